@@ -1,0 +1,46 @@
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2; the decay is multiplied by the
+// learning rate as in PyTorch).
+//
+//   g     = grad * grad_scale
+//   m     = beta1 m + (1 - beta1) g
+//   v     = beta2 v + (1 - beta2) g²
+//   w     = w - learning_rate * weight_decay * w
+//   w     = w - learning_rate * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
+//   compute_weight = w rounded to bf16            (where given)
+//
+//   weight, grad, first_moment, second_moment   [1, n]   fp32 | fp64, all the same
+//   compute_weight                              [1, n]   bf16, optional
+//
+// `step` counts from 1. Elementwise; errors: InvalidArgument when shapes or dtypes disagree.
+#ifndef ISTHMUS_OPS_ADAMW_H_
+#define ISTHMUS_OPS_ADAMW_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct AdamWArgs {
+  Tensor weight;
+  Tensor grad;
+  Tensor first_moment;
+  Tensor second_moment;
+  Tensor compute_weight;  // optional
+  double learning_rate = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  double grad_scale = 1;
+  int64_t step = 1;
+};
+
+absl::Status AdamW(const AdamWArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_ADAMW_H_

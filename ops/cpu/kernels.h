@@ -1,0 +1,42 @@
+// The CPU implementations of the operators of ops/*.h, whose headers are their contracts. Only the dispatch names them.
+#ifndef ISTHMUS_OPS_CPU_KERNELS_H_
+#define ISTHMUS_OPS_CPU_KERNELS_H_
+
+#include "ops/adamw.h"
+#include "ops/attention.h"
+#include "ops/cross_entropy.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/gram.h"
+#include "ops/matmul.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/swiglu.h"
+
+namespace isthmus::cpu {
+
+absl::Status Matmul(const MatmulArgs& args);
+absl::Status Gram(const GramArgs& args);
+absl::Status AttentionForward(const AttentionForwardArgs& args);
+absl::Status AttentionBackward(const AttentionBackwardArgs& args);
+absl::Status RmsNormForward(const RmsNormForwardArgs& args);
+absl::Status RmsNormBackward(const RmsNormBackwardArgs& args);
+absl::Status Rope(const RopeArgs& args);
+absl::Status SwigluForward(const SwigluForwardArgs& args);
+absl::Status SwigluBackward(const SwigluBackwardArgs& args);
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args);
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args);
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args);
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args);
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args);
+absl::Status AdamW(const AdamWArgs& args);
+int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
+absl::Status Add(const Tensor& x, const Tensor& y);
+absl::Status Cast(const Tensor& x, const Tensor& y);
+absl::Status SetZero(const Tensor& x);
+absl::StatusOr<double> SumOfSquares(const Tensor& x);
+absl::StatusOr<double> Sum(const Tensor& x);
+
+}  // namespace isthmus::cpu
+
+#endif  // ISTHMUS_OPS_CPU_KERNELS_H_

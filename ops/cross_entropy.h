@@ -1,0 +1,74 @@
+// Softmax cross-entropy of a chunk of tokens whose logits are sharded by vocabulary rows, in three parts: every rank makes
+// its own statistics, the caller gathers them from all tensor ranks, every rank combines them and turns its logits into
+// their gradient (DESIGN 3.5 and 4.2).
+//
+// Statistics of one token on one shard (C tokens in the chunk, S the shard's vocabulary rows, y the target):
+//   0  maximum      m  = max_{v in S} z_v
+//   1  sum_exp      Σ_{v in S, v != y} exp(z_v - m)
+//   2  sum_exp_sq   Σ_{v in S, v != y} exp(2 (z_v - m))
+//   3  target       z_y where y lies in S, else -infinity
+// The target is kept out of the sums because 1 - p_y and Σ p² - 2 p_y + 1 cancel when p_y is near 1; from
+// these sums both follow without cancellation.
+//
+//   logits      [C, V_i]   fp32 | fp64
+//   targets     [1, C]     int32, in [0, V)
+//   statistics  [C, 4]     dtype of logits
+//   gathered    [T·C, 4]   the statistics of shard 0, then shard 1, …
+#ifndef ISTHMUS_OPS_CROSS_ENTROPY_H_
+#define ISTHMUS_OPS_CROSS_ENTROPY_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+inline constexpr int64_t kCrossEntropyStatistics = 4;
+
+struct CrossEntropyStatisticsArgs {
+  Tensor logits;
+  Tensor targets;
+  int64_t first_row = 0;  // of the shard in the vocabulary
+  Tensor statistics;
+};
+
+// One pass over the logits. Deterministic for any number of threads. Non-finite logits give non-finite statistics.
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream);
+
+// From the gathered statistics, with Z = Σ over shards and the target of exp(z):
+//   log_sum_exp[n] = log Z
+//   loss[n]        = log Z - z_y                                              (nats)
+//   energy[i, n]   = Σ_{v in S_i} (p_v - [v = y])², shard i's part of ‖p - onehot(y)‖²: times the square of the gradient's
+//                    scale (1/N) it is the part of ‖G‖²
+//   gathered [T·C, 4], loss and log_sum_exp [1, C], energy [T, C]: dtype of the logits (energy: fp64)
+struct CrossEntropyCombineArgs {
+  Tensor gathered;
+  int64_t shards = 1;  // T
+  Tensor loss;
+  Tensor log_sum_exp;
+  Tensor energy;  // optional
+};
+
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& stream);
+
+// grad_logits[n, v] = scale * (exp(logits[n, v] - log_sum_exp[n]) - [v + first_row = targets[n]])
+//   grad_logits  [C, V_i]  dtype of logits (may then alias logits), or bf16 from fp32 logits
+//   loss         [1, C]    of CrossEntropyCombine: the target's entry is scale * expm1(-loss), free of cancellation
+struct CrossEntropyGradientArgs {
+  Tensor logits;
+  Tensor targets;
+  int64_t first_row = 0;
+  Tensor loss;
+  Tensor log_sum_exp;
+  double scale = 1;
+  Tensor grad_logits;
+};
+
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_CROSS_ENTROPY_H_

@@ -1,0 +1,48 @@
+// Look-up in a shard of the vocabulary-sized table; rows that belong to other shards read as zero, so that the sum over
+// shards is the whole look-up (Megatron-LM, arXiv:1909.08053, section 3).
+//
+//   y[n]                          = table[ids[n] - first_row]   where ids[n] lies in the shard, else 0
+//   grad_table[ids[n]-first_row] += grad_y[n]                   where ids[n] lies in the shard
+//
+//   ids         [1, N]   int32, in [0, V)
+//   table       [V_i, D] fp32 | bf16 | fp64: vocabulary rows [first_row, first_row + V_i)
+//   y, grad_y   [N, D]   dtype of table
+//   grad_table  [V_i, D] fp32 (fp64 with fp64), added to
+//   workspace   int32 [1, 2·N]
+//
+// The backward pass adds the rows of one token in ascending n: deterministic for any number of threads, no atomics.
+// Errors: InvalidArgument when shapes or dtypes disagree.
+#ifndef ISTHMUS_OPS_EMBEDDING_H_
+#define ISTHMUS_OPS_EMBEDDING_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct EmbeddingForwardArgs {
+  Tensor ids;
+  Tensor table;
+  int64_t first_row = 0;
+  Tensor y;
+};
+
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream);
+
+struct EmbeddingBackwardArgs {
+  Tensor ids;
+  Tensor grad_y;
+  int64_t first_row = 0;
+  Tensor grad_table;
+  Tensor workspace;
+};
+
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_EMBEDDING_H_

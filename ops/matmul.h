@@ -1,0 +1,35 @@
+// Matrix product with optional transposes and accumulation.
+//
+//   c = op(a) op(b)        or, with `accumulate`,   c += op(a) op(b)
+//
+//   a  [M, K], or [K, M] with transpose_a     fp32 | bf16 | fp64
+//   b  [K, N], or [N, K] with transpose_b     dtype of a
+//   c  [M, N]                                 dtype of a, or fp32 with bf16 a
+//
+// Any row stride. Sums are kept in fp32 (fp64 for fp64); `accumulate` needs an fp32 or fp64 c. c aliases neither a nor b.
+// Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for a given number of threads.
+// Cost: 2·M·N·K floating-point operations.
+#ifndef ISTHMUS_OPS_MATMUL_H_
+#define ISTHMUS_OPS_MATMUL_H_
+
+#include <absl/status/status.h>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct MatmulArgs {
+  Tensor a;
+  Tensor b;
+  Tensor c;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool accumulate = false;
+};
+
+absl::Status Matmul(const MatmulArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_MATMUL_H_

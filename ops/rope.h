@@ -1,0 +1,41 @@
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the two halves of a head as pairs, as in Llama's
+// published weights.
+//
+//   for i < head_dim/2 and position t:   (x_i, x_{i+head_dim/2}) <- (x_i c - x_{i+head_dim/2} s, x_{i+head_dim/2} c + x_i s)
+//   c = cos(t / theta^(2i/head_dim)),  s = sin(same)
+//
+//   x      [N, heads·head_dim]  fp32 | bf16 | fp64, in place; any row stride; row n is at position
+//                               first_position + n mod sequence_length
+//   table  [T_max, head_dim]    fp32 (fp64 with fp64 x): row t holds head_dim/2 cosines, then head_dim/2 sines
+//
+// `inverse` rotates back: the backward pass. Errors: InvalidArgument when shapes or dtypes disagree, or a position is
+// beyond the table.
+#ifndef ISTHMUS_OPS_ROPE_H_
+#define ISTHMUS_OPS_ROPE_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// Fills `table` on the host; angles are computed in fp64.
+absl::Status FillRopeTable(double theta, int64_t head_dim, const Tensor& table);
+
+struct RopeArgs {
+  Tensor x;
+  Tensor table;
+  int64_t sequence_length = 0;
+  int64_t head_dim = 0;
+  int64_t first_position = 0;
+  bool inverse = false;
+};
+
+absl::Status Rope(const RopeArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_ROPE_H_

@@ -1,0 +1,105 @@
+// Collectives among the ranks of a group. Three implementations: `self` (one rank), `mpi`, and on GPUs `nccl`. No other
+// folder names MPI or NCCL.
+//
+// Every operation is asynchronous: it is started in the same order on all ranks of the group and completed with Wait. The
+// buffers must stay alive and untouched until then. A wait that outlasts the deadline returns DeadlineExceeded naming the
+// operation, the group, this rank and the sequence number; the communicator is then unusable.
+// Results are deterministic: the same mesh gives the same bits, and every rank of the group receives the same bits.
+//
+// Tensors must be contiguous; fp32, fp64, bf16 (sums of two bf16 values are formed in fp32 and rounded), int32, uint8.
+#ifndef ISTHMUS_PARALLEL_COMMUNICATOR_H_
+#define ISTHMUS_PARALLEL_COMMUNICATOR_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+enum class Reduction { kSum, kMax, kMin };
+
+// Names one started operation. Default-constructed: none, Wait on it does nothing.
+struct Ticket {
+  int64_t sequence = -1;
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  // The group's name for messages: "world", "tensor", "data".
+  virtual const std::string& name() const = 0;
+
+  // In place over all ranks.
+  virtual absl::StatusOr<Ticket> StartAllReduce(const Tensor& data, Reduction reduction) = 0;
+  // input: size() blocks of equal size, output: block rank() of their sum. output may be that block of input itself.
+  virtual absl::StatusOr<Ticket> StartReduceScatter(const Tensor& input, const Tensor& output) = 0;
+  // output: size() blocks, block i from rank i; input: this rank's block, may be that block of output itself.
+  virtual absl::StatusOr<Ticket> StartAllGather(const Tensor& input, const Tensor& output) = 0;
+  virtual absl::StatusOr<Ticket> StartBroadcast(const Tensor& data, int root) = 0;
+
+  // Completes an operation.
+  virtual absl::Status Wait(Ticket ticket) = 0;
+  // Lets outstanding operations progress, without blocking. Called between layers, so that a gradient reduction advances
+  // while backward runs.
+  virtual absl::Status Progress() = 0;
+
+  // Point to point; blocking, same deadline.
+  virtual absl::Status Send(const Tensor& data, int destination) = 0;
+  virtual absl::Status Receive(const Tensor& data, int source) = 0;
+  virtual absl::Status Barrier() = 0;
+
+  virtual void set_deadline(absl::Duration deadline) = 0;
+
+  // Ranks with the same color form a group, ordered by `key`. Collective over this group.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) = 0;
+
+  // Ends every process of the job at once with this exit status. Does not return.
+  [[noreturn]] virtual void Abort(int exit_status) = 0;
+
+  // The same, completed at once.
+  absl::Status AllReduce(const Tensor& data, Reduction reduction = Reduction::kSum);
+  absl::Status ReduceScatter(const Tensor& input, const Tensor& output);
+  absl::Status AllGather(const Tensor& input, const Tensor& output);
+  absl::Status Broadcast(const Tensor& data, int root);
+
+  // Of host numbers.
+  absl::Status AllReduceNumbers(absl::Span<double> values, Reduction reduction = Reduction::kSum);
+};
+
+// A group of one: operations copy what there is to copy and complete at once.
+std::unique_ptr<Communicator> MakeSelfCommunicator(std::string name = "world");
+
+// The MPI library for the lifetime of the object: initialised with MPI_THREAD_FUNNELED or better, finalised at the end.
+// A process that was not started by mpirun or srun is a world of one.
+class MpiRuntime {
+ public:
+  // Errors: FailedPrecondition when Slurm or Open MPI says more than one task was started but MPI says one (`srun`
+  // without `--mpi=pmix`), with the remedy.
+  static absl::StatusOr<std::unique_ptr<MpiRuntime>> Initialize();
+  virtual ~MpiRuntime() = default;
+  // All ranks.
+  virtual std::unique_ptr<Communicator> World() = 0;
+  // Ranks on this node, and this rank's place among them: how many cores it may use.
+  virtual int local_rank() const = 0;
+  virtual int local_size() const = 0;
+};
+
+// Makes a local failure everybody's: returns OK when `local` is OK on every rank, else, on every rank, the status of the
+// lowest rank that failed, its message prefixed with "rank i: " when size() > 1 and not all ranks failed alike. Collective;
+// called at the end of every phase in which a rank can fail alone.
+absl::Status AgreeOnStatus(Communicator& world, const absl::Status& local);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_PARALLEL_COMMUNICATOR_H_

@@ -1,0 +1,38 @@
+// The mesh of ranks: world = data × tensor, tensor ranks adjacent, hence within a node (DESIGN 3.4).
+#ifndef ISTHMUS_PARALLEL_MESH_H_
+#define ISTHMUS_PARALLEL_MESH_H_
+
+#include <absl/status/statusor.h>
+#include <absl/time/time.h>
+
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace isthmus {
+
+class Mesh {
+ public:
+  // data_ranks 0: world size / tensor_ranks. Errors: InvalidArgument when the world is not data_ranks × tensor_ranks.
+  // Collective over `world`, which must outlive the mesh.
+  static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks);
+
+  Communicator& world() const { return *world_; }
+  Communicator& tensor() const { return *tensor_; }
+  Communicator& data() const { return *data_; }
+  int tensor_rank() const { return tensor_->rank(); }
+  int tensor_ranks() const { return tensor_->size(); }
+  int data_rank() const { return data_->rank(); }
+  int data_ranks() const { return data_->size(); }
+
+  void set_deadline(absl::Duration deadline);
+
+ private:
+  Communicator* world_ = nullptr;
+  std::unique_ptr<Communicator> tensor_;
+  std::unique_ptr<Communicator> data_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_PARALLEL_MESH_H_

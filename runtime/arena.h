@@ -1,0 +1,68 @@
+// Memory that is sized before the first step and never grows.
+#ifndef ISTHMUS_RUNTIME_ARENA_H_
+#define ISTHMUS_RUNTIME_ARENA_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/dtype.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// Plans an arena: hands out offsets, aligned to 128 bytes, before any memory exists. `plan` prints the same figures that
+// the arena then uses.
+class ArenaLayout {
+ public:
+  static constexpr int64_t kAlignment = 128;
+
+  struct Entry {
+    std::string name;
+    int64_t offset;
+    int64_t bytes;
+  };
+
+  // Reserves a [rows, columns] tensor; returns its offset in bytes.
+  int64_t Add(std::string name, DType dtype, int64_t rows, int64_t columns);
+
+  // Marks a point to which Rewind returns, so that tensors which never live at the same time share bytes.
+  int64_t Mark() const { return offset_; }
+  void Rewind(int64_t mark) { offset_ = mark; }
+
+  int64_t bytes() const { return peak_; }
+  const std::vector<Entry>& entries() const { return entries_; }
+
+ private:
+  int64_t offset_ = 0;
+  int64_t peak_ = 0;
+  std::vector<Entry> entries_;
+};
+
+// One allocation, zeroed, aligned to 128 bytes.
+class Arena {
+ public:
+  // ResourceExhausted with the name and size when the memory can't be had.
+  static absl::StatusOr<Arena> Allocate(std::string name, int64_t bytes, Device device = Device::kCpu);
+
+  Arena() = default;
+  Arena(Arena&& other) noexcept;
+  Arena& operator=(Arena&& other) noexcept;
+  ~Arena();
+
+  int64_t bytes() const { return bytes_; }
+  // The tensor at an offset that ArenaLayout::Add returned.
+  Tensor At(int64_t offset, DType dtype, int64_t rows, int64_t columns) const;
+
+ private:
+  char* data_ = nullptr;
+  int64_t bytes_ = 0;
+  Device device_ = Device::kCpu;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_ARENA_H_

@@ -1,0 +1,40 @@
+// Threads of one rank. OpenMP, because oneDNN brings the same pool: a second one would compete with it for the cores.
+#ifndef ISTHMUS_RUNTIME_PARALLEL_FOR_H_
+#define ISTHMUS_RUNTIME_PARALLEL_FOR_H_
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace isthmus {
+
+// Threads that ParallelFor uses at most (OMP_NUM_THREADS, or what SetThreads set).
+inline int MaxThreads() { return omp_get_max_threads(); }
+inline void SetThreads(int threads) { omp_set_num_threads(threads); }
+
+// Calls body(begin, end, thread) on disjoint ranges that cover [0, count). Each range but the last has a multiple of
+// `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
+// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads().
+template <typename Body>
+void ParallelFor(int64_t count, int64_t grain, Body&& body) {
+  if (count <= 0) return;
+  grain = std::max<int64_t>(grain, 1);
+  const int64_t blocks = (count + grain - 1) / grain;
+  const int threads = static_cast<int>(std::min<int64_t>(MaxThreads(), blocks));
+  if (threads <= 1 || omp_in_parallel()) {
+    body(int64_t{0}, count, 0);
+    return;
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    const int thread = omp_get_thread_num();
+    const int64_t begin = blocks * thread / threads * grain;
+    const int64_t end = std::min(count, blocks * (thread + 1) / threads * grain);
+    if (begin < end) body(begin, end, thread);
+  }
+}
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_PARALLEL_FOR_H_
