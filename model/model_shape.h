@@ -1,0 +1,52 @@
+// The sizes of a model, resolved, and the part of them that one tensor-parallel rank holds.
+#ifndef ISTHMUS_MODEL_MODEL_SHAPE_H_
+#define ISTHMUS_MODEL_MODEL_SHAPE_H_
+
+#include <cstdint>
+
+#include "parallel/shard.h"
+#include "proto/config.pb.h"
+#include "runtime/dtype.h"
+
+namespace isthmus {
+
+struct ModelShape {
+  int64_t vocabulary = 0;  // V
+  int64_t width = 0;       // D
+  int64_t layers = 0;      // L
+  int64_t heads = 0;       // H
+  int64_t kv_heads = 0;    // K
+  int64_t head_dim = 0;
+  int64_t feed_forward = 0;  // F
+  int64_t head_rank = 0;     // R of the factorised head W = U E; 0: full width
+  bool tied = false;         // the head is the embedding table
+  double rope_theta = 10000;
+  double norm_epsilon = 1e-5;
+  double init_std = 0.02;
+
+  // From a resolved configuration.
+  static ModelShape From(const proto::ModelConfig& config);
+
+  // Width that enters the vocabulary-sized product: R when the head is factorised, else D.
+  int64_t head_width() const { return head_rank > 0 ? head_rank : width; }
+};
+
+// What one tensor rank holds of a model: whole heads, an equal part of the feed-forward features, a possibly longer or
+// shorter range of vocabulary rows.
+struct TensorShard {
+  int rank = 0;
+  int ranks = 1;
+  Range vocabulary;  // rows of the embedding and of the head
+  Range heads;
+  Range kv_heads;
+  Range feed_forward;
+
+  static TensorShard Of(const ModelShape& shape, int rank, int ranks);
+};
+
+// Element type of weights and activations. Sums and gradients of weights use AccumulationType of it.
+DType ComputeType(const proto::PrecisionConfig& config);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MODEL_SHAPE_H_
