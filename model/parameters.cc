@@ -124,7 +124,7 @@ ParameterTable ParameterTable::Build(const ModelShape& shape, const TensorShard&
   if (!shape.tied && shape.head_rank == 0) {
     builder.Rows("head.weight", shape.vocabulary, width, shard.vocabulary, std_in);
   } else if (!shape.tied) {
-    // W = U E has entries of deviation init_std when U has unit-like scale sqrt over the R products.
+    // The entries of the product W = U E then have the deviation init_std, as those of a head of full width.
     builder.Replicated("head.down.weight", shape.head_rank, width, 1.0 / std::sqrt(static_cast<double>(width)));
     builder.Rows("head.up.weight", shape.vocabulary, shape.head_rank, shard.vocabulary,
                  std_in * std::sqrt(static_cast<double>(width) / static_cast<double>(shape.head_rank)));

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/dtype.h"
@@ -14,8 +15,8 @@
 
 namespace isthmus {
 
-// Plans an arena: hands out offsets, aligned to 128 bytes, before any memory exists. `plan` prints the same figures that
-// the arena then uses.
+// Plans an arena: hands out offsets, aligned to 128 bytes, before any memory exists. `plan` prints the same figures
+// that the arena then uses.
 class ArenaLayout {
  public:
   static constexpr int64_t kAlignment = 128;
@@ -61,6 +62,23 @@ class Arena {
   char* data_ = nullptr;
   int64_t bytes_ = 0;
   Device device_ = Device::kCpu;
+};
+
+// Places tensors in an arena in the order of the calls. Without an arena it only plans: the tensors have no data, and
+// layout().bytes() is the size to allocate. The same function run first without and then with the arena can't disagree.
+class TensorPlacer {
+ public:
+  explicit TensorPlacer(const Arena* arena = nullptr) : arena_(arena) {}
+
+  Tensor Place(std::string name, DType dtype, int64_t rows, int64_t columns) {
+    const int64_t offset = layout_.Add(std::move(name), dtype, rows, columns);
+    return arena_ != nullptr ? arena_->At(offset, dtype, rows, columns) : Tensor(nullptr, dtype, rows, columns);
+  }
+  const ArenaLayout& layout() const { return layout_; }
+
+ private:
+  const Arena* arena_;
+  ArenaLayout layout_;
 };
 
 }  // namespace isthmus

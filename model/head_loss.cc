@@ -1,0 +1,160 @@
+#include "model/head_loss.h"
+
+#include <algorithm>
+
+#include "ops/cross_entropy.h"
+#include "ops/elementwise.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+HeadLoss::Workspace HeadLoss::Place(const ModelShape& shape, const TensorShard& shard, DType type,
+                                    const Options& options, TensorPlacer& placer) {
+  const int64_t chunk = std::min(options.loss_chunk, options.tokens), rows = shard.vocabulary.size();
+  const DType sum_type = AccumulationType(type);
+  Workspace workspace;
+  workspace.logits = placer.Place("head.logits", sum_type, chunk, rows);
+  if (options.training) {
+    workspace.grad_logits = type == sum_type ? workspace.logits : placer.Place("head.grad_logits", type, chunk, rows);
+  }
+  workspace.statistics = placer.Place("head.statistics", sum_type, chunk, kCrossEntropyStatistics);
+  workspace.gathered = placer.Place("head.gathered", sum_type, chunk * shard.ranks, kCrossEntropyStatistics);
+  workspace.loss = placer.Place("head.loss", sum_type, 1, chunk);
+  workspace.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk);
+  workspace.energy = placer.Place("head.energy", DType::kFloat64, shard.ranks, chunk);
+  if (shape.head_rank > 0) {
+    workspace.projected = placer.Place("head.projected", type, options.tokens, shape.head_rank);
+    if (options.training) {
+      workspace.grad_projected = placer.Place("head.grad_projected", type, options.tokens, shape.head_rank);
+    }
+  }
+  return workspace;
+}
+
+int64_t HeadLoss::WorkspaceBytes(const ModelShape& shape, const TensorShard& shard, DType type,
+                                 const Options& options) {
+  TensorPlacer placer;
+  Place(shape, shard, type, options, placer);
+  return placer.layout().bytes();
+}
+
+absl::StatusOr<HeadLoss> HeadLoss::Create(const ModelShape& shape, const ParameterStore& parameters,
+                                          const TensorRegion& region, const Options& options, Stream& stream) {
+  HeadLoss head;
+  head.options_ = options;
+  head.shard_ = TensorShard::Of(shape, region.tensor().rank(), region.tensor().size());
+  head.region_ = &region;
+  head.stream_ = &stream;
+  const char* name = shape.tied ? "embedding.weight" : shape.head_rank > 0 ? "head.up.weight" : "head.weight";
+  head.vocabulary_ = {parameters.Weight(name), parameters.Gradient(name)};
+  if (shape.head_rank > 0) {
+    head.down_ = {parameters.Weight("head.down.weight"), parameters.Gradient("head.down.weight")};
+  }
+  const DType type = parameters.compute_type();
+  ISTHMUS_ASSIGN_OR_RETURN(
+      head.arena_,
+      Arena::Allocate("head and loss", WorkspaceBytes(shape, head.shard_, type, options), stream.device()));
+  TensorPlacer placer(&head.arena_);
+  head.workspace_ = Place(shape, head.shard_, type, options, placer);
+  return head;
+}
+
+absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets, HeadLossSums& sums) {
+  const int64_t tokens = input.rows;
+  Communicator& tensor = region_->tensor();
+  const Tensor logits = workspace_.logits.RowSlice(0, tokens);
+  const Tensor statistics = workspace_.statistics.RowSlice(0, tokens);
+  Tensor gathered = statistics;
+  ISTHMUS_RETURN_IF_ERROR(vocabulary_.Forward(input, logits, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics(
+      {.logits = logits, .targets = targets, .first_row = shard_.vocabulary.begin, .statistics = statistics},
+      *stream_));
+  if (tensor.size() > 1) {
+    gathered = workspace_.gathered.RowSlice(0, tokens * tensor.size());
+    ISTHMUS_RETURN_IF_ERROR(tensor.AllGather(statistics, gathered));
+  }
+  const Tensor loss = workspace_.loss.ColumnSlice(0, tokens);
+  const Tensor energy = workspace_.energy.ColumnSlice(0, tokens);
+  ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = gathered,
+                                               .shards = tensor.size(),
+                                               .loss = loss,
+                                               .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
+                                               .energy = energy},
+                                              *stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const double loss_sum, Sum(loss, *stream_));
+  sums.loss += loss_sum;
+  sums.energy.resize(static_cast<size_t>(tensor.size()), 0.0);
+  for (int shard = 0; shard < tensor.size(); ++shard) {
+    ISTHMUS_ASSIGN_OR_RETURN(const double shard_energy, Sum(energy.RowSlice(shard, 1), *stream_));
+    sums.energy[static_cast<size_t>(shard)] += shard_energy;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets, double scale,
+                                     const Tensor& grad_input) {
+  const int64_t tokens = input.rows;
+  const Tensor grad_logits = workspace_.grad_logits.RowSlice(0, tokens);
+  ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = workspace_.logits.RowSlice(0, tokens),
+                                                .targets = targets,
+                                                .first_row = shard_.vocabulary.begin,
+                                                .loss = workspace_.loss.ColumnSlice(0, tokens),
+                                                .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
+                                                .scale = scale,
+                                                .grad_logits = grad_logits},
+                                               *stream_));
+  ISTHMUS_RETURN_IF_ERROR(vocabulary_.BackwardInput(grad_logits, grad_input, *stream_));
+  return vocabulary_.BackwardWeight(grad_logits, input, *stream_);
+}
+
+absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                           HeadLossSums& sums) {
+  const bool training = grad_hidden.defined();
+  Tensor input = hidden, grad_input = grad_hidden;
+  if (factorised()) {
+    input = workspace_.projected.RowSlice(0, hidden.rows);
+    grad_input = training ? workspace_.grad_projected.RowSlice(0, hidden.rows) : Tensor();
+    ISTHMUS_RETURN_IF_ERROR(down_.Forward(hidden, input, *stream_));
+  }
+  for (int64_t begin = 0; begin < hidden.rows; begin += workspace_.logits.rows) {
+    const int64_t count = std::min(workspace_.logits.rows, hidden.rows - begin);
+    const Tensor chunk = input.RowSlice(begin, count), chunk_targets = targets.ColumnSlice(begin, count);
+    ISTHMUS_RETURN_IF_ERROR(ForwardChunk(chunk, chunk_targets, sums));
+    if (training) {
+      ISTHMUS_RETURN_IF_ERROR(BackwardChunk(chunk, chunk_targets, scale, grad_input.RowSlice(begin, count)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HeadLoss::Evaluate(const Tensor& hidden, const Tensor& targets, HeadLossSums& sums) {
+  return Run(hidden, targets, 0, Tensor(), sums);
+}
+
+absl::Status HeadLoss::Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                             HeadLossSums& sums) {
+  ISTHMUS_RETURN_IF_ERROR(Run(hidden, targets, scale, grad_hidden, sums));
+  if (!factorised()) {
+    hidden_gradient_ = region_->LocalPart(grad_hidden);
+    return region_->Leave(grad_hidden, hidden_gradient_);
+  }
+  // Every tensor rank goes on with all tokens of the whole sum, so that the gradient of E needs no reduction.
+  const Tensor grad_projected = workspace_.grad_projected.RowSlice(0, hidden.rows);
+  if (region_->tensor().size() > 1) ISTHMUS_RETURN_IF_ERROR(region_->tensor().AllReduce(grad_projected));
+  hidden_gradient_ = grad_projected;
+  ISTHMUS_RETURN_IF_ERROR(down_.BackwardWeight(grad_projected, hidden, *stream_));
+  return down_.BackwardInput(grad_projected, grad_hidden, *stream_);
+}
+
+absl::StatusOr<Tensor> HeadLoss::Logits(const Tensor& hidden) {
+  Tensor input = hidden;
+  if (factorised()) {
+    input = workspace_.projected.RowSlice(0, hidden.rows);
+    ISTHMUS_RETURN_IF_ERROR(down_.Forward(hidden, input, *stream_));
+  }
+  const Tensor logits = workspace_.logits.RowSlice(0, hidden.rows);
+  ISTHMUS_RETURN_IF_ERROR(vocabulary_.Forward(input, logits, *stream_));
+  return logits;
+}
+
+}  // namespace isthmus

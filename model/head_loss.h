@@ -1,0 +1,97 @@
+// The vocabulary-parallel LM head fused with softmax cross-entropy, over chunks of tokens, so that no N×V matrix ever
+// exists (DESIGN 3.5). Forward and backward of a chunk happen together: the gradient's scale is known beforehand.
+//
+//   full head        logits = h Wᵀ            W [V, D] sharded by rows, or the embedding table when tied
+//   factorised head  logits = (h Eᵀ) Uᵀ       U [V, R] sharded by rows, E [R, D] on every rank
+//
+// Per chunk: every rank's logits and statistics, one packed all-gather, the gradient of the logits, its products with
+// the shard's rows and with the hidden states.
+#ifndef ISTHMUS_MODEL_HEAD_LOSS_H_
+#define ISTHMUS_MODEL_HEAD_LOSS_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/linear.h"
+#include "model/parameters.h"
+#include "model/tensor_region.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+// Sums over the tokens that went through the head since Reset.
+struct HeadLossSums {
+  double loss = 0;             // nats
+  std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
+};
+
+class HeadLoss {
+ public:
+  struct Options {
+    int64_t tokens = 1;      // N of one micro-batch
+    int64_t loss_chunk = 1;  // tokens whose logits exist at once
+    bool training = true;
+  };
+
+  // Bytes of head and loss memory that Create allocates: independent of N but for [N, R] buffers of a factorised head.
+  static int64_t WorkspaceBytes(const ModelShape& shape, const TensorShard& shard, DType type, const Options& options);
+
+  // `parameters`, `region` and `stream` must outlive the head.
+  static absl::StatusOr<HeadLoss> Create(const ModelShape& shape, const ParameterStore& parameters,
+                                         const TensorRegion& region, const Options& options, Stream& stream);
+
+  // hidden [N, D] on every tensor rank, targets int32 [1, N]. Adds to `sums`.
+  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, HeadLossSums& sums);
+
+  // The same, with gradients of scale · Σ_n loss_n: those of the head are added to the parameters' gradients, that of
+  // `hidden` is left, complete, in the local part of grad_hidden [N, D].
+  absl::Status Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                     HeadLossSums& sums);
+
+  // Logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the head's
+  // workspace.
+  absl::StatusOr<Tensor> Logits(const Tensor& hidden);
+
+  // A = G W (DESIGN 4.1) of the last Train call with respect to the vocabulary-sized factor: [rows, head_width]. Valid
+  // until the next call. Under sequence parallelism and a full head the rows are the local tokens, else all tokens.
+  const Tensor& hidden_gradient() const { return hidden_gradient_; }
+  bool hidden_gradient_is_local() const { return !factorised() && region_->sequence_parallel(); }
+  // The vocabulary rows of this shard, [V_i, head_width]: W, or U of a factorised head.
+  const Tensor& vocabulary_weight() const { return vocabulary_.weight; }
+
+ private:
+  struct Workspace {
+    Tensor logits;       // [C, V_i] accumulation type
+    Tensor grad_logits;  // [C, V_i] compute type; the memory of `logits` where the types agree
+    Tensor statistics, gathered, loss, log_sum_exp, energy;
+    Tensor projected;       // [N, R] h Eᵀ; only of a factorised head
+    Tensor grad_projected;  // [N, R]
+  };
+  static Workspace Place(const ModelShape& shape, const TensorShard& shard, DType type, const Options& options,
+                         TensorPlacer& placer);
+
+  bool factorised() const { return down_.weight.defined(); }
+  // Logits, statistics and loss of one chunk of the head's input.
+  absl::Status ForwardChunk(const Tensor& input, const Tensor& targets, HeadLossSums& sums);
+  absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input);
+  absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                   HeadLossSums& sums);
+
+  Options options_;
+  TensorShard shard_;
+  const TensorRegion* region_ = nullptr;
+  Stream* stream_ = nullptr;
+  Linear vocabulary_;  // W or U
+  Linear down_;        // E of a factorised head
+  Arena arena_;
+  Workspace workspace_;
+  Tensor hidden_gradient_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_HEAD_LOSS_H_
