@@ -1,5 +1,5 @@
-// AdamW with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2; the decay is multiplied by the
-// learning rate as in PyTorch).
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2; the decay is multiplied
+// by the learning rate as in PyTorch).
 //
 //   g     = grad * grad_scale
 //   m     = beta1 m + (1 - beta1) g

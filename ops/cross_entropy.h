@@ -1,6 +1,6 @@
-// Softmax cross-entropy of a chunk of tokens whose logits are sharded by vocabulary rows, in three parts: every rank makes
-// its own statistics, the caller gathers them from all tensor ranks, every rank combines them and turns its logits into
-// their gradient (DESIGN 3.5 and 4.2).
+// Softmax cross-entropy of a chunk of tokens whose logits are sharded by vocabulary rows, in three parts: every rank
+// makes its own statistics, the caller gathers them from all tensor ranks, every rank combines them and turns its
+// logits into their gradient (DESIGN 3.5 and 4.2).
 //
 // Statistics of one token on one shard (C tokens in the chunk, S the shard's vocabulary rows, y the target):
 //   0  maximum      m  = max_{v in S} z_v
@@ -41,7 +41,8 @@ absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stre
 // From the gathered statistics, with Z = Σ over shards and the target of exp(z):
 //   log_sum_exp[n] = log Z
 //   loss[n]        = log Z - z_y                                              (nats)
-//   energy[i, n]   = Σ_{v in S_i} (p_v - [v = y])², shard i's part of ‖p - onehot(y)‖²: times the square of the gradient's
+//   energy[i, n]   = Σ_{v in S_i} (p_v - [v = y])², shard i's part of ‖p - onehot(y)‖²: times the square of the
+//   gradient's
 //                    scale (1/N) it is the part of ‖G‖²
 //   gathered [T·C, 4], loss and log_sum_exp [1, C], energy [T, C]: dtype of the logits (energy: fp64)
 struct CrossEntropyCombineArgs {

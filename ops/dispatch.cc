@@ -14,9 +14,15 @@ absl::Status SwigluForward(const SwigluForwardArgs& args, Stream&) { return cpu:
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream&) { return cpu::SwigluBackward(args); }
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream&) { return cpu::EmbeddingForward(args); }
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream&) { return cpu::EmbeddingBackward(args); }
-absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream&) { return cpu::CrossEntropyStatistics(args); }
-absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream&) { return cpu::CrossEntropyCombine(args); }
-absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream&) { return cpu::CrossEntropyGradient(args); }
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream&) {
+  return cpu::CrossEntropyStatistics(args);
+}
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream&) {
+  return cpu::CrossEntropyCombine(args);
+}
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream&) {
+  return cpu::CrossEntropyGradient(args);
+}
 absl::Status AdamW(const AdamWArgs& args, Stream&) { return cpu::AdamW(args); }
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device) {
   return cpu::AttentionWorkspaceBytes(shape, dtype);

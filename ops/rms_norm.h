@@ -52,7 +52,9 @@ struct RmsNormBackwardArgs {
   bool accumulate = true;  // false: grad_x is overwritten instead of added to
 };
 
-int64_t RmsNormWorkspaceRows(int64_t rows);
+// Rows whose sums are formed one after another: fixed, so that the bits do not depend on the number of threads.
+inline constexpr int64_t kRmsNormRowBlock = 64;
+constexpr int64_t RmsNormWorkspaceRows(int64_t rows) { return (rows + kRmsNormRowBlock - 1) / kRmsNormRowBlock; }
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream& stream);
 
 }  // namespace isthmus

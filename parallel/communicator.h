@@ -1,10 +1,10 @@
 // Collectives among the ranks of a group. Three implementations: `self` (one rank), `mpi`, and on GPUs `nccl`. No other
 // folder names MPI or NCCL.
 //
-// Every operation is asynchronous: it is started in the same order on all ranks of the group and completed with Wait. The
-// buffers must stay alive and untouched until then. A wait that outlasts the deadline returns DeadlineExceeded naming the
-// operation, the group, this rank and the sequence number; the communicator is then unusable.
-// Results are deterministic: the same mesh gives the same bits, and every rank of the group receives the same bits.
+// Every operation is asynchronous: it is started in the same order on all ranks of the group and completed with Wait.
+// The buffers must stay alive and untouched until then. A wait that outlasts the deadline returns DeadlineExceeded
+// naming the operation, the group, this rank and the sequence number; the communicator is then unusable. Results are
+// deterministic: the same mesh gives the same bits, and every rank of the group receives the same bits.
 //
 // Tensors must be contiguous; fp32, fp64, bf16 (sums of two bf16 values are formed in fp32 and rounded), int32, uint8.
 #ifndef ISTHMUS_PARALLEL_COMMUNICATOR_H_
@@ -50,8 +50,8 @@ class Communicator {
 
   // Completes an operation.
   virtual absl::Status Wait(Ticket ticket) = 0;
-  // Lets outstanding operations progress, without blocking. Called between layers, so that a gradient reduction advances
-  // while backward runs.
+  // Lets outstanding operations progress, without blocking. Called between layers, so that a gradient reduction
+  // advances while backward runs.
   virtual absl::Status Progress() = 0;
 
   // Point to point; blocking, same deadline.
@@ -95,9 +95,9 @@ class MpiRuntime {
   virtual int local_size() const = 0;
 };
 
-// Makes a local failure everybody's: returns OK when `local` is OK on every rank, else, on every rank, the status of the
-// lowest rank that failed, its message prefixed with "rank i: " when size() > 1 and not all ranks failed alike. Collective;
-// called at the end of every phase in which a rank can fail alone.
+// Makes a local failure everybody's: returns OK when `local` is OK on every rank, else, on every rank, the status of
+// the lowest rank that failed, its message prefixed with "rank i: " when size() > 1 and not all ranks failed alike.
+// Collective; called at the end of every phase in which a rank can fail alone.
 absl::Status AgreeOnStatus(Communicator& world, const absl::Status& local);
 
 }  // namespace isthmus

@@ -13,8 +13,8 @@ struct Range {
   friend constexpr bool operator==(const Range&, const Range&) = default;
 };
 
-// Part `index` of [0, count) cut into `parts` contiguous pieces whose sizes differ by one at most; the first count mod parts
-// pieces are the longer ones. Pieces may be empty.
+// Part `index` of [0, count) cut into `parts` contiguous pieces whose sizes differ by one at most; the first count mod
+// parts pieces are the longer ones. Pieces may be empty.
 constexpr Range ShardOf(int64_t count, int parts, int index) {
   const int64_t base = count / parts, extra = count % parts;
   const int64_t begin = base * index + (index < extra ? index : extra);

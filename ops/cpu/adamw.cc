@@ -1,7 +1,91 @@
+#include "ops/adamw.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/adamw.cc"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/highway.h>
+
+#include <cmath>
+
+#include "ops/cpu/check.h"
+#include "ops/cpu/vector-inl.h"
+#include "runtime/parallel_for.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isthmus::cpu {
+namespace HWY_NAMESPACE {
+
+template <typename T>
+void Update(const AdamWArgs& args) {
+  const hn::ScalableTag<T> d;
+  const auto step = static_cast<double>(args.step);
+  const auto set = [&](double value) { return hn::Set(d, static_cast<T>(value)); };
+  const auto beta1 = set(args.beta1), beta2 = set(args.beta2);
+  const auto rest1 = set(1 - args.beta1), rest2 = set(1 - args.beta2);
+  const auto keep = set(1 - args.learning_rate * args.weight_decay);
+  const auto rate = set(args.learning_rate / (1 - std::pow(args.beta1, step)));
+  const auto correction = set(1 / std::sqrt(1 - std::pow(args.beta2, step)));
+  const auto epsilon = set(args.epsilon), grad_scale = set(args.grad_scale);
+  T *weight = args.weight.As<T>(), *first = args.first_moment.As<T>(), *second = args.second_moment.As<T>();
+  const T* grad = args.grad.As<T>();
+  BFloat16* compute = args.compute_weight.As<BFloat16>();
+  ParallelFor(args.weight.columns, 16384, [&](int64_t begin, int64_t end, int) {
+    ForParts(d, end - begin, [&](int64_t offset, size_t n) {
+      const int64_t i = begin + offset;
+      const auto g = hn::Mul(LoadPart(d, grad + i, n), grad_scale);
+      const auto m = hn::MulAdd(beta1, LoadPart(d, first + i, n), hn::Mul(rest1, g));
+      const auto v = hn::MulAdd(beta2, LoadPart(d, second + i, n), hn::Mul(rest2, hn::Mul(g, g)));
+      const auto denominator = hn::MulAdd(hn::Sqrt(v), correction, epsilon);
+      const auto w = hn::NegMulAdd(rate, hn::Div(m, denominator), hn::Mul(LoadPart(d, weight + i, n), keep));
+      StorePart(d, m, first + i, n);
+      StorePart(d, v, second + i, n);
+      StorePart(d, w, weight + i, n);
+      if constexpr (std::is_same_v<T, float>) {
+        if (compute != nullptr) StorePart(d, w, compute + i, n);
+      }
+    });
+  });
+}
+
+void UpdateAny(const AdamWArgs& args) {
+  args.weight.dtype == DType::kFloat64 ? Update<double>(args) : Update<float>(args);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isthmus::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #include "ops/cpu/kernels.h"
+#include "runtime/status.h"
 
 namespace isthmus::cpu {
 
-absl::Status AdamW(const AdamWArgs&) { return absl::UnimplementedError("not written yet"); }
+HWY_EXPORT(UpdateAny);
+
+absl::Status AdamW(const AdamWArgs& args) {
+  constexpr char kOp[] = "AdamW";
+  const DType type = args.weight.dtype;
+  const int64_t count = args.weight.columns;
+  if (type != DType::kFloat32 && type != DType::kFloat64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kOp, ": weight is ", args.weight.Describe(), "; needs fp32 or fp64"));
+  }
+  if (args.step < 1) return absl::InvalidArgumentError(absl::StrCat(kOp, ": step ", args.step, "; counts from 1"));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "weight", args.weight, type, 1, count));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad", args.grad, type, 1, count));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "first_moment", args.first_moment, type, 1, count));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "second_moment", args.second_moment, type, 1, count));
+  if (args.compute_weight.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "compute_weight", args.compute_weight, DType::kBFloat16, 1, count));
+    if (type != DType::kFloat32) {
+      return absl::InvalidArgumentError(absl::StrCat(kOp, ": compute_weight needs an fp32 weight"));
+    }
+  }
+  HWY_DYNAMIC_DISPATCH(UpdateAny)(args);
+  return absl::OkStatus();
+}
 
 }  // namespace isthmus::cpu
+#endif  // HWY_ONCE

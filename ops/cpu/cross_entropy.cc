@@ -1,9 +1,202 @@
+#include "ops/cross_entropy.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/cross_entropy.cc"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <limits>
+
+#include "ops/cpu/check.h"
+#include "ops/cpu/vector-inl.h"
+#include "runtime/parallel_for.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isthmus::cpu {
+namespace HWY_NAMESPACE {
+
+// fp32 sums over a vocabulary are formed in blocks of this many logits and the blocks added in fp64: the error does not
+// grow with the vocabulary.
+constexpr int64_t kSumBlock = 2048;
+
+// Lanes beyond a partial vector count as -infinity.
+template <class D, typename T>
+HWY_INLINE hn::Vec<D> LoadLogits(D d, const T* p, size_t n) {
+  const auto value = LoadPart(d, p, n);
+  if (n >= hn::Lanes(d)) return value;
+  return hn::IfThenElse(hn::FirstN(d, n), value, hn::Set(d, -std::numeric_limits<T>::infinity()));
+}
+
+template <typename T>
+void RowStatistics(T* logits, int64_t count, int64_t target, T* statistics) {
+  const hn::ScalableTag<T> d;
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  const bool owns_target = target >= 0 && target < count;
+  const T target_logit = owns_target ? logits[target] : -kInfinity;
+  auto maxima = hn::Set(d, -kInfinity);
+  ForParts(d, count, [&](int64_t i, size_t n) { maxima = hn::Max(maxima, LoadLogits(d, logits + i, n)); });
+  const T maximum = hn::GetLane(hn::MaxOfLanes(d, maxima));
+
+  // The row is this thread's alone: the target's logit is taken out for the time of the sums.
+  if (owns_target) logits[target] = -kInfinity;
+  const auto shift = hn::Set(d, maximum);
+  double sum = 0, sum_sq = 0;
+  for (int64_t begin = 0; begin < count; begin += kSumBlock) {
+    auto block = hn::Zero(d), block_sq = hn::Zero(d);
+    ForParts(d, std::min(kSumBlock, count - begin), [&](int64_t i, size_t n) {
+      const auto e = hn::Exp(d, hn::Sub(LoadLogits(d, logits + begin + i, n), shift));
+      block = hn::Add(block, e);
+      block_sq = hn::MulAdd(e, e, block_sq);
+    });
+    sum += static_cast<double>(SumLanes(d, block));
+    sum_sq += static_cast<double>(SumLanes(d, block_sq));
+  }
+  if (owns_target) logits[target] = target_logit;
+  statistics[0] = maximum;
+  statistics[1] = static_cast<T>(sum);
+  statistics[2] = static_cast<T>(sum_sq);
+  statistics[3] = target_logit;
+}
+
+template <typename T>
+void Statistics(const CrossEntropyStatisticsArgs& args) {
+  const int32_t* targets = args.targets.As<int32_t>();
+  ParallelFor(args.logits.rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      RowStatistics(args.logits.Row<T>(row), args.logits.columns, targets[row] - args.first_row,
+                    args.statistics.Row<T>(row));
+    }
+  });
+}
+
+template <typename T, typename Out>
+void Gradient(const CrossEntropyGradientArgs& args) {
+  const hn::ScalableTag<T> d;
+  const int32_t* targets = args.targets.As<int32_t>();
+  const auto scale = hn::Set(d, static_cast<T>(args.scale));
+  ParallelFor(args.logits.rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* logits = args.logits.Row<T>(row);
+      Out* grad = args.grad_logits.Row<Out>(row);
+      const auto shift = hn::Set(d, args.log_sum_exp.As<T>()[row]);
+      ForParts(d, args.logits.columns, [&](int64_t i, size_t n) {
+        StorePart(d, hn::Mul(hn::Exp(d, hn::Sub(LoadPart(d, logits + i, n), shift)), scale), grad + i, n);
+      });
+      const int64_t target = targets[row] - args.first_row;
+      if (target >= 0 && target < args.logits.columns) {
+        grad[target] = static_cast<Out>(static_cast<T>(args.scale * std::expm1(-double{args.loss.As<T>()[row]})));
+      }
+    }
+  });
+}
+
+void StatisticsAny(const CrossEntropyStatisticsArgs& args) {
+  args.logits.dtype == DType::kFloat64 ? Statistics<double>(args) : Statistics<float>(args);
+}
+void GradientAny(const CrossEntropyGradientArgs& args) {
+  if (args.logits.dtype == DType::kFloat64) return Gradient<double, double>(args);
+  args.grad_logits.dtype == DType::kBFloat16 ? Gradient<float, BFloat16>(args) : Gradient<float, float>(args);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isthmus::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #include "ops/cpu/kernels.h"
+#include "runtime/status.h"
 
 namespace isthmus::cpu {
 
-absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs&) { return absl::UnimplementedError("not written yet"); }
-absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs&) { return absl::UnimplementedError("not written yet"); }
-absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs&) { return absl::UnimplementedError("not written yet"); }
+HWY_EXPORT(StatisticsAny);
+HWY_EXPORT(GradientAny);
+
+namespace {
+
+absl::Status CheckLogits(const char* op, const Tensor& logits) {
+  if (logits.dtype == DType::kFloat32 || logits.dtype == DType::kFloat64) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(op, ": logits are ", logits.Describe(), "; need fp32 or fp64"));
+}
+
+template <typename T>
+void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
+  const int64_t tokens = args.loss.columns;
+  const auto statistics = [&](int64_t shard) { return args.gathered.Row<T>(shard * tokens + n); };
+  double maximum = -std::numeric_limits<double>::infinity(), target = maximum;
+  for (int64_t shard = 0; shard < args.shards; ++shard) {
+    maximum = std::max<double>(maximum, statistics(shard)[0]);
+    target = std::max<double>(target, statistics(shard)[3]);
+  }
+  // Of all tokens but the target, relative to the maximum.
+  double others = 0;
+  for (int64_t shard = 0; shard < args.shards; ++shard) {
+    const T* s = statistics(shard);
+    if (s[1] != 0) others += double{s[1]} * std::exp(double{s[0]} - maximum);
+  }
+  const double own = std::exp(target - maximum), total = own + others;
+  // log(total / own), without the cancellation of log Z - z_y where the target is nearly certain.
+  const double ratio = others / own;
+  const double loss = std::isfinite(ratio) ? std::log1p(ratio) : std::log(total) - (target - maximum);
+  args.loss.As<T>()[n] = static_cast<T>(loss);
+  args.log_sum_exp.As<T>()[n] = static_cast<T>(maximum + std::log(total));
+  if (!args.energy.defined()) return;
+  for (int64_t shard = 0; shard < args.shards; ++shard) {
+    const T* s = statistics(shard);
+    const double share = std::exp(double{s[0]} - maximum) / total;
+    double energy = s[2] != 0 ? double{s[2]} * share * share : 0;
+    // (1 - p_y)² = (others / total)², where the target lives.
+    if (s[3] != -std::numeric_limits<T>::infinity()) energy += (others / total) * (others / total);
+    args.energy.Row<double>(shard)[n] = energy;
+  }
+}
+
+}  // namespace
+
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args) {
+  constexpr char kOp[] = "CrossEntropyStatistics";
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, args.logits.rows));
+  ISTHMUS_RETURN_IF_ERROR(
+      CheckTensor(kOp, "statistics", args.statistics, args.logits.dtype, args.logits.rows, kCrossEntropyStatistics));
+  HWY_DYNAMIC_DISPATCH(StatisticsAny)(args);
+  return absl::OkStatus();
+}
+
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args) {
+  constexpr char kOp[] = "CrossEntropyCombine";
+  const int64_t tokens = args.loss.columns;
+  const DType type = args.gathered.dtype;
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.gathered));
+  ISTHMUS_RETURN_IF_ERROR(
+      CheckTensor(kOp, "gathered", args.gathered, type, args.shards * tokens, kCrossEntropyStatistics));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
+  if (args.energy.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "energy", args.energy, DType::kFloat64, args.shards, tokens));
+  }
+  for (int64_t n = 0; n < tokens; ++n) {
+    type == DType::kFloat64 ? CombineToken<double>(args, n) : CombineToken<float>(args, n);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args) {
+  constexpr char kOp[] = "CrossEntropyGradient";
+  const int64_t tokens = args.logits.rows;
+  const DType type = args.logits.dtype;
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
+  const bool rounded = type == DType::kFloat32 && args.grad_logits.dtype == DType::kBFloat16;
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_logits", args.grad_logits, rounded ? DType::kBFloat16 : type, tokens,
+                                      args.logits.columns));
+  HWY_DYNAMIC_DISPATCH(GradientAny)(args);
+  return absl::OkStatus();
+}
 
 }  // namespace isthmus::cpu
+#endif  // HWY_ONCE

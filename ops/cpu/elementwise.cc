@@ -1,11 +1,172 @@
+#include "ops/elementwise.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/elementwise.cc"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/highway.h>
+
+#include "ops/cpu/check.h"
+#include "ops/cpu/vector-inl.h"
+#include "runtime/parallel_for.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isthmus::cpu {
+namespace HWY_NAMESPACE {
+
+// Elements whose sum is formed at once; blocks are added in order.
+constexpr int64_t kSumBlock = 4096;
+
+template <typename T>
+void AddRows(const Tensor& x, const Tensor& y) {
+  const hn::ScalableTag<ComputeOf<T>> d;
+  ParallelFor(x.rows, 8, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* from = x.Row<T>(row);
+      T* to = y.Row<T>(row);
+      ForParts(d, x.columns, [&](int64_t i, size_t n) {
+        StorePart(d, hn::Add(LoadPart(d, from + i, n), LoadPart(d, to + i, n)), to + i, n);
+      });
+    }
+  });
+}
+
+template <typename From, typename To>
+void CastRows(const Tensor& x, const Tensor& y) {
+  ParallelFor(x.rows * x.columns, 16384, [&](int64_t begin, int64_t end, int) {
+    while (begin < end) {
+      const int64_t row = begin / x.columns, column = begin % x.columns;
+      const int64_t count = std::min(end - begin, x.columns - column);
+      const From* from = x.Row<From>(row) + column;
+      To* to = y.Row<To>(row) + column;
+      if constexpr (std::is_same_v<From, double> || std::is_same_v<To, double>) {
+        for (int64_t i = 0; i < count; ++i) {
+          if constexpr (std::is_same_v<To, BFloat16>) {
+            to[i] = BFloat16(static_cast<float>(from[i]));
+          } else if constexpr (std::is_same_v<From, BFloat16>) {
+            to[i] = static_cast<float>(from[i]);
+          } else {
+            to[i] = static_cast<To>(from[i]);
+          }
+        }
+      } else {
+        const hn::ScalableTag<float> d;
+        ForParts(d, count, [&](int64_t i, size_t n) { StorePart(d, LoadPart(d, from + i, n), to + i, n); });
+      }
+      begin += count;
+    }
+  });
+}
+
+// Σ x or Σ x² of one block, in fp64 lanes.
+template <bool kSquare, typename T>
+double BlockSum(const T* x, int64_t count) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  auto sum = hn::Zero(d);
+  ForParts(d, count, [&](int64_t i, size_t n) {
+    hn::Vec<decltype(d)> value;
+    if constexpr (std::is_same_v<T, double>) {
+      value = LoadPart(d, x + i, n);
+    } else {
+      HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(double)] = {};
+      for (size_t k = 0; k < n; ++k) part[k] = static_cast<float>(x[i + static_cast<int64_t>(k)]);
+      value = hn::PromoteTo(d, hn::Load(df, part));
+    }
+    sum = kSquare ? hn::MulAdd(value, value, sum) : hn::Add(value, sum);
+  });
+  return SumLanes(d, sum);
+}
+
+template <bool kSquare, typename T>
+double SumBlocks(const Tensor& x) {
+  double total = 0;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    const T* data = x.Row<T>(row);
+    // Blocks are summed in waves of this many on all threads, so that their partial sums need no allocation.
+    constexpr int64_t kWave = 256;
+    double partial[kWave];
+    for (int64_t begin = 0; begin < x.columns; begin += kWave * kSumBlock) {
+      const int64_t count = std::min(x.columns - begin, kWave * kSumBlock);
+      const int64_t blocks = (count + kSumBlock - 1) / kSumBlock;
+      ParallelFor(blocks, 4, [&](int64_t from, int64_t to, int) {
+        for (int64_t block = from; block < to; ++block) {
+          const int64_t at = begin + block * kSumBlock;
+          partial[block] = BlockSum<kSquare>(data + at, std::min(kSumBlock, begin + count - at));
+        }
+      });
+      for (int64_t block = 0; block < blocks; ++block) total += partial[block];
+    }
+  }
+  return total;
+}
+
+void AddAny(const Tensor& x, const Tensor& y) {
+  VisitFloating(x.dtype, [&](auto zero) { AddRows<decltype(zero)>(x, y); });
+}
+void CastAny(const Tensor& x, const Tensor& y) {
+  VisitFloating(x.dtype, [&](auto from) {
+    VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
+  });
+}
+double SumAny(const Tensor& x, bool square) {
+  double sum = 0;
+  VisitFloating(x.dtype, [&](auto zero) {
+    sum = square ? SumBlocks<true, decltype(zero)>(x) : SumBlocks<false, decltype(zero)>(x);
+  });
+  return sum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isthmus::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #include "ops/cpu/kernels.h"
+#include "runtime/status.h"
 
 namespace isthmus::cpu {
 
-absl::Status Add(const Tensor&, const Tensor&) { return absl::UnimplementedError("not written yet"); }
-absl::Status Cast(const Tensor&, const Tensor&) { return absl::UnimplementedError("not written yet"); }
-absl::Status SetZero(const Tensor&) { return absl::UnimplementedError("not written yet"); }
-absl::StatusOr<double> SumOfSquares(const Tensor&) { return absl::UnimplementedError("not written yet"); }
-absl::StatusOr<double> Sum(const Tensor&) { return absl::UnimplementedError("not written yet"); }
+HWY_EXPORT(AddAny);
+HWY_EXPORT(CastAny);
+HWY_EXPORT(SumAny);
+
+absl::Status Add(const Tensor& x, const Tensor& y) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Add", "x", x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Add", "y", y, x.dtype, x.rows, x.columns));
+  HWY_DYNAMIC_DISPATCH(AddAny)(x, y);
+  return absl::OkStatus();
+}
+
+absl::Status Cast(const Tensor& x, const Tensor& y) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", x));
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", y));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Cast", "y", y, y.dtype, x.rows, x.columns));
+  HWY_DYNAMIC_DISPATCH(CastAny)(x, y);
+  return absl::OkStatus();
+}
+
+absl::Status SetZero(const Tensor& x) {
+  const int64_t element = SizeOf(x.dtype);
+  constexpr int64_t kBlock = 1 << 20;
+  for (int64_t row = 0; row < x.rows; ++row) {
+    char* data = static_cast<char*>(x.data) + row * x.row_stride * element;
+    ParallelFor(x.columns * element, kBlock, [&](int64_t begin, int64_t end, int) {
+      std::memset(data + begin, 0, static_cast<size_t>(end - begin));
+    });
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> SumOfSquares(const Tensor& x) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("SumOfSquares", "x", x));
+  return HWY_DYNAMIC_DISPATCH(SumAny)(x, true);
+}
+
+absl::StatusOr<double> Sum(const Tensor& x) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Sum", "x", x));
+  return HWY_DYNAMIC_DISPATCH(SumAny)(x, false);
+}
 
 }  // namespace isthmus::cpu
+#endif  // HWY_ONCE

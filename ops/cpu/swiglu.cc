@@ -1,8 +1,106 @@
+#include "ops/swiglu.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/swiglu.cc"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include "ops/cpu/check.h"
+#include "ops/cpu/vector-inl.h"
+#include "runtime/parallel_for.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace isthmus::cpu {
+namespace HWY_NAMESPACE {
+
+// Logistic function. exp of a large argument becomes infinite and its reciprocal 0, as it should.
+template <class D>
+HWY_INLINE hn::Vec<D> Sigmoid(D d, hn::Vec<D> x) {
+  const auto one = hn::Set(d, 1);
+  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+}
+
+template <typename T>
+void Forward(const SwigluForwardArgs& args) {
+  const hn::ScalableTag<ComputeOf<T>> d;
+  const int64_t features = args.y.columns;
+  ParallelFor(args.y.rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T *gate = args.gate_up.Row<T>(row), *up = gate + features;
+      T* y = args.y.Row<T>(row);
+      ForParts(d, features, [&](int64_t i, size_t n) {
+        const auto g = LoadPart(d, gate + i, n);
+        StorePart(d, hn::Mul(hn::Mul(g, Sigmoid(d, g)), LoadPart(d, up + i, n)), y + i, n);
+      });
+    }
+  });
+}
+
+template <typename T>
+void Backward(const SwigluBackwardArgs& args) {
+  const hn::ScalableTag<ComputeOf<T>> d;
+  const int64_t features = args.grad_y.columns;
+  const auto one = hn::Set(d, 1);
+  ParallelFor(args.grad_y.rows, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T *gate = args.gate_up.Row<T>(row), *up = gate + features, *grad_y = args.grad_y.Row<T>(row);
+      T *grad_gate = args.grad_gate_up.Row<T>(row), *grad_up = grad_gate + features;
+      T* y = args.y.defined() ? args.y.Row<T>(row) : nullptr;
+      ForParts(d, features, [&](int64_t i, size_t n) {
+        const auto g = LoadPart(d, gate + i, n), u = LoadPart(d, up + i, n), dy = LoadPart(d, grad_y + i, n);
+        const auto sigmoid = Sigmoid(d, g);
+        const auto silu = hn::Mul(g, sigmoid);
+        // d silu / d gate = sigmoid (1 + gate (1 - sigmoid))
+        const auto slope = hn::Mul(sigmoid, hn::MulAdd(g, hn::Sub(one, sigmoid), one));
+        StorePart(d, hn::Mul(hn::Mul(dy, u), slope), grad_gate + i, n);
+        StorePart(d, hn::Mul(dy, silu), grad_up + i, n);
+        if (y != nullptr) StorePart(d, hn::Mul(silu, u), y + i, n);
+      });
+    }
+  });
+}
+
+void ForwardAny(const SwigluForwardArgs& args) {
+  VisitFloating(args.y.dtype, [&](auto zero) { Forward<decltype(zero)>(args); });
+}
+void BackwardAny(const SwigluBackwardArgs& args) {
+  VisitFloating(args.grad_y.dtype, [&](auto zero) { Backward<decltype(zero)>(args); });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace isthmus::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #include "ops/cpu/kernels.h"
+#include "runtime/status.h"
 
 namespace isthmus::cpu {
 
-absl::Status SwigluForward(const SwigluForwardArgs&) { return absl::UnimplementedError("not written yet"); }
-absl::Status SwigluBackward(const SwigluBackwardArgs&) { return absl::UnimplementedError("not written yet"); }
+HWY_EXPORT(ForwardAny);
+HWY_EXPORT(BackwardAny);
+
+absl::Status SwigluForward(const SwigluForwardArgs& args) {
+  constexpr char kOp[] = "SwigluForward";
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "y", args.y));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "gate_up", args.gate_up, args.y.dtype, args.y.rows, 2 * args.y.columns));
+  HWY_DYNAMIC_DISPATCH(ForwardAny)(args);
+  return absl::OkStatus();
+}
+
+absl::Status SwigluBackward(const SwigluBackwardArgs& args) {
+  constexpr char kOp[] = "SwigluBackward";
+  const DType type = args.grad_y.dtype;
+  const int64_t rows = args.grad_y.rows, features = args.grad_y.columns;
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "grad_y", args.grad_y));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "gate_up", args.gate_up, type, rows, 2 * features));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_gate_up", args.grad_gate_up, type, rows, 2 * features));
+  if (args.y.defined()) ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, features));
+  HWY_DYNAMIC_DISPATCH(BackwardAny)(args);
+  return absl::OkStatus();
+}
 
 }  // namespace isthmus::cpu
+#endif  // HWY_ONCE

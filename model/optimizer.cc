@@ -1,0 +1,106 @@
+#include "model/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/adamw.h"
+#include "ops/elementwise.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+struct OptimizerState {
+  Tensor first_moment, second_moment, masters;
+};
+
+OptimizerState PlaceState(int64_t owned, DType compute_type, TensorPlacer& placer) {
+  const DType sum_type = AccumulationType(compute_type);
+  OptimizerState state;
+  state.first_moment = placer.Place("first_moment", sum_type, 1, owned);
+  state.second_moment = placer.Place("second_moment", sum_type, 1, owned);
+  if (compute_type != sum_type) state.masters = placer.Place("master_weights", sum_type, 1, owned);
+  return state;
+}
+
+}  // namespace
+
+int64_t Optimizer::StateBytes(int64_t owned, DType compute_type) {
+  TensorPlacer placer;
+  PlaceState(owned, compute_type, placer);
+  return placer.layout().bytes();
+}
+
+absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, absl::Span<const Range> owned,
+                                            const proto::OptimizerConfig& config, Stream& stream) {
+  Optimizer optimizer;
+  optimizer.parameters_ = &parameters;
+  optimizer.stream_ = &stream;
+  optimizer.config_ = config;
+  for (const Range& range : owned) {
+    for (const ParameterSpec& spec : parameters.specs()) {
+      const int64_t begin = std::max(range.begin, spec.offset);
+      const int64_t end = std::min(range.end, spec.offset + spec.local_size());
+      if (begin >= end) continue;
+      optimizer.pieces_.push_back(
+          {{begin, end}, optimizer.owned_ + begin - range.begin, spec.decay, spec.sharding == Sharding::kReplicated});
+    }
+    optimizer.owned_ += range.size();
+  }
+  optimizer.sharded_ = optimizer.owned_ < parameters.table().size;
+  const DType type = parameters.compute_type();
+  ISTHMUS_ASSIGN_OR_RETURN(optimizer.state_,
+                           Arena::Allocate("optimizer state", StateBytes(optimizer.owned_, type), stream.device()));
+  TensorPlacer placer(&optimizer.state_);
+  const OptimizerState state = PlaceState(optimizer.owned_, type, placer);
+  optimizer.first_moment_ = state.first_moment;
+  optimizer.second_moment_ = state.second_moment;
+  optimizer.masters_ = state.masters;
+  return optimizer;
+}
+
+void Optimizer::InitializeMasters(uint64_t seed) {
+  if (!masters_.defined()) return;
+  for (const Piece& piece : pieces_) {
+    InitialValues(parameters_->table(), seed, piece.elements, masters_.ColumnSlice(piece.state, piece.elements.size()));
+  }
+}
+
+absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) const {
+  double squares[2] = {0, 0};  // of parameters cut over the tensor ranks, of replicated ones
+  const Tensor gradients = parameters_->gradients();
+  for (const Piece& piece : pieces_) {
+    ISTHMUS_ASSIGN_OR_RETURN(
+        const double sum, SumOfSquares(gradients.ColumnSlice(piece.elements.begin, piece.elements.size()), *stream_));
+    squares[piece.replicated ? 1 : 0] += sum;
+  }
+  // Unsharded, every data rank has the whole reduced gradient already. Whether any rank is sharded is the same on all.
+  if (mesh.data_ranks() > 1 && sharded_) ISTHMUS_RETURN_IF_ERROR(mesh.data().AllReduceNumbers(squares));
+  if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(absl::MakeSpan(squares, 1)));
+  return std::sqrt(squares[0] + squares[1]);
+}
+
+absl::Status Optimizer::Update(int64_t step, double learning_rate, double grad_scale) {
+  const Tensor gradients = parameters_->gradients(), weights = parameters_->weights();
+  for (const Piece& piece : pieces_) {
+    const int64_t begin = piece.elements.begin, count = piece.elements.size();
+    const Tensor compute = weights.ColumnSlice(begin, count);
+    const bool masters = masters_.defined();
+    ISTHMUS_RETURN_IF_ERROR(AdamW({.weight = masters ? masters_.ColumnSlice(piece.state, count) : compute,
+                                   .grad = gradients.ColumnSlice(begin, count),
+                                   .first_moment = first_moment_.ColumnSlice(piece.state, count),
+                                   .second_moment = second_moment_.ColumnSlice(piece.state, count),
+                                   .compute_weight = masters ? compute : Tensor(),
+                                   .learning_rate = learning_rate,
+                                   .beta1 = config_.beta1(),
+                                   .beta2 = config_.beta2(),
+                                   .epsilon = config_.epsilon(),
+                                   .weight_decay = piece.decay ? config_.weight_decay() : 0.0,
+                                   .grad_scale = grad_scale,
+                                   .step = step},
+                                  *stream_));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,65 @@
+// AdamW over the elements of the flat parameter arena that this data rank owns: all of them, or with a sharded
+// optimizer (ZeRO stage 1, arXiv:1910.02054) its part of every bucket. With bf16 weights the fp32 master weights live
+// here.
+#ifndef ISTHMUS_MODEL_OPTIMIZER_H_
+#define ISTHMUS_MODEL_OPTIMIZER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/parameters.h"
+#include "parallel/mesh.h"
+#include "parallel/shard.h"
+#include "proto/config.pb.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+class Optimizer {
+ public:
+  // `owned`: element ranges of the arena, ascending, in sum all of it over the data ranks (or all of it on each).
+  // `parameters` and `stream` must outlive the optimizer.
+  static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, absl::Span<const Range> owned,
+                                          const proto::OptimizerConfig& config, Stream& stream);
+
+  // Bytes of moments and master weights for `owned` elements.
+  static int64_t StateBytes(int64_t owned, DType compute_type);
+
+  // Starts the master weights from the initial values before their rounding to bf16; nothing to do for other types.
+  void InitializeMasters(uint64_t seed);
+
+  // Norm of the whole model's gradient over the mesh: every element once. Collective; the same bits on every rank. NaN
+  // or infinite when any element is.
+  absl::StatusOr<double> GradientNorm(const Mesh& mesh) const;
+
+  // One update of the owned elements with gradients times grad_scale; `step` counts from 1.
+  absl::Status Update(int64_t step, double learning_rate, double grad_scale);
+
+ private:
+  // A run of owned elements of one parameter.
+  struct Piece {
+    Range elements;     // in the arena
+    int64_t state = 0;  // first element in the arenas of the state
+    bool decay = true;
+    bool replicated = false;  // over tensor ranks
+  };
+
+  const ParameterStore* parameters_ = nullptr;
+  Stream* stream_ = nullptr;
+  proto::OptimizerConfig config_;
+  std::vector<Piece> pieces_;
+  bool sharded_ = false;
+  int64_t owned_ = 0;
+  Arena state_;
+  Tensor first_moment_, second_moment_;  // [1, owned]
+  Tensor masters_;                       // [1, owned] fp32, only with bf16 weights
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_OPTIMIZER_H_

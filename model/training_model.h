@@ -1,0 +1,85 @@
+// A model being trained on one rank of a mesh: weights, activations, head, gradient reduction and optimizer, and the
+// optimizer step that ties them together.
+#ifndef ISTHMUS_MODEL_TRAINING_MODEL_H_
+#define ISTHMUS_MODEL_TRAINING_MODEL_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "model/head_decomposition.h"
+#include "model/head_loss.h"
+#include "model/optimizer.h"
+#include "model/parameters.h"
+#include "model/transformer.h"
+#include "parallel/gradient_reducer.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+// Wall time of the phases of one step on this rank, in seconds.
+struct StepSeconds {
+  double forward = 0, head = 0, backward = 0, reduce = 0, optimizer = 0, telemetry = 0;
+};
+
+struct StepResult {
+  double loss = 0;           // mean over all tokens of the step, nats
+  double gradient_norm = 0;  // of the whole model, before clipping
+  std::optional<HeadMeasurement> head;
+  StepSeconds seconds;
+};
+
+class TrainingModel {
+ public:
+  // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model.
+  static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
+                                                               Stream& stream);
+
+  void InitializeWeights(uint64_t seed);
+
+  // One optimizer step. ids and targets: int32 [1, n], this data rank's tokens of the step, the same on all its tensor
+  // ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for the seconds.
+  // Errors: Aborted on every rank, before a weight changes, when the loss or the gradient is not finite.
+  absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
+                                  bool measure_head);
+
+  // Mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
+  absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
+
+  ParameterStore& parameters() { return parameters_; }
+  Transformer& transformer() { return *transformer_; }
+  HeadLoss& head() { return head_; }
+  // Bytes of memory held, by what for.
+  struct Memory {
+    int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
+  };
+  Memory memory() const { return memory_; }
+
+ private:
+  TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
+
+  // Forward, head and backward pass of micro-batch `index` of `count`.
+  absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last, bool measure_head,
+                          HeadLossSums& sums, StepSeconds& seconds);
+  int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
+
+  const Mesh& mesh_;
+  Stream& stream_;
+  double clip_norm_ = 0;
+  ParameterStore parameters_;
+  std::unique_ptr<Transformer> transformer_;
+  HeadLoss head_;
+  std::unique_ptr<GradientReducer> reducer_;
+  Optimizer optimizer_;
+  HeadDecomposition decomposition_;
+  Memory memory_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_TRAINING_MODEL_H_

@@ -1,0 +1,95 @@
+#include "parallel/gradient_reducer.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+
+#include "runtime/status.h"
+
+namespace isthmus {
+
+absl::StatusOr<GradientReducer> GradientReducer::Create(Communicator& data, const Tensor& gradients,
+                                                        absl::Span<const Range> segments, int64_t bucket_bytes,
+                                                        bool shard_optimizer) {
+  GradientReducer reducer;
+  reducer.data_ = &data;
+  reducer.gradients_ = gradients;
+  reducer.shard_ = shard_optimizer && data.size() > 1;
+  reducer.bucket_of_segment_.resize(segments.size());
+  int64_t covered = gradients.size();
+  for (size_t i = segments.size(); i-- > 0;) {
+    const Range& segment = segments[i];
+    if (segment.end != covered || (reducer.shard_ && segment.size() % data.size() != 0)) {
+      return absl::InternalError(absl::StrCat("gradient segment ", i, " [", segment.begin, ", ", segment.end,
+                                              ") does not end at ", covered, " or is no multiple of ", data.size()));
+    }
+    covered = segment.begin;
+    const bool full =
+        !reducer.buckets_.empty() && reducer.buckets_.back().elements.size() * SizeOf(gradients.dtype) >= bucket_bytes;
+    if (reducer.buckets_.empty() || full) reducer.buckets_.push_back({{segment.begin, segment.end}});
+    reducer.buckets_.back().elements.begin = segment.begin;
+    ++reducer.buckets_.back().segments;
+    reducer.bucket_of_segment_[i] = reducer.buckets_.size() - 1;
+  }
+  if (covered != 0) return absl::InternalError(absl::StrCat("gradient segments begin at ", covered, ", not 0"));
+  if (!reducer.shard_) {
+    reducer.owned_.push_back({0, gradients.size()});
+  } else {
+    for (const Bucket& bucket : reducer.buckets_) reducer.owned_.push_back(reducer.PartOf(bucket));
+    std::reverse(reducer.owned_.begin(), reducer.owned_.end());
+  }
+  return reducer;
+}
+
+Range GradientReducer::PartOf(const Bucket& bucket) const {
+  const int64_t part = bucket.elements.size() / data_->size();
+  const int64_t begin = bucket.elements.begin + part * data_->rank();
+  return {begin, begin + part};
+}
+
+absl::Status GradientReducer::SegmentReady(int segment) {
+  if (data_->size() == 1) return absl::OkStatus();
+  Bucket& bucket = buckets_[bucket_of_segment_[static_cast<size_t>(segment)]];
+  if (++bucket.ready == bucket.segments) {
+    const Tensor all = gradients_.ColumnSlice(bucket.elements.begin, bucket.elements.size());
+    if (shard_) {
+      const Range part = PartOf(bucket);
+      ISTHMUS_ASSIGN_OR_RETURN(bucket.ticket,
+                               data_->StartReduceScatter(all, gradients_.ColumnSlice(part.begin, part.size())));
+    } else {
+      ISTHMUS_ASSIGN_OR_RETURN(bucket.ticket, data_->StartAllReduce(all, Reduction::kSum));
+    }
+  }
+  return data_->Progress();
+}
+
+absl::Status GradientReducer::Finish() {
+  if (data_->size() == 1) return absl::OkStatus();
+  for (Bucket& bucket : buckets_) {
+    if (bucket.ready != bucket.segments) {
+      return absl::InternalError(absl::StrCat("gradient bucket [", bucket.elements.begin, ", ", bucket.elements.end,
+                                              ") has ", bucket.ready, " of ", bucket.segments, " segments ready"));
+    }
+    ISTHMUS_RETURN_IF_ERROR(data_->Wait(bucket.ticket));
+    bucket.ready = 0;
+    bucket.ticket = {};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GradientReducer::GatherWeights(const Tensor& weights) {
+  if (!shard_) return absl::OkStatus();
+  for (Bucket& bucket : buckets_) {
+    const Range part = PartOf(bucket);
+    ISTHMUS_ASSIGN_OR_RETURN(bucket.ticket,
+                             data_->StartAllGather(weights.ColumnSlice(part.begin, part.size()),
+                                                   weights.ColumnSlice(bucket.elements.begin, bucket.elements.size())));
+  }
+  for (Bucket& bucket : buckets_) {
+    ISTHMUS_RETURN_IF_ERROR(data_->Wait(bucket.ticket));
+    bucket.ticket = {};
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

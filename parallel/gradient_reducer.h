@@ -1,0 +1,62 @@
+// Sums the gradients over the data ranks, bucket by bucket, while the backward pass still runs; with a sharded
+// optimizer (ZeRO stage 1, arXiv:1910.02054) every data rank receives only the part of each bucket that it updates.
+//
+// The gradient arena is cut into segments, ranges whose gradients become complete together; the backward pass completes
+// them from the arena's end to its start. Neighbouring segments are merged into buckets of at least `bucket_bytes`.
+#ifndef ISTHMUS_PARALLEL_GRADIENT_REDUCER_H_
+#define ISTHMUS_PARALLEL_GRADIENT_REDUCER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "parallel/shard.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+class GradientReducer {
+ public:
+  // gradients [1, n]; segments: ascending element ranges that cover it, each, when sharding, a multiple of the data
+  // ranks long. `data` must outlive the reducer.
+  static absl::StatusOr<GradientReducer> Create(Communicator& data, const Tensor& gradients,
+                                                absl::Span<const Range> segments, int64_t bucket_bytes,
+                                                bool shard_optimizer);
+
+  // Element ranges whose sum this rank has after Finish, ascending: the whole arena, or its part of every bucket.
+  absl::Span<const Range> owned() const { return owned_; }
+
+  // On the last micro-batch: the gradients of a segment are complete. Starts the reduction of its bucket once all its
+  // segments are, and lets earlier ones progress.
+  absl::Status SegmentReady(int segment);
+  // Waits for all buckets; then every segment may become ready again.
+  absl::Status Finish();
+
+  // After the update: the owned parts of the weights (same elements as the gradients, any dtype) to all data ranks.
+  // Nothing to do without a sharded optimizer.
+  absl::Status GatherWeights(const Tensor& weights);
+
+ private:
+  struct Bucket {
+    Range elements;
+    int segments = 0;  // that it consists of
+    int ready = 0;
+    Ticket ticket;
+  };
+  Range PartOf(const Bucket& bucket) const;
+
+  Communicator* data_ = nullptr;
+  Tensor gradients_;
+  bool shard_ = false;
+  std::vector<Bucket> buckets_;
+  std::vector<size_t> bucket_of_segment_;
+  std::vector<Range> owned_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_PARALLEL_GRADIENT_REDUCER_H_

@@ -1,0 +1,86 @@
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <mpi.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "parallel/communicator.h"
+#include "parallel/mpi_communicator.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+int EnvironmentNumber(const char* name) {
+  const char* text = std::getenv(name);
+  int value = 0;
+  return text != nullptr && absl::SimpleAtoi(text, &value) ? value : 0;
+}
+
+// A launcher that started several tasks which MPI does not know of each other leaves every task as rank 0 of 1: all
+// would train the same run and overwrite each other's files.
+absl::Status CheckLauncher(int size) {
+  if (size > 1) return absl::OkStatus();
+  if (const int tasks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE"); tasks > 1) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("mpirun started ", tasks,
+                     " processes, but MPI says 1; start with the mpirun of the MPI that the "
+                     "program was built with"));
+  }
+  if (const int tasks = EnvironmentNumber("SLURM_STEP_NUM_TASKS");
+      tasks > 1 && std::getenv("SLURM_PROCID") != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("Slurm started ", tasks, " tasks, but MPI says 1; start with `srun --mpi=pmix`"));
+  }
+  return absl::OkStatus();
+}
+
+class MpiRuntimeImplementation : public MpiRuntime {
+ public:
+  explicit MpiRuntimeImplementation(bool finalize) : finalize_(finalize) {
+    MPI_Comm node = MPI_COMM_NULL;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm_rank(node, &local_rank_);
+    MPI_Comm_size(node, &local_size_);
+    MPI_Comm_free(&node);
+  }
+  ~MpiRuntimeImplementation() override {
+    if (finalize_) MPI_Finalize();
+  }
+
+  std::unique_ptr<Communicator> World() override {
+    int size = 1, rank = 0;
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (size == 1) return MakeSelfCommunicator();
+    return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD, rank, "world");
+  }
+  int local_rank() const override { return local_rank_; }
+  int local_size() const override { return local_size_; }
+
+ private:
+  bool finalize_;
+  int local_rank_ = 0;
+  int local_size_ = 1;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
+  int initialized = 0;
+  MPI_Initialized(&initialized);
+  if (!initialized) {
+    int provided = 0;
+    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+      return absl::UnavailableError("MPI could not be initialised; see the message of the MPI library above");
+    }
+  }
+  int size = 1;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  auto runtime = std::make_unique<MpiRuntimeImplementation>(!initialized);
+  ISTHMUS_RETURN_IF_ERROR(CheckLauncher(size));
+  return runtime;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,219 @@
+// ranks: 1 2 4 8
+// Any mesh gives the same run as one rank alone: losses, initial weights, and the lost gradient of the head.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "tests/support/head_reference.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+constexpr int64_t kSteps = 20;
+
+class MeshTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto runtime = MpiRuntime::Initialize();
+    ASSERT_TRUE(runtime.ok()) << runtime.status();
+    runtime_ = runtime->release();
+    world_ = runtime_->World().release();
+  }
+  static void TearDownTestSuite() {
+    delete world_;
+    delete runtime_;
+  }
+
+  // Meshes of {1, 2, 4} tensor × {1, 2} data ranks that this world makes.
+  static std::vector<TinyOptions> Meshes() {
+    std::vector<TinyOptions> meshes;
+    for (const int tensor : {1, 2, 4}) {
+      for (const int data : {1, 2}) {
+        TinyOptions options;
+        options.tensor = tensor;
+        options.data = data;
+        if (tensor * data == world_->size()) meshes.push_back(options);
+      }
+    }
+    return meshes;
+  }
+
+  static std::vector<double> Losses(Replica& replica) {
+    std::vector<double> losses;
+    for (int64_t step = 1; step <= kSteps; ++step) losses.push_back(replica.Step(step).loss);
+    return losses;
+  }
+
+  static void ExpectSameLosses(const TinyOptions& options, double tolerance) {
+    SCOPED_TRACE(options.Name());
+    Replica alone(options), meshed(options, world_);
+    ExpectSameInitialWeights(alone, meshed);
+    const std::vector<double> expected = Losses(alone), found = Losses(meshed);
+    EXPECT_LT(expected.back(), expected.front());  // it learns: an update that does nothing would agree, too
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], tolerance * expected[i]) << "step " << i + 1;
+    }
+  }
+
+  static void ExpectSameInitialWeights(Replica& alone, Replica& meshed) {
+    const ParameterStore &whole = alone.model().parameters(), &part = meshed.model().parameters();
+    for (size_t s = 0; s < part.specs().size(); ++s) {
+      const ParameterSpec& spec = part.specs()[s];
+      const Tensor local = part.Weight(static_cast<int>(s)), global = whole.Weight(spec.name);
+      for (int64_t row = 0; row < local.rows; ++row) {
+        for (int64_t column = 0; column < local.columns; ++column) {
+          ASSERT_EQ(ElementOf(local, row * local.columns + column), ElementOf(global, spec.GlobalIndex(row, column)))
+              << spec.name << " [" << row << ", " << column << "]";
+        }
+      }
+    }
+  }
+
+  static MpiRuntime* runtime_;
+  static Communicator* world_;
+};
+MpiRuntime* MeshTest::runtime_ = nullptr;
+Communicator* MeshTest::world_ = nullptr;
+
+// All options of one mesh whose combination is meaningful there.
+std::vector<TinyOptions> Variants(const TinyOptions& mesh) {
+  std::vector<TinyOptions> variants;
+  for (int bits = 0; bits < 16; ++bits) {
+    TinyOptions options = mesh;
+    options.sequence_parallel = (bits & 1) != 0;
+    options.shard_optimizer = (bits & 2) != 0;
+    options.recompute = (bits & 4) != 0;
+    options.micro_batch = (bits & 8) != 0 ? 2 : 0;
+    variants.push_back(options);
+  }
+  return variants;
+}
+
+std::vector<TinyOptions> Heads(const TinyOptions& mesh) {
+  TinyOptions full = mesh, tied = mesh, factorised = mesh;
+  tied.tied = true;
+  factorised.head_rank = 6;
+  return {full, tied, factorised};
+}
+
+TEST_F(MeshTest, LossesOfAllVariantsEqualOneRankInFp64) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const TinyOptions& head : Heads(mesh)) {
+      for (const TinyOptions& options : Variants(head)) ExpectSameLosses(options, 1e-10);
+    }
+  }
+}
+
+TEST_F(MeshTest, LossesEqualOneRankInFp32) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      options.precision = proto::PrecisionConfig::FP32;
+      ExpectSameLosses(options, 1e-5);
+      options.sequence_parallel = options.shard_optimizer = options.recompute = true;
+      options.micro_batch = 2;
+      ExpectSameLosses(options, 1e-5);
+    }
+  }
+}
+
+TEST_F(MeshTest, LossesStayNearOneRankInBf16) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      options.precision = proto::PrecisionConfig::BF16;
+      ExpectSameLosses(options, 5e-3);
+      options.shard_optimizer = true;
+      ExpectSameLosses(options, 5e-3);
+    }
+  }
+}
+
+TEST_F(MeshTest, VocabularyThatFitsNoRankCountGivesTheSameLosses) {
+  for (TinyOptions options : Meshes()) {
+    for (const int64_t vocabulary : {5, 23, 127}) {
+      options.vocabulary = vocabulary;
+      ExpectSameLosses(options, 1e-10);
+    }
+  }
+}
+
+TEST_F(MeshTest, SameMeshTwiceGivesTheSameBits) {
+  for (TinyOptions options : Meshes()) {
+    options.precision = proto::PrecisionConfig::FP32;
+    Replica first(options, world_), second(options, world_);
+    const std::vector<double> losses = Losses(first), again = Losses(second);
+    EXPECT_EQ(std::memcmp(losses.data(), again.data(), losses.size() * sizeof(double)), 0);
+    const Tensor a = first.model().parameters().weights(), b = second.model().parameters().weights();
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0);
+  }
+}
+
+TEST_F(MeshTest, LostGradientEqualsBruteForceProjection) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      for (const bool sequence_parallel : {false, true}) {
+        for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::FP32}) {
+          options.sequence_parallel = sequence_parallel;
+          options.precision = precision;
+          options.micro_batch = 2;
+          SCOPED_TRACE(options.Name());
+          const double tolerance = precision == proto::PrecisionConfig::FP64 ? 1e-10 : 1e-4;
+          Replica meshed(options, world_);
+          const StepResult result = meshed.Step(1, /*measure_head=*/true);
+
+          TinyOptions whole = options;
+          whole.micro_batch = 0;
+          Replica alone(whole);
+          TokenBatch batch = MakeBatch(options, 1);
+          TrainingModel& model = alone.model();
+          ASSERT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+          HeadLossSums sums;
+          ASSERT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1), sums).ok());
+          const Tensor hidden = model.transformer().hidden();
+          // Of a factorised head what enters the vocabulary-sized factor is h Eᵀ.
+          std::vector<double> projected;
+          Tensor input = hidden;
+          if (options.head_rank > 0) {
+            const Tensor down = model.parameters().Weight("head.down.weight");
+            for (int64_t n = 0; n < hidden.rows; ++n) {
+              for (int64_t r = 0; r < down.rows; ++r) {
+                double sum = 0;
+                for (int64_t d = 0; d < down.columns; ++d) {
+                  sum += ElementOf(hidden, n * hidden.columns + d) * ElementOf(down, r * down.columns + d);
+                }
+                projected.push_back(sum);
+              }
+            }
+            input = Tensor(projected.data(), DType::kFloat64, hidden.rows, down.rows);
+          }
+          std::vector<Range> shards;
+          for (int rank = 0; rank < options.tensor; ++rank) {
+            shards.push_back(ShardOf(options.vocabulary, options.tensor, rank));
+          }
+          const HeadReference reference =
+              DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
+          ASSERT_TRUE(result.head.has_value());
+          const HeadMeasurement& head = *result.head;
+          const auto near = [&](double found, double expected) {
+            EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
+          };
+          near(head.lost_energy_ratio, reference.lost_energy_ratio);
+          near(head.logit_gradient_norm, reference.logit_gradient_norm);
+          near(head.retained_gradient_norm, reference.retained_gradient_norm);
+          near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
+          ASSERT_EQ(head.shards.size(), shards.size());
+          for (size_t i = 0; i < shards.size(); ++i) {
+            near(head.shards[i].logit_gradient_energy, reference.shard_energy[i]);
+            near(head.shards[i].retained_energy, reference.shard_retained[i]);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

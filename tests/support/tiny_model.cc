@@ -1,0 +1,128 @@
+#include "tests/support/tiny_model.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "runtime/philox.h"
+
+namespace isthmus::testing {
+namespace {
+
+template <typename T>
+T ValueOrDie(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
+    std::abort();
+  }
+  return *std::move(value);
+}
+
+}  // namespace
+
+std::string TinyOptions::Name() const {
+  return absl::StrCat("tensor ", tensor, " data ", data, sequence_parallel ? " sequence_parallel" : "",
+                      shard_optimizer ? " shard_optimizer" : "", recompute ? " recompute" : "", " micro_batch ",
+                      micro_batch, tied ? " tied" : "", " head_rank ", head_rank, " V ", vocabulary, " ",
+                      proto::PrecisionConfig::Kind_Name(precision));
+}
+
+proto::RunConfig TinyConfig(const TinyOptions& options) {
+  proto::RunConfig config;
+  auto& model = *config.mutable_model();
+  model.set_vocabulary(options.vocabulary);
+  model.set_width(16);
+  model.set_layers(2);
+  model.set_heads(4);
+  model.set_kv_heads(4);
+  model.set_head_dim(4);
+  model.set_feed_forward(24);
+  model.set_tied_embeddings(options.tied);
+  model.set_head_rank(options.head_rank);
+  model.set_init_std(0.1);  // larger than in practice, so that every path matters in a model this small
+  auto& mesh = *config.mutable_mesh();
+  mesh.set_tensor(options.tensor);
+  mesh.set_data(options.data);
+  mesh.set_sequence_parallel(options.sequence_parallel);
+  mesh.set_shard_optimizer(options.shard_optimizer);
+  mesh.set_bucket_mebibytes(0.01);
+  config.mutable_data()->set_sequence_length(options.sequence_length);
+  auto& batch = *config.mutable_batch();
+  batch.set_sequences(options.sequences);
+  batch.set_micro_batch(options.micro_batch > 0 ? options.micro_batch : options.sequences / options.data);
+  config.mutable_optimizer()->set_learning_rate(3e-3);
+  auto& precision = *config.mutable_precision();
+  precision.set_compute(options.precision);
+  precision.set_recompute(options.recompute);
+  precision.set_loss_chunk(options.loss_chunk);
+  return config;
+}
+
+TokenBatch MakeBatch(const TinyOptions& options, int64_t step) {
+  TokenBatch batch;
+  for (int64_t sequence = 0; sequence < options.sequences; ++sequence) {
+    for (int64_t t = 0; t < options.sequence_length; ++t) {
+      const auto token = [&](int64_t position) {
+        const auto index = static_cast<uint64_t>(sequence * (options.sequence_length + 1) + position);
+        const double u = Philox::Uniform(11, RandomPurpose::kTest, static_cast<uint32_t>(step), index);
+        // Squared: frequent and rare tokens, as in text.
+        return static_cast<int32_t>(u * u * static_cast<double>(options.vocabulary));
+      };
+      batch.ids.push_back(token(t));
+      batch.targets.push_back(token(t + 1));
+    }
+  }
+  return batch;
+}
+
+Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts) {
+  const auto size = static_cast<int64_t>(tokens.size()) / parts;
+  return Tensor(tokens.data() + index * size, DType::kInt32, 1, size);
+}
+
+Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed) : options_(options) {
+  if (world == nullptr) {
+    options_.tensor = options_.data = 1;
+    self_ = MakeSelfCommunicator();
+    world = self_.get();
+  }
+  mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data)));
+  model_ = ValueOrDie(TrainingModel::Create(TinyConfig(options_), *mesh_, stream_));
+  model_->InitializeWeights(seed);
+}
+
+StepResult Replica::Step(int64_t step, bool measure_head) {
+  TokenBatch batch = MakeBatch(options_, step);
+  return ValueOrDie(model_->Step(PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
+                                 PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()), step, 3e-3,
+                                 measure_head));
+}
+
+double ElementOf(const Tensor& tensor, int64_t i) {
+  switch (tensor.dtype) {
+    case DType::kFloat64:
+      return tensor.As<double>()[i];
+    case DType::kBFloat16:
+      return static_cast<float>(tensor.As<BFloat16>()[i]);
+    default:
+      return tensor.As<float>()[i];
+  }
+}
+
+void SetElement(const Tensor& tensor, int64_t i, double value) {
+  switch (tensor.dtype) {
+    case DType::kFloat64:
+      tensor.As<double>()[i] = value;
+      break;
+    case DType::kBFloat16:
+      tensor.As<BFloat16>()[i] = BFloat16(static_cast<float>(value));
+      break;
+    default:
+      tensor.As<float>()[i] = static_cast<float>(value);
+      break;
+  }
+}
+
+}  // namespace isthmus::testing

@@ -1,0 +1,73 @@
+// Small models and batches for tests of the model at any mesh.
+#ifndef ISTHMUS_TESTS_SUPPORT_TINY_MODEL_H_
+#define ISTHMUS_TESTS_SUPPORT_TINY_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+
+namespace isthmus::testing {
+
+// What a test varies of a tiny model and its mesh.
+struct TinyOptions {
+  int tensor = 1;
+  int data = 1;
+  bool sequence_parallel = false;
+  bool shard_optimizer = false;
+  bool recompute = false;
+  int64_t micro_batch = 0;  // sequences per rank and pass; 0: all
+  bool tied = false;
+  int64_t head_rank = 0;
+  int64_t vocabulary = 509;
+  proto::PrecisionConfig::Kind precision = proto::PrecisionConfig::FP64;
+  int64_t sequences = 8;
+  int64_t sequence_length = 8;
+  int64_t loss_chunk = 10;
+
+  std::string Name() const;
+};
+
+// Resolved configuration: D 16, L 2, H 4, K 4, F 24.
+proto::RunConfig TinyConfig(const TinyOptions& options);
+
+// Tokens of one step over all data ranks; a function of the step alone. targets: the next tokens.
+struct TokenBatch {
+  std::vector<int32_t> ids, targets;
+};
+TokenBatch MakeBatch(const TinyOptions& options, int64_t step);
+
+// Part `index` of `parts` of a batch's rows, as tensors that view it.
+Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts);
+
+// A training model and the mesh it lives on. Without a world: one rank alone.
+class Replica {
+ public:
+  explicit Replica(const TinyOptions& options, Communicator* world = nullptr, uint64_t seed = 7);
+
+  // Takes this rank's part of the batch of `step` (from 1).
+  StepResult Step(int64_t step, bool measure_head = false);
+
+  const TinyOptions& options() const { return options_; }
+  const Mesh& mesh() const { return *mesh_; }
+  TrainingModel& model() { return *model_; }
+
+ private:
+  TinyOptions options_;
+  Stream stream_;
+  std::unique_ptr<Communicator> self_;
+  std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<TrainingModel> model_;
+};
+
+// Element `i` of a tensor (flat, contiguous) as fp64.
+double ElementOf(const Tensor& tensor, int64_t i);
+void SetElement(const Tensor& tensor, int64_t i, double value);
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_TINY_MODEL_H_
