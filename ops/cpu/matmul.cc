@@ -1,7 +1,144 @@
+#include "ops/matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <dnnl.hpp>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "ops/cpu/check.h"
+#include "ops/cpu/fp64_product.h"
 #include "ops/cpu/kernels.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
 
 namespace isthmus::cpu {
+namespace {
 
-absl::Status Matmul(const MatmulArgs&) { return absl::UnimplementedError("not written yet"); }
+struct Sizes {
+  int64_t m, n, k;
+};
+
+absl::StatusOr<Sizes> CheckMatmul(const MatmulArgs& args) {
+  const Sizes sizes = {args.transpose_a ? args.a.columns : args.a.rows, args.transpose_b ? args.b.rows : args.b.columns,
+                       args.transpose_a ? args.a.rows : args.a.columns};
+  const DType type = args.a.dtype;
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Matmul", "a", args.a));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Matmul", "b", args.b, type, args.transpose_b ? sizes.n : sizes.k,
+                                      args.transpose_b ? sizes.k : sizes.n));
+  const bool widened = type == DType::kBFloat16 && (args.c.dtype == DType::kFloat32 || args.accumulate);
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Matmul", "c", args.c, widened ? DType::kFloat32 : type, sizes.m, sizes.n));
+  return sizes;
+}
+
+// fp64, rows of c cut over the threads.
+void MultiplyFp64(const MatmulArgs& args, const Sizes& sizes) {
+  ParallelFor(sizes.m, 16, [&](int64_t begin, int64_t end, int) {
+    MatmulArgs part = args;
+    part.a = args.transpose_a ? args.a.ColumnSlice(begin, end - begin) : args.a.RowSlice(begin, end - begin);
+    part.c = args.c.RowSlice(begin, end - begin);
+    Fp64Product(part);
+  });
+}
+
+absl::Status MultiplyFp32(const MatmulArgs& args, const Sizes& sizes) {
+  const dnnl_status_t status = dnnl_sgemm(
+      args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', sizes.m, sizes.n, sizes.k, 1.0F, args.a.As<float>(),
+      std::max<int64_t>(args.a.row_stride, 1), args.b.As<float>(), std::max<int64_t>(args.b.row_stride, 1),
+      args.accumulate ? 1.0F : 0.0F, args.c.As<float>(), std::max<int64_t>(args.c.row_stride, 1));
+  if (status == dnnl_success) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("oneDNN sgemm failed with status ", static_cast<int>(status)));
+}
+
+// oneDNN's compiled products for bf16, made once per shape: making one takes far longer than a small product.
+class Bf16Products {
+ public:
+  Bf16Products() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+  void Multiply(const MatmulArgs& args, const Sizes& sizes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Key key = {
+        sizes.m,           sizes.n,          sizes.k,          args.a.row_stride, args.b.row_stride,
+        args.c.row_stride, args.transpose_a, args.transpose_b, args.accumulate,   args.c.dtype == DType::kFloat32,
+        MaxThreads()};
+    auto found = products_.find(key);
+    if (found == products_.end()) found = products_.emplace(key, Make(args, sizes)).first;
+    Product& product = found->second;
+    product.a.set_data_handle(args.a.data);
+    product.b.set_data_handle(args.b.data);
+    product.c.set_data_handle(args.c.data);
+    product.primitive.execute(stream_, product.arguments);
+    stream_.wait();
+  }
+
+ private:
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, bool, int>;
+  struct Product {
+    dnnl::matmul primitive;
+    dnnl::memory a, b, c;
+    std::unordered_map<int, dnnl::memory> arguments;
+  };
+
+  Product Make(const MatmulArgs& args, const Sizes& sizes) const {
+    using dnnl::memory;
+    const auto describe = [](const Tensor& tensor, int64_t rows, int64_t columns, bool transposed) {
+      const auto type = tensor.dtype == DType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
+      const memory::dims strides = transposed ? memory::dims{1, tensor.row_stride} : memory::dims{tensor.row_stride, 1};
+      return memory::desc({rows, columns}, type, strides);
+    };
+    const memory::desc a = describe(args.a, sizes.m, sizes.k, args.transpose_a);
+    const memory::desc b = describe(args.b, sizes.k, sizes.n, args.transpose_b);
+    const memory::desc c = describe(args.c, sizes.m, sizes.n, false);
+    dnnl::primitive_attr attributes;
+    if (args.accumulate) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0F);
+      attributes.set_post_ops(sum);
+    }
+    Product product;
+    product.primitive = dnnl::matmul({{a, b, c}, attributes, engine_});
+    product.a = memory(a, engine_, nullptr);
+    product.b = memory(b, engine_, nullptr);
+    product.c = memory(c, engine_, nullptr);
+    product.arguments = {{DNNL_ARG_SRC, product.a}, {DNNL_ARG_WEIGHTS, product.b}, {DNNL_ARG_DST, product.c}};
+    return product;
+  }
+
+  std::mutex mutex_;
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  std::map<Key, Product> products_;
+};
+
+absl::Status MultiplyBf16(const MatmulArgs& args, const Sizes& sizes) {
+  // One per process: compiled code has no owner among the callers, who are many and short-lived.
+  static Bf16Products products;
+  try {
+    products.Multiply(args, sizes);
+  } catch (const dnnl::error& error) {
+    return absl::InternalError(absl::StrCat("oneDNN bf16 matrix product failed: ", error.what(),
+                                            "; on a CPU without bf16 use precision.compute FP32"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Matmul(const MatmulArgs& args) {
+  ISTHMUS_ASSIGN_OR_RETURN(const Sizes sizes, CheckMatmul(args));
+  if (sizes.m == 0 || sizes.n == 0) return absl::OkStatus();
+  if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c);
+  switch (args.a.dtype) {
+    case DType::kFloat64:
+      MultiplyFp64(args, sizes);
+      return absl::OkStatus();
+    case DType::kBFloat16:
+      return MultiplyBf16(args, sizes);
+    default:
+      return MultiplyFp32(args, sizes);
+  }
+}
 
 }  // namespace isthmus::cpu
