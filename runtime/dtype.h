@@ -31,22 +31,31 @@ static_assert(sizeof(BFloat16) == 2);
 // Bytes of one element.
 constexpr int64_t SizeOf(DType dtype) {
   switch (dtype) {
-    case DType::kFloat64: return 8;
+    case DType::kFloat64:
+      return 8;
     case DType::kFloat32:
-    case DType::kInt32: return 4;
-    case DType::kBFloat16: return 2;
-    case DType::kUInt8: return 1;
+    case DType::kInt32:
+      return 4;
+    case DType::kBFloat16:
+      return 2;
+    case DType::kUInt8:
+      return 1;
   }
   return 0;
 }
 
 constexpr std::string_view Name(DType dtype) {
   switch (dtype) {
-    case DType::kFloat64: return "fp64";
-    case DType::kFloat32: return "fp32";
-    case DType::kBFloat16: return "bf16";
-    case DType::kInt32: return "int32";
-    case DType::kUInt8: return "uint8";
+    case DType::kFloat64:
+      return "fp64";
+    case DType::kFloat32:
+      return "fp32";
+    case DType::kBFloat16:
+      return "bf16";
+    case DType::kInt32:
+      return "int32";
+    case DType::kUInt8:
+      return "uint8";
   }
   return "unknown";
 }

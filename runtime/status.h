@@ -7,9 +7,10 @@
 
 #include <utility>
 
-// Returns from the enclosing function when `expression` is not OK. A macro because a function can't return for its caller.
-#define ISTHMUS_RETURN_IF_ERROR(expression)                        \
-  do {                                                             \
+// Returns from the enclosing function when `expression` is not OK. A macro because a function can't return for its
+// caller.
+#define ISTHMUS_RETURN_IF_ERROR(expression)                                                      \
+  do {                                                                                           \
     if (absl::Status isthmus_status = (expression); !isthmus_status.ok()) return isthmus_status; \
   } while (false)
 

@@ -9,9 +9,9 @@
 
 namespace isthmus {
 
-// A matrix view [rows, columns] in row-major order. Rows are `row_stride` elements apart (>= columns), the elements of a
-// row are adjacent. A vector of n elements is [1, n]. Copying the view copies no data; constness of what it points at is
-// the operator's contract, as its header states it.
+// A matrix view [rows, columns] in row-major order. Rows are `row_stride` elements apart (>= columns), the elements of
+// a row are adjacent. A vector of n elements is [1, n]. Copying the view copies no data; constness of what it points at
+// is the operator's contract, as its header states it.
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::kFloat32;

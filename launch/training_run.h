@@ -1,0 +1,86 @@
+// One pretraining run on this rank: sets up mesh, data and model, loops over steps, measures, writes the run folder.
+#ifndef ISTHMUS_LAUNCH_TRAINING_RUN_H_
+#define ISTHMUS_LAUNCH_TRAINING_RUN_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+#include "runtime/data/batch_loader.h"
+#include "runtime/data/token_dataset.h"
+#include "runtime/log.h"
+#include "runtime/stream.h"
+#include "runtime/telemetry/jsonl_sink.h"
+#include "runtime/telemetry/progress.h"
+
+namespace isthmus {
+
+class TrainingRun {
+ public:
+  // Everything before the first step. `config` is as loaded; it is resolved and checked here, against the world and the
+  // data, and written to the run folder. `source`: the file it came from, for messages. Collective; fails on all ranks
+  // or none. `world` must outlive the run; `progress` receives the progress display of rank 0.
+  static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
+                                                             Communicator& world, std::ostream& progress,
+                                                             bool progress_is_terminal);
+
+  // Trains to the end and saves the weights. Errors: Aborted when training diverged; collective failures.
+  absl::Status Train();
+
+  // After Train: what it ended with.
+  struct Summary {
+    int64_t steps = 0;
+    double seconds = 0;
+    double train_loss = 0;
+    double validation_loss = 0;
+    std::optional<HeadMeasurement> head;  // of the last telemetry step
+    std::string checkpoint;               // folder, empty when none was saved
+  };
+  const Summary& summary() const { return summary_; }
+  const proto::RunConfig& config() const { return config_; }
+
+ private:
+  TrainingRun(Communicator& world, std::ostream& progress, bool progress_is_terminal);
+
+  absl::Status OpenData(const std::string& source);
+  absl::Status OpenFolder();
+  absl::Status BuildModel();
+  // Local failures of one phase of the set-up become everybody's.
+  absl::Status Agreed(const absl::Status& local) { return AgreeOnStatus(world_, local); }
+
+  absl::Status TrainStep(int64_t step, double learning_rate);
+  absl::StatusOr<double> ValidationLoss();
+  // Seconds since the start of training, the same on every rank.
+  absl::StatusOr<double> AgreedElapsed();
+  absl::Status Report(int64_t step, const StepResult& result, double learning_rate,
+                      std::optional<double> validation_loss, double step_seconds);
+  absl::Status Save(int64_t steps);
+
+  Communicator& world_;
+  std::ostream& progress_stream_;
+  bool progress_is_terminal_;
+  proto::RunConfig config_;
+  Stream stream_;
+  std::optional<Mesh> mesh_;
+  std::unique_ptr<Log> log_;
+  std::shared_ptr<const TokenDataset> training_data_, validation_data_;
+  std::unique_ptr<BatchLoader> loader_, validation_loader_;
+  std::unique_ptr<TrainingModel> model_;
+  std::unique_ptr<JsonlSink> metrics_;
+  std::unique_ptr<Progress> progress_;
+  double peak_flops_ = 0;  // of all ranks
+  double start_seconds_ = 0;
+  Summary summary_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_TRAINING_RUN_H_

@@ -1,0 +1,225 @@
+#include "runtime/config.h"
+
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <absl/strings/str_split.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+std::string FieldNames(const Descriptor& descriptor) {
+  std::vector<std::string> names;
+  for (int i = 0; i < descriptor.field_count(); ++i) names.push_back(descriptor.field(i)->name());
+  return absl::StrJoin(names, ", ");
+}
+
+// Keeps the first error of the text parser.
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  explicit FirstError(absl::string_view source) : source_(source) {}
+  void AddError(int line, int column, const std::string& message) override {
+    if (!message_.empty()) return;
+    // The parser counts from 0, people from 1; it reports -1 for the message as a whole.
+    message_ = line < 0 ? absl::StrCat(source_, ": ", message)
+                        : absl::StrCat(source_, ":", line + 1, ":", column + 1, ": ", message);
+  }
+  void AddWarning(int, int, const std::string&) override {}
+  const std::string& message() const { return message_; }
+
+ private:
+  std::string source_;
+  std::string message_;
+};
+
+// Sets one scalar, or adds it to a repeated field.
+absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std::string& text,
+                       const std::string& override) {
+  const Reflection& reflection = *message.GetReflection();
+  const bool add = field.is_repeated();
+  const auto wrong = [&](absl::string_view accepted) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--set ", override, ": found \"", text, "\"; ", field.name(), " accepts ", accepted));
+  };
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_STRING:
+      add ? reflection.AddString(&message, &field, text) : reflection.SetString(&message, &field, text);
+      return absl::OkStatus();
+    case FieldDescriptor::CPPTYPE_BOOL: {
+      bool value = false;
+      if (!absl::SimpleAtob(text, &value)) return wrong("true or false");
+      reflection.SetBool(&message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_DOUBLE: {
+      double value = 0;
+      if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) return wrong("a finite number");
+      reflection.SetDouble(&message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_INT32: {
+      int32_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) return wrong("a whole number of 32 bits");
+      reflection.SetInt32(&message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_INT64: {
+      int64_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) return wrong("a whole number of 64 bits");
+      reflection.SetInt64(&message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_UINT64: {
+      uint64_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) return wrong("a whole number of 64 bits, not negative");
+      reflection.SetUInt64(&message, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_ENUM: {
+      const auto* value = field.enum_type()->FindValueByName(text);
+      if (value == nullptr) {
+        std::vector<std::string> names;
+        for (int i = 0; i < field.enum_type()->value_count(); ++i) {
+          names.push_back(field.enum_type()->value(i)->name());
+        }
+        return wrong(absl::StrJoin(names, ", "));
+      }
+      reflection.SetEnum(&message, &field, value);
+      return absl::OkStatus();
+    }
+    default:
+      return wrong(absl::StrCat("a path to one of its fields: ", FieldNames(*field.message_type())));
+  }
+}
+
+absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override) {
+  const size_t equals = override.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": needs path.to.field=value"));
+  }
+  const bool append = override[equals - 1] == '+';
+  const std::string path = override.substr(0, equals - (append ? 1 : 0)), value = override.substr(equals + 1);
+  Message* message = &config;
+  const std::vector<std::string> names = absl::StrSplit(path, '.');
+  for (size_t i = 0; i < names.size(); ++i) {
+    const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(names[i]);
+    if (field == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": unknown field \"", names[i],
+                                                     "\"; accepted: ", FieldNames(*message->GetDescriptor())));
+    }
+    if (i + 1 < names.size()) {
+      if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("--set ", override, ": ", names[i], " is a value, it has no field \"", names[i + 1], "\""));
+      }
+      message = message->GetReflection()->MutableMessage(message, field);
+      continue;
+    }
+    if (append && !field->is_repeated()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--set ", override, ": += needs a list, and ", path, " is a single value; use ="));
+    }
+    if (!field->is_repeated()) return SetScalar(*message, *field, value, override);
+    if (!append) message->GetReflection()->ClearField(message, field);
+    for (const std::string& element : std::vector<std::string>(absl::StrSplit(value, ',', absl::SkipEmpty()))) {
+      ISTHMUS_RETURN_IF_ERROR(SetScalar(*message, *field, element, override));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// States every field at its default, in all sub-messages.
+void FillDefaults(Message& message) {
+  const Reflection& reflection = *message.GetReflection();
+  const Descriptor& descriptor = *message.GetDescriptor();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const FieldDescriptor* field = descriptor.field(i);
+    if (field->is_repeated()) continue;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      FillDefaults(*reflection.MutableMessage(&message, field));
+      continue;
+    }
+    if (reflection.HasField(message, field)) continue;
+    switch (field->cpp_type()) {
+      case FieldDescriptor::CPPTYPE_STRING:
+        reflection.SetString(&message, field, field->default_value_string());
+        break;
+      case FieldDescriptor::CPPTYPE_BOOL:
+        reflection.SetBool(&message, field, field->default_value_bool());
+        break;
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        reflection.SetDouble(&message, field, field->default_value_double());
+        break;
+      case FieldDescriptor::CPPTYPE_INT32:
+        reflection.SetInt32(&message, field, field->default_value_int32());
+        break;
+      case FieldDescriptor::CPPTYPE_INT64:
+        reflection.SetInt64(&message, field, field->default_value_int64());
+        break;
+      case FieldDescriptor::CPPTYPE_UINT64:
+        reflection.SetUInt64(&message, field, field->default_value_uint64());
+        break;
+      case FieldDescriptor::CPPTYPE_ENUM:
+        reflection.SetEnum(&message, field, field->default_value_enum());
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::string_view source,
+                                             absl::Span<const std::string> overrides) {
+  proto::RunConfig config;
+  FirstError error(source);
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&error);
+  if (!parser.ParseFromString(text, &config)) return absl::InvalidArgumentError(error.message());
+  for (const std::string& override : overrides) {
+    ISTHMUS_RETURN_IF_ERROR(ApplyOverride(config, override));
+  }
+  FillDefaults(config);
+  return config;
+}
+
+absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides) {
+  errno = 0;
+  std::ifstream file(path);
+  std::stringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || file.bad()) {
+    const int error = errno;
+    const std::string message =
+        absl::StrCat(path, ": can't read the configuration: ", error != 0 ? std::strerror(error) : "not a file");
+    return error == EACCES ? absl::PermissionDeniedError(message) : absl::NotFoundError(message);
+  }
+  return ParseConfig(text.str(), path, overrides);
+}
+
+std::string ConfigText(const proto::RunConfig& config) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(config, &text);
+  return text;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,198 @@
+// The rules that a configuration must keep.
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "runtime/config.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Collects the first broken rule: each message is "source: field: found; accepted".
+class Rules {
+ public:
+  explicit Rules(absl::string_view source) : source_(source) {}
+
+  template <typename T>
+  void Require(bool kept, absl::string_view field, T found, absl::string_view accepted) {
+    if (kept || !status_.ok()) return;
+    status_ = absl::InvalidArgumentError(absl::StrCat(source_, ": ", field, ": ", found, "; ", accepted));
+  }
+  template <typename T>
+  void AtLeast(T least, absl::string_view field, T found) {
+    Require(found >= least, field, found, absl::StrCat("needs at least ", least));
+  }
+  // Finite and in [least, most]; comparisons with NaN are false.
+  void Between(double least, double most, absl::string_view field, double found) {
+    Require(std::isfinite(found) && found >= least && found <= most, field, found,
+            absl::StrCat("needs a finite number from ", least, most < kLarge ? absl::StrCat(" to ", most) : " on"));
+  }
+  void Positive(absl::string_view field, double found) {
+    Require(std::isfinite(found) && found > 0, field, found, "needs a finite number above 0");
+  }
+  // `found` must be a multiple of mesh.tensor.
+  void DivisibleByTensor(absl::string_view field, int64_t found, int64_t tensor) {
+    if (found % tensor == 0) return;
+    std::vector<int64_t> divisors;
+    for (int64_t d = 1; d <= std::min<int64_t>(found, 1024); ++d) {
+      if (found % d == 0) divisors.push_back(d);
+    }
+    Require(false, field, found,
+            absl::StrCat("is not divisible by mesh.tensor (", tensor, "); use a mesh.tensor of ",
+                         absl::StrJoin(divisors, ", ")));
+  }
+  const absl::Status& status() const { return status_; }
+
+  static constexpr double kLarge = 1e30;
+
+ private:
+  std::string source_;
+  absl::Status status_;
+};
+
+void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
+  constexpr int64_t kMost = int64_t{1} << 24;
+  const auto size = [&](absl::string_view field, int64_t found, int64_t least) {
+    rules.Require(found >= least && found <= kMost, field, found, absl::StrCat("accepts ", least, " to ", kMost));
+  };
+  size("model.width", model.width(), 1);
+  size("model.layers", model.layers(), 1);
+  size("model.heads", model.heads(), 1);
+  size("model.kv_heads", model.kv_heads(), 0);
+  size("model.head_dim", model.head_dim(), 0);
+  size("model.feed_forward", model.feed_forward(), 0);
+  size("model.head_rank", model.head_rank(), 0);
+  rules.Require(model.vocabulary() >= 0 && model.vocabulary() <= std::numeric_limits<int32_t>::max(),
+                "model.vocabulary", model.vocabulary(), "accepts 0 (taken from the token shards) to 2147483647");
+  if (!rules.status().ok()) return;
+  if (model.kv_heads() == 0) model.set_kv_heads(model.heads());
+  if (model.head_dim() == 0) {
+    rules.Require(
+        model.width() % model.heads() == 0, "model.heads", model.heads(),
+        absl::StrCat("does not divide model.width (", model.width(), "); choose another or set model.head_dim"));
+    model.set_head_dim(std::max<int64_t>(model.width() / model.heads(), 1));
+  }
+  if (model.feed_forward() == 0) model.set_feed_forward((model.width() * 8 / 3 + 63) / 64 * 64);
+  rules.Require(model.head_dim() % 2 == 0, "model.head_dim", model.head_dim(),
+                "must be even: rotary positions turn pairs of features");
+  rules.Require(model.heads() % model.kv_heads() == 0, "model.kv_heads", model.kv_heads(),
+                absl::StrCat("does not divide model.heads (", model.heads(), ")"));
+  rules.DivisibleByTensor("model.heads", model.heads(), tensor);
+  rules.DivisibleByTensor("model.kv_heads", model.kv_heads(), tensor);
+  rules.DivisibleByTensor("model.feed_forward", model.feed_forward(), tensor);
+  rules.Require(model.head_rank() <= model.width(), "model.head_rank", model.head_rank(),
+                absl::StrCat("accepts 0 (full width) to model.width (", model.width(), ")"));
+  rules.Require(model.head_rank() == 0 || !model.tied_embeddings(), "model.tied_embeddings", "true",
+                "a factorised head (model.head_rank) can't be the embedding table; set one of them to its default");
+  rules.Positive("model.rope_theta", model.rope_theta());
+  rules.Between(0, 1, "model.norm_epsilon", model.norm_epsilon());
+  rules.Positive("model.init_std", model.init_std());
+}
+
+void CheckMesh(proto::MeshConfig& mesh, int world, Rules& rules) {
+  rules.AtLeast(1, "mesh.tensor", mesh.tensor());
+  rules.AtLeast(0, "mesh.data", mesh.data());
+  if (!rules.status().ok()) return;
+  rules.Require(mesh.data() != 0 || world % mesh.tensor() == 0, "mesh.tensor", mesh.tensor(),
+                absl::StrCat("does not divide the ", world, " ranks that were started; start a multiple of ",
+                             mesh.tensor(), " or use a divisor of ", world));
+  if (mesh.data() == 0) mesh.set_data(std::max(world / mesh.tensor(), 1));
+  const int64_t ranks = int64_t{mesh.tensor()} * mesh.data();
+  rules.Require(
+      ranks == world, "mesh.data", mesh.data(),
+      absl::StrCat("mesh.tensor (", mesh.tensor(), ") × mesh.data (", mesh.data(), ") = ", ranks, " ranks, but ", world,
+                   " were started; start ", ranks, " or set mesh.data to 0 (world size / mesh.tensor)"));
+  rules.Positive("mesh.bucket_mebibytes", mesh.bucket_mebibytes());
+  rules.Between(0.001, 1e6, "mesh.collective_timeout_seconds", mesh.collective_timeout_seconds());
+  rules.Between(0.001, 1e6, "mesh.setup_timeout_seconds", mesh.setup_timeout_seconds());
+}
+
+void CheckBatch(proto::RunConfig& config, Rules& rules) {
+  auto& batch = *config.mutable_batch();
+  const int64_t data = config.mesh().data(), length = config.data().sequence_length();
+  rules.AtLeast<int64_t>(1, "data.sequence_length", length);
+  rules.AtLeast<int64_t>(1, "batch.sequences", batch.sequences());
+  rules.AtLeast<int64_t>(0, "batch.micro_batch", batch.micro_batch());
+  rules.Require(batch.sequences() <= int64_t{1} << 24 && length <= int64_t{1} << 24, "batch.sequences",
+                batch.sequences(), "batch.sequences and data.sequence_length accept at most 16777216");
+  if (!rules.status().ok()) return;
+  rules.Require(batch.sequences() % data == 0, "batch.sequences", batch.sequences(),
+                absl::StrCat("is not divisible by mesh.data (", data, "); use a multiple of it"));
+  if (batch.micro_batch() == 0) batch.set_micro_batch(std::max<int64_t>(batch.sequences() / data, 1));
+  const int64_t pass = batch.micro_batch() * data;
+  rules.Require(batch.sequences() % pass == 0, "batch.sequences", batch.sequences(),
+                absl::StrCat("is not divisible by batch.micro_batch (", batch.micro_batch(), ") × mesh.data (", data,
+                             ") = ", pass, "; use a multiple of it"));
+  const int64_t tokens = batch.micro_batch() * length;
+  rules.Require(tokens <= std::numeric_limits<int32_t>::max(), "batch.micro_batch", batch.micro_batch(),
+                absl::StrCat("times data.sequence_length (", length, ") is over 2147483647 tokens; lower one of them"));
+  rules.Require(!config.mesh().sequence_parallel() || tokens % config.mesh().tensor() == 0, "mesh.sequence_parallel",
+                "true",
+                absl::StrCat("batch.micro_batch × data.sequence_length = ", tokens,
+                             " tokens are not divisible by mesh.tensor (", config.mesh().tensor(), ")"));
+}
+
+void CheckTraining(const proto::RunConfig& config, Rules& rules) {
+  const auto& optimizer = config.optimizer();
+  rules.Between(0, Rules::kLarge, "optimizer.learning_rate", optimizer.learning_rate());
+  rules.Between(0, 0.999999999, "optimizer.beta1", optimizer.beta1());
+  rules.Between(0, 0.999999999, "optimizer.beta2", optimizer.beta2());
+  rules.Positive("optimizer.epsilon", optimizer.epsilon());
+  rules.Between(0, Rules::kLarge, "optimizer.weight_decay", optimizer.weight_decay());
+  rules.Between(0, Rules::kLarge, "optimizer.clip_norm", optimizer.clip_norm());
+  const auto& schedule = config.schedule();
+  rules.AtLeast<int64_t>(1, "schedule.steps", schedule.steps());
+  rules.Require(schedule.warmup_steps() >= 0 && schedule.warmup_steps() <= schedule.steps(), "schedule.warmup_steps",
+                schedule.warmup_steps(), absl::StrCat("accepts 0 to schedule.steps (", schedule.steps(), ")"));
+  rules.Between(0, 1, "schedule.final_ratio", schedule.final_ratio());
+  rules.Between(0, 1, "schedule.decay_fraction", schedule.decay_fraction());
+  rules.Between(0, Rules::kLarge, "schedule.max_seconds", schedule.max_seconds());
+  rules.AtLeast<int64_t>(1, "precision.loss_chunk", config.precision().loss_chunk());
+  const auto& telemetry = config.telemetry();
+  rules.AtLeast<int64_t>(0, "telemetry.interval", telemetry.interval());
+  rules.AtLeast<int64_t>(1, "telemetry.log_interval", telemetry.log_interval());
+  rules.AtLeast<int64_t>(0, "telemetry.validation_interval", telemetry.validation_interval());
+  rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
+}
+
+void CheckData(const proto::RunConfig& config, Rules& rules) {
+  const auto& data = config.data();
+  rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the folder that the run is written to");
+  rules.Require(data.train_size() > 0, "data.train", "empty", "needs token shards (.ids) or folders of them");
+  rules.Require(!data.validation().empty() || (data.validation_fraction() > 0 && data.validation_fraction() < 1),
+                "data.validation_fraction", data.validation_fraction(),
+                "needs a number above 0 and below 1 where data.validation is empty");
+  rules.Require(data.prefetch_batches() >= 1 && data.prefetch_batches() <= 1024, "data.prefetch_batches",
+                data.prefetch_batches(), "accepts 1 to 1024");
+}
+
+}  // namespace
+
+absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::string_view source) {
+  Rules rules(source);
+  CheckMesh(*config.mutable_mesh(), world_size, rules);
+  if (rules.status().ok()) CheckModel(*config.mutable_model(), config.mesh().tensor(), rules);
+  if (rules.status().ok()) CheckBatch(config, rules);
+  CheckTraining(config, rules);
+  CheckData(config, rules);
+  return rules.status();
+}
+
+absl::Status ResolveVocabulary(proto::RunConfig& config, int64_t shard_vocabulary, absl::string_view source) {
+  auto& model = *config.mutable_model();
+  Rules rules(source);
+  rules.Require(
+      model.vocabulary() == 0 || model.vocabulary() >= shard_vocabulary, "model.vocabulary", model.vocabulary(),
+      absl::StrCat("the token shards have a vocabulary of ", shard_vocabulary, "; set 0 or at least as many"));
+  if (model.vocabulary() == 0) model.set_vocabulary(shard_vocabulary);
+  rules.Require(model.vocabulary() >= config.mesh().tensor(), "model.vocabulary", model.vocabulary(),
+                absl::StrCat("needs at least one row for each of mesh.tensor (", config.mesh().tensor(), ") ranks"));
+  return rules.status();
+}
+
+}  // namespace isthmus

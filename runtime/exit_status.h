@@ -1,0 +1,35 @@
+// Exit statuses of the program (DESIGN section 2); scripts rely on them.
+#ifndef ISTHMUS_RUNTIME_EXIT_STATUS_H_
+#define ISTHMUS_RUNTIME_EXIT_STATUS_H_
+
+#include <absl/status/status.h>
+
+namespace isthmus {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitBadInput = 2;    // configuration, files, environment
+inline constexpr int kExitDiverged = 3;    // non-finite values
+inline constexpr int kExitRankFailed = 4;  // a rank or collective failed or hung
+inline constexpr int kExitPreempted = 5;   // after a complete save: queue me again
+
+constexpr int ExitStatusOf(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return kExitDone;
+    case absl::StatusCode::kAborted:
+      return kExitDiverged;
+    case absl::StatusCode::kCancelled:
+      return kExitPreempted;
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+      return kExitRankFailed;
+    default:
+      return kExitBadInput;
+  }
+}
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_EXIT_STATUS_H_
