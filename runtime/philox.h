@@ -11,7 +11,15 @@
 namespace isthmus {
 
 // What a number is drawn for. Values are part of every run's reproducibility: never renumber.
-enum class RandomPurpose : uint32_t { kInitialWeights = 1, kSampleOrder = 2, kGeneration = 3, kDropout = 4, kTest = 5 };
+enum class RandomPurpose : uint32_t {
+  kInitialWeights = 1,
+  kSampleOrder = 2,
+  kGeneration = 3,
+  kDropout = 4,
+  kTest = 5,
+  kTokenizerSample = 6,
+  kValidationSplit = 7
+};
 
 struct Philox {
   // Four independent uniform 32-bit words. `index` may use 64 bits; `stream` tells apart tensors or epochs.

@@ -1,0 +1,37 @@
+// The subcommands of the program. Each takes the arguments after its name, writes its results to `out`, and returns a
+// status that the exit status follows from (runtime/exit_status.h).
+#ifndef ISTHMUS_LAUNCH_COMMANDS_H_
+#define ISTHMUS_LAUNCH_COMMANDS_H_
+
+#include <absl/status/status.h>
+#include <absl/types/span.h>
+
+#include <ostream>
+#include <string>
+
+#include "parallel/communicator.h"
+
+namespace isthmus {
+
+struct CommandContext {
+  MpiRuntime& mpi;
+  Communicator& world;
+  std::ostream& out;
+  bool out_is_terminal = false;
+};
+
+// These compute on all ranks.
+absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context);
+absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandContext& context);
+
+// These work on one process.
+absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostream& out);
+absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& out);
+
+// Runs the program: arguments without the program's name. `errors` receives the message of a failure, once for the
+// whole job. Returns the exit status; a failure of one rank alone ends the job on all.
+int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_COMMANDS_H_

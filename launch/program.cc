@@ -1,0 +1,94 @@
+// The program's table of commands, and the one place where a status becomes an exit status.
+#include <absl/strings/str_cat.h>
+
+#include <memory>
+#include <vector>
+
+#include "launch/commands.h"
+#include "runtime/exit_status.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+struct Command {
+  const char* name;
+  const char* summary;
+  // One of them: on all ranks, or on one process without MPI.
+  absl::Status (*parallel)(absl::Span<const std::string>, CommandContext&);
+  absl::Status (*single)(absl::Span<const std::string>, std::ostream&);
+};
+
+constexpr Command kCommands[] = {
+    {"train", "pretrain; under mpirun, srun, or alone", TrainCommand, nullptr},
+    {"sample", "continue a prompt with trained weights", SampleCommand, nullptr},
+    {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
+    {"data", "check and show token shards", nullptr, DataCommand},
+};
+
+std::string Help() {
+  std::string text =
+      "usage: isthmus COMMAND ...\n\nPretrains language models and measures how much gradient the LM head loses.\n\n";
+  for (const Command& command : kCommands) {
+    absl::StrAppend(&text, "  ", command.name, std::string(12 - std::string(command.name).size(), ' '), command.summary,
+                    "\n");
+  }
+  absl::StrAppend(&text,
+                  "\n`isthmus COMMAND --help` lists a command's options.\n\n"
+                  "Exit status: ",
+                  kExitDone, " done, ", kExitBadInput, " bad configuration or input, ", kExitDiverged, " diverged, ",
+                  kExitRankFailed, " a rank or collective failed or hung, ", kExitPreempted,
+                  " preempted after a complete save.\n");
+  return text;
+}
+
+int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors) {
+  out.flush();
+  if (status.ok() && out) return kExitDone;
+  if (status.ok()) {
+    errors << "isthmus: the output can't be written\n";
+    return kExitBadInput;
+  }
+  errors << "isthmus: " << status.message() << std::endl;
+  return ExitStatusOf(status.code());
+}
+
+// Ranks that fail together say so once, and leave together; a rank that fails alone ends the job on all.
+int RunParallel(const Command& command, absl::Span<const std::string> arguments, std::ostream& out,
+                std::ostream& errors, bool out_is_terminal) {
+  auto mpi = MpiRuntime::Initialize();
+  if (!mpi.ok()) return Finish(mpi.status(), out, errors);
+  const std::unique_ptr<Communicator> world = (*mpi)->World();
+  CommandContext context{
+      .mpi = **mpi, .world = *world, .out = out, .out_is_terminal = out_is_terminal && world->rank() == 0};
+  const absl::Status status = command.parallel(arguments, context);
+  if (status.ok()) return Finish(status, out, errors);
+  const int exit_status = ExitStatusOf(status.code());
+  if (exit_status == kExitRankFailed) {
+    // Other ranks may be anywhere: no collective can be trusted any more.
+    errors << "isthmus: rank " << world->rank() << ": " << status.message() << std::endl;
+    world->Abort(exit_status);
+  }
+  if (world->rank() == 0) Finish(status, out, errors);
+  return exit_status;
+}
+
+}  // namespace
+
+int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
+  const std::string name = arguments.empty() ? "" : arguments.front();
+  if (name == "help" || name == "--help" || name == "-h") {
+    out << Help();
+    return Finish(absl::OkStatus(), out, errors);
+  }
+  for (const Command& command : kCommands) {
+    if (name != command.name) continue;
+    const auto rest = arguments.subspan(1);
+    if (command.parallel != nullptr) return RunParallel(command, rest, out, errors, out_is_terminal);
+    return Finish(command.single(rest, out), out, errors);
+  }
+  errors << (name.empty() ? "" : absl::StrCat("isthmus: unknown command \"", name, "\"\n\n")) << Help();
+  return kExitBadInput;
+}
+
+}  // namespace isthmus

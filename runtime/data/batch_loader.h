@@ -1,0 +1,71 @@
+// Batches of a training run, read ahead on a thread of their own.
+#ifndef ISTHMUS_RUNTIME_DATA_BATCH_LOADER_H_
+#define ISTHMUS_RUNTIME_DATA_BATCH_LOADER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "runtime/data/token_dataset.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// One data rank's part of the batch of a step.
+struct Batch {
+  int64_t step = 0;
+  std::vector<int32_t> id_values, target_values;
+
+  // int32 [1, sequences · T].
+  Tensor ids() { return Tensor(id_values.data(), DType::kInt32, 1, static_cast<int64_t>(id_values.size())); }
+  Tensor targets() {
+    return Tensor(target_values.data(), DType::kInt32, 1, static_cast<int64_t>(target_values.size()));
+  }
+};
+
+struct BatchLoaderOptions {
+  int64_t sequences = 1;  // of a step, over all data ranks; a multiple of data_ranks
+  int data_rank = 0;
+  int data_ranks = 1;
+  uint64_t seed = 0;
+  bool shuffle = true;     // else samples in the order of the set
+  int64_t first_step = 1;  // the position in the data is this alone: (first_step - 1) · sequences samples
+  int64_t prefetch = 4;    // batches read ahead
+};
+
+class BatchLoader {
+ public:
+  // Batch `step` holds the samples at places [(step - 1) · sequences, step · sequences) of the endless shuffled order
+  // (SampleAt); the data rank takes its contiguous part. The samples wrap around at the end of the set.
+  BatchLoader(SampleSet samples, const BatchLoaderOptions& options);
+  ~BatchLoader();
+
+  // The next step's batch; waits while it is being read. Errors: those of reading a sample.
+  absl::StatusOr<Batch> Next();
+  // Gives a batch's memory back, to be filled again.
+  void Recycle(Batch batch);
+
+ private:
+  absl::Status Fill(int64_t step, Batch& batch) const;
+  void Run();
+
+  SampleSet samples_;
+  BatchLoaderOptions options_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Batch> ready_, spare_;
+  absl::Status status_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_BATCH_LOADER_H_

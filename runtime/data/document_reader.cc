@@ -1,0 +1,134 @@
+#include "runtime/data/document_reader.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/strip.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "runtime/data/line_reader.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+enum class Format { kNone, kText, kJsonLines };
+
+Format FormatOf(absl::string_view path) {
+  if (!absl::ConsumeSuffix(&path, ".gz")) absl::ConsumeSuffix(&path, ".zst");
+  if (absl::EndsWith(path, ".txt")) return Format::kText;
+  if (absl::EndsWith(path, ".jsonl")) return Format::kJsonLines;
+  return Format::kNone;
+}
+
+// Whether the bytes are UTF-8 (RFC 3629): no overlong forms, surrogates, or values above U+10FFFF.
+bool IsUtf8(const std::string& text) {
+  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
+  const auto* end = p + text.size();
+  while (p < end) {
+    if (*p < 0x80) {
+      ++p;
+      continue;
+    }
+    const int extra = *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1;
+    if (*p < 0xC2 || *p > 0xF4 || end - p <= extra) return false;
+    const unsigned char least = *p == 0xE0 ? 0xA0 : *p == 0xF0 ? 0x90 : 0x80;
+    const unsigned char most = *p == 0xED ? 0x9F : *p == 0xF4 ? 0x8F : 0xBF;
+    if (p[1] < least || p[1] > most) return false;
+    for (int i = 2; i <= extra; ++i) {
+      if ((p[i] & 0xC0) != 0x80) return false;
+    }
+    p += extra + 1;
+  }
+  return true;
+}
+
+absl::Status ReadText(const std::string& path, LineReader& reader, const DocumentVisitor& visitor) {
+  std::string line;
+  while (true) {
+    ISTHMUS_ASSIGN_OR_RETURN(const bool more, reader.Next(line));
+    if (!more) return visitor.end_of_document();
+    if (!IsUtf8(line)) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", reader.line_number(), ": the text is not UTF-8"));
+    }
+    line.push_back('\n');
+    ISTHMUS_RETURN_IF_ERROR(visitor.visit(line));
+  }
+}
+
+absl::Status VisitLines(const std::string& text, const DocumentVisitor& visitor) {
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t newline = text.find('\n', begin);
+    const size_t end = newline == std::string::npos ? text.size() : newline + 1;
+    ISTHMUS_RETURN_IF_ERROR(visitor.visit(text.substr(begin, end - begin)));
+    begin = end;
+  }
+  return visitor.end_of_document();
+}
+
+absl::Status ReadJsonLines(const std::string& path, LineReader& reader, const std::string& text_field,
+                           const DocumentVisitor& visitor) {
+  std::string line;
+  while (true) {
+    ISTHMUS_ASSIGN_OR_RETURN(const bool more, reader.Next(line));
+    if (!more) return absl::OkStatus();
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    const auto fail = [&](absl::string_view what) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", reader.line_number(), ": ", what));
+    };
+    const nlohmann::json document = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!document.is_object()) return fail("is not a JSON object");
+    const auto field = document.find(text_field);
+    if (field == document.end() || !field->is_string()) {
+      return fail(absl::StrCat("has no string field \"", text_field, "\"; name the field with --text-field"));
+    }
+    ISTHMUS_RETURN_IF_ERROR(VisitLines(field->get_ref<const std::string&>(), visitor));
+  }
+}
+
+}  // namespace
+
+absl::Status ReadDocuments(const std::vector<std::string>& files, const std::string& text_field,
+                           const DocumentVisitor& visitor) {
+  for (const std::string& path : files) {
+    const Format format = FormatOf(path);
+    if (format == Format::kNone) {
+      return absl::InvalidArgumentError(absl::StrCat(path,
+                                                     ": accepted are files that end in .txt or .jsonl, also with "
+                                                     ".gz or .zst after it"));
+    }
+    ISTHMUS_ASSIGN_OR_RETURN(const auto reader, LineReader::Open(path));
+    ISTHMUS_RETURN_IF_ERROR(format == Format::kText ? ReadText(path, *reader, visitor)
+                                                    : ReadJsonLines(path, *reader, text_field, visitor));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(path, error)) {
+      if (!std::filesystem::exists(path, error)) return FileError(path, "can't open the file", ENOENT);
+      files.push_back(path);
+      continue;
+    }
+    std::vector<std::string> found;
+    for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+      if (FormatOf(entry->path().string()) != Format::kNone) found.push_back(entry->path().string());
+    }
+    if (error) return FileError(path, "can't list the folder", error.value());
+    if (found.empty()) {
+      return absl::NotFoundError(absl::StrCat(path, ": no .txt or .jsonl files (plain, .gz or .zst) in this folder"));
+    }
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,35 @@
+// Documents of text files.
+//
+//   .txt[.gz|.zst]    one document per file
+//   .jsonl[.gz|.zst]  one document per line: a JSON object whose field `text_field` is a string
+#ifndef ISTHMUS_RUNTIME_DATA_DOCUMENT_READER_H_
+#define ISTHMUS_RUNTIME_DATA_DOCUMENT_READER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace isthmus {
+
+// Calls visit(text) for the lines of the documents in order, each with its "\n" as it stands in the document, and
+// end_of_document() after each document. Documents may be larger than memory in .txt files only by lines. Stops at the
+// first error, of `visit` too. Errors: by errno for files; InvalidArgument "file:line: ..." for lines that are not such
+// JSON objects or not UTF-8, and for file names that end otherwise.
+struct DocumentVisitor {
+  std::function<absl::Status(const std::string& text)> visit;
+  std::function<absl::Status()> end_of_document;
+};
+absl::Status ReadDocuments(const std::vector<std::string>& files, const std::string& text_field,
+                           const DocumentVisitor& visitor);
+
+// Files as they are, folders replaced by the text files in them, sorted by name. Errors: NotFound for a path that does
+// not exist or a folder without text files.
+absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_DOCUMENT_READER_H_

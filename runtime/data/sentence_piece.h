@@ -1,0 +1,46 @@
+// The SentencePiece library behind standard types: its headers and Abseil's each declare absl::string_view, so that no
+// file can include both.
+#ifndef ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
+#define ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
+
+namespace isthmus {
+
+// Functions that return std::string return what failed, empty on success.
+class SentencePieceModel {
+ public:
+  SentencePieceModel();
+  ~SentencePieceModel();
+
+  std::string Load(const std::string& serialized_model);
+  int vocabulary() const;
+  // The id of the token that ends a text; negative when the model has none.
+  int end_of_text() const;
+  std::string Encode(const std::string& text, std::vector<int>& ids) const;
+  std::string Decode(const std::vector<int>& ids, std::string& text) const;
+
+ private:
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+};
+
+struct SentencePieceTraining {
+  int64_t vocabulary = 0;
+  double character_coverage = 1;
+  int threads = 1;
+  // Sets its argument to the next line of the text to learn from; false at the end.
+  std::function<bool(std::string&)> next_line;
+};
+std::string TrainSentencePiece(const SentencePieceTraining& training, std::string& serialized_model);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_

@@ -1,0 +1,128 @@
+#include "runtime/data/token_dataset.h"
+
+#include <absl/memory/memory.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "runtime/data/sample_order.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    std::vector<std::string> found;
+    for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+      if (entry->path().extension() == ".ids") found.push_back(entry->path().string());
+    }
+    if (error) return FileError(path, "can't list the folder", error.value());
+    if (found.empty()) {
+      return absl::NotFoundError(
+          absl::StrCat(path, ": no token shards (.ids) in this folder; make them with `isthmus tokenizer encode`"));
+    }
+    std::sort(found.begin(), found.end());
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+absl::StatusOr<std::shared_ptr<const TokenDataset>> TokenDataset::Open(absl::Span<const std::string> paths,
+                                                                       int64_t sequence_length) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> files, FindTokenShards(paths));
+  std::shared_ptr<TokenDataset> dataset(new TokenDataset(sequence_length));
+  for (const std::string& file : files) {
+    ISTHMUS_ASSIGN_OR_RETURN(auto shard, TokenShard::Open(file));
+    if (shard->tokens() == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(file, ": the token shard is empty; encode text that is not"));
+    }
+    if (shard->tokens() <= sequence_length) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "data.sequence_length: ", sequence_length, "; ", file, " has ", shard->tokens(),
+          " tokens, and a sample needs one more than data.sequence_length; accepts 1 to ", shard->tokens() - 1));
+    }
+    if (!dataset->shards_.empty()) {
+      const TokenShard& first = *dataset->shards_.front();
+      if (shard->vocabulary() != first.vocabulary() ||
+          shard->tokenizer_fingerprint() != first.tokenizer_fingerprint()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(file, " and ", first.path(), " were made with different tokenizers (vocabularies of ",
+                         shard->vocabulary(), " and ", first.vocabulary(), "); encode both with the same"));
+      }
+    }
+    dataset->first_sample_.push_back(dataset->samples_);
+    dataset->samples_ += (shard->tokens() - 1) / sequence_length;
+    dataset->shards_.push_back(std::move(shard));
+  }
+  if (dataset->shards_.empty()) return absl::InvalidArgumentError("no token shards were named");
+  return dataset;
+}
+
+int64_t TokenDataset::tokens() const {
+  int64_t count = 0;
+  for (const auto& shard : shards_) count += shard->tokens();
+  return count;
+}
+
+std::vector<uint64_t> TokenDataset::Counts() const {
+  std::vector<uint64_t> counts(static_cast<size_t>(vocabulary()), 0);
+  for (const auto& shard : shards_) {
+    const auto more = shard->counts();
+    for (size_t i = 0; i < counts.size(); ++i) counts[i] += more[i];
+  }
+  return counts;
+}
+
+absl::Status TokenDataset::VerifyChecksums() const {
+  for (const auto& shard : shards_) {
+    ISTHMUS_RETURN_IF_ERROR(shard->VerifyChecksum());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TokenDataset::Read(int64_t index, absl::Span<int32_t> out) const {
+  const auto next = std::upper_bound(first_sample_.begin(), first_sample_.end(), index);
+  const auto shard = static_cast<size_t>(next - first_sample_.begin() - 1);
+  return shards_[shard]->Read((index - first_sample_[shard]) * sequence_length_, out);
+}
+
+int64_t SampleSet::Sample(int64_t index) const {
+  if (!permuted) return begin + index;
+  // A fixed seed: runs with different seeds are judged on the same validation samples.
+  return static_cast<int64_t>(PermutedIndex(static_cast<uint64_t>(begin + index),
+                                            static_cast<uint64_t>(dataset->samples()), 0,
+                                            RandomPurpose::kValidationSplit, 0));
+}
+
+absl::StatusOr<TrainingSplit> SplitSamples(std::shared_ptr<const TokenDataset> dataset, double validation_fraction) {
+  const int64_t samples = dataset->samples();
+  if (samples < 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "data.validation_fraction: the shards hold ", samples, " samples of ", dataset->sequence_length(),
+        " tokens, too few to keep some for validation; lower data.sequence_length or name data.validation"));
+  }
+  const auto wanted = static_cast<int64_t>(std::llround(validation_fraction * static_cast<double>(samples)));
+  const int64_t validation = std::clamp<int64_t>(wanted, 1, samples - 1);
+  return TrainingSplit{
+      .training = {.dataset = dataset, .begin = 0, .count = samples - validation, .permuted = true},
+      .validation = {.dataset = dataset, .begin = samples - validation, .count = validation, .permuted = true}};
+}
+
+SampleSet AllSamples(std::shared_ptr<const TokenDataset> dataset) {
+  const int64_t count = dataset->samples();
+  return {.dataset = std::move(dataset), .begin = 0, .count = count};
+}
+
+}  // namespace isthmus

@@ -1,0 +1,76 @@
+// Samples of a fixed length over token shards.
+#ifndef ISTHMUS_RUNTIME_DATA_TOKEN_DATASET_H_
+#define ISTHMUS_RUNTIME_DATA_TOKEN_DATASET_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/data/token_shard.h"
+
+namespace isthmus {
+
+// Shards as they are, folders replaced by their *.ids files in order of name. Errors: NotFound for a folder without
+// any.
+absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths);
+
+// A sample is a run of T tokens within one shard and the token after it: sample s of a shard begins at token s·T.
+class TokenDataset {
+ public:
+  // `paths`: shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and
+  // tokenizer. Errors: NotFound, DataLoss (see TokenShard), InvalidArgument when shards disagree, are empty, or one is
+  // shorter than T + 1 tokens.
+  static absl::StatusOr<std::shared_ptr<const TokenDataset>> Open(absl::Span<const std::string> paths,
+                                                                  int64_t sequence_length);
+
+  int64_t samples() const { return samples_; }
+  int64_t sequence_length() const { return sequence_length_; }
+  int64_t tokens() const;
+  int64_t vocabulary() const { return shards_.front()->vocabulary(); }
+  uint64_t tokenizer_fingerprint() const { return shards_.front()->tokenizer_fingerprint(); }
+  const std::vector<std::shared_ptr<const TokenShard>>& shards() const { return shards_; }
+  // Counts of all shards, [vocabulary()].
+  std::vector<uint64_t> Counts() const;
+  absl::Status VerifyChecksums() const;
+
+  // Copies the T + 1 tokens of sample `index`.
+  absl::Status Read(int64_t index, absl::Span<int32_t> out) const;
+
+ private:
+  explicit TokenDataset(int64_t sequence_length) : sequence_length_(sequence_length) {}
+
+  int64_t sequence_length_;
+  int64_t samples_ = 0;
+  std::vector<std::shared_ptr<const TokenShard>> shards_;
+  std::vector<int64_t> first_sample_;  // of each shard
+};
+
+// Some of a data set's samples, in the set's own numbering.
+struct SampleSet {
+  std::shared_ptr<const TokenDataset> dataset;
+  // Places [begin, begin + count) of a fixed permutation of the samples when `permuted`, else samples in order.
+  int64_t begin = 0;
+  int64_t count = 0;
+  bool permuted = false;
+
+  int64_t Sample(int64_t index) const;
+};
+
+// Cuts a set into training and validation samples at random, the same way for every run on the same shards. At least
+// one sample goes to each. Errors: InvalidArgument when there are fewer than two samples.
+struct TrainingSplit {
+  SampleSet training, validation;
+};
+absl::StatusOr<TrainingSplit> SplitSamples(std::shared_ptr<const TokenDataset> dataset, double validation_fraction);
+
+// All samples.
+SampleSet AllSamples(std::shared_ptr<const TokenDataset> dataset);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_TOKEN_DATASET_H_

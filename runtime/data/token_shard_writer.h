@@ -1,0 +1,52 @@
+// Writes token shards (format: runtime/data/FORMAT.md).
+#ifndef ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_WRITER_H_
+#define ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_WRITER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/data/token_shard.h"
+#include "runtime/durable_file.h"
+
+struct XXH3_state_s;
+
+namespace isthmus {
+
+class TokenShardWriter {
+ public:
+  // The file appears at Finish. Tokens take two bytes where the vocabulary allows, else four.
+  static absl::StatusOr<std::unique_ptr<TokenShardWriter>> Create(const std::string& path, int64_t vocabulary,
+                                                                  uint64_t tokenizer_fingerprint);
+  ~TokenShardWriter();
+
+  // One document with its end-of-text token; not empty, every token in [0, vocabulary). Errors: InvalidArgument for
+  // other tokens; by errno.
+  absl::Status AddDocument(absl::Span<const int32_t> tokens);
+  absl::Status Finish();
+
+  int64_t tokens() const { return static_cast<int64_t>(header_.tokens); }
+  int64_t documents() const { return static_cast<int64_t>(starts_.size()); }
+  const std::string& path() const { return file_->path(); }
+
+ private:
+  TokenShardWriter(std::unique_ptr<DurableFile> file, int64_t vocabulary, uint64_t tokenizer_fingerprint);
+  // Appends to file and checksum.
+  absl::Status AppendPayload(const void* data, int64_t bytes);
+
+  std::unique_ptr<DurableFile> file_;
+  TokenShardHeader header_;
+  std::vector<uint64_t> starts_;
+  std::vector<uint64_t> counts_;
+  std::string buffer_;  // of one document
+  std::unique_ptr<XXH3_state_s, void (*)(XXH3_state_s*)> checksum_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_WRITER_H_

@@ -1,0 +1,62 @@
+// Text to tokens and back: SentencePiece byte-pair encoding (Kudo & Richardson 2018, arXiv:1808.06226) with byte
+// fallback and without normalisation, so that every text comes back as it was.
+#ifndef ISTHMUS_RUNTIME_DATA_TOKENIZER_H_
+#define ISTHMUS_RUNTIME_DATA_TOKENIZER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/data/sentence_piece.h"
+#include "runtime/data/token_shard.h"
+
+namespace isthmus {
+
+class Tokenizer {
+ public:
+  // Errors: by errno for the file; InvalidArgument when it is no SentencePiece model or has no end-of-text token.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& path);
+
+  int64_t vocabulary() const { return vocabulary_; }
+  // Ends a document.
+  int32_t end_of_text() const { return end_of_text_; }
+  // XXH3 of the model file: token shards carry it.
+  uint64_t fingerprint() const { return fingerprint_; }
+
+  // Appends the tokens of `text` to `ids`. A newline is always a token of its own, so that a text may be encoded line
+  // by line.
+  absl::Status Encode(const std::string& text, std::vector<int32_t>& ids) const;
+  // Bytes that are no UTF-8 come out as U+FFFD. Errors: OutOfRange for an id >= vocabulary().
+  absl::StatusOr<std::string> Decode(const std::vector<int32_t>& ids) const;
+
+ private:
+  SentencePieceModel model_;
+  int64_t vocabulary_ = 0;
+  int32_t end_of_text_ = 0;
+  uint64_t fingerprint_ = 0;
+};
+
+// InvalidArgument when `shard` was made with another tokenizer; `path`: the tokenizer's, for the message.
+absl::Status CheckTokenizer(const Tokenizer& tokenizer, const std::string& path, const TokenShard& shard);
+
+struct TokenizerTraining {
+  std::vector<std::string> files;  // as ReadDocuments accepts
+  std::string text_field = "text";
+  int64_t vocabulary = 4096;  // at least 260: bytes, newline, and the special tokens
+  int64_t sample_bytes = 0;   // text to learn from, lines chosen at random; 0: all
+  double character_coverage = 0.9995;
+  uint64_t seed = 1;
+  int threads = 1;
+};
+
+// Trains a vocabulary; returns the model file's contents. The same input gives the same bytes. Errors: InvalidArgument
+// when the corpus is empty or too small for the vocabulary.
+absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_TOKENIZER_H_
