@@ -1,0 +1,61 @@
+#include "runtime/telemetry/record_json.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <nlohmann/json.hpp>
+
+namespace isthmus {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+nlohmann::ordered_json Scalar(const Message& message, const FieldDescriptor& field) {
+  const auto& reflection = *message.GetReflection();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_STRING:
+      return reflection.GetString(message, &field);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection.GetInt32(message, &field);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return reflection.GetInt64(message, &field);
+    default:
+      return reflection.GetDouble(message, &field);
+  }
+}
+
+void AddFields(const Message& message, const std::string& prefix, nlohmann::ordered_json& json) {
+  const auto& reflection = *message.GetReflection();
+  const auto& descriptor = *message.GetDescriptor();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const FieldDescriptor& field = *descriptor.field(i);
+    const std::string key = prefix + field.name();
+    if (field.is_repeated()) {
+      if (reflection.FieldSize(message, &field) == 0) continue;
+      nlohmann::ordered_json list = nlohmann::ordered_json::array();
+      for (int k = 0; k < reflection.FieldSize(message, &field); ++k) {
+        nlohmann::ordered_json element;
+        AddFields(reflection.GetRepeatedMessage(message, &field, k), "", element);
+        list.push_back(std::move(element));
+      }
+      json[key] = std::move(list);
+    } else if (!reflection.HasField(message, &field)) {
+      continue;
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      AddFields(reflection.GetMessage(message, &field), key + "/", json);
+    } else {
+      json[key] = Scalar(message, field);
+    }
+  }
+}
+
+}  // namespace
+
+std::string RecordJson(const proto::TelemetryRecord& record) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  AddFields(record, "", json);
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace isthmus
