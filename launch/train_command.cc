@@ -1,5 +1,84 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+
+#include <cmath>
+
 #include "launch/commands.h"
+#include "launch/options.h"
+#include "launch/threads.h"
+#include "launch/training_run.h"
+#include "parallel/host_bytes.h"
+#include "runtime/config.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+
 namespace isthmus {
-absl::Status TrainCommand(absl::Span<const std::string>, CommandContext&) { return absl::OkStatus(); }
-absl::Status SampleCommand(absl::Span<const std::string>, CommandContext&) { return absl::OkStatus(); }
+namespace {
+
+// Rank 0 reads the configuration, so that all ranks work with the same.
+absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std::vector<std::string>& overrides,
+                                              Communicator& world) {
+  std::string text;
+  absl::Status status;
+  if (world.rank() == 0) {
+    const auto config = LoadConfig(path, overrides);
+    status = config.status();
+    if (config.ok()) text = ConfigText(*config);
+  }
+  // Rank 0's failure is everybody's: it needs no rank in its message.
+  int32_t failed = status.ok() ? 0 : static_cast<int32_t>(status.code());
+  ISTHMUS_RETURN_IF_ERROR(world.Broadcast(Tensor(&failed, DType::kInt32, 1, 1), 0));
+  if (failed != 0) text = std::string(status.message());
+  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, text, 0));
+  if (failed != 0) return absl::Status(static_cast<absl::StatusCode>(failed), text);
+  return ParseConfig(text, path, {});
+}
+
+std::string SummaryText(const TrainingRun& run) {
+  const TrainingRun::Summary& summary = run.summary();
+  const double entropy = run.unigram_entropy();
+  std::string text = absl::StrFormat(
+      "trained %d steps, %.2f million tokens, in %.1f s: loss %.4f\n"
+      "validation loss %.4f nats per token, %.1f %% below the corpus's unigram entropy of %.4f\n",
+      summary.steps, static_cast<double>(summary.tokens) / 1e6, summary.seconds, summary.train_loss,
+      summary.validation_loss, entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0, entropy);
+  if (summary.head.has_value()) {
+    absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
+                          100 * summary.head->lost_norm_ratio, 100 * summary.head->lost_energy_ratio);
+    for (size_t i = 0; i < summary.head->shards.size(); ++i) {
+      absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * std::sqrt(summary.head->shards[i].lost_energy_ratio()));
+    }
+    text += "\n";
+  }
+  if (!summary.checkpoint.empty()) absl::StrAppend(&text, "weights: ", summary.checkpoint, "\n");
+  return text;
+}
+
+}  // namespace
+
+absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context) {
+  std::string path, progress = "auto";
+  std::vector<std::string> overrides;
+  Options options("isthmus train", "Pretrains a model. Start it alone, under mpirun, or under srun --mpi=pmix.");
+  options.Add("config", "FILE", "run configuration, text format of proto/config.proto", &path, true)
+      .Add("set", "PATH=VALUE", "override a field, for example optimizer.learning_rate=1e-3", &overrides)
+      .Add("progress", "HOW", "line: one that is rewritten, plain: lines, auto: line on a terminal", &progress);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    if (context.world.rank() == 0) context.out << options.Help();
+    return absl::OkStatus();
+  }
+  if (progress != "auto" && progress != "line" && progress != "plain") {
+    return absl::InvalidArgumentError(absl::StrCat("--progress: found \"", progress, "\"; accepts auto, line, plain"));
+  }
+  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
+  ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto run,
+                           TrainingRun::Create(std::move(config), path, context.world, context.out, line));
+  ISTHMUS_RETURN_IF_ERROR(run->Train());
+  if (context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);
+  return absl::OkStatus();
+}
+
 }  // namespace isthmus

@@ -1,0 +1,32 @@
+// Checkpoint folders and the manifest that describes one (format: checkpoint/FORMAT.md).
+#ifndef ISTHMUS_CHECKPOINT_MANIFEST_H_
+#define ISTHMUS_CHECKPOINT_MANIFEST_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "proto/checkpoint.pb.h"
+
+namespace isthmus {
+
+inline constexpr int kCheckpointVersion = 1;
+
+// run_folder/checkpoints/step-00001000.
+std::string CheckpointFolder(const std::string& run_folder, int64_t step);
+
+// `path` itself when it is a checkpoint, else the newest complete checkpoint of the run folder `path`. Errors:
+// NotFound.
+absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
+
+absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);
+
+// Checks checksum, version, and that the slices of every tensor lie in it and hold each element once. Errors: by errno;
+// DataLoss naming the file.
+absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_CHECKPOINT_MANIFEST_H_

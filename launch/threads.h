@@ -1,0 +1,13 @@
+// How many threads a rank computes with.
+#ifndef ISTHMUS_LAUNCH_THREADS_H_
+#define ISTHMUS_LAUNCH_THREADS_H_
+
+namespace isthmus {
+
+// OMP_NUM_THREADS where it is set. Else the cores that this process may run on, shared with the node's other ranks
+// unless the launcher bound each rank to cores of its own. At least 1.
+int ThreadsPerRank(int local_size);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_THREADS_H_

@@ -1,0 +1,264 @@
+#include "launch/training_run.h"
+
+#include <absl/memory/memory.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
+#include "launch/step_record.h"
+#include "model/flops.h"
+#include "model/schedule.h"
+#include "ops/matmul_peak.h"
+#include "runtime/config.h"
+#include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+#include "runtime/version.h"
+
+namespace isthmus {
+namespace {
+
+double MonotonicSeconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfig config, const std::string& source,
+                                                                 Communicator& world, std::ostream& progress,
+                                                                 bool progress_is_terminal) {
+  auto run = absl::WrapUnique(new TrainingRun(world, progress, progress_is_terminal));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
+  run->config_ = std::move(config);
+  const auto& mesh = run->config_.mesh();
+  world.set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
+  ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data()));
+  run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
+  ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
+  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder());
+  ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
+  ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
+  run->mesh_->set_deadline(absl::Seconds(mesh.collective_timeout_seconds()));
+  return run;
+}
+
+absl::Status TrainingRun::OpenData(const std::string& source) {
+  auto data = OpenRunData(config_.data(), config_.data().verify() && world_.rank() == 0, source);
+  absl::Status status = data.status();
+  if (status.ok()) {
+    data_ = *std::move(data);
+    status = ResolveVocabulary(config_, data_.training.dataset->vocabulary(), source);
+  }
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
+  loader_ =
+      std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
+                                                                       .data_rank = mesh_->data_rank(),
+                                                                       .data_ranks = mesh_->data_ranks(),
+                                                                       .seed = config_.seed(),
+                                                                       .prefetch = config_.data().prefetch_batches()});
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::OpenFolder() {
+  const auto create = [&]() -> absl::Status {
+    ISTHMUS_RETURN_IF_ERROR(MakeFolder(config_.folder()));
+    ISTHMUS_ASSIGN_OR_RETURN(metrics_, JsonlSink::Create(config_.folder() + "/metrics.jsonl"));
+    return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
+  };
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
+  auto log = Log::Open(config_.folder(), world_.rank());
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
+  log_ = *std::move(log);
+  if (world_.rank() == 0) {
+    progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::BuildModel() {
+  auto model = TrainingModel::Create(config_, *mesh_, stream_);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model.status()));
+  model_ = *std::move(model);
+  model_->InitializeWeights(config_.seed());
+  const ModelShape shape = ModelShape::From(config_.model());
+  causal_flops_per_token_ = CausalFlopsPerToken(shape, config_.data().sequence_length());
+  full_flops_per_token_ = FullFlopsPerToken(shape, config_.data().sequence_length());
+  // All ranks at the same time, as in training: they share caches and power.
+  ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
+  const auto peak = MeasureMatmulPeak(ComputeType(config_.precision()), absl::Milliseconds(300), stream_);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, peak.status()));
+  peak_flops_ = *peak;
+  return world_.AllReduceNumbers(absl::MakeSpan(&peak_flops_, 1));
+}
+
+absl::Status TrainingRun::WriteFirstRecord() {
+  const TrainingModel::Memory memory = model_->memory();
+  proto::TelemetryRecord record;
+  record.set_step(0);
+  auto& run = *record.mutable_run();
+  run.set_version(kVersion);
+  run.set_parameters(model_->parameters().table().GlobalCount());
+  run.set_vocabulary(config_.model().vocabulary());
+  run.set_tensor_ranks(mesh_->tensor_ranks());
+  run.set_data_ranks(mesh_->data_ranks());
+  run.set_threads_per_rank(MaxThreads());
+  run.set_training_tokens(data_.training.count * config_.data().sequence_length());
+  run.set_validation_tokens(data_.validation.count * config_.data().sequence_length());
+  run.set_unigram_entropy(data_.unigram_entropy);
+  run.set_peak_flops(peak_flops_);
+  run.set_causal_flops_per_token(causal_flops_per_token_);
+  run.set_full_flops_per_token(full_flops_per_token_);
+  run.set_weight_bytes(memory.weights);
+  run.set_gradient_bytes(memory.gradients);
+  run.set_optimizer_bytes(memory.optimizer);
+  run.set_activation_bytes(memory.activations);
+  run.set_head_bytes(memory.head);
+  const std::string text = absl::StrFormat(
+      "%.1f million parameters, vocabulary %d; %d tensor × %d data ranks with %d threads each; %.1f GFLOP/s matrix "
+      "product peak\n%.2f million training tokens, unigram entropy %.4f nats per token",
+      static_cast<double>(run.parameters()) / 1e6, run.vocabulary(), run.tensor_ranks(), run.data_ranks(),
+      run.threads_per_rank(), peak_flops_ / 1e9, static_cast<double>(run.training_tokens()) / 1e6,
+      run.unigram_entropy());
+  log_->Info(absl::StrCat("started: version ", kVersion, ", rank ", world_.rank(), " of ", world_.size(),
+                          ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
+                          MaxThreads(), " threads"));
+  if (world_.rank() == 0) {
+    metrics_->Write(record);
+    progress_->Note(text);
+  }
+  return absl::OkStatus();
+}
+
+double TrainingRun::Elapsed() const { return MonotonicSeconds() - start_seconds_; }
+
+absl::StatusOr<double> TrainingRun::AgreedElapsed() {
+  double elapsed = Elapsed();
+  ISTHMUS_RETURN_IF_ERROR(world_.Broadcast(Tensor(&elapsed, DType::kFloat64, 1, 1), 0));
+  return elapsed;
+}
+
+absl::StatusOr<double> TrainingRun::ValidationLoss() {
+  const int64_t sequences = config_.batch().sequences();
+  // A set smaller than a batch is seen more than once; of a larger one every sample at most once.
+  const int64_t batches =
+      std::clamp<int64_t>(data_.validation.count / sequences, 1, config_.telemetry().validation_batches());
+  // The same samples each time, chosen by a fixed seed.
+  BatchLoader loader(data_.validation, {.sequences = sequences,
+                                        .data_rank = mesh_->data_rank(),
+                                        .data_ranks = mesh_->data_ranks(),
+                                        .seed = 0,
+                                        .prefetch = 2});
+  double sum = 0;
+  for (int64_t i = 0; i < batches; ++i) {
+    auto batch = loader.Next();
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
+    ISTHMUS_ASSIGN_OR_RETURN(const double loss, model_->Evaluate(batch->ids(), batch->targets()));
+    sum += loss;
+    loader.Recycle(*std::move(batch));
+  }
+  return sum / static_cast<double>(batches);
+}
+
+absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
+  const auto& telemetry = config_.telemetry();
+  const auto& schedule = config_.schedule();
+  log_->set_step(step);
+  const auto due = [&](int64_t interval) { return interval > 0 && step % interval == 0; };
+  double elapsed = 0;
+  if (schedule.max_seconds() > 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(elapsed, AgreedElapsed());
+  }
+  const double learning_rate = LearningRate(schedule, config_.optimizer().learning_rate(), step, elapsed);
+  const bool measure_head = telemetry.interval() > 0 && (due(telemetry.interval()) || step == schedule.steps());
+
+  const double begin = MonotonicSeconds();
+  auto batch = loader_->Next();
+  const double data_seconds = MonotonicSeconds() - begin;
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
+  ISTHMUS_ASSIGN_OR_RETURN(const StepResult result,
+                           model_->Step(batch->ids(), batch->targets(), step, learning_rate, measure_head));
+  loader_->Recycle(*std::move(batch));
+  const double step_seconds = MonotonicSeconds() - begin;
+
+  last = step == schedule.steps();
+  if (!last && schedule.max_seconds() > 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(elapsed, AgreedElapsed());
+    last = elapsed >= schedule.max_seconds();
+  }
+  summary_.steps = step;
+  summary_.tokens = step * TokensPerStep();
+  summary_.train_loss = result.loss;
+  if (result.head.has_value()) summary_.head = result.head;
+
+  const bool validate = last || due(telemetry.validation_interval());
+  proto::TelemetryRecord record;
+  if (validate) {
+    ISTHMUS_ASSIGN_OR_RETURN(summary_.validation_loss, ValidationLoss());
+    record.mutable_validation()->set_loss(summary_.validation_loss);
+    record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
+  }
+  if (!last && !validate && !measure_head && !due(telemetry.log_interval())) return absl::OkStatus();
+
+  const double tokens_per_second = static_cast<double>(TokensPerStep()) / step_seconds;
+  record.set_step(step);
+  record.set_tokens(summary_.tokens);
+  record.set_elapsed_seconds(Elapsed());
+  auto& train = *record.mutable_train();
+  train.set_loss(result.loss);
+  train.set_gradient_norm(result.gradient_norm);
+  train.set_learning_rate(learning_rate);
+  train.set_step_seconds(step_seconds);
+  train.set_tokens_per_second(tokens_per_second);
+  train.set_causal_utilisation_ratio(tokens_per_second * causal_flops_per_token_ / peak_flops_);
+  train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
+  ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
+  if (result.head.has_value()) FillHeadRecord(*result.head, *record.mutable_head());
+  if (world_.rank() == 0) {
+    metrics_->Write(record);
+    double remaining =
+        record.elapsed_seconds() / static_cast<double>(step) * static_cast<double>(schedule.steps() - step);
+    if (schedule.max_seconds() > 0) remaining = std::min(remaining, schedule.max_seconds() - record.elapsed_seconds());
+    progress_->Update(record, last ? 0 : remaining, last);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::Save() {
+  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  const std::string folder = CheckpointFolder(config_.folder(), summary_.steps);
+  CheckpointContents contents;
+  contents.tokenizer_path = config_.data().tokenizer();
+  contents.manifest.set_step(summary_.steps);
+  contents.manifest.set_samples(summary_.steps * config_.batch().sequences());
+  contents.manifest.set_tokenizer_fingerprint(data_.training.dataset->tokenizer_fingerprint());
+  contents.manifest.set_validation_loss(summary_.validation_loss);
+  *contents.manifest.mutable_config() = config_;
+  ISTHMUS_RETURN_IF_ERROR(SaveCheckpoint(folder, contents, model_->parameters(), *mesh_));
+  summary_.checkpoint = folder;
+  log_->Info("saved " + folder);
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::Train() {
+  ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
+  start_seconds_ = MonotonicSeconds();
+  absl::Status status;
+  bool last = false;
+  for (int64_t step = 1; !last && status.ok(); ++step) status = TrainStep(step, last);
+  summary_.seconds = Elapsed();
+  if (status.ok() && config_.checkpoint().save_final()) status = Save();
+  if (!status.ok()) {
+    log_->Error(std::string(status.message()));
+    return status;
+  }
+  log_->Info(absl::StrFormat("done: %d steps in %.1f s, loss %.6f, validation loss %.6f", summary_.steps,
+                             summary_.seconds, summary_.train_loss, summary_.validation_loss));
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,91 @@
+// One pretraining run on this rank: sets up mesh, data and model, loops over steps, measures, writes the run folder.
+#ifndef ISTHMUS_LAUNCH_TRAINING_RUN_H_
+#define ISTHMUS_LAUNCH_TRAINING_RUN_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+
+#include "launch/run_data.h"
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+#include "proto/telemetry.pb.h"
+#include "runtime/data/batch_loader.h"
+#include "runtime/log.h"
+#include "runtime/stream.h"
+#include "runtime/telemetry/jsonl_sink.h"
+#include "runtime/telemetry/progress.h"
+
+namespace isthmus {
+
+class TrainingRun {
+ public:
+  // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
+  // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
+  // Collective; fails on all ranks or none. `world` must outlive the run; `progress` receives rank 0's display.
+  static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
+                                                             Communicator& world, std::ostream& progress,
+                                                             bool progress_is_terminal);
+
+  // Trains to the end and saves the weights. Errors: Aborted when training diverged; of the data; of collectives.
+  absl::Status Train();
+
+  // After Train: what it ended with.
+  struct Summary {
+    int64_t steps = 0;
+    int64_t tokens = 0;
+    double seconds = 0;
+    double train_loss = 0;
+    double validation_loss = 0;
+    std::optional<HeadMeasurement> head;  // of the last telemetry step
+    std::string checkpoint;               // folder, empty when none was saved
+  };
+  const Summary& summary() const { return summary_; }
+  const proto::RunConfig& config() const { return config_; }
+  double unigram_entropy() const { return data_.unigram_entropy; }
+
+ private:
+  TrainingRun(Communicator& world, std::ostream& progress, bool progress_is_terminal)
+      : world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
+
+  absl::Status OpenData(const std::string& source);
+  absl::Status OpenFolder();
+  absl::Status BuildModel();
+  absl::Status WriteFirstRecord();
+
+  // One step with its record. Sets `last` when the run is over after it.
+  absl::Status TrainStep(int64_t step, bool& last);
+  absl::StatusOr<double> ValidationLoss();
+  // Seconds since the start of training, the same on every rank. Collective.
+  absl::StatusOr<double> AgreedElapsed();
+  double Elapsed() const;
+  absl::Status Save();
+  int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
+
+  Communicator& world_;
+  std::ostream& progress_stream_;
+  bool progress_is_terminal_;
+  proto::RunConfig config_;
+  Stream stream_;
+  std::optional<Mesh> mesh_;
+  std::unique_ptr<Log> log_;
+  RunData data_;
+  std::unique_ptr<BatchLoader> loader_;
+  std::unique_ptr<TrainingModel> model_;
+  std::unique_ptr<JsonlSink> metrics_;  // rank 0
+  std::unique_ptr<Progress> progress_;  // rank 0
+  double peak_flops_ = 0;               // of all ranks
+  double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
+  double start_seconds_ = 0;  // on the monotonic clock
+  Summary summary_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_TRAINING_RUN_H_
