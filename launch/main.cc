@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -8,5 +9,7 @@
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  return isthmus::RunProgram(arguments, std::cout, std::cerr, isatty(STDOUT_FILENO) == 1);
+  // Open MPI gives every rank a pseudo-terminal, whatever its own output is.
+  const bool launched = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("SLURM_PROCID") != nullptr;
+  return isthmus::RunProgram(arguments, std::cout, std::cerr, !launched && isatty(STDOUT_FILENO) == 1);
 }

@@ -1,4 +1,138 @@
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
 #include "launch/commands.h"
+#include "launch/options.h"
+#include "launch/threads.h"
+#include "model/text_generator.h"
+#include "parallel/mesh.h"
+#include "runtime/config.h"
+#include "runtime/data/tokenizer.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+
 namespace isthmus {
-absl::Status SampleCommand(absl::Span<const std::string>, CommandContext&) { return absl::OkStatus(); }
+namespace {
+
+struct Request {
+  std::string checkpoint, prompt, tokenizer;
+  int64_t tokens = 100, seed = 1;
+  SamplingOptions sampling;
+};
+
+// What every rank reads before the model is built.
+struct Loaded {
+  std::string folder;
+  proto::CheckpointManifest manifest;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::vector<int32_t> tokens;  // of the prompt
+};
+
+absl::StatusOr<Loaded> Load(const Request& request, int world_size) {
+  if (request.tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: ", request.tokens, "; accepts 1 and more"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckSamplingOptions(request.sampling));
+  Loaded loaded;
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.folder, FindCheckpoint(request.checkpoint));
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.manifest, ReadManifest(loaded.folder));
+  auto& config = *loaded.manifest.mutable_config();
+  // All ranks share one copy of the model, however it was trained.
+  config.mutable_mesh()->set_tensor(world_size);
+  config.mutable_mesh()->set_data(1);
+  config.mutable_mesh()->set_sequence_parallel(false);
+  config.mutable_batch()->set_micro_batch(0);
+  ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
+
+  const std::string path = request.tokenizer.empty() ? loaded.folder + "/tokenizer.model" : request.tokenizer;
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Load(path));
+  if (loaded.tokenizer->fingerprint() != loaded.manifest.tokenizer_fingerprint()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path,
+                     ": is not the tokenizer that the model was trained with; leave --tokenizer out, or give "
+                     "that one"));
+  }
+  // A document begins after the end of another.
+  loaded.tokens.push_back(loaded.tokenizer->end_of_text());
+  ISTHMUS_RETURN_IF_ERROR(loaded.tokenizer->Encode(request.prompt, loaded.tokens));
+  return loaded;
+}
+
+// Writes text as its tokens come: all but bytes of a character that is not complete yet.
+class TextStream {
+ public:
+  TextStream(const Tokenizer& tokenizer, std::ostream& out) : tokenizer_(tokenizer), out_(out) {}
+
+  absl::Status Write(const std::vector<int32_t>& tokens, bool last) {
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string text, tokenizer_.Decode(tokens));
+    if (!last && absl::EndsWith(text, "\xEF\xBF\xBD")) return absl::OkStatus();
+    if (text.size() > written_) out_ << text.substr(written_) << std::flush;
+    written_ = std::max(written_, text.size());
+    if (last) out_ << std::endl;
+    return absl::OkStatus();
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::ostream& out_;
+  size_t written_ = 0;
+};
+
+absl::Status Generate(const Request& request, Loaded& loaded, CommandContext& context) {
+  Stream stream;
+  const auto& config = loaded.manifest.config();
+  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(context.world, context.world.size(), 1));
+  const int64_t window =
+      std::min(config.data().sequence_length(), static_cast<int64_t>(loaded.tokens.size()) + request.tokens);
+  auto created = TextGenerator::Create(config, window, mesh, stream);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, created.status()));
+  const std::unique_ptr<TextGenerator> generator = *std::move(created);
+  ISTHMUS_RETURN_IF_ERROR(
+      AgreeOnStatus(context.world, LoadWeights(loaded.folder, loaded.manifest, generator->parameters())));
+
+  TokenSampler sampler(request.sampling);
+  TextStream text(*loaded.tokenizer, context.out);
+  // The token before the prompt is not part of the text.
+  std::vector<int32_t> shown(loaded.tokens.begin() + 1, loaded.tokens.end());
+  for (int64_t i = 0; i < request.tokens; ++i) {
+    ISTHMUS_ASSIGN_OR_RETURN(const int32_t token, generator->Next(loaded.tokens, sampler));
+    if (token == loaded.tokenizer->end_of_text()) break;
+    loaded.tokens.push_back(token);
+    shown.push_back(token);
+    if (context.world.rank() == 0) ISTHMUS_RETURN_IF_ERROR(text.Write(shown, false));
+  }
+  return context.world.rank() == 0 ? text.Write(shown, true) : absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandContext& context) {
+  Request request;
+  Options options("isthmus sample",
+                  "Continues a prompt with the weights of a checkpoint; under mpirun the ranks share the model.");
+  options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint, true)
+      .Add("prompt", "TEXT", "text to continue", &request.prompt)
+      .Add("tokens", "N", "tokens to write at most; the model may end the text before", &request.tokens)
+      .Add("temperature", "X", "0: always the most probable token", &request.sampling.temperature)
+      .Add("top-k", "N", "choose among the N most probable tokens; 0: all", &request.sampling.top_k)
+      .Add("top-p", "X", "choose among the most probable tokens that reach X in sum", &request.sampling.top_p)
+      .Add("seed", "N", "another seed, another text", &request.seed)
+      .Add("tokenizer", "FILE", "SentencePiece model instead of the checkpoint's own", &request.tokenizer);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    if (context.world.rank() == 0) context.out << options.Help();
+    return absl::OkStatus();
+  }
+  request.sampling.seed = static_cast<uint64_t>(request.seed);
+  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  auto loaded = Load(request, context.world.size());
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, loaded.status()));
+  return Generate(request, *loaded, context);
+}
+
 }  // namespace isthmus

@@ -62,7 +62,9 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   Options options("isthmus train", "Pretrains a model. Start it alone, under mpirun, or under srun --mpi=pmix.");
   options.Add("config", "FILE", "run configuration, text format of proto/config.proto", &path, true)
       .Add("set", "PATH=VALUE", "override a field, for example optimizer.learning_rate=1e-3", &overrides)
-      .Add("progress", "HOW", "line: one that is rewritten, plain: lines, auto: line on a terminal", &progress);
+      .Add("progress", "HOW",
+           "line: one that is rewritten, plain: lines, auto: line on a terminal, but not under mpirun or srun",
+           &progress);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     if (context.world.rank() == 0) context.out << options.Help();

@@ -132,10 +132,12 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& ids, const Tensor& 
     ScopedSeconds timer(result.seconds.telemetry);
     ISTHMUS_ASSIGN_OR_RETURN(result.head, decomposition_.Measure(head_, sums.energy, scale));
   }
-  ScopedSeconds timer(result.seconds.optimizer);
-  const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
-  ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
-  ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
+  {
+    ScopedSeconds timer(result.seconds.optimizer);
+    const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
+    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
+  }
   return result;
 }
 
