@@ -1,0 +1,179 @@
+// The program from corpus to sampled text, as its users run it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+std::vector<nlohmann::json> Records(const std::string& run) {
+  std::vector<nlohmann::json> records;
+  std::istringstream lines(ReadText(run + "/metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) records.push_back(nlohmann::json::parse(line));
+  return records;
+}
+
+std::vector<double> Losses(const std::string& run) {
+  std::vector<double> losses;
+  for (const auto& record : Records(run)) {
+    if (record.contains("train/loss")) losses.push_back(record["train/loss"]);
+  }
+  return losses;
+}
+
+class Train : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void TearDownTestSuite() { delete project_; }
+  static TinyProject& project() { return *project_; }
+
+ private:
+  static TinyProject* project_;
+};
+TinyProject* Train::project_ = nullptr;
+
+TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
+  const std::string config = project().WriteConfig("two");
+  const ProgramResult result = RunIsthmus("train --config " + config, 2);
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  const std::string run = project() / "two";
+  const auto records = Records(run);
+  ASSERT_EQ(records.size(), 21u);
+  EXPECT_EQ(records[0]["run/tensor_ranks"], 1);
+  EXPECT_EQ(records[0]["run/data_ranks"], 2);
+  const std::vector<double> losses = Losses(run);
+  EXPECT_NEAR(losses.front(), std::log(300), 0.2);
+  EXPECT_LT(losses.back(), losses.front() - 1);
+  for (size_t i = 1; i < records.size(); ++i) {
+    const auto& record = records[i];
+    EXPECT_EQ(record["step"], i);
+    EXPECT_EQ(record["tokens"], i * 8 * 32);
+    EXPECT_EQ(record.contains("validation/loss"), i == 10 || i == 20);
+    EXPECT_EQ(record.contains("head/lost_energy_ratio"), i % 5 == 0);
+    for (const char* key : {"train/gradient_norm", "train/learning_rate", "train/tokens_per_second",
+                            "train/causal_utilisation_ratio", "time/forward_seconds", "time/optimizer_seconds"}) {
+      ASSERT_TRUE(record.contains(key)) << key;
+      EXPECT_GT(record[key].get<double>(), 0) << key;
+    }
+  }
+  for (const char* file : {"/config.textproto", "/log/rank-0000.log", "/log/rank-0001.log",
+                           "/checkpoints/step-00000020/manifest.pb", "/checkpoints/step-00000020/tokenizer.model"}) {
+    EXPECT_TRUE(std::filesystem::exists(run + file)) << file;
+  }
+  EXPECT_NE(result.out.find("unigram entropy"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("validation loss"), std::string::npos);
+}
+
+TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
+  const std::string config = project().WriteConfig("shards", "mesh { tensor: 2 }");
+  const ProgramResult result = RunIsthmus("train --config " + config, 2);
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_NE(result.out.find("by shard: 0: "), std::string::npos) << result.out;
+  for (const auto& record : Records(project() / "shards")) {
+    if (!record.contains("head/shards")) continue;
+    const auto& shards = record["head/shards"];
+    ASSERT_EQ(shards.size(), 2u);
+    double energy = 0;
+    for (const auto& shard : shards) energy += std::pow(shard["logit_gradient_norm"].get<double>(), 2);
+    EXPECT_NEAR(std::sqrt(energy), record["head/logit_gradient_norm"], 1e-9);
+    const double lost = record["head/lost_norm_ratio"], seen = record["head/visible_cosine"];
+    EXPECT_NEAR(lost * lost + seen * seen, 1, 1e-9);
+    EXPECT_NEAR(lost * lost, record["head/lost_energy_ratio"], 1e-12);
+    EXPECT_GT(lost, 0);
+    EXPECT_LT(lost, 1);
+  }
+}
+
+TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
+  const std::string precision = "precision { compute: FP64 }";
+  const auto run = [&](const std::string& name, int ranks, const std::string& more) {
+    const std::string config = project().WriteConfig(name, precision + more);
+    const ProgramResult result = RunIsthmus("train --config " + config, ranks);
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    return Losses(project() / name);
+  };
+  const auto first = run("first", 2, "mesh { tensor: 2 }"), again = run("again", 2, "mesh { tensor: 2 }");
+  EXPECT_EQ(first, again);
+  const auto one = run("one", 0, ""), data = run("data", 2, "mesh { data: 2 shard_optimizer: true }");
+  ASSERT_EQ(one.size(), 20u);
+  ASSERT_EQ(data.size(), 20u);
+  for (size_t i = 0; i < one.size(); ++i) {
+    EXPECT_NEAR(first[i] / one[i], 1, 1e-10);
+    EXPECT_NEAR(data[i] / one[i], 1, 1e-10);
+  }
+  // Another seed is another run.
+  EXPECT_NE(run("seed", 0, "seed: 99"), one);
+}
+
+TEST_F(Train, ResolvedConfigurationStartsTheSameRun) {
+  const std::string config = project().WriteConfig("original");
+  ASSERT_EQ(RunIsthmus("train --config " + config + " --set schedule.steps=4 --set seed=77").exit_status, 0);
+  const ProgramResult again = RunIsthmus("train --config " + (project() / "original/config.textproto") +
+                                         " --set folder=" + (project() / "copy"));
+  ASSERT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(Losses(project() / "original"), Losses(project() / "copy"));
+  EXPECT_EQ(Losses(project() / "copy").size(), 4u);
+}
+
+TEST_F(Train, AFolderThatHoldsARunIsLeftAlone) {
+  const std::string config = project().WriteConfig("kept");
+  ASSERT_EQ(RunIsthmus("train --config " + config + " --set schedule.steps=4").exit_status, 0);
+  const std::string before = ReadText(project() / "kept/metrics.jsonl");
+  const ProgramResult second = RunIsthmus("train --config " + config, 2);
+  EXPECT_EQ(second.exit_status, 2) << second.out;
+  EXPECT_EQ(second.Count("already holds a run"), 1) << second.out;
+  EXPECT_EQ(ReadText(project() / "kept/metrics.jsonl"), before);
+}
+
+TEST_F(Train, StopsAtTheTimeLimitWithTheLearningRateDecayed) {
+  const std::string config = project().WriteConfig("timed");
+  const ProgramResult result =
+      RunIsthmus("train --config " + config + " --set schedule.steps=100000000 --set schedule.max_seconds=2", 2);
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  const auto records = Records(project() / "timed");
+  EXPECT_LT(records.back()["train/learning_rate"].get<double>(), 2e-3);
+  EXPECT_TRUE(records.back().contains("validation/loss"));
+}
+
+TEST_F(Train, WeightsOfOneMeshContinueAPromptOnAnyOther) {
+  const std::string config = project().WriteConfig("weights", "mesh { tensor: 2 }");
+  ASSERT_EQ(RunIsthmus("train --config " + config, 2).exit_status, 0);
+  const std::string arguments = "sample --checkpoint " + (project() / "weights") +
+                                " --prompt \"the cat\" --tokens 40 --temperature 0.8 --top-k 50 --top-p 0.95 --seed 3";
+  const ProgramResult one = RunIsthmus(arguments), two = RunIsthmus(arguments, 2), four = RunIsthmus(arguments, 4);
+  EXPECT_EQ(one.exit_status, 0) << one.out;
+  EXPECT_EQ(one.out.rfind("the cat", 0), 0u) << one.out;
+  EXPECT_GT(one.out.size(), 12u);
+  EXPECT_EQ(one.out, two.out);
+  EXPECT_EQ(one.out, four.out);
+  EXPECT_NE(RunIsthmus(arguments + " --seed 4").out, one.out);
+  const std::string greedy = "sample --checkpoint " + (project() / "weights") + " --prompt \"the\" --temperature 0";
+  EXPECT_EQ(RunIsthmus(greedy).out, RunIsthmus(greedy + " --seed 9").out);
+}
+
+TEST_F(Train, EveryOptionOfMeshAndModelRuns) {
+  int number = 0;
+  for (const char* more :
+       {"--set mesh.tensor=2 --set mesh.sequence_parallel=true --set precision.recompute=true",
+        "--set mesh.data=2 --set mesh.shard_optimizer=true --set model.tied_embeddings=true",
+        "--set mesh.tensor=2 --set model.head_rank=8 --set model.kv_heads=2",
+        "--set precision.compute=BF16 --set mesh.tensor=2", "--set schedule.kind=LINEAR --set batch.micro_batch=2",
+        "--set schedule.kind=CONSTANT", "--set schedule.kind=WARMUP_STABLE_DECAY"}) {
+    const std::string name = "option" + std::to_string(number++);
+    const ProgramResult result =
+        RunIsthmus("train --config " + project().WriteConfig(name) + " --set schedule.steps=10 " + more, 2);
+    ASSERT_EQ(result.exit_status, 0) << more << "\n" << result.out;
+    const auto losses = Losses(project() / name);
+    EXPECT_LT(losses.back(), losses.front() - 0.3) << more;
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing
