@@ -9,13 +9,10 @@
 #include <google/protobuf/message.h>
 #include <google/protobuf/text_format.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 #include <vector>
 
+#include "runtime/durable_file.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -203,17 +200,8 @@ absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::stri
 }
 
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides) {
-  errno = 0;
-  std::ifstream file(path);
-  std::stringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || file.bad()) {
-    const int error = errno;
-    const std::string message =
-        absl::StrCat(path, ": can't read the configuration: ", error != 0 ? std::strerror(error) : "not a file");
-    return error == EACCES ? absl::PermissionDeniedError(message) : absl::NotFoundError(message);
-  }
-  return ParseConfig(text.str(), path, overrides);
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  return ParseConfig(text, path, overrides);
 }
 
 std::string ConfigText(const proto::RunConfig& config) {

@@ -1,0 +1,203 @@
+#include "runtime/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace isthmus {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kGood[] = R"(
+folder: "runs/x"
+model { width: 64 layers: 2 heads: 12 head_dim: 4 feed_forward: 96 }
+data { train: "tokens" sequence_length: 16 }
+batch { sequences: 24 }
+)";
+
+proto::RunConfig Parsed(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  const auto config = ParseConfig(text, "x.textproto", overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *config : proto::RunConfig();
+}
+
+TEST(Config, StatesEveryFieldAndReadsBackAsItWas) {
+  proto::RunConfig config = Parsed(kGood);
+  ASSERT_TRUE(ResolveConfig(config, 6, "x.textproto").ok());
+  EXPECT_EQ(config.model().kv_heads(), 12);
+  EXPECT_EQ(config.mesh().data(), 6);
+  EXPECT_EQ(config.batch().micro_batch(), 4);
+  const std::string text = ConfigText(config);
+  for (const char* field : {"rope_theta", "decay_fraction", "prefetch_batches", "save_final", "collective_timeout"}) {
+    EXPECT_THAT(text, HasSubstr(field));
+  }
+  EXPECT_EQ(ConfigText(Parsed(text)), text);
+}
+
+TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
+  const proto::RunConfig config =
+      Parsed(kGood, {"seed=18446744073709551615", "model.layers=3", "model.layers=5", "optimizer.learning_rate=2.5e-4",
+                     "mesh.sequence_parallel=true", "schedule.kind=WARMUP_STABLE_DECAY", "data.train=a,b",
+                     "data.train+=c", "folder=with=equals"});
+  EXPECT_EQ(config.seed(), 18446744073709551615u);
+  EXPECT_EQ(config.model().layers(), 5);
+  EXPECT_EQ(config.optimizer().learning_rate(), 2.5e-4);
+  EXPECT_TRUE(config.mesh().sequence_parallel());
+  EXPECT_EQ(config.schedule().kind(), proto::ScheduleConfig::WARMUP_STABLE_DECAY);
+  EXPECT_THAT(config.data().train(), ::testing::ElementsAre("a", "b", "c"));
+  EXPECT_EQ(config.folder(), "with=equals");
+}
+
+struct Override {
+  const char* text;
+  const char* message;
+};
+
+class BadOverride : public ::testing::TestWithParam<Override> {};
+
+TEST_P(BadOverride, IsNamedWithWhatIsAccepted) {
+  const auto config = ParseConfig(kGood, "x.textproto", {GetParam().text});
+  ASSERT_FALSE(config.ok());
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr(GetParam().text));
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadOverride,
+    ::testing::Values(
+        Override{"model.layers", "needs path.to.field=value"}, Override{"=3", "needs path.to.field=value"},
+        Override{"model.depth=3", "unknown field \"depth\"; accepted: vocabulary, width"},
+        Override{"layers=3", "unknown field \"layers\""},
+        Override{"model=3", "a path to one of its fields: vocabulary"},
+        Override{"model.layers.x=3", "is a value, it has no field \"x\""},
+        Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
+        Override{"model.layers=9999999999999999999", "a whole number"}, Override{"seed=-1", "not negative"},
+        Override{"mesh.tensor=4294967296", "32 bits"}, Override{"optimizer.learning_rate=nan", "a finite number"},
+        Override{"optimizer.learning_rate=inf", "a finite number"},
+        Override{"optimizer.learning_rate=", "a finite number"},
+        Override{"mesh.sequence_parallel=perhaps", "true or false"},
+        Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"}, Override{"model.layers+=3", "+= needs a list"}));
+
+struct Text {
+  const char* text;
+  const char* message;
+};
+
+class BadText : public ::testing::TestWithParam<Text> {};
+
+TEST_P(BadText, IsNamedWithItsLine) {
+  const auto config = ParseConfig(GetParam().text, "x.textproto", {});
+  ASSERT_FALSE(config.ok());
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BadText,
+                         ::testing::Values(Text{"\nmodell { }", "x.textproto:2:8: "},
+                                           Text{"model {\n  depth: 3\n}", "x.textproto:2:8: "},
+                                           Text{"seed: \"x\"", "x.textproto:1:7: "}, Text{"model {", "x.textproto:"},
+                                           Text{"seed: 1\nseed: 2", "x.textproto:2:"}));
+
+struct Rule {
+  const char* override;
+  int world;
+  const char* message;
+};
+
+class ImpossibleSetting : public ::testing::TestWithParam<Rule> {};
+
+TEST_P(ImpossibleSetting, IsRejectedWithFieldValueAndRange) {
+  std::vector<std::string> overrides;
+  std::string text = GetParam().override;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(' ', begin), text.size());
+    overrides.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  proto::RunConfig config = Parsed(kGood, overrides);
+  const absl::Status status = ResolveConfig(config, GetParam().world, "x.textproto");
+  ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("x.textproto: ") + GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ImpossibleSetting,
+    ::testing::Values(
+        Rule{"model.width=0", 1, "model.width: 0; accepts 1"}, Rule{"model.layers=-1", 1, "model.layers: -1"},
+        Rule{"model.layers=99999999", 1, "model.layers: 99999999"},
+        Rule{"model.heads=5 model.head_dim=0", 1, "model.heads: 5; does not divide model.width (64)"},
+        Rule{"model.head_dim=3", 1, "model.head_dim: 3; must be even"},
+        Rule{"model.kv_heads=5", 1, "model.kv_heads: 5; does not divide model.heads (12)"},
+        Rule{"mesh.tensor=5", 5,
+             "model.heads: 12; is not divisible by mesh.tensor (5); use a mesh.tensor of 1, 2, 3, 4, 6, 12"},
+        Rule{"mesh.tensor=4 model.kv_heads=2", 4, "model.kv_heads: 2; is not divisible by mesh.tensor (4)"},
+        Rule{"mesh.tensor=4 model.feed_forward=98", 4, "model.feed_forward: 98"},
+        Rule{"model.head_rank=65", 1, "model.head_rank: 65; accepts 0 (full width) to model.width (64)"},
+        Rule{"model.head_rank=8 model.tied_embeddings=true", 1, "model.tied_embeddings: true"},
+        Rule{"model.rope_theta=0", 1, "model.rope_theta: 0"}, Rule{"model.init_std=-1", 1, "model.init_std: -1"},
+        Rule{"model.norm_epsilon=2", 1, "model.norm_epsilon: 2"},
+        Rule{"model.vocabulary=-3", 1, "model.vocabulary: -3"}, Rule{"mesh.tensor=0", 1, "mesh.tensor: 0"},
+        Rule{"mesh.data=-1", 1, "mesh.data: -1"},
+        Rule{"mesh.tensor=2", 3, "mesh.tensor: 2; does not divide the 3 ranks that were started"},
+        Rule{"mesh.data=4", 2, "mesh.data: 4; mesh.tensor (1) × mesh.data (4) = 4 ranks, but 2 were started; start 4"},
+        Rule{"mesh.bucket_mebibytes=0", 1, "mesh.bucket_mebibytes: 0"},
+        Rule{"mesh.collective_timeout_seconds=0", 1, "mesh.collective_timeout_seconds: 0"},
+        Rule{"data.sequence_length=0", 1, "data.sequence_length: 0"},
+        Rule{"batch.sequences=0", 1, "batch.sequences: 0"},
+        Rule{"batch.sequences=5", 2, "batch.sequences: 5; is not divisible by mesh.data (2)"},
+        Rule{"batch.micro_batch=5", 2,
+             "batch.sequences: 24; is not divisible by batch.micro_batch (5) × mesh.data (2) = 10"},
+        Rule{"batch.micro_batch=-1", 1, "batch.micro_batch: -1"},
+        Rule{"mesh.tensor=3 mesh.sequence_parallel=true batch.micro_batch=1 batch.sequences=4 data.sequence_length=16",
+             3, "mesh.sequence_parallel: true"},
+        Rule{"optimizer.learning_rate=-1", 1, "optimizer.learning_rate: -1"},
+        Rule{"optimizer.beta1=1", 1, "optimizer.beta1: 1"}, Rule{"optimizer.beta2=-0.1", 1, "optimizer.beta2: -0.1"},
+        Rule{"optimizer.epsilon=0", 1, "optimizer.epsilon: 0"},
+        Rule{"optimizer.weight_decay=-1", 1, "optimizer.weight_decay: -1"},
+        Rule{"optimizer.clip_norm=-1", 1, "optimizer.clip_norm: -1"}, Rule{"schedule.steps=0", 1, "schedule.steps: 0"},
+        Rule{"schedule.steps=10 schedule.warmup_steps=11", 1,
+             "schedule.warmup_steps: 11; accepts 0 to schedule.steps (10)"},
+        Rule{"schedule.final_ratio=1.5", 1, "schedule.final_ratio: 1.5"},
+        Rule{"schedule.decay_fraction=-1", 1, "schedule.decay_fraction: -1"},
+        Rule{"schedule.max_seconds=-1", 1, "schedule.max_seconds: -1"},
+        Rule{"precision.loss_chunk=0", 1, "precision.loss_chunk: 0"},
+        Rule{"telemetry.interval=-1", 1, "telemetry.interval: -1"},
+        Rule{"telemetry.log_interval=0", 1, "telemetry.log_interval: 0"},
+        Rule{"telemetry.validation_interval=-1", 1, "telemetry.validation_interval: -1"},
+        Rule{"telemetry.validation_batches=0", 1, "telemetry.validation_batches: 0"},
+        Rule{"folder=", 1, "folder: \"\""}, Rule{"data.train=", 1, "data.train: empty"},
+        Rule{"data.validation_fraction=0", 1, "data.validation_fraction: 0"},
+        Rule{"data.validation_fraction=1", 1, "data.validation_fraction: 1"},
+        Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}));
+
+TEST(Config, NotANumberInAFileIsRejected) {
+  for (const char* text : {"optimizer { learning_rate: nan }", "optimizer { weight_decay: inf }",
+                           "schedule { max_seconds: nan }", "model { rope_theta: inf }"}) {
+    proto::RunConfig config =
+        Parsed(std::string(kGood).substr(0, std::string(kGood).find("model")) + "data { train: \"t\" }" + text);
+    EXPECT_FALSE(ResolveConfig(config, 1, "x.textproto").ok()) << text;
+  }
+}
+
+TEST(Config, VocabularyComesFromTheShardsOrHoldsIt) {
+  proto::RunConfig config = Parsed(kGood);
+  ASSERT_TRUE(ResolveConfig(config, 1, "x").ok());
+  ASSERT_TRUE(ResolveVocabulary(config, 509, "x").ok());
+  EXPECT_EQ(config.model().vocabulary(), 509);
+  config.mutable_model()->set_vocabulary(512);
+  EXPECT_TRUE(ResolveVocabulary(config, 509, "x").ok());
+  EXPECT_EQ(config.model().vocabulary(), 512);
+  config.mutable_model()->set_vocabulary(500);
+  EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()), HasSubstr("x: model.vocabulary: 500"));
+}
+
+TEST(Config, FilesThatCannotBeReadAreNamed) {
+  EXPECT_EQ(LoadConfig("/nowhere/x.textproto", {}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(LoadConfig("/", {}).ok());
+}
+
+}  // namespace
+}  // namespace isthmus
