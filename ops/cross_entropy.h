@@ -35,15 +35,15 @@ struct CrossEntropyStatisticsArgs {
   Tensor statistics;
 };
 
-// One pass over the logits. Deterministic for any number of threads. Non-finite logits give non-finite statistics.
+// One pass over the logits. Deterministic for any number of threads. NaN and +infinity among the logits
+// give non-finite statistics; -infinity is a probability of zero.
 absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream);
 
 // From the gathered statistics, with Z = Σ over shards and the target of exp(z):
 //   log_sum_exp[n] = log Z
 //   loss[n]        = log Z - z_y                                              (nats)
 //   energy[i, n]   = Σ_{v in S_i} (p_v - [v = y])², shard i's part of ‖p - onehot(y)‖²: times the square of the
-//   gradient's
-//                    scale (1/N) it is the part of ‖G‖²
+//                    gradient's scale (1/N) it is the part of ‖G‖²
 //   gathered [T·C, 4], loss and log_sum_exp [1, C], energy [T, C]: dtype of the logits (energy: fp64)
 struct CrossEntropyCombineArgs {
   Tensor gathered;

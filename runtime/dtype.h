@@ -17,6 +17,18 @@ struct BFloat16 {
   BFloat16() = default;
   // Rounds to nearest, ties to even; NaN stays NaN.
   constexpr explicit BFloat16(float value) : bits(Round(value)) {}
+  // Rounds once: by way of a float the value could first become a tie. The float is rounded to odd, which no later tie
+  // can come from (Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+  static constexpr BFloat16 FromDouble(double value) {
+    auto narrow = static_cast<float>(value);
+    const double back = narrow;
+    uint32_t word = std::bit_cast<uint32_t>(narrow);
+    if (back != value && value == value && (word & 1u) == 0 && (word & 0x7f800000u) != 0x7f800000u) {
+      const bool away = value > 0 ? value > back : value < back;
+      narrow = std::bit_cast<float>(away ? word + 1 : word - 1);
+    }
+    return BFloat16(narrow);
+  }
   constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
  private:

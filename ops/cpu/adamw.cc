@@ -41,8 +41,11 @@ void Update(const AdamWArgs& args) {
       StorePart(d, m, first + i, n);
       StorePart(d, v, second + i, n);
       StorePart(d, w, weight + i, n);
+      if (compute == nullptr) return;
       if constexpr (std::is_same_v<T, float>) {
-        if (compute != nullptr) StorePart(d, w, compute + i, n);
+        StorePart(d, w, compute + i, n);
+      } else {
+        for (int64_t k = i; k < i + static_cast<int64_t>(n); ++k) compute[k] = BFloat16::FromDouble(weight[k]);
       }
     });
   });
@@ -79,9 +82,6 @@ absl::Status AdamW(const AdamWArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "second_moment", args.second_moment, type, 1, count));
   if (args.compute_weight.defined()) {
     ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "compute_weight", args.compute_weight, DType::kBFloat16, 1, count));
-    if (type != DType::kFloat32) {
-      return absl::InvalidArgumentError(absl::StrCat(kOp, ": compute_weight needs an fp32 weight"));
-    }
   }
   HWY_DYNAMIC_DISPATCH(UpdateAny)(args);
   return absl::OkStatus();

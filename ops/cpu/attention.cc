@@ -99,7 +99,7 @@ C SoftmaxRow(C* scores, int64_t valid, int64_t count, C scale, C& maximum, C& su
   const auto shift = hn::Set(d, new_maximum);
   auto sums = hn::Zero(d);
   ForParts(d, valid, [&](int64_t i, size_t n) {
-    const auto e = hn::Exp(d, hn::Sub(LoadPart(d, scores + i, n), shift));
+    const auto e = ExpOrNaN(d, hn::Sub(LoadPart(d, scores + i, n), shift));
     StorePart(d, e, scores + i, n);
     sums = hn::Add(sums, hn::IfThenElseZero(hn::FirstN(d, n), e));
   });
@@ -157,7 +157,7 @@ void BackwardRow(C* scores, C* grad_scores, int64_t valid, int64_t count, C scal
   const hn::ScalableTag<C> d;
   const auto factor = hn::Set(d, scale), shift = hn::Set(d, log_sum_exp), dot = hn::Set(d, row_dot);
   ForParts(d, valid, [&](int64_t i, size_t n) {
-    const auto p = hn::Exp(d, hn::MulSub(LoadPart(d, scores + i, n), factor, shift));
+    const auto p = ExpOrNaN(d, hn::MulSub(LoadPart(d, scores + i, n), factor, shift));
     const auto gradient = hn::Mul(hn::Mul(p, factor), hn::Sub(LoadPart(d, grad_scores + i, n), dot));
     StorePart(d, p, scores + i, n);
     StorePart(d, gradient, grad_scores + i, n);

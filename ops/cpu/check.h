@@ -29,9 +29,10 @@ void VisitFloating(DType dtype, const Visit& visit) {
 }
 
 inline absl::Status CheckFloating(const char* op, const char* name, const Tensor& tensor) {
-  if (IsFloating(tensor.dtype) && tensor.row_stride >= tensor.columns) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(op, ": ", name, " is ", tensor.Describe(), "; needs fp32, bf16 or fp64"));
+  const bool present = tensor.defined() || tensor.size() == 0;
+  if (present && IsFloating(tensor.dtype) && tensor.row_stride >= tensor.columns) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(op, ": ", name, " is ", present ? tensor.Describe() : "not given",
+                                                 "; needs fp32, bf16 or fp64, rows that do not overlap"));
 }
 
 // `tensor` must be dtype [rows, columns].

@@ -47,7 +47,7 @@ void RowStatistics(T* logits, int64_t count, int64_t target, T* statistics) {
   for (int64_t begin = 0; begin < count; begin += kSumBlock) {
     auto block = hn::Zero(d), block_sq = hn::Zero(d);
     ForParts(d, std::min(kSumBlock, count - begin), [&](int64_t i, size_t n) {
-      const auto e = hn::Exp(d, hn::Sub(LoadLogits(d, logits + begin + i, n), shift));
+      const auto e = ExpOrNaN(d, hn::Sub(LoadLogits(d, logits + begin + i, n), shift));
       block = hn::Add(block, e);
       block_sq = hn::MulAdd(e, e, block_sq);
     });
@@ -83,7 +83,7 @@ void Gradient(const CrossEntropyGradientArgs& args) {
       Out* grad = args.grad_logits.Row<Out>(row);
       const auto shift = hn::Set(d, args.log_sum_exp.As<T>()[row]);
       ForParts(d, args.logits.columns, [&](int64_t i, size_t n) {
-        StorePart(d, hn::Mul(hn::Exp(d, hn::Sub(LoadPart(d, logits + i, n), shift)), scale), grad + i, n);
+        StorePart(d, hn::Mul(ExpOrNaN(d, hn::Sub(LoadPart(d, logits + i, n), shift)), scale), grad + i, n);
       });
       const int64_t target = targets[row] - args.first_row;
       if (target >= 0 && target < args.logits.columns) {
@@ -128,7 +128,8 @@ void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
   double maximum = -std::numeric_limits<double>::infinity(), target = maximum;
   for (int64_t shard = 0; shard < args.shards; ++shard) {
     maximum = std::max<double>(maximum, statistics(shard)[0]);
-    target = std::max<double>(target, statistics(shard)[3]);
+    // One shard at most owns the target; its logit may be NaN.
+    if (statistics(shard)[3] != -std::numeric_limits<T>::infinity()) target = statistics(shard)[3];
   }
   // Of all tokens but the target, relative to the maximum.
   double others = 0;

@@ -42,7 +42,7 @@ void CastRows(const Tensor& x, const Tensor& y) {
       if constexpr (std::is_same_v<From, double> || std::is_same_v<To, double>) {
         for (int64_t i = 0; i < count; ++i) {
           if constexpr (std::is_same_v<To, BFloat16>) {
-            to[i] = BFloat16(static_cast<float>(from[i]));
+            to[i] = BFloat16::FromDouble(static_cast<double>(from[i]));
           } else if constexpr (std::is_same_v<From, BFloat16>) {
             to[i] = static_cast<float>(from[i]);
           } else {
@@ -147,6 +147,7 @@ absl::Status Cast(const Tensor& x, const Tensor& y) {
 }
 
 absl::Status SetZero(const Tensor& x) {
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SetZero", "x", x, x.dtype, x.rows, x.columns));
   const int64_t element = SizeOf(x.dtype);
   constexpr int64_t kBlock = 1 << 20;
   for (int64_t row = 0; row < x.rows; ++row) {

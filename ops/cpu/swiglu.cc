@@ -15,11 +15,13 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// Logistic function. exp of a large argument becomes infinite and its reciprocal 0, as it should.
+// Logistic function. Only exp of a negative number is taken: Highway's fp32 exp of a large one is meaningless, not
+// infinite.
 template <class D>
 HWY_INLINE hn::Vec<D> Sigmoid(D d, hn::Vec<D> x) {
   const auto one = hn::Set(d, 1);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+  const auto e = ExpOrNaN(d, hn::Neg(hn::Abs(x)));
+  return hn::Div(hn::IfThenElse(hn::Ge(x, hn::Zero(d)), one, e), hn::Add(one, e));
 }
 
 template <typename T>

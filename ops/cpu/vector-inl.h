@@ -10,6 +10,7 @@
 #define ISTHMUS_OPS_CPU_VECTOR_INL_H_
 #endif
 
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -88,6 +89,12 @@ HWY_INLINE void ForParts(D d, int64_t count, const Body& body) {
   int64_t i = 0;
   for (; i + lanes <= count; i += lanes) body(i, static_cast<size_t>(lanes));
   if (i < count) body(i, static_cast<size_t>(count - i));
+}
+
+// exp(x). Highway's own gives 0 for an fp32 NaN, which would hide it from every check that comes later.
+template <class D>
+HWY_INLINE hn::Vec<D> ExpOrNaN(D d, hn::Vec<D> x) {
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));
 }
 
 template <class D>

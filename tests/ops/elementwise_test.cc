@@ -1,0 +1,155 @@
+#include "ops/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <limits>
+
+#include "tests/support/reference.h"
+
+namespace isthmus {
+namespace {
+
+using reference::Buffer;
+using reference::ExpectAgrees;
+using reference::Matrix;
+using reference::Normal;
+
+struct Shape {
+  int64_t rows, columns, padding;
+};
+const std::vector<Shape> kShapes = {{1, 1, 0}, {3, 7, 2}, {17, 17, 0}, {1, 40001, 0}, {509, 100, 3}};
+
+TEST(Elementwise, AddMatchesReferenceWithStrides) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const Shape& s : kShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1)), y(dtype, Normal(s.rows, s.columns, 2), s.padding);
+      Matrix expected = y.Get();
+      const Matrix addition = x.Get();
+      for (size_t i = 0; i < expected.values.size(); ++i) expected.values[i] += addition.values[i];
+      ASSERT_TRUE(Add(x, y, stream).ok());
+      EXPECT_EQ(y.Get().values, Buffer(dtype, expected).Get().values);
+      EXPECT_TRUE(y.PaddingUntouched());
+    }
+  }
+}
+
+TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
+  Stream stream;
+  for (const DType from : reference::FloatTypes()) {
+    for (const DType to : reference::FloatTypes()) {
+      for (const Shape& s : kShapes) {
+        SCOPED_TRACE(testing::Message() << Name(from) << " to " << Name(to) << " " << s.rows << "x" << s.columns);
+        const Buffer x(from, Normal(s.rows, s.columns, 1), s.padding), y(to, s.rows, s.columns, 1);
+        ASSERT_TRUE(Cast(x, y, stream).ok());
+        EXPECT_EQ(y.Get().values, Buffer(to, x.Get()).Get().values);
+        EXPECT_TRUE(y.PaddingUntouched());
+      }
+    }
+  }
+}
+
+// Every upper half of an fp32 with the lower halves around a tie: normal, subnormal, infinite and NaN.
+TEST(Elementwise, CastToBf16RoundsEveryTieAsBFloat16Does) {
+  Stream stream;
+  std::vector<float> x;
+  for (uint32_t high = 0; high < 0x10000; ++high) {
+    for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      x.push_back(std::bit_cast<float>(high << 16 | low));
+  }
+  std::vector<BFloat16> y(x.size());
+  const int64_t n = static_cast<int64_t>(x.size());
+  ASSERT_TRUE(Cast(Tensor(x.data(), DType::kFloat32, 1, n), Tensor(y.data(), DType::kBFloat16, 1, n), stream).ok());
+  int64_t wrong = 0;
+  for (size_t i = 0; i < x.size(); ++i) wrong += y[i].bits != BFloat16(x[i]).bits;
+  EXPECT_EQ(wrong, 0);
+  std::vector<float> back(y.size());
+  ASSERT_TRUE(Cast(Tensor(y.data(), DType::kBFloat16, 1, n), Tensor(back.data(), DType::kFloat32, 1, n), stream).ok());
+  for (size_t i = 0; i < y.size(); ++i) wrong += std::bit_cast<uint32_t>(back[i]) != uint32_t{y[i].bits} << 16;
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(Elementwise, CastFromFp64ToBf16RoundsOnce) {
+  Stream stream;
+  // Just above the middle of two bf16: rounding to fp32 first would make it a tie, and the tie would go down.
+  double x = 1 + 0x1p-8 + 0x1p-40;
+  BFloat16 y;
+  ASSERT_TRUE(Cast(Tensor(&x, DType::kFloat64, 1, 1), Tensor(&y, DType::kBFloat16, 1, 1), stream).ok());
+  EXPECT_EQ(static_cast<float>(y), 1 + 0x1p-7f);
+  x = -(1 + 3 * 0x1p-8 - 0x1p-40);
+  ASSERT_TRUE(Cast(Tensor(&x, DType::kFloat64, 1, 1), Tensor(&y, DType::kBFloat16, 1, 1), stream).ok());
+  EXPECT_EQ(static_cast<float>(y), -(1 + 0x1p-7f));
+}
+
+TEST(Elementwise, SetZeroClearsRowsAndNothingElse) {
+  Stream stream;
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
+    const Buffer x(dtype, Matrix(5, 7, 3), 2);
+    ASSERT_TRUE(SetZero(x, stream).ok());
+    EXPECT_EQ(x.Get().values, Matrix(5, 7).values);
+    EXPECT_TRUE(x.PaddingUntouched());
+  }
+}
+
+TEST(Elementwise, SumsAreFp64) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const Shape& s : kShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding);
+      long double sum = 0, squares = 0, size = 0;
+      for (const double value : x.Get().values) {
+        sum += value;
+        size += std::fabs(value);
+        squares += static_cast<long double>(value) * value;
+      }
+      EXPECT_NEAR(*Sum(x, stream), static_cast<double>(sum), 1e-13 * static_cast<double>(size));
+      EXPECT_NEAR(*SumOfSquares(x, stream) / static_cast<double>(squares), 1, 1e-13);
+    }
+  }
+  EXPECT_EQ(*Sum(Tensor(nullptr, DType::kFloat32, 0, 5), stream), 0);
+}
+
+TEST(Elementwise, SquaresOfLargeFp32DoNotOverflowAndNaNIsSeen) {
+  Stream stream;
+  const Buffer large(DType::kFloat32, Matrix(1, 1000, 1e30));
+  EXPECT_NEAR(*SumOfSquares(large, stream) / 1e63, 1, 1e-6);
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    Matrix values = Normal(1, 50001, 1);
+    values(0, 50000) = bad;
+    const Buffer x(DType::kBFloat16, values);
+    EXPECT_FALSE(std::isfinite(*SumOfSquares(x, stream)));
+    EXPECT_FALSE(std::isfinite(*Sum(x, stream)));
+  }
+}
+
+TEST(Elementwise, BitsDoNotDependOnThreads) {
+  Stream stream;
+  reference::ExpectSameBitsForAnyThreads([&] {
+    const Buffer x(DType::kFloat32, Normal(1, 100003, 1));
+    const double sums[2] = {*Sum(x, stream), *SumOfSquares(x, stream)};
+    const Buffer y(DType::kBFloat16, 1, 100003);
+    EXPECT_TRUE(Cast(x, y, stream).ok());
+    return std::string(reinterpret_cast<const char*>(sums), sizeof(sums)) + y.Bytes();
+  });
+}
+
+TEST(Elementwise, RejectsTensorsThatDisagree) {
+  Stream stream;
+  const Buffer x(DType::kFloat32, 2, 3), wide(DType::kFloat64, 2, 3), other(DType::kFloat32, 3, 2),
+      integers(DType::kInt32, 2, 3);
+  EXPECT_EQ(Add(x, wide, stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(Add(x, other, stream).ok());
+  EXPECT_FALSE(Cast(x, other, stream).ok());
+  EXPECT_FALSE(Cast(x, integers, stream).ok());
+  EXPECT_FALSE(Sum(integers, stream).ok());
+  EXPECT_FALSE(SumOfSquares(Tensor(nullptr, DType::kFloat32, 2, 3), stream).ok());
+  Tensor overlapping = x;
+  overlapping.row_stride = 2;
+  EXPECT_FALSE(SetZero(overlapping, stream).ok());
+}
+
+}  // namespace
+}  // namespace isthmus

@@ -1,0 +1,244 @@
+// What operator tests share: matrices in fp64 as references, buffers of any dtype and row stride whose padding is
+// watched, and comparisons that first prove they would notice a fault.
+#ifndef ISTHMUS_TESTS_SUPPORT_REFERENCE_H_
+#define ISTHMUS_TESTS_SUPPORT_REFERENCE_H_
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/dtype.h"
+#include "runtime/parallel_for.h"
+#include "runtime/philox.h"
+#include "runtime/tensor.h"
+
+namespace isthmus::reference {
+
+struct Matrix {
+  int64_t rows = 0, columns = 0;
+  std::vector<double> values;
+
+  Matrix(int64_t rows_, int64_t columns_, double value = 0)
+      : rows(rows_), columns(columns_), values(static_cast<size_t>(rows_ * columns_), value) {}
+  double& operator()(int64_t row, int64_t column) { return values[static_cast<size_t>(row * columns + column)]; }
+  double operator()(int64_t row, int64_t column) const { return values[static_cast<size_t>(row * columns + column)]; }
+};
+
+// Normal numbers; `stream` tells matrices of one test apart.
+inline Matrix Normal(int64_t rows, int64_t columns, uint32_t stream, double scale = 1) {
+  constexpr uint64_t kSeed = 20260131;
+  Matrix result(rows, columns);
+  for (size_t i = 0; i < result.values.size(); ++i) {
+    result.values[i] = scale * Philox::Normal(kSeed, RandomPurpose::kTest, stream, i);
+  }
+  return result;
+}
+
+// Owns a tensor. Elements between rows hold a pattern that operators must leave alone.
+class Buffer {
+ public:
+  Buffer(DType dtype, int64_t rows, int64_t columns, int64_t padding = 0)
+      : dtype_(dtype), rows_(rows), columns_(columns), stride_(columns + padding) {
+    bytes_.assign(static_cast<size_t>((rows * stride_ + padding) * SizeOf(dtype)) + kAlignment, kPattern);
+    offset_ = (kAlignment - reinterpret_cast<uintptr_t>(bytes_.data()) % kAlignment) % kAlignment;
+    Set(Matrix(rows, columns));
+  }
+  Buffer(DType dtype, const Matrix& values, int64_t padding = 0) : Buffer(dtype, values.rows, values.columns, padding) {
+    Set(values);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  Tensor tensor() const {
+    return Tensor(const_cast<unsigned char*>(bytes_.data()) + offset_, dtype_, rows_, columns_, stride_);
+  }
+  operator Tensor() const { return tensor(); }
+
+  // Rounds to the dtype.
+  void Set(const Matrix& values) {
+    for (int64_t row = 0; row < rows_; ++row) {
+      for (int64_t column = 0; column < columns_; ++column) SetElement(row, column, values(row, column));
+    }
+  }
+  Matrix Get() const {
+    Matrix result(rows_, columns_);
+    for (int64_t row = 0; row < rows_; ++row) {
+      for (int64_t column = 0; column < columns_; ++column) result(row, column) = Element(row, column);
+    }
+    return result;
+  }
+  // All bytes of elements and padding: equal when two runs gave the same bits and touched the same places.
+  std::string Bytes() const {
+    const auto* begin = reinterpret_cast<const char*>(bytes_.data()) + offset_;
+    return std::string(begin, static_cast<size_t>((rows_ * stride_ + stride_ - columns_) * SizeOf(dtype_)));
+  }
+  bool PaddingUntouched() const {
+    const std::string bytes = Bytes();
+    const size_t row_bytes = static_cast<size_t>(stride_ * SizeOf(dtype_));
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const bool padding = i % row_bytes >= static_cast<size_t>(columns_ * SizeOf(dtype_)) ||
+                           i / row_bytes >= static_cast<size_t>(rows_);
+      if (padding && static_cast<unsigned char>(bytes[i]) != kPattern) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr unsigned char kPattern = 0xa5;
+  static constexpr size_t kAlignment = 64;
+
+  void SetElement(int64_t row, int64_t column, double value) {
+    const Tensor t = tensor();
+    switch (dtype_) {
+      case DType::kFloat64:
+        t.Row<double>(row)[column] = value;
+        break;
+      case DType::kFloat32:
+        t.Row<float>(row)[column] = static_cast<float>(value);
+        break;
+      case DType::kBFloat16:
+        t.Row<BFloat16>(row)[column] = BFloat16(static_cast<float>(value));
+        break;
+      case DType::kInt32:
+        t.Row<int32_t>(row)[column] = static_cast<int32_t>(value);
+        break;
+      case DType::kUInt8:
+        t.Row<uint8_t>(row)[column] = static_cast<uint8_t>(value);
+        break;
+    }
+  }
+  double Element(int64_t row, int64_t column) const {
+    const Tensor t = tensor();
+    switch (dtype_) {
+      case DType::kFloat64:
+        return t.Row<double>(row)[column];
+      case DType::kFloat32:
+        return static_cast<double>(t.Row<float>(row)[column]);
+      case DType::kBFloat16:
+        return static_cast<double>(static_cast<float>(t.Row<BFloat16>(row)[column]));
+      case DType::kInt32:
+        return t.Row<int32_t>(row)[column];
+      case DType::kUInt8:
+        return t.Row<uint8_t>(row)[column];
+    }
+    return 0;
+  }
+
+  DType dtype_;
+  int64_t rows_, columns_, stride_;
+  std::vector<unsigned char> bytes_;
+  size_t offset_ = 0;
+};
+
+// Largest relative error allowed of an element, against the reference on inputs rounded to the dtype.
+inline double Tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 1e-12;
+    case DType::kBFloat16:
+      return 2e-2;
+    default:
+      return 1e-5;
+  }
+}
+
+// Every element within tolerance · max(|expected|, root mean square of expected), and the directions of both agree.
+inline testing::AssertionResult Agrees(const Matrix& actual, const Matrix& expected, double tolerance) {
+  if (actual.rows != expected.rows || actual.columns != expected.columns) {
+    return testing::AssertionFailure() << "shapes differ";
+  }
+  double squares = 0, actual_squares = 0, dot = 0;
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    squares += expected.values[i] * expected.values[i];
+    actual_squares += actual.values[i] * actual.values[i];
+    dot += actual.values[i] * expected.values[i];
+  }
+  const double typical = std::sqrt(squares / static_cast<double>(std::max<size_t>(1, expected.values.size())));
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    const double allowed = tolerance * std::max(std::fabs(expected.values[i]), typical);
+    // Negated, so that NaN fails.
+    if (!(std::fabs(actual.values[i] - expected.values[i]) <= allowed)) {
+      const int64_t at = static_cast<int64_t>(i);
+      return testing::AssertionFailure() << "element (" << at / expected.columns << ", " << at % expected.columns
+                                         << "): found " << actual.values[i] << ", expected " << expected.values[i]
+                                         << " within " << allowed;
+    }
+  }
+  if (squares > 0 && !(dot >= 0.999 * std::sqrt(squares * actual_squares))) {
+    return testing::AssertionFailure() << "cosine " << dot / std::sqrt(squares * actual_squares);
+  }
+  return testing::AssertionSuccess();
+}
+
+// Agreement, and proof that the comparison notices a fault at the beginning, in the middle and in the last element
+// (where a vector loop's rest lies), a missing factor, and a NaN.
+inline void ExpectAgrees(const char* what, const Matrix& actual, const Matrix& expected, double tolerance) {
+  SCOPED_TRACE(what);
+  EXPECT_TRUE(Agrees(actual, expected, tolerance));
+  if (expected.values.empty()) return;
+  double squares = 0;
+  for (const double value : expected.values) squares += value * value;
+  const double typical = std::sqrt(squares / static_cast<double>(expected.values.size()));
+  if (typical == 0) return;
+  for (const size_t i : {size_t{0}, expected.values.size() / 2, expected.values.size() - 1}) {
+    Matrix wrong = actual;
+    wrong.values[i] += 3 * tolerance * std::max(std::fabs(wrong.values[i]), typical);
+    EXPECT_FALSE(Agrees(wrong, expected, tolerance)) << "a fault in element " << i << " went unnoticed";
+    wrong.values[i] = std::nan("");
+    EXPECT_FALSE(Agrees(wrong, expected, tolerance)) << "NaN in element " << i << " went unnoticed";
+  }
+  Matrix scaled = actual;
+  for (double& value : scaled.values) value *= 1 + 3 * tolerance;
+  EXPECT_FALSE(Agrees(scaled, expected, tolerance)) << "a wrong factor went unnoticed";
+}
+
+inline void ExpectAgrees(const char* what, const Buffer& actual, const Matrix& expected, DType dtype) {
+  ExpectAgrees(what, actual.Get(), expected, Tolerance(dtype));
+  EXPECT_TRUE(actual.PaddingUntouched()) << what << ": wrote between the rows";
+}
+
+// ∂f/∂x by central differences.
+inline Matrix FiniteDifferences(Matrix x, const std::function<double(const Matrix&)>& f, double step = 1e-5) {
+  Matrix gradient(x.rows, x.columns);
+  for (size_t i = 0; i < x.values.size(); ++i) {
+    const double value = x.values[i];
+    x.values[i] = value + step;
+    const double above = f(x);
+    x.values[i] = value - step;
+    const double below = f(x);
+    x.values[i] = value;
+    gradient.values[i] = (above - below) / (2 * step);
+  }
+  return gradient;
+}
+
+inline double Dot(const Matrix& a, const Matrix& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.values.size(); ++i) sum += a.values[i] * b.values[i];
+  return sum;
+}
+
+// Runs `run` with one, two and three threads; it returns bytes, which must not differ.
+inline void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run) {
+  const int before = MaxThreads();
+  SetThreads(1);
+  const std::string one = run();
+  for (const int threads : {2, 3}) {
+    SetThreads(threads);
+    EXPECT_TRUE(run() == one) << "bits differ with " << threads << " threads";
+  }
+  SetThreads(before);
+}
+
+inline const std::vector<DType>& FloatTypes() {
+  static const std::vector<DType> types = {DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+  return types;
+}
+
+}  // namespace isthmus::reference
+
+#endif  // ISTHMUS_TESTS_SUPPORT_REFERENCE_H_
