@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "runtime/thread_order.h"
+
 namespace isthmus {
 
 // Threads that ParallelFor uses at most (OMP_NUM_THREADS, or what SetThreads set).
@@ -17,7 +19,7 @@ inline void SetThreads(int threads) { omp_set_num_threads(threads); }
 // `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
 // combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads().
 template <typename Body>
-void ParallelFor(int64_t count, int64_t grain, Body&& body) {
+[[gnu::no_sanitize("thread")]] void ParallelFor(int64_t count, int64_t grain, Body&& body) {
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
   const int64_t blocks = (count + grain - 1) / grain;
@@ -26,13 +28,18 @@ void ParallelFor(int64_t count, int64_t grain, Body&& body) {
     body(int64_t{0}, count, 0);
     return;
   }
+  char start = 0, end_of_all = 0;
+  HappensBefore(&start);
 #pragma omp parallel num_threads(threads)
   {
+    HappensAfter(&start);
     const int thread = omp_get_thread_num();
     const int64_t begin = blocks * thread / threads * grain;
     const int64_t end = std::min(count, blocks * (thread + 1) / threads * grain);
     if (begin < end) body(begin, end, thread);
+    HappensBefore(&end_of_all);
   }
+  HappensAfter(&end_of_all);
 }
 
 }  // namespace isthmus
