@@ -201,6 +201,30 @@ inline void ExpectAgrees(const char* what, const Buffer& actual, const Matrix& e
   EXPECT_TRUE(actual.PaddingUntouched()) << what << ": wrote between the rows";
 }
 
+// ‖actual - expected‖ / ‖expected‖; NaN when any element is.
+inline double RelativeError(const Matrix& actual, const Matrix& expected) {
+  double errors = 0, squares = 0;
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    errors += std::pow(actual.values[i] - expected.values[i], 2);
+    squares += std::pow(expected.values[i], 2);
+  }
+  return std::sqrt(errors / squares);
+}
+
+// For bf16 results of differences that cancel, where single elements keep few digits: the whole tensor's relative
+// error, and proof that it would notice a wrong factor and a last eighth that is missing.
+inline void ExpectAgreesAsAWhole(const char* what, const Buffer& actual, const Matrix& expected) {
+  SCOPED_TRACE(what);
+  constexpr double kTolerance = 2e-2;
+  EXPECT_LE(RelativeError(actual.Get(), expected), kTolerance);
+  EXPECT_TRUE(actual.PaddingUntouched()) << "wrote between the rows";
+  Matrix scaled = actual.Get(), cleared = actual.Get();
+  for (double& value : scaled.values) value *= 1 + 3 * kTolerance;
+  EXPECT_GT(RelativeError(scaled, expected), kTolerance) << "a wrong factor went unnoticed";
+  std::fill(cleared.values.end() - std::ssize(cleared.values) / 8, cleared.values.end(), 0);
+  EXPECT_GT(RelativeError(cleared, expected), kTolerance) << "a missing part went unnoticed";
+}
+
 // ∂f/∂x by central differences.
 inline Matrix FiniteDifferences(Matrix x, const std::function<double(const Matrix&)>& f, double step = 1e-5) {
   Matrix gradient(x.rows, x.columns);

@@ -1,0 +1,85 @@
+#include "ops/gram.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/reference.h"
+
+namespace isthmus {
+namespace {
+
+using reference::Buffer;
+using reference::ExpectAgrees;
+using reference::Matrix;
+using reference::Normal;
+
+struct Shape {
+  int64_t rows, left, right, padding;
+};
+// More and fewer rows than a block that is summed in fp32 has.
+const std::vector<Shape> kShapes = {{1, 1, 1, 0}, {7, 3, 5, 2}, {1024, 8, 17, 0}, {1025, 33, 9, 3}, {2500, 16, 16, 0}};
+
+// c + xᵀ y
+Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
+  for (int64_t n = 0; n < x.rows; ++n) {
+    for (int64_t i = 0; i < x.columns; ++i) {
+      for (int64_t j = 0; j < y.columns; ++j) c(i, j) += x(n, i) * y(n, j);
+    }
+  }
+  return c;
+}
+
+TEST(Gram, MatchesReferenceAndAdds) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const Shape& shape : kShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << ": " << shape.left << "x" << shape.right);
+      const Buffer x(dtype, Normal(shape.rows, shape.left, 1), shape.padding);
+      const Buffer y(dtype, Normal(shape.rows, shape.right, 2), shape.padding);
+      const Buffer c(DType::kFloat64, Normal(shape.left, shape.right, 3), shape.padding);
+      const Buffer workspace(DType::kFloat32, shape.left, shape.right);
+      const Matrix expected = GramOf(c.Get(), x.Get(), y.Get());
+      ASSERT_TRUE(Gram({.x = x, .y = y, .c = c, .workspace = workspace}, stream).ok());
+      ExpectAgrees("c", c, expected, dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32);
+    }
+  }
+}
+
+TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    const Buffer x(dtype, Normal(1300, 19, 1)), c(DType::kFloat64, 19, 19), workspace(DType::kFloat32, 19, 19);
+    ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
+    const Matrix found = c.Get();
+    ExpectAgrees("c", found, GramOf(Matrix(19, 19), x.Get(), x.Get()), dtype == DType::kFloat64 ? 1e-12 : 1e-5);
+    for (int64_t i = 0; i < 19; ++i) {
+      EXPECT_GT(found(i, i), 0);
+      for (int64_t j = 0; j < i; ++j) EXPECT_NEAR(found(i, j), found(j, i), 1e-5 * found(i, i));
+    }
+  }
+}
+
+// A sum kept in fp32 alone would stop growing at 2²⁴ ones.
+TEST(Gram, ErrorDoesNotGrowWithRows) {
+  Stream stream;
+  constexpr int64_t kRows = 3 * (1 << 20);
+  const Buffer x(DType::kBFloat16, Matrix(kRows, 1, 3)), c(DType::kFloat64, 1, 1), workspace(DType::kFloat32, 1, 1);
+  ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
+  EXPECT_EQ(c.Get()(0, 0), 9.0 * kRows);
+}
+
+TEST(Gram, RejectsTensorsThatDisagree) {
+  Stream stream;
+  const Buffer x(DType::kFloat32, 8, 3), y(DType::kFloat32, 8, 4), c(DType::kFloat64, 3, 4);
+  const Buffer workspace(DType::kFloat32, 3, 4);
+  ASSERT_TRUE(Gram({.x = x, .y = y, .c = c, .workspace = workspace}, stream).ok());
+  const auto rejects = [&](const GramArgs& args) {
+    return Gram(args, stream).code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(rejects({.x = x, .y = Buffer(DType::kFloat32, 7, 4), .c = c, .workspace = workspace}));
+  EXPECT_TRUE(rejects({.x = x, .y = Buffer(DType::kBFloat16, 8, 4), .c = c, .workspace = workspace}));
+  EXPECT_TRUE(rejects({.x = x, .y = y, .c = workspace, .workspace = workspace}));
+  EXPECT_TRUE(rejects({.x = x, .y = y, .c = c}));
+}
+
+}  // namespace
+}  // namespace isthmus

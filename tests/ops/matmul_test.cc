@@ -1,0 +1,161 @@
+#include "ops/matmul.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/reference.h"
+
+namespace isthmus {
+namespace {
+
+using reference::Buffer;
+using reference::ExpectAgrees;
+using reference::Matrix;
+using reference::Normal;
+
+struct Shape {
+  int64_t m, n, k, padding;
+};
+const std::vector<Shape> kShapes = {{1, 1, 1, 0},    {1, 17, 5, 0},    {5, 1, 33, 3},   {3, 7, 2, 5},
+                                    {64, 64, 64, 0}, {31, 65, 129, 1}, {130, 48, 7, 0}, {33, 509, 300, 3}};
+
+Matrix Transposed(const Matrix& a) {
+  Matrix result(a.columns, a.rows);
+  for (int64_t i = 0; i < a.rows; ++i) {
+    for (int64_t j = 0; j < a.columns; ++j) result(j, i) = a(i, j);
+  }
+  return result;
+}
+
+Matrix ProductOf(const Matrix& a, const Matrix& b) {
+  Matrix c(a.rows, b.columns);
+  for (int64_t i = 0; i < a.rows; ++i) {
+    for (int64_t k = 0; k < a.columns; ++k) {
+      for (int64_t j = 0; j < b.columns; ++j) c(i, j) += a(i, k) * b(k, j);
+    }
+  }
+  return c;
+}
+
+// op(a) [M, K] and op(b) [K, N] of a product, kept as its arguments want them.
+struct Operands {
+  bool transpose_a, transpose_b;
+  Buffer a, b;
+
+  Operands(DType dtype, const Shape& shape, bool transpose_a_, bool transpose_b_)
+      : transpose_a(transpose_a_),
+        transpose_b(transpose_b_),
+        a(dtype, Oriented(Normal(shape.m, shape.k, 1), transpose_a_), shape.padding),
+        b(dtype, Oriented(Normal(shape.k, shape.n, 2), transpose_b_), shape.padding) {}
+
+  static Matrix Oriented(const Matrix& matrix, bool transpose) { return transpose ? Transposed(matrix) : matrix; }
+  Matrix Expected() const { return ProductOf(Oriented(a.Get(), transpose_a), Oriented(b.Get(), transpose_b)); }
+  MatmulArgs Args(const Tensor& c, bool accumulate = false) const {
+    return {.a = a, .b = b, .c = c, .transpose_a = transpose_a, .transpose_b = transpose_b, .accumulate = accumulate};
+  }
+};
+
+void ForAllOperands(const std::function<void(DType, const Shape&, const Operands&)>& check) {
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const Shape& shape : kShapes) {
+      for (const bool transpose_a : {false, true}) {
+        for (const bool transpose_b : {false, true}) {
+          SCOPED_TRACE(testing::Message() << Name(dtype) << " M " << shape.m << " N " << shape.n << " K " << shape.k
+                                          << " transposed " << transpose_a << transpose_b);
+          check(dtype, shape, Operands(dtype, shape, transpose_a, transpose_b));
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, MatchesReferenceInEveryTypeShapeAndOrientation) {
+  Stream stream;
+  ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
+    const Buffer c(dtype, Normal(shape.m, shape.n, 3), shape.padding);
+    ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
+    ExpectAgrees("c", c, operands.Expected(), dtype);
+  });
+}
+
+TEST(Matmul, AccumulatesInTheTypeOfSums) {
+  Stream stream;
+  ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
+    const DType sums = AccumulationType(dtype);
+    const Buffer c(sums, Normal(shape.m, shape.n, 3), shape.padding);
+    Matrix expected = operands.Expected();
+    const Matrix before = c.Get();
+    for (size_t i = 0; i < expected.values.size(); ++i) expected.values[i] += before.values[i];
+    ASSERT_TRUE(Matmul(operands.Args(c, /*accumulate=*/true), stream).ok());
+    ExpectAgrees("c", c, expected, sums);
+  });
+}
+
+// Products of bf16 numbers are exact in fp32, so that a result in fp32 is as good as one of fp32 operands.
+TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
+  Stream stream;
+  for (const Shape& shape : kShapes) {
+    const Operands operands(DType::kBFloat16, shape, false, true);
+    const Buffer c(DType::kFloat32, shape.m, shape.n);
+    ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
+    ExpectAgrees("c", c, operands.Expected(), DType::kFloat32);
+  }
+}
+
+TEST(Matmul, OverwritesWhateverWasThere) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    const Operands operands(dtype, {33, 70, 65, 0}, false, false);
+    const Buffer c(dtype, Matrix(33, 70, std::nan("")));
+    ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
+    ExpectAgrees("c", c, operands.Expected(), dtype);
+  }
+}
+
+TEST(Matmul, NaNReachesItsRowAndColumn) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    Matrix left = Normal(5, 40, 1);
+    left(3, 39) = std::nan("");
+    const Buffer a(dtype, left), b(dtype, Normal(40, 9, 2)), c(dtype, 5, 9);
+    ASSERT_TRUE(Matmul({.a = a, .b = b, .c = c}, stream).ok());
+    const Matrix found = c.Get();
+    for (int64_t row = 0; row < 5; ++row) {
+      for (int64_t column = 0; column < 9; ++column) EXPECT_EQ(std::isnan(found(row, column)), row == 3);
+    }
+  }
+}
+
+TEST(Matmul, SameThreadsGiveTheSameBits) {
+  Stream stream;
+  for (const DType dtype : reference::FloatTypes()) {
+    const Operands operands(dtype, {65, 509, 257, 0}, true, false);
+    const auto run = [&] {
+      const Buffer c(dtype, 65, 509);
+      EXPECT_TRUE(Matmul(operands.Args(c), stream).ok());
+      return c.Bytes();
+    };
+    EXPECT_TRUE(run() == run());
+  }
+}
+
+TEST(Matmul, RejectsShapesAndTypesThatDisagree) {
+  Stream stream;
+  const Buffer a(DType::kFloat32, 4, 6), b(DType::kFloat32, 6, 5), c(DType::kFloat32, 4, 5);
+  ASSERT_TRUE(Matmul({.a = a, .b = b, .c = c}, stream).ok());
+  const auto rejects = [&](const MatmulArgs& args) {
+    return Matmul(args, stream).code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(rejects({.a = a, .b = b, .c = c, .transpose_a = true}));
+  EXPECT_TRUE(rejects({.a = a, .b = b, .c = c, .transpose_b = true}));
+  EXPECT_TRUE(rejects({.a = a, .b = b, .c = b}));
+  EXPECT_TRUE(rejects({.a = a, .b = Buffer(DType::kFloat64, 6, 5), .c = c}));
+  EXPECT_TRUE(rejects({.a = a, .b = b, .c = Buffer(DType::kBFloat16, 4, 5)}));
+  EXPECT_TRUE(rejects({.a = Buffer(DType::kInt32, 4, 6), .b = b, .c = c}));
+  const Buffer a16(DType::kBFloat16, 4, 6), b16(DType::kBFloat16, 6, 5), c16(DType::kBFloat16, 4, 5);
+  EXPECT_TRUE(rejects({.a = a16, .b = b16, .c = c16, .accumulate = true}));
+  EXPECT_THAT(Matmul({.a = a, .b = b, .c = b}, stream).message(), testing::HasSubstr("Matmul"));
+}
+
+}  // namespace
+}  // namespace isthmus
