@@ -18,14 +18,18 @@ class SelfCommunicator : public Communicator {
   int size() const override { return 1; }
   const std::string& name() const override { return name_; }
 
-  absl::StatusOr<Ticket> StartAllReduce(const Tensor&, Reduction) override { return Ticket{}; }
+  absl::StatusOr<Ticket> StartAllReduce(const Tensor& data, Reduction) override {
+    ISTHMUS_RETURN_IF_ERROR(CheckContiguous("all_reduce", data));
+    return Ticket{};
+  }
   absl::StatusOr<Ticket> StartReduceScatter(const Tensor& input, const Tensor& output) override {
     return Copy(input, output);
   }
   absl::StatusOr<Ticket> StartAllGather(const Tensor& input, const Tensor& output) override {
     return Copy(input, output);
   }
-  absl::StatusOr<Ticket> StartBroadcast(const Tensor&, int root) override {
+  absl::StatusOr<Ticket> StartBroadcast(const Tensor& data, int root) override {
+    ISTHMUS_RETURN_IF_ERROR(CheckContiguous("broadcast", data));
     ISTHMUS_RETURN_IF_ERROR(CheckPeer("broadcast root", root));
     return Ticket{};
   }
@@ -43,7 +47,15 @@ class SelfCommunicator : public Communicator {
   void Abort(int exit_status) override { std::_Exit(exit_status); }
 
  private:
-  static absl::StatusOr<Ticket> Copy(const Tensor& input, const Tensor& output) {
+  // What a larger group would reject, this one does too: a fault shows before there are ranks.
+  absl::Status CheckContiguous(const char* operation, const Tensor& data) const {
+    if (data.contiguous()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(name_, " group: ", operation, " of ", data.Describe(), "; needs contiguous elements"));
+  }
+  absl::StatusOr<Ticket> Copy(const Tensor& input, const Tensor& output) const {
+    ISTHMUS_RETURN_IF_ERROR(CheckContiguous("a collective input", input));
+    ISTHMUS_RETURN_IF_ERROR(CheckContiguous("a collective output", output));
     if (input.dtype != output.dtype || input.size() != output.size()) {
       return absl::InvalidArgumentError(absl::StrCat("collective of one rank: input ", input.Describe(), " and output ",
                                                      output.Describe(), " differ"));

@@ -147,9 +147,9 @@ inline double Tolerance(DType dtype) {
 }
 
 // Every element within tolerance · max(|expected|, root mean square of expected), and the directions of both agree.
-inline testing::AssertionResult Agrees(const Matrix& actual, const Matrix& expected, double tolerance) {
+inline ::testing::AssertionResult Agrees(const Matrix& actual, const Matrix& expected, double tolerance) {
   if (actual.rows != expected.rows || actual.columns != expected.columns) {
-    return testing::AssertionFailure() << "shapes differ";
+    return ::testing::AssertionFailure() << "shapes differ";
   }
   double squares = 0, actual_squares = 0, dot = 0;
   for (size_t i = 0; i < expected.values.size(); ++i) {
@@ -163,15 +163,15 @@ inline testing::AssertionResult Agrees(const Matrix& actual, const Matrix& expec
     // Negated, so that NaN fails.
     if (!(std::fabs(actual.values[i] - expected.values[i]) <= allowed)) {
       const int64_t at = static_cast<int64_t>(i);
-      return testing::AssertionFailure() << "element (" << at / expected.columns << ", " << at % expected.columns
-                                         << "): found " << actual.values[i] << ", expected " << expected.values[i]
-                                         << " within " << allowed;
+      return ::testing::AssertionFailure()
+             << "element (" << at / expected.columns << ", " << at % expected.columns << "): found " << actual.values[i]
+             << ", expected " << expected.values[i] << " within " << allowed;
     }
   }
   if (squares > 0 && !(dot >= 0.999 * std::sqrt(squares * actual_squares))) {
-    return testing::AssertionFailure() << "cosine " << dot / std::sqrt(squares * actual_squares);
+    return ::testing::AssertionFailure() << "cosine " << dot / std::sqrt(squares * actual_squares);
   }
-  return testing::AssertionSuccess();
+  return ::testing::AssertionSuccess();
 }
 
 // Agreement, and proof that the comparison notices a fault at the beginning, in the middle and in the last element
