@@ -1,5 +1,5 @@
-// Tells the thread sanitizer of an order between threads that it can't see: GCC's OpenMP library starts and joins its threads
-// with system calls of its own. Without the sanitizer both functions do nothing.
+// Tells the thread sanitizer of an order between threads that it can't see: GCC's OpenMP library starts and joins its
+// threads with system calls of its own. Without the sanitizer both functions do nothing.
 #ifndef ISTHMUS_RUNTIME_THREAD_ORDER_H_
 #define ISTHMUS_RUNTIME_THREAD_ORDER_H_
 
