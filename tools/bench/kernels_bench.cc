@@ -23,6 +23,7 @@
 #include "ops/swiglu.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
+#include "tools/bench/filled.h"
 
 namespace isthmus {
 namespace {
@@ -50,37 +51,6 @@ double TriadRate() {
   static const double rate = MeasureTriad();
   return rate;
 }
-
-// A tensor with its memory, filled with numbers between -2 and 2.
-class Filled {
- public:
-  Filled(DType dtype, int64_t rows, int64_t columns)
-      : words_(static_cast<size_t>((rows * columns * SizeOf(dtype) + 7) / 8)),
-        tensor_(words_.data(), dtype, rows, columns) {
-    for (int64_t i = 0; i < tensor_.size(); ++i) {
-      const double value = static_cast<double>(i * 2654435761 % 4096) / 1024 - 2;
-      switch (dtype) {
-        case DType::kFloat64:
-          tensor_.As<double>()[i] = value;
-          break;
-        case DType::kFloat32:
-          tensor_.As<float>()[i] = static_cast<float>(value);
-          break;
-        case DType::kBFloat16:
-          tensor_.As<BFloat16>()[i] = BFloat16(static_cast<float>(value));
-          break;
-        default:
-          break;
-      }
-    }
-  }
-  operator Tensor() const { return tensor_; }
-  const Tensor* operator->() const { return &tensor_; }
-
- private:
-  std::vector<uint64_t> words_;
-  Tensor tensor_;
-};
 
 void Measure(benchmark::State& state, int64_t bytes, const std::function<absl::Status(Stream&)>& kernel) {
   const double triad = TriadRate();
