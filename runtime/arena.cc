@@ -18,7 +18,7 @@ int64_t ArenaLayout::Add(std::string name, DType dtype, int64_t rows, int64_t co
   return offset;
 }
 
-absl::StatusOr<Arena> Arena::Allocate(std::string name, int64_t bytes, Device device) {
+absl::StatusOr<Arena> Arena::Allocate(const std::string& name, int64_t bytes, Device device) {
   if (device != Device::kCpu) return absl::UnimplementedError(absl::StrCat(name, ": no device memory in this build"));
   Arena arena;
   arena.device_ = device;

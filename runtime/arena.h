@@ -47,7 +47,7 @@ class ArenaLayout {
 class Arena {
  public:
   // ResourceExhausted with the name and size when the memory can't be had.
-  static absl::StatusOr<Arena> Allocate(std::string name, int64_t bytes, Device device = Device::kCpu);
+  static absl::StatusOr<Arena> Allocate(const std::string& name, int64_t bytes, Device device = Device::kCpu);
 
   Arena() = default;
   Arena(Arena&& other) noexcept;

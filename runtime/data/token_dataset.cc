@@ -106,7 +106,8 @@ int64_t SampleSet::Sample(int64_t index) const {
                                             RandomPurpose::kValidationSplit, 0));
 }
 
-absl::StatusOr<TrainingSplit> SplitSamples(std::shared_ptr<const TokenDataset> dataset, double validation_fraction) {
+absl::StatusOr<TrainingSplit> SplitSamples(const std::shared_ptr<const TokenDataset>& dataset,
+                                           double validation_fraction) {
   const int64_t samples = dataset->samples();
   if (samples < 2) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -66,7 +66,8 @@ struct SampleSet {
 struct TrainingSplit {
   SampleSet training, validation;
 };
-absl::StatusOr<TrainingSplit> SplitSamples(std::shared_ptr<const TokenDataset> dataset, double validation_fraction);
+absl::StatusOr<TrainingSplit> SplitSamples(const std::shared_ptr<const TokenDataset>& dataset,
+                                           double validation_fraction);
 
 // All samples.
 SampleSet AllSamples(std::shared_ptr<const TokenDataset> dataset);

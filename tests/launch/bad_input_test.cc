@@ -68,6 +68,16 @@ TEST_F(BadInput, WorldThatDoesNotFitTheMeshIsRejected) {
   ExpectTrainFails("mesh2", "--set mesh.tensor=2 --set mesh.data=4", "start 8");
 }
 
+// As srun without --mpi=pmix starts them: each would train the whole run alone, into the same folder.
+TEST_F(BadInput, TasksOfSlurmThatMpiDoesNotKnowOfAreRejected) {
+  const std::string config = project().WriteConfig("slurm");
+  const ProgramResult result =
+      RunShell(absl::StrCat("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 ", ISTHMUS_PROGRAM, " train --config ", config));
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("start with `srun --mpi=pmix`"), 1) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(project() / "slurm"));
+}
+
 TEST_F(BadInput, MissingShardsAreNamed) {
   ExpectTrainFails("shards", "--set data.train=/nowhere/tokens", "/nowhere/tokens");
   std::filesystem::create_directories(project() / "empty");

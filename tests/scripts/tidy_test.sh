@@ -8,4 +8,4 @@ if ! command -v clang-tidy >/dev/null; then
   exit 77
 fi
 find runtime ops parallel model checkpoint launch tools -name '*.cc' |
-  xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p "$build" --extra-arg=-Wno-unknown-warning-option 2>/dev/null
+  xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p "$build" --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-unknown-attributes 2>/dev/null

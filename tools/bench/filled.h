@@ -33,7 +33,7 @@ class Filled {
       }
     }
   }
-  operator Tensor() const { return tensor_; }
+  operator Tensor() const { return tensor_; }  // NOLINT(google-explicit-constructor): operators take tensors
   const Tensor* operator->() const { return &tensor_; }
 
  private:
