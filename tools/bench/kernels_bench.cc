@@ -24,6 +24,7 @@
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "tools/bench/filled.h"
+#include "tools/bench/measure.h"
 
 namespace isthmus {
 namespace {
@@ -53,17 +54,7 @@ double TriadRate() {
 }
 
 void Measure(benchmark::State& state, int64_t bytes, const std::function<absl::Status(Stream&)>& kernel) {
-  const double triad = TriadRate();
-  Stream stream;
-  for (auto _ : state) {
-    if (const absl::Status status = kernel(stream); !status.ok()) {
-      state.SkipWithError(std::string(status.message()).c_str());
-      return;
-    }
-  }
-  const double total = static_cast<double>(bytes) * static_cast<double>(state.iterations());
-  state.counters["GB/s"] = benchmark::Counter(total / 1e9, benchmark::Counter::kIsRate);
-  state.counters["of_triad"] = benchmark::Counter(total / triad, benchmark::Counter::kIsRate);
+  MeasureAgainst({.unit = "GB/s", .ratio = "of_triad", .rate = TriadRate()}, state, static_cast<double>(bytes), kernel);
 }
 
 void RmsNormForwardBench(benchmark::State& state, DType dtype) {

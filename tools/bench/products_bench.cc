@@ -16,6 +16,7 @@
 #include "ops/matmul_peak.h"
 #include "runtime/parallel_for.h"
 #include "tools/bench/filled.h"
+#include "tools/bench/measure.h"
 
 namespace isthmus {
 namespace {
@@ -33,17 +34,7 @@ double PeakOf(DType dtype) {
 
 void Measure(benchmark::State& state, DType dtype, double operations,
              const std::function<absl::Status(Stream&)>& kernel) {
-  const double peak = PeakOf(dtype);
-  Stream stream;
-  for (auto _ : state) {
-    if (const absl::Status status = kernel(stream); !status.ok()) {
-      state.SkipWithError(std::string(status.message()).c_str());
-      return;
-    }
-  }
-  const double total = operations * static_cast<double>(state.iterations());
-  state.counters["GFLOP/s"] = benchmark::Counter(total / 1e9, benchmark::Counter::kIsRate);
-  state.counters["of_peak"] = benchmark::Counter(total / peak, benchmark::Counter::kIsRate);
+  MeasureAgainst({.unit = "GFLOP/s", .ratio = "of_peak", .rate = PeakOf(dtype)}, state, operations, kernel);
 }
 
 // The three products of a linear layer [out, in] with `tokens` rows: forward, ∂input, and ∂weight in the sums' type.
