@@ -11,6 +11,7 @@
 
 #include "checkpoint/weights.h"
 #include "ops/elementwise.h"
+#include "runtime/device.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
 #include "runtime/stream.h"
@@ -128,9 +129,14 @@ absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManif
   }
   SliceFiles files(folder);
   const auto specs = parameters.specs();
+  std::vector<char> staged;
   for (size_t i = 0; i < specs.size(); ++i) {
-    ISTHMUS_RETURN_IF_ERROR(
-        LoadTensor(*stored[specs[i].name], specs[i], parameters.Weight(static_cast<int>(i)), files));
+    const Tensor weight = parameters.Weight(static_cast<int>(i));
+    const bool on_gpu = parameters.stream().device() == Device::kCuda;
+    if (on_gpu) staged.resize(static_cast<size_t>(weight.bytes()));
+    const Tensor host = on_gpu ? Tensor(staged.data(), weight.dtype, weight.rows, weight.columns) : weight;
+    ISTHMUS_RETURN_IF_ERROR(LoadTensor(*stored[specs[i].name], specs[i], host, files));
+    if (on_gpu) ISTHMUS_RETURN_IF_ERROR(CopyFromHost(host, weight, parameters.stream()));
   }
   return absl::OkStatus();
 }

@@ -11,6 +11,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "parallel/host_bytes.h"
+#include "runtime/device.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
@@ -25,11 +26,18 @@ absl::Status WriteSlices(const std::string& folder, const ParameterStore& parame
   const std::string name = absl::StrFormat("rank-%04d.weights", mesh.tensor_rank());
   ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(folder + "/" + name));
   const auto specs = parameters.specs();
+  std::vector<char> staged;
   for (size_t i = 0; i < specs.size(); ++i) {
     const ParameterSpec& spec = specs[i];
-    const Tensor weight = parameters.Weight(static_cast<int>(i));
+    Tensor weight = parameters.Weight(static_cast<int>(i));
     // Of what all tensor ranks hold alike the first one writes its copy.
     if ((spec.sharding == Sharding::kReplicated && mesh.tensor_rank() != 0) || weight.size() == 0) continue;
+    if (parameters.stream().device() == Device::kCuda) {
+      staged.resize(static_cast<size_t>(weight.bytes()));
+      const Tensor host(staged.data(), weight.dtype, weight.rows, weight.columns);
+      ISTHMUS_RETURN_IF_ERROR(CopyToHost(weight, host, parameters.stream()));
+      weight = host;
+    }
     auto& tensor = *partial.add_tensors();
     tensor.set_name(spec.name);
     tensor.set_dtype(std::string(Name(weight.dtype)));

@@ -84,7 +84,7 @@ absl::Status TrainingRun::BuildModel() {
   auto model = TrainingModel::Create(config_, *mesh_, stream_);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model.status()));
   model_ = *std::move(model);
-  model_->InitializeWeights(config_.seed());
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model_->InitializeWeights(config_.seed())));
   const ModelShape shape = ModelShape::From(config_.model());
   causal_flops_per_token_ = CausalFlopsPerToken(shape, config_.data().sequence_length());
   full_flops_per_token_ = FullFlopsPerToken(shape, config_.data().sequence_length());

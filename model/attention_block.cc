@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "runtime/status.h"
 
@@ -41,11 +40,9 @@ absl::Status Rotate(const BlockContext& context, const Tensor& qkv, bool inverse
 
 AttentionBlock::AttentionBlock(const BlockContext& context, const ParameterStore& parameters, const std::string& prefix)
     : context_(context),
-      norm_weight_(parameters.Weight(prefix + "attention_norm.weight")),
-      norm_gradient_(parameters.Gradient(prefix + "attention_norm.weight")) {
-  const std::string query = prefix + "attention.q_proj.weight", out = prefix + "attention.o_proj.weight";
-  const int64_t rows = ColumnsOf(context).total();
-  qkv_ = {parameters.PackedWeight(query, rows), parameters.PackedGradient(query, rows)};
+      qkv_(context, parameters, prefix + "attention_norm.weight", prefix + "attention.q_proj.weight",
+           ColumnsOf(context).total()) {
+  const std::string out = prefix + "attention.o_proj.weight";
   out_ = {parameters.Weight(out), parameters.Gradient(out)};
 }
 
@@ -57,17 +54,7 @@ AttentionShape AttentionBlock::Shape() const {
 absl::Status AttentionBlock::Forward(const Tensor& residual, const Tensor& addend, const AttentionSaved& saved) const {
   const BlockScratch& scratch = context_.scratch;
   Stream& stream = *context_.stream;
-  const Tensor normed = context_.region.LocalPart(scratch.normed);
-  ISTHMUS_RETURN_IF_ERROR(RmsNormForward({.x = residual,
-                                          .addend = addend,
-                                          .sum = addend.defined() ? saved.x : Tensor(),
-                                          .weight = norm_weight_,
-                                          .y = normed,
-                                          .inverse = saved.inverse,
-                                          .epsilon = context_.shape.norm_epsilon},
-                                         stream));
-  ISTHMUS_RETURN_IF_ERROR(context_.region.Enter(normed, scratch.normed));
-  ISTHMUS_RETURN_IF_ERROR(qkv_.Forward(scratch.normed, saved.qkv, stream));
+  ISTHMUS_RETURN_IF_ERROR(qkv_.Forward(residual, addend, {saved.x, saved.inverse}, saved.qkv));
   ISTHMUS_RETURN_IF_ERROR(Rotate(context_, saved.qkv, /*inverse=*/false));
   const QkvColumns columns = ColumnsOf(context_);
   ISTHMUS_RETURN_IF_ERROR(AttentionForward({.shape = Shape(),
@@ -110,31 +97,7 @@ absl::Status AttentionBlock::Backward(const Tensor& grad_stream, const Attention
                                              .workspace = scratch.attention_workspace},
                                             stream));
   ISTHMUS_RETURN_IF_ERROR(Rotate(context_, grad_qkv, /*inverse=*/true));
-
-  // The normalised input is made again rather than kept: it costs one pass over memory, and N·D elements less per
-  // layer.
-  const Tensor normed = region.LocalPart(scratch.normed);
-  ISTHMUS_RETURN_IF_ERROR(RmsNormForward({.x = saved.x,
-                                          .weight = norm_weight_,
-                                          .y = normed,
-                                          .inverse = saved.inverse,
-                                          .epsilon = context_.shape.norm_epsilon},
-                                         stream));
-  ISTHMUS_RETURN_IF_ERROR(region.Enter(normed, scratch.normed));
-  ISTHMUS_RETURN_IF_ERROR(qkv_.BackwardInput(grad_qkv, scratch.branch, stream));
-  // The weight gradient is computed while the input gradient travels.
-  const Tensor grad_normed = region.LocalPart(scratch.branch);
-  ISTHMUS_ASSIGN_OR_RETURN(const Ticket ticket, region.StartLeave(scratch.branch, grad_normed));
-  ISTHMUS_RETURN_IF_ERROR(qkv_.BackwardWeight(grad_qkv, scratch.normed, stream));
-  ISTHMUS_RETURN_IF_ERROR(region.Wait(ticket));
-  return RmsNormBackward({.grad_y = grad_normed,
-                          .x = saved.x,
-                          .weight = norm_weight_,
-                          .inverse = saved.inverse,
-                          .grad_x = grad_stream,
-                          .grad_weight = norm_gradient_,
-                          .workspace = scratch.norm_workspace},
-                         stream);
+  return qkv_.Backward(grad_qkv, {saved.x, saved.inverse}, grad_stream);
 }
 
 }  // namespace isthmus

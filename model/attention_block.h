@@ -9,6 +9,7 @@
 
 #include "model/block_context.h"
 #include "model/linear.h"
+#include "model/normed_linear.h"
 #include "model/parameters.h"
 #include "ops/attention.h"
 
@@ -39,8 +40,8 @@ class AttentionBlock {
   AttentionShape Shape() const;
 
   const BlockContext& context_;
-  Tensor norm_weight_, norm_gradient_;
-  Linear qkv_, out_;
+  NormedLinear qkv_;
+  Linear out_;
 };
 
 }  // namespace isthmus

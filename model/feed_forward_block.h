@@ -9,6 +9,7 @@
 
 #include "model/block_context.h"
 #include "model/linear.h"
+#include "model/normed_linear.h"
 #include "model/parameters.h"
 
 namespace isthmus {
@@ -34,8 +35,8 @@ class FeedForwardBlock {
 
  private:
   const BlockContext& context_;
-  Tensor norm_weight_, norm_gradient_;
-  Linear gate_up_, down_;
+  NormedLinear gate_up_;
+  Linear down_;
 };
 
 }  // namespace isthmus

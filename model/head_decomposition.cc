@@ -8,6 +8,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/gram.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -15,7 +16,12 @@ namespace {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-Eigen::Map<const Matrix> MapOf(const Tensor& tensor) { return {tensor.As<double>(), tensor.rows, tensor.columns}; }
+absl::StatusOr<Matrix> HostMatrix(const Tensor& tensor, const Stream& stream) {
+  Matrix matrix(tensor.rows, tensor.columns);
+  ISTHMUS_RETURN_IF_ERROR(
+      CopyToHost(tensor, Tensor(matrix.data(), DType::kFloat64, tensor.rows, tensor.columns), stream));
+  return matrix;
+}
 
 struct Projected {
   Matrix coefficients_gram;  // M⁺ S M⁺ = CᵀC
@@ -98,13 +104,15 @@ absl::StatusOr<HeadMeasurement> HeadDecomposition::Measure(const HeadLoss& head,
   ISTHMUS_RETURN_IF_ERROR(mesh_->data().AllReduce(signal_gram_.Reshape(1, signal_gram_.size())));
   ISTHMUS_RETURN_IF_ERROR(mesh_->data().AllReduceNumbers(absl::MakeSpan(shard_energy)));
 
-  const Matrix head_gram = MapOf(head_gram_), signal_gram = MapOf(signal_gram_);
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix head_gram, HostMatrix(head_gram_, *stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix shard_gram, HostMatrix(shard_gram_, *stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix signal_gram, HostMatrix(signal_gram_, *stream_));
   if (!head_gram.allFinite() || !signal_gram.allFinite()) {
     return absl::InternalError("the head or its gradient is not finite: the head decomposition has no value");
   }
   const Projected projected = Project(head_gram, signal_gram);
   // tr(CᵀC M_i) of this shard, then of all.
-  const double own = projected.coefficients_gram.cwiseProduct(MapOf(shard_gram_).transpose()).sum();
+  const double own = projected.coefficients_gram.cwiseProduct(shard_gram.transpose()).sum();
   std::vector<double> retained(static_cast<size_t>(tensor.size()), 0.0);
   retained[static_cast<size_t>(tensor.rank())] = own;
   ISTHMUS_RETURN_IF_ERROR(tensor.AllReduceNumbers(absl::MakeSpan(retained)));

@@ -4,6 +4,7 @@
 
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -22,6 +23,7 @@ HeadLoss::Workspace HeadLoss::Place(const ModelShape& shape, const TensorShard& 
   workspace.loss = placer.Place("head.loss", sum_type, 1, chunk);
   workspace.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk);
   workspace.energy = placer.Place("head.energy", DType::kFloat64, shard.ranks, chunk);
+  workspace.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + shard.ranks);
   if (shape.head_rank > 0) {
     workspace.projected = placer.Place("head.projected", type, options.tokens, shape.head_rank);
     if (options.training) {
@@ -59,7 +61,7 @@ absl::StatusOr<HeadLoss> HeadLoss::Create(const ModelShape& shape, const Paramet
   return head;
 }
 
-absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets, HeadLossSums& sums) {
+absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets) {
   const int64_t tokens = input.rows;
   Communicator& tensor = region_->tensor();
   const Tensor logits = workspace_.logits.RowSlice(0, tokens);
@@ -81,12 +83,9 @@ absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets, 
                                                .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
                                                .energy = energy},
                                               *stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const double loss_sum, Sum(loss, *stream_));
-  sums.loss += loss_sum;
-  sums.energy.resize(static_cast<size_t>(tensor.size()), 0.0);
+  ISTHMUS_RETURN_IF_ERROR(AddSum(loss, workspace_.sums.ColumnSlice(0, 1), *stream_));
   for (int shard = 0; shard < tensor.size(); ++shard) {
-    ISTHMUS_ASSIGN_OR_RETURN(const double shard_energy, Sum(energy.RowSlice(shard, 1), *stream_));
-    sums.energy[static_cast<size_t>(shard)] += shard_energy;
+    ISTHMUS_RETURN_IF_ERROR(AddSum(energy.RowSlice(shard, 1), workspace_.sums.ColumnSlice(1 + shard, 1), *stream_));
   }
   return absl::OkStatus();
 }
@@ -107,8 +106,7 @@ absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets,
   return vocabulary_.BackwardWeight(grad_logits, input, *stream_);
 }
 
-absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
-                           HeadLossSums& sums) {
+absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden) {
   const bool training = grad_hidden.defined();
   Tensor input = hidden, grad_input = grad_hidden;
   if (factorised()) {
@@ -119,7 +117,7 @@ absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double s
   for (int64_t begin = 0; begin < hidden.rows; begin += workspace_.logits.rows) {
     const int64_t count = std::min(workspace_.logits.rows, hidden.rows - begin);
     const Tensor chunk = input.RowSlice(begin, count), chunk_targets = targets.ColumnSlice(begin, count);
-    ISTHMUS_RETURN_IF_ERROR(ForwardChunk(chunk, chunk_targets, sums));
+    ISTHMUS_RETURN_IF_ERROR(ForwardChunk(chunk, chunk_targets));
     if (training) {
       ISTHMUS_RETURN_IF_ERROR(BackwardChunk(chunk, chunk_targets, scale, grad_input.RowSlice(begin, count)));
     }
@@ -127,13 +125,21 @@ absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double s
   return absl::OkStatus();
 }
 
-absl::Status HeadLoss::Evaluate(const Tensor& hidden, const Tensor& targets, HeadLossSums& sums) {
-  return Run(hidden, targets, 0, Tensor(), sums);
+absl::Status HeadLoss::ResetSums() { return SetZero(workspace_.sums, *stream_); }
+
+absl::StatusOr<HeadLossSums> HeadLoss::Sums() const {
+  std::vector<double> values(static_cast<size_t>(workspace_.sums.columns));
+  ISTHMUS_RETURN_IF_ERROR(
+      CopyToHost(workspace_.sums, Tensor(values.data(), DType::kFloat64, 1, workspace_.sums.columns), *stream_));
+  return HeadLossSums{values.front(), {values.begin() + 1, values.end()}};
 }
 
-absl::Status HeadLoss::Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
-                             HeadLossSums& sums) {
-  ISTHMUS_RETURN_IF_ERROR(Run(hidden, targets, scale, grad_hidden, sums));
+absl::Status HeadLoss::Evaluate(const Tensor& hidden, const Tensor& targets) {
+  return Run(hidden, targets, 0, Tensor());
+}
+
+absl::Status HeadLoss::Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden) {
+  ISTHMUS_RETURN_IF_ERROR(Run(hidden, targets, scale, grad_hidden));
   if (!factorised()) {
     hidden_gradient_ = region_->LocalPart(grad_hidden);
     return region_->Leave(grad_hidden, hidden_gradient_);

@@ -23,7 +23,7 @@
 
 namespace isthmus {
 
-// Sums over the tokens that went through the head since Reset.
+// Sums over the tokens that went through the head since ResetSums.
 struct HeadLossSums {
   double loss = 0;             // nats
   std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
@@ -44,13 +44,17 @@ class HeadLoss {
   static absl::StatusOr<HeadLoss> Create(const ModelShape& shape, const ParameterStore& parameters,
                                          const TensorRegion& region, const Options& options, Stream& stream);
 
-  // hidden [N, D] on every tensor rank, targets int32 [1, N]. Adds to `sums`.
-  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, HeadLossSums& sums);
+  // Forgets what was summed.
+  absl::Status ResetSums();
+  // What was summed since; waits for the stream.
+  absl::StatusOr<HeadLossSums> Sums() const;
+
+  // hidden [N, D] on every tensor rank, targets int32 [1, N]. Adds to the sums.
+  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets);
 
   // The same, with gradients of scale · Σ_n loss_n: those of the head are added to the parameters' gradients, that of
   // `hidden` is left, complete, in the local part of grad_hidden [N, D].
-  absl::Status Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
-                     HeadLossSums& sums);
+  absl::Status Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden);
 
   // Logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the head's
   // workspace.
@@ -68,6 +72,7 @@ class HeadLoss {
     Tensor logits;       // [C, V_i] accumulation type
     Tensor grad_logits;  // [C, V_i] compute type; the memory of `logits` where the types agree
     Tensor statistics, gathered, loss, log_sum_exp, energy;
+    Tensor sums;            // fp64 [1, 1 + shards]: HeadLossSums
     Tensor projected;       // [N, R] h Eᵀ; only of a factorised head
     Tensor grad_projected;  // [N, R]
   };
@@ -76,10 +81,9 @@ class HeadLoss {
 
   bool factorised() const { return down_.weight.defined(); }
   // Logits, statistics and loss of one chunk of the head's input.
-  absl::Status ForwardChunk(const Tensor& input, const Tensor& targets, HeadLossSums& sums);
+  absl::Status ForwardChunk(const Tensor& input, const Tensor& targets);
   absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input);
-  absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
-                   HeadLossSums& sums);
+  absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden);
 
   Options options_;
   TensorShard shard_;

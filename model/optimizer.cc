@@ -5,13 +5,14 @@
 
 #include "ops/adamw.h"
 #include "ops/elementwise.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
 struct OptimizerState {
-  Tensor first_moment, second_moment, masters;
+  Tensor first_moment, second_moment, masters, squares;
 };
 
 OptimizerState PlaceState(int64_t owned, DType compute_type, TensorPlacer& placer) {
@@ -20,6 +21,7 @@ OptimizerState PlaceState(int64_t owned, DType compute_type, TensorPlacer& place
   state.first_moment = placer.Place("first_moment", sum_type, 1, owned);
   state.second_moment = placer.Place("second_moment", sum_type, 1, owned);
   if (compute_type != sum_type) state.masters = placer.Place("master_weights", sum_type, 1, owned);
+  state.squares = placer.Place("gradient_squares", DType::kFloat64, 1, 2);
   return state;
 }
 
@@ -56,24 +58,28 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   optimizer.first_moment_ = state.first_moment;
   optimizer.second_moment_ = state.second_moment;
   optimizer.masters_ = state.masters;
+  optimizer.squares_ = state.squares;
   return optimizer;
 }
 
-void Optimizer::InitializeMasters(uint64_t seed) {
-  if (!masters_.defined()) return;
+absl::Status Optimizer::InitializeMasters(uint64_t seed) {
+  if (!masters_.defined()) return absl::OkStatus();
   for (const Piece& piece : pieces_) {
-    InitialValues(parameters_->table(), seed, piece.elements, masters_.ColumnSlice(piece.state, piece.elements.size()));
+    ISTHMUS_RETURN_IF_ERROR(InitialValues(parameters_->table(), seed, piece.elements,
+                                          masters_.ColumnSlice(piece.state, piece.elements.size()), *stream_));
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) const {
-  double squares[2] = {0, 0};  // of parameters cut over the tensor ranks, of replicated ones
   const Tensor gradients = parameters_->gradients();
+  ISTHMUS_RETURN_IF_ERROR(SetZero(squares_, *stream_));
   for (const Piece& piece : pieces_) {
-    ISTHMUS_ASSIGN_OR_RETURN(
-        const double sum, SumOfSquares(gradients.ColumnSlice(piece.elements.begin, piece.elements.size()), *stream_));
-    squares[piece.replicated ? 1 : 0] += sum;
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradients.ColumnSlice(piece.elements.begin, piece.elements.size()),
+                                            squares_.ColumnSlice(piece.replicated ? 1 : 0, 1), *stream_));
   }
+  double squares[2] = {0, 0};
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, Tensor(squares, DType::kFloat64, 1, 2), *stream_));
   // Unsharded, every data rank has the whole reduced gradient already. Whether any rank is sharded is the same on all.
   if (mesh.data_ranks() > 1 && sharded_) ISTHMUS_RETURN_IF_ERROR(mesh.data().AllReduceNumbers(squares));
   if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(absl::MakeSpan(squares, 1)));

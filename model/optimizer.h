@@ -31,7 +31,7 @@ class Optimizer {
   static int64_t StateBytes(int64_t owned, DType compute_type);
 
   // Starts the master weights from the initial values before their rounding to bf16; nothing to do for other types.
-  void InitializeMasters(uint64_t seed);
+  absl::Status InitializeMasters(uint64_t seed);
 
   // Norm of the whole model's gradient over the mesh: every element once. Collective; the same bits on every rank. NaN
   // or infinite when any element is.
@@ -58,6 +58,7 @@ class Optimizer {
   Arena state_;
   Tensor first_moment_, second_moment_;  // [1, owned]
   Tensor masters_;                       // [1, owned] fp32, only with bf16 weights
+  Tensor squares_;                       // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
 };
 
 }  // namespace isthmus

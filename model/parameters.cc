@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
+#include <vector>
 
+#include "runtime/device.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
@@ -93,6 +96,28 @@ void ForInitialValues(const ParameterTable& table, uint64_t seed, Range range, c
   }
 }
 
+// Elements that go to a GPU at once.
+constexpr int64_t kStagedElements = int64_t{1} << 24;
+
+// To host memory, fp32, fp64 or bf16 [1, elements].
+void WriteInitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out) {
+  std::memset(out.data, 0, static_cast<size_t>(out.bytes()));
+  ForInitialValues(table, seed, elements, [&](int64_t element, double value) {
+    const int64_t i = element - elements.begin;
+    switch (out.dtype) {
+      case DType::kFloat64:
+        out.As<double>()[i] = value;
+        break;
+      case DType::kBFloat16:
+        out.As<BFloat16>()[i] = BFloat16(static_cast<float>(value));
+        break;
+      default:
+        out.As<float>()[i] = static_cast<float>(value);
+        break;
+    }
+  });
+}
+
 }  // namespace
 
 ParameterTable ParameterTable::Build(const ModelShape& shape, const TensorShard& shard, int data_ranks) {
@@ -146,14 +171,15 @@ int ParameterTable::Find(std::string_view name) const {
   return -1;
 }
 
-absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DType compute_type, Device device) {
+absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DType compute_type, const Stream& stream) {
   ParameterStore store;
   store.table_ = std::move(table);
   store.compute_type_ = compute_type;
+  store.stream_ = stream;
   const int64_t size = store.table_.size;
-  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", size * SizeOf(compute_type), device));
-  ISTHMUS_ASSIGN_OR_RETURN(store.gradients_,
-                           Arena::Allocate("gradients", size * SizeOf(AccumulationType(compute_type)), device));
+  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", size * SizeOf(compute_type), stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(
+      store.gradients_, Arena::Allocate("gradients", size * SizeOf(AccumulationType(compute_type)), stream.device()));
   return store;
 }
 
@@ -179,33 +205,24 @@ Tensor ParameterStore::PackedGradient(std::string_view name, int64_t rows) const
   return Tensor(first.data, first.dtype, rows, first.columns);
 }
 
-void ParameterStore::Initialize(uint64_t seed) {
-  const Tensor out = weights();
-  ForInitialValues(table_, seed, {0, table_.size}, [&](int64_t element, double value) {
-    switch (out.dtype) {
-      case DType::kFloat64:
-        out.As<double>()[element] = value;
-        break;
-      case DType::kBFloat16:
-        out.As<BFloat16>()[element] = BFloat16(static_cast<float>(value));
-        break;
-      default:
-        out.As<float>()[element] = static_cast<float>(value);
-        break;
-    }
-  });
+absl::Status InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out,
+                           const Stream& stream) {
+  if (stream.device() == Device::kCpu) {
+    WriteInitialValues(table, seed, elements, out);
+    return absl::OkStatus();
+  }
+  std::vector<char> staged(static_cast<size_t>(std::min(elements.size(), kStagedElements) * SizeOf(out.dtype)));
+  for (int64_t begin = elements.begin; begin < elements.end; begin += kStagedElements) {
+    const int64_t count = std::min(kStagedElements, elements.end - begin);
+    const Tensor host(staged.data(), out.dtype, 1, count);
+    WriteInitialValues(table, seed, {begin, begin + count}, host);
+    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(host, out.ColumnSlice(begin - elements.begin, count), stream));
+  }
+  return absl::OkStatus();
 }
 
-void InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out) {
-  const int64_t count = elements.size();
-  for (int64_t i = 0; i < count; ++i) {
-    if (out.dtype == DType::kFloat64) out.As<double>()[i] = 0;
-    if (out.dtype == DType::kFloat32) out.As<float>()[i] = 0;
-  }
-  ForInitialValues(table, seed, elements, [&](int64_t element, double value) {
-    if (out.dtype == DType::kFloat64) out.As<double>()[element - elements.begin] = value;
-    if (out.dtype == DType::kFloat32) out.As<float>()[element - elements.begin] = static_cast<float>(value);
-  });
+absl::Status ParameterStore::Initialize(uint64_t seed) {
+  return InitialValues(table_, seed, {0, table_.size}, weights(), stream_);
 }
 
 }  // namespace isthmus

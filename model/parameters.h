@@ -74,11 +74,13 @@ struct ParameterTable {
 
 class ParameterStore {
  public:
-  static absl::StatusOr<ParameterStore> Create(ParameterTable table, DType compute_type, Device device);
+  static absl::StatusOr<ParameterStore> Create(ParameterTable table, DType compute_type, const Stream& stream);
 
   const ParameterTable& table() const { return table_; }
   absl::Span<const ParameterSpec> specs() const { return table_.specs; }
   DType compute_type() const { return compute_type_; }
+  // Of the device that the parameters lie on.
+  const Stream& stream() const { return stream_; }
 
   // Views of one parameter; local shape.
   Tensor Weight(int spec) const { return View(weights_, compute_type_, spec); }
@@ -95,7 +97,7 @@ class ParameterStore {
   Tensor gradients() const { return gradients_.At(0, AccumulationType(compute_type_), 1, table_.size); }
 
   // Initial weights: element e of a parameter is a function of (seed, name, e in the whole parameter) alone.
-  void Initialize(uint64_t seed);
+  absl::Status Initialize(uint64_t seed);
 
  private:
   int Index(std::string_view name) const;
@@ -103,13 +105,15 @@ class ParameterStore {
 
   ParameterTable table_;
   DType compute_type_ = DType::kFloat32;
+  Stream stream_;
   Arena weights_;
   Arena gradients_;
 };
 
-// Writes the initial values of elements [begin, end) of the flat arena to `out`, fp32 or fp64 [1, end - begin], zero in
-// the padding. What Initialize rounds to the compute type; the optimizer's master weights start from it unrounded.
-void InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out);
+// Writes the initial values of elements [begin, end) of the flat arena to `out`, fp32, fp64 or bf16 [1, end - begin] on
+// the stream's device; zero in the padding. The optimizer's master weights start from it unrounded.
+absl::Status InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out,
+                           const Stream& stream);
 
 }  // namespace isthmus
 

@@ -7,18 +7,19 @@
 #include <cmath>
 #include <utility>
 
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<TextGenerator>> TextGenerator::Create(const proto::RunConfig& config, int64_t window,
                                                                      const Mesh& mesh, Stream& stream) {
-  auto generator = absl::WrapUnique(new TextGenerator(mesh, window));
+  auto generator = absl::WrapUnique(new TextGenerator(mesh, window, stream));
   const ModelShape shape = ModelShape::From(config.model());
   const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
   ISTHMUS_ASSIGN_OR_RETURN(generator->parameters_,
                            ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()),
-                                                  ComputeType(config.precision()), stream.device()));
+                                                  ComputeType(config.precision()), stream));
   const Transformer::Options options = {.sequences = 1, .sequence_length = window, .training = false};
   ISTHMUS_ASSIGN_OR_RETURN(generator->transformer_,
                            Transformer::Create(shape, generator->parameters_, mesh.tensor(), options, stream));
@@ -35,7 +36,10 @@ absl::StatusOr<std::unique_ptr<TextGenerator>> TextGenerator::Create(const proto
 }
 
 absl::Status TextGenerator::GatherLogits(int64_t last) {
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor logits, head_.Logits(transformer_->hidden().RowSlice(last, 1)));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor computed, head_.Logits(transformer_->hidden().RowSlice(last, 1)));
+  head_logits_.resize(static_cast<size_t>(computed.bytes()));
+  const Tensor logits(head_logits_.data(), computed.dtype, 1, computed.columns);
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(computed, logits, stream_));
   for (int64_t i = 0; i < logits.columns; ++i) {
     shard_logits_[static_cast<size_t>(i)] =
         logits.dtype == DType::kFloat64 ? logits.As<double>()[i] : static_cast<double>(logits.As<float>()[i]);
@@ -43,8 +47,8 @@ absl::Status TextGenerator::GatherLogits(int64_t last) {
   const auto longest = static_cast<int64_t>(shard_logits_.size());
   const int ranks = mesh_.tensor_ranks();
   ISTHMUS_RETURN_IF_ERROR(
-      mesh_.tensor().AllGather(Tensor(shard_logits_.data(), DType::kFloat64, 1, longest),
-                               Tensor(gathered_logits_.data(), DType::kFloat64, 1, longest * ranks)));
+      mesh_.tensor().host().AllGather(Tensor(shard_logits_.data(), DType::kFloat64, 1, longest),
+                                      Tensor(gathered_logits_.data(), DType::kFloat64, 1, longest * ranks)));
   for (int rank = 0; rank < ranks; ++rank) {
     const Range rows = ShardOf(vocabulary_, ranks, rank);
     std::copy_n(gathered_logits_.begin() + rank * longest, rows.size(), logits_.begin() + rows.begin);
@@ -58,7 +62,9 @@ absl::StatusOr<int32_t> TextGenerator::Next(const std::vector<int32_t>& tokens, 
   std::copy(tokens.end() - count, tokens.end(), ids_.begin());
   // What lies behind the last token is not seen by it: attention is causal.
   std::fill(ids_.begin() + count, ids_.end(), 0);
-  ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(Tensor(ids_.data(), DType::kInt32, 1, window_)));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids,
+                           device_ids_.OnDevice(Tensor(ids_.data(), DType::kInt32, 1, window_), stream_));
+  ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   ISTHMUS_RETURN_IF_ERROR(GatherLogits(count - 1));
   for (const double logit : logits_) {
     if (!std::isfinite(logit)) {

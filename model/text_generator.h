@@ -11,6 +11,7 @@
 
 #include "model/head_loss.h"
 #include "model/parameters.h"
+#include "model/token_buffer.h"
 #include "model/token_sampler.h"
 #include "model/transformer.h"
 #include "parallel/mesh.h"
@@ -33,17 +34,20 @@ class TextGenerator {
   absl::StatusOr<int32_t> Next(const std::vector<int32_t>& tokens, TokenSampler& sampler);
 
  private:
-  TextGenerator(const Mesh& mesh, int64_t window) : mesh_(mesh), window_(window) {}
+  TextGenerator(const Mesh& mesh, int64_t window, Stream& stream) : mesh_(mesh), window_(window), stream_(stream) {}
   // Logits after token `last` of the window, on all ranks.
   absl::Status GatherLogits(int64_t last);
 
   const Mesh& mesh_;
   int64_t window_;
+  Stream& stream_;
   int64_t vocabulary_ = 0;
   ParameterStore parameters_;
   std::unique_ptr<Transformer> transformer_;
   HeadLoss head_;
-  std::vector<int32_t> ids_;                            // [window]
+  std::vector<int32_t> ids_;  // [window]
+  TokenBuffer device_ids_;
+  std::vector<char> head_logits_;                       // of the head, as it computes them
   std::vector<double> shard_logits_, gathered_logits_;  // padded to the longest shard
   std::vector<double> logits_;                          // [V]
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ops/elementwise.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -38,8 +39,7 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   model->clip_norm_ = config.optimizer().clip_norm();
 
   ISTHMUS_ASSIGN_OR_RETURN(
-      model->parameters_,
-      ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, stream.device()));
+      model->parameters_, ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, stream));
   const Transformer::Options options = {.sequences = config.batch().micro_batch(),
                                         .sequence_length = config.data().sequence_length(),
                                         .sequence_parallel = config.mesh().sequence_parallel(),
@@ -71,20 +71,20 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   return model;
 }
 
-void TrainingModel::InitializeWeights(uint64_t seed) {
-  parameters_.Initialize(seed);
-  optimizer_.InitializeMasters(seed);
+absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
+  ISTHMUS_RETURN_IF_ERROR(parameters_.Initialize(seed));
+  return optimizer_.InitializeMasters(seed);
 }
 
 absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last,
-                                       bool measure_head, HeadLossSums& sums, StepSeconds& seconds) {
+                                       bool measure_head, StepSeconds& seconds) {
   {
     ScopedSeconds timer(seconds.forward);
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   }
   {
     ScopedSeconds timer(seconds.head);
-    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, scale, transformer_->grad_hidden(), sums));
+    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, scale, transformer_->grad_hidden()));
   }
   if (measure_head) {
     ScopedSeconds timer(seconds.telemetry);
@@ -96,27 +96,32 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
   return transformer_->Backward(ids, segment_ready);
 }
 
-absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& ids, const Tensor& targets, int64_t step,
+absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
                                                double learning_rate, bool measure_head) {
   StepResult result;
-  const int64_t tokens = MicroBatchTokens(), micro_batches = ids.columns / tokens;
-  if (ids.columns != targets.columns || micro_batches < 1 || ids.columns % tokens != 0) {
+  const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
+  if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
     return absl::InvalidArgumentError(absl::StrCat("a step's ids and targets must be whole micro-batches of ", tokens,
-                                                   " tokens; found ", ids.Describe(), " and ", targets.Describe()));
+                                                   " tokens; found ", host_ids.Describe(), " and ",
+                                                   host_targets.Describe()));
   }
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host_ids, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(ids.columns) * mesh_.data_ranks());
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
   if (measure_head) ISTHMUS_RETURN_IF_ERROR(decomposition_.Reset());
 
-  HeadLossSums sums;
+  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
     ISTHMUS_RETURN_IF_ERROR(MicroBatch(ids.ColumnSlice(index * tokens, tokens),
                                        targets.ColumnSlice(index * tokens, tokens), scale, index + 1 == micro_batches,
-                                       measure_head, sums, result.seconds));
+                                       measure_head, result.seconds));
   }
+  HeadLossSums sums;
   {
     ScopedSeconds timer(result.seconds.reduce);
     ISTHMUS_RETURN_IF_ERROR(reducer_->Finish());
+    ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
     result.loss = sums.loss * scale;
     ISTHMUS_ASSIGN_OR_RETURN(result.gradient_norm, optimizer_.GradientNorm(mesh_));
@@ -141,13 +146,16 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& ids, const Tensor& 
   return result;
 }
 
-absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& ids, const Tensor& targets) {
+absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Tensor& host_targets) {
   const int64_t tokens = MicroBatchTokens();
-  HeadLossSums sums;
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host_ids, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host_targets, stream_));
+  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t begin = 0; begin + tokens <= ids.columns; begin += tokens) {
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids.ColumnSlice(begin, tokens)));
-    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets.ColumnSlice(begin, tokens), sums));
+    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets.ColumnSlice(begin, tokens)));
   }
+  ISTHMUS_ASSIGN_OR_RETURN(HeadLossSums sums, head_.Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
   return sums.loss / (static_cast<double>(ids.columns) * mesh_.data_ranks());
 }

@@ -14,6 +14,7 @@
 #include "model/head_loss.h"
 #include "model/optimizer.h"
 #include "model/parameters.h"
+#include "model/token_buffer.h"
 #include "model/transformer.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
@@ -40,11 +41,11 @@ class TrainingModel {
   static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
                                                                Stream& stream);
 
-  void InitializeWeights(uint64_t seed);
+  absl::Status InitializeWeights(uint64_t seed);
 
-  // One optimizer step. ids and targets: int32 [1, n], this data rank's tokens of the step, the same on all its tensor
-  // ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for the seconds.
-  // Errors: Aborted on every rank, before a weight changes, when the loss or the gradient is not finite.
+  // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
+  // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
+  // the seconds. Errors: Aborted on every rank, before a weight changes, when the loss or the gradient is not finite.
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head);
 
@@ -65,12 +66,13 @@ class TrainingModel {
 
   // Forward, head and backward pass of micro-batch `index` of `count`.
   absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last, bool measure_head,
-                          HeadLossSums& sums, StepSeconds& seconds);
+                          StepSeconds& seconds);
   int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
 
   const Mesh& mesh_;
   Stream& stream_;
   double clip_norm_ = 0;
+  TokenBuffer ids_, targets_;
   ParameterStore parameters_;
   std::unique_ptr<Transformer> transformer_;
   HeadLoss head_;

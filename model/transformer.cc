@@ -62,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelShap
   context.batch = activation_shape.batch;
   context.scratch = transformer->activations_.scratch;
   context.rope_table = transformer->activations_.rope_table;
-  ISTHMUS_RETURN_IF_ERROR(FillRopeTable(shape.rope_theta, shape.head_dim, context.rope_table));
+  ISTHMUS_RETURN_IF_ERROR(FillRopeTable(shape.rope_theta, shape.head_dim, context.rope_table, stream));
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
     const std::string prefix = absl::StrCat("layers.", layer, ".");
     transformer->attention_.emplace_back(context, parameters, prefix);

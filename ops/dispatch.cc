@@ -1,36 +1,178 @@
-// The one place where the device of the stream chooses an operator's implementation.
+// The one place where the device of the stream chooses an operator's implementation, after the arguments have been
+// checked. In a build without CUDA the compiler drops the other branch, so that nothing of ops/cuda is needed.
+#include "ops/check_arguments.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cuda/kernels.h"
+#include "runtime/device.h"
+#include "runtime/status.h"
 
 namespace isthmus {
 
-absl::Status Matmul(const MatmulArgs& args, Stream&) { return cpu::Matmul(args); }
-absl::Status Gram(const GramArgs& args, Stream&) { return cpu::Gram(args); }
-absl::Status AttentionForward(const AttentionForwardArgs& args, Stream&) { return cpu::AttentionForward(args); }
-absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream&) { return cpu::AttentionBackward(args); }
-absl::Status RmsNormForward(const RmsNormForwardArgs& args, Stream&) { return cpu::RmsNormForward(args); }
-absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream&) { return cpu::RmsNormBackward(args); }
-absl::Status Rope(const RopeArgs& args, Stream&) { return cpu::Rope(args); }
-absl::Status SwigluForward(const SwigluForwardArgs& args, Stream&) { return cpu::SwigluForward(args); }
-absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream&) { return cpu::SwigluBackward(args); }
-absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream&) { return cpu::EmbeddingForward(args); }
-absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream&) { return cpu::EmbeddingBackward(args); }
-absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream&) {
+absl::Status Matmul(const MatmulArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Matmul(args, stream.cuda());
+  }
+  return cpu::Matmul(args);
+}
+
+absl::Status Gram(const GramArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Gram(args, stream.cuda());
+  }
+  return cpu::Gram(args);
+}
+
+absl::Status AttentionForward(const AttentionForwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AttentionForward(args, stream.cuda());
+  }
+  return cpu::AttentionForward(args);
+}
+
+absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AttentionBackward(args, stream.cuda());
+  }
+  return cpu::AttentionBackward(args);
+}
+
+absl::Status RmsNormForward(const RmsNormForwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::RmsNormForward(args, stream.cuda());
+  }
+  return cpu::RmsNormForward(args);
+}
+
+absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::RmsNormBackward(args, stream.cuda());
+  }
+  return cpu::RmsNormBackward(args);
+}
+
+absl::Status Rope(const RopeArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Rope(args, stream.cuda());
+  }
+  return cpu::Rope(args);
+}
+
+absl::Status SwigluForward(const SwigluForwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::SwigluForward(args, stream.cuda());
+  }
+  return cpu::SwigluForward(args);
+}
+
+absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::SwigluBackward(args, stream.cuda());
+  }
+  return cpu::SwigluBackward(args);
+}
+
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::EmbeddingForward(args, stream.cuda());
+  }
+  return cpu::EmbeddingForward(args);
+}
+
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::EmbeddingBackward(args, stream.cuda());
+  }
+  return cpu::EmbeddingBackward(args);
+}
+
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::CrossEntropyStatistics(args, stream.cuda());
+  }
   return cpu::CrossEntropyStatistics(args);
 }
-absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream&) {
+
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::CrossEntropyCombine(args, stream.cuda());
+  }
   return cpu::CrossEntropyCombine(args);
 }
-absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream&) {
+
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::CrossEntropyGradient(args, stream.cuda());
+  }
   return cpu::CrossEntropyGradient(args);
 }
-absl::Status AdamW(const AdamWArgs& args, Stream&) { return cpu::AdamW(args); }
-int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device) {
+
+absl::Status AdamW(const AdamWArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AdamW(args, stream.cuda());
+  }
+  return cpu::AdamW(args);
+}
+
+absl::Status Add(const Tensor& x, const Tensor& y, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckAdd(x, y, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Add(x, y, stream.cuda());
+  }
+  return cpu::Add(x, y);
+}
+
+absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckCast(x, y));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Cast(x, y, stream.cuda());
+  }
+  return cpu::Cast(x, y);
+}
+
+absl::Status SetZero(const Tensor& x, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSetZero(x));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::SetZero(x, stream.cuda());
+  }
+  return cpu::SetZero(x);
+}
+
+absl::Status AddSum(const Tensor& x, const Tensor& total, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSum", x, total));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddSum(x, total, stream.cuda());
+  }
+  return cpu::AddSum(x, total);
+}
+
+absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSumOfSquares", x, total));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddSumOfSquares(x, total, stream.cuda());
+  }
+  return cpu::AddSumOfSquares(x, total);
+}
+
+int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {
+  if constexpr (kHasCuda) {
+    if (device == Device::kCuda) return cuda::AttentionWorkspaceBytes(shape, dtype);
+  }
   return cpu::AttentionWorkspaceBytes(shape, dtype);
 }
-absl::Status Add(const Tensor& x, const Tensor& y, Stream&) { return cpu::Add(x, y); }
-absl::Status Cast(const Tensor& x, const Tensor& y, Stream&) { return cpu::Cast(x, y); }
-absl::Status SetZero(const Tensor& x, Stream&) { return cpu::SetZero(x); }
-absl::StatusOr<double> SumOfSquares(const Tensor& x, Stream&) { return cpu::SumOfSquares(x); }
-absl::StatusOr<double> Sum(const Tensor& x, Stream&) { return cpu::Sum(x); }
 
 }  // namespace isthmus

@@ -3,7 +3,7 @@
 #ifndef ISTHMUS_OPS_ELEMENTWISE_H_
 #define ISTHMUS_OPS_ELEMENTWISE_H_
 
-#include <absl/status/statusor.h>
+#include <absl/status/status.h>
 
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
@@ -19,11 +19,12 @@ absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream);
 // Sets every element to zero.
 absl::Status SetZero(const Tensor& x, Stream& stream);
 
-// Σ x², summed in fp64 over fixed blocks. x fp32 | bf16 | fp64. Non-finite elements give a non-finite result.
-absl::StatusOr<double> SumOfSquares(const Tensor& x, Stream& stream);
+// total += Σ x, summed in fp64 over fixed blocks. x fp32 | bf16 | fp64; total fp64 [1, 1], in memory of the stream's
+// device. Non-finite elements give a non-finite result.
+absl::Status AddSum(const Tensor& x, const Tensor& total, Stream& stream);
 
-// Σ x, in the same way.
-absl::StatusOr<double> Sum(const Tensor& x, Stream& stream);
+// total += Σ x², in the same way.
+absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& stream);
 
 }  // namespace isthmus
 

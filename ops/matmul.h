@@ -14,6 +14,8 @@
 
 #include <absl/status/status.h>
 
+#include <cstdint>
+
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -29,6 +31,14 @@ struct MatmulArgs {
 };
 
 absl::Status Matmul(const MatmulArgs& args, Stream& stream);
+
+struct MatmulSizes {
+  int64_t m, n, k;
+};
+inline MatmulSizes SizesOf(const MatmulArgs& args) {
+  return {args.transpose_a ? args.a.columns : args.a.rows, args.transpose_b ? args.b.rows : args.b.columns,
+          args.transpose_a ? args.a.rows : args.a.columns};
+}
 
 }  // namespace isthmus
 

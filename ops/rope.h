@@ -22,8 +22,8 @@
 
 namespace isthmus {
 
-// Fills `table` on the host; angles are computed in fp64.
-absl::Status FillRopeTable(double theta, int64_t head_dim, const Tensor& table);
+// Fills `table`, on the stream's device; angles are computed in fp64 on the host.
+absl::Status FillRopeTable(double theta, int64_t head_dim, const Tensor& table, Stream& stream);
 
 struct RopeArgs {
   Tensor x;

@@ -25,7 +25,7 @@ absl::Status Communicator::Broadcast(const Tensor& data, int root) {
 }
 
 absl::Status Communicator::AllReduceNumbers(absl::Span<double> values, Reduction reduction) {
-  return AllReduce(Tensor(values.data(), DType::kFloat64, 1, static_cast<int64_t>(values.size())), reduction);
+  return host().AllReduce(Tensor(values.data(), DType::kFloat64, 1, static_cast<int64_t>(values.size())), reduction);
 }
 
 }  // namespace isthmus

@@ -1,5 +1,5 @@
-// Collectives among the ranks of a group. Three implementations: `self` (one rank), `mpi`, and on GPUs `nccl`. No other
-// folder names MPI or NCCL.
+// Collectives among the ranks of a group: `self` (one rank), `mpi`, and on GPUs `staged` and `nccl`. No other
+// folder names MPI or NCCL. Tensors lie in host memory (self, mpi) or on one GPU (staged, nccl).
 //
 // Every operation is asynchronous: it is started in the same order on all ranks of the group and completed with Wait.
 // The buffers must stay alive and untouched until then. A wait that outlasts the deadline returns DeadlineExceeded
@@ -64,6 +64,9 @@ class Communicator {
   // Ranks with the same color form a group, ordered by `key`. Collective over this group.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) = 0;
 
+  // The same group for tensors in host memory: itself where its tensors are.
+  virtual Communicator& host() { return *this; }
+
   // Ends every process of the job at once with this exit status. Does not return.
   [[noreturn]] virtual void Abort(int exit_status) = 0;
 
@@ -73,9 +76,13 @@ class Communicator {
   absl::Status AllGather(const Tensor& input, const Tensor& output);
   absl::Status Broadcast(const Tensor& data, int root);
 
-  // Of host numbers.
+  // Of host numbers, whatever the device.
   absl::Status AllReduceNumbers(absl::Span<double> values, Reduction reduction = Reduction::kSum);
 };
+
+// The group of `host` for tensors on the stream's GPU, staged through host memory: several ranks can share one GPU, and
+// a GPU without NCCL can work. An operation has finished when its start returns.
+std::unique_ptr<Communicator> MakeStagedCommunicator(std::unique_ptr<Communicator> host, const Stream& stream);
 
 // A group of one: operations copy what there is to copy and complete at once.
 std::unique_ptr<Communicator> MakeSelfCommunicator(std::string name = "world");

@@ -8,25 +8,26 @@ namespace isthmus {
 
 absl::Status BroadcastBytes(Communicator& communicator, std::string& bytes, int root) {
   auto size = static_cast<double>(bytes.size());
-  ISTHMUS_RETURN_IF_ERROR(communicator.Broadcast(Tensor(&size, DType::kFloat64, 1, 1), root));
+  ISTHMUS_RETURN_IF_ERROR(communicator.host().Broadcast(Tensor(&size, DType::kFloat64, 1, 1), root));
   bytes.resize(static_cast<size_t>(size));
   if (bytes.empty()) return absl::OkStatus();
-  return communicator.Broadcast(Tensor(bytes.data(), DType::kUInt8, 1, static_cast<int64_t>(bytes.size())), root);
+  return communicator.host().Broadcast(Tensor(bytes.data(), DType::kUInt8, 1, static_cast<int64_t>(bytes.size())),
+                                       root);
 }
 
 absl::StatusOr<std::vector<std::string>> AllGatherBytes(Communicator& communicator, const std::string& bytes) {
   const auto ranks = static_cast<size_t>(communicator.size());
   auto size = static_cast<double>(bytes.size());
   std::vector<double> sizes(ranks);
-  ISTHMUS_RETURN_IF_ERROR(communicator.AllGather(
+  ISTHMUS_RETURN_IF_ERROR(communicator.host().AllGather(
       Tensor(&size, DType::kFloat64, 1, 1), Tensor(sizes.data(), DType::kFloat64, 1, static_cast<int64_t>(ranks))));
   size_t longest = 1;
   for (const double each : sizes) longest = std::max(longest, static_cast<size_t>(each));
   std::string mine = bytes, all(longest * ranks, '\0');
   mine.resize(longest);
   ISTHMUS_RETURN_IF_ERROR(
-      communicator.AllGather(Tensor(mine.data(), DType::kUInt8, 1, static_cast<int64_t>(longest)),
-                             Tensor(all.data(), DType::kUInt8, 1, static_cast<int64_t>(longest * ranks))));
+      communicator.host().AllGather(Tensor(mine.data(), DType::kUInt8, 1, static_cast<int64_t>(longest)),
+                                    Tensor(all.data(), DType::kUInt8, 1, static_cast<int64_t>(longest * ranks))));
   std::vector<std::string> result;
   for (size_t rank = 0; rank < ranks; ++rank) {
     result.push_back(all.substr(rank * longest, static_cast<size_t>(sizes[rank])));

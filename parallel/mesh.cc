@@ -2,11 +2,13 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <utility>
+
 #include "runtime/status.h"
 
 namespace isthmus {
 
-absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int data_ranks) {
+absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int data_ranks, const Stream& stream) {
   const int size = world.size();
   if (tensor_ranks < 1 || data_ranks < 0 || (data_ranks == 0 && size % tensor_ranks != 0)) {
     return absl::InvalidArgumentError(absl::StrCat("mesh.tensor (", tensor_ranks, ") does not fit the ", size,
@@ -24,6 +26,10 @@ absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int dat
   const int tensor_rank = world.rank() % tensor_ranks, data_rank = world.rank() / tensor_ranks;
   ISTHMUS_ASSIGN_OR_RETURN(mesh.tensor_, world.Split(data_rank, tensor_rank, "tensor"));
   ISTHMUS_ASSIGN_OR_RETURN(mesh.data_, world.Split(tensor_rank, data_rank, "data"));
+  if (stream.device() == Device::kCuda) {
+    mesh.tensor_ = MakeStagedCommunicator(std::move(mesh.tensor_), stream);
+    mesh.data_ = MakeStagedCommunicator(std::move(mesh.data_), stream);
+  }
   return mesh;
 }
 

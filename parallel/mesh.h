@@ -14,8 +14,10 @@ namespace isthmus {
 class Mesh {
  public:
   // data_ranks 0: world size / tensor_ranks. Errors: InvalidArgument when the world is not data_ranks × tensor_ranks.
-  // Collective over `world`, which must outlive the mesh.
-  static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks);
+  // Collective over `world`, which must outlive the mesh. Tensors that go through tensor() and data() lie on the
+  // stream's device, those that go through world() in host memory.
+  static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks,
+                                     const Stream& stream = Stream());
 
   Communicator& world() const { return *world_; }
   Communicator& tensor() const { return *tensor_; }

@@ -1,11 +1,10 @@
 #include "runtime/arena.h"
 
-#include <absl/strings/str_cat.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <utility>
+
+#include "runtime/device.h"
+#include "runtime/status.h"
 
 namespace isthmus {
 
@@ -19,19 +18,12 @@ int64_t ArenaLayout::Add(std::string name, DType dtype, int64_t rows, int64_t co
 }
 
 absl::StatusOr<Arena> Arena::Allocate(const std::string& name, int64_t bytes, Device device) {
-  if (device != Device::kCpu) return absl::UnimplementedError(absl::StrCat(name, ": no device memory in this build"));
   Arena arena;
   arena.device_ = device;
   arena.bytes_ = bytes;
   if (bytes == 0) return arena;
-  const int64_t rounded = (bytes + ArenaLayout::kAlignment - 1) / ArenaLayout::kAlignment * ArenaLayout::kAlignment;
-  arena.data_ = static_cast<char*>(std::aligned_alloc(ArenaLayout::kAlignment, static_cast<size_t>(rounded)));
-  if (arena.data_ == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat(name, ": can't allocate ", bytes,
-                                                     " bytes of host memory; use a smaller model, micro-batch or "
-                                                     "sequence length, or more ranks"));
-  }
-  std::memset(arena.data_, 0, static_cast<size_t>(rounded));
+  ISTHMUS_ASSIGN_OR_RETURN(void* const memory, AllocateMemory(name, bytes, device));
+  arena.data_ = static_cast<char*>(memory);
   return arena;
 }
 
@@ -44,7 +36,9 @@ Arena& Arena::operator=(Arena&& other) noexcept {
   return *this;
 }
 
-Arena::~Arena() { std::free(data_); }
+Arena::~Arena() {
+  if (data_ != nullptr) FreeMemory(data_, device_);
+}
 
 Tensor Arena::At(int64_t offset, DType dtype, int64_t rows, int64_t columns) const {
   return Tensor(data_ + offset, dtype, rows, columns);

@@ -1,6 +1,17 @@
 #include <gtest/gtest.h>
 
+#include <iostream>
+
+#include "tests/support/test_device.h"
+
 int main(int argc, char** argv) {
+  // What CTest counts as skipped.
+  constexpr int kSkipped = 77;
   testing::InitGoogleTest(&argc, argv);
+  const absl::Status device = isthmus::reference::ChooseTestDevice(argc, argv);
+  if (!device.ok()) {
+    std::cout << "skipped: " << device.message() << "\n";
+    return kSkipped;
+  }
   return RUN_ALL_TESTS();
 }

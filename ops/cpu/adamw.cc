@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -68,21 +68,6 @@ namespace isthmus::cpu {
 HWY_EXPORT(UpdateAny);
 
 absl::Status AdamW(const AdamWArgs& args) {
-  constexpr char kOp[] = "AdamW";
-  const DType type = args.weight.dtype;
-  const int64_t count = args.weight.columns;
-  if (type != DType::kFloat32 && type != DType::kFloat64) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(kOp, ": weight is ", args.weight.Describe(), "; needs fp32 or fp64"));
-  }
-  if (args.step < 1) return absl::InvalidArgumentError(absl::StrCat(kOp, ": step ", args.step, "; counts from 1"));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "weight", args.weight, type, 1, count));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad", args.grad, type, 1, count));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "first_moment", args.first_moment, type, 1, count));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "second_moment", args.second_moment, type, 1, count));
-  if (args.compute_weight.defined()) {
-    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "compute_weight", args.compute_weight, DType::kBFloat16, 1, count));
-  }
   HWY_DYNAMIC_DISPATCH(UpdateAny)(args);
   return absl::OkStatus();
 }

@@ -12,9 +12,9 @@
 #include <limits>
 
 #include "ops/cpu/attention_layout.h"
-#include "ops/cpu/check.h"
 #include "ops/cpu/fp64_product.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -278,35 +278,7 @@ namespace isthmus::cpu {
 HWY_EXPORT(ForwardAny);
 HWY_EXPORT(BackwardAny);
 
-namespace {
-
-// What both passes take.
-template <typename Args>
-absl::Status CheckAttention(const char* op, const Args& args) {
-  const AttentionShape& s = args.shape;
-  if (s.sequences < 0 || s.sequence_length < 1 || s.head_dim < 1 || s.heads < 1 || s.kv_heads < 1 ||
-      s.heads % s.kv_heads != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(op, ": heads ", s.heads, ", kv_heads ", s.kv_heads, ", head_dim ",
-                                                   s.head_dim, ", sequence_length ", s.sequence_length,
-                                                   "; all at least 1, heads a multiple of kv_heads"));
-  }
-  const DType type = args.q.dtype;
-  const int64_t rows = s.sequences * s.sequence_length, query = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(op, "q", args.q));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "q", args.q, type, rows, query));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "k", args.k, type, rows, kv));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "v", args.v, type, rows, kv));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "out", args.out, type, rows, query));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "log_sum_exp", args.log_sum_exp, AccumulationType(type), s.sequences,
-                                      s.heads * s.sequence_length));
-  if (args.workspace.bytes() < AttentionWorkspaceBytes(s, type)) {
-    return absl::InvalidArgumentError(absl::StrCat(op, ": workspace has ", args.workspace.bytes(), " bytes; needs ",
-                                                   AttentionWorkspaceBytes(s, type)));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
+namespace {}  // namespace
 
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
   const AttentionScratch layout = AttentionScratch::Of(shape, dtype == DType::kBFloat16);
@@ -314,19 +286,11 @@ int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
 }
 
 absl::Status AttentionForward(const AttentionForwardArgs& args) {
-  ISTHMUS_RETURN_IF_ERROR(CheckAttention("AttentionForward", args));
   HWY_DYNAMIC_DISPATCH(ForwardAny)(args);
   return absl::OkStatus();
 }
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args) {
-  constexpr char kOp[] = "AttentionBackward";
-  ISTHMUS_RETURN_IF_ERROR(CheckAttention(kOp, args));
-  const DType type = args.q.dtype;
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_out", args.grad_out, type, args.q.rows, args.q.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_q", args.grad_q, type, args.q.rows, args.q.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_k", args.grad_k, type, args.k.rows, args.k.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_v", args.grad_v, type, args.v.rows, args.v.columns));
   HWY_DYNAMIC_DISPATCH(BackwardAny)(args);
   return absl::OkStatus();
 }

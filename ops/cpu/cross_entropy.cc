@@ -10,8 +10,8 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -116,11 +116,6 @@ HWY_EXPORT(GradientAny);
 
 namespace {
 
-absl::Status CheckLogits(const char* op, const Tensor& logits) {
-  if (logits.dtype == DType::kFloat32 || logits.dtype == DType::kFloat64) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(op, ": logits are ", logits.Describe(), "; need fp32 or fp64"));
-}
-
 template <typename T>
 void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
   const int64_t tokens = args.loss.columns;
@@ -157,44 +152,18 @@ void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
 }  // namespace
 
 absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args) {
-  constexpr char kOp[] = "CrossEntropyStatistics";
-  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, args.logits.rows));
-  ISTHMUS_RETURN_IF_ERROR(
-      CheckTensor(kOp, "statistics", args.statistics, args.logits.dtype, args.logits.rows, kCrossEntropyStatistics));
   HWY_DYNAMIC_DISPATCH(StatisticsAny)(args);
   return absl::OkStatus();
 }
 
 absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args) {
-  constexpr char kOp[] = "CrossEntropyCombine";
-  const int64_t tokens = args.loss.columns;
-  const DType type = args.gathered.dtype;
-  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.gathered));
-  ISTHMUS_RETURN_IF_ERROR(
-      CheckTensor(kOp, "gathered", args.gathered, type, args.shards * tokens, kCrossEntropyStatistics));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
-  if (args.energy.defined()) {
-    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "energy", args.energy, DType::kFloat64, args.shards, tokens));
-  }
-  for (int64_t n = 0; n < tokens; ++n) {
-    type == DType::kFloat64 ? CombineToken<double>(args, n) : CombineToken<float>(args, n);
+  for (int64_t n = 0; n < args.loss.columns; ++n) {
+    args.gathered.dtype == DType::kFloat64 ? CombineToken<double>(args, n) : CombineToken<float>(args, n);
   }
   return absl::OkStatus();
 }
 
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args) {
-  constexpr char kOp[] = "CrossEntropyGradient";
-  const int64_t tokens = args.logits.rows;
-  const DType type = args.logits.dtype;
-  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, tokens));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
-  const bool rounded = type == DType::kFloat32 && args.grad_logits.dtype == DType::kBFloat16;
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_logits", args.grad_logits, rounded ? DType::kBFloat16 : type, tokens,
-                                      args.logits.columns));
   HWY_DYNAMIC_DISPATCH(GradientAny)(args);
   return absl::OkStatus();
 }

@@ -6,8 +6,8 @@
 //
 #include <hwy/highway.h>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -132,22 +132,16 @@ HWY_EXPORT(CastAny);
 HWY_EXPORT(SumAny);
 
 absl::Status Add(const Tensor& x, const Tensor& y) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Add", "x", x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Add", "y", y, x.dtype, x.rows, x.columns));
   HWY_DYNAMIC_DISPATCH(AddAny)(x, y);
   return absl::OkStatus();
 }
 
 absl::Status Cast(const Tensor& x, const Tensor& y) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", x));
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", y));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Cast", "y", y, y.dtype, x.rows, x.columns));
   HWY_DYNAMIC_DISPATCH(CastAny)(x, y);
   return absl::OkStatus();
 }
 
 absl::Status SetZero(const Tensor& x) {
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SetZero", "x", x, x.dtype, x.rows, x.columns));
   const int64_t element = SizeOf(x.dtype);
   constexpr int64_t kBlock = 1 << 20;
   for (int64_t row = 0; row < x.rows; ++row) {
@@ -159,14 +153,14 @@ absl::Status SetZero(const Tensor& x) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> SumOfSquares(const Tensor& x) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("SumOfSquares", "x", x));
-  return HWY_DYNAMIC_DISPATCH(SumAny)(x, true);
+absl::Status AddSum(const Tensor& x, const Tensor& total) {
+  *total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(x, false);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<double> Sum(const Tensor& x) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Sum", "x", x));
-  return HWY_DYNAMIC_DISPATCH(SumAny)(x, false);
+absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total) {
+  *total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(x, true);
+  return absl::OkStatus();
 }
 
 }  // namespace isthmus::cpu

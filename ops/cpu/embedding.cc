@@ -6,8 +6,8 @@
 //
 #include <hwy/highway.h>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -74,25 +74,12 @@ HWY_EXPORT(ForwardAny);
 HWY_EXPORT(AddRowsAny);
 
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args) {
-  constexpr char kOp[] = "EmbeddingForward";
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "y", args.y));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "ids", args.ids, DType::kInt32, 1, args.y.rows));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "table", args.table, args.y.dtype, args.table.rows, args.y.columns));
   HWY_DYNAMIC_DISPATCH(ForwardAny)(args);
   return absl::OkStatus();
 }
 
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args) {
-  constexpr char kOp[] = "EmbeddingBackward";
   const int64_t tokens = args.grad_y.rows;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "grad_y", args.grad_y));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "ids", args.ids, DType::kInt32, 1, tokens));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_table", args.grad_table, AccumulationType(args.grad_y.dtype),
-                                      args.grad_table.rows, args.grad_y.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "workspace", args.workspace, DType::kInt32, 1, 2 * tokens));
-  if (reinterpret_cast<uintptr_t>(args.workspace.data) % alignof(int64_t) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(kOp, ": workspace is not aligned to 8 bytes"));
-  }
   int64_t* keys = args.workspace.As<int64_t>();
   const int32_t* ids = args.ids.As<int32_t>();
   int64_t count = 0;

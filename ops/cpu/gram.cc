@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/kernels.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
@@ -26,14 +25,9 @@ void AddWidened(const Tensor& block, const Tensor& c) {
 }  // namespace
 
 absl::Status Gram(const GramArgs& args) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Gram", "x", args.x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Gram", "y", args.y, args.x.dtype, args.x.rows, args.y.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Gram", "c", args.c, DType::kFloat64, args.x.columns, args.y.columns));
   if (args.x.dtype == DType::kFloat64) {
     return Matmul({.a = args.x, .b = args.y, .c = args.c, .transpose_a = true, .accumulate = true});
   }
-  ISTHMUS_RETURN_IF_ERROR(
-      CheckTensor("Gram", "workspace", args.workspace, DType::kFloat32, args.x.columns, args.y.columns));
   for (int64_t begin = 0; begin < args.x.rows; begin += kRowBlock) {
     const int64_t count = std::min(kRowBlock, args.x.rows - begin);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = args.x.RowSlice(begin, count),

@@ -1,4 +1,5 @@
-// The CPU implementations of the operators of ops/*.h, whose headers are their contracts. Only the dispatch names them.
+// The CPU implementations of the operators of ops/*.h, whose headers are their contracts; their
+// arguments have been checked. Only the dispatch names them.
 #ifndef ISTHMUS_OPS_CPU_KERNELS_H_
 #define ISTHMUS_OPS_CPU_KERNELS_H_
 
@@ -34,8 +35,8 @@ int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
 absl::Status Add(const Tensor& x, const Tensor& y);
 absl::Status Cast(const Tensor& x, const Tensor& y);
 absl::Status SetZero(const Tensor& x);
-absl::StatusOr<double> SumOfSquares(const Tensor& x);
-absl::StatusOr<double> Sum(const Tensor& x);
+absl::Status AddSum(const Tensor& x, const Tensor& total);
+absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total);
 
 }  // namespace isthmus::cpu
 

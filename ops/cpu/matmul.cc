@@ -8,7 +8,6 @@
 #include <string>
 #include <tuple>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/fp64_product.h"
 #include "ops/cpu/kernels.h"
 #include "runtime/parallel_for.h"
@@ -17,24 +16,8 @@
 namespace isthmus::cpu {
 namespace {
 
-struct Sizes {
-  int64_t m, n, k;
-};
-
-absl::StatusOr<Sizes> CheckMatmul(const MatmulArgs& args) {
-  const Sizes sizes = {args.transpose_a ? args.a.columns : args.a.rows, args.transpose_b ? args.b.rows : args.b.columns,
-                       args.transpose_a ? args.a.rows : args.a.columns};
-  const DType type = args.a.dtype;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Matmul", "a", args.a));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Matmul", "b", args.b, type, args.transpose_b ? sizes.n : sizes.k,
-                                      args.transpose_b ? sizes.k : sizes.n));
-  const bool widened = type == DType::kBFloat16 && (args.c.dtype == DType::kFloat32 || args.accumulate);
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Matmul", "c", args.c, widened ? DType::kFloat32 : type, sizes.m, sizes.n));
-  return sizes;
-}
-
 // fp64, rows of c cut over the threads.
-void MultiplyFp64(const MatmulArgs& args, const Sizes& sizes) {
+void MultiplyFp64(const MatmulArgs& args, const MatmulSizes& sizes) {
   ParallelFor(sizes.m, 16, [&](int64_t begin, int64_t end, int) {
     MatmulArgs part = args;
     part.a = args.transpose_a ? args.a.ColumnSlice(begin, end - begin) : args.a.RowSlice(begin, end - begin);
@@ -43,7 +26,7 @@ void MultiplyFp64(const MatmulArgs& args, const Sizes& sizes) {
   });
 }
 
-absl::Status MultiplyFp32(const MatmulArgs& args, const Sizes& sizes) {
+absl::Status MultiplyFp32(const MatmulArgs& args, const MatmulSizes& sizes) {
   const dnnl_status_t status = dnnl_sgemm(
       args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', sizes.m, sizes.n, sizes.k, 1.0F, args.a.As<float>(),
       std::max<int64_t>(args.a.row_stride, 1), args.b.As<float>(), std::max<int64_t>(args.b.row_stride, 1),
@@ -57,7 +40,7 @@ class Bf16Products {
  public:
   Bf16Products() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-  void Multiply(const MatmulArgs& args, const Sizes& sizes) {
+  void Multiply(const MatmulArgs& args, const MatmulSizes& sizes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Key key = {
         sizes.m,           sizes.n,          sizes.k,          args.a.row_stride, args.b.row_stride,
@@ -81,7 +64,7 @@ class Bf16Products {
     std::unordered_map<int, dnnl::memory> arguments;
   };
 
-  Product Make(const MatmulArgs& args, const Sizes& sizes) const {
+  Product Make(const MatmulArgs& args, const MatmulSizes& sizes) const {
     using dnnl::memory;
     const auto describe = [](const Tensor& tensor, int64_t rows, int64_t columns, bool transposed) {
       const auto type = tensor.dtype == DType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
@@ -112,7 +95,7 @@ class Bf16Products {
   std::map<Key, Product> products_;
 };
 
-absl::Status MultiplyBf16(const MatmulArgs& args, const Sizes& sizes) {
+absl::Status MultiplyBf16(const MatmulArgs& args, const MatmulSizes& sizes) {
   // One per process: compiled code has no owner among the callers, who are many and short-lived.
   static Bf16Products products;
   try {
@@ -127,7 +110,7 @@ absl::Status MultiplyBf16(const MatmulArgs& args, const Sizes& sizes) {
 }  // namespace
 
 absl::Status Matmul(const MatmulArgs& args) {
-  ISTHMUS_ASSIGN_OR_RETURN(const Sizes sizes, CheckMatmul(args));
+  const MatmulSizes sizes = SizesOf(args);
   if (sizes.m == 0 || sizes.n == 0) return absl::OkStatus();
   if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c);
   switch (args.a.dtype) {

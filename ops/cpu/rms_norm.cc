@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -120,32 +120,11 @@ HWY_EXPORT(ForwardAny);
 HWY_EXPORT(BackwardAny);
 
 absl::Status RmsNormForward(const RmsNormForwardArgs& args) {
-  constexpr char kOp[] = "RmsNormForward";
-  const DType type = args.x.dtype;
-  const int64_t rows = args.x.rows, width = args.x.columns;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "x", args.x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "weight", args.weight, type, 1, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "inverse", args.inverse, AccumulationType(type), 1, rows));
-  if (args.addend.defined()) {
-    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "addend", args.addend, type, rows, width));
-    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "sum", args.sum, type, rows, width));
-  }
   HWY_DYNAMIC_DISPATCH(ForwardAny)(args);
   return absl::OkStatus();
 }
 
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args) {
-  constexpr char kOp[] = "RmsNormBackward";
-  const DType type = args.x.dtype, sum_type = AccumulationType(type);
-  const int64_t rows = args.x.rows, width = args.x.columns;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "x", args.x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_y", args.grad_y, type, rows, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "weight", args.weight, type, 1, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "inverse", args.inverse, sum_type, 1, rows));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_x", args.grad_x, type, rows, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_weight", args.grad_weight, sum_type, 1, width));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "workspace", args.workspace, sum_type, RmsNormWorkspaceRows(rows), width));
   HWY_DYNAMIC_DISPATCH(BackwardAny)(args);
   return absl::OkStatus();
 }

@@ -6,8 +6,8 @@
 //
 #include <hwy/highway.h>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -55,20 +55,6 @@ namespace isthmus::cpu {
 HWY_EXPORT(RotateAny);
 
 absl::Status Rope(const RopeArgs& args) {
-  constexpr char kOp[] = "Rope";
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "x", args.x));
-  if (args.head_dim < 2 || args.head_dim % 2 != 0 || args.x.columns % args.head_dim != 0 || args.sequence_length < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(kOp, ": head_dim ", args.head_dim, " and sequence_length ",
-                                                   args.sequence_length, " don't fit x ", args.x.Describe(),
-                                                   "; head_dim must be even and divide the columns"));
-  }
-  const int64_t positions = args.first_position + std::min(args.sequence_length, args.x.rows);
-  if (args.first_position < 0 || positions > args.table.rows) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(kOp, ": positions up to ", positions, " but the table has ", args.table.rows, " rows"));
-  }
-  ISTHMUS_RETURN_IF_ERROR(
-      CheckTensor(kOp, "table", args.table, AccumulationType(args.x.dtype), args.table.rows, args.head_dim));
   HWY_DYNAMIC_DISPATCH(RotateAny)(args);
   return absl::OkStatus();
 }

@@ -7,8 +7,8 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
-#include "ops/cpu/check.h"
 #include "ops/cpu/vector-inl.h"
+#include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -85,21 +85,11 @@ HWY_EXPORT(ForwardAny);
 HWY_EXPORT(BackwardAny);
 
 absl::Status SwigluForward(const SwigluForwardArgs& args) {
-  constexpr char kOp[] = "SwigluForward";
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "y", args.y));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "gate_up", args.gate_up, args.y.dtype, args.y.rows, 2 * args.y.columns));
   HWY_DYNAMIC_DISPATCH(ForwardAny)(args);
   return absl::OkStatus();
 }
 
 absl::Status SwigluBackward(const SwigluBackwardArgs& args) {
-  constexpr char kOp[] = "SwigluBackward";
-  const DType type = args.grad_y.dtype;
-  const int64_t rows = args.grad_y.rows, features = args.grad_y.columns;
-  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "grad_y", args.grad_y));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "gate_up", args.gate_up, type, rows, 2 * features));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_gate_up", args.grad_gate_up, type, rows, 2 * features));
-  if (args.y.defined()) ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, features));
   HWY_DYNAMIC_DISPATCH(BackwardAny)(args);
   return absl::OkStatus();
 }

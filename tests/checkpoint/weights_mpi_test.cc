@@ -37,7 +37,7 @@ class SharedFolder {
 ParameterStore StoreOf(const TinyOptions& options, const Mesh& mesh, DType type) {
   const ModelShape shape = ModelShape::From(TinyConfig(options).model());
   const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
-  return *ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, Device::kCpu);
+  return *ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, Stream());
 }
 
 // Whether every element has the initial value that is a function of its place in the whole tensor.
@@ -63,7 +63,7 @@ TEST(Weights, SavedAtAnyMeshAndLoadedAtAnyOtherAreTheSameBits) {
         if (world % tensor != 0 || 4 % tensor != 0) continue;
         const Mesh mesh = *Mesh::Create(World(), tensor, world / tensor);
         ParameterStore saved = StoreOf(options, mesh, DType::kFloat32);
-        saved.Initialize(31);
+        ASSERT_TRUE(saved.Initialize(31).ok());
         const std::string path = folder / ("checkpoints/" + std::to_string(number++));
         const absl::Status status = SaveCheckpoint(path, {}, saved, mesh);
         ASSERT_TRUE(status.ok()) << status;
@@ -74,7 +74,7 @@ TEST(Weights, SavedAtAnyMeshAndLoadedAtAnyOtherAreTheSameBits) {
           const Mesh loaded_mesh = *Mesh::Create(World(), other, world / other);
           ParameterStore loaded = StoreOf(options, loaded_mesh, DType::kFloat32);
           ParameterStore expected = StoreOf(options, loaded_mesh, DType::kFloat32);
-          expected.Initialize(31);
+          ASSERT_TRUE(expected.Initialize(31).ok());
           const absl::Status load = LoadWeights(path, *manifest, loaded);
           ASSERT_TRUE(load.ok()) << load;
           ExpectInitialValues(loaded, expected);
@@ -89,7 +89,7 @@ TEST(Weights, DtypesAreConverted) {
   const Mesh mesh = *Mesh::Create(World(), 1, World().size());
   for (const DType from : {DType::kBFloat16, DType::kFloat32, DType::kFloat64}) {
     ParameterStore saved = StoreOf({}, mesh, from);
-    saved.Initialize(3);
+    ASSERT_TRUE(saved.Initialize(3).ok());
     const std::string path = folder / ("checkpoints/" + std::string(Name(from)));
     ASSERT_TRUE(SaveCheckpoint(path, {}, saved, mesh).ok());
     const auto manifest = ReadManifest(path);
@@ -123,8 +123,8 @@ TEST(Weights, ACheckpointIsNeverReplaced) {
   const SharedFolder folder;
   const Mesh mesh = *Mesh::Create(World(), 1, World().size());
   ParameterStore first = StoreOf({}, mesh, DType::kFloat32), second = StoreOf({}, mesh, DType::kFloat32);
-  first.Initialize(1);
-  second.Initialize(2);
+  ASSERT_TRUE(first.Initialize(1).ok());
+  ASSERT_TRUE(second.Initialize(2).ok());
   const std::string path = folder / "checkpoints/step-00000001";
   ASSERT_TRUE(SaveCheckpoint(path, {}, first, mesh).ok());
   EXPECT_FALSE(SaveCheckpoint(path, {}, second, mesh).ok());

@@ -15,13 +15,11 @@ class GradientCheck {
  public:
   explicit GradientCheck(const TinyOptions& options) : replica_(options), batch_(MakeBatch(options, 1)) {
     const double tokens = static_cast<double>(batch_.ids.size());
-    HeadLossSums sums;
     TrainingModel& model = replica_.model();
     EXPECT_TRUE(model.transformer().Forward(Ids()).ok());
-    EXPECT_TRUE(
-        model.head()
-            .Train(model.transformer().hidden(), Targets(), 1.0 / tokens, model.transformer().grad_hidden(), sums)
-            .ok());
+    EXPECT_TRUE(model.head()
+                    .Train(model.transformer().hidden(), Targets(), 1.0 / tokens, model.transformer().grad_hidden())
+                    .ok());
     EXPECT_TRUE(model.transformer().Backward(Ids(), nullptr).ok());
   }
 

@@ -170,8 +170,7 @@ TEST_F(MeshTest, LostGradientEqualsBruteForceProjection) {
           TokenBatch batch = MakeBatch(options, 1);
           TrainingModel& model = alone.model();
           ASSERT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
-          HeadLossSums sums;
-          ASSERT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1), sums).ok());
+          ASSERT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
           const Tensor hidden = model.transformer().hidden();
           // Of a factorised head what enters the vocabulary-sized factor is h Eᵀ.
           std::vector<double> projected;

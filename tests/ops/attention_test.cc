@@ -101,13 +101,13 @@ struct Attention {
         grad_q(dtype, Like(q), padding),
         grad_k(dtype, Like(k), padding),
         grad_v(dtype, Like(v), padding),
-        workspace(DType::kUInt8, 1, AttentionWorkspaceBytes(s, dtype, Device::kCpu)) {}
+        workspace(DType::kUInt8, 1, AttentionWorkspaceBytes(s, dtype, reference::TestStream().device())) {}
 
   // NaN, so that what is left unwritten shows.
   static Matrix Like(const Buffer& buffer) { return {buffer.tensor().rows, buffer.tensor().columns, std::nan("")}; }
 
   absl::Status Forward() {
-    Stream stream;
+    Stream& stream = reference::TestStream();
     return AttentionForward({.shape = shape,
                              .scale = scale,
                              .q = q,
@@ -119,7 +119,7 @@ struct Attention {
                             stream);
   }
   absl::Status Backward() {
-    Stream stream;
+    Stream& stream = reference::TestStream();
     return AttentionBackward({.shape = shape,
                               .scale = scale,
                               .grad_out = grad_out,
@@ -165,6 +165,7 @@ TEST(Attention, MatchesTheNaiveOneInEveryTypeAndShape) {
 }
 
 TEST(Attention, BackwardAgreesWithFiniteDifferences) {
+  if (reference::OnGpu()) GTEST_SKIP() << "fp64 runs on the CPU";
   const AttentionShape shape = ShapeOf(1, 67, 4, 2, 3);
   Attention attention(shape, DType::kFloat64);
   ASSERT_TRUE(attention.Forward().ok());
@@ -184,7 +185,7 @@ TEST(Attention, BackwardAgreesWithFiniteDifferences) {
 
 // exp(score) alone overflows here; the running maximum must move between blocks for the sums to stay right.
 TEST(Attention, LargeScoresStayFinite) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     Attention attention(ShapeOf(1, 200, 2, 1, 16), dtype, 0, 18);
     ASSERT_TRUE(attention.Forward().ok());
     ASSERT_TRUE(attention.Backward().ok());
@@ -252,7 +253,7 @@ TEST(Attention, RejectsShapesTypesAndWorkspacesThatDisagree) {
   EXPECT_EQ(attention.Forward().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(attention.Backward().code(), absl::StatusCode::kInvalidArgument);
 
-  Stream stream;
+  Stream& stream = reference::TestStream();
   Attention other(shape, DType::kFloat32);
   const Attention wide(shape, DType::kFloat64);
   const Buffer small(DType::kUInt8, 1, 8);

@@ -48,10 +48,12 @@ Result Reference(const Matrix& z, const std::vector<int32_t>& targets, const std
 // Runs the three operators as T ranks would.
 Result OnShards(const Buffer& logits, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds,
                 DType dtype, DType grad_dtype, bool in_place = false) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Tensor all = logits;
   const int64_t tokens = all.rows, shards = static_cast<int64_t>(bounds.size()) - 1;
-  const Tensor target_tensor(const_cast<int32_t*>(targets.data()), DType::kInt32, 1, tokens);
+  Matrix target_values(1, tokens);
+  std::copy(targets.begin(), targets.end(), target_values.values.begin());
+  const Buffer target_tensor(DType::kInt32, target_values);
   const Buffer gathered(dtype, shards * tokens, kCrossEntropyStatistics), loss(dtype, 1, tokens),
       log_sum_exp(dtype, 1, tokens);
   const Buffer energy(DType::kFloat64, shards, tokens), grad(grad_dtype, tokens, all.columns, 3);
@@ -106,7 +108,7 @@ const std::vector<std::vector<int64_t>> kShards = {{0, 1},
                                                    {0, 1024, 2048, 2048, 3001}};
 
 TEST(CrossEntropy, AnyShardsEqualTheWholeSoftmax) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     for (const auto& bounds : kShards) {
       for (const bool in_place : {false, true}) {
         const int64_t vocabulary = bounds.back(), tokens = 13;
@@ -146,6 +148,7 @@ TEST(CrossEntropy, SumsOfALargeVocabularyKeepSixDigits) {
 }
 
 TEST(CrossEntropy, GradientMatchesFiniteDifferences) {
+  if (reference::OnGpu()) GTEST_SKIP() << "fp64 runs on the CPU";
   const Matrix z = Normal(3, 17, 1, 2);
   const std::vector<int32_t> targets = {4, 16, 0};
   const auto loss = [&](const Matrix& values) {
@@ -161,7 +164,7 @@ TEST(CrossEntropy, GradientMatchesFiniteDifferences) {
 }
 
 TEST(CrossEntropy, NearlyCertainTargetKeepsItsRelativeAccuracy) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     for (const double miss : {1e-3, 1e-9, 1e-15}) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " 1 - p_y = " << miss);
       Matrix z(1, 101);
@@ -185,7 +188,7 @@ TEST(CrossEntropy, NearlyCertainTargetKeepsItsRelativeAccuracy) {
 }
 
 TEST(CrossEntropy, HugeAndFarLogitsNeitherOverflowNorVanish) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     Matrix z = Normal(2, 3000, 1);
     for (int64_t v = 0; v < 3000; ++v) z(0, v) += 10 * static_cast<double>(v);  // the maximum moves in every block
     for (int64_t v = 0; v < 3000; ++v) z(1, v) = -30000 - z(1, v);
@@ -202,7 +205,7 @@ TEST(CrossEntropy, HugeAndFarLogitsNeitherOverflowNorVanish) {
 
 TEST(CrossEntropy, NonFiniteLogitsGiveNonFiniteLossAndGradient) {
   const double infinity = std::numeric_limits<double>::infinity();
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     for (const double bad : {std::nan(""), infinity}) {
       for (const int64_t at : {0, 5, 16, 18, 1999}) {
         SCOPED_TRACE(testing::Message() << Name(dtype) << " " << bad << " at " << at);
@@ -219,7 +222,7 @@ TEST(CrossEntropy, NonFiniteLogitsGiveNonFiniteLossAndGradient) {
 }
 
 TEST(CrossEntropy, ALogitOfMinusInfinityIsAProbabilityOfZero) {
-  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+  for (const DType dtype : reference::SumTypes()) {
     Matrix z = Normal(2, 40, 1);
     z(0, 30) = -std::numeric_limits<double>::infinity();
     z(1, 5) = -std::numeric_limits<double>::infinity();
@@ -243,7 +246,7 @@ TEST(CrossEntropy, BitsDoNotDependOnThreads) {
 }
 
 TEST(CrossEntropy, RejectsTensorsThatDisagree) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Buffer logits(DType::kFloat32, 4, 9), narrow(DType::kBFloat16, 4, 9), targets(DType::kInt32, 1, 4),
       statistics(DType::kFloat32, 4, 4);
   const Buffer three(DType::kFloat32, 1, 3), four(DType::kFloat32, 1, 4);

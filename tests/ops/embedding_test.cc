@@ -27,7 +27,7 @@ struct Shape {
 const std::vector<Shape> kShapes = {{1, 1, 1, 0}, {7, 5, 3, 2}, {509, 100, 17, 0}, {1000, 37, 7, 1}};
 
 TEST(Embedding, SumOverShardsIsTheWholeLookUp) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& s : kShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.tokens << " tokens");
@@ -55,7 +55,7 @@ TEST(Embedding, SumOverShardsIsTheWholeLookUp) {
 }
 
 TEST(Embedding, BackwardAddsEveryTokenOfTheShardAndNoOther) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& s : kShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.tokens << " tokens");
@@ -81,7 +81,7 @@ TEST(Embedding, BackwardAddsEveryTokenOfTheShardAndNoOther) {
 }
 
 TEST(Embedding, BitsDoNotDependOnThreads) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   reference::ExpectSameBitsForAnyThreads([&] {
     const Buffer grad_y(DType::kBFloat16, Normal(3001, 19, 2)), ids(DType::kInt32, SomeIds(3001, 211));
     const Buffer grad_table(DType::kFloat32, 211, 19), workspace(DType::kInt32, 1, 6002);
@@ -93,7 +93,7 @@ TEST(Embedding, BitsDoNotDependOnThreads) {
 }
 
 TEST(Embedding, RejectsTensorsThatDisagree) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Buffer ids(DType::kInt32, 1, 4), table(DType::kFloat32, 9, 5), y(DType::kFloat32, 4, 6),
       workspace(DType::kInt32, 1, 8);
   EXPECT_EQ(EmbeddingForward({.ids = ids, .table = table, .y = y}, stream).code(), absl::StatusCode::kInvalidArgument);

@@ -29,7 +29,7 @@ Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
 }
 
 TEST(Gram, MatchesReferenceAndAdds) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& shape : kShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << ": " << shape.left << "x" << shape.right);
@@ -45,7 +45,7 @@ TEST(Gram, MatchesReferenceAndAdds) {
 }
 
 TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     const Buffer x(dtype, Normal(1300, 19, 1)), c(DType::kFloat64, 19, 19), workspace(DType::kFloat32, 19, 19);
     ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
@@ -60,7 +60,7 @@ TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
 
 // A sum kept in fp32 alone would stop growing at 2²⁴ ones.
 TEST(Gram, ErrorDoesNotGrowWithRows) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   constexpr int64_t kRows = 3 * (1 << 20);
   const Buffer x(DType::kBFloat16, Matrix(kRows, 1, 3)), c(DType::kFloat64, 1, 1), workspace(DType::kFloat32, 1, 1);
   ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
@@ -68,7 +68,7 @@ TEST(Gram, ErrorDoesNotGrowWithRows) {
 }
 
 TEST(Gram, RejectsTensorsThatDisagree) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Buffer x(DType::kFloat32, 8, 3), y(DType::kFloat32, 8, 4), c(DType::kFloat64, 3, 4);
   const Buffer workspace(DType::kFloat32, 3, 4);
   ASSERT_TRUE(Gram({.x = x, .y = y, .c = c, .workspace = workspace}, stream).ok());

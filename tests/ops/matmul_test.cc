@@ -70,7 +70,7 @@ void ForAllOperands(const std::function<void(DType, const Shape&, const Operands
 }
 
 TEST(Matmul, MatchesReferenceInEveryTypeShapeAndOrientation) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
     const Buffer c(dtype, Normal(shape.m, shape.n, 3), shape.padding);
     ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
@@ -79,7 +79,7 @@ TEST(Matmul, MatchesReferenceInEveryTypeShapeAndOrientation) {
 }
 
 TEST(Matmul, AccumulatesInTheTypeOfSums) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
     const DType sums = AccumulationType(dtype);
     const Buffer c(sums, Normal(shape.m, shape.n, 3), shape.padding);
@@ -93,7 +93,7 @@ TEST(Matmul, AccumulatesInTheTypeOfSums) {
 
 // Products of bf16 numbers are exact in fp32, so that a result in fp32 is as good as one of fp32 operands.
 TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const Shape& shape : kShapes) {
     const Operands operands(DType::kBFloat16, shape, false, true);
     const Buffer c(DType::kFloat32, shape.m, shape.n);
@@ -103,7 +103,7 @@ TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
 }
 
 TEST(Matmul, OverwritesWhateverWasThere) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     const Operands operands(dtype, {33, 70, 65, 0}, false, false);
     const Buffer c(dtype, Matrix(33, 70, std::nan("")));
@@ -113,7 +113,7 @@ TEST(Matmul, OverwritesWhateverWasThere) {
 }
 
 TEST(Matmul, NaNReachesItsRowAndColumn) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     Matrix left = Normal(5, 40, 1);
     left(3, 39) = std::nan("");
@@ -127,7 +127,7 @@ TEST(Matmul, NaNReachesItsRowAndColumn) {
 }
 
 TEST(Matmul, SameThreadsGiveTheSameBits) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     const Operands operands(dtype, {65, 509, 257, 0}, true, false);
     const auto run = [&] {
@@ -140,7 +140,7 @@ TEST(Matmul, SameThreadsGiveTheSameBits) {
 }
 
 TEST(Matmul, RejectsShapesAndTypesThatDisagree) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Buffer a(DType::kFloat32, 4, 6), b(DType::kFloat32, 6, 5), c(DType::kFloat32, 4, 5);
   ASSERT_TRUE(Matmul({.a = a, .b = b, .c = c}, stream).ok());
   const auto rejects = [&](const MatmulArgs& args) {

@@ -56,7 +56,7 @@ Matrix GradOf(const Matrix& grad_y, const Matrix& s, const Matrix& weight) {
 }
 
 TEST(RmsNorm, ForwardMatchesReferenceInEveryTypeAndShape) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& shape : kShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
@@ -74,7 +74,7 @@ TEST(RmsNorm, ForwardMatchesReferenceInEveryTypeAndShape) {
 }
 
 TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& shape : kShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
@@ -96,7 +96,7 @@ TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
 }
 
 TEST(RmsNorm, BackwardMatchesReferenceAndAddsToGradients) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     for (const Shape& shape : kShapes) {
       for (const bool accumulate : {true, false}) {
@@ -141,7 +141,8 @@ TEST(RmsNorm, BackwardMatchesReferenceAndAddsToGradients) {
 }
 
 TEST(RmsNorm, GradientMatchesFiniteDifferencesAtOddWidths) {
-  Stream stream;
+  if (reference::OnGpu()) GTEST_SKIP() << "fp64 runs on the CPU";
+  Stream& stream = reference::TestStream();
   for (const int64_t columns : {3, 7, 17}) {
     const int64_t rows = 5;
     const Matrix c = Normal(rows, columns, 6), x64 = Normal(rows, columns, 1), weight64 = Normal(1, columns, 2);
@@ -174,7 +175,7 @@ TEST(RmsNorm, GradientMatchesFiniteDifferencesAtOddWidths) {
 }
 
 TEST(RmsNorm, BitsDoNotDependOnThreads) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
     reference::ExpectSameBitsForAnyThreads([&] {
       const int64_t rows = 301, columns = 1003;
@@ -200,7 +201,7 @@ TEST(RmsNorm, BitsDoNotDependOnThreads) {
 }
 
 TEST(RmsNorm, RejectsTensorsThatDisagreeAndSaysWhich) {
-  Stream stream;
+  Stream& stream = reference::TestStream();
   const Buffer x(DType::kFloat32, 4, 8), weight(DType::kFloat32, 1, 8), y(DType::kFloat32, 4, 8),
       inverse(DType::kFloat32, 1, 4);
   const Buffer wrong(DType::kFloat32, 4, 7), integers(DType::kInt32, 4, 8);

@@ -11,10 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device.h"
 #include "runtime/dtype.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/tensor.h"
+#include "tests/support/test_device.h"
 
 namespace isthmus::reference {
 
@@ -38,24 +40,25 @@ inline Matrix Normal(int64_t rows, int64_t columns, uint32_t stream, double scal
   return result;
 }
 
-// Owns a tensor. Elements between rows hold a pattern that operators must leave alone.
+// Owns a tensor on the device under test. Elements between rows hold a pattern that operators must leave alone.
 class Buffer {
  public:
   Buffer(DType dtype, int64_t rows, int64_t columns, int64_t padding = 0)
       : dtype_(dtype), rows_(rows), columns_(columns), stride_(columns + padding) {
-    bytes_.assign(static_cast<size_t>((rows * stride_ + padding) * SizeOf(dtype)) + kAlignment, kPattern);
-    offset_ = (kAlignment - reinterpret_cast<uintptr_t>(bytes_.data()) % kAlignment) % kAlignment;
+    const int64_t bytes = (rows * stride_ + padding) * SizeOf(dtype);
+    host_.assign(static_cast<size_t>(bytes), kPattern);
+    // One byte more, so that an empty tensor has an address.
+    memory_ = *AllocateMemory("test", bytes + 1, TestStream().device());
     Set(Matrix(rows, columns));
   }
+  ~Buffer() { FreeMemory(memory_, TestStream().device()); }
   Buffer(DType dtype, const Matrix& values, int64_t padding = 0) : Buffer(dtype, values.rows, values.columns, padding) {
     Set(values);
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  Tensor tensor() const {
-    return Tensor(const_cast<unsigned char*>(bytes_.data()) + offset_, dtype_, rows_, columns_, stride_);
-  }
+  Tensor tensor() const { return Tensor(memory_, dtype_, rows_, columns_, stride_); }
   operator Tensor() const { return tensor(); }
 
   // Rounds to the dtype.
@@ -63,8 +66,10 @@ class Buffer {
     for (int64_t row = 0; row < rows_; ++row) {
       for (int64_t column = 0; column < columns_; ++column) SetElement(row, column, values(row, column));
     }
+    EXPECT_TRUE(CopyFromHost(AllBytes(host_.data()), AllBytes(memory_), TestStream()).ok());
   }
   Matrix Get() const {
+    Fetch();
     Matrix result(rows_, columns_);
     for (int64_t row = 0; row < rows_; ++row) {
       for (int64_t column = 0; column < columns_; ++column) result(row, column) = Element(row, column);
@@ -73,8 +78,8 @@ class Buffer {
   }
   // All bytes of elements and padding: equal when two runs gave the same bits and touched the same places.
   std::string Bytes() const {
-    const auto* begin = reinterpret_cast<const char*>(bytes_.data()) + offset_;
-    return std::string(begin, static_cast<size_t>((rows_ * stride_ + stride_ - columns_) * SizeOf(dtype_)));
+    Fetch();
+    return std::string(reinterpret_cast<const char*>(host_.data()), host_.size());
   }
   bool PaddingUntouched() const {
     const std::string bytes = Bytes();
@@ -89,10 +94,13 @@ class Buffer {
 
  private:
   static constexpr unsigned char kPattern = 0xa5;
-  static constexpr size_t kAlignment = 64;
+
+  Tensor AllBytes(void* memory) const { return Tensor(memory, DType::kUInt8, 1, static_cast<int64_t>(host_.size())); }
+  void Fetch() const { EXPECT_TRUE(CopyToHost(AllBytes(memory_), AllBytes(host_.data()), TestStream()).ok()); }
+  Tensor InHost() const { return Tensor(host_.data(), dtype_, rows_, columns_, stride_); }
 
   void SetElement(int64_t row, int64_t column, double value) {
-    const Tensor t = tensor();
+    const Tensor t = InHost();
     switch (dtype_) {
       case DType::kFloat64:
         t.Row<double>(row)[column] = value;
@@ -112,7 +120,7 @@ class Buffer {
     }
   }
   double Element(int64_t row, int64_t column) const {
-    const Tensor t = tensor();
+    const Tensor t = InHost();
     switch (dtype_) {
       case DType::kFloat64:
         return t.Row<double>(row)[column];
@@ -130,8 +138,8 @@ class Buffer {
 
   DType dtype_;
   int64_t rows_, columns_, stride_;
-  std::vector<unsigned char> bytes_;
-  size_t offset_ = 0;
+  mutable std::vector<unsigned char> host_;  // what was set, or fetched last
+  void* memory_ = nullptr;
 };
 
 // Largest relative error allowed of an element, against the reference on inputs rounded to the dtype.
@@ -142,7 +150,7 @@ inline double Tolerance(DType dtype) {
     case DType::kBFloat16:
       return 2e-2;
     default:
-      return 1e-5;
+      return OnGpu() ? 1e-4 : 1e-5;
   }
 }
 
@@ -246,8 +254,12 @@ inline double Dot(const Matrix& a, const Matrix& b) {
   return sum;
 }
 
-// Runs `run` with one, two and three threads; it returns bytes, which must not differ.
+// Runs `run` with one, two and three threads, on a GPU twice; it returns bytes, which must not differ.
 inline void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run) {
+  if (OnGpu()) {
+    EXPECT_TRUE(run() == run()) << "bits differ from run to run";
+    return;
+  }
   const int before = MaxThreads();
   SetThreads(1);
   const std::string one = run();
@@ -258,8 +270,16 @@ inline void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run)
   SetThreads(before);
 }
 
+// The types that the device computes with; of those, the ones that sums are kept in.
 inline const std::vector<DType>& FloatTypes() {
-  static const std::vector<DType> types = {DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+  static const std::vector<DType> types = OnGpu()
+                                              ? std::vector<DType>{DType::kFloat32, DType::kBFloat16}
+                                              : std::vector<DType>{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+  return types;
+}
+inline const std::vector<DType>& SumTypes() {
+  static const std::vector<DType> types =
+      OnGpu() ? std::vector<DType>{DType::kFloat32} : std::vector<DType>{DType::kFloat32, DType::kFloat64};
   return types;
 }
 

@@ -82,15 +82,16 @@ Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts) {
   return Tensor(tokens.data() + index * size, DType::kInt32, 1, size);
 }
 
-Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed) : options_(options) {
+Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed, const Stream& stream)
+    : options_(options), stream_(stream) {
   if (world == nullptr) {
     options_.tensor = options_.data = 1;
     self_ = MakeSelfCommunicator();
     world = self_.get();
   }
-  mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data)));
+  mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data, stream_)));
   model_ = ValueOrDie(TrainingModel::Create(TinyConfig(options_), *mesh_, stream_));
-  model_->InitializeWeights(seed);
+  if (!model_->InitializeWeights(seed).ok()) std::abort();
 }
 
 StepResult Replica::Step(int64_t step, bool measure_head) {

@@ -47,7 +47,8 @@ Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts);
 // A training model and the mesh it lives on. Without a world: one rank alone.
 class Replica {
  public:
-  explicit Replica(const TinyOptions& options, Communicator* world = nullptr, uint64_t seed = 7);
+  explicit Replica(const TinyOptions& options, Communicator* world = nullptr, uint64_t seed = 7,
+                   const Stream& stream = Stream());
 
   // Takes this rank's part of the batch of `step` (from 1).
   StepResult Step(int64_t step, bool measure_head = false);

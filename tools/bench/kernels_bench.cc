@@ -86,8 +86,9 @@ void RmsNormBackwardBench(benchmark::State& state, DType dtype) {
 
 void RopeBench(benchmark::State& state, DType dtype) {
   const int64_t length = 1024;
+  Stream host;
   const Filled x(dtype, kTokens, kWidth), table(AccumulationType(dtype), length, kHeadDim);
-  if (!FillRopeTable(10000, kHeadDim, table).ok()) return state.SkipWithError("FillRopeTable failed");
+  if (!FillRopeTable(10000, kHeadDim, table, host).ok()) return state.SkipWithError("FillRopeTable failed");
   Measure(state, 2 * x->bytes(), [&](Stream& stream) {
     return Rope({.x = x, .table = table, .sequence_length = length, .head_dim = kHeadDim}, stream);
   });
@@ -192,8 +193,8 @@ void CastBench(benchmark::State& state, DType from, DType to, int64_t rows) {
 }
 
 void SumOfSquaresBench(benchmark::State& state, DType dtype, int64_t rows) {
-  const Filled x(dtype, rows, kWidth);
-  Measure(state, x->bytes(), [&](Stream& stream) { return SumOfSquares(x, stream).status(); });
+  const Filled x(dtype, rows, kWidth), total(DType::kFloat64, 1, 1);
+  Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares(x, total, stream); });
 }
 
 void RegisterAll() {

@@ -65,7 +65,7 @@ absl::Status RunCase(const Case& test, proto::PrecisionConfig::Kind precision, i
   Stream stream;
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, world.size(), 1));
   ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(ConfigOf(test, precision), mesh, stream));
-  model->InitializeWeights(1);
+  ISTHMUS_RETURN_IF_ERROR(model->InitializeWeights(1));
   const int64_t tokens = test.sequences * test.sequence_length;
   std::vector<int32_t> ids(static_cast<size_t>(tokens));
   for (size_t i = 0; i < ids.size(); ++i) {

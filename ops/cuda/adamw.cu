@@ -1,0 +1,69 @@
+#include <cmath>
+
+#include "ops/adamw.h"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/numeric.cuh"
+
+namespace isthmus::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Coefficients {
+  float beta1, rest1, beta2, rest2, keep, rate, correction, epsilon, grad_scale;
+};
+
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) AdamWKernel(float* weight, const float* grad, float* first, float* second,
+                                                        BFloat16* compute, int64_t count, Coefficients k) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads * kWidth;
+  for (int64_t begin = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kWidth; begin < count; begin += stride) {
+    float w[kWidth], g[kWidth], m[kWidth], v[kWidth];
+    LoadPack<kWidth>(static_cast<const float*>(weight + begin), w);
+    LoadPack<kWidth>(grad + begin, g);
+    LoadPack<kWidth>(static_cast<const float*>(first + begin), m);
+    LoadPack<kWidth>(static_cast<const float*>(second + begin), v);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float scaled = g[i] * k.grad_scale;
+      m[i] = k.beta1 * m[i] + k.rest1 * scaled;
+      v[i] = k.beta2 * v[i] + k.rest2 * (scaled * scaled);
+      w[i] = w[i] * k.keep - k.rate * (m[i] / (sqrtf(v[i]) * k.correction + k.epsilon));
+    }
+    StorePack<kWidth>(m, first + begin);
+    StorePack<kWidth>(v, second + begin);
+    StorePack<kWidth>(w, weight + begin);
+    if (compute != nullptr) StorePack<kWidth>(w, compute + begin);
+  }
+}
+
+template <int kWidth>
+absl::Status Update(const AdamWArgs& args, const Coefficients& coefficients, const Context& context) {
+  const int64_t count = args.weight.columns;
+  return Launch("AdamW", AdamWKernel<kWidth>, {dim3(StridingBlocks(context, count, kThreads * kWidth)), dim3(kThreads)},
+                context, args.weight.As<float>(), args.grad.As<const float>(), args.first_moment.As<float>(),
+                args.second_moment.As<float>(), args.compute_weight.As<BFloat16>(), count, coefficients);
+}
+
+}  // namespace
+
+absl::Status AdamW(const AdamWArgs& args, const Context& context) {
+  const auto step = static_cast<double>(args.step);
+  const auto narrow = [](double value) { return static_cast<float>(value); };
+  const Coefficients coefficients = {.beta1 = narrow(args.beta1),
+                                     .rest1 = narrow(1 - args.beta1),
+                                     .beta2 = narrow(args.beta2),
+                                     .rest2 = narrow(1 - args.beta2),
+                                     .keep = narrow(1 - args.learning_rate * args.weight_decay),
+                                     .rate = narrow(args.learning_rate / (1 - std::pow(args.beta1, step))),
+                                     .correction = narrow(1 / std::sqrt(1 - std::pow(args.beta2, step))),
+                                     .epsilon = narrow(args.epsilon),
+                                     .grad_scale = narrow(args.grad_scale)};
+  constexpr int kWidth = kPackWidth<float>;
+  const bool packs = Packs(args.weight, kWidth) && Packs(args.grad, kWidth) && Packs(args.first_moment, kWidth) &&
+                     Packs(args.second_moment, kWidth) && Packs(args.compute_weight, kWidth);
+  return packs ? Update<kWidth>(args, coefficients, context) : Update<1>(args, coefficients, context);
+}
+
+}  // namespace isthmus::cuda

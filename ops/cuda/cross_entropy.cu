@@ -1,0 +1,153 @@
+#include <cmath>
+
+#include "ops/cross_entropy.h"
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/numeric.cuh"
+#include "ops/cuda/reduce.cuh"
+
+namespace isthmus::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+
+// e^x. The hardware's power of two is twice as fast as expf, and its argument's rounding costs |x|·1e-7 of the value.
+__device__ __forceinline__ float Exp(float x) { return exp2f(x * 1.44269504F); }
+
+// Σ e^(z - maximum) and Σ e^2(z - maximum) of the values met so far.
+struct OnlineSums {
+  float maximum = -INFINITY, sum = 0, sum_sq = 0;
+
+  // What the values are taken relative to: finite also before the first finite one.
+  __device__ __forceinline__ float shift() const { return maximum == -INFINITY ? 0.0F : maximum; }
+  __device__ __forceinline__ void Raise(float other) {
+    if (!(other > maximum)) return;
+    const float factor = Exp(maximum - other);
+    sum *= factor;
+    sum_sq *= factor * factor;
+    maximum = other;
+  }
+};
+
+// One block per token, one pass over its logits.
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) StatisticsKernel(Rows<const float> logits, const int32_t* targets,
+                                                             int64_t first_row, int columns, Rows<float> statistics) {
+  const int64_t row = blockIdx.x;
+  const float* z = logits[row];
+  const int64_t target = targets[row] - first_row;
+  OnlineSums sums;
+  for (int c = static_cast<int>(threadIdx.x) * kWidth; c < columns; c += kThreads * kWidth) {
+    float value[kWidth];
+    LoadPack<kWidth>(z + c, value);
+    float maximum = value[0];
+#pragma unroll
+    for (int i = 1; i < kWidth; ++i) maximum = fmaxf(maximum, value[i]);
+    sums.Raise(maximum);
+    const float shift = sums.shift();
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float e = c + i == target ? 0.0F : Exp(value[i] - shift);
+      sums.sum += e;
+      sums.sum_sq += e * e;
+    }
+  }
+  const float maximum = BlockReduce(sums.maximum, MaximumOf(), -INFINITY);
+  // A thread without columns has sums of zero, and its own maximum of -infinity makes the factor zero, not NaN.
+  const float factor = sums.maximum == -INFINITY && maximum == -INFINITY ? 1.0F : Exp(sums.maximum - maximum);
+  const float sum = BlockSum(sums.sum * factor), sum_sq = BlockSum(sums.sum_sq * factor * factor);
+  if (threadIdx.x != 0) return;
+  float* out = statistics[row];
+  out[0] = maximum;
+  out[1] = sum;
+  out[2] = sum_sq;
+  out[3] = target >= 0 && target < columns ? z[target] : -INFINITY;
+}
+
+// One thread per token. The formulas are those of ops/cpu/cross_entropy.cc, in fp64.
+__global__ void CombineKernel(Rows<const float> gathered, int shards, int tokens, float* loss, float* log_sum_exp,
+                              Rows<double> energy) {
+  const int n = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (n >= tokens) return;
+  double maximum = -INFINITY, target = -INFINITY;
+  for (int shard = 0; shard < shards; ++shard) {
+    const float* s = gathered[int64_t{shard} * tokens + n];
+    maximum = fmax(maximum, static_cast<double>(s[0]));
+    if (s[3] != -INFINITY) target = s[3];
+  }
+  double others = 0;
+  for (int shard = 0; shard < shards; ++shard) {
+    const float* s = gathered[int64_t{shard} * tokens + n];
+    if (s[1] != 0) others += static_cast<double>(s[1]) * exp(static_cast<double>(s[0]) - maximum);
+  }
+  const double own = exp(target - maximum), total = own + others, ratio = others / own;
+  const double value = ratio < INFINITY ? log1p(ratio) : log(total) - (target - maximum);
+  loss[n] = static_cast<float>(value);
+  log_sum_exp[n] = static_cast<float>(maximum + log(total));
+  if (energy.data == nullptr) return;
+  for (int shard = 0; shard < shards; ++shard) {
+    const float* s = gathered[int64_t{shard} * tokens + n];
+    const double share = exp(static_cast<double>(s[0]) - maximum) / total;
+    double sum = s[2] != 0 ? static_cast<double>(s[2]) * share * share : 0;
+    if (s[3] != -INFINITY) sum += (others / total) * (others / total);
+    energy[shard][n] = sum;
+  }
+}
+
+// One block per token. Reads a pack before it writes it: grad_logits may be logits.
+template <typename Out, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    GradientKernel(Rows<const float> logits, const int32_t* targets, int64_t first_row, const float* loss,
+                   const float* log_sum_exp, float scale, Rows<Out> grad_logits, int columns) {
+  const int64_t row = blockIdx.x, target = targets[row] - first_row;
+  const float shift = log_sum_exp[row], at_target = scale * expm1f(-loss[row]);
+  for (int c = static_cast<int>(threadIdx.x) * kWidth; c < columns; c += kThreads * kWidth) {
+    float value[kWidth];
+    LoadPack<kWidth>(logits[row] + c, value);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value[i] = c + i == target ? at_target : scale * Exp(value[i] - shift);
+    StorePack<kWidth>(value, grad_logits[row] + c);
+  }
+}
+
+template <int kWidth>
+absl::Status Statistics(const CrossEntropyStatisticsArgs& args, const Context& context) {
+  return Launch("CrossEntropyStatistics", StatisticsKernel<kWidth>,
+                {dim3(static_cast<unsigned>(args.logits.rows)), dim3(kThreads)}, context,
+                Rows<const float>(args.logits), args.targets.As<const int32_t>(), args.first_row,
+                static_cast<int>(args.logits.columns), Rows<float>(args.statistics));
+}
+
+template <typename Out, int kWidth>
+absl::Status Gradient(const CrossEntropyGradientArgs& args, const Context& context) {
+  return Launch("CrossEntropyGradient", GradientKernel<Out, kWidth>,
+                {dim3(static_cast<unsigned>(args.logits.rows)), dim3(kThreads)}, context,
+                Rows<const float>(args.logits), args.targets.As<const int32_t>(), args.first_row,
+                args.loss.As<const float>(), args.log_sum_exp.As<const float>(), static_cast<float>(args.scale),
+                Rows<Out>(args.grad_logits), static_cast<int>(args.logits.columns));
+}
+
+}  // namespace
+
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, const Context& context) {
+  return Packs(args.logits, 4) ? Statistics<4>(args, context) : Statistics<1>(args, context);
+}
+
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, const Context& context) {
+  constexpr int kTokensPerBlock = 64;
+  const int64_t tokens = args.loss.columns;
+  return Launch("CrossEntropyCombine", CombineKernel, {dim3(BlocksFor(tokens, kTokensPerBlock)), dim3(kTokensPerBlock)},
+                context, Rows<const float>(args.gathered), static_cast<int>(args.shards), static_cast<int>(tokens),
+                args.loss.As<float>(), args.log_sum_exp.As<float>(), Rows<double>(args.energy));
+}
+
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, const Context& context) {
+  return VisitElements(args.grad_logits.dtype, [&](auto zero) {
+    using Out = decltype(zero);
+    constexpr int kWidth = kPackWidth<Out>;
+    const bool packs = Packs(args.logits, kWidth) && Packs(args.grad_logits, kWidth);
+    return packs ? Gradient<Out, kWidth>(args, context) : Gradient<Out, 1>(args, context);
+  });
+}
+
+}  // namespace isthmus::cuda

@@ -1,0 +1,202 @@
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "ops/cuda/kernels.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/numeric.cuh"
+#include "ops/cuda/reduce.cuh"
+#include "ops/elementwise.h"
+#include "runtime/status.h"
+
+namespace isthmus::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+// Blocks whose partial sums one more block adds: fixed, so that the bits do not depend on the device.
+constexpr int64_t kSumBlocks = 1024;
+
+// A contiguous tensor as one row: fewer divisions, and packs where the columns alone would not allow them.
+Tensor Flat(const Tensor& tensor) { return tensor.contiguous() ? tensor.Reshape(1, tensor.size()) : tensor; }
+
+// Visits the packs of a [rows, columns] tensor, grid-striding: visit(row, column).
+template <int kWidth, typename Visit>
+__device__ __forceinline__ void ForPacks(int64_t rows, int64_t columns, const Visit& visit) {
+  const int64_t packs = columns / kWidth, stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < rows * packs; i += stride) {
+    if (rows == 1) {
+      visit(int64_t{0}, i * kWidth);
+    } else {
+      visit(i / packs, i % packs * kWidth);
+    }
+  }
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) AddKernel(Rows<const T> x, Rows<T> y, int64_t rows, int64_t columns) {
+  ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
+    float a[kWidth], b[kWidth];
+    LoadPack<kWidth>(x[row] + c, a);
+    LoadPack<kWidth>(static_cast<const T*>(y[row] + c), b);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) b[i] += a[i];
+    StorePack<kWidth>(b, y[row] + c);
+  });
+}
+
+template <typename From, typename To, int kWidth>
+__global__ void __launch_bounds__(kThreads) CastKernel(Rows<const From> x, Rows<To> y, int64_t rows, int64_t columns) {
+  ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
+    float value[kWidth];
+    LoadPack<kWidth>(x[row] + c, value);
+    StorePack<kWidth>(value, y[row] + c);
+  });
+}
+
+__global__ void __launch_bounds__(kThreads)
+    AddWidenedKernel(Rows<const float> x, Rows<double> y, int64_t rows, int64_t columns) {
+  ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] += static_cast<double>(x[row][c]); });
+}
+
+template <typename T>
+__device__ __forceinline__ double Exactly(T value) {
+  if constexpr (std::is_same_v<T, double>) {
+    return value;
+  } else {
+    return Widen(value);
+  }
+}
+
+template <typename T, bool kSquared, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    PartialSumsKernel(Rows<const T> x, int64_t rows, int64_t columns, double* partial) {
+  double sum = 0;
+  ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
+    const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(x[row] + c);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const double value = Exactly(pack.values[i]);
+      sum += kSquared ? value * value : value;
+    }
+  });
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kThreads) AddSumKernel(const double* partial, int count, double* total) {
+  double sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) sum += partial[i];
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) *total += sum;
+}
+
+template <typename T, bool kSquared, int kWidth>
+absl::Status SumPacksInto(const Tensor& x, const Tensor& total, const Context& context) {
+  const int64_t blocks = std::min<int64_t>(BlocksFor(x.size(), int64_t{kThreads} * kWidth), kSumBlocks);
+  auto* partial = static_cast<double*>(context.scratch);
+  ISTHMUS_RETURN_IF_ERROR(Launch("Sum", PartialSumsKernel<T, kSquared, kWidth>,
+                                 {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)}, context, Rows<const T>(x),
+                                 x.rows, x.columns, partial));
+  return Launch("Sum", AddSumKernel, {dim3(1), dim3(kThreads)}, context, partial, static_cast<int>(blocks),
+                total.As<double>());
+}
+
+template <typename T, bool kSquared>
+absl::Status SumInto(const Tensor& tensor, const Tensor& total, const Context& context) {
+  const Tensor x = Flat(tensor);
+  constexpr int kWidth = kPackWidth<T>;
+  return Packs(x, kWidth) ? SumPacksInto<T, kSquared, kWidth>(x, total, context)
+                          : SumPacksInto<T, kSquared, 1>(x, total, context);
+}
+
+template <bool kSquared>
+absl::Status SumOfAny(const Tensor& x, const Tensor& total, const Context& context) {
+  if (x.dtype == DType::kFloat64) return SumInto<double, kSquared>(x, total, context);
+  return VisitElements(x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSquared>(x, total, context); });
+}
+
+LaunchShape ShapeFor(const Context& context, const Tensor& tensor, int width) {
+  return {dim3(StridingBlocks(context, tensor.size(), int64_t{kThreads} * width)), dim3(kThreads)};
+}
+
+// In bytes. Two-dimensional copies take a pitch below 2 GiB: one row of a large tensor is copied as a line instead.
+struct Extent {
+  size_t width, height, pitch;
+};
+Extent ExtentOf(const Tensor& tensor) {
+  const int64_t bytes = SizeOf(tensor.dtype);
+  return {static_cast<size_t>(tensor.columns * bytes), static_cast<size_t>(tensor.rows),
+          static_cast<size_t>(tensor.row_stride * bytes)};
+}
+
+template <typename T, int kWidth>
+absl::Status AddPacks(const Tensor& x, const Tensor& y, const Context& context) {
+  return Launch("Add", AddKernel<T, kWidth>, ShapeFor(context, y, kWidth), context, Rows<const T>(x), Rows<T>(y),
+                y.rows, y.columns);
+}
+
+template <typename From, typename To>
+absl::Status CastBetween(const Tensor& x, const Tensor& y, const Context& context) {
+  constexpr int kWidth = 8;
+  if (Packs(x, kWidth) && Packs(y, kWidth)) {
+    return Launch("Cast", CastKernel<From, To, kWidth>, ShapeFor(context, y, kWidth), context, Rows<const From>(x),
+                  Rows<To>(y), y.rows, y.columns);
+  }
+  return Launch("Cast", CastKernel<From, To, 1>, ShapeFor(context, y, 1), context, Rows<const From>(x), Rows<To>(y),
+                y.rows, y.columns);
+}
+
+}  // namespace
+
+absl::Status Add(const Tensor& from, const Tensor& to, const Context& context) {
+  const bool flat = from.contiguous() && to.contiguous();
+  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
+  return VisitElements(y.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kWidth = kPackWidth<T>;
+    return Packs(x, kWidth) && Packs(y, kWidth) ? AddPacks<T, kWidth>(x, y, context) : AddPacks<T, 1>(x, y, context);
+  });
+}
+
+absl::Status AddWidened(const Tensor& x, const Tensor& y, const Context& context) {
+  return Launch("AddWidened", AddWidenedKernel, ShapeFor(context, y, 1), context, Rows<const float>(x), Rows<double>(y),
+                y.rows, y.columns);
+}
+
+absl::Status Cast(const Tensor& from, const Tensor& to, const Context& context) {
+  if (from.dtype == to.dtype) {
+    const Extent out = ExtentOf(to), in = ExtentOf(from);
+    if (from.contiguous() && to.contiguous()) {
+      return Check(cudaMemcpyAsync(to.data, from.data, in.width * in.height, cudaMemcpyDeviceToDevice, context.stream),
+                   "Cast");
+    }
+    return Check(cudaMemcpy2DAsync(to.data, out.pitch, from.data, in.pitch, in.width, in.height,
+                                   cudaMemcpyDeviceToDevice, context.stream),
+                 "Cast");
+  }
+  const bool flat = from.contiguous() && to.contiguous();
+  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
+  if (x.dtype == DType::kFloat32 && y.dtype == DType::kBFloat16) return CastBetween<float, BFloat16>(x, y, context);
+  if (x.dtype == DType::kBFloat16 && y.dtype == DType::kFloat32) return CastBetween<BFloat16, float>(x, y, context);
+  return absl::UnimplementedError(
+      absl::StrCat("Cast: from ", x.Describe(), " to ", y.Describe(), "; GPUs convert between fp32 and bf16"));
+}
+
+absl::Status SetZero(const Tensor& x, const Context& context) {
+  const Extent extent = ExtentOf(x);
+  if (x.contiguous()) {
+    return Check(cudaMemsetAsync(x.data, 0, extent.width * extent.height, context.stream), "SetZero");
+  }
+  return Check(cudaMemset2DAsync(x.data, extent.pitch, 0, extent.width, extent.height, context.stream), "SetZero");
+}
+
+absl::Status AddSum(const Tensor& x, const Tensor& total, const Context& context) {
+  return SumOfAny<false>(x, total, context);
+}
+
+absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, const Context& context) {
+  return SumOfAny<true>(x, total, context);
+}
+
+}  // namespace isthmus::cuda

@@ -1,0 +1,26 @@
+// What runtime/device.h needs of CUDA: implemented by this folder, or, in a build without CUDA, by absent.cc.
+#ifndef ISTHMUS_RUNTIME_CUDA_BACKEND_H_
+#define ISTHMUS_RUNTIME_CUDA_BACKEND_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+
+#include "runtime/device.h"
+
+namespace isthmus::cuda {
+
+absl::StatusOr<int> DeviceCount();
+absl::StatusOr<CudaDevice> DescribeDevice(int ordinal);
+absl::StatusOr<Stream> OpenStream(int ordinal);
+absl::Status Synchronize(const Context& context);
+// Zeroed; nullptr where there is no room.
+absl::StatusOr<void*> Allocate(int64_t bytes);
+void Free(void* memory);
+absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context& context);
+absl::Status CopyFromHost(const void* from, void* to, int64_t bytes, const Context& context);
+
+}  // namespace isthmus::cuda
+
+#endif  // ISTHMUS_RUNTIME_CUDA_BACKEND_H_

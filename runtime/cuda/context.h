@@ -1,0 +1,47 @@
+// A stream on a GPU and what its operators share.
+#ifndef ISTHMUS_RUNTIME_CUDA_CONTEXT_H_
+#define ISTHMUS_RUNTIME_CUDA_CONTEXT_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <typeindex>
+#include <typeinfo>
+#include <unordered_map>
+
+namespace isthmus::cuda {
+
+struct Context {
+  // Scratch of the stream: each operator may use it from its start to its end.
+  static constexpr int64_t kScratchBytes = int64_t{64} * 1024 * 1024;
+
+  int ordinal = 0;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 1;
+  cudaStream_t stream = nullptr;
+  void* scratch = nullptr;
+
+  Context() = default;
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context();
+
+  // The one T of this stream, made on first use: handles of libraries and what they have prepared.
+  template <typename T>
+  T& Service() const {
+    const std::lock_guard<std::mutex> lock(services_mutex_);
+    std::shared_ptr<void>& service = services_[std::type_index(typeid(T))];
+    if (service == nullptr) service = std::make_shared<T>();
+    return *static_cast<T*>(service.get());
+  }
+
+ private:
+  mutable std::mutex services_mutex_;
+  mutable std::unordered_map<std::type_index, std::shared_ptr<void>> services_;
+};
+
+}  // namespace isthmus::cuda
+
+#endif  // ISTHMUS_RUNTIME_CUDA_CONTEXT_H_

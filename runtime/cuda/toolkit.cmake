@@ -1,0 +1,32 @@
+# Decides whether the CUDA backend is built. Sets ISTHMUS_HAS_CUDA (0 or 1), and with a real toolkit the targets
+# CUDA::cudart_static, CUDA::cublasLt. ISTHMUS_CUDA is OFF, ON, or EMULATED (tests/cuda_on_cpu: the kernels on the CPU).
+set(ISTHMUS_HAS_CUDA 0)
+set(ISTHMUS_OMIT_CUDA INCLUDE)  # of runtime/cuda only absent.cc
+if(ISTHMUS_CUDA STREQUAL "EMULATED")
+  set(ISTHMUS_HAS_CUDA 1)
+  set(ISTHMUS_CUDA_RUNTIME isthmus_cuda_on_cpu)
+elseif(ISTHMUS_CUDA)
+  find_program(ISTHMUS_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
+  if(ISTHMUS_NVCC)
+    set(CMAKE_CUDA_COMPILER ${ISTHMUS_NVCC})
+    # Ampere, and Hopper with its own instructions.
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+    enable_language(CUDA)
+    if(CCACHE_PROGRAM)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+    endif()
+    find_package(CUDAToolkit REQUIRED)
+    set(ISTHMUS_HAS_CUDA 1)
+    set(ISTHMUS_CUDA_RUNTIME CUDA::cudart_static)
+    message(STATUS "CUDA Toolkit ${CUDAToolkit_VERSION}: GPUs of compute capability 8.0 and 9.0")
+  else()
+    message(STATUS "CUDA Toolkit not found (looked for nvcc in PATH, CUDACXX, CUDA_HOME and /usr/local/cuda): "
+      "the program is built for the CPU; install the toolkit from NVIDIA's package repository for GPUs")
+  endif()
+endif()
+if(ISTHMUS_HAS_CUDA)
+  set(ISTHMUS_OMIT_CUDA EXCLUDE)
+endif()

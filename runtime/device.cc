@@ -1,0 +1,66 @@
+#include "runtime/device.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/cuda/backend.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr size_t kAlignment = 128;
+
+absl::Status CheckCopy(const Tensor& from, const Tensor& to) {
+  if (from.dtype == to.dtype && from.size() == to.size() && from.contiguous() && to.contiguous()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("copy between host and device: from ", from.Describe(), " to ",
+                                                 to.Describe(), "; needs the same dtype and size, contiguous"));
+}
+
+}  // namespace
+
+absl::StatusOr<int> CudaDeviceCount() { return cuda::DeviceCount(); }
+absl::StatusOr<CudaDevice> DescribeCudaDevice(int ordinal) { return cuda::DescribeDevice(ordinal); }
+absl::StatusOr<Stream> OpenCudaStream(int ordinal) { return cuda::OpenStream(ordinal); }
+
+absl::Status Stream::Synchronize() const {
+  return device() == Device::kCpu ? absl::OkStatus() : cuda::Synchronize(*context_);
+}
+
+absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Device device) {
+  void* memory = nullptr;
+  if (device == Device::kCuda) {
+    ISTHMUS_ASSIGN_OR_RETURN(memory, cuda::Allocate(bytes));
+  } else {
+    const size_t rounded = (static_cast<size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+    memory = std::aligned_alloc(kAlignment, rounded);
+    if (memory != nullptr) std::memset(memory, 0, rounded);
+  }
+  if (memory != nullptr) return memory;
+  return absl::ResourceExhaustedError(absl::StrCat(name, ": can't allocate ", bytes, " bytes of ",
+                                                   device == Device::kCuda ? "GPU" : "host",
+                                                   " memory; use a smaller model, micro-batch or sequence length, or "
+                                                   "more ranks"));
+}
+
+void FreeMemory(void* memory, Device device) { device == Device::kCuda ? cuda::Free(memory) : std::free(memory); }
+
+absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
+  if (stream.device() == Device::kCuda) return cuda::CopyToHost(from.data, to.data, from.bytes(), stream.cuda());
+  std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
+  return absl::OkStatus();
+}
+
+absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
+  if (stream.device() == Device::kCuda) return cuda::CopyFromHost(from.data, to.data, from.bytes(), stream.cuda());
+  std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,140 @@
+// As much of the CUDA runtime as the project's kernels use, on the CPU: the same sources, compiled by the host's
+// compiler, run block after block with one fiber per thread. It shows wrong indices, missing barriers, lanes that leave
+// a warp's collective, and host code that touches device memory. It says nothing about speed, and takes no test's place
+// on a GPU.
+#ifndef ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
+#define ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+// One block runs at a time.
+#define __shared__ static
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+// Of the fiber that runs.
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+using std::max;
+using std::min;
+
+inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }
+
+namespace isthmus::cuda_on_cpu {
+
+// All threads of the block.
+void BlockBarrier();
+// Gives `value` to the warp and returns, once all 32 lanes did so, the 32 values. Valid until the next call but one.
+const uint64_t* WarpExchange(uint64_t value);
+int Lane();
+unsigned char* DynamicSharedMemory();
+// Runs `thread` as every thread of the grid.
+void Run(const dim3& blocks, const dim3& threads, size_t shared_bytes, const std::function<void()>& thread);
+
+template <typename T>
+T Shuffle(T value, int lane) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = WarpExchange(bits)[lane & 31];
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+}  // namespace isthmus::cuda_on_cpu
+
+inline void __syncthreads() { isthmus::cuda_on_cpu::BlockBarrier(); }
+inline void __syncwarp() { isthmus::cuda_on_cpu::WarpExchange(0); }
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return isthmus::cuda_on_cpu::Shuffle(value, isthmus::cuda_on_cpu::Lane() ^ mask);
+}
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return isthmus::cuda_on_cpu::Shuffle(value, lane);
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  const uint64_t* votes = isthmus::cuda_on_cpu::WarpExchange(predicate ? 1 : 0);
+  unsigned result = 0;
+  for (int lane = 0; lane < 32; ++lane) result |= static_cast<unsigned>(votes[lane]) << lane;
+  return result;
+}
+
+// The host's side.
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNotReady = 600 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+struct cudaFakeStream;
+using cudaStream_t = cudaFakeStream*;
+struct cudaFakeEvent;
+using cudaEvent_t = cudaFakeEvent*;
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor, multiProcessorCount;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+
+const char* cudaGetErrorName(cudaError_t error);
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaSetDevice(int ordinal);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
+// Device memory can't be touched by the host but through copies; see device_memory.cc.
+cudaError_t cudaMalloc(void** memory, size_t bytes);
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaMallocHost(void** memory, size_t bytes);
+cudaError_t cudaFreeHost(void* memory);
+cudaError_t cudaMemset(void* memory, int value, size_t bytes);
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemset2DAsync(void* memory, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+template <typename... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*)(Parameters...), cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  isthmus::cuda_on_cpu::Run(config->gridDim, config->blockDim, config->dynamicSmemBytes, [&] { kernel(arguments...); });
+  return cudaSuccess;
+}
+
+#endif  // ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_

@@ -1,0 +1,110 @@
+// ranks: 1 2 4
+// Training on GPUs gives the run that one rank on a CPU gives; the ranks share a GPU, their collectives go through host
+// memory.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "runtime/device.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+// Fewer where the kernels run on the CPU.
+int64_t Steps() {
+  const char* steps = std::getenv("ISTHMUS_TEST_STEPS");
+  return steps != nullptr ? std::atoll(steps) : 20;
+}
+
+class CudaModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto devices = CudaDeviceCount();
+    if (!devices.ok()) GTEST_SKIP() << devices.status().message();
+    auto stream = OpenCudaStream(0);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    stream_ = *stream;
+  }
+
+  static std::vector<double> Losses(Replica& replica) {
+    std::vector<double> losses;
+    for (int64_t step = 1; step <= Steps(); ++step) losses.push_back(replica.Step(step).loss);
+    return losses;
+  }
+
+  // Meshes of this world with every combination of options that changes the path taken.
+  static std::vector<TinyOptions> Variants(proto::PrecisionConfig::Kind precision) {
+    std::vector<TinyOptions> variants;
+    for (const int tensor : {1, 2, 4}) {
+      if (World().size() % tensor != 0) continue;
+      for (int bits = 0; bits < 4; ++bits) {
+        TinyOptions options;
+        options.tensor = tensor;
+        options.data = World().size() / tensor;
+        options.precision = precision;
+        options.sequence_parallel = options.shard_optimizer = (bits & 1) != 0;
+        options.recompute = (bits & 2) != 0;
+        options.micro_batch = (bits & 2) != 0 ? 2 : 0;
+        options.tied = bits == 1;
+        options.head_rank = bits == 2 ? 6 : 0;
+        variants.push_back(options);
+      }
+    }
+    return variants;
+  }
+
+  Stream stream_;
+};
+
+TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    EXPECT_LT(expected.back(), expected.front());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 1e-4 * expected[i]) << "step " << i + 1;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, Bf16StaysNearFp32) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::BF16)) {
+    SCOPED_TRACE(options.Name());
+    TinyOptions exact = options;
+    exact.precision = proto::PrecisionConfig::FP32;
+    Replica cpu(exact), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 2e-2 * expected[i]) << "step " << i + 1;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, TheSameMeshTwiceGivesTheSameBits) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::BF16)) {
+    SCOPED_TRACE(options.Name());
+    Replica first(options, &World(), 7, stream_), second(options, &World(), 7, stream_);
+    const std::vector<double> a = Losses(first), b = Losses(second);
+    EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)), 0);
+  }
+}
+
+TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options), gpu(options, &World(), 7, stream_);
+    const HeadMeasurement expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
+    EXPECT_NEAR(found.lost_energy_ratio, expected.lost_energy_ratio, 1e-4);
+    EXPECT_NEAR(found.logit_gradient_norm, expected.logit_gradient_norm, 1e-4 * expected.logit_gradient_norm);
+    EXPECT_EQ(found.head_numerical_rank, expected.head_numerical_rank);
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing
