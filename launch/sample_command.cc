@@ -1,3 +1,4 @@
+#include <absl/strings/ascii.h>
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 
@@ -6,6 +7,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
+#include "launch/choose_device.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/threads.h"
@@ -20,7 +22,8 @@ namespace isthmus {
 namespace {
 
 struct Request {
-  std::string checkpoint, prompt, tokenizer;
+  std::string checkpoint, prompt, tokenizer, device_name = "auto";
+  proto::DeviceKind device = proto::AUTO;
   int64_t tokens = 100, seed = 1;
   SamplingOptions sampling;
 };
@@ -84,9 +87,11 @@ class TextStream {
 };
 
 absl::Status Generate(const Request& request, Loaded& loaded, CommandContext& context) {
-  Stream stream;
   const auto& config = loaded.manifest.config();
-  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(context.world, context.world.size(), 1));
+  ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device, ChooseDevice(request.device, config.precision().compute(),
+                                                             context.mpi.local_rank(), context.world, "--device"));
+  Stream& stream = device.stream;
+  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(context.world, context.world.size(), 1, stream));
   const int64_t window =
       std::min(config.data().sequence_length(), static_cast<int64_t>(loaded.tokens.size()) + request.tokens);
   auto created = TextGenerator::Create(config, window, mesh, stream);
@@ -122,11 +127,16 @@ absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandConte
       .Add("top-k", "N", "choose among the N most probable tokens; 0: all", &request.sampling.top_k)
       .Add("top-p", "X", "choose among the most probable tokens that reach X in sum", &request.sampling.top_p)
       .Add("seed", "N", "another seed, another text", &request.seed)
-      .Add("tokenizer", "FILE", "SentencePiece model instead of the checkpoint's own", &request.tokenizer);
+      .Add("tokenizer", "FILE", "SentencePiece model instead of the checkpoint's own", &request.tokenizer)
+      .Add("device", "WHERE", "auto (GPUs where every rank has one), cpu or cuda", &request.device_name);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     if (context.world.rank() == 0) context.out << options.Help();
     return absl::OkStatus();
+  }
+  if (!proto::DeviceKind_Parse(absl::AsciiStrToUpper(request.device_name), &request.device)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device: found \"", request.device_name, "\"; accepts auto, cpu, cuda"));
   }
   request.sampling.seed = static_cast<uint64_t>(request.seed);
   SetThreads(ThreadsPerRank(context.mpi.local_size()));

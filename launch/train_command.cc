@@ -76,8 +76,8 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   SetThreads(ThreadsPerRank(context.mpi.local_size()));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto run,
-                           TrainingRun::Create(std::move(config), path, context.world, context.out, line));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto run, TrainingRun::Create(std::move(config), path, context.world,
+                                                               context.mpi.local_rank(), context.out, line));
   ISTHMUS_RETURN_IF_ERROR(run->Train());
   if (context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);
   return absl::OkStatus();

@@ -10,6 +10,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
+#include "launch/choose_device.h"
 #include "launch/step_record.h"
 #include "model/flops.h"
 #include "model/schedule.h"
@@ -30,14 +31,19 @@ double MonotonicSeconds() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfig config, const std::string& source,
-                                                                 Communicator& world, std::ostream& progress,
-                                                                 bool progress_is_terminal) {
+                                                                 Communicator& world, int local_rank,
+                                                                 std::ostream& progress, bool progress_is_terminal) {
   auto run = absl::WrapUnique(new TrainingRun(world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   run->config_ = std::move(config);
   const auto& mesh = run->config_.mesh();
   world.set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
-  ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data()));
+  ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device, ChooseDevice(run->config_.device(), run->config_.precision().compute(),
+                                                             local_rank, world, source));
+  run->stream_ = std::move(device.stream);
+  run->device_name_ = std::move(device.name);
+  run->peak_flops_ = device.peak_flops;
+  ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
   ISTHMUS_RETURN_IF_ERROR(run->OpenFolder());
@@ -88,11 +94,13 @@ absl::Status TrainingRun::BuildModel() {
   const ModelShape shape = ModelShape::From(config_.model());
   causal_flops_per_token_ = CausalFlopsPerToken(shape, config_.data().sequence_length());
   full_flops_per_token_ = FullFlopsPerToken(shape, config_.data().sequence_length());
-  // All ranks at the same time, as in training: they share caches and power.
-  ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
-  const auto peak = MeasureMatmulPeak(ComputeType(config_.precision()), absl::Milliseconds(300), stream_);
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, peak.status()));
-  peak_flops_ = *peak;
+  if (stream_.device() == Device::kCpu) {
+    // All ranks at the same time, as in training: they share caches and power.
+    ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
+    const auto peak = MeasureMatmulPeak(ComputeType(config_.precision()), absl::Milliseconds(300), stream_);
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, peak.status()));
+    peak_flops_ = *peak;
+  }
   return world_.AllReduceNumbers(absl::MakeSpan(&peak_flops_, 1));
 }
 
@@ -110,7 +118,8 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_training_tokens(data_.training.count * config_.data().sequence_length());
   run.set_validation_tokens(data_.validation.count * config_.data().sequence_length());
   run.set_unigram_entropy(data_.unigram_entropy);
-  run.set_peak_flops(peak_flops_);
+  run.set_device(device_name_);
+  if (peak_flops_ > 0) run.set_peak_flops(peak_flops_);
   run.set_causal_flops_per_token(causal_flops_per_token_);
   run.set_full_flops_per_token(full_flops_per_token_);
   run.set_weight_bytes(memory.weights);
@@ -119,14 +128,16 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_activation_bytes(memory.activations);
   run.set_head_bytes(memory.head);
   const std::string text = absl::StrFormat(
-      "%.1f million parameters, vocabulary %d; %d tensor × %d data ranks with %d threads each; %.1f GFLOP/s matrix "
-      "product peak\n%.2f million training tokens, unigram entropy %.4f nats per token",
+      "%.1f million parameters, vocabulary %d; %d tensor × %d data ranks with %d threads each on %s; %s\n%.2f million "
+      "training tokens, unigram entropy %.4f nats per token",
       static_cast<double>(run.parameters()) / 1e6, run.vocabulary(), run.tensor_ranks(), run.data_ranks(),
-      run.threads_per_rank(), peak_flops_ / 1e9, static_cast<double>(run.training_tokens()) / 1e6,
-      run.unigram_entropy());
+      run.threads_per_rank(), device_name_,
+      peak_flops_ > 0 ? absl::StrFormat("%.1f GFLOP/s matrix product peak", peak_flops_ / 1e9)
+                      : "its matrix product peak is not known: no utilisation is given",
+      static_cast<double>(run.training_tokens()) / 1e6, run.unigram_entropy());
   log_->Info(absl::StrCat("started: version ", kVersion, ", rank ", world_.rank(), " of ", world_.size(),
                           ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
-                          MaxThreads(), " threads"));
+                          MaxThreads(), " threads, on ", device_name_));
   if (world_.rank() == 0) {
     metrics_->Write(record);
     progress_->Note(text);
@@ -214,8 +225,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   train.set_learning_rate(learning_rate);
   train.set_step_seconds(step_seconds);
   train.set_tokens_per_second(tokens_per_second);
-  train.set_causal_utilisation_ratio(tokens_per_second * causal_flops_per_token_ / peak_flops_);
-  train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
+  if (peak_flops_ > 0) {
+    train.set_causal_utilisation_ratio(tokens_per_second * causal_flops_per_token_ / peak_flops_);
+    train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
+  }
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
   if (result.head.has_value()) FillHeadRecord(*result.head, *record.mutable_head());
   if (world_.rank() == 0) {

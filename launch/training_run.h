@@ -28,10 +28,11 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // Collective; fails on all ranks or none. `world` must outlive the run; `progress` receives rank 0's display.
+  // Collective; fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive
+  // the run; `progress` receives rank 0's display.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
-                                                             Communicator& world, std::ostream& progress,
-                                                             bool progress_is_terminal);
+                                                             Communicator& world, int local_rank,
+                                                             std::ostream& progress, bool progress_is_terminal);
 
   // Trains to the end and saves the weights. Errors: Aborted when training diverged; of the data; of collectives.
   absl::Status Train();
@@ -73,6 +74,7 @@ class TrainingRun {
   bool progress_is_terminal_;
   proto::RunConfig config_;
   Stream stream_;
+  std::string device_name_;
   std::optional<Mesh> mesh_;
   std::unique_ptr<Log> log_;
   RunData data_;

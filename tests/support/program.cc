@@ -46,11 +46,12 @@ ProgramResult RunShell(const std::string& command, int seconds) {
   return result;
 }
 
-ProgramResult RunIsthmus(const std::string& arguments, int ranks) {
-  if (ranks == 0) return RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ISTHMUS_PROGRAM, " ", arguments));
-  return RunShell(absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ",
-                               ISTHMUS_MPIRUN, " --oversubscribe --bind-to none -n ", ranks, " ", ISTHMUS_PROGRAM, " ",
-                               arguments));
+ProgramResult RunIsthmus(const std::string& arguments, int ranks, int seconds) {
+  if (ranks == 0) return RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ISTHMUS_PROGRAM, " ", arguments), seconds);
+  return RunShell(
+      absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", ISTHMUS_MPIRUN,
+                   " --oversubscribe --bind-to none -n ", ranks, " ", ISTHMUS_PROGRAM, " ", arguments),
+      seconds);
 }
 
 std::string ReadText(const std::string& path) {
@@ -102,6 +103,7 @@ std::string TinyProject::WriteConfig(const std::string& name, const std::string&
                                "\" tokenizer: \"", folder_ / "tokenizer.model", "\" sequence_length: 32 }\n",
                                "batch { sequences: 8 }\n",
                                "optimizer { learning_rate: 1e-2 }\n"
+                               "device: CPU\n"
                                "schedule { steps: 20 warmup_steps: 2 }\n"
                                "telemetry { interval: 5 validation_interval: 10 validation_batches: 2 }\n",
                                more));

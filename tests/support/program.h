@@ -32,7 +32,7 @@ struct ProgramResult {
 // Runs a shell command line and waits for it; after `seconds` it is killed and the exit status is 137.
 ProgramResult RunShell(const std::string& command, int seconds = 120);
 // `isthmus arguments` alone, or under mpirun on `ranks` ranks.
-ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0);
+ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0, int seconds = 120);
 
 std::string ReadText(const std::string& path);
 void WriteText(const std::string& path, const std::string& text);
