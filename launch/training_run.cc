@@ -43,7 +43,8 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   run->stream_ = std::move(device.stream);
   run->device_name_ = std::move(device.name);
   run->peak_flops_ = device.peak_flops;
-  ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_,
+                                                    absl::Seconds(mesh.setup_timeout_seconds())));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
   ISTHMUS_RETURN_IF_ERROR(run->OpenFolder());
@@ -195,6 +196,8 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
                            model_->Step(batch->ids(), batch->targets(), step, learning_rate, measure_head));
   loader_->Recycle(*std::move(batch));
   const double step_seconds = MonotonicSeconds() - begin;
+
+  for (const std::string& note : stream_.TakeNotes()) log_->Info(note);
 
   last = step == schedule.steps();
   if (!last && schedule.max_seconds() > 0) {

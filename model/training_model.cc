@@ -3,7 +3,6 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 
-#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -12,27 +11,10 @@
 #include "runtime/status.h"
 
 namespace isthmus {
-namespace {
-
-// Adds the wall time of its own life to a figure.
-class ScopedSeconds {
- public:
-  explicit ScopedSeconds(double& total) : total_(total), start_(Clock::now()) {}
-  ~ScopedSeconds() { total_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
-  ScopedSeconds(const ScopedSeconds&) = delete;
-  ScopedSeconds& operator=(const ScopedSeconds&) = delete;
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double& total_;
-  Clock::time_point start_;
-};
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto::RunConfig& config, const Mesh& mesh,
                                                                      Stream& stream) {
   auto model = absl::WrapUnique(new TrainingModel(mesh, stream));
+  model->timer_ = std::make_unique<PhaseTimer>(stream);
   const ModelShape shape = ModelShape::From(config.model());
   const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
   const DType type = ComputeType(config.precision());
@@ -79,18 +61,18 @@ absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
 absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last,
                                        bool measure_head, StepSeconds& seconds) {
   {
-    ScopedSeconds timer(seconds.forward);
+    const PhaseTimer::Scope phase(*timer_, "forward", seconds.forward);
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   }
   {
-    ScopedSeconds timer(seconds.head);
+    const PhaseTimer::Scope phase(*timer_, "head", seconds.head);
     ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, scale, transformer_->grad_hidden()));
   }
   if (measure_head) {
-    ScopedSeconds timer(seconds.telemetry);
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds.telemetry);
     ISTHMUS_RETURN_IF_ERROR(decomposition_.AddMicroBatch(head_));
   }
-  ScopedSeconds timer(seconds.backward);
+  const PhaseTimer::Scope phase(*timer_, "backward", seconds.backward);
   Transformer::SegmentReady segment_ready;
   if (last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
   return transformer_->Backward(ids, segment_ready);
@@ -105,6 +87,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
                                                    " tokens; found ", host_ids.Describe(), " and ",
                                                    host_targets.Describe()));
   }
+  timer_->Reset();
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host_ids, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(ids.columns) * mesh_.data_ranks());
@@ -119,7 +102,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   HeadLossSums sums;
   {
-    ScopedSeconds timer(result.seconds.reduce);
+    const PhaseTimer::Scope phase(*timer_, "reduce", result.seconds.reduce);
     ISTHMUS_RETURN_IF_ERROR(reducer_->Finish());
     ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
@@ -134,15 +117,16 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
                                            "schedule.warmup_steps or use precision.compute FP32"));
   }
   if (measure_head) {
-    ScopedSeconds timer(result.seconds.telemetry);
+    const PhaseTimer::Scope phase(*timer_, "telemetry", result.seconds.telemetry);
     ISTHMUS_ASSIGN_OR_RETURN(result.head, decomposition_.Measure(head_, sums.energy, scale));
   }
   {
-    ScopedSeconds timer(result.seconds.optimizer);
+    const PhaseTimer::Scope phase(*timer_, "optimizer", result.seconds.optimizer);
     const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
     ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
   }
+  ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
   return result;
 }
 

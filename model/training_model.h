@@ -19,11 +19,12 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
+#include "runtime/phase_timer.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
-// Wall time of the phases of one step on this rank, in seconds.
+// Time of the phases of one step on this rank's device, in seconds.
 struct StepSeconds {
   double forward = 0, head = 0, backward = 0, reduce = 0, optimizer = 0, telemetry = 0;
 };
@@ -73,6 +74,7 @@ class TrainingModel {
   Stream& stream_;
   double clip_norm_ = 0;
   TokenBuffer ids_, targets_;
+  std::unique_ptr<PhaseTimer> timer_;
   ParameterStore parameters_;
   std::unique_ptr<Transformer> transformer_;
   HeadLoss head_;

@@ -3,7 +3,7 @@
 #include "ops/check_arguments.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cuda/kernels.h"
-#include "runtime/device.h"
+#include "runtime/backends.h"
 #include "runtime/status.h"
 
 namespace isthmus {

@@ -84,6 +84,13 @@ class Communicator {
 // a GPU without NCCL can work. An operation has finished when its start returns.
 std::unique_ptr<Communicator> MakeStagedCommunicator(std::unique_ptr<Communicator> host, const Stream& stream);
 
+// The group of `host` by NCCL, for tensors on the stream's GPU, which no other rank of the group may use. Collectives
+// run beside the stream's operators; Wait makes the stream wait, not the host. An operation that outlasts the deadline
+// is aborted, so that Synchronize ends, and every later call fails. `deadline` holds for the set-up, and until
+// set_deadline. Collective over `host`. Errors: Unimplemented in a build without NCCL.
+absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclCommunicator(std::unique_ptr<Communicator> host,
+                                                                   const Stream& stream, absl::Duration deadline);
+
 // A group of one: operations copy what there is to copy and complete at once.
 std::unique_ptr<Communicator> MakeSelfCommunicator(std::string name = "world");
 

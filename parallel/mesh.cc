@@ -1,14 +1,36 @@
 #include "parallel/mesh.h"
 
 #include <absl/strings/str_cat.h>
+#include <unistd.h>
 
+#include <array>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "parallel/host_bytes.h"
+#include "runtime/backends.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
+namespace {
 
-absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int data_ranks, const Stream& stream) {
+absl::StatusOr<bool> EveryRankHasItsOwnGpu(Communicator& world, const Stream& stream) {
+  auto device = StreamDevice(stream);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, device.status()));
+  std::array<char, 256> node{};
+  gethostname(node.data(), node.size() - 1);
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> gpus,
+                           AllGatherBytes(world, absl::StrCat(node.data(), " ", device->bus_id)));
+  return std::set<std::string>(gpus.begin(), gpus.end()).size() == gpus.size();
+}
+
+}  // namespace
+
+absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int data_ranks, const Stream& stream,
+                                  absl::Duration setup_deadline) {
   const int size = world.size();
   if (tensor_ranks < 1 || data_ranks < 0 || (data_ranks == 0 && size % tensor_ranks != 0)) {
     return absl::InvalidArgumentError(absl::StrCat("mesh.tensor (", tensor_ranks, ") does not fit the ", size,
@@ -27,8 +49,14 @@ absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int dat
   ISTHMUS_ASSIGN_OR_RETURN(mesh.tensor_, world.Split(data_rank, tensor_rank, "tensor"));
   ISTHMUS_ASSIGN_OR_RETURN(mesh.data_, world.Split(tensor_rank, data_rank, "data"));
   if (stream.device() == Device::kCuda) {
-    mesh.tensor_ = MakeStagedCommunicator(std::move(mesh.tensor_), stream);
-    mesh.data_ = MakeStagedCommunicator(std::move(mesh.data_), stream);
+    ISTHMUS_ASSIGN_OR_RETURN(const bool own_gpus, EveryRankHasItsOwnGpu(world, stream));
+    for (auto* group : {&mesh.tensor_, &mesh.data_}) {
+      if (kHasNccl && own_gpus && (*group)->size() > 1) {
+        ISTHMUS_ASSIGN_OR_RETURN(*group, MakeNcclCommunicator(std::move(*group), stream, setup_deadline));
+      } else {
+        *group = MakeStagedCommunicator(std::move(*group), stream);
+      }
+    }
   }
   return mesh;
 }

@@ -15,9 +15,11 @@ class Mesh {
  public:
   // data_ranks 0: world size / tensor_ranks. Errors: InvalidArgument when the world is not data_ranks × tensor_ranks.
   // Collective over `world`, which must outlive the mesh. Tensors that go through tensor() and data() lie on the
-  // stream's device, those that go through world() in host memory.
+  // stream's device, those that go through world() in host memory. On GPUs the groups use NCCL where every rank has a
+  // GPU of its own, else host memory; `setup_deadline` is for connecting them.
   static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks,
-                                     const Stream& stream = Stream());
+                                     const Stream& stream = Stream(),
+                                     absl::Duration setup_deadline = absl::Minutes(30));
 
   Communicator& world() const { return *world_; }
   Communicator& tensor() const { return *tensor_; }

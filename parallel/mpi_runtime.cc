@@ -2,10 +2,12 @@
 #include <absl/strings/str_cat.h>
 #include <mpi.h>
 
+#include <array>
 #include <cstdlib>
 #include <string>
 
 #include "parallel/communicator.h"
+#include "parallel/library_versions.h"
 #include "parallel/mpi_communicator.h"
 #include "runtime/status.h"
 
@@ -66,6 +68,15 @@ class MpiRuntimeImplementation : public MpiRuntime {
 };
 
 }  // namespace
+
+std::string MpiVersion() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  if (MPI_Get_library_version(text.data(), &length) != MPI_SUCCESS) return "";
+  // What follows the first comma is the builder's.
+  const std::string whole(text.data(), static_cast<size_t>(length));
+  return whole.substr(0, whole.find(','));
+}
 
 absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
   int initialized = 0;

@@ -25,10 +25,17 @@ absl::Status CheckCopy(const Tensor& from, const Tensor& to) {
 
 absl::StatusOr<int> CudaDeviceCount() { return cuda::DeviceCount(); }
 absl::StatusOr<CudaDevice> DescribeCudaDevice(int ordinal) { return cuda::DescribeDevice(ordinal); }
+CudaVersions FindCudaVersions() { return cuda::FindVersions(); }
+bool CudaPeersReach(int a, int b) { return cuda::PeersReach(a, b); }
+absl::StatusOr<CudaDevice> StreamDevice(const Stream& stream) { return cuda::DeviceOf(stream.cuda()); }
 absl::StatusOr<Stream> OpenCudaStream(int ordinal) { return cuda::OpenStream(ordinal); }
 
 absl::Status Stream::Synchronize() const {
   return device() == Device::kCpu ? absl::OkStatus() : cuda::Synchronize(*context_);
+}
+
+std::vector<std::string> Stream::TakeNotes() const {
+  return device() == Device::kCpu ? std::vector<std::string>() : cuda::TakeNotes(*context_);
 }
 
 absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Device device) {
@@ -51,6 +58,7 @@ void FreeMemory(void* memory, Device device) { device == Device::kCuda ? cuda::F
 
 absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
+  if (from.size() == 0) return absl::OkStatus();
   if (stream.device() == Device::kCuda) return cuda::CopyToHost(from.data, to.data, from.bytes(), stream.cuda());
   std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
   return absl::OkStatus();
@@ -58,6 +66,7 @@ absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stre
 
 absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
+  if (from.size() == 0) return absl::OkStatus();
   if (stream.device() == Device::kCuda) return cuda::CopyFromHost(from.data, to.data, from.bytes(), stream.cuda());
   std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
   return absl::OkStatus();

@@ -13,21 +13,31 @@
 
 namespace isthmus {
 
-// Whether this program was built with the CUDA backend (`cmake --preset cuda`).
-inline constexpr bool kHasCuda = ISTHMUS_HAS_CUDA != 0;
-
 struct CudaDevice {
   std::string name;
   int ordinal = 0;
   int64_t memory_bytes = 0;
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
+  std::string bus_id;  // of the PCI bus: tells the GPUs of a node apart, whatever their ordinals
 };
 
 // How many GPUs there are. Errors: FailedPrecondition saying why there are none to be seen: a build without CUDA, no
 // driver, one that is too old.
 absl::StatusOr<int> CudaDeviceCount();
 absl::StatusOr<CudaDevice> DescribeCudaDevice(int ordinal);
+
+// As CUDA counts: 13010 is 13.1. `driver`: the newest that the driver supports, 0 without one; `runtime`: of the
+// program, 0 in a build without CUDA.
+struct CudaVersions {
+  int driver = 0, runtime = 0;
+};
+CudaVersions FindCudaVersions();
+// Whether GPU `a` can read and write the memory of GPU `b`.
+bool CudaPeersReach(int a, int b);
+
+// The GPU of a stream.
+absl::StatusOr<CudaDevice> StreamDevice(const Stream& stream);
 
 // A stream of its own on a GPU, with the scratch memory that operators use in turn.
 absl::StatusOr<Stream> OpenCudaStream(int ordinal);

@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace isthmus {
 
@@ -32,6 +34,9 @@ class Stream {
 
   // Waits until everything started so far has finished. Errors: Internal with what the GPU reports.
   absl::Status Synchronize() const;
+
+  // What operators want the user to know, once each: a kernel that had to stand in for a library's.
+  std::vector<std::string> TakeNotes() const;
 
  private:
   std::shared_ptr<const cuda::Context> context_;

@@ -1,18 +1,39 @@
 #include "ops/attention.h"
 
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+
+#include "ops/cuda/cudnn/attention.h"
 #include "ops/cuda/flash_attention.h"
 #include "ops/cuda/kernels.h"
 
 namespace isthmus::cuda {
 
+namespace {
+
+void NoteStandIn(const absl::Status& why, const Context& context) {
+  context.Note(absl::StrCat("attention runs on the project's own kernel: ", why.message()));
+}
+
+}  // namespace
+
 absl::Status AttentionForward(const AttentionForwardArgs& args, const Context& context) {
+  const absl::Status fused = CudnnAttentionForward(args, context);
+  if (!absl::IsUnimplemented(fused)) return fused;
+  NoteStandIn(fused, context);
   return FlashAttentionForward(args, context);
 }
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context& context) {
+  const absl::Status fused = CudnnAttentionBackward(args, context);
+  if (!absl::IsUnimplemented(fused)) return fused;
+  NoteStandIn(fused, context);
   return FlashAttentionBackward(args, context);
 }
 
-int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType) { return FlashAttentionWorkspaceBytes(shape); }
+int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
+  return std::max(FlashAttentionWorkspaceBytes(shape), CudnnAttentionWorkspaceBytes(shape, dtype));
+}
 
 }  // namespace isthmus::cuda

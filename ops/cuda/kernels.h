@@ -40,6 +40,10 @@ absl::Status SetZero(const Tensor& x, const Context& context);
 absl::Status AddSum(const Tensor& x, const Tensor& total, const Context& context);
 absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, const Context& context);
 
+// Of the libraries, as 10000 · major + 100 · minor + patch; 0 in a build without.
+int64_t CublasLtVersionNumber();
+int64_t CudnnVersionNumber();
+
 // y [N, D] fp64 += x [N, D] fp32.
 absl::Status AddWidened(const Tensor& x, const Tensor& y, const Context& context);
 

@@ -165,6 +165,8 @@ class Products {
 
 }  // namespace
 
+int64_t CublasLtVersionNumber() { return static_cast<int64_t>(cublasLtGetVersion()); }
+
 absl::Status Matmul(const MatmulArgs& args, const Context& context) {
   const MatmulSizes sizes = SizesOf(args);
   if (sizes.m == 0 || sizes.n == 0) return absl::OkStatus();

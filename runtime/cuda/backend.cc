@@ -2,6 +2,11 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/error.h"
 #include "runtime/status.h"
@@ -28,8 +33,25 @@ absl::StatusOr<CudaDevice> DescribeDevice(int ordinal) {
   device.major = properties.major;
   device.minor = properties.minor;
   device.multiprocessors = properties.multiProcessorCount;
+  char bus_id[32] = {};
+  ISTHMUS_RETURN_IF_ERROR(Check(cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), ordinal), "cudaDeviceGetPCIBusId"));
+  device.bus_id = bus_id;
   return device;
 }
+
+CudaVersions FindVersions() {
+  CudaVersions versions;
+  if (cudaDriverGetVersion(&versions.driver) != cudaSuccess) versions.driver = 0;
+  if (cudaRuntimeGetVersion(&versions.runtime) != cudaSuccess) versions.runtime = 0;
+  return versions;
+}
+
+bool PeersReach(int a, int b) {
+  int reach = 0;
+  return cudaDeviceCanAccessPeer(&reach, a, b) == cudaSuccess && reach != 0;
+}
+
+absl::StatusOr<CudaDevice> DeviceOf(const Context& context) { return DescribeDevice(context.ordinal); }
 
 absl::StatusOr<Stream> OpenStream(int ordinal) {
   ISTHMUS_ASSIGN_OR_RETURN(const CudaDevice device, DescribeDevice(ordinal));
@@ -51,6 +73,18 @@ Context::~Context() {
   if (scratch != nullptr) cudaFree(scratch);
   if (stream != nullptr) cudaStreamDestroy(stream);
 }
+
+void Context::Note(const std::string& text) const {
+  const std::lock_guard<std::mutex> lock(notes_mutex_);
+  if (noted_.insert(text).second) notes_.push_back(text);
+}
+
+std::vector<std::string> Context::TakeNotes() const {
+  const std::lock_guard<std::mutex> lock(notes_mutex_);
+  return std::exchange(notes_, {});
+}
+
+std::vector<std::string> TakeNotes(const Context& context) { return context.TakeNotes(); }
 
 absl::Status Synchronize(const Context& context) {
   return Check(cudaStreamSynchronize(context.stream), "cudaStreamSynchronize");

@@ -6,6 +6,8 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "runtime/device.h"
 
@@ -13,7 +15,11 @@ namespace isthmus::cuda {
 
 absl::StatusOr<int> DeviceCount();
 absl::StatusOr<CudaDevice> DescribeDevice(int ordinal);
+CudaVersions FindVersions();
+bool PeersReach(int a, int b);
+absl::StatusOr<CudaDevice> DeviceOf(const Context& context);
 absl::StatusOr<Stream> OpenStream(int ordinal);
+std::vector<std::string> TakeNotes(const Context& context);
 absl::Status Synchronize(const Context& context);
 // Zeroed; nullptr where there is no room.
 absl::StatusOr<void*> Allocate(int64_t bytes);

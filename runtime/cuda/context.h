@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string>
 #include <typeindex>
 #include <typeinfo>
 #include <unordered_map>
+#include <vector>
 
 namespace isthmus::cuda {
 
@@ -37,7 +40,15 @@ struct Context {
     return *static_cast<T*>(service.get());
   }
 
+  // Something that the user should read once, as "attention: no plan". Said again it changes nothing.
+  void Note(const std::string& text) const;
+  // The notes since the last call.
+  std::vector<std::string> TakeNotes() const;
+
  private:
+  mutable std::mutex notes_mutex_;
+  mutable std::set<std::string> noted_;
+  mutable std::vector<std::string> notes_;
   mutable std::mutex services_mutex_;
   mutable std::unordered_map<std::type_index, std::shared_ptr<void>> services_;
 };

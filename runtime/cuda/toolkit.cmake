@@ -1,6 +1,8 @@
 # Decides whether the CUDA backend is built. Sets ISTHMUS_HAS_CUDA (0 or 1), and with a real toolkit the targets
 # CUDA::cudart_static, CUDA::cublasLt. ISTHMUS_CUDA is OFF, ON, or EMULATED (tests/cuda_on_cpu: the kernels on the CPU).
 set(ISTHMUS_HAS_CUDA 0)
+set(ISTHMUS_HAS_CUDNN 0)
+set(ISTHMUS_HAS_NCCL 0)
 set(ISTHMUS_OMIT_CUDA INCLUDE)  # of runtime/cuda only absent.cc
 if(ISTHMUS_CUDA STREQUAL "EMULATED")
   set(ISTHMUS_HAS_CUDA 1)
@@ -24,6 +26,21 @@ elseif(ISTHMUS_CUDA)
     find_package(CUDAToolkit REQUIRED)
     set(ISTHMUS_HAS_CUDA 1)
     set(ISTHMUS_CUDA_RUNTIME CUDA::cudart_static)
+    find_library(ISTHMUS_CUDNN cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+    find_path(ISTHMUS_CUDNN_FRONTEND cudnn_frontend.h HINTS ${PROJECT_SOURCE_DIR}/build/cudnn_frontend/include)
+    if(ISTHMUS_CUDNN AND ISTHMUS_CUDNN_FRONTEND)
+      set(ISTHMUS_HAS_CUDNN 1)
+    else()
+      message(STATUS "cuDNN (${ISTHMUS_CUDNN}) or its front end (${ISTHMUS_CUDNN_FRONTEND}) not found: GPUs use the "
+        "project's own attention; cuDNN comes from NVIDIA's package repository, the front end with launch/install cuda")
+    endif()
+    find_library(ISTHMUS_NCCL nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+    if(ISTHMUS_NCCL)
+      set(ISTHMUS_HAS_NCCL 1)
+    else()
+      message(STATUS "NCCL not found: collectives between GPUs go through host memory; "
+        "it comes from NVIDIA's package repository (libnccl-dev)")
+    endif()
     message(STATUS "CUDA Toolkit ${CUDAToolkit_VERSION}: GPUs of compute capability 8.0 and 9.0")
   else()
     message(STATUS "CUDA Toolkit not found (looked for nvcc in PATH, CUDACXX, CUDA_HOME and /usr/local/cuda): "

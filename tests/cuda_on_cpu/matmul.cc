@@ -5,6 +5,8 @@
 
 namespace isthmus::cuda {
 
+int64_t CublasLtVersionNumber() { return 0; }
+
 absl::Status Matmul(const MatmulArgs& args, const Context&) {
   const cuda_on_cpu::DeviceMemoryAccess access;
   return cpu::Matmul(args);

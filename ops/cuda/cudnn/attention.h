@@ -1,0 +1,23 @@
+// Attention by cuDNN's fused scaled-dot-product attention, causal, grouped-query, deterministic. Implemented by this
+// folder, or, in a build without cuDNN or its front end, by absent.cc.
+#ifndef ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_
+#define ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_
+
+#include <absl/status/status.h>
+
+#include "ops/attention.h"
+#include "runtime/cuda/context.h"
+
+namespace isthmus::cuda {
+
+// Unimplemented, with cuDNN's reason and nothing started, where it has no plan for the shape, the type or the
+// workspace.
+absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Context& context);
+absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context);
+
+// What its plans may use of the workspace.
+int64_t CudnnAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
+
+}  // namespace isthmus::cuda
+
+#endif  // ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_

@@ -1,0 +1,31 @@
+#include "ops/library_versions.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cstdint>
+
+#include "ops/cuda/kernels.h"
+#include "runtime/backends.h"
+
+namespace isthmus {
+namespace {
+
+// From the number that the libraries use: 10000 · major + 100 · minor + patch.
+std::string Text(int64_t version) {
+  if (version == 0) return "";
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
+}  // namespace
+
+std::string CublasLtVersion() {
+  if constexpr (kHasCuda) return Text(cuda::CublasLtVersionNumber());
+  return "";
+}
+
+std::string CudnnVersion() {
+  if constexpr (kHasCuda) return Text(cuda::CudnnVersionNumber());
+  return "";
+}
+
+}  // namespace isthmus

@@ -1,0 +1,302 @@
+// Collectives by NCCL on a stream of their own: they start when what the computing stream has been given so far is
+// done, and Wait lets the computing stream, not the host, wait for them.
+#include "parallel/communicator.h"
+
+#include <absl/base/thread_annotations.h>
+#include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
+#include <nccl.h>
+
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "parallel/host_bytes.h"
+#include "parallel/library_versions.h"
+#include "runtime/cuda/context.h"
+#include "runtime/cuda/error.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::StatusOr<ncclDataType_t> TypeOf(const Tensor& tensor) {
+  switch (tensor.dtype) {
+    case DType::kFloat32:
+      return ncclFloat32;
+    case DType::kBFloat16:
+      return ncclBfloat16;
+    case DType::kFloat64:
+      return ncclFloat64;
+    case DType::kInt32:
+      return ncclInt32;
+    case DType::kUInt8:
+      return ncclUint8;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("NCCL does not know the type of ", tensor.Describe()));
+}
+
+ncclRedOp_t OperationOf(Reduction reduction) {
+  switch (reduction) {
+    case Reduction::kMax:
+      return ncclMax;
+    case Reduction::kMin:
+      return ncclMin;
+    default:
+      return ncclSum;
+  }
+}
+
+size_t Count(const Tensor& tensor) { return static_cast<size_t>(tensor.size()); }
+
+class NcclCommunicator : public Communicator {
+ public:
+  NcclCommunicator(std::unique_ptr<Communicator> host, const Stream& stream, absl::Duration deadline)
+      : host_(std::move(host)), stream_(stream), deadline_(deadline) {}
+
+  ~NcclCommunicator() override {
+    stop_ = true;
+    if (watchdog_.joinable()) watchdog_.join();
+    if (communicator_ != nullptr) {
+      // A failed communicator has been aborted, which also frees it.
+      if (!failed_) ncclCommDestroy(communicator_);
+    }
+    for (cudaEvent_t event : done_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    if (ready_ != nullptr) cudaEventDestroy(ready_);
+    if (queue_ != nullptr) cudaStreamDestroy(queue_);
+  }
+
+  // Collective over the host group.
+  absl::Status Open() {
+    ISTHMUS_RETURN_IF_ERROR(
+        cuda::Check(cudaStreamCreateWithFlags(&queue_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"));
+    ISTHMUS_RETURN_IF_ERROR(NewEvent(ready_));
+    for (cudaEvent_t& event : done_) ISTHMUS_RETURN_IF_ERROR(NewEvent(event));
+    ncclUniqueId id{};
+    absl::Status status;
+    if (rank() == 0) status = Settled(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(*host_, status));
+    std::string bytes(id.internal, sizeof(id.internal));
+    ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(*host_, bytes, 0));
+    std::copy(bytes.begin(), bytes.end(), id.internal);
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    status = Settled(ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config), "ncclCommInitRankConfig");
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(*host_, status));
+    watchdog_ = std::thread([this] { Watch(); });
+    return absl::OkStatus();
+  }
+
+  int rank() const override { return host_->rank(); }
+  int size() const override { return host_->size(); }
+  const std::string& name() const override { return host_->name(); }
+  Communicator& host() override { return *host_; }
+
+  absl::StatusOr<Ticket> StartAllReduce(const Tensor& data, Reduction reduction) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(data));
+    return Start("all_reduce", {data}, [&] {
+      return ncclAllReduce(data.data, data.data, Count(data), type, OperationOf(reduction), communicator_, queue_);
+    });
+  }
+  absl::StatusOr<Ticket> StartReduceScatter(const Tensor& input, const Tensor& output) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(input));
+    ISTHMUS_RETURN_IF_ERROR(CheckBlocks("reduce_scatter", output, input));
+    return Start("reduce_scatter", {input, output}, [&] {
+      return ncclReduceScatter(input.data, output.data, Count(output), type, ncclSum, communicator_, queue_);
+    });
+  }
+  absl::StatusOr<Ticket> StartAllGather(const Tensor& input, const Tensor& output) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(input));
+    ISTHMUS_RETURN_IF_ERROR(CheckBlocks("all_gather", input, output));
+    return Start("all_gather", {input, output},
+                 [&] { return ncclAllGather(input.data, output.data, Count(input), type, communicator_, queue_); });
+  }
+  absl::StatusOr<Ticket> StartBroadcast(const Tensor& data, int root) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(data));
+    return Start("broadcast", {data},
+                 [&] { return ncclBroadcast(data.data, data.data, Count(data), type, root, communicator_, queue_); });
+  }
+
+  absl::Status Wait(Ticket ticket) override {
+    if (ticket.sequence < 0) return absl::OkStatus();
+    ISTHMUS_RETURN_IF_ERROR(Health());
+    // Operations end in order: the event of a later one does for one whose event has been used again.
+    return cuda::Check(cudaStreamWaitEvent(stream_.cuda().stream, EventOf(ticket.sequence), 0), "cudaStreamWaitEvent");
+  }
+  absl::Status Progress() override { return Health(); }
+
+  absl::Status Send(const Tensor& data, int destination) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(data));
+    return Complete(Start("send", {data},
+                          [&] { return ncclSend(data.data, Count(data), type, destination, communicator_, queue_); }));
+  }
+  absl::Status Receive(const Tensor& data, int source) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(data));
+    return Complete(Start("receive", {data},
+                          [&] { return ncclRecv(data.data, Count(data), type, source, communicator_, queue_); }));
+  }
+  absl::Status Barrier() override {
+    ISTHMUS_RETURN_IF_ERROR(stream_.Synchronize());
+    return host_->Barrier();
+  }
+
+  void set_deadline(absl::Duration deadline) override {
+    host_->set_deadline(deadline);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    deadline_ = deadline;
+  }
+
+  absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) override {
+    ISTHMUS_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> part, host_->Split(color, key, std::move(name)));
+    return MakeNcclCommunicator(std::move(part), stream_, Deadline());
+  }
+  void Abort(int exit_status) override { host_->Abort(exit_status); }
+
+ private:
+  // Operations whose ends are told apart; older ones share the event of a later one.
+  static constexpr int64_t kEvents = 64;
+
+  static absl::Status NewEvent(cudaEvent_t& event) {
+    return cuda::Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  }
+  cudaEvent_t EventOf(int64_t sequence) const { return done_[static_cast<size_t>(sequence % kEvents)]; }
+
+  absl::Status Late(absl::string_view operation, int64_t sequence) const {
+    const std::string number = sequence >= 0 ? absl::StrCat(" number ", sequence) : "";
+    return absl::DeadlineExceededError(absl::StrCat(name(), " group: ", operation, number, " on rank ", rank(), " of ",
+                                                    size(),
+                                                    " outlasted its deadline; another rank is late, hung or gone"));
+  }
+
+  // The final result of a call that may go on in the background.
+  absl::Status Settled(ncclResult_t result, const char* call) {
+    const absl::Time end = absl::Now() + Deadline();
+    while (result == ncclInProgress && communicator_ != nullptr) {
+      if (absl::Now() > end) {
+        ncclCommAbort(communicator_);
+        failed_ = true;
+        return Late(call, -1);
+      }
+      absl::SleepFor(absl::Microseconds(20));
+      if (ncclCommGetAsyncError(communicator_, &result) != ncclSuccess) break;
+    }
+    if (result == ncclSuccess) return absl::OkStatus();
+    const char* detail = ncclGetLastError(communicator_);
+    return absl::UnavailableError(absl::StrCat(name(), " group, rank ", rank(), ": ", call, ": ",
+                                               ncclGetErrorString(result), detail != nullptr ? ": " : "",
+                                               detail != nullptr ? detail : ""));
+  }
+
+  absl::Status CheckBlocks(const char* operation, const Tensor& block, const Tensor& whole) const {
+    if (block.dtype == whole.dtype && block.size() * size() == whole.size()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(name(), " group: ", operation, " of ", size(), " blocks ",
+                                                   block.Describe(), " and the whole ", whole.Describe()));
+  }
+
+  template <typename Call>
+  absl::StatusOr<Ticket> Start(const char* operation, std::initializer_list<Tensor> tensors, const Call& call) {
+    for (const Tensor& tensor : tensors) {
+      if (tensor.contiguous()) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(name(), " group: ", operation, " of ", tensor.Describe(), "; needs contiguous elements"));
+    }
+    ISTHMUS_RETURN_IF_ERROR(Health());
+    ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(ready_, stream_.cuda().stream), "cudaEventRecord"));
+    ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaStreamWaitEvent(queue_, ready_, 0), "cudaStreamWaitEvent"));
+    ISTHMUS_RETURN_IF_ERROR(Settled(call(), operation));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Ticket ticket{sequence_++};
+    ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
+    latest_operation_ = operation;
+    return ticket;
+  }
+
+  absl::Status Complete(const absl::StatusOr<Ticket>& ticket) {
+    ISTHMUS_RETURN_IF_ERROR(ticket.status());
+    ISTHMUS_RETURN_IF_ERROR(Wait(*ticket));
+    ISTHMUS_RETURN_IF_ERROR(stream_.Synchronize());
+    return Health();
+  }
+
+  absl::Duration Deadline() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return deadline_;
+  }
+
+  // What the watchdog has found.
+  absl::Status Health() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return failure_;
+  }
+
+  // Looks after the operations on the device: the host waits for the GPU, which waits for ranks that may be gone. An
+  // abort ends that wait.
+  void Watch() {
+    if (cudaSetDevice(stream_.cuda().ordinal) != cudaSuccess) return;
+    int64_t finished = 0;
+    absl::Time since = absl::Now();
+    while (!stop_) {
+      absl::SleepFor(absl::Milliseconds(20));
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const int64_t started = sequence_;
+      if (finished == started || cudaEventQuery(EventOf(started - 1)) == cudaSuccess) {
+        finished = started;
+        since = absl::Now();
+        continue;
+      }
+      // Some progress resets the clock: the oldest event that is not done has changed.
+      int64_t oldest = std::max(finished, started - kEvents);
+      while (oldest < started && cudaEventQuery(EventOf(oldest)) == cudaSuccess) ++oldest;
+      if (oldest > finished) {
+        finished = oldest;
+        since = absl::Now();
+      }
+      ncclResult_t state = ncclSuccess;
+      const bool broken = ncclCommGetAsyncError(communicator_, &state) != ncclSuccess ||
+                          (state != ncclSuccess && state != ncclInProgress);
+      if (!broken && absl::Now() - since < deadline_) continue;
+      failure_ = broken ? absl::UnavailableError(
+                              absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
+                        : Late(latest_operation_, finished);
+      failed_ = true;
+      ncclCommAbort(communicator_);
+      return;
+    }
+  }
+
+  const std::unique_ptr<Communicator> host_;
+  const Stream stream_;
+  cudaStream_t queue_ = nullptr;  // of the collectives
+  cudaEvent_t ready_ = nullptr;   // what the computing stream had been given when an operation started
+  std::array<cudaEvent_t, kEvents> done_{};
+  ncclComm_t communicator_ = nullptr;
+  std::atomic<bool> stop_{false}, failed_{false};
+  std::thread watchdog_;
+  std::mutex mutex_;
+  absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);
+  int64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next operation
+  const char* latest_operation_ ABSL_GUARDED_BY(mutex_) = "";
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+std::string NcclVersion() {
+  int version = 0;
+  if (ncclGetVersion(&version) != ncclSuccess) return "";
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
+absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclCommunicator(std::unique_ptr<Communicator> host,
+                                                                   const Stream& stream, absl::Duration deadline) {
+  auto communicator = std::make_unique<NcclCommunicator>(std::move(host), stream, deadline);
+  ISTHMUS_RETURN_IF_ERROR(communicator->Open());
+  return communicator;
+}
+
+}  // namespace isthmus

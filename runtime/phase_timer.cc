@@ -1,0 +1,37 @@
+#include "runtime/phase_timer.h"
+
+#include "runtime/cuda/event_timer.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+PhaseTimer::PhaseTimer(const Stream& stream) : stream_(stream) {
+  if (stream.device() == Device::kCuda) events_ = std::make_unique<cuda::EventTimer>(stream.cuda());
+}
+
+PhaseTimer::~PhaseTimer() = default;
+
+PhaseTimer::Scope::Scope(PhaseTimer& timer, const char* name, double& seconds)
+    : timer_(timer), seconds_(seconds), start_(std::chrono::steady_clock::now()) {
+  if (timer_.events_ != nullptr) timer_.events_->Begin(name, seconds);
+}
+
+PhaseTimer::Scope::~Scope() {
+  if (timer_.events_ != nullptr) {
+    timer_.events_->End();
+  } else {
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+}
+
+void PhaseTimer::Reset() {
+  if (events_ != nullptr) events_->Reset();
+}
+
+absl::Status PhaseTimer::Collect() {
+  if (events_ == nullptr) return absl::OkStatus();
+  ISTHMUS_RETURN_IF_ERROR(stream_.Synchronize());
+  return events_->Collect();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,53 @@
+// How long the phases of a step take on a stream's device.
+#ifndef ISTHMUS_RUNTIME_PHASE_TIMER_H_
+#define ISTHMUS_RUNTIME_PHASE_TIMER_H_
+
+#include <absl/status/status.h>
+
+#include <chrono>
+#include <memory>
+
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+namespace cuda {
+class EventTimer;  // runtime/cuda/event_timer.h
+}
+
+// On the CPU a phase lasts from the making of its scope to its end. On a GPU the work is only started in that time:
+// events on the stream say how long it took, once Collect has been called.
+class PhaseTimer {
+ public:
+  explicit PhaseTimer(const Stream& stream);
+  ~PhaseTimer();
+  PhaseTimer(const PhaseTimer&) = delete;
+  PhaseTimer& operator=(const PhaseTimer&) = delete;
+
+  // Scopes of one timer do not nest. `name` appears in the profiler's time line (NVTX).
+  class Scope {
+   public:
+    Scope(PhaseTimer& timer, const char* name, double& seconds);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    PhaseTimer& timer_;
+    double& seconds_;
+    std::chrono::steady_clock::time_point start_;
+  };
+
+  // Forgets phases that were not collected.
+  void Reset();
+  // Waits for the stream and adds the phases since the last call to their seconds, which must still live.
+  absl::Status Collect();
+
+ private:
+  Stream stream_;
+  std::unique_ptr<cuda::EventTimer> events_;  // of a GPU
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_PHASE_TIMER_H_
