@@ -19,14 +19,14 @@ void NoteStandIn(const absl::Status& why, const Context& context) {
 }  // namespace
 
 absl::Status AttentionForward(const AttentionForwardArgs& args, const Context& context) {
-  const absl::Status fused = CudnnAttentionForward(args, context);
+  absl::Status fused = CudnnAttentionForward(args, context);
   if (!absl::IsUnimplemented(fused)) return fused;
   NoteStandIn(fused, context);
   return FlashAttentionForward(args, context);
 }
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context& context) {
-  const absl::Status fused = CudnnAttentionBackward(args, context);
+  absl::Status fused = CudnnAttentionBackward(args, context);
   if (!absl::IsUnimplemented(fused)) return fused;
   NoteStandIn(fused, context);
   return FlashAttentionBackward(args, context);
