@@ -15,6 +15,20 @@ namespace isthmus {
 inline int MaxThreads() { return omp_get_max_threads(); }
 inline void SetThreads(int threads) { omp_set_num_threads(threads); }
 
+// While it lives, libraries that bring their own threads use one for calls from this thread. A product within the body of
+// a ParallelFor needs it: outside a parallel region, where there is but one range, it would be cut over all threads, and
+// how it is cut may decide its bits.
+class OneThread {
+ public:
+  OneThread() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(threads_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int threads_;
+};
+
 // Calls body(begin, end, thread) on disjoint ranges that cover [0, count). Each range but the last has a multiple of
 // `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
 // combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads().

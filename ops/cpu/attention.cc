@@ -243,6 +243,7 @@ void ForwardAny(const AttentionForwardArgs& args) {
     using C = ComputeOf<T>;
     const AttentionScratch layout = AttentionScratch::Of(args.shape, !std::is_same_v<T, C>);
     ParallelFor(args.shape.sequences * args.shape.heads, 1, [&](int64_t begin, int64_t end, int thread) {
+      const OneThread products_here;
       C* scratch = args.workspace.As<C>() + thread * layout.elements;
       for (int64_t item = begin; item < end; ++item) {
         ForwardHead<T>(args, layout, item / args.shape.heads, item % args.shape.heads, scratch);
@@ -257,6 +258,7 @@ void BackwardAny(const AttentionBackwardArgs& args) {
     using C = ComputeOf<T>;
     const AttentionScratch layout = AttentionScratch::Of(args.shape, !std::is_same_v<T, C>);
     ParallelFor(args.shape.sequences * args.shape.kv_heads, 1, [&](int64_t begin, int64_t end, int thread) {
+      const OneThread products_here;
       C* scratch = args.workspace.As<C>() + thread * layout.elements;
       for (int64_t item = begin; item < end; ++item) {
         BackwardGroup<T>(args, layout, item / args.shape.kv_heads, item % args.shape.kv_heads, scratch);
@@ -277,8 +279,6 @@ namespace isthmus::cpu {
 
 HWY_EXPORT(ForwardAny);
 HWY_EXPORT(BackwardAny);
-
-namespace {}  // namespace
 
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
   const AttentionScratch layout = AttentionScratch::Of(shape, dtype == DType::kBFloat16);

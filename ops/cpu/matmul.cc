@@ -1,15 +1,17 @@
 #include "ops/matmul.h"
 
-#include <algorithm>
-#include <array>
+#include <absl/strings/str_cat.h>
+
 #include <dnnl.hpp>
 #include <map>
 #include <mutex>
 #include <string>
 #include <tuple>
 
+#include "ops/cpu/fp32_product.h"
 #include "ops/cpu/fp64_product.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/widened_product.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
@@ -26,34 +28,36 @@ void MultiplyFp64(const MatmulArgs& args, const MatmulSizes& sizes) {
   });
 }
 
-absl::Status MultiplyFp32(const MatmulArgs& args, const MatmulSizes& sizes) {
-  const dnnl_status_t status = dnnl_sgemm(
-      args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', sizes.m, sizes.n, sizes.k, 1.0F, args.a.As<float>(),
-      std::max<int64_t>(args.a.row_stride, 1), args.b.As<float>(), std::max<int64_t>(args.b.row_stride, 1),
-      args.accumulate ? 1.0F : 0.0F, args.c.As<float>(), std::max<int64_t>(args.c.row_stride, 1));
-  if (status == dnnl_success) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("oneDNN sgemm failed with status ", static_cast<int>(status)));
-}
-
 // oneDNN's compiled products for bf16, made once per shape: making one takes far longer than a small product.
 class Bf16Products {
  public:
   Bf16Products() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-  void Multiply(const MatmulArgs& args, const MatmulSizes& sizes) {
+  // False where oneDNN has no product of bf16 for this processor.
+  bool Multiply(const MatmulArgs& args, const MatmulSizes& sizes) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (missing_) return false;
     const Key key = {
         sizes.m,           sizes.n,          sizes.k,          args.a.row_stride, args.b.row_stride,
         args.c.row_stride, args.transpose_a, args.transpose_b, args.accumulate,   args.c.dtype == DType::kFloat32,
         MaxThreads()};
     auto found = products_.find(key);
-    if (found == products_.end()) found = products_.emplace(key, Make(args, sizes)).first;
+    if (found == products_.end()) {
+      try {
+        found = products_.emplace(key, Make(args, sizes)).first;
+      } catch (const dnnl::error& error) {
+        missing_ = error.status == dnnl_unimplemented;
+        if (missing_) return false;
+        throw;
+      }
+    }
     Product& product = found->second;
     product.a.set_data_handle(args.a.data);
     product.b.set_data_handle(args.b.data);
     product.c.set_data_handle(args.c.data);
     product.primitive.execute(stream_, product.arguments);
     stream_.wait();
+    return true;
   }
 
  private:
@@ -93,18 +97,18 @@ class Bf16Products {
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::map<Key, Product> products_;
+  bool missing_ = false;
 };
 
 absl::Status MultiplyBf16(const MatmulArgs& args, const MatmulSizes& sizes) {
   // One per process: compiled code has no owner among the callers, who are many and short-lived.
   static Bf16Products products;
   try {
-    products.Multiply(args, sizes);
+    if (products.Multiply(args, sizes)) return absl::OkStatus();
   } catch (const dnnl::error& error) {
-    return absl::InternalError(absl::StrCat("oneDNN bf16 matrix product failed: ", error.what(),
-                                            "; on a CPU without bf16 use precision.compute FP32"));
+    return absl::InternalError(absl::StrCat("oneDNN bf16 matrix product failed: ", error.what()));
   }
-  return absl::OkStatus();
+  return WidenedProduct(args);
 }
 
 }  // namespace
@@ -120,7 +124,7 @@ absl::Status Matmul(const MatmulArgs& args) {
     case DType::kBFloat16:
       return MultiplyBf16(args, sizes);
     default:
-      return MultiplyFp32(args, sizes);
+      return Fp32Product(args);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "ops/cpu/widened_product.h"
 #include "tests/support/reference.h"
 
 namespace isthmus {
@@ -99,6 +100,28 @@ TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
     const Buffer c(DType::kFloat32, shape.m, shape.n);
     ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
     ExpectAgrees("c", c, operands.Expected(), DType::kFloat32);
+  }
+}
+
+// What stands in for oneDNN's bf16 products on processors for which it has none, on any processor. The last two shapes
+// are cut into blocks.
+TEST(Matmul, WidenedProductAgreesInEveryOrientation) {
+  if (reference::TestStream().device() == Device::kCuda) GTEST_SKIP() << "a kernel of the CPU";
+  std::vector<Shape> shapes = kShapes;
+  shapes.push_back({1030, 9, 1027, 2});
+  shapes.push_back({7, 1025, 2050, 0});
+  for (const Shape& shape : shapes) {
+    for (int bits = 0; bits < 8; ++bits) {
+      const bool accumulate = (bits & 4) != 0;
+      const Operands operands(DType::kBFloat16, shape, (bits & 1) != 0, (bits & 2) != 0);
+      const DType type = accumulate ? DType::kFloat32 : DType::kBFloat16;
+      const Buffer c(type, Normal(shape.m, shape.n, 3), shape.padding);
+      Matrix expected = operands.Expected();
+      const Matrix before = c.Get();
+      for (size_t i = 0; accumulate && i < expected.values.size(); ++i) expected.values[i] += before.values[i];
+      ASSERT_TRUE(cpu::WidenedProduct(operands.Args(c, accumulate)).ok());
+      ExpectAgrees("c", c, expected, type);
+    }
   }
 }
 

@@ -1,0 +1,18 @@
+// Products of bf16 matrices on processors for which oneDNN has none (those without AVX-512): in fp32, from operands that
+// are widened block by block.
+#ifndef ISTHMUS_OPS_CPU_WIDENED_PRODUCT_H_
+#define ISTHMUS_OPS_CPU_WIDENED_PRODUCT_H_
+
+#include <absl/status/status.h>
+
+#include "ops/matmul.h"
+
+namespace isthmus::cpu {
+
+// As Matmul with bf16 a and b whose shapes agree and are not empty. Products of two bf16 numbers are exact in fp32; the
+// sums are fp32's. Scratch of 12 MiB at most is kept for the next call.
+absl::Status WidenedProduct(const MatmulArgs& args);
+
+}  // namespace isthmus::cpu
+
+#endif  // ISTHMUS_OPS_CPU_WIDENED_PRODUCT_H_
