@@ -11,6 +11,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
+#include "launch/matmul_search.h"
 #include "launch/step_record.h"
 #include "model/flops.h"
 #include "model/schedule.h"
@@ -92,6 +93,10 @@ absl::Status TrainingRun::BuildModel() {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model.status()));
   model_ = *std::move(model);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model_->InitializeWeights(config_.seed())));
+  if (config_.cuda().matmul_search()) {
+    ISTHMUS_RETURN_IF_ERROR(
+        ChooseMatmulAlgorithms(config_.folder(), world_, stream_, *log_, [this] { return model_->Rehearse(); }));
+  }
   const ModelShape shape = ModelShape::From(config_.model());
   causal_flops_per_token_ = CausalFlopsPerToken(shape, config_.data().sequence_length());
   full_flops_per_token_ = FullFlopsPerToken(shape, config_.data().sequence_length());

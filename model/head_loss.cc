@@ -136,11 +136,12 @@ absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double s
 
 absl::Status HeadLoss::ResetSums() { return SetZero(workspace_.sums, *stream_); }
 
-absl::StatusOr<HeadLossSums> HeadLoss::Sums() const {
-  std::vector<double> values(static_cast<size_t>(workspace_.sums.columns));
-  ISTHMUS_RETURN_IF_ERROR(
-      CopyToHost(workspace_.sums, Tensor(values.data(), DType::kFloat64, 1, workspace_.sums.columns), *stream_));
-  return HeadLossSums{values.front(), {values.begin() + 1, values.end()}};
+absl::StatusOr<HeadLossSums> HeadLoss::Sums() {
+  const int64_t count = workspace_.sums.columns;
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor sums, host_sums_.Room(DType::kFloat64, 1, count, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(workspace_.sums, sums, *stream_));
+  const double* values = sums.As<const double>();
+  return HeadLossSums{values[0], {values + 1, values + count}};
 }
 
 absl::Status HeadLoss::Evaluate(const Tensor& hidden, const Tensor& targets) {

@@ -19,6 +19,7 @@
 #include "model/parameters.h"
 #include "model/tensor_region.h"
 #include "runtime/arena.h"
+#include "runtime/host_buffer.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -47,7 +48,7 @@ class HeadLoss {
   // Forgets what was summed.
   absl::Status ResetSums();
   // What was summed since; waits for the stream.
-  absl::StatusOr<HeadLossSums> Sums() const;
+  absl::StatusOr<HeadLossSums> Sums();
 
   // hidden [N, D] on every tensor rank, targets int32 [1, N]. Adds to the sums.
   absl::Status Evaluate(const Tensor& hidden, const Tensor& targets);
@@ -93,6 +94,7 @@ class HeadLoss {
   Linear down_;        // E of a factorised head
   Arena arena_;
   Workspace workspace_;
+  HostBuffer host_sums_;
   Tensor hidden_gradient_;
 };
 

@@ -71,18 +71,19 @@ absl::Status Optimizer::InitializeMasters(uint64_t seed) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) const {
+absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) {
   const Tensor gradients = parameters_->gradients();
   ISTHMUS_RETURN_IF_ERROR(SetZero(squares_, *stream_));
   for (const Piece& piece : pieces_) {
     ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradients.ColumnSlice(piece.elements.begin, piece.elements.size()),
                                             squares_.ColumnSlice(piece.replicated ? 1 : 0, 1), *stream_));
   }
-  double squares[2] = {0, 0};
-  ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, Tensor(squares, DType::kFloat64, 1, 2), *stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor host, host_squares_.Room(DType::kFloat64, 1, 2, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, host, *stream_));
+  const absl::Span<double> squares(host.As<double>(), 2);
   // Unsharded, every data rank has the whole reduced gradient already. Whether any rank is sharded is the same on all.
   if (mesh.data_ranks() > 1 && sharded_) ISTHMUS_RETURN_IF_ERROR(mesh.data().AllReduceNumbers(squares));
-  if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(absl::MakeSpan(squares, 1)));
+  if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(squares.subspan(0, 1)));
   return std::sqrt(squares[0] + squares[1]);
 }
 

@@ -16,6 +16,7 @@
 #include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
+#include "runtime/host_buffer.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -35,7 +36,7 @@ class Optimizer {
 
   // Norm of the whole model's gradient over the mesh: every element once. Collective; the same bits on every rank. NaN
   // or infinite when any element is.
-  absl::StatusOr<double> GradientNorm(const Mesh& mesh) const;
+  absl::StatusOr<double> GradientNorm(const Mesh& mesh);
 
   // One update of the owned elements with gradients times grad_scale; `step` counts from 1.
   absl::Status Update(int64_t step, double learning_rate, double grad_scale);
@@ -59,6 +60,7 @@ class Optimizer {
   Tensor first_moment_, second_moment_;  // [1, owned]
   Tensor masters_;                       // [1, owned] fp32, only with bf16 weights
   Tensor squares_;                       // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
+  HostBuffer host_squares_;
 };
 
 }  // namespace isthmus

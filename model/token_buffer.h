@@ -1,10 +1,14 @@
-// Tokens as a device sees them.
+// Tokens as a device sees them: on a GPU the tokens of a step wait in page-locked host memory, and those of one
+// micro-batch at a time are copied to the device, in the order of the stream, always to the same address.
 #ifndef ISTHMUS_MODEL_TOKEN_BUFFER_H_
 #define ISTHMUS_MODEL_TOKEN_BUFFER_H_
 
 #include <absl/status/statusor.h>
 
+#include <cstdint>
+
 #include "runtime/arena.h"
+#include "runtime/host_buffer.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -12,11 +16,19 @@ namespace isthmus {
 
 class TokenBuffer {
  public:
-  // `tokens` int32 [1, n] in host memory. Returns the same tokens on the stream's device: on the CPU `tokens` itself,
-  // on a GPU a copy that holds until the next call. Memory grows with the longest n. Errors: ResourceExhausted.
+  // Takes int32 [1, n] in host memory: on the CPU a view of it, on a GPU a copy, so that it may be used again. The
+  // stream must have finished with what was taken before. Errors: ResourceExhausted.
+  absl::Status Take(const Tensor& tokens, const Stream& stream);
+  // Tokens [begin, begin + count) of them on the stream's device; valid until the next call. The address changes only
+  // where `count` grows. Errors: ResourceExhausted.
+  absl::StatusOr<Tensor> Part(int64_t begin, int64_t count, const Stream& stream);
+
+  // Both, for all of `tokens`.
   absl::StatusOr<Tensor> OnDevice(const Tensor& tokens, const Stream& stream);
 
  private:
+  HostBuffer staging_;  // of a GPU
+  Tensor tokens_;
   Arena memory_;
 };
 

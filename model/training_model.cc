@@ -3,6 +3,7 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -50,7 +51,17 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
                     .optimizer = Optimizer::StateBytes(owned, type),
                     .activations = Transformer::ActivationBytes(shape, shard, type, options, stream.device()),
                     .head = HeadLoss::WorkspaceBytes(shape, shard, type, head_options)};
+  model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
+  if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(model->parameters_.weights()));
+  model->capture_ = model->CanCapture(config.cuda());
   return model;
+}
+
+bool TrainingModel::CanCapture(const proto::CudaConfig& config) const {
+  if (!config.graph() || stream_.device() == Device::kCpu) return false;
+  if (mesh_.tensor().capturable() && mesh_.data().capturable()) return true;
+  stream_.Note("cuda.graph has no effect: collectives go through host memory, which no graph can hold");
+  return false;
 }
 
 absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
@@ -58,24 +69,71 @@ absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
   return optimizer_.InitializeMasters(seed);
 }
 
-absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last,
-                                       bool measure_head, StepSeconds& seconds) {
+absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
   {
-    const PhaseTimer::Scope phase(*timer_, "forward", seconds.forward);
+    const PhaseTimer::Scope phase(*timer_, "forward", seconds_.forward);
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   }
   {
-    const PhaseTimer::Scope phase(*timer_, "head", seconds.head);
-    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, scale, transformer_->grad_hidden()));
+    const PhaseTimer::Scope phase(*timer_, "head", seconds_.head);
+    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, kind.scale, transformer_->grad_hidden()));
   }
-  if (measure_head) {
-    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds.telemetry);
+  if (kind.measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_RETURN_IF_ERROR(decomposition_.AddMicroBatch(head_));
   }
-  const PhaseTimer::Scope phase(*timer_, "backward", seconds.backward);
-  Transformer::SegmentReady segment_ready;
-  if (last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
-  return transformer_->Backward(ids, segment_ready);
+  {
+    const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
+    Transformer::SegmentReady segment_ready;
+    if (kind.last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(ids, segment_ready));
+  }
+  if (!kind.last) return absl::OkStatus();
+  const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
+  return reducer_->Finish();
+}
+
+absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind,
+                                    Recurring& recurring) {
+  auto work = CapturedWork::Capture(stream_, [&] { return MicroBatch(ids, targets, kind); });
+  const int phases = timer_->TakeCaptured();
+  const absl::Status status = AgreeOnStatus(mesh_.world(), work.status());
+  if (status.ok()) {
+    recurring = {*std::move(work), phases};
+    return absl::OkStatus();
+  }
+  stream_.Note(absl::StrCat("cuda.graph has no effect: a micro-batch can't be captured: ", status.message()));
+  reducer_->Reset();
+  capture_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
+  if (!capture_) return MicroBatch(ids, targets, kind);
+  // The first time libraries prepare what a capture must find ready.
+  const auto [found, first] = recurring_.try_emplace(kind);
+  if (first) return MicroBatch(ids, targets, kind);
+  Recurring& recurring = found->second;
+  if (recurring.work == nullptr) ISTHMUS_RETURN_IF_ERROR(Capture(ids, targets, kind, recurring));
+  if (!capture_) return MicroBatch(ids, targets, kind);
+  ISTHMUS_RETURN_IF_ERROR(recurring.work->Start());
+  timer_->Replayed(recurring.phases);
+  ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Replayed());
+  return mesh_.data().Replayed();
+}
+
+int TrainingModel::captured() const {
+  return static_cast<int>(std::count_if(recurring_.begin(), recurring_.end(),
+                                        [](const auto& kind) { return kind.second.work != nullptr; }));
+}
+
+absl::Status TrainingModel::Rehearse() {
+  std::vector<int32_t> tokens(static_cast<size_t>(MicroBatchTokens()), 0);
+  const Tensor host(tokens.data(), DType::kInt32, 1, MicroBatchTokens());
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host, stream_));
+  ISTHMUS_RETURN_IF_ERROR(MicroBatch(ids, targets, {.last = false, .measure_head = true, .scale = 1}));
+  return stream_.Synchronize();
 }
 
 absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
@@ -88,22 +146,23 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
                                                    host_targets.Describe()));
   }
   timer_->Reset();
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host_ids, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host_targets, stream_));
-  const double scale = 1.0 / (static_cast<double>(ids.columns) * mesh_.data_ranks());
+  seconds_ = {};
+  ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
+  ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
+  const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
   if (measure_head) ISTHMUS_RETURN_IF_ERROR(decomposition_.Reset());
 
   ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
-    ISTHMUS_RETURN_IF_ERROR(MicroBatch(ids.ColumnSlice(index * tokens, tokens),
-                                       targets.ColumnSlice(index * tokens, tokens), scale, index + 1 == micro_batches,
-                                       measure_head, result.seconds));
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(index * tokens, tokens, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(index * tokens, tokens, stream_));
+    ISTHMUS_RETURN_IF_ERROR(RunMicroBatch(
+        ids, targets, {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
   }
   HeadLossSums sums;
   {
-    const PhaseTimer::Scope phase(*timer_, "reduce", result.seconds.reduce);
-    ISTHMUS_RETURN_IF_ERROR(reducer_->Finish());
+    const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
     ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
     result.loss = sums.loss * scale;
@@ -117,31 +176,34 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
                                            "schedule.warmup_steps or use precision.compute FP32"));
   }
   if (measure_head) {
-    const PhaseTimer::Scope phase(*timer_, "telemetry", result.seconds.telemetry);
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_ASSIGN_OR_RETURN(result.head, decomposition_.Measure(head_, sums.energy, scale));
   }
   {
-    const PhaseTimer::Scope phase(*timer_, "optimizer", result.seconds.optimizer);
+    const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
     const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
     ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
   }
   ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
+  result.seconds = seconds_;
   return result;
 }
 
 absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Tensor& host_targets) {
   const int64_t tokens = MicroBatchTokens();
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host_ids, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host_targets, stream_));
+  ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
+  ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
-  for (int64_t begin = 0; begin + tokens <= ids.columns; begin += tokens) {
-    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids.ColumnSlice(begin, tokens)));
-    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets.ColumnSlice(begin, tokens)));
+  for (int64_t begin = 0; begin + tokens <= host_ids.columns; begin += tokens) {
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets));
   }
   ISTHMUS_ASSIGN_OR_RETURN(HeadLossSums sums, head_.Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
-  return sums.loss / (static_cast<double>(ids.columns) * mesh_.data_ranks());
+  return sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
 }
 
 }  // namespace isthmus

@@ -6,9 +6,12 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <compare>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "model/head_decomposition.h"
 #include "model/head_loss.h"
@@ -19,6 +22,7 @@
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
+#include "runtime/captured_work.h"
 #include "runtime/phase_timer.h"
 #include "runtime/stream.h"
 
@@ -50,6 +54,12 @@ class TrainingModel {
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head);
 
+  // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
+  // Weights stay as they are. Collective.
+  absl::Status Rehearse();
+  // Kinds of micro-batches that are replayed from a capture.
+  int captured() const;
+
   // Mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
 
@@ -63,11 +73,29 @@ class TrainingModel {
   Memory memory() const { return memory_; }
 
  private:
+  // What the work of a micro-batch depends on besides its tokens.
+  struct MicroBatchKind {
+    bool last;  // of the step: gradients are reduced
+    bool measure_head;
+    double scale;  // of the loss
+    friend auto operator<=>(const MicroBatchKind&, const MicroBatchKind&) = default;
+  };
+  // A kind that has occurred.
+  struct Recurring {
+    std::unique_ptr<CapturedWork> work;  // from the second time on
+    int phases = 0;                      // of timer_
+  };
+
   TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
 
-  // Forward, head and backward pass of micro-batch `index` of `count`.
-  absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, double scale, bool last, bool measure_head,
-                          StepSeconds& seconds);
+  // Whether micro-batches can be captured as configured; a note says why not.
+  bool CanCapture(const proto::CudaConfig& config) const;
+  // Forward, head and backward pass, with what of the reduction is done in its course.
+  absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  // The same, captured or replayed where that is wanted.
+  absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  // Collective: all ranks capture or none does, from then on.
+  absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
   int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
 
   const Mesh& mesh_;
@@ -75,6 +103,7 @@ class TrainingModel {
   double clip_norm_ = 0;
   TokenBuffer ids_, targets_;
   std::unique_ptr<PhaseTimer> timer_;
+  StepSeconds seconds_;  // of the step that runs
   ParameterStore parameters_;
   std::unique_ptr<Transformer> transformer_;
   HeadLoss head_;
@@ -82,6 +111,9 @@ class TrainingModel {
   Optimizer optimizer_;
   HeadDecomposition decomposition_;
   Memory memory_;
+  std::vector<std::shared_ptr<void>> registered_;  // arenas, with communicators
+  bool capture_ = false;
+  std::map<MicroBatchKind, Recurring> recurring_;
 };
 
 }  // namespace isthmus

@@ -7,6 +7,7 @@
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "runtime/status.h"
+#include "runtime/trace_range.h"
 
 namespace isthmus {
 namespace {
@@ -86,6 +87,7 @@ absl::Status Transformer::Forward(const Tensor& ids) {
   Tensor residual = embedded;
   Tensor addend;
   for (size_t layer = 0; layer < attention_.size(); ++layer) {
+    const TraceRange range(stream, "layer forward", static_cast<int64_t>(layer));
     const LayerSaved& saved = activations_.layers[layer];
     ISTHMUS_RETURN_IF_ERROR(attention_[layer].Forward(residual, addend, saved.attention));
     addend = region.LocalPart(context_.scratch.branch);
@@ -105,6 +107,7 @@ absl::Status Transformer::Forward(const Tensor& ids) {
 }
 
 absl::Status Transformer::LayerBackward(int64_t layer) {
+  const TraceRange range(*context_.stream, "layer backward", layer);
   const LayerSaved& saved = activations_.layers[static_cast<size_t>(layer)];
   const AttentionBlock& attention = attention_[static_cast<size_t>(layer)];
   const FeedForwardBlock& feed_forward = feed_forward_[static_cast<size_t>(layer)];

@@ -1,5 +1,7 @@
 // The one place where the device of the stream chooses an operator's implementation, after the arguments have been
 // checked. In a build without CUDA the compiler drops the other branch, so that nothing of ops/cuda is needed.
+#include <utility>
+
 #include "ops/check_arguments.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cuda/kernels.h"
@@ -14,6 +16,19 @@ absl::Status Matmul(const MatmulArgs& args, Stream& stream) {
     if (stream.device() == Device::kCuda) return cuda::Matmul(args, stream.cuda());
   }
   return cpu::Matmul(args);
+}
+
+void SetMatmulAlgorithms(MatmulAlgorithms algorithms, bool search, Stream& stream) {
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) cuda::SetMatmulAlgorithms(std::move(algorithms), search, stream.cuda());
+  }
+}
+
+MatmulAlgorithms MatmulAlgorithmsOf(const Stream& stream) {
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::MatmulAlgorithmsOf(stream.cuda());
+  }
+  return {};
 }
 
 absl::Status Gram(const GramArgs& args, Stream& stream) {

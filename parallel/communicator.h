@@ -64,6 +64,18 @@ class Communicator {
   // Ranks with the same color form a group, ordered by `key`. Collective over this group.
   virtual absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) = 0;
 
+  // Whether its collectives can be captured (runtime/captured_work.h): those of NCCL. A group of one has none that do
+  // anything. Captured on one rank they must be captured on all, and be started on all in the same order.
+  virtual bool capturable() const { return size() == 1; }
+  // After captured work with collectives of this group has been started: its deadline holds for them too.
+  virtual absl::Status Replayed() { return absl::OkStatus(); }
+
+  // Makes memory that many collectives use known to the network and the other ranks once (NCCL: registered buffers),
+  // for as long as the result lives, which must be shorter than the memory's and the communicator's life. Without
+  // effect on the results' bits from one run to the next. Null where there is nothing to gain or the library refuses.
+  // Collective; the tensor lies at the same offset of the same layout on all ranks.
+  virtual std::shared_ptr<void> Register(const Tensor&) { return nullptr; }
+
   // The same group for tensors in host memory: itself where its tensors are.
   virtual Communicator& host() { return *this; }
 

@@ -71,10 +71,16 @@ absl::Status GradientReducer::Finish() {
                                               ") has ", bucket.ready, " of ", bucket.segments, " segments ready"));
     }
     ISTHMUS_RETURN_IF_ERROR(data_->Wait(bucket.ticket));
+  }
+  Reset();
+  return absl::OkStatus();
+}
+
+void GradientReducer::Reset() {
+  for (Bucket& bucket : buckets_) {
     bucket.ready = 0;
     bucket.ticket = {};
   }
-  return absl::OkStatus();
 }
 
 absl::Status GradientReducer::GatherWeights(const Tensor& weights) {

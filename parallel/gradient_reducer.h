@@ -35,6 +35,8 @@ class GradientReducer {
   absl::Status SegmentReady(int segment);
   // Waits for all buckets; then every segment may become ready again.
   absl::Status Finish();
+  // Forgets what has become ready and what was started, where it never ran: a capture that failed.
+  void Reset();
 
   // After the update: the owned parts of the weights (same elements as the gradients, any dtype) to all data ranks.
   // Nothing to do without a sharded optimizer.

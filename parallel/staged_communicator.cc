@@ -1,9 +1,9 @@
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "parallel/communicator.h"
 #include "runtime/device.h"
+#include "runtime/host_buffer.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -27,13 +27,13 @@ class StagedCommunicator : public Communicator {
   }
   absl::StatusOr<Ticket> StartReduceScatter(const Tensor& input, const Tensor& output) override {
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor staged, Fetch(input, input_));
-    const Tensor result = Room(output, output_);
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor result, Room(output, output_));
     ISTHMUS_RETURN_IF_ERROR(host_->ReduceScatter(staged, result));
     return Done(CopyFromHost(result, output, stream_));
   }
   absl::StatusOr<Ticket> StartAllGather(const Tensor& input, const Tensor& output) override {
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor staged, Fetch(input, input_));
-    const Tensor result = Room(output, output_);
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor result, Room(output, output_));
     ISTHMUS_RETURN_IF_ERROR(host_->AllGather(staged, result));
     return Done(CopyFromHost(result, output, stream_));
   }
@@ -50,7 +50,7 @@ class StagedCommunicator : public Communicator {
     return host_->Send(staged, destination);
   }
   absl::Status Receive(const Tensor& data, int source) override {
-    const Tensor staged = Room(data, output_);
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor staged, Room(data, output_));
     ISTHMUS_RETURN_IF_ERROR(host_->Receive(staged, source));
     return CopyFromHost(staged, data, stream_);
   }
@@ -69,19 +69,18 @@ class StagedCommunicator : public Communicator {
     return Ticket{};
   }
   // Host memory for a tensor of this shape.
-  static Tensor Room(const Tensor& tensor, std::vector<char>& memory) {
-    if (memory.size() < static_cast<size_t>(tensor.bytes())) memory.resize(static_cast<size_t>(tensor.bytes()));
-    return Tensor(memory.data(), tensor.dtype, tensor.rows, tensor.columns);
+  absl::StatusOr<Tensor> Room(const Tensor& tensor, HostBuffer& memory) const {
+    return memory.Room(tensor.dtype, tensor.rows, tensor.columns, stream_);
   }
-  absl::StatusOr<Tensor> Fetch(const Tensor& tensor, std::vector<char>& memory) const {
-    const Tensor staged = Room(tensor, memory);
+  absl::StatusOr<Tensor> Fetch(const Tensor& tensor, HostBuffer& memory) const {
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor staged, Room(tensor, memory));
     ISTHMUS_RETURN_IF_ERROR(CopyToHost(tensor, staged, stream_));
     return staged;
   }
 
   std::unique_ptr<Communicator> host_;
   Stream stream_;
-  std::vector<char> input_, output_;
+  HostBuffer input_, output_;
 };
 
 }  // namespace

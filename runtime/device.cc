@@ -38,6 +38,10 @@ std::vector<std::string> Stream::TakeNotes() const {
   return device() == Device::kCpu ? std::vector<std::string>() : cuda::TakeNotes(*context_);
 }
 
+void Stream::Note(const std::string& text) const {
+  if (device() == Device::kCuda) cuda::Note(text, *context_);
+}
+
 absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Device device) {
   void* memory = nullptr;
   if (device == Device::kCuda) {
@@ -65,9 +69,14 @@ absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stre
 }
 
 absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(from, to, stream));
+  return stream.Synchronize();
+}
+
+absl::Status StartCopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
   if (from.size() == 0) return absl::OkStatus();
-  if (stream.device() == Device::kCuda) return cuda::CopyFromHost(from.data, to.data, from.bytes(), stream.cuda());
+  if (stream.device() == Device::kCuda) return cuda::StartCopyFromHost(from.data, to.data, from.bytes(), stream.cuda());
   std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
   return absl::OkStatus();
 }

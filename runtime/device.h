@@ -50,6 +50,9 @@ void FreeMemory(void* memory, Device device);
 absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream);
 // The other way; `from` may be used again on return.
 absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream);
+// The same without waiting, in the order of the stream: `from`, of a HostBuffer (runtime/host_buffer.h), must stay
+// untouched until the stream has passed the copy.
+absl::Status StartCopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream);
 
 }  // namespace isthmus
 

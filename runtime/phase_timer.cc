@@ -28,6 +28,12 @@ void PhaseTimer::Reset() {
   if (events_ != nullptr) events_->Reset();
 }
 
+int PhaseTimer::TakeCaptured() { return events_ != nullptr ? events_->TakeCaptured() : 0; }
+
+void PhaseTimer::Replayed(int captured) {
+  if (events_ != nullptr) events_->Replayed(captured);
+}
+
 absl::Status PhaseTimer::Collect() {
   if (events_ == nullptr) return absl::OkStatus();
   ISTHMUS_RETURN_IF_ERROR(stream_.Synchronize());

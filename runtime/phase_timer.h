@@ -40,6 +40,14 @@ class PhaseTimer {
 
   // Forgets phases that were not collected.
   void Reset();
+
+  // Phases of work that is captured (runtime/captured_work.h) are measured each time the work runs. After a capture:
+  // what names its phases.
+  int TakeCaptured();
+  // After each start of the captured work. Where it is started several times between two calls of Collect, the last
+  // run's times stand for all of them: one event holds one time.
+  void Replayed(int captured);
+
   // Waits for the stream and adds the phases since the last call to their seconds, which must still live.
   absl::Status Collect();
 

@@ -37,6 +37,8 @@ class Stream {
 
   // What operators want the user to know, once each: a kernel that had to stand in for a library's.
   std::vector<std::string> TakeNotes() const;
+  // Adds one. Without effect on the CPU, where nothing stands in for anything.
+  void Note(const std::string& text) const;
 
  private:
   std::shared_ptr<const cuda::Context> context_;

@@ -10,6 +10,7 @@
 #include "ops/embedding.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
+#include "ops/matmul_algorithms.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -43,6 +44,9 @@ absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, const Context
 // Of the libraries, as 10000 · major + 100 · minor + patch; 0 in a build without.
 int64_t CublasLtVersionNumber();
 int64_t CudnnVersionNumber();
+
+void SetMatmulAlgorithms(MatmulAlgorithms algorithms, bool search, const Context& context);
+MatmulAlgorithms MatmulAlgorithmsOf(const Context& context);
 
 // y [N, D] fp64 += x [N, D] fp32.
 absl::Status AddWidened(const Tensor& x, const Tensor& y, const Context& context);

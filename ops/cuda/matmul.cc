@@ -6,12 +6,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
+#include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "ops/cuda/kernels.h"
+#include "ops/cuda/matmul_choices.h"
+#include "ops/cuda/matmul_search.h"
+#include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
 
@@ -40,12 +46,7 @@ using Preference =
 
 cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBFloat16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// The largest power of two, 256 at most, that the address and every row of the tensor are multiples of, in bytes.
-uint32_t AlignmentOf(const Tensor& tensor) {
-  auto bits = reinterpret_cast<uintptr_t>(tensor.data) | 256U;
-  if (tensor.rows > 1) bits |= static_cast<uintptr_t>(tensor.row_stride * SizeOf(tensor.dtype));
-  return static_cast<uint32_t>(bits & (~bits + 1));
-}
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulAlgorithm::words));
 
 // A product as prepared for its shape.
 struct Plan {
@@ -75,7 +76,8 @@ absl::Status Set(const Preference& preference, cublasLtMatmulPreferenceAttribute
                  "cublasLtMatmulPreferenceSetAttribute");
 }
 
-// The products of one stream. A plan is made once per shape, alignment and type.
+// The products of one stream. A plan is made once per shape, alignment and type, and again after the choices have been
+// set anew.
 class Products {
  public:
   absl::Status Multiply(const MatmulArgs& args, const Context& context) {
@@ -83,6 +85,11 @@ class Products {
       cublasLtHandle_t handle = nullptr;
       ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtCreate(&handle), "cublasLtCreate"));
       handle_.reset(handle);
+    }
+    MatmulChoices& choices = MatmulChoicesOf(context);
+    if (generation_ != choices.generation) {
+      plans_.clear();
+      generation_ = choices.generation;
     }
     const MatmulSizes sizes = SizesOf(args);
     const Key key = {sizes.m,
@@ -96,29 +103,36 @@ class Products {
                      args.accumulate,
                      args.a.dtype,
                      args.c.dtype,
-                     AlignmentOf(args.a),
-                     AlignmentOf(args.b),
-                     AlignmentOf(args.c)};
+                     RowAlignment(args.a),
+                     RowAlignment(args.b),
+                     RowAlignment(args.c)};
     auto found = plans_.find(key);
     if (found == plans_.end()) {
-      ISTHMUS_ASSIGN_OR_RETURN(Plan plan, Prepare(args));
+      ISTHMUS_ASSIGN_OR_RETURN(Plan plan, Describe(args));
+      ISTHMUS_RETURN_IF_ERROR(Choose(args, choices, plan, context));
       found = plans_.emplace(key, std::move(plan)).first;
     }
-    const Plan& plan = found->second;
-    const float one = 1, old = args.accumulate ? 1 : 0;
-    // By columns cᵀ = op(b)ᵀ op(a)ᵀ: b comes first.
-    return CheckLt(
-        cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
-                       &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &plan.algorithm, context.scratch,
-                       static_cast<size_t>(Context::kScratchBytes), context.stream),
-        "cublasLtMatmul");
+    return Run(args, found->second, found->second.algorithm, context);
   }
 
  private:
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType, uint32_t,
                          uint32_t, uint32_t>;
+  using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
+  // Proposals that a search tries.
+  static constexpr int kCandidates = 8;
 
-  absl::StatusOr<Plan> Prepare(const MatmulArgs& args) const {
+  absl::Status Run(const MatmulArgs& args, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
+                   const Context& context) const {
+    const float one = 1, old = args.accumulate ? 1 : 0;
+    // By columns cᵀ = op(b)ᵀ op(a)ᵀ: b comes first.
+    return CheckLt(cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data,
+                                  plan.a.get(), &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &algorithm,
+                                  context.scratch, static_cast<size_t>(Context::kScratchBytes), context.stream),
+                   "cublasLtMatmul");
+  }
+
+  absl::StatusOr<Plan> Describe(const MatmulArgs& args) const {
     Plan plan;
     cublasLtMatmulDesc_t operation = nullptr;
     ISTHMUS_RETURN_IF_ERROR(
@@ -130,7 +144,11 @@ class Products {
     ISTHMUS_ASSIGN_OR_RETURN(plan.a, MakeLayout(args.a));
     ISTHMUS_ASSIGN_OR_RETURN(plan.b, MakeLayout(args.b));
     ISTHMUS_ASSIGN_OR_RETURN(plan.c, MakeLayout(args.c));
+    return plan;
+  }
 
+  // What the library proposes, best guess first: at least one.
+  absl::StatusOr<Candidates> Propose(const MatmulArgs& args, const Plan& plan, int count) const {
     cublasLtMatmulPreference_t raw_preference = nullptr;
     ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulPreferenceCreate(&raw_preference), "cublasLtMatmulPreferenceCreate"));
     const Preference preference(raw_preference);
@@ -140,27 +158,69 @@ class Products {
     ISTHMUS_RETURN_IF_ERROR(
         Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
             static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, AlignmentOf(args.b)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, AlignmentOf(args.a)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, AlignmentOf(args.c)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, AlignmentOf(args.c)));
-    cublasLtMatmulHeuristicResult_t result{};
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, RowAlignment(args.b)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, RowAlignment(args.a)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, RowAlignment(args.c)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, RowAlignment(args.c)));
+    Candidates candidates(static_cast<size_t>(count));
     int found = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                       plan.c.get(), preference.get(), 1, &result, &found);
+                                       plan.c.get(), preference.get(), count, candidates.data(), &found);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       return absl::UnimplementedError(absl::StrCat("cuBLASLt has no algorithm for ", args.c.Describe(), " = ",
                                                    args.a.Describe(), args.transpose_a ? "ᵀ · " : " · ",
                                                    args.b.Describe(), args.transpose_b ? "ᵀ" : "", ": ",
                                                    cublasLtGetStatusString(status)));
     }
-    plan.algorithm = result.algo;
-    return plan;
+    candidates.resize(static_cast<size_t>(found));
+    return candidates;
+  }
+
+  // Sets the plan's algorithm: the known one, or the fastest, or the first that the library proposes.
+  absl::Status Choose(const MatmulArgs& args, MatmulChoices& choices, Plan& plan, const Context& context) const {
+    const std::string key = KeyOf(args, context);
+    const auto known = choices.known.find(key);
+    if (known != choices.known.end()) {
+      std::memcpy(&plan.algorithm, known->second.words.data(), sizeof(plan.algorithm));
+      if (Runs(plan)) return absl::OkStatus();
+      context.Note(absl::StrCat("the stored algorithm does not run, another takes its place: ", key));
+    }
+    const bool search = choices.search && known == choices.known.end();
+    ISTHMUS_ASSIGN_OR_RETURN(const Candidates candidates, Propose(args, plan, search ? kCandidates : 1));
+    plan.algorithm = candidates.front().algo;
+    if (!search) return absl::OkStatus();
+    SavedTensor saved(context);
+    if (args.accumulate) {
+      const absl::Status status = saved.Save(args.c);
+      // Without room to try, the first proposal will do.
+      if (absl::IsResourceExhausted(status)) return absl::OkStatus();
+      ISTHMUS_RETURN_IF_ERROR(status);
+    }
+    const auto fastest = ChooseFastest(static_cast<int>(candidates.size()), [&](int i) {
+      const cublasLtMatmulHeuristicResult_t& candidate = candidates[static_cast<size_t>(i)];
+      return SecondsOnStream([&] { return Run(args, plan, candidate.algo, context); }, context);
+    });
+    if (args.accumulate) ISTHMUS_RETURN_IF_ERROR(saved.Restore());
+    ISTHMUS_RETURN_IF_ERROR(fastest.status());
+    plan.algorithm = candidates[static_cast<size_t>(fastest->index)].algo;
+    MatmulAlgorithm& entry = choices.known[key];
+    std::memcpy(entry.words.data(), &plan.algorithm, sizeof(plan.algorithm));
+    entry.seconds = fastest->seconds;
+    return absl::OkStatus();
+  }
+
+  // Whether the library takes the plan's algorithm here, within the scratch memory there is.
+  bool Runs(const Plan& plan) const {
+    cublasLtMatmulHeuristicResult_t result{};
+    return cublasLtMatmulAlgoCheck(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
+                                   plan.c.get(), &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= static_cast<size_t>(Context::kScratchBytes);
   }
 
   Handle handle_;
   std::map<Key, Plan> plans_;
+  int64_t generation_ = 0;
 };
 
 }  // namespace

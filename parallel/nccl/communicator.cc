@@ -1,5 +1,9 @@
 // Collectives by NCCL on a stream of their own: they start when what the computing stream has been given so far is
 // done, and Wait lets the computing stream, not the host, wait for them.
+//
+// While the computing stream is captured, the same events order the collectives within the graph. They stand for no
+// moment then, and to query one would spoil the capture: captured operations have events of their own, which the
+// watchdog never sees. It learns of a replayed graph by Replayed.
 #include "parallel/communicator.h"
 
 #include <absl/base/thread_annotations.h>
@@ -9,6 +13,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -67,6 +72,9 @@ class NcclCommunicator : public Communicator {
     for (cudaEvent_t event : done_) {
       if (event != nullptr) cudaEventDestroy(event);
     }
+    for (cudaEvent_t event : captured_done_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
     if (ready_ != nullptr) cudaEventDestroy(ready_);
     if (queue_ != nullptr) cudaStreamDestroy(queue_);
   }
@@ -77,6 +85,10 @@ class NcclCommunicator : public Communicator {
         cuda::Check(cudaStreamCreateWithFlags(&queue_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"));
     ISTHMUS_RETURN_IF_ERROR(NewEvent(ready_));
     for (cudaEvent_t& event : done_) ISTHMUS_RETURN_IF_ERROR(NewEvent(event));
+    for (cudaEvent_t& event : captured_done_) ISTHMUS_RETURN_IF_ERROR(NewEvent(event));
+    // Captured collectives are to take the way of others: NCCL would register their buffers for a graph, and choose
+    // other numbers of channels, hence other orders of sums, than outside. Who sets it otherwise gets that.
+    setenv("NCCL_GRAPH_REGISTER", "0", /*replace=*/0);
     ncclUniqueId id{};
     absl::Status status;
     if (rank() == 0) status = Settled(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -130,6 +142,32 @@ class NcclCommunicator : public Communicator {
   }
   absl::Status Progress() override { return Health(); }
 
+  bool capturable() const override { return true; }
+  absl::Status Replayed() override {
+    ISTHMUS_RETURN_IF_ERROR(Health());
+    const std::lock_guard<std::mutex> lock(mutex_);
+    latest_operation_ = "captured work";
+    return cuda::Check(cudaEventRecord(EventOf(sequence_++), stream_.cuda().stream), "cudaEventRecord");
+  }
+
+  std::shared_ptr<void> Register(const Tensor& memory) override {
+    void* handle = nullptr;
+    const absl::Status status =
+        memory.contiguous()
+            ? Settled(ncclCommRegister(communicator_, memory.data, static_cast<size_t>(memory.bytes()), &handle),
+                      "ncclCommRegister")
+            : absl::InvalidArgumentError("memory with gaps");
+    // Some ranks with registered buffers and others without is what NCCL can't do.
+    const absl::Status agreed = AgreeOnStatus(*host_, status);
+    const auto deregister = [this](void* registered) {
+      if (registered != nullptr && !failed_) ncclCommDeregister(communicator_, registered);
+    };
+    if (agreed.ok()) return handle != nullptr ? std::shared_ptr<void>(handle, deregister) : nullptr;
+    deregister(handle);
+    stream_.Note(absl::StrCat("buffers are not registered with NCCL: ", agreed.message()));
+    return nullptr;
+  }
+
   absl::Status Send(const Tensor& data, int destination) override {
     ISTHMUS_ASSIGN_OR_RETURN(const ncclDataType_t type, TypeOf(data));
     return Complete(Start("send", {data},
@@ -164,7 +202,19 @@ class NcclCommunicator : public Communicator {
   static absl::Status NewEvent(cudaEvent_t& event) {
     return cuda::Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   }
-  cudaEvent_t EventOf(int64_t sequence) const { return done_[static_cast<size_t>(sequence % kEvents)]; }
+  // Tickets of captured operations count from here on.
+  static constexpr int64_t kFirstCaptured = int64_t{1} << 62;
+
+  cudaEvent_t EventOf(int64_t sequence) const {
+    const auto index = static_cast<size_t>(sequence % kEvents);
+    return sequence >= kFirstCaptured ? captured_done_[index] : done_[index];
+  }
+  absl::StatusOr<bool> Capturing() const {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    ISTHMUS_RETURN_IF_ERROR(
+        cuda::Check(cudaStreamIsCapturing(stream_.cuda().stream, &status), "cudaStreamIsCapturing"));
+    return status != cudaStreamCaptureStatusNone;
+  }
 
   absl::Status Late(absl::string_view operation, int64_t sequence) const {
     const std::string number = sequence >= 0 ? absl::StrCat(" number ", sequence) : "";
@@ -206,9 +256,15 @@ class NcclCommunicator : public Communicator {
           absl::StrCat(name(), " group: ", operation, " of ", tensor.Describe(), "; needs contiguous elements"));
     }
     ISTHMUS_RETURN_IF_ERROR(Health());
+    ISTHMUS_ASSIGN_OR_RETURN(const bool capturing, Capturing());
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(ready_, stream_.cuda().stream), "cudaEventRecord"));
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaStreamWaitEvent(queue_, ready_, 0), "cudaStreamWaitEvent"));
     ISTHMUS_RETURN_IF_ERROR(Settled(call(), operation));
+    if (capturing) {
+      const Ticket ticket{captured_sequence_++};
+      ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
+      return ticket;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     const Ticket ticket{sequence_++};
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
@@ -273,7 +329,8 @@ class NcclCommunicator : public Communicator {
   const Stream stream_;
   cudaStream_t queue_ = nullptr;  // of the collectives
   cudaEvent_t ready_ = nullptr;   // what the computing stream had been given when an operation started
-  std::array<cudaEvent_t, kEvents> done_{};
+  std::array<cudaEvent_t, kEvents> done_{}, captured_done_{};
+  int64_t captured_sequence_ = kFirstCaptured;  // of the next captured operation
   ncclComm_t communicator_ = nullptr;
   std::atomic<bool> stop_{false}, failed_{false};
   std::thread watchdog_;

@@ -85,6 +85,7 @@ std::vector<std::string> Context::TakeNotes() const {
 }
 
 std::vector<std::string> TakeNotes(const Context& context) { return context.TakeNotes(); }
+void Note(const std::string& text, const Context& context) { context.Note(text); }
 
 absl::Status Synchronize(const Context& context) {
   return Check(cudaStreamSynchronize(context.stream), "cudaStreamSynchronize");
@@ -106,6 +107,15 @@ absl::StatusOr<void*> Allocate(int64_t bytes) {
 
 void Free(void* memory) { cudaFree(memory); }
 
+void* AllocateHost(int64_t bytes) {
+  void* memory = nullptr;
+  if (cudaMallocHost(&memory, static_cast<size_t>(bytes)) == cudaSuccess) return memory;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void FreeHost(void* memory) { cudaFreeHost(memory); }
+
 absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(
       Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, context.stream),
@@ -113,11 +123,9 @@ absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context
   return Synchronize(context);
 }
 
-absl::Status CopyFromHost(const void* from, void* to, int64_t bytes, const Context& context) {
-  ISTHMUS_RETURN_IF_ERROR(
-      Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, context.stream),
-            "copy from the host"));
-  return Synchronize(context);
+absl::Status StartCopyFromHost(const void* from, void* to, int64_t bytes, const Context& context) {
+  return Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, context.stream),
+               "copy from the host");
 }
 
 }  // namespace isthmus::cuda

@@ -20,12 +20,16 @@ bool PeersReach(int a, int b);
 absl::StatusOr<CudaDevice> DeviceOf(const Context& context);
 absl::StatusOr<Stream> OpenStream(int ordinal);
 std::vector<std::string> TakeNotes(const Context& context);
+void Note(const std::string& text, const Context& context);
 absl::Status Synchronize(const Context& context);
 // Zeroed; nullptr where there is no room.
 absl::StatusOr<void*> Allocate(int64_t bytes);
 void Free(void* memory);
+// Page-locked host memory; nullptr where there is none to be had.
+void* AllocateHost(int64_t bytes);
+void FreeHost(void* memory);
 absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context& context);
-absl::Status CopyFromHost(const void* from, void* to, int64_t bytes, const Context& context);
+absl::Status StartCopyFromHost(const void* from, void* to, int64_t bytes, const Context& context);
 
 }  // namespace isthmus::cuda
 

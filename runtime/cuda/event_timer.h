@@ -20,6 +20,8 @@ class EventTimer {
   void Begin(const char* name, double& seconds);
   void End();
   void Reset();
+  int TakeCaptured();
+  void Replayed(int captured);
   // Once the stream has finished: adds what was measured. Errors: those of the events' calls, also earlier ones.
   absl::Status Collect();
 

@@ -7,6 +7,8 @@
 #include <map>
 #include <mutex>
 
+#include "tests/cuda_on_cpu/stream.h"
+
 namespace isthmus::cuda_on_cpu {
 namespace {
 
@@ -44,9 +46,12 @@ DeviceMemoryAccess::~DeviceMemoryAccess() {
 }  // namespace isthmus::cuda_on_cpu
 
 using isthmus::cuda_on_cpu::DeviceMemoryAccess;
+using isthmus::cuda_on_cpu::ForbiddenInCapture;
+using isthmus::cuda_on_cpu::Give;
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   using isthmus::cuda_on_cpu::kPage;
+  if (const cudaError_t error = ForbiddenInCapture(); error != cudaSuccess) return error;
   auto& device = isthmus::cuda_on_cpu::TheDevice();
   const size_t whole = (bytes + kPage) / kPage * kPage;
   const std::lock_guard<std::mutex> lock(device.mutex);
@@ -61,6 +66,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
+  if (const cudaError_t error = ForbiddenInCapture(); error != cudaSuccess) return error;
   auto& device = isthmus::cuda_on_cpu::TheDevice();
   const std::lock_guard<std::mutex> lock(device.mutex);
   const auto found = device.blocks.find(memory);
@@ -71,6 +77,7 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t error = ForbiddenInCapture(); error != cudaSuccess) return error;
   *memory = std::malloc(bytes);
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -81,32 +88,43 @@ cudaError_t cudaFreeHost(void* memory) {
 }
 
 cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
+  if (const cudaError_t error = ForbiddenInCapture(); error != cudaSuccess) return error;
   const DeviceMemoryAccess access;
   std::memset(memory, value, bytes);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
-  return cudaMemset(memory, value, bytes);
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  return Give(stream, [=] {
+    const DeviceMemoryAccess access;
+    std::memset(memory, value, bytes);
+    return cudaSuccess;
+  });
 }
 
-cudaError_t cudaMemset2DAsync(void* memory, size_t pitch, int value, size_t width, size_t height, cudaStream_t) {
-  const DeviceMemoryAccess access;
-  for (size_t row = 0; row < height; ++row) std::memset(static_cast<char*>(memory) + row * pitch, value, width);
-  return cudaSuccess;
+cudaError_t cudaMemset2DAsync(void* memory, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream) {
+  return Give(stream, [=] {
+    const DeviceMemoryAccess access;
+    for (size_t row = 0; row < height; ++row) std::memset(static_cast<char*>(memory) + row * pitch, value, width);
+    return cudaSuccess;
+  });
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  const DeviceMemoryAccess access;
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return Give(stream, [=] {
+    const DeviceMemoryAccess access;
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind, cudaStream_t) {
-  const DeviceMemoryAccess access;
-  for (size_t row = 0; row < height; ++row) {
-    std::memcpy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
-  }
-  return cudaSuccess;
+                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
+  return Give(stream, [=] {
+    const DeviceMemoryAccess access;
+    for (size_t row = 0; row < height; ++row) {
+      std::memcpy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
+    }
+    return cudaSuccess;
+  });
 }

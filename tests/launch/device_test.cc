@@ -80,7 +80,7 @@ TEST(CudaRun, TrainsSavesAndSamplesAsTheCpuDoes) {
     ASSERT_EQ(result.exit_status, 0) << result.out;
   };
   train("cpu", "CPU", 0);
-  train("gpu", "CUDA", 0);
+  train("gpu", "CUDA --set cuda.graph=true", 0);
   train("gpu-two", "CUDA", 2);
   for (const char* key : {"train/loss", "validation/loss", "head/lost_energy_ratio"}) {
     const double expected = LastOf(project / "cpu", key);

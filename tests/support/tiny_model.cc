@@ -57,6 +57,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   precision.set_compute(options.precision);
   precision.set_recompute(options.recompute);
   precision.set_loss_chunk(options.loss_chunk);
+  config.mutable_cuda()->set_graph(options.cuda_graph);
   return config;
 }
 

@@ -28,6 +28,7 @@ struct TinyOptions {
   int64_t sequences = 8;
   int64_t sequence_length = 8;
   int64_t loss_chunk = 10;
+  bool cuda_graph = false;
 
   std::string Name() const;
 };

@@ -1,7 +1,7 @@
 // As much of the CUDA runtime as the project's kernels use, on the CPU: the same sources, compiled by the host's
 // compiler, run block after block with one fiber per thread. It shows wrong indices, missing barriers, lanes that leave
-// a warp's collective, and host code that touches device memory. It says nothing about speed, and takes no test's place
-// on a GPU.
+// a warp's collective, host code that touches device memory, and what can't be captured in a graph. It says nothing
+// about speed, and takes no test's place on a GPU.
 #ifndef ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
 #define ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
 
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -35,6 +36,19 @@ using std::min;
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline int __ffs(int bits) { return bits == 0 ? 0 : std::countr_zero(static_cast<unsigned>(bits)) + 1; }
 
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorCapturedEvent = 907,
+  cudaErrorUnknown = 999,
+};
+struct cudaFakeStream;
+using cudaStream_t = cudaFakeStream*;
+
 namespace isthmus::cuda_on_cpu {
 
 // All threads of the block.
@@ -45,6 +59,9 @@ int Lane();
 unsigned char* DynamicSharedMemory();
 // Runs `thread` as every thread of the grid.
 void Run(const dim3& blocks, const dim3& threads, size_t shared_bytes, const std::function<void()>& thread);
+
+// Runs the work, or, while the stream is captured, notes it for the graph.
+cudaError_t Give(cudaStream_t stream, std::function<cudaError_t()> work);
 
 template <typename T>
 T Shuffle(T value, int lane) {
@@ -76,12 +93,9 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
 }
 
 // The host's side.
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNotReady = 600 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
-struct cudaFakeStream;
-using cudaStream_t = cudaFakeStream*;
 struct cudaFakeEvent;
 using cudaEvent_t = cudaFakeEvent*;
 struct cudaDeviceProp {
@@ -95,6 +109,13 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream;
 };
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2;
+inline constexpr unsigned cudaEventRecordDefault = 0, cudaEventRecordExternal = 1;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0, cudaStreamCaptureStatusActive = 1 };
+struct cudaFakeGraph;
+using cudaGraph_t = cudaFakeGraph*;
+struct cudaFakeGraphExec;
+using cudaGraphExec_t = cudaFakeGraphExec*;
 
 const char* cudaGetErrorName(cudaError_t error);
 const char* cudaGetErrorString(cudaError_t error);
@@ -126,9 +147,19 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+// What a capture forbids on a device fails here too, and spoils the capture; see stream.cc.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
 template <typename... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*)(Parameters...), cudaFuncAttribute, int) {
@@ -138,8 +169,13 @@ cudaError_t cudaFuncSetAttribute(void (*)(Parameters...), cudaFuncAttribute, int
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  isthmus::cuda_on_cpu::Run(config->gridDim, config->blockDim, config->dynamicSmemBytes, [&] { kernel(arguments...); });
-  return cudaSuccess;
+  // A launch copies its arguments.
+  return isthmus::cuda_on_cpu::Give(config->stream,
+                                    [shape = *config, kernel, values = std::tuple<Parameters...>(arguments...)] {
+                                      isthmus::cuda_on_cpu::Run(shape.gridDim, shape.blockDim, shape.dynamicSmemBytes,
+                                                                [&] { std::apply(kernel, values); });
+                                      return cudaSuccess;
+                                    });
 }
 
 #endif  // ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_

@@ -1,0 +1,38 @@
+// Host memory for what travels between host and device in every step.
+#ifndef ISTHMUS_RUNTIME_HOST_BUFFER_H_
+#define ISTHMUS_RUNTIME_HOST_BUFFER_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+
+#include "runtime/dtype.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// Page-locked for the stream of a GPU: copies then take the direct way and need not block the host. Ordinary memory on
+// the CPU, and, with a note to the stream, where the system locks no more pages.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  HostBuffer(HostBuffer&& other) noexcept;
+  HostBuffer& operator=(HostBuffer&& other) noexcept;
+  ~HostBuffer();
+
+  // The start of the buffer as a contiguous tensor. Grows where it must; what was in it is then lost, and nothing may
+  // still be copying from it. Errors: ResourceExhausted.
+  absl::StatusOr<Tensor> Room(DType dtype, int64_t rows, int64_t columns, const Stream& stream);
+
+ private:
+  void Free();
+
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+  bool locked_ = false;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_HOST_BUFFER_H_

@@ -1,0 +1,141 @@
+// Streams that have finished whatever was put into them, or that are captured: then the work is noted and runs when the
+// graph is launched, each time anew.
+#include "tests/cuda_on_cpu/stream.h"
+
+#include <cuda_runtime.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <utility>
+#include <vector>
+
+struct cudaFakeGraph {
+  std::vector<std::function<cudaError_t()>> work;
+};
+
+struct cudaFakeGraphExec {
+  std::vector<std::function<cudaError_t()>> work;
+};
+
+struct cudaFakeStream {
+  cudaFakeGraph* capture = nullptr;
+  bool spoilt = false;
+};
+
+struct cudaFakeEvent {
+  std::chrono::steady_clock::time_point time;
+  bool captured = false;  // last recorded as a part of a graph: it stands for no moment
+};
+
+namespace isthmus::cuda_on_cpu {
+namespace {
+
+// The stream that this thread captures.
+thread_local cudaStream_t captured = nullptr;
+
+bool Capturing(cudaStream_t stream) { return stream != nullptr && stream->capture != nullptr; }
+
+}  // namespace
+
+cudaError_t Give(cudaStream_t stream, std::function<cudaError_t()> work) {
+  if (!Capturing(stream)) return work();
+  if (stream->spoilt) return cudaErrorStreamCaptureInvalidated;
+  stream->capture->work.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t ForbiddenInCapture() {
+  if (captured == nullptr) return cudaSuccess;
+  captured->spoilt = true;
+  return cudaErrorStreamCaptureUnsupported;
+}
+
+}  // namespace isthmus::cuda_on_cpu
+
+using isthmus::cuda_on_cpu::Capturing;
+using isthmus::cuda_on_cpu::ForbiddenInCapture;
+using isthmus::cuda_on_cpu::Give;
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new cudaFakeStream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return ForbiddenInCapture(); }
+cudaError_t cudaStreamQuery(cudaStream_t) { return ForbiddenInCapture(); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new cudaFakeEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
+}
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+  if (flags == cudaEventRecordExternal && !Capturing(stream)) return cudaErrorInvalidValue;
+  event->captured = Capturing(stream) && flags != cudaEventRecordExternal;
+  if (event->captured) return cudaSuccess;
+  return Give(stream, [event] {
+    event->time = std::chrono::steady_clock::now();
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (begin->captured || end->captured) return cudaErrorCapturedEvent;
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->captured ? cudaErrorCapturedEvent : ForbiddenInCapture();
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr || Capturing(stream) || isthmus::cuda_on_cpu::captured != nullptr) {
+    return cudaErrorStreamCaptureUnsupported;
+  }
+  stream->capture = new cudaFakeGraph;
+  stream->spoilt = false;
+  isthmus::cuda_on_cpu::captured = stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  isthmus::cuda_on_cpu::captured = nullptr;
+  *graph = std::exchange(stream->capture, nullptr);
+  // Lets a test see what follows a capture that fails.
+  if (!stream->spoilt && std::getenv("ISTHMUS_EMULATED_CAPTURE_FAILS") == nullptr) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return cudaErrorStreamCaptureInvalidated;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = Capturing(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new cudaFakeGraphExec{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const auto& work : executable->work) {
+    if (const cudaError_t error = work(); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}

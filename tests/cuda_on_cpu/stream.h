@@ -1,0 +1,14 @@
+// What other files of this folder need to know of captures.
+#ifndef ISTHMUS_TESTS_CUDA_ON_CPU_STREAM_H_
+#define ISTHMUS_TESTS_CUDA_ON_CPU_STREAM_H_
+
+#include <cuda_runtime.h>
+
+namespace isthmus::cuda_on_cpu {
+
+// For calls that a thread may not make while it captures: an error, and the capture is spoilt.
+cudaError_t ForbiddenInCapture();
+
+}  // namespace isthmus::cuda_on_cpu
+
+#endif  // ISTHMUS_TESTS_CUDA_ON_CPU_STREAM_H_
