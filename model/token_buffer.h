@@ -12,8 +12,15 @@ namespace isthmus {
 
 class TokenBuffer {
  public:
+  // The memory of `tokens` tokens: none on the CPU.
+  static ArenaLayout Layout(int64_t tokens, Device device);
+  // Allocates it, so that steps don't have to.
+  absl::Status Reserve(int64_t tokens, Device device);
+  int64_t bytes() const { return memory_.bytes(); }
+
   // `tokens` int32 [1, n] in host memory. Returns the same tokens on the stream's device: on the CPU `tokens` itself,
-  // on a GPU a copy that holds until the next call. Memory grows with the longest n. Errors: ResourceExhausted.
+  // on a GPU a copy that holds until the next call. Memory grows where n is more than was reserved. Errors:
+  // ResourceExhausted.
   absl::StatusOr<Tensor> OnDevice(const Tensor& tokens, const Stream& stream);
 
  private:

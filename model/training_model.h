@@ -15,6 +15,7 @@
 #include "model/optimizer.h"
 #include "model/parameters.h"
 #include "model/token_buffer.h"
+#include "model/training_memory.h"
 #include "model/transformer.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
@@ -56,11 +57,8 @@ class TrainingModel {
   ParameterStore& parameters() { return parameters_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
-  // Bytes of memory held, by what for.
-  struct Memory {
-    int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
-  };
-  Memory memory() const { return memory_; }
+  // What is allocated.
+  MemoryBytes memory() const;
 
  private:
   TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
@@ -81,7 +79,6 @@ class TrainingModel {
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
   HeadDecomposition decomposition_;
-  Memory memory_;
 };
 
 }  // namespace isthmus
