@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "launch/commands.h"
@@ -70,9 +71,12 @@ absl::Status Replace(const char* option, double value, double unit, double& fiel
 absl::StatusOr<Machine> MachineOf(const Arguments& arguments, DType compute_type, int world) {
   Machine machine;
   if (arguments.device == "cpu") {
-    SetThreads(ThreadsPerRank(1));
+    // Measured on the threads of all ranks; planned with those of one, which attention's workspace depends on.
     const int ranks = arguments.devices_per_node > 0 ? static_cast<int>(arguments.devices_per_node) : world;
-    ISTHMUS_ASSIGN_OR_RETURN(machine, MeasureCpuMachine(compute_type, ranks));
+    const int threads = ThreadsPerRank(ranks), cores = static_cast<int>(std::thread::hardware_concurrency());
+    SetThreads(std::max(std::min(threads * ranks, cores), threads));
+    ISTHMUS_ASSIGN_OR_RETURN(machine, MeasureCpuMachine(compute_type, 1.0 / ranks, ranks));
+    SetThreads(threads);
   } else {
     ISTHMUS_ASSIGN_OR_RETURN(machine, GpuMachine(arguments.device));
   }

@@ -101,7 +101,8 @@ class Inventory {
     Enter("attention entrance", calls);
     Product("query, key, value", calls, tokens_, query_ + 2 * kv_, shape_.width);
     Rope("rotary positions", calls);
-    Add("attention", Kind::kAttentionForward, calls, AttentionFlops(), QkvBytes(1) + Size(double(tokens_ * query_)));
+    Add("attention", Kind::kAttentionForward, calls, AttentionFlops(),
+        QkvBytes(1) + Size(static_cast<double>(tokens_ * query_)));
     Product("attention output", calls, tokens_, shape_.width, query_);
     Leave("attention exit", calls);
     Memory("feed-forward norm", calls, Local(4));
@@ -180,8 +181,11 @@ class Inventory {
     const auto embedded = static_cast<double>(tokens_ * shape_.width);
     Memory("embedding backward", work_.micro_batches, Size(embedded) + SumSize(2 * embedded), 3);
     if (sequence_parallel_) {
+      // Both norms of a layer, neighbours in the arena.
+      const ParameterSpec& first = table_.specs[static_cast<size_t>(table_.Find("layers.0.attention_norm.weight"))];
+      const ParameterSpec& last = table_.specs[static_cast<size_t>(table_.Find("layers.0.feed_forward_norm.weight"))];
       Send("norm gradients", Collective::kAllReduce, Group::kTensor, shape_.layers,
-           SumSize(2.0 * static_cast<double>(shape_.width)));
+           SumSize(static_cast<double>(last.offset + last.local_size() - first.offset)));
       Send("final norm's gradient", Collective::kAllReduce, Group::kTensor, 1,
            SumSize(static_cast<double>(shape_.width)));
     }

@@ -22,7 +22,7 @@ struct OperatorWork {
   StepPhase phase = StepPhase::kForward;
   std::string name;
   Kind kind = Kind::kMemory;
-  int64_t calls = 0;  // per step
+  int64_t calls = 0;  // per step; a last, shorter chunk of the loss counts as a whole one
   double flops = 0;   // per call; 0 of kMemory
   double bytes = 0;   // per call: operands and results once each
   int kernels = 1;    // started per call on a GPU

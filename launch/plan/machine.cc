@@ -114,10 +114,9 @@ absl::StatusOr<Machine> GpuMachine(absl::string_view name) {
   return absl::InvalidArgumentError(absl::StrCat("--device: found \"", name, "\"; accepts h100, h200, a100, cpu"));
 }
 
-absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, int ranks) {
+absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, double share, int ranks) {
   Stream cpu;
   const absl::Duration budget = absl::Milliseconds(300);
-  const double share = 1.0 / ranks;
   ISTHMUS_ASSIGN_OR_RETURN(const double peak, MeasureMatmulPeak(compute_type, budget, cpu));
   double fp32_peak = peak;
   if (compute_type == DType::kBFloat16) {
@@ -127,7 +126,8 @@ absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, int ranks) {
   Machine machine;
   machine.device = {.name = "this CPU",
                     .device = Device::kCpu,
-                    .memory_bytes = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / ranks,
+                    .memory_bytes = static_cast<int64_t>(
+                        share * static_cast<double>(sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE))),
                     .peak_flops = share * peak,
                     .bf16 = CpuRates(share * kCpuBf16ProductFraction * peak, share * fp32_peak, share * memory),
                     .fp32 = CpuRates(share * kCpuProductFraction * peak, share * fp32_peak, share * memory),

@@ -55,9 +55,9 @@ struct Machine {
 // "h100", "h200" or "a100"; nodes of eight. Errors: InvalidArgument.
 absl::StatusOr<Machine> GpuMachine(absl::string_view name);
 
-// This CPU, measured now in less than a second: `ranks` ranks share it, each with MaxThreads() / ranks threads. Where
-// the compute type needs them, products are measured in it and in fp32.
-absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, int ranks);
+// This CPU, measured now, in less than a second, on this process's threads: a rank gets `share` of that, and of the
+// memory. All ranks are taken to be on one machine unless the caller changes `devices_per_node`.
+absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, double share, int ranks);
 
 }  // namespace isthmus
 

@@ -166,7 +166,7 @@ void AddMeshes(const Plan& plan, absl::Span<const Plan> meshes, std::string& tex
   const auto row = [&](const Plan& mesh, bool own) {
     absl::StrAppendFormat(&text, "%s %12.3f ms %14s tokens/s %8.2f GB  %s\n", own ? "*" : " ", Milli(mesh.time.Total()),
                           Grouped(static_cast<int64_t>(mesh.TokensPerSecond())), Giga(mesh.RequiredBytes()),
-                          MeshText(mesh.config));
+                          MeshText(mesh.config) + (mesh.Fits() ? "" : ", does not fit"));
   };
   bool listed = false;
   for (const Plan& mesh : meshes) {
@@ -199,6 +199,10 @@ std::string PlanText(const Plan& plan, absl::Span<const Plan> meshes, absl::stri
   AddTime(plan, text);
   text += "\n";
   AddMeshes(plan, meshes, text);
+  text += plan.machine.device.device == Device::kCuda
+              ? "\nRates are parts of the data sheets' (launch/plan/machine.cc says which are assumptions); nothing "
+                "was measured.\n"
+              : "\nRates are parts of what this machine reached just now (launch/plan/machine.cc).\n";
   return text;
 }
 
