@@ -26,6 +26,7 @@ absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandConte
 
 // These work on one process.
 absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostream& out);
+absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status DoctorCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& out);
 

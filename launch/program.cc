@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"sample", "continue a prompt with trained weights", SampleCommand, nullptr},
     {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
     {"data", "check and show token shards", nullptr, DataCommand},
+    {"plan", "parameters, memory and predicted speed of a run, without a GPU", nullptr, PlanCommand},
     {"doctor", "what this machine has, and how to get the rest", nullptr, DoctorCommand},
 };
 

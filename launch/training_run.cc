@@ -111,7 +111,7 @@ absl::Status TrainingRun::BuildModel() {
 }
 
 absl::Status TrainingRun::WriteFirstRecord() {
-  const TrainingModel::Memory memory = model_->memory();
+  const MemoryBytes memory = model_->memory();
   proto::TelemetryRecord record;
   record.set_step(0);
   auto& run = *record.mutable_run();

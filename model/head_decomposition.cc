@@ -60,24 +60,29 @@ double HeadMeasurement::Shard::lost_energy_ratio() const {
   return logit_gradient_energy > 0 ? (logit_gradient_energy - retained_energy) / logit_gradient_energy : 0;
 }
 
+void HeadDecomposition::Place(int64_t head_width, TensorPlacer& placer) {
+  signal_gram_ = placer.Place("signal_gram", DType::kFloat64, head_width, head_width);
+  shard_gram_ = placer.Place("shard_gram", DType::kFloat64, head_width, head_width);
+  head_gram_ = placer.Place("head_gram", DType::kFloat64, head_width, head_width);
+  workspace_ = placer.Place("gram_workspace", DType::kFloat32, head_width, head_width);
+}
+
+ArenaLayout HeadDecomposition::Layout(int64_t head_width) {
+  TensorPlacer placer;
+  HeadDecomposition().Place(head_width, placer);
+  return placer.layout();
+}
+
 absl::StatusOr<HeadDecomposition> HeadDecomposition::Create(int64_t vocabulary, int64_t head_width, const Mesh& mesh,
                                                             Stream& stream) {
   HeadDecomposition decomposition;
   decomposition.vocabulary_ = vocabulary;
   decomposition.mesh_ = &mesh;
   decomposition.stream_ = &stream;
-  const auto place = [&](TensorPlacer& placer) {
-    decomposition.signal_gram_ = placer.Place("signal_gram", DType::kFloat64, head_width, head_width);
-    decomposition.shard_gram_ = placer.Place("shard_gram", DType::kFloat64, head_width, head_width);
-    decomposition.head_gram_ = placer.Place("head_gram", DType::kFloat64, head_width, head_width);
-    decomposition.workspace_ = placer.Place("gram_workspace", DType::kFloat32, head_width, head_width);
-    return placer.layout().bytes();
-  };
-  TensorPlacer planner;
-  const int64_t bytes = place(planner);
+  const int64_t bytes = Layout(head_width).bytes();
   ISTHMUS_ASSIGN_OR_RETURN(decomposition.arena_, Arena::Allocate("head decomposition", bytes, stream.device()));
   TensorPlacer placer(&decomposition.arena_);
-  place(placer);
+  decomposition.Place(head_width, placer);
   return decomposition;
 }
 

@@ -47,6 +47,10 @@ class HeadDecomposition {
   static absl::StatusOr<HeadDecomposition> Create(int64_t vocabulary, int64_t head_width, const Mesh& mesh,
                                                   Stream& stream);
 
+  // The memory that Create allocates.
+  static ArenaLayout Layout(int64_t head_width);
+  int64_t bytes() const { return arena_.bytes(); }
+
   // Forgets what was added.
   absl::Status Reset();
   // Adds AᵀA of one micro-batch: `head` after Train. Local; no collective.
@@ -56,6 +60,8 @@ class HeadDecomposition {
   absl::StatusOr<HeadMeasurement> Measure(const HeadLoss& head, const std::vector<double>& energy, double scale);
 
  private:
+  void Place(int64_t head_width, TensorPlacer& placer);
+
   int64_t vocabulary_ = 0;
   const Mesh* mesh_ = nullptr;
   Stream* stream_ = nullptr;

@@ -42,11 +42,11 @@ HeadLoss::Workspace HeadLoss::Place(const ModelShape& shape, const TensorShard& 
   return workspace;
 }
 
-int64_t HeadLoss::WorkspaceBytes(const ModelShape& shape, const TensorShard& shard, DType type,
-                                 const Options& options) {
+ArenaLayout HeadLoss::WorkspaceLayout(const ModelShape& shape, const TensorShard& shard, DType type,
+                                      const Options& options) {
   TensorPlacer placer;
   Place(shape, shard, type, options, placer);
-  return placer.layout().bytes();
+  return placer.layout();
 }
 
 absl::StatusOr<HeadLoss> HeadLoss::Create(const ModelShape& shape, const ParameterStore& parameters,
@@ -64,7 +64,7 @@ absl::StatusOr<HeadLoss> HeadLoss::Create(const ModelShape& shape, const Paramet
   const DType type = parameters.compute_type();
   ISTHMUS_ASSIGN_OR_RETURN(
       head.arena_,
-      Arena::Allocate("head and loss", WorkspaceBytes(shape, head.shard_, type, options), stream.device()));
+      Arena::Allocate("head and loss", WorkspaceLayout(shape, head.shard_, type, options).bytes(), stream.device()));
   TensorPlacer placer(&head.arena_);
   head.workspace_ = Place(shape, head.shard_, type, options, placer);
   return head;

@@ -38,8 +38,10 @@ class HeadLoss {
     bool training = true;
   };
 
-  // Bytes of head and loss memory that Create allocates: independent of N but for [N, R] buffers of a factorised head.
-  static int64_t WorkspaceBytes(const ModelShape& shape, const TensorShard& shard, DType type, const Options& options);
+  // Head and loss memory that Create allocates: independent of N but for [N, R] buffers of a factorised head.
+  static ArenaLayout WorkspaceLayout(const ModelShape& shape, const TensorShard& shard, DType type,
+                                     const Options& options);
+  int64_t bytes() const { return arena_.bytes(); }
 
   // `parameters`, `region` and `stream` must outlive the head.
   static absl::StatusOr<HeadLoss> Create(const ModelShape& shape, const ParameterStore& parameters,

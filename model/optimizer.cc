@@ -27,10 +27,10 @@ OptimizerState PlaceState(int64_t owned, DType compute_type, TensorPlacer& place
 
 }  // namespace
 
-int64_t Optimizer::StateBytes(int64_t owned, DType compute_type) {
+ArenaLayout Optimizer::StateLayout(int64_t owned, DType compute_type) {
   TensorPlacer placer;
   PlaceState(owned, compute_type, placer);
-  return placer.layout().bytes();
+  return placer.layout();
 }
 
 absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, absl::Span<const Range> owned,
@@ -51,8 +51,8 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   }
   optimizer.sharded_ = optimizer.owned_ < parameters.table().size;
   const DType type = parameters.compute_type();
-  ISTHMUS_ASSIGN_OR_RETURN(optimizer.state_,
-                           Arena::Allocate("optimizer state", StateBytes(optimizer.owned_, type), stream.device()));
+  const int64_t bytes = StateLayout(optimizer.owned_, type).bytes();
+  ISTHMUS_ASSIGN_OR_RETURN(optimizer.state_, Arena::Allocate("optimizer state", bytes, stream.device()));
   TensorPlacer placer(&optimizer.state_);
   const OptimizerState state = PlaceState(optimizer.owned_, type, placer);
   optimizer.first_moment_ = state.first_moment;

@@ -28,8 +28,9 @@ class Optimizer {
   static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, absl::Span<const Range> owned,
                                           const proto::OptimizerConfig& config, Stream& stream);
 
-  // Bytes of moments and master weights for `owned` elements.
-  static int64_t StateBytes(int64_t owned, DType compute_type);
+  // Memory of moments and master weights for `owned` elements, as Create allocates it.
+  static ArenaLayout StateLayout(int64_t owned, DType compute_type);
+  int64_t bytes() const { return state_.bytes(); }
 
   // Starts the master weights from the initial values before their rounding to bf16; nothing to do for other types.
   absl::Status InitializeMasters(uint64_t seed);

@@ -171,15 +171,21 @@ int ParameterTable::Find(std::string_view name) const {
   return -1;
 }
 
+ArenaLayout ParameterStore::Layout(std::string name, const ParameterTable& table, DType dtype) {
+  ArenaLayout layout;
+  layout.Add(std::move(name), dtype, 1, table.size);
+  return layout;
+}
+
 absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DType compute_type, const Stream& stream) {
   ParameterStore store;
   store.table_ = std::move(table);
   store.compute_type_ = compute_type;
   store.stream_ = stream;
-  const int64_t size = store.table_.size;
-  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", size * SizeOf(compute_type), stream.device()));
-  ISTHMUS_ASSIGN_OR_RETURN(
-      store.gradients_, Arena::Allocate("gradients", size * SizeOf(AccumulationType(compute_type)), stream.device()));
+  const int64_t weight_bytes = Layout("weights", store.table_, compute_type).bytes();
+  const int64_t gradient_bytes = Layout("gradients", store.table_, AccumulationType(compute_type)).bytes();
+  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", weight_bytes, stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(store.gradients_, Arena::Allocate("gradients", gradient_bytes, stream.device()));
   return store;
 }
 

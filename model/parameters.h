@@ -76,6 +76,11 @@ class ParameterStore {
  public:
   static absl::StatusOr<ParameterStore> Create(ParameterTable table, DType compute_type, const Stream& stream);
 
+  // The memory that Create allocates for the table's elements in one type: weights, or gradients.
+  static ArenaLayout Layout(std::string name, const ParameterTable& table, DType dtype);
+  int64_t weight_bytes() const { return weights_.bytes(); }
+  int64_t gradient_bytes() const { return gradients_.bytes(); }
+
   const ParameterTable& table() const { return table_; }
   absl::Span<const ParameterSpec> specs() const { return table_.specs; }
   DType compute_type() const { return compute_type_; }

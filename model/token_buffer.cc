@@ -7,6 +7,19 @@
 
 namespace isthmus {
 
+ArenaLayout TokenBuffer::Layout(int64_t tokens, Device device) {
+  ArenaLayout layout;
+  if (device == Device::kCuda) layout.Add("tokens", DType::kInt32, 1, tokens);
+  return layout;
+}
+
+absl::Status TokenBuffer::Reserve(int64_t tokens, Device device) {
+  const int64_t bytes = Layout(tokens, device).bytes();
+  if (memory_.bytes() >= bytes) return absl::OkStatus();
+  ISTHMUS_ASSIGN_OR_RETURN(memory_, Arena::Allocate("tokens of a micro-batch", bytes, device));
+  return absl::OkStatus();
+}
+
 absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
   tokens_ = tokens;
   if (stream.device() == Device::kCpu) return absl::OkStatus();
@@ -18,9 +31,7 @@ absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
 absl::StatusOr<Tensor> TokenBuffer::Part(int64_t begin, int64_t count, const Stream& stream) {
   const Tensor part = tokens_.ColumnSlice(begin, count);
   if (stream.device() == Device::kCpu) return part;
-  if (memory_.bytes() < part.bytes()) {
-    ISTHMUS_ASSIGN_OR_RETURN(memory_, Arena::Allocate("tokens of a micro-batch", part.bytes(), stream.device()));
-  }
+  ISTHMUS_RETURN_IF_ERROR(Reserve(count, stream.device()));
   const Tensor copy = memory_.At(0, part.dtype, 1, count);
   ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(part, copy, stream));
   return copy;

@@ -16,6 +16,13 @@ namespace isthmus {
 
 class TokenBuffer {
  public:
+  // The memory for `tokens` tokens on the device: none on the CPU.
+  static ArenaLayout Layout(int64_t tokens, Device device);
+  // Allocates it, so that steps don't have to.
+  absl::Status Reserve(int64_t tokens, Device device);
+  // Held on the device.
+  int64_t bytes() const { return memory_.bytes(); }
+
   // Takes int32 [1, n] in host memory: on the CPU a view of it, on a GPU a copy, so that it may be used again. The
   // stream must have finished with what was taken before. Errors: ResourceExhausted.
   absl::Status Take(const Tensor& tokens, const Stream& stream);

@@ -23,16 +23,10 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
 
   ISTHMUS_ASSIGN_OR_RETURN(
       model->parameters_, ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, stream));
-  const Transformer::Options options = {.sequences = config.batch().micro_batch(),
-                                        .sequence_length = config.data().sequence_length(),
-                                        .sequence_parallel = config.mesh().sequence_parallel(),
-                                        .recompute = config.precision().recompute()};
-  ISTHMUS_ASSIGN_OR_RETURN(model->transformer_,
-                           Transformer::Create(shape, model->parameters_, mesh.tensor(), options, stream));
-  const HeadLoss::Options head_options = {.tokens = options.sequences * options.sequence_length,
-                                          .loss_chunk = config.precision().loss_chunk()};
-  ISTHMUS_ASSIGN_OR_RETURN(
-      model->head_, HeadLoss::Create(shape, model->parameters_, model->transformer_->region(), head_options, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->transformer_, Transformer::Create(shape, model->parameters_, mesh.tensor(),
+                                                                    TransformerOptionsOf(config), stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->head_, HeadLoss::Create(shape, model->parameters_, model->transformer_->region(),
+                                                          HeadLossOptionsOf(config), stream));
   const ParameterTable& table = model->parameters_.table();
   const auto bucket_bytes = static_cast<int64_t>(config.mesh().bucket_mebibytes() * 1024 * 1024);
   ISTHMUS_ASSIGN_OR_RETURN(GradientReducer reducer,
@@ -43,14 +37,8 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
                            Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
   ISTHMUS_ASSIGN_OR_RETURN(model->decomposition_,
                            HeadDecomposition::Create(shape.vocabulary, shape.head_width(), mesh, stream));
-
-  int64_t owned = 0;
-  for (const Range& range : model->reducer_->owned()) owned += range.size();
-  model->memory_ = {.weights = model->parameters_.weights().bytes(),
-                    .gradients = model->parameters_.gradients().bytes(),
-                    .optimizer = Optimizer::StateBytes(owned, type),
-                    .activations = Transformer::ActivationBytes(shape, shard, type, options, stream.device()),
-                    .head = HeadLoss::WorkspaceBytes(shape, shard, type, head_options)};
+  ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
   model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
   if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(model->parameters_.weights()));
   model->capture_ = model->CanCapture(config.cuda());
@@ -62,6 +50,17 @@ bool TrainingModel::CanCapture(const proto::CudaConfig& config) const {
   if (mesh_.tensor().capturable() && mesh_.data().capturable()) return true;
   stream_.Note("cuda.graph has no effect: collectives go through host memory, which no graph can hold");
   return false;
+}
+
+MemoryBytes TrainingModel::memory() const {
+  return {.weights = parameters_.weight_bytes(),
+          .gradients = parameters_.gradient_bytes(),
+          .optimizer = optimizer_.bytes(),
+          .activations = transformer_->bytes(),
+          .head = head_.bytes(),
+          .decomposition = decomposition_.bytes(),
+          .tokens = ids_.bytes() + targets_.bytes(),
+          .scratch = StreamScratchBytes(stream_.device())};
 }
 
 absl::Status TrainingModel::InitializeWeights(uint64_t seed) {

@@ -18,6 +18,7 @@
 #include "model/optimizer.h"
 #include "model/parameters.h"
 #include "model/token_buffer.h"
+#include "model/training_memory.h"
 #include "model/transformer.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
@@ -66,11 +67,8 @@ class TrainingModel {
   ParameterStore& parameters() { return parameters_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
-  // Bytes of memory held, by what for.
-  struct Memory {
-    int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, head = 0;
-  };
-  Memory memory() const { return memory_; }
+  // What is allocated.
+  MemoryBytes memory() const;
 
  private:
   // What the work of a micro-batch depends on besides its tokens.
@@ -110,7 +108,6 @@ class TrainingModel {
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
   HeadDecomposition decomposition_;
-  Memory memory_;
   std::vector<std::shared_ptr<void>> registered_;  // arenas, with communicators
   bool capture_ = false;
   std::map<MicroBatchKind, Recurring> recurring_;

@@ -29,11 +29,11 @@ ActivationShape ActivationShapeOf(const ModelShape& model, const TensorShard& sh
 
 }  // namespace
 
-int64_t Transformer::ActivationBytes(const ModelShape& shape, const TensorShard& shard, DType type,
-                                     const Options& options, Device device) {
+ArenaLayout Transformer::ActivationLayout(const ModelShape& shape, const TensorShard& shard, DType type,
+                                          const Options& options, Device device) {
   TensorPlacer placer;
   PlaceActivations(ActivationShapeOf(shape, shard, type, options, device), placer);
-  return placer.layout().bytes();
+  return placer.layout();
 }
 
 Transformer::Transformer(const ModelShape& shape, const ParameterStore& parameters, Communicator& tensor,
@@ -56,7 +56,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelShap
   BlockContext& context = transformer->context_;
   const ActivationShape activation_shape =
       ActivationShapeOf(shape, context.shard, context.type, options, stream.device());
-  const int64_t bytes = ActivationBytes(shape, context.shard, context.type, options, stream.device());
+  const int64_t bytes = ActivationLayout(shape, context.shard, context.type, options, stream.device()).bytes();
   ISTHMUS_ASSIGN_OR_RETURN(transformer->arena_, Arena::Allocate("activations", bytes, stream.device()));
   TensorPlacer placer(&transformer->arena_);
   transformer->activations_ = PlaceActivations(activation_shape, placer);

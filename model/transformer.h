@@ -29,9 +29,10 @@ class Transformer {
     bool training = true;
   };
 
-  // Bytes of activation memory that Create allocates.
-  static int64_t ActivationBytes(const ModelShape& shape, const TensorShard& shard, DType type, const Options& options,
-                                 Device device);
+  // The activation memory that Create allocates.
+  static ArenaLayout ActivationLayout(const ModelShape& shape, const TensorShard& shard, DType type,
+                                      const Options& options, Device device);
+  int64_t bytes() const { return arena_.bytes(); }
 
   // `parameters`, `tensor` and `stream` must outlive the transformer.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelShape& shape, const ParameterStore& parameters,

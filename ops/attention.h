@@ -32,7 +32,8 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
-// Bytes of workspace that either pass needs with up to MaxThreads() threads.
+// Bytes of workspace that either pass needs; on the CPU with up to MaxThreads() threads, on GPUs the same in every
+// build.
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device);
 
 struct AttentionForwardArgs {

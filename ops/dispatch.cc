@@ -4,6 +4,7 @@
 
 #include "ops/check_arguments.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cuda/attention_workspace.h"
 #include "ops/cuda/kernels.h"
 #include "runtime/backends.h"
 #include "runtime/status.h"
@@ -184,10 +185,8 @@ absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& strea
 }
 
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {
-  if constexpr (kHasCuda) {
-    if (device == Device::kCuda) return cuda::AttentionWorkspaceBytes(shape, dtype);
-  }
-  return cpu::AttentionWorkspaceBytes(shape, dtype);
+  return device == Device::kCuda ? cuda::AttentionWorkspaceBytes(shape, dtype)
+                                 : cpu::AttentionWorkspaceBytes(shape, dtype);
 }
 
 }  // namespace isthmus

@@ -8,6 +8,19 @@
 
 namespace isthmus {
 
+std::vector<GradientBucket> CutIntoBuckets(absl::Span<const Range> segments, int64_t element_bytes,
+                                           int64_t bucket_bytes) {
+  std::vector<GradientBucket> buckets;
+  for (size_t i = segments.size(); i-- > 0;) {
+    if (buckets.empty() || buckets.back().elements.size() * element_bytes >= bucket_bytes) {
+      buckets.push_back({segments[i]});
+    }
+    buckets.back().elements.begin = segments[i].begin;
+    ++buckets.back().segments;
+  }
+  return buckets;
+}
+
 absl::StatusOr<GradientReducer> GradientReducer::Create(Communicator& data, const Tensor& gradients,
                                                         absl::Span<const Range> segments, int64_t bucket_bytes,
                                                         bool shard_optimizer) {
@@ -24,14 +37,13 @@ absl::StatusOr<GradientReducer> GradientReducer::Create(Communicator& data, cons
                                               ") does not end at ", covered, " or is no multiple of ", data.size()));
     }
     covered = segment.begin;
-    const bool full =
-        !reducer.buckets_.empty() && reducer.buckets_.back().elements.size() * SizeOf(gradients.dtype) >= bucket_bytes;
-    if (reducer.buckets_.empty() || full) reducer.buckets_.push_back({{segment.begin, segment.end}});
-    reducer.buckets_.back().elements.begin = segment.begin;
-    ++reducer.buckets_.back().segments;
-    reducer.bucket_of_segment_[i] = reducer.buckets_.size() - 1;
   }
   if (covered != 0) return absl::InternalError(absl::StrCat("gradient segments begin at ", covered, ", not 0"));
+  size_t next = segments.size();
+  for (const GradientBucket& bucket : CutIntoBuckets(segments, SizeOf(gradients.dtype), bucket_bytes)) {
+    for (int i = 0; i < bucket.segments; ++i) reducer.bucket_of_segment_[--next] = reducer.buckets_.size();
+    reducer.buckets_.push_back({bucket});
+  }
   if (!reducer.shard_) {
     reducer.owned_.push_back({0, gradients.size()});
   } else {

@@ -19,6 +19,15 @@
 
 namespace isthmus {
 
+// Neighbouring segments that are reduced together.
+struct GradientBucket {
+  Range elements;
+  int segments = 0;  // that it consists of
+};
+// From the arena's end to its start: a bucket takes segments until it has `bucket_bytes`.
+std::vector<GradientBucket> CutIntoBuckets(absl::Span<const Range> segments, int64_t element_bytes,
+                                           int64_t bucket_bytes);
+
 class GradientReducer {
  public:
   // gradients [1, n]; segments: ascending element ranges that cover it, each, when sharding, a multiple of the data
@@ -43,10 +52,8 @@ class GradientReducer {
   absl::Status GatherWeights(const Tensor& weights);
 
  private:
-  struct Bucket {
-    Range elements;
-    int segments = 0;  // that it consists of
-    int ready = 0;
+  struct Bucket : GradientBucket {
+    int ready = 0;  // segments
     Ticket ticket;
   };
   Range PartOf(const Bucket& bucket) const;

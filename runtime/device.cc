@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "runtime/cuda/backend.h"
+#include "runtime/cuda/scratch.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -29,6 +30,7 @@ CudaVersions FindCudaVersions() { return cuda::FindVersions(); }
 bool CudaPeersReach(int a, int b) { return cuda::PeersReach(a, b); }
 absl::StatusOr<CudaDevice> StreamDevice(const Stream& stream) { return cuda::DeviceOf(stream.cuda()); }
 absl::StatusOr<Stream> OpenCudaStream(int ordinal) { return cuda::OpenStream(ordinal); }
+int64_t StreamScratchBytes(Device device) { return device == Device::kCuda ? cuda::kStreamScratchBytes : 0; }
 
 absl::Status Stream::Synchronize() const {
   return device() == Device::kCpu ? absl::OkStatus() : cuda::Synchronize(*context_);

@@ -41,6 +41,8 @@ absl::StatusOr<CudaDevice> StreamDevice(const Stream& stream);
 
 // A stream of its own on a GPU, with the scratch memory that operators use in turn.
 absl::StatusOr<Stream> OpenCudaStream(int ordinal);
+// Bytes of that scratch; 0 on the CPU.
+int64_t StreamScratchBytes(Device device);
 
 // Zeroed memory, aligned to 128 bytes at least. `name` is for the message. Errors: ResourceExhausted.
 absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Device device);

@@ -2,8 +2,6 @@
 
 #include <absl/strings/str_cat.h>
 
-#include <algorithm>
-
 #include "ops/cuda/cudnn/attention.h"
 #include "ops/cuda/flash_attention.h"
 #include "ops/cuda/kernels.h"
@@ -30,10 +28,6 @@ absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context&
   if (!absl::IsUnimplemented(fused)) return fused;
   NoteStandIn(fused, context);
   return FlashAttentionBackward(args, context);
-}
-
-int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
-  return std::max(FlashAttentionWorkspaceBytes(shape), CudnnAttentionWorkspaceBytes(shape, dtype));
 }
 
 }  // namespace isthmus::cuda

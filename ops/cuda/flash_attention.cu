@@ -344,8 +344,4 @@ absl::Status FlashAttentionBackward(const AttentionBackwardArgs& args, const Con
   });
 }
 
-int64_t FlashAttentionWorkspaceBytes(const AttentionShape& shape) {
-  return shape.sequences * shape.heads * shape.sequence_length * int64_t{sizeof(float)};
-}
-
 }  // namespace isthmus::cuda

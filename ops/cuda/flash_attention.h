@@ -15,8 +15,6 @@ inline constexpr int64_t kLargestFlashHeadDim = 256;
 
 absl::Status FlashAttentionForward(const AttentionForwardArgs& args, const Context& context);
 absl::Status FlashAttentionBackward(const AttentionBackwardArgs& args, const Context& context);
-// Of the backward pass; the forward pass needs none.
-int64_t FlashAttentionWorkspaceBytes(const AttentionShape& shape);
 
 }  // namespace isthmus::cuda
 

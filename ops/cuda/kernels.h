@@ -23,7 +23,6 @@ absl::Status Matmul(const MatmulArgs& args, const Context& context);
 absl::Status Gram(const GramArgs& args, const Context& context);
 absl::Status AttentionForward(const AttentionForwardArgs& args, const Context& context);
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context& context);
-int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
 absl::Status RmsNormForward(const RmsNormForwardArgs& args, const Context& context);
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, const Context& context);
 absl::Status Rope(const RopeArgs& args, const Context& context);

@@ -14,11 +14,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "runtime/cuda/scratch.h"
+
 namespace isthmus::cuda {
 
 struct Context {
   // Scratch of the stream: each operator may use it from its start to its end.
-  static constexpr int64_t kScratchBytes = int64_t{64} * 1024 * 1024;
+  static constexpr int64_t kScratchBytes = kStreamScratchBytes;
 
   int ordinal = 0;
   int major = 0, minor = 0;  // compute capability

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "model/training_memory.h"
 #include "parallel/communicator.h"
 #include "runtime/device.h"
 #include "tests/support/mpi_world.h"
@@ -106,6 +107,20 @@ TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
     EXPECT_NEAR(found.lost_energy_ratio, expected.lost_energy_ratio, 1e-4);
     EXPECT_NEAR(found.logit_gradient_norm, expected.logit_gradient_norm, 1e-4 * expected.logit_gradient_norm);
     EXPECT_EQ(found.head_numerical_rank, expected.head_numerical_rank);
+  }
+}
+
+TEST_F(CudaModelTest, HoldsWhatWasPlannedForAGpu) {
+  for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+    for (const TinyOptions& options : Variants(precision)) {
+      SCOPED_TRACE(options.Name());
+      Replica replica(options, &World(), 7, stream_);
+      const int tensor_rank = replica.mesh().tensor_rank();
+      const MemoryBytes planned = PlanTrainingMemory(TinyConfig(options), tensor_rank, Device::kCuda).bytes();
+      EXPECT_EQ(replica.model().memory(), planned);
+      replica.Step(1);
+      EXPECT_EQ(replica.model().memory(), planned) << "a step allocated memory";
+    }
   }
 }
 

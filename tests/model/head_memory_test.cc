@@ -14,8 +14,9 @@ constexpr int64_t kChunk = 128;
 int64_t BytesOfHead(TinyOptions options, int64_t tokens) {
   options.vocabulary = kVocabulary;
   const ModelShape shape = ModelShape::From(TinyConfig(options).model());
-  return HeadLoss::WorkspaceBytes(shape, TensorShard::Of(shape, 0, options.tensor), DType::kFloat32,
-                                  {.tokens = tokens, .loss_chunk = kChunk});
+  return HeadLoss::WorkspaceLayout(shape, TensorShard::Of(shape, 0, options.tensor), DType::kFloat32,
+                                   {.tokens = tokens, .loss_chunk = kChunk})
+      .bytes();
 }
 
 TEST(HeadMemory, DoesNotGrowWithTheTokens) {
@@ -36,7 +37,7 @@ TEST(HeadMemory, OfAFactorisedHeadGrowsWithTheRankAlone) {
   EXPECT_LE(growth, 2 * (kMany - kFew) * kRank * 4 + 256);
 }
 
-// What a training model holds for its head at two token counts is what WorkspaceBytes says.
+// What a training model holds for its head at two token counts is what WorkspaceLayout says.
 TEST(HeadMemory, OfATrainingModelIsTheSameAtTwoTokenCounts) {
   const auto held = [](int64_t sequences) {
     TinyOptions options;
@@ -45,8 +46,9 @@ TEST(HeadMemory, OfATrainingModelIsTheSameAtTwoTokenCounts) {
     Replica replica(options);
     const ModelShape shape = ModelShape::From(TinyConfig(options).model());
     const int64_t expected =
-        HeadLoss::WorkspaceBytes(shape, TensorShard::Of(shape, 0, 1), DType::kFloat64,
-                                 {.tokens = sequences * options.sequence_length, .loss_chunk = options.loss_chunk});
+        HeadLoss::WorkspaceLayout(shape, TensorShard::Of(shape, 0, 1), DType::kFloat64,
+                                  {.tokens = sequences * options.sequence_length, .loss_chunk = options.loss_chunk})
+            .bytes();
     EXPECT_EQ(replica.model().memory().head, expected);
     EXPECT_GT(replica.model().memory().activations, 0);
     return replica.model().memory().head;

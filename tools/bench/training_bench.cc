@@ -44,7 +44,7 @@ ModelShape Shape(int64_t vocabulary, int64_t width, int64_t layers, int64_t head
   return shape;
 }
 
-proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precision) {
+proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precision, int tensor_ranks) {
   proto::RunConfig config;
   auto& model = *config.mutable_model();
   model.set_vocabulary(test.shape.vocabulary);
@@ -55,6 +55,9 @@ proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precisi
   model.set_head_dim(test.shape.head_dim);
   model.set_feed_forward(test.shape.feed_forward);
   config.mutable_data()->set_sequence_length(test.sequence_length);
+  config.mutable_mesh()->set_tensor(tensor_ranks);
+  config.mutable_mesh()->set_data(1);
+  config.mutable_batch()->set_sequences(test.sequences);
   config.mutable_batch()->set_micro_batch(test.micro_batch);
   config.mutable_precision()->set_compute(precision);
   config.mutable_optimizer()->set_learning_rate(1e-4);
@@ -64,7 +67,7 @@ proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precisi
 absl::Status RunCase(const Case& test, proto::PrecisionConfig::Kind precision, int64_t steps, Communicator& world) {
   Stream stream;
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, world.size(), 1));
-  ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(ConfigOf(test, precision), mesh, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(ConfigOf(test, precision, world.size()), mesh, stream));
   ISTHMUS_RETURN_IF_ERROR(model->InitializeWeights(1));
   const int64_t tokens = test.sequences * test.sequence_length;
   std::vector<int32_t> ids(static_cast<size_t>(tokens));

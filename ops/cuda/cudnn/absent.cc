@@ -11,6 +11,5 @@ absl::Status Absent() { return absl::UnimplementedError("this program was built 
 absl::Status CudnnAttentionForward(const AttentionForwardArgs&, const Context&) { return Absent(); }
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs&, const Context&) { return Absent(); }
 int64_t CudnnVersionNumber() { return 0; }
-int64_t CudnnAttentionWorkspaceBytes(const AttentionShape&, DType) { return 0; }
 
 }  // namespace isthmus::cuda

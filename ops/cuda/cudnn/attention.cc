@@ -206,13 +206,4 @@ absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Con
 
 int64_t CudnnVersionNumber() { return static_cast<int64_t>(cudnnGetVersion()); }
 
-int64_t CudnnAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
-  if (dtype != DType::kBFloat16) return 0;
-  // fp32 sums of the three gradients over all query heads, statistics, and some slack: what the deterministic backward
-  // pass may ask for.
-  const int64_t tokens = shape.sequences * shape.sequence_length;
-  return 3 * tokens * shape.heads * shape.head_dim * int64_t{sizeof(float)} +
-         4 * tokens * shape.heads * int64_t{sizeof(float)} + (int64_t{1} << 20);
-}
-
 }  // namespace isthmus::cuda

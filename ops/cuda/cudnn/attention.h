@@ -15,9 +15,6 @@ namespace isthmus::cuda {
 absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Context& context);
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context);
 
-// What its plans may use of the workspace.
-int64_t CudnnAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
-
 }  // namespace isthmus::cuda
 
 #endif  // ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_

@@ -1,0 +1,119 @@
+#include "launch/plan/plan.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "model/flops.h"
+#include "runtime/config.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::Status CheckForDevice(const proto::RunConfig& config, const Machine& machine, absl::string_view source) {
+  if (config.model().vocabulary() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source,
+                     ": model.vocabulary: 0 takes it from the token shards, which a plan does not open; set it, for "
+                     "example --set model.vocabulary=49152"));
+  }
+  if (machine.device.device == Device::kCuda && config.precision().compute() == proto::PrecisionConfig::FP64) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, ": precision.compute: FP64 runs on the CPU only; accepted here: FP32, BF16, or --device cpu"));
+  }
+  return absl::OkStatus();
+}
+
+auto MeshOf(const Plan& plan) {
+  const proto::RunConfig& config = plan.config;
+  return std::tuple(config.mesh().tensor(), config.batch().micro_batch(), config.precision().recompute(),
+                    config.mesh().data() > 1 && config.mesh().shard_optimizer(),
+                    config.mesh().tensor() > 1 && config.mesh().sequence_parallel());
+}
+
+std::vector<int64_t> DivisorsOf(int64_t number) {
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= number; ++d) {
+    if (number % d == 0) divisors.push_back(d);
+  }
+  return divisors;
+}
+
+}  // namespace
+
+ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
+  ParameterGroups groups;
+  for (const ParameterSpec& spec : whole.specs) {
+    const int64_t size = spec.rows * spec.columns;
+    if (absl::StartsWith(spec.name, "embedding.")) {
+      groups.embedding += size;
+    } else if (absl::StartsWith(spec.name, "head.")) {
+      groups.head += size;
+    } else if (absl::EndsWith(spec.name, "norm.weight")) {
+      groups.norms += size;
+    } else if (absl::StrContains(spec.name, ".attention.")) {
+      groups.attention += size;
+    } else {
+      groups.feed_forward += size;
+    }
+  }
+  return groups;
+}
+
+absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
+  ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
+  ISTHMUS_RETURN_IF_ERROR(CheckForDevice(config, machine, source));
+  ISTHMUS_RETURN_IF_ERROR(ResolveVocabulary(config, config.model().vocabulary(), source));
+  Plan plan;
+  plan.config = std::move(config);
+  plan.world = world;
+  plan.machine = machine;
+  const ModelShape shape = ModelShape::From(plan.config.model());
+  plan.parameters = ParameterGroups::Of(ParameterTable::Build(shape, TensorShard::Of(shape, 0, 1), 1));
+  plan.memory = PlanLargestTrainingMemory(plan.config, machine.device.device);
+  plan.causal_flops_per_token = CausalFlopsPerToken(shape, plan.config.data().sequence_length());
+  plan.full_flops_per_token = FullFlopsPerToken(shape, plan.config.data().sequence_length());
+  plan.work = WorkOfStep(plan.config, 0);
+  plan.time = PredictStep(plan.work, machine, ComputeType(plan.config.precision()), plan.config.mesh().tensor(),
+                          plan.config.mesh().data());
+  return plan;
+}
+
+bool SameMesh(const Plan& a, const Plan& b) { return MeshOf(a) == MeshOf(b); }
+
+std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
+  std::vector<Plan> found;
+  const auto consider = [&](int64_t tensor, int64_t micro_batch, int options) {
+    const bool recompute = (options & 1) != 0, shard = (options & 2) != 0, sequence_parallel = (options & 4) != 0;
+    if ((shard && tensor == plan.world) || (sequence_parallel && tensor == 1)) return;  // the same as without
+    proto::RunConfig config = plan.config;
+    config.mutable_mesh()->set_tensor(static_cast<int32_t>(tensor));
+    config.mutable_mesh()->set_data(0);
+    config.mutable_mesh()->set_shard_optimizer(shard);
+    config.mutable_mesh()->set_sequence_parallel(sequence_parallel);
+    config.mutable_precision()->set_recompute(recompute);
+    config.mutable_batch()->set_micro_batch(micro_batch);
+    auto candidate = MakePlan(std::move(config), plan.machine, plan.world, "");
+    if (!candidate.ok() || !candidate->Fits()) return;
+    found.push_back(*std::move(candidate));
+  };
+  for (const int64_t tensor : DivisorsOf(plan.world)) {
+    const int64_t data = plan.world / tensor, sequences = plan.config.batch().sequences();
+    if (tensor > plan.machine.links.devices_per_node || sequences % data != 0) continue;
+    for (const int64_t micro_batch : DivisorsOf(sequences / data)) {
+      for (int options = 0; options < 8; ++options) consider(tensor, micro_batch, options);
+    }
+  }
+  // Of equally fast ones the smaller first.
+  std::sort(found.begin(), found.end(), [](const Plan& a, const Plan& b) {
+    return std::pair(a.time.Total(), a.RequiredBytes()) < std::pair(b.time.Total(), b.RequiredBytes());
+  });
+  if (found.size() > most) found.erase(found.begin() + static_cast<std::ptrdiff_t>(most), found.end());
+  return found;
+}
+
+}  // namespace isthmus

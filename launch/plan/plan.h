@@ -1,0 +1,63 @@
+// What a run will need and how fast it will be, from its configuration and a machine's description alone: no GPU, no
+// data, no other rank.
+#ifndef ISTHMUS_LAUNCH_PLAN_PLAN_H_
+#define ISTHMUS_LAUNCH_PLAN_PLAN_H_
+
+#include <absl/status/statusor.h>
+#include <absl/strings/string_view.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "launch/plan/machine.h"
+#include "launch/plan/step_time.h"
+#include "model/parameters.h"
+#include "model/step_work.h"
+#include "model/training_memory.h"
+#include "proto/config.pb.h"
+
+namespace isthmus {
+
+// Parameters of the whole model.
+struct ParameterGroups {
+  int64_t embedding = 0, attention = 0, feed_forward = 0, norms = 0, head = 0;
+  int64_t total() const { return embedding + attention + feed_forward + norms + head; }
+
+  static ParameterGroups Of(const ParameterTable& whole);
+};
+
+struct Plan {
+  proto::RunConfig config;  // resolved for the world
+  int world = 1;
+  Machine machine;
+  ParameterGroups parameters;
+  TrainingMemory memory;  // of the rank that holds most
+  double causal_flops_per_token = 0, full_flops_per_token = 0;
+  StepWork work;  // of tensor rank 0, which has most vocabulary rows
+  StepTime time;
+
+  int64_t TokensPerStep() const { return config.batch().sequences() * config.data().sequence_length(); }
+  int64_t Tokens() const { return TokensPerStep() * config.schedule().steps(); }
+  double TokensPerSecond() const { return static_cast<double>(TokensPerStep()) / time.Total(); }
+  double Utilisation(double flops_per_token) const {
+    return TokensPerSecond() * flops_per_token / (world * machine.device.peak_flops);
+  }
+  int64_t RequiredBytes() const { return memory.bytes().total() + machine.device.reserved_bytes; }
+  bool Fits() const { return RequiredBytes() <= machine.device.memory_bytes; }
+};
+
+// `config` is as loaded. Errors: InvalidArgument "source: field: …" as ResolveConfig, and for model.vocabulary 0, which
+// only the data would tell.
+absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source);
+
+// The plans of other meshes for the same model, batch and world that fit the device, the fastest first, at most `most`:
+// mesh.tensor within a node, batch.micro_batch, precision.recompute, mesh.shard_optimizer and mesh.sequence_parallel,
+// where the configuration's rules allow them.
+std::vector<Plan> BestMeshes(const Plan& plan, size_t most);
+
+// Whether two plans are of the same mesh.
+bool SameMesh(const Plan& a, const Plan& b);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_PLAN_PLAN_H_

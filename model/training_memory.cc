@@ -1,0 +1,64 @@
+#include "model/training_memory.h"
+
+#include <utility>
+
+#include "model/head_decomposition.h"
+#include "model/optimizer.h"
+#include "model/parameters.h"
+#include "model/token_buffer.h"
+#include "runtime/device.h"
+
+namespace isthmus {
+
+MemoryBytes TrainingMemory::bytes() const {
+  return {.weights = weights.bytes(),
+          .gradients = gradients.bytes(),
+          .optimizer = optimizer.bytes(),
+          .activations = activations.bytes(),
+          .head = head.bytes(),
+          .decomposition = decomposition.bytes(),
+          .tokens = ids.bytes() + targets.bytes(),
+          .scratch = scratch.bytes()};
+}
+
+Transformer::Options TransformerOptionsOf(const proto::RunConfig& config) {
+  return {.sequences = config.batch().micro_batch(),
+          .sequence_length = config.data().sequence_length(),
+          .sequence_parallel = config.mesh().sequence_parallel(),
+          .recompute = config.precision().recompute()};
+}
+
+HeadLoss::Options HeadLossOptionsOf(const proto::RunConfig& config) {
+  return {.tokens = config.batch().micro_batch() * config.data().sequence_length(),
+          .loss_chunk = config.precision().loss_chunk()};
+}
+
+TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_rank, Device device) {
+  const ModelShape shape = ModelShape::From(config.model());
+  const TensorShard shard = TensorShard::Of(shape, tensor_rank, config.mesh().tensor());
+  const DType type = ComputeType(config.precision());
+  const ParameterTable table = ParameterTable::Build(shape, shard, config.mesh().data());
+  // Segments are multiples of the data ranks long, so that all own equally much.
+  const int64_t owned = config.mesh().shard_optimizer() ? table.size / config.mesh().data() : table.size;
+  TrainingMemory memory;
+  memory.weights = ParameterStore::Layout("weights", table, type);
+  memory.gradients = ParameterStore::Layout("gradients", table, AccumulationType(type));
+  memory.optimizer = Optimizer::StateLayout(owned, type);
+  memory.activations = Transformer::ActivationLayout(shape, shard, type, TransformerOptionsOf(config), device);
+  memory.head = HeadLoss::WorkspaceLayout(shape, shard, type, HeadLossOptionsOf(config));
+  memory.decomposition = HeadDecomposition::Layout(shape.head_width());
+  memory.ids = memory.targets = TokenBuffer::Layout(HeadLossOptionsOf(config).tokens, device);
+  memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
+  return memory;
+}
+
+TrainingMemory PlanLargestTrainingMemory(const proto::RunConfig& config, Device device) {
+  TrainingMemory largest = PlanTrainingMemory(config, 0, device);
+  for (int rank = 1; rank < config.mesh().tensor(); ++rank) {
+    TrainingMemory memory = PlanTrainingMemory(config, rank, device);
+    if (memory.bytes().total() > largest.bytes().total()) largest = std::move(memory);
+  }
+  return largest;
+}
+
+}  // namespace isthmus

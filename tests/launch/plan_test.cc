@@ -1,0 +1,177 @@
+// `isthmus plan` on the project's own configurations, and on what a user gets wrong.
+#include "launch/plan/plan.h"
+
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/config.h"
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ConfigPath(const std::string& name) {
+  return absl::StrCat(ISTHMUS_SOURCE_FOLDER, "/launch/configs/", name, ".textproto");
+}
+
+proto::RunConfig Load(const std::string& name, const std::vector<std::string>& overrides = {}) {
+  auto config = LoadConfig(ConfigPath(name), overrides);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return *std::move(config);
+}
+
+Plan PlanOf(const std::string& name, int world, const std::vector<std::string>& overrides = {}) {
+  auto plan = MakePlan(Load(name, overrides), *GpuMachine("h100"), world, name);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return *std::move(plan);
+}
+
+// The runs of arXiv:2603.10145 by the rank of their head; 0: full.
+std::vector<int64_t> HeadRanks() { return {0, 32, 64, 128, 256, 512, 1024, 2048, 4096}; }
+std::string NameOf(int64_t rank) { return rank == 0 ? "2b-full" : absl::StrCat("2b-rank-", rank); }
+
+TEST(Plan, TheTwoBillionModelsAreThePapersOnOneEightAndSixtyFourGpus) {
+  constexpr int64_t kBackbone = 6 * (4 * 4096 * 4096 + 3 * 4096 * 16384) + 13 * 4096, kEmbedding = 49152 * 4096;
+  for (const int64_t rank : HeadRanks()) {
+    SCOPED_TRACE(NameOf(rank));
+    const int64_t head = rank == 0 ? kEmbedding : rank * (49152 + 4096);
+    for (const int world : {1, 8, 64}) {
+      const Plan plan = PlanOf(NameOf(rank), world);
+      EXPECT_EQ(plan.parameters.total(), kBackbone + kEmbedding + head);
+      EXPECT_GE(plan.parameters.total(), 1'800'000'000);
+      EXPECT_LE(plan.parameters.total() - plan.parameters.head, 2'000'000'000);
+      EXPECT_EQ(plan.config.mesh().data(), world);
+      EXPECT_EQ(plan.TokensPerStep(), 1 << 20);
+      EXPECT_NEAR(static_cast<double>(plan.Tokens()), 11e9, 0.05e9);
+      EXPECT_TRUE(plan.Fits()) << plan.RequiredBytes();
+      EXPECT_GT(plan.time.Total(), 0);
+      // Beyond what any trainer publishes, or below what this one is for, the time model is wrong.
+      EXPECT_GT(plan.Utilisation(plan.causal_flops_per_token), 0.4);
+      EXPECT_LT(plan.Utilisation(plan.causal_flops_per_token), 0.75);
+    }
+  }
+}
+
+TEST(Plan, EveryConfigurationCanBePlanned) {
+  int found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(ConfigPath("x").substr(0, ConfigPath("x").rfind('/')))) {
+    if (entry.path().extension() != ".textproto") continue;
+    SCOPED_TRACE(entry.path());
+    const std::string name = entry.path().stem();
+    proto::RunConfig config = Load(name);
+    std::vector<std::string> overrides;
+    if (config.model().vocabulary() == 0) overrides.push_back("model.vocabulary=4096");  // of the quickstart's corpus
+    const Plan plan = PlanOf(name, config.mesh().tensor(), overrides);
+    EXPECT_TRUE(plan.Fits());
+    ++found;
+  }
+  EXPECT_GE(found, 11);
+}
+
+TEST(Plan, MemoryIsWhatTheFormulasOfThePartsSay) {
+  // 18 bytes of a parameter with bf16 weights: 2, an fp32 gradient, two moments and a master.
+  const Plan one = PlanOf("2b-full", 1);
+  const MemoryBytes bytes = one.memory.bytes();
+  EXPECT_NEAR(static_cast<double>(bytes.weights + bytes.gradients + bytes.optimizer),
+              18.0 * static_cast<double>(one.parameters.total()), 1e5);
+  // ZeRO stage 1: an eighth of the state on each of eight ranks.
+  const MemoryBytes eighth = PlanOf("2b-full", 8).memory.bytes();
+  EXPECT_NEAR(static_cast<double>(eighth.optimizer), static_cast<double>(bytes.optimizer) / 8, 1e5);
+  EXPECT_EQ(eighth.activations, bytes.activations);
+  EXPECT_FALSE(PlanOf("2b-full", 1, {"batch.micro_batch=32"}).Fits());
+}
+
+TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
+  for (const int world : {8, 64, 1024}) {
+    const Plan plan = PlanOf("2b-full", world, {"batch.sequences=4096"});
+    const std::vector<Plan> meshes = BestMeshes(plan, 100);
+    ASSERT_FALSE(meshes.empty());
+    EXPECT_LE(meshes.front().time.Total(), plan.time.Total());
+    EXPECT_TRUE(std::is_sorted(meshes.begin(), meshes.end(),
+                               [](const Plan& a, const Plan& b) { return a.time.Total() < b.time.Total(); }));
+    int own = 0;
+    for (const Plan& mesh : meshes) {
+      EXPECT_TRUE(mesh.Fits());
+      EXPECT_EQ(mesh.config.mesh().tensor() * mesh.config.mesh().data(), world);
+      EXPECT_LE(mesh.config.mesh().tensor(), 8);
+      own += SameMesh(mesh, plan) ? 1 : 0;
+    }
+    EXPECT_EQ(own, 1);
+  }
+  // A network as slow as this makes tensor ranks, which stay within a node, worth their cost.
+  Machine slow = *GpuMachine("h100");
+  slow.links.node_bytes = 1e9;
+  const auto plan = MakePlan(Load("2b-full"), slow, 64, "");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_GT(BestMeshes(*plan, 1).front().config.mesh().tensor(), 1);
+}
+
+TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
+  const TemporaryFolder folder;
+  const std::string json_path = folder / "plan.json";
+  const ProgramResult result = RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b-rank-32"),
+                                                       " --world 16 --set mesh.tensor=2 --verbose --json ", json_path));
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  const auto json = nlohmann::json::parse(ReadText(json_path));
+  const Plan plan = PlanOf("2b-rank-32", 16, {"mesh.tensor=2"});
+  EXPECT_EQ(json.at("parameters").at("total"), plan.parameters.total());
+  EXPECT_EQ(json.at("memory_bytes").at("total"), plan.memory.bytes().total());
+  EXPECT_EQ(json.at("collectives").size(), plan.work.collectives.size());
+  EXPECT_DOUBLE_EQ(json.at("step_seconds").at("total"), plan.time.Total());
+  EXPECT_EQ(json.at("mesh").at("tensor"), 2);
+  EXPECT_FALSE(json.at("meshes").empty());
+  EXPECT_THAT(result.out, HasSubstr("fits: "));
+  EXPECT_THAT(result.out, HasSubstr("1,813,696,512"));
+  EXPECT_THAT(result.out, HasSubstr("layers.5.feed_forward.gate_up"));
+  EXPECT_EQ(result.Count("\n* "), 1) << result.out;
+}
+
+TEST(Plan, CpuIsMeasured) {
+  const ProgramResult result = RunIsthmus(
+      absl::StrCat("plan --device cpu --config ", ConfigPath("quickstart"), " --set model.vocabulary=4096 --world 2"));
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("2 × this CPU"));
+  EXPECT_THAT(result.out, HasSubstr("what this machine reached just now"));
+}
+
+TEST(Plan, LinksAndMemoryCanBeGiven) {
+  const std::string base = absl::StrCat("plan --config ", ConfigPath("2b-full"), " --world 16");
+  EXPECT_THAT(RunIsthmus(base + " --gpus-per-node 4 --nvlink-gbytes 100 --network-gbytes 25").out,
+              HasSubstr("4 to a node; 100 GB/s per device within it, 25.0 GB/s per node"));
+  const ProgramResult small = RunIsthmus(base + " --memory-gbytes 10");
+  EXPECT_EQ(small.exit_status, 0);
+  EXPECT_THAT(small.out, HasSubstr("DOES NOT FIT"));
+}
+
+TEST(Plan, WhatIsWrongIsNamed) {
+  const auto fails = [](const std::string& arguments, const std::string& message) {
+    const ProgramResult result = RunIsthmus("plan " + arguments);
+    EXPECT_EQ(result.exit_status, 2) << result.out;
+    EXPECT_EQ(result.Count(message), 1) << "expected once: " << message << "\n" << result.out;
+    EXPECT_EQ(result.Count("isthmus: "), 1) << result.out;
+  };
+  const std::string full = "--config " + ConfigPath("2b-full");
+  fails(full + " --world 0", "--world: found \"0\"; accepts 1 to");
+  fails(full + " --world many", "--world: found \"many\"");
+  fails(full + " --device tpu", "--device: found \"tpu\"; accepts h100, h200, a100, cpu");
+  fails(full + " --world 3 --set mesh.tensor=2", "mesh.tensor: 2; does not divide the 3 ranks");
+  fails(full + " --world 128", "batch.sequences: 256; is not divisible");
+  fails(full + " --set precision.compute=FP64", "precision.compute: FP64 runs on the CPU only");
+  fails(full + " --set model.heads=31", "model.heads: 31");
+  fails(full + " --gpus-per-node 0", "--gpus-per-node: found 0; needs a number above 0");
+  fails(full + " --network-gbytes nan", "--network-gbytes");
+  fails("--config " + ConfigPath("quickstart"), "model.vocabulary: 0 takes it from the token shards");
+  fails("--config /nowhere/x.textproto", "/nowhere/x.textproto");
+  fails(full + " --json /proc/nowhere/plan.json", "/proc/nowhere/plan.json");
+  fails("", "--config FILE is missing");
+}
+
+}  // namespace
+}  // namespace isthmus::testing
