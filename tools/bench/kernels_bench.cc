@@ -193,7 +193,7 @@ void SumOfSquaresBench(Memory& memory, benchmark::State& state, DType dtype, int
 void RegisterAll(Memory& memory) {
   const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width, large = memory.sizes().large_rows;
   const auto add = [&memory](const std::string& name, const auto& f) {
-    AddBenchmark(name, [&memory, f](benchmark::State& state) { f(memory, state); });
+    AddBenchmark(memory.bench, name, [&memory, f](benchmark::State& state) { f(memory, state); });
   };
   using State = benchmark::State;
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {

@@ -113,8 +113,9 @@ void MeasureAgainst(const Limit& limit, Bench& bench, benchmark::State& state, d
   state.counters[limit.ratio] = benchmark::Counter(total / limit.rate, benchmark::Counter::kIsRate);
 }
 
-void AddBenchmark(const std::string& name, const std::function<void(benchmark::State&)>& f) {
-  benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Unit(benchmark::kMillisecond);
+void AddBenchmark(const Bench& bench, const std::string& name, const std::function<void(benchmark::State&)>& f) {
+  auto* const added = benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Unit(benchmark::kMillisecond);
+  if (bench.stream.device() == Device::kCuda) added->Iterations(10);
 }
 
 }  // namespace isthmus

@@ -45,8 +45,9 @@ struct Limit {
 // iteration is several calls in a row, so that starting them is not part of the time.
 void MeasureAgainst(const Limit& limit, Bench& bench, benchmark::State& state, double amount, const Kernel& kernel);
 
-// Registers `f` under `name`.
-void AddBenchmark(const std::string& name, const std::function<void(benchmark::State&)>& f);
+// Registers `f` under `name`. On a GPU it is called once, with a fixed number of iterations: filling tensors of
+// gigabytes again, to find out how many iterations to make, would take most of the time.
+void AddBenchmark(const Bench& bench, const std::string& name, const std::function<void(benchmark::State&)>& f);
 
 }  // namespace isthmus
 

@@ -127,15 +127,16 @@ void RegisterAll(Products& products) {
       for (const auto& [pass, name] :
            {std::pair(Pass::kForward, "/forward"), std::pair(Pass::kGradInput, "/grad_input"),
             std::pair(Pass::kGradWeight, "/grad_weight")}) {
-        AddBenchmark(absl::StrCat(shape.name, name, type), [&products, dtype, shape, pass = pass](State& state) {
-          LinearBench(products, state, dtype, pass, shape);
-        });
+        AddBenchmark(
+            products.bench, absl::StrCat(shape.name, name, type),
+            [&products, dtype, shape, pass = pass](State& state) { LinearBench(products, state, dtype, pass, shape); });
       }
     }
-    AddBenchmark(absl::StrCat("gram", type), [&products, dtype](State& state) { GramBench(products, state, dtype); });
+    AddBenchmark(products.bench, absl::StrCat("gram", type),
+                 [&products, dtype](State& state) { GramBench(products, state, dtype); });
     for (const int64_t length : {sizes.sequence_length / 4, sizes.sequence_length}) {
       for (const bool backward : {false, true}) {
-        AddBenchmark(absl::StrCat("attention_", backward ? "backward" : "forward", "/T", length, type),
+        AddBenchmark(products.bench, absl::StrCat("attention_", backward ? "backward" : "forward", "/T", length, type),
                      [&products, dtype, length, backward](State& state) {
                        AttentionBench(products, state, dtype, length, backward);
                      });

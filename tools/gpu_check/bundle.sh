@@ -104,17 +104,26 @@ collect_bundle() {  # ROOT BUILD BUNDLE
   (cd "$bundle" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
 }
 
+# A tar of the compressed bundle and of xz with its libraries: images for GPUs often have no xz.
+pack_bundle() {  # PLACE FILE: the folder that isthmus-gpu-check is in
+  local tar=(tar -C "$1" --sort=name --owner=0 --group=0 --numeric-owner) name path libraries
+  mkdir "$1/unxz" && cp "$(command -v xz)" "$1/unxz/" || return
+  libraries=$(libraries_of "$1/unxz/xz") || return
+  while read -r name path; do cp -L "$path" "$1/unxz/$name" || return; done <<<"$libraries"
+  # The programs share most of their code: a window as large as all of them finds that.
+  "${tar[@]}" -cf - isthmus-gpu-check | xz -T1 --lzma2=preset=3,dict=128MiB >"$1/bundle.tar.xz" || return
+  mkdir -p "$(dirname "$2")"
+  "${tar[@]}" -cf "$2.new" unxz bundle.tar.xz && mv "$2.new" "$2"
+}
+
 make_bundle() {  # ROOT FILE
   local root=$1 file=$2 place bundle size
   build_programs "$root" || fail 1 "the build failed"
   place=$(mktemp -d) || return
-  trap 'rm -rf "$place"' EXIT
+  trap "rm -rf '$place'" EXIT
   bundle=$place/isthmus-gpu-check
   collect_bundle "$root" "$root/build/cuda" "$bundle" || fail 1 "the bundle could not be put together"
-  mkdir -p "$(dirname "$file")"
-  # The programs share most of their code: a window as large as all of them finds that.
-  tar -C "$place" --sort=name --owner=0 --group=0 --numeric-owner -cf - isthmus-gpu-check |
-    xz -T1 --lzma2=preset=3,dict=128MiB >"$file.new" && mv "$file.new" "$file" || fail 1 "$file could not be written"
+  pack_bundle "$place" "$file" || fail 1 "$file could not be written"
   size=$(stat -c %s "$file")
   printf '%s: %d.%d MiB, %d programs, %d libraries\n' "$file" $((size >> 20)) $(((size & 1048575) * 10 >> 20)) \
     "$(find "$bundle/libexec" -type f | wc -l)" "$(find "$bundle/lib" "$bundle/glibc" -type f | wc -l)"

@@ -8,4 +8,6 @@ export PMIX_INSTALL_PREFIX=$root/openmpi PMIX_PKGLIBDIR=$root/openmpi/pmix PMIX_
 export HWLOC_PLUGINS_PATH=$root/openmpi
 # One machine: shared memory, and no search for fast networks or for a way to start processes elsewhere.
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_plm=isolated
+# Containers often forbid one process to read another's memory.
+export OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

@@ -42,7 +42,8 @@ write_results() {
       separator=$',\n'
     done
     printf '\n  ]\n}\n'
-  } >"$out/results.json.new" && mv "$out/results.json.new" "$out/results.json"
+  } >"$out/results.json.new"
+  mv "$out/results.json.new" "$out/results.json"
   {
     echo "# GPU check"
     echo
@@ -52,9 +53,9 @@ write_results() {
     echo
     echo '| step | result | seconds | what it said |'
     echo '|---|---|---|---|'
-    cat "$work"/steps/*.row 2>/dev/null
-    cat "$work"/steps/*.details 2>/dev/null
-  } >"$out/results.md.new" && mv "$out/results.md.new" "$out/results.md"
+    cat "$work"/steps/*.row "$work"/steps/*.details 2>/dev/null
+  } >"$out/results.md.new"
+  mv "$out/results.md.new" "$out/results.md"
 }
 
 write_logs() { tar -C "$work" -czf "$out/logs.tar.gz" logs 2>/dev/null; }

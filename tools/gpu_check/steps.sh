@@ -23,7 +23,8 @@ run_step() {
     return
   fi
   begin=$EPOCHREALTIME
-  timeout --signal=TERM --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
+  # The group is for bash's own remark about a command that a signal ended.
+  { timeout --signal=TERM --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null; } 2>/dev/null
   status=$?
   local seconds_taken
   seconds_taken=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
@@ -63,7 +64,8 @@ keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
   local name=$1 result=$2 taken=$3 status=$4 note=$5 text=null
   shift 5
   [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
-  [ ! -s "$figures" ] || text=$(cat "$figures")
+  # What a command that failed has left may be half a file.
+  if [ "$result" = passed ] && [ -s "$figures" ]; then text=$(<"$figures"); fi
   printf '    {"name": %s, "result": %s, "seconds": %s, "exit_status": %d, "note": %s, "command": %s, "figures": %s}' \
     "$(json_string "$name")" "$(json_string "$result")" "$taken" "$status" "$(json_string "$note")" \
     "$(json_string "$*")" "$text" >"${figures%.figures}.json"

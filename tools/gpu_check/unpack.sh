@@ -1,14 +1,9 @@
 # Sourced by tools/gpu-check: unpacks a bundle, checks it, and finds out how its programs start on this machine.
 
 unpack() {  # FILE FOLDER
-  if command -v xz >/dev/null; then
-    xz -dc "$1" | tar -C "$2" -xf -
-  elif command -v python3 >/dev/null; then
-    python3 -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), sys.stdout.buffer)' "$1" | tar -C "$2" -xf -
-  else
-    echo "gpu-check: needs xz or python3 to unpack $1" >&2
-    return 1
-  fi
+  tar -C "$2" -xf "$1" || return
+  "$2/unxz/ld-linux-x86-64.so.2" --library-path "$2/unxz" "$2/unxz/xz" -dc "$2/bundle.tar.xz" | tar -C "$2" -xf - || return
+  rm -r "$2/unxz" "$2/bundle.tar.xz"
 }
 
 check_integrity() {  # ROOT
@@ -20,7 +15,7 @@ nvidia_folders() {
   local folder
   tr : '\n' <<<"${LD_LIBRARY_PATH:-}"
   for folder in ${CUDA_HOME:+"$CUDA_HOME/lib64"} /usr/local/cuda/lib64 /usr/local/cuda/lib /usr/local/cuda-*/lib64 \
-    /usr/lib/x86_64-linux-gnu /usr/local/nvidia/lib64 /usr/local/nvidia/lib; do
+    /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/nvidia/lib64 /usr/local/nvidia/lib; do
     echo "$folder"
   done
   # As PyTorch's packages bring them: nvidia/cu13/lib, nvidia/cudnn/lib, nvidia/nccl/lib.
@@ -50,6 +45,10 @@ prepare_machine() {  # ROOT
     [ -n "$found" ] || missing+=("$name")
     [[ :$path: == *":$found:"* ]] || path+=${path:+:}$found
   done <"$root/nvidia-libraries"
+  # The driver's own; the loader finds it too where it is installed as usual.
+  for folder in "${folders[@]}"; do
+    [ -n "$folder" ] && [ -e "$folder/libcuda.so.1" ] && [[ :$path: != *":$folder:"* ]] && path+=:$folder && break
+  done
   if [ ${#missing[@]} -gt 0 ]; then
     echo "gpu-check: ${missing[*]} not found; they come with the CUDA Toolkit, cuDNN and NCCL, or with PyTorch for the" \
       "same CUDA version; name their folders in LD_LIBRARY_PATH" >&2
