@@ -19,10 +19,12 @@ using ::testing::Not;
 
 std::string Script() { return SourceFolder() + "/tools/gpu-check"; }
 
-// Runs a bash script that may use the functions of tools/gpu_check.
-ProgramResult RunScript(const TemporaryFolder& folder, const std::string& text, int seconds = 120) {
-  WriteText(folder / "script", "set -uo pipefail\nself=" + SourceFolder() + "/tools\n" + text);
-  return RunShell("bash " + (folder / "script"), seconds);
+// Runs a bash script that may use the functions of tools/gpu_check. It knows $self, the folder tools, $place, a folder
+// for its files, and $program.
+ProgramResult RunScript(const TemporaryFolder& place, const std::string& text) {
+  WriteText(place / "script", "set -uo pipefail\nself=" + SourceFolder() + "/tools place=" + place.path() +
+                                  " program=" + ProgramPath() + "\n" + text);
+  return RunShell("bash " + (place / "script"));
 }
 
 TEST(GpuCheck, WrongArgumentsAreNamedWithWhatIsAccepted) {
@@ -50,29 +52,28 @@ TEST(GpuCheck, HelpListsEveryOptionThatIsRead) {
 
 TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   const TemporaryFolder folder;
-  const ProgramResult result = RunScript(folder, R"(
-    root=)" + folder.path() + R"( work=$root/work out=$root without_gpu=yes seconds=0
+  const ProgramResult result = RunScript(folder, R"sh(
+    root=$place work=$place/work out=$place without_gpu=yes seconds=0
     mkdir -p "$root/bin" "$work/logs" "$work/steps"
-    ln -s )" + ProgramPath() +
-                                                     R"( "$root/bin/isthmus"
+    ln -s "$program" "$root/bin/isthmus"
     printf 'commit=a"b\\c\npacked=now\n' >"$root/VERSION"
     printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
     source "$self/gpu_check/report.sh"
     source "$self/gpu_check/steps.sh"
-    run_step "good \"one\"" 20 bash -c "echo all is well | tee \"\$details\"; echo 41.5 >\"\$figures\""
-    run_step bad 20 bash -c "echo broken\|pipe; exit 3"
+    run_step 'good "one"' 20 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
+    run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 3'
     run_step slow 1 sleep 30
-    run_step none 20 bash -c "echo no GPU; exit 77"
-    run_step tests 20 printf "%s\n" "[==========] 4 tests from 1 test suite ran. (1 ms total)"
-                                                     "[  PASSED  ] 3 tests."
-                                                     "[  SKIPPED ] 1 test, listed below:" run_step skipped 20 printf
-                                                     "%s\n"
-                                                     "[==========] 2 tests from 1 test suite ran. (1 ms total)"
-                                                     "[  PASSED  ] 0 tests."
-                                                     "[  SKIPPED ] 2 tests, listed below:" seconds =
-                                                     1 run_step late 20 true write_logs echo
-                                                 "failed steps: $failed_steps") ");
-      ASSERT_THAT(result.out, HasSubstr("failed steps: 3\n"));
+    run_step none 20 bash -c 'echo no GPU; exit 77'
+    run_step tests 20 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
+      '[  PASSED  ] 3 tests.' '[  SKIPPED ] 1 test, listed below:'
+    run_step skipped 20 printf '%s\n' '[==========] 2 tests from 1 test suite ran. (1 ms total)' \
+      '[  PASSED  ] 0 tests.' '[  SKIPPED ] 2 tests, listed below:'
+    seconds=1
+    run_step late 20 true
+    write_logs
+    echo "failed steps: $failed_steps"
+  )sh");
+  ASSERT_THAT(result.out, HasSubstr("failed steps: 3\n"));
   const auto results = nlohmann::json::parse(ReadText(folder / "results.json"));
   EXPECT_EQ(results["bundle_commit"], "a\"b\\c");
   EXPECT_THAT(results["doctor"].get<std::string>(), HasSubstr("isthmus    "));
@@ -108,15 +109,15 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
 class SmallBundle : public ::testing::Test {
  protected:
   SmallBundle() {
-    const ProgramResult made = RunScript(folder_, R"(
-      root=)" + folder_.path() + R"(/bundle
+    const ProgramResult made = RunScript(folder_, R"sh(
+      root=$place/bundle
       mkdir -p "$root/bin" "$root/tools"
       cp -r "$self/gpu-check" "$self/gpu_check" "$root/tools/"
-      ln -s )" + ProgramPath() + R"( "$root/bin/isthmus"
-      printf "commit=x\nc_library=2.17\n" >"$root/VERSION"
+      ln -s "$program" "$root/bin/isthmus"
+      printf 'commit=x\nc_library=2.17\n' >"$root/VERSION"
       : >"$root/nvidia-libraries"
       cd "$root" && find . -type f ! -name SHA256SUMS -print0 | xargs -0 sha256sum >SHA256SUMS
-    )");
+    )sh");
     EXPECT_EQ(made.exit_status, 0) << made.out;
   }
   ProgramResult Check() { return RunShell(bundle() + "/tools/gpu-check --out " + (folder_ / "out")); }
@@ -161,16 +162,13 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
     GTEST_SKIP() << "this build has no CUDA: the bundle is made of the preset cuda";
   }
   const TemporaryFolder folder;
-  const ProgramResult made =
-      RunScript(folder, R"(
+  const ProgramResult made = RunScript(folder, R"sh(
     source "$self/gpu_check/bundle.sh"
     source "$self/gpu_check/unpack.sh"
-    bundle=)" + folder.path() +
-                            R"(/bundle
-    collect_bundle )" + SourceFolder() +
-                            " " + build + R"( "$bundle" >/dev/null 2>"$bundle.log" || { cat "$bundle.log"; exit 1; }
+    bundle=$place/bundle
+    collect_bundle "$self/.." "$(dirname "$program")" "$bundle" 2>"$place/log" || { cat "$place/log"; exit 1; }
     check_integrity "$bundle" && prepare_machine "$bundle"
-  )");
+  )sh");
   ASSERT_EQ(made.exit_status, 0) << made.out;
   const std::string bundle = folder / "bundle";
   for (const std::string library : {"libcublasLt.so.13", "libcuda.so.1", "libcudnn.so.9"}) {
