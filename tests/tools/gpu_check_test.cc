@@ -180,7 +180,7 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
     EXPECT_EQ(RunShell("sed -i s/^loader=.*/loader=" + std::string(loader) + "/ " + bundle + "/machine").exit_status,
               0);
     // Nothing of Open MPI but the bundle's: in an empty environment.
-    const std::string start = "env -i HOME=/tmp PATH=/usr/bin:/bin " + bundle + "/bin/";
+    const std::string start = "env -i HOME=/tmp PATH=" + bundle + "/bin:/usr/bin:/bin " + bundle + "/bin/";
     const ProgramResult doctor = RunShell(start + "isthmus doctor");
     EXPECT_EQ(doctor.exit_status, 0) << doctor.out;
     EXPECT_THAT(doctor.out, HasSubstr("mpirun     " + bundle + "/bin/mpirun"));

@@ -216,7 +216,10 @@ void RegisterAll(Memory& memory) {
     }
   }
   add("cross_entropy_statistics/fp32", [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat32); });
-  add("cross_entropy_statistics/fp64", [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat64); });
+  if (memory.stream().device() == Device::kCpu) {
+    add("cross_entropy_statistics/fp64",
+        [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat64); });
+  }
   add("adamw", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, false); });
   add("adamw/bf16_copy", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, true); });
   add("adamw/large", [=](Memory& m, State& s) { AdamWBench(m, s, large * width, false); });
