@@ -1,19 +1,30 @@
-// The rate of a large matrix product, measured: what utilisation on a CPU is reported against (DESIGN section 7).
+// The rate of a large matrix product, measured: what utilisation on a CPU is reported against (DESIGN section 7), and
+// what benchmarks compare products with.
 #ifndef ISTHMUS_OPS_MATMUL_PEAK_H_
 #define ISTHMUS_OPS_MATMUL_PEAK_H_
 
 #include <absl/status/statusor.h>
 #include <absl/time/time.h>
 
+#include <cstdint>
+
 #include "runtime/dtype.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
-// The best floating-point operations per second of products of [1024, 1024] matrices of `dtype` on this rank's threads,
-// tried again for about `budget`. Other ranks of the node should measure at the same time: they share its caches and
-// power.
-absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream);
+// Large enough to fill the device: a GPU needs more work at once than a core.
+constexpr int64_t MatmulPeakSize(Device device) { return device == Device::kCuda ? 8192 : 1024; }
+
+// The best floating-point operations per second of products of [size, size] matrices of `dtype` (fp32 | bf16 | fp64) on
+// the stream's device, on a CPU with this rank's threads; tried again for about `budget` after one product that does
+// not count. The matrices hold random numbers: on zeros a GPU draws less power and clocks higher. Other ranks of the
+// node should measure at the same time: they share its caches and power. Holds 3 size² elements of `dtype` and size² of
+// fp32 for the time. Errors: ResourceExhausted when there is no room, InvalidArgument for another dtype.
+absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream, int64_t size);
+inline absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream) {
+  return MeasureMatmulPeak(dtype, budget, stream, MatmulPeakSize(stream.device()));
+}
 
 }  // namespace isthmus
 

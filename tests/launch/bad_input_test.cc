@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {
@@ -72,7 +73,7 @@ TEST_F(BadInput, WorldThatDoesNotFitTheMeshIsRejected) {
 TEST_F(BadInput, TasksOfSlurmThatMpiDoesNotKnowOfAreRejected) {
   const std::string config = project().WriteConfig("slurm");
   const ProgramResult result =
-      RunShell(absl::StrCat("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 ", ISTHMUS_PROGRAM, " train --config ", config));
+      RunShell(absl::StrCat("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 ", ProgramPath(), " train --config ", config));
   EXPECT_EQ(result.exit_status, 2) << result.out;
   EXPECT_EQ(result.Count("start with `srun --mpi=pmix`"), 1) << result.out;
   EXPECT_FALSE(std::filesystem::exists(project() / "slurm"));

@@ -3,6 +3,7 @@
 
 #include "runtime/backends.h"
 #include "runtime/device.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {
@@ -26,7 +27,7 @@ TEST(Doctor, ShowsWhatIsThereAndTheRemedyForWhatIsNot) {
 }
 
 TEST(Doctor, FindsNoLauncherInAnEmptyPath) {
-  const ProgramResult result = RunShell(std::string("PATH=/nowhere ") + ISTHMUS_PROGRAM + " doctor");
+  const ProgramResult result = RunShell("PATH=/nowhere " + ProgramPath() + " doctor");
   ASSERT_EQ(result.exit_status, 0) << result.out;
   EXPECT_THAT(result.out, HasSubstr("mpirun     missing: install openmpi-bin"));
   EXPECT_THAT(result.out, HasSubstr("srun       missing: only needed where Slurm starts the job"));

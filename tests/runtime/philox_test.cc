@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/paths.h"
+
 namespace isthmus {
 namespace {
 
@@ -28,7 +30,7 @@ std::array<uint32_t, 4> WordsOf(const std::array<uint32_t, 4>& counter, const st
 // Known answers: the three published with Random123 (kat_vectors, philox4x32 10), and more from an independent
 // implementation (tools/golden/philox.py).
 std::vector<nlohmann::json> KnownAnswers() {
-  std::ifstream file(std::string(ISTHMUS_SOURCE_FOLDER) + "/tests/golden/philox.json");
+  std::ifstream file(testing::SourceFolder() + "/tests/golden/philox.json");
   return nlohmann::json::parse(file).at("answers").get<std::vector<nlohmann::json>>();
 }
 

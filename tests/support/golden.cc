@@ -5,6 +5,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "tests/support/paths.h"
+
 namespace isthmus {
 namespace {
 
@@ -31,7 +33,7 @@ GoldenTensors DecodeAll(const json& encoded) {
 
 absl::StatusOr<Golden> LoadGolden(std::string_view variant) {
   const std::string path =
-      absl::StrCat(ISTHMUS_SOURCE_FOLDER, "/tests/golden/transformer_", std::string(variant), ".json");
+      absl::StrCat(testing::SourceFolder(), "/tests/golden/transformer_", std::string(variant), ".json");
   std::ifstream file(path);
   if (!file) return absl::NotFoundError(absl::StrCat(path, ": can't open; tools/golden/transformer.py writes it"));
   try {

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "runtime/philox.h"
+#include "tests/support/paths.h"
 
 namespace isthmus::testing {
 
@@ -47,10 +48,10 @@ ProgramResult RunShell(const std::string& command, int seconds) {
 }
 
 ProgramResult RunIsthmus(const std::string& arguments, int ranks, int seconds) {
-  if (ranks == 0) return RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ISTHMUS_PROGRAM, " ", arguments), seconds);
+  if (ranks == 0) return RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " ", arguments), seconds);
   return RunShell(
-      absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", ISTHMUS_MPIRUN,
-                   " --oversubscribe --bind-to none -n ", ranks, " ", ISTHMUS_PROGRAM, " ", arguments),
+      absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", LauncherPath(),
+                   " --oversubscribe --bind-to none -n ", ranks, " ", ProgramPath(), " ", arguments),
       seconds);
 }
 

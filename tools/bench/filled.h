@@ -1,43 +1,33 @@
-// A tensor with its memory, for benchmarks.
+// A tensor with its memory on the device of a stream, for benchmarks.
 #ifndef ISTHMUS_TOOLS_BENCH_FILLED_H_
 #define ISTHMUS_TOOLS_BENCH_FILLED_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "runtime/device.h"
 #include "runtime/dtype.h"
+#include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
 
-// Filled with numbers between -2 and 2.
 class Filled {
  public:
-  Filled(DType dtype, int64_t rows, int64_t columns)
-      : words_(static_cast<size_t>((rows * columns * SizeOf(dtype) + 7) / 8)),
-        tensor_(words_.data(), dtype, rows, columns) {
-    for (int64_t i = 0; i < tensor_.size(); ++i) {
-      const double value = static_cast<double>(i * 2654435761 % 4096) / 1024 - 2;
-      switch (dtype) {
-        case DType::kFloat64:
-          tensor_.As<double>()[i] = value;
-          break;
-        case DType::kFloat32:
-          tensor_.As<float>()[i] = static_cast<float>(value);
-          break;
-        case DType::kBFloat16:
-          tensor_.As<BFloat16>()[i] = BFloat16(static_cast<float>(value));
-          break;
-        default:
-          break;
-      }
-    }
-  }
+  // Numbers between -2 and 2, or `value` everywhere. A benchmark for which there is no memory ends the program.
+  Filled(const Stream& stream, DType dtype, int64_t rows, int64_t columns, std::optional<double> value = {});
+  // int32 [1, n].
+  Filled(const Stream& stream, std::vector<int32_t> values);
+  ~Filled();
+  Filled(const Filled&) = delete;
+  Filled& operator=(const Filled&) = delete;
+
   operator Tensor() const { return tensor_; }  // NOLINT(google-explicit-constructor): operators take tensors
   const Tensor* operator->() const { return &tensor_; }
 
  private:
-  std::vector<uint64_t> words_;
+  Device device_;
   Tensor tensor_;
 };
 

@@ -1,16 +1,14 @@
 // Bytes per second of the kernels that memory limits, beside what memory gave in the same run.
 //
-// `GB/s` counts the bytes that a kernel must read and write, once each. `of_triad` is that rate over the rate of
-// a[i] = b[i] + s c[i] (McCalpin's STREAM; the read that a store to uncached memory brings along is not counted) on
-// arrays of 256 MB each, measured at start with as many threads. The tensors of one call are smaller than a server's
-// last-level cache, so a kernel may exceed 1; a training step touches them after others have displaced them, so read
-// the rows "large" (tensors of 256 MB or more) for what memory allows.
+// `GB/s` counts the bytes that a kernel must read and write, once each. `of_triad` is that rate over the rate of the
+// triad (tools/bench/triad.h) on arrays of 256 MB each, 1 GiB each on a GPU, measured at start on the same device. With
+// the sizes gpt2 the tensors of one call are smaller than a server's last-level cache, so a kernel may exceed 1; a
+// training step touches them after others have displaced them, so read the rows "large" (tensors of 256 MB or more) for
+// what memory allows. With the sizes 2b no row fits a GPU's cache.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
-#include <chrono>
 #include <cstdio>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,57 +19,46 @@
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
-#include "runtime/parallel_for.h"
 #include "runtime/philox.h"
+#include "runtime/status.h"
 #include "tools/bench/filled.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/triad.h"
 
 namespace isthmus {
 namespace {
 
-constexpr int64_t kTokens = 4096, kWidth = 768, kFeedForward = 2048, kVocabulary = 50257, kChunk = 256, kHeadDim = 64;
+// The device, and the rate of its memory.
+struct Memory {
+  Bench bench;
+  double triad = 0;
 
-// Bytes per second of the triad, the best of five.
-double MeasureTriad() {
-  const size_t n = size_t{1} << 26;
-  std::vector<float> a(n, 1), b(n, 2), c(n, 3);
-  double best = 0;
-  for (int repeat = 0; repeat < 5; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    ParallelFor(static_cast<int64_t>(n), 16384, [&](int64_t begin, int64_t end, int) {
-      for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) a[i] = b[i] + 0.5f * c[i];
-    });
-    benchmark::DoNotOptimize(a.data());
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, 3.0 * static_cast<double>(n * sizeof(float)) / seconds.count());
+  const Stream& stream() const { return bench.stream; }
+  const BenchSizes& sizes() const { return bench.sizes; }
+  void Measure(benchmark::State& state, int64_t bytes, const Kernel& kernel) {
+    MeasureAgainst({.unit = "GB/s", .ratio = "of_triad", .rate = triad}, bench, state, static_cast<double>(bytes),
+                   kernel);
   }
-  return best;
-}
+};
 
-double TriadRate() {
-  static const double rate = MeasureTriad();
-  return rate;
-}
-
-void Measure(benchmark::State& state, int64_t bytes, const std::function<absl::Status(Stream&)>& kernel) {
-  MeasureAgainst({.unit = "GB/s", .ratio = "of_triad", .rate = TriadRate()}, state, static_cast<double>(bytes), kernel);
-}
-
-void RmsNormForwardBench(benchmark::State& state, DType dtype) {
-  const DType sums = AccumulationType(dtype);
-  const Filled x(dtype, kTokens, kWidth), addend(dtype, kTokens, kWidth), weight(dtype, 1, kWidth),
-      y(dtype, kTokens, kWidth), inverse(sums, 1, kTokens);
-  Measure(state, 4 * x->bytes(), [&](Stream& stream) {
+void RmsNormForwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width;
+  const Stream& on = memory.stream();
+  const Filled x(on, dtype, tokens, width), addend(on, dtype, tokens, width), weight(on, dtype, 1, width),
+      y(on, dtype, tokens, width), inverse(on, AccumulationType(dtype), 1, tokens);
+  memory.Measure(state, 4 * x->bytes(), [&](Stream& stream) {
     return RmsNormForward({.x = x, .addend = addend, .sum = x, .weight = weight, .y = y, .inverse = inverse}, stream);
   });
 }
 
-void RmsNormBackwardBench(benchmark::State& state, DType dtype) {
+void RmsNormBackwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width;
   const DType sums = AccumulationType(dtype);
-  const Filled grad_y(dtype, kTokens, kWidth), x(dtype, kTokens, kWidth), weight(dtype, 1, kWidth),
-      inverse(sums, 1, kTokens), grad_x(dtype, kTokens, kWidth), grad_weight(sums, 1, kWidth),
-      workspace(sums, RmsNormWorkspaceRows(kTokens), kWidth);
-  Measure(state, 4 * x->bytes(), [&](Stream& stream) {
+  const Stream& on = memory.stream();
+  const Filled grad_y(on, dtype, tokens, width), x(on, dtype, tokens, width), weight(on, dtype, 1, width),
+      inverse(on, sums, 1, tokens), grad_x(on, dtype, tokens, width), grad_weight(on, sums, 1, width),
+      workspace(on, sums, RmsNormWorkspaceRows(tokens), width);
+  memory.Measure(state, 4 * x->bytes(), [&](Stream& stream) {
     return RmsNormBackward({.grad_y = grad_y,
                             .x = x,
                             .weight = weight,
@@ -84,78 +71,82 @@ void RmsNormBackwardBench(benchmark::State& state, DType dtype) {
   });
 }
 
-void RopeBench(benchmark::State& state, DType dtype) {
-  const int64_t length = 1024;
-  Stream host;
-  const Filled x(dtype, kTokens, kWidth), table(AccumulationType(dtype), length, kHeadDim);
-  if (!FillRopeTable(10000, kHeadDim, table, host).ok()) return state.SkipWithError("FillRopeTable failed");
-  Measure(state, 2 * x->bytes(), [&](Stream& stream) {
-    return Rope({.x = x, .table = table, .sequence_length = length, .head_dim = kHeadDim}, stream);
+void RopeBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const BenchSizes& sizes = memory.sizes();
+  const Filled x(memory.stream(), dtype, sizes.tokens, sizes.width),
+      table(memory.stream(), AccumulationType(dtype), sizes.sequence_length, sizes.head_dim);
+  if (!FillRopeTable(10000, sizes.head_dim, table, memory.bench.stream).ok()) {
+    return state.SkipWithError("FillRopeTable failed");
+  }
+  memory.Measure(state, 2 * x->bytes(), [&](Stream& stream) {
+    return Rope({.x = x, .table = table, .sequence_length = sizes.sequence_length, .head_dim = sizes.head_dim}, stream);
   });
 }
 
-void SwigluForwardBench(benchmark::State& state, DType dtype) {
-  const Filled gate_up(dtype, kTokens, 2 * kFeedForward), y(dtype, kTokens, kFeedForward);
-  Measure(state, 3 * y->bytes(), [&](Stream& stream) { return SwigluForward({.gate_up = gate_up, .y = y}, stream); });
+void SwigluForwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, hidden = memory.sizes().feed_forward;
+  const Filled gate_up(memory.stream(), dtype, tokens, 2 * hidden), y(memory.stream(), dtype, tokens, hidden);
+  memory.Measure(state, 3 * y->bytes(),
+                 [&](Stream& stream) { return SwigluForward({.gate_up = gate_up, .y = y}, stream); });
 }
 
-void SwigluBackwardBench(benchmark::State& state, DType dtype) {
-  const Filled gate_up(dtype, kTokens, 2 * kFeedForward), grad(dtype, kTokens, 2 * kFeedForward),
-      grad_y(dtype, kTokens, kFeedForward);
-  Measure(state, 5 * grad_y->bytes(), [&](Stream& stream) {
+void SwigluBackwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, hidden = memory.sizes().feed_forward;
+  const Stream& on = memory.stream();
+  const Filled gate_up(on, dtype, tokens, 2 * hidden), grad(on, dtype, tokens, 2 * hidden),
+      grad_y(on, dtype, tokens, hidden);
+  memory.Measure(state, 5 * grad_y->bytes(), [&](Stream& stream) {
     return SwigluBackward({.grad_y = grad_y, .gate_up = gate_up, .grad_gate_up = grad}, stream);
   });
 }
 
 // Ids as skewed as words are: a third of the tokens among 64 rows.
-std::vector<int32_t> SkewedIds() {
+std::vector<int32_t> SkewedIds(const BenchSizes& sizes) {
   std::vector<int32_t> ids;
-  for (int64_t n = 0; n < kTokens; ++n) {
+  for (int64_t n = 0; n < sizes.tokens; ++n) {
     const uint32_t word = Philox::Words(1, RandomPurpose::kTest, 0, static_cast<uint64_t>(n))[0];
-    ids.push_back(static_cast<int32_t>(n % 3 == 0 ? word % 64 : word % kVocabulary));
+    ids.push_back(static_cast<int32_t>(n % 3 == 0 ? word % 64 : word % static_cast<uint32_t>(sizes.vocabulary)));
   }
   return ids;
 }
 
-void EmbeddingForwardBench(benchmark::State& state, DType dtype) {
-  std::vector<int32_t> ids = SkewedIds();
-  const Filled table(dtype, kVocabulary, kWidth), y(dtype, kTokens, kWidth);
-  Measure(state, 2 * y->bytes(), [&](Stream& stream) {
-    return EmbeddingForward({.ids = Tensor(ids.data(), DType::kInt32, 1, kTokens), .table = table, .y = y}, stream);
+void EmbeddingForwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const BenchSizes& sizes = memory.sizes();
+  const Filled ids(memory.stream(), SkewedIds(sizes)), table(memory.stream(), dtype, sizes.vocabulary, sizes.width),
+      y(memory.stream(), dtype, sizes.tokens, sizes.width);
+  memory.Measure(state, 2 * y->bytes(),
+                 [&](Stream& stream) { return EmbeddingForward({.ids = ids, .table = table, .y = y}, stream); });
+}
+
+void EmbeddingBackwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const BenchSizes& sizes = memory.sizes();
+  const Stream& on = memory.stream();
+  const Filled ids(on, SkewedIds(sizes)), grad_table(on, AccumulationType(dtype), sizes.vocabulary, sizes.width),
+      grad_y(on, dtype, sizes.tokens, sizes.width), workspace(on, DType::kInt32, 1, 2 * sizes.tokens);
+  memory.Measure(state, grad_y->bytes() + 2 * grad_y->size() * SizeOf(grad_table->dtype), [&](Stream& stream) {
+    return EmbeddingBackward({.ids = ids, .grad_y = grad_y, .grad_table = grad_table, .workspace = workspace}, stream);
   });
 }
 
-void EmbeddingBackwardBench(benchmark::State& state, DType dtype) {
-  std::vector<int32_t> ids = SkewedIds();
-  const Filled grad_table(AccumulationType(dtype), kVocabulary, kWidth), grad_y(dtype, kTokens, kWidth),
-      workspace(DType::kInt32, 1, 2 * kTokens);
-  Measure(state, grad_y->bytes() + 2 * kTokens * kWidth * SizeOf(grad_table->dtype), [&](Stream& stream) {
-    return EmbeddingBackward({.ids = Tensor(ids.data(), DType::kInt32, 1, kTokens),
-                              .grad_y = grad_y,
-                              .grad_table = grad_table,
-                              .workspace = workspace},
-                             stream);
+void CrossEntropyStatisticsBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const BenchSizes& sizes = memory.sizes();
+  const Filled targets(memory.stream(), std::vector<int32_t>(static_cast<size_t>(sizes.chunk), 17)),
+      logits(memory.stream(), dtype, sizes.chunk, sizes.vocabulary),
+      statistics(memory.stream(), dtype, sizes.chunk, kCrossEntropyStatistics);
+  memory.Measure(state, logits->bytes(), [&](Stream& stream) {
+    return CrossEntropyStatistics({.logits = logits, .targets = targets, .statistics = statistics}, stream);
   });
 }
 
-void CrossEntropyStatisticsBench(benchmark::State& state, DType dtype) {
-  std::vector<int32_t> targets(kChunk, 17);
-  const Filled logits(dtype, kChunk, kVocabulary), statistics(dtype, kChunk, kCrossEntropyStatistics);
-  Measure(state, logits->bytes(), [&](Stream& stream) {
-    return CrossEntropyStatistics(
-        {.logits = logits, .targets = Tensor(targets.data(), DType::kInt32, 1, kChunk), .statistics = statistics},
-        stream);
-  });
-}
-
-void CrossEntropyGradientBench(benchmark::State& state, DType dtype) {
-  std::vector<int32_t> targets(kChunk, 17);
-  const Filled logits(DType::kFloat32, kChunk, kVocabulary), loss(DType::kFloat32, 1, kChunk),
-      log_sum_exp(DType::kFloat32, 1, kChunk), grad(dtype, kChunk, kVocabulary);
-  for (int64_t n = 0; n < kChunk; ++n) log_sum_exp->As<float>()[n] = 11;
-  Measure(state, logits->bytes() + grad->bytes(), [&](Stream& stream) {
+void CrossEntropyGradientBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const BenchSizes& sizes = memory.sizes();
+  const Stream& on = memory.stream();
+  const Filled targets(on, std::vector<int32_t>(static_cast<size_t>(sizes.chunk), 17)),
+      logits(on, DType::kFloat32, sizes.chunk, sizes.vocabulary), loss(on, DType::kFloat32, 1, sizes.chunk),
+      log_sum_exp(on, DType::kFloat32, 1, sizes.chunk, 11.0), grad(on, dtype, sizes.chunk, sizes.vocabulary);
+  memory.Measure(state, logits->bytes() + grad->bytes(), [&](Stream& stream) {
     return CrossEntropyGradient({.logits = logits,
-                                 .targets = Tensor(targets.data(), DType::kInt32, 1, kChunk),
+                                 .targets = targets,
                                  .loss = loss,
                                  .log_sum_exp = log_sum_exp,
                                  .scale = 0.1,
@@ -165,12 +156,12 @@ void CrossEntropyGradientBench(benchmark::State& state, DType dtype) {
 }
 
 // `compute`: also writes the bf16 copy.
-void AdamWBench(benchmark::State& state, int64_t n, bool compute) {
-  const Filled weight(DType::kFloat32, 1, n), grad(DType::kFloat32, 1, n), first(DType::kFloat32, 1, n),
-      second(DType::kFloat32, 1, n), copy(DType::kBFloat16, 1, compute ? n : 0);
-  for (int64_t i = 0; i < n; ++i) second->As<float>()[i] = 1;
+void AdamWBench(Memory& memory, benchmark::State& state, int64_t n, bool compute) {
+  const Stream& on = memory.stream();
+  const Filled weight(on, DType::kFloat32, 1, n), grad(on, DType::kFloat32, 1, n), first(on, DType::kFloat32, 1, n),
+      second(on, DType::kFloat32, 1, n, 1.0), copy(on, DType::kBFloat16, 1, compute ? n : 0);
   int64_t step = 0;
-  Measure(state, 7 * weight->bytes() + copy->bytes(), [&](Stream& stream) {
+  memory.Measure(state, 7 * weight->bytes() + copy->bytes(), [&](Stream& stream) {
     return AdamW({.weight = weight,
                   .grad = grad,
                   .first_moment = first,
@@ -182,58 +173,79 @@ void AdamWBench(benchmark::State& state, int64_t n, bool compute) {
   });
 }
 
-void AddBench(benchmark::State& state, DType dtype, int64_t rows) {
-  const Filled x(dtype, rows, kWidth), y(dtype, rows, kWidth);
-  Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Add(x, y, stream); });
+void AddBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
+  const Filled x(memory.stream(), dtype, rows, memory.sizes().width), y(memory.stream(), dtype, rows, x->columns);
+  memory.Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Add(x, y, stream); });
 }
 
-void CastBench(benchmark::State& state, DType from, DType to, int64_t rows) {
-  const Filled x(from, rows, kWidth), y(to, rows, kWidth);
-  Measure(state, x->bytes() + y->bytes(), [&](Stream& stream) { return Cast(x, y, stream); });
+void CastBench(Memory& memory, benchmark::State& state, DType from, DType to) {
+  const int64_t rows = memory.sizes().large_rows, width = memory.sizes().width;
+  const Filled x(memory.stream(), from, rows, width), y(memory.stream(), to, rows, width);
+  memory.Measure(state, x->bytes() + y->bytes(), [&](Stream& stream) { return Cast(x, y, stream); });
 }
 
-void SumOfSquaresBench(benchmark::State& state, DType dtype, int64_t rows) {
-  const Filled x(dtype, rows, kWidth), total(DType::kFloat64, 1, 1);
-  Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares(x, total, stream); });
+void SumOfSquaresBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
+  const Filled x(memory.stream(), dtype, rows, memory.sizes().width), total(memory.stream(), DType::kFloat64, 1, 1);
+  memory.Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares(x, total, stream); });
 }
 
-void RegisterAll() {
-  const auto add = [](const std::string& name, const std::function<void(benchmark::State&)>& f) {
-    benchmark::RegisterBenchmark(name.c_str(), f)->UseRealTime()->Unit(benchmark::kMillisecond);
+// `memory` must live until the benchmarks have run.
+void RegisterAll(Memory& memory) {
+  const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width, large = memory.sizes().large_rows;
+  const auto add = [&memory](const std::string& name, const auto& f) {
+    AddBenchmark(memory.bench, name, [&memory, f](benchmark::State& state) { f(memory, state); });
   };
-  const int64_t large = 98304;  // rows: 288 MB of fp32
+  using State = benchmark::State;
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     const std::string type = absl::StrCat("/", std::string(Name(dtype)));
-    add(absl::StrCat("rms_norm_forward", type), [=](auto& s) { RmsNormForwardBench(s, dtype); });
-    add(absl::StrCat("rms_norm_backward", type), [=](auto& s) { RmsNormBackwardBench(s, dtype); });
-    add(absl::StrCat("rope", type), [=](auto& s) { RopeBench(s, dtype); });
-    add(absl::StrCat("swiglu_forward", type), [=](auto& s) { SwigluForwardBench(s, dtype); });
-    add(absl::StrCat("swiglu_backward", type), [=](auto& s) { SwigluBackwardBench(s, dtype); });
-    add(absl::StrCat("embedding_forward", type), [=](auto& s) { EmbeddingForwardBench(s, dtype); });
-    add(absl::StrCat("embedding_backward", type), [=](auto& s) { EmbeddingBackwardBench(s, dtype); });
-    add(absl::StrCat("cross_entropy_gradient", type), [=](auto& s) { CrossEntropyGradientBench(s, dtype); });
-    add(absl::StrCat("add", type), [=](auto& s) { AddBench(s, dtype, kTokens); });
-    add(absl::StrCat("add/large", type), [=](auto& s) { AddBench(s, dtype, large); });
-    add(absl::StrCat("sum_of_squares", type), [=](auto& s) { SumOfSquaresBench(s, dtype, kTokens); });
-    add(absl::StrCat("sum_of_squares/large", type), [=](auto& s) { SumOfSquaresBench(s, dtype, large); });
+    const auto with_type = [&](const char* name, void (*f)(Memory&, State&, DType)) {
+      add(absl::StrCat(name, type), [=](Memory& m, State& s) { f(m, s, dtype); });
+    };
+    with_type("rms_norm_forward", RmsNormForwardBench);
+    with_type("rms_norm_backward", RmsNormBackwardBench);
+    with_type("rope", RopeBench);
+    with_type("swiglu_forward", SwigluForwardBench);
+    with_type("swiglu_backward", SwigluBackwardBench);
+    with_type("embedding_forward", EmbeddingForwardBench);
+    with_type("embedding_backward", EmbeddingBackwardBench);
+    with_type("cross_entropy_gradient", CrossEntropyGradientBench);
+    for (const int64_t rows : {tokens, large}) {
+      const std::string at = absl::StrCat(rows == large ? "/large" : "", type);
+      add(absl::StrCat("add", at), [=](Memory& m, State& s) { AddBench(m, s, dtype, rows); });
+      add(absl::StrCat("sum_of_squares", at), [=](Memory& m, State& s) { SumOfSquaresBench(m, s, dtype, rows); });
+    }
   }
-  add("cross_entropy_statistics/fp32", [](auto& s) { CrossEntropyStatisticsBench(s, DType::kFloat32); });
-  add("cross_entropy_statistics/fp64", [](auto& s) { CrossEntropyStatisticsBench(s, DType::kFloat64); });
-  add("adamw", [=](auto& s) { AdamWBench(s, kTokens * kWidth, false); });
-  add("adamw/bf16_copy", [=](auto& s) { AdamWBench(s, kTokens * kWidth, true); });
-  add("adamw/large", [=](auto& s) { AdamWBench(s, large * kWidth, false); });
-  add("cast/large/fp32_bf16", [=](auto& s) { CastBench(s, DType::kFloat32, DType::kBFloat16, large); });
-  add("cast/large/bf16_fp32", [=](auto& s) { CastBench(s, DType::kBFloat16, DType::kFloat32, large); });
+  add("cross_entropy_statistics/fp32", [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat32); });
+  if (memory.stream().device() == Device::kCpu) {
+    add("cross_entropy_statistics/fp64",
+        [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat64); });
+  }
+  add("adamw", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, false); });
+  add("adamw/bf16_copy", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, true); });
+  add("adamw/large", [=](Memory& m, State& s) { AdamWBench(m, s, large * width, false); });
+  add("cast/large/fp32_bf16", [](Memory& m, State& s) { CastBench(m, s, DType::kFloat32, DType::kBFloat16); });
+  add("cast/large/bf16_fp32", [](Memory& m, State& s) { CastBench(m, s, DType::kBFloat16, DType::kFloat32); });
+}
+
+absl::Status Run(int argc, char** argv) {
+  Memory memory;
+  ISTHMUS_ASSIGN_OR_RETURN(memory.bench, ChooseBench("kernels_bench", argc, argv));
+  const int64_t bytes = memory.sizes().triad_bytes;
+  ISTHMUS_ASSIGN_OR_RETURN(memory.triad, MeasureTriad(bytes, memory.bench.stream));
+  std::printf("triad over 3 x %.0f MB: %.1f GB/s with %s\n", static_cast<double>(bytes) / (1 << 20), memory.triad / 1e9,
+              memory.bench.device.c_str());
+  benchmark::AddCustomContext("device", memory.bench.device);
+  benchmark::AddCustomContext("triad_gigabytes_per_second", absl::StrCat(memory.triad / 1e9));
+  RegisterAll(memory);
+  benchmark::RunSpecifiedBenchmarks();
+  return absl::OkStatus();
 }
 
 }  // namespace
 }  // namespace isthmus
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  isthmus::RegisterAll();
-  std::printf("triad over 3 x 256 MB: %.1f GB/s with %d threads\n", isthmus::TriadRate() / 1e9, isthmus::MaxThreads());
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  const absl::Status status = isthmus::Run(argc, argv);
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return status.ok() ? 0 : 2;
 }

@@ -1,8 +1,9 @@
-// What the benchmarks of single kernels share.
+// What the benchmarks of single kernels share: the device, the sizes, and rates beside what limits them.
 #ifndef ISTHMUS_TOOLS_BENCH_MEASURE_H_
 #define ISTHMUS_TOOLS_BENCH_MEASURE_H_
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 #include <benchmark/benchmark.h>
 
 #include <functional>
@@ -12,6 +13,27 @@
 
 namespace isthmus {
 
+// Sizes of the tensors that kernels are measured with.
+struct BenchSizes {
+  int64_t tokens, width, feed_forward, vocabulary;
+  int64_t chunk;  // tokens whose logits exist at once
+  int64_t head_dim, sequence_length;
+  int64_t large_rows;   // of [rows, width] tensors that no cache holds
+  int64_t triad_bytes;  // of one array of the triad
+};
+
+struct Bench {
+  Stream stream;
+  std::string device;  // "2 threads", "NVIDIA H200"
+  BenchSizes sizes{};
+};
+
+// Reads Google Benchmark's options and --device=cpu|cuda, --sizes=gpt2|2b|tiny (default: gpt2 on the CPU, 2b on a GPU).
+// Errors: InvalidArgument with what is accepted, FailedPrecondition where there is no GPU.
+absl::StatusOr<Bench> ChooseBench(const std::string& command, int argc, char** argv);
+
+using Kernel = std::function<absl::Status(Stream&)>;
+
 // What limits a kernel: the counters' names, and the rate per second that was measured in this run.
 struct Limit {
   const char* unit;   // of the kernel's own rate, in billions: "GB/s"
@@ -19,20 +41,13 @@ struct Limit {
   double rate;
 };
 
-// Times `kernel`, which moves or computes `amount` per call.
-inline void MeasureAgainst(const Limit& limit, benchmark::State& state, double amount,
-                           const std::function<absl::Status(Stream&)>& kernel) {
-  Stream stream;
-  for (auto _ : state) {
-    if (const absl::Status status = kernel(stream); !status.ok()) {
-      state.SkipWithError(std::string(status.message()).c_str());
-      return;
-    }
-  }
-  const double total = amount * static_cast<double>(state.iterations());
-  state.counters[limit.unit] = benchmark::Counter(total / 1e9, benchmark::Counter::kIsRate);
-  state.counters[limit.ratio] = benchmark::Counter(total / limit.rate, benchmark::Counter::kIsRate);
-}
+// Times `kernel`, which moves or computes `amount` per call: by the clock on a CPU, by events on a GPU, where each
+// iteration is several calls in a row, so that starting them is not part of the time.
+void MeasureAgainst(const Limit& limit, Bench& bench, benchmark::State& state, double amount, const Kernel& kernel);
+
+// Registers `f` under `name`. On a GPU it is called once, with a fixed number of iterations: filling tensors of
+// gigabytes again, to find out how many iterations to make, would take most of the time.
+void AddBenchmark(const Bench& bench, const std::string& name, const std::function<void(benchmark::State&)>& f);
 
 }  // namespace isthmus
 

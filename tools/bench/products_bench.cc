@@ -1,73 +1,83 @@
 // Floating-point operations per second of what matrix products limit, beside the matrix-product peak measured in the
-// same run with as many threads (`of_peak`, the ratio): the products of a GPT-2-sized layer and head, Gram matrices of
-// the head's decomposition, and attention, of which only the causal half of the T×T pairs is counted.
+// same run on the same device (`of_peak`, the ratio): the products of a layer and of the head, Gram matrices of the
+// head's decomposition, and attention, of which only the causal half of the T×T pairs is counted.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "ops/attention.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/matmul_peak.h"
-#include "runtime/parallel_for.h"
+#include "runtime/status.h"
 #include "tools/bench/filled.h"
 #include "tools/bench/measure.h"
 
 namespace isthmus {
 namespace {
 
-constexpr int64_t kTokens = 1024, kWidth = 768, kFeedForward = 2048, kVocabulary = 50257, kChunk = 512;
+// The device, and the rates of its products.
+struct Products {
+  Bench bench;
+  std::map<DType, double> peaks;
 
-double PeakOf(DType dtype) {
-  static std::map<DType, double> peaks;
-  const auto found = peaks.find(dtype);
-  if (found != peaks.end()) return found->second;
-  Stream stream;
-  const auto peak = MeasureMatmulPeak(dtype, absl::Seconds(2), stream);
-  return peaks[dtype] = peak.ok() ? *peak : std::nan("");
-}
-
-void Measure(benchmark::State& state, DType dtype, double operations,
-             const std::function<absl::Status(Stream&)>& kernel) {
-  MeasureAgainst({.unit = "GFLOP/s", .ratio = "of_peak", .rate = PeakOf(dtype)}, state, operations, kernel);
-}
+  const Stream& stream() const { return bench.stream; }
+  const BenchSizes& sizes() const { return bench.sizes; }
+  void Measure(benchmark::State& state, DType dtype, double operations, const Kernel& kernel) {
+    MeasureAgainst({.unit = "GFLOP/s", .ratio = "of_peak", .rate = peaks[dtype]}, bench, state, operations, kernel);
+  }
+};
 
 // The three products of a linear layer [out, in] with `tokens` rows: forward, ∂input, and ∂weight in the sums' type.
 enum class Pass { kForward, kGradInput, kGradWeight };
+struct LinearShape {
+  const char* name;
+  int64_t tokens, in, out;
+  bool wide_output;  // the forward product is left in the sums' type, as the head's logits are
+};
 
-void LinearBench(benchmark::State& state, DType dtype, Pass pass, int64_t tokens, int64_t in, int64_t out) {
-  const Filled x(dtype, tokens, in), weight(dtype, out, in), y(dtype, tokens, out),
-      grad_weight(AccumulationType(dtype), pass == Pass::kGradWeight ? out : 0, in);
+void LinearBench(Products& products, benchmark::State& state, DType dtype, Pass pass, const LinearShape& shape) {
+  const Stream& on = products.stream();
+  const DType sums = AccumulationType(dtype), output = pass == Pass::kForward && shape.wide_output ? sums : dtype;
+  const Filled x(on, dtype, shape.tokens, shape.in), weight(on, dtype, shape.out, shape.in),
+      y(on, output, shape.tokens, shape.out),
+      grad_weight(on, sums, pass == Pass::kGradWeight ? shape.out : 0, shape.in);
   const MatmulArgs forward = {.a = x, .b = weight, .c = y, .transpose_b = true};
   const MatmulArgs grad_input = {.a = y, .b = weight, .c = x};
   const MatmulArgs grad = {.a = y, .b = x, .c = grad_weight, .transpose_a = true, .accumulate = true};
   const MatmulArgs& args = pass == Pass::kForward ? forward : pass == Pass::kGradInput ? grad_input : grad;
-  Measure(state, dtype, 2.0 * static_cast<double>(tokens * in * out),
-          [&](Stream& stream) { return Matmul(args, stream); });
+  products.Measure(state, dtype, 2.0 * static_cast<double>(shape.tokens) * static_cast<double>(shape.in * shape.out),
+                   [&](Stream& stream) { return Matmul(args, stream); });
 }
 
-void GramBench(benchmark::State& state, DType dtype) {
-  const int64_t rows = 16'384;
-  const Filled x(dtype, rows, kWidth), c(DType::kFloat64, kWidth, kWidth), workspace(DType::kFloat32, kWidth, kWidth);
-  Measure(state, dtype, 2.0 * static_cast<double>(rows * kWidth * kWidth),
-          [&](Stream& stream) { return Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream); });
+void GramBench(Products& products, benchmark::State& state, DType dtype) {
+  const int64_t rows = 4 * products.sizes().tokens, width = products.sizes().width;
+  const Stream& on = products.stream();
+  const Filled x(on, dtype, rows, width), c(on, DType::kFloat64, width, width),
+      workspace(on, DType::kFloat32, width, width);
+  products.Measure(state, dtype, 2.0 * static_cast<double>(rows) * static_cast<double>(width * width),
+                   [&](Stream& stream) { return Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream); });
 }
 
-void AttentionBench(benchmark::State& state, DType dtype, int64_t length, int64_t head_dim, bool backward) {
-  const AttentionShape shape = {.sequences = kTokens / length,
+void AttentionBench(Products& products, benchmark::State& state, DType dtype, int64_t length, bool backward) {
+  const Stream& on = products.stream();
+  const int64_t head_dim = products.sizes().head_dim, width = products.sizes().width;
+  const int64_t sequences = std::max<int64_t>(products.sizes().tokens / 4 / length, 1), tokens = sequences * length;
+  const AttentionShape shape = {.sequences = sequences,
                                 .sequence_length = length,
-                                .heads = kWidth / head_dim,
-                                .kv_heads = kWidth / head_dim,
+                                .heads = width / head_dim,
+                                .kv_heads = width / head_dim,
                                 .head_dim = head_dim};
-  const Filled q(dtype, kTokens, kWidth), k(dtype, kTokens, kWidth), v(dtype, kTokens, kWidth),
-      out(dtype, kTokens, kWidth), log_sum_exp(AccumulationType(dtype), shape.sequences, shape.heads * length),
-      grad_q(dtype, kTokens, kWidth), grad_k(dtype, kTokens, kWidth), grad_v(dtype, kTokens, kWidth),
-      workspace(DType::kUInt8, 1, AttentionWorkspaceBytes(shape, dtype, Device::kCpu));
+  const Filled q(on, dtype, tokens, width), k(on, dtype, tokens, width), v(on, dtype, tokens, width),
+      out(on, dtype, tokens, width), log_sum_exp(on, AccumulationType(dtype), sequences, shape.heads * length),
+      grad_q(on, dtype, tokens, width), grad_k(on, dtype, tokens, width), grad_v(on, dtype, tokens, width),
+      workspace(on, DType::kUInt8, 1, AttentionWorkspaceBytes(shape, dtype, on.device()));
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
   const auto forward = [&](Stream& stream) {
     return AttentionForward({.shape = shape,
@@ -81,12 +91,11 @@ void AttentionBench(benchmark::State& state, DType dtype, int64_t length, int64_
                             stream);
   };
   // Two products of [T, T] by head_dim forward, five backward; half of them behind the causal mask.
-  const double pairs = static_cast<double>(kTokens) * static_cast<double>(length) / 2;
-  const double one_product = 2.0 * pairs * static_cast<double>(kWidth);
-  if (!backward) return Measure(state, dtype, 2 * one_product, forward);
-  Stream stream;
-  if (!forward(stream).ok()) return state.SkipWithError("AttentionForward failed");
-  Measure(state, dtype, 5 * one_product, [&](Stream& s) {
+  const double pairs = static_cast<double>(tokens) * static_cast<double>(length) / 2;
+  const double one_product = 2.0 * pairs * static_cast<double>(width);
+  if (!backward) return products.Measure(state, dtype, 2 * one_product, forward);
+  if (!forward(products.bench.stream).ok()) return state.SkipWithError("AttentionForward failed");
+  products.Measure(state, dtype, 5 * one_product, [&](Stream& stream) {
     return AttentionBackward({.shape = shape,
                               .scale = scale,
                               .grad_out = q,
@@ -99,48 +108,71 @@ void AttentionBench(benchmark::State& state, DType dtype, int64_t length, int64_
                               .grad_k = grad_k,
                               .grad_v = grad_v,
                               .workspace = workspace},
-                             s);
+                             stream);
   });
 }
 
-void RegisterAll() {
-  const auto add = [](const std::string& name, const std::function<void(benchmark::State&)>& f) {
-    benchmark::RegisterBenchmark(name.c_str(), f)->UseRealTime()->Unit(benchmark::kMillisecond);
-  };
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+// `products` must live until the benchmarks have run.
+void RegisterAll(Products& products) {
+  const BenchSizes& sizes = products.sizes();
+  const int64_t tokens = std::max<int64_t>(sizes.tokens / 4, 1), width = sizes.width;
+  using State = benchmark::State;
+  for (const auto& [known, peak] : products.peaks) {
+    const DType dtype = known;
     const std::string type = absl::StrCat("/", std::string(Name(dtype)));
-    const auto linear = [&](const char* name, int64_t tokens, int64_t in, int64_t out) {
-      add(absl::StrCat(name, "/forward", type),
-          [=](auto& s) { LinearBench(s, dtype, Pass::kForward, tokens, in, out); });
-      add(absl::StrCat(name, "/grad_input", type),
-          [=](auto& s) { LinearBench(s, dtype, Pass::kGradInput, tokens, in, out); });
-      add(absl::StrCat(name, "/grad_weight", type),
-          [=](auto& s) { LinearBench(s, dtype, Pass::kGradWeight, tokens, in, out); });
-    };
-    linear("qkv", kTokens, kWidth, 3 * kWidth);
-    linear("gate_up", kTokens, kWidth, 2 * kFeedForward);
-    linear("down", kTokens, kFeedForward, kWidth);
-    linear("head", kChunk, kWidth, kVocabulary);
-    add(absl::StrCat("gram", type), [=](auto& s) { GramBench(s, dtype); });
-    for (const int64_t length : {256, 1024}) {
-      const std::string at = absl::StrCat("/T", length, type);
-      add(absl::StrCat("attention_forward", at), [=](auto& s) { AttentionBench(s, dtype, length, 64, false); });
-      add(absl::StrCat("attention_backward", at), [=](auto& s) { AttentionBench(s, dtype, length, 64, true); });
+    for (const LinearShape& shape : {LinearShape{"qkv", tokens, width, 3 * width, false},
+                                     LinearShape{"gate_up", tokens, width, 2 * sizes.feed_forward, false},
+                                     LinearShape{"down", tokens, sizes.feed_forward, width, false},
+                                     LinearShape{"head", sizes.chunk, width, sizes.vocabulary, true}}) {
+      for (const auto& [pass, name] :
+           {std::pair(Pass::kForward, "/forward"), std::pair(Pass::kGradInput, "/grad_input"),
+            std::pair(Pass::kGradWeight, "/grad_weight")}) {
+        AddBenchmark(
+            products.bench, absl::StrCat(shape.name, name, type),
+            [&products, dtype, shape, pass = pass](State& state) { LinearBench(products, state, dtype, pass, shape); });
+      }
+    }
+    AddBenchmark(products.bench, absl::StrCat("gram", type),
+                 [&products, dtype](State& state) { GramBench(products, state, dtype); });
+    for (const int64_t length : {sizes.sequence_length / 4, sizes.sequence_length}) {
+      for (const bool backward : {false, true}) {
+        AddBenchmark(products.bench, absl::StrCat("attention_", backward ? "backward" : "forward", "/T", length, type),
+                     [&products, dtype, length, backward](State& state) {
+                       AttentionBench(products, state, dtype, length, backward);
+                     });
+      }
     }
   }
+}
+
+absl::Status Run(int argc, char** argv) {
+  Products products;
+  ISTHMUS_ASSIGN_OR_RETURN(products.bench, ChooseBench("products_bench", argc, argv));
+  benchmark::AddCustomContext("device", products.bench.device);
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    Bench& bench = products.bench;
+    const int64_t size = std::min(MatmulPeakSize(bench.stream.device()), 16 * bench.sizes.width);
+    const std::string name(Name(dtype));
+    const auto peak = MeasureMatmulPeak(dtype, absl::Seconds(2), bench.stream, size);
+    if (!peak.ok()) {  // a CPU without bf16
+      std::printf("%s is not measured: %s\n", name.c_str(), std::string(peak.status().message()).c_str());
+      continue;
+    }
+    products.peaks[dtype] = *peak;
+    const double gigaflops = *peak / 1e9;
+    std::printf("%s matrix-product peak: %.1f GFLOP/s with %s\n", name.c_str(), gigaflops, bench.device.c_str());
+    benchmark::AddCustomContext(name + "_peak_gigaflops_per_second", absl::StrCat(gigaflops));
+  }
+  RegisterAll(products);
+  benchmark::RunSpecifiedBenchmarks();
+  return absl::OkStatus();
 }
 
 }  // namespace
 }  // namespace isthmus
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  isthmus::RegisterAll();
-  for (const isthmus::DType dtype : {isthmus::DType::kFloat32, isthmus::DType::kBFloat16}) {
-    std::printf("%s matrix-product peak: %.1f GFLOP/s with %d threads\n", std::string(isthmus::Name(dtype)).c_str(),
-                isthmus::PeakOf(dtype) / 1e9, isthmus::MaxThreads());
-  }
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  const absl::Status status = isthmus::Run(argc, argv);
+  if (!status.ok()) std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return status.ok() ? 0 : 2;
 }

@@ -1,23 +1,33 @@
 // Speed of whole training steps: tokens per second, time by phase, and the ratio of the step's floating-point
-// operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run.
+// operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run on the same
+// device. The head's own ratio is that of its products to the time of the phase `head`, which also holds the loss.
 //
-//   training_bench [steps]                       one rank, all its threads
-//   mpirun -n 2 training_bench [steps]           the quickstart's mesh
-#include <absl/strings/numbers.h>
+//   training_bench                               one rank, all its threads
+//   mpirun -n 2 training_bench                   the quickstart's mesh
+//   training_bench --device=cuda                 a model of 2 billion parameters in bf16 on a GPU
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <absl/strings/str_join.h>
 #include <absl/time/time.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
+#include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "launch/choose_device.h"
+#include "launch/options.h"
 #include "model/flops.h"
 #include "model/training_model.h"
 #include "ops/matmul_peak.h"
 #include "parallel/mesh.h"
+#include "runtime/durable_file.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
@@ -26,9 +36,9 @@ namespace isthmus {
 namespace {
 
 struct Case {
-  const char* name;
   ModelShape shape;
-  int64_t sequence_length, sequences, micro_batch;
+  int64_t sequence_length, sequences, micro_batch, loss_chunk;
+  bool fp32;  // measured in fp32 too, unless bf16 is asked for
 };
 
 ModelShape Shape(int64_t vocabulary, int64_t width, int64_t layers, int64_t heads, int64_t kv_heads,
@@ -43,6 +53,24 @@ ModelShape Shape(int64_t vocabulary, int64_t width, int64_t layers, int64_t head
   shape.feed_forward = feed_forward;
   return shape;
 }
+
+const std::map<std::string, Case>& Cases() {
+  static const auto* const cases = new std::map<std::string, Case>{
+      {"tiny", {Shape(300, 64, 2, 2, 2, 64), 16, 2, 2, 512, true}},
+      {"quickstart", {Shape(4096, 256, 4, 4, 2, 704), 256, 16, 16, 512, true}},
+      {"gpt2-small", {Shape(50257, 768, 12, 12, 12, 2048), 1024, 4, 4, 512, true}},
+      {"2b", {Shape(49152, 4096, 6, 32, 32, 16384), 4096, 16, 4, 4096, false}},
+  };
+  return *cases;
+}
+
+struct Request {
+  std::string device = "cpu", precision = "all";
+  std::vector<std::string> models;
+  int64_t steps = 3;
+  int64_t sequences = 0, micro_batch = 0;  // 0: the model's own
+  std::string json;
+};
 
 proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precision, int tensor_ranks) {
   proto::RunConfig config;
@@ -60,13 +88,70 @@ proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precisi
   config.mutable_batch()->set_sequences(test.sequences);
   config.mutable_batch()->set_micro_batch(test.micro_batch);
   config.mutable_precision()->set_compute(precision);
+  config.mutable_precision()->set_loss_chunk(test.loss_chunk);
   config.mutable_optimizer()->set_learning_rate(1e-4);
   return config;
 }
 
-absl::Status RunCase(const Case& test, proto::PrecisionConfig::Kind precision, int64_t steps, Communicator& world) {
-  Stream stream;
-  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, world.size(), 1));
+void Add(const StepSeconds& step, StepSeconds& sum) {
+  sum.forward += step.forward;
+  sum.head += step.head;
+  sum.backward += step.backward;
+  sum.reduce += step.reduce;
+  sum.optimizer += step.optimizer;
+}
+
+// Prints one line; returns the same figures.
+nlohmann::json Report(const std::string& name, const Case& test, proto::PrecisionConfig::Kind precision,
+                      const ChosenDevice& device, int ranks, const std::vector<double>& step_seconds,
+                      const StepSeconds& phases, double peak) {
+  double elapsed = 0;
+  for (const double seconds : step_seconds) elapsed += seconds;
+  const auto steps = static_cast<double>(step_seconds.size());
+  const auto tokens = static_cast<double>(test.sequences * test.sequence_length);
+  const double flops = CausalFlopsPerToken(test.shape, test.sequence_length) * tokens * steps / elapsed;
+  const double head_flops =
+      6.0 * static_cast<double>(test.shape.width * test.shape.vocabulary) * tokens * steps / phases.head;
+  const auto share = [&](double seconds) { return 100 * seconds / elapsed; };
+  const char* type = precision == proto::PrecisionConfig::BF16 ? "bf16" : "fp32";
+  std::printf("%s\n",
+              absl::StrFormat("%-11s %-4s ranks %d  %8.0f tokens/s  %7.1f of %7.1f GFLOP/s = %4.1f %%  step %.3f s: "
+                              "forward %.0f %%, head %.0f %% (at %.1f %% of peak), backward %.0f %%, reduce %.0f %%, "
+                              "optimizer %.0f %%",
+                              name, type, ranks, tokens * steps / elapsed, flops / 1e9, peak / 1e9, 100 * flops / peak,
+                              elapsed / steps, share(phases.forward), share(phases.head), 100 * head_flops / peak,
+                              share(phases.backward), share(phases.reduce), share(phases.optimizer))
+                  .c_str());
+  std::fflush(stdout);
+  nlohmann::json row = {{"system", "isthmus"},
+                        {"model", name},
+                        {"dtype", type},
+                        {"device", device.name},
+                        {"ranks", ranks},
+                        {"sequences", test.sequences},
+                        {"sequence_length", test.sequence_length},
+                        {"micro_batch", test.micro_batch},
+                        {"tokens_per_second", tokens * steps / elapsed},
+                        {"step_seconds", step_seconds},
+                        {"causal_flops_per_token", CausalFlopsPerToken(test.shape, test.sequence_length)},
+                        {"gigaflops_per_second", flops / 1e9},
+                        {"measured_peak_gigaflops_per_second", peak / 1e9},
+                        {"causal_ratio_to_measured_peak", flops / peak},
+                        {"head_ratio_to_measured_peak", head_flops / peak},
+                        {"forward_seconds", phases.forward / steps},
+                        {"head_seconds", phases.head / steps},
+                        {"backward_seconds", phases.backward / steps},
+                        {"reduce_seconds", phases.reduce / steps},
+                        {"optimizer_seconds", phases.optimizer / steps}};
+  if (device.peak_flops > 0) row["causal_utilisation_ratio"] = flops / (device.peak_flops * ranks);
+  return row;
+}
+
+absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test,
+                                       proto::PrecisionConfig::Kind precision, int64_t steps, ChosenDevice& device,
+                                       Communicator& world) {
+  Stream& stream = device.stream;
+  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, world.size(), 1, stream));
   ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(ConfigOf(test, precision, world.size()), mesh, stream));
   ISTHMUS_RETURN_IF_ERROR(model->InitializeWeights(1));
   const int64_t tokens = test.sequences * test.sequence_length;
@@ -78,66 +163,104 @@ absl::Status RunCase(const Case& test, proto::PrecisionConfig::Kind precision, i
   const Tensor batch(ids.data(), DType::kInt32, 1, tokens);
   double peak = 0;
   StepSeconds phases;
-  double elapsed = 0;
+  std::vector<double> step_seconds;
   // One step warms up; the peak is measured between the steps, on all ranks at once.
   for (int64_t step = 0; step <= steps; ++step) {
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     double rate = 0;
-    ISTHMUS_ASSIGN_OR_RETURN(rate,
-                             MeasureMatmulPeak(model->parameters().compute_type(), absl::Milliseconds(200), stream));
+    const int64_t size = std::min(MatmulPeakSize(stream.device()), 16 * test.shape.width);
+    ISTHMUS_ASSIGN_OR_RETURN(
+        rate, MeasureMatmulPeak(model->parameters().compute_type(), absl::Milliseconds(200), stream, size));
     ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
     peak = std::max(peak, rate);
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     const auto start = std::chrono::steady_clock::now();
     ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model->Step(batch, batch, step + 1, 1e-4, false));
     if (step == 0) continue;
-    elapsed += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    phases.forward += result.seconds.forward;
-    phases.head += result.seconds.head;
-    phases.backward += result.seconds.backward;
-    phases.reduce += result.seconds.reduce;
-    phases.optimizer += result.seconds.optimizer;
+    step_seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    Add(result.seconds, phases);
   }
-  if (world.rank() != 0) return absl::OkStatus();
-  const double per_step = elapsed / static_cast<double>(steps);
-  const double flops = CausalFlopsPerToken(test.shape, test.sequence_length) * static_cast<double>(tokens) / per_step;
-  const auto share = [&](double seconds) { return 100 * seconds / elapsed; };
-  std::printf("%s\n",
-              absl::StrFormat("%-11s %-4s ranks %d  %8.0f tokens/s  %7.1f of %7.1f GFLOP/s = %4.1f %%  step %.3f s: "
-                              "forward %.0f %%, head %.0f %%, backward %.0f %%, reduce %.0f %%, optimizer %.0f %%",
-                              test.name, precision == proto::PrecisionConfig::BF16 ? "bf16" : "fp32", world.size(),
-                              static_cast<double>(tokens) / per_step, flops / 1e9, peak / 1e9, 100 * flops / peak,
-                              per_step, share(phases.forward), share(phases.head), share(phases.backward),
-                              share(phases.reduce), share(phases.optimizer))
-                  .c_str());
-  std::fflush(stdout);
+  if (world.rank() != 0) return nlohmann::json();
+  return Report(name, test, precision, device, world.size(), step_seconds, phases, peak);
+}
+
+absl::Status Check(Request& request) {
+  if (request.device != "cpu" && request.device != "cuda") {
+    return absl::InvalidArgumentError(absl::StrCat("--device: found \"", request.device, "\"; accepts cpu, cuda"));
+  }
+  if (request.precision != "all" && request.precision != "fp32" && request.precision != "bf16") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--precision: found \"", request.precision, "\"; accepts all, fp32, bf16"));
+  }
+  if (request.models.empty()) {
+    request.models = request.device == "cuda" ? std::vector<std::string>{"2b"}
+                                              : std::vector<std::string>{"quickstart", "gpt2-small"};
+  }
+  for (const std::string& model : request.models) {
+    if (Cases().count(model) > 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model: found \"", model, "\"; accepts ",
+                     absl::StrJoin(Cases(), ", ", [](std::string* out, const auto& known) { *out += known.first; })));
+  }
+  if (request.steps < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--steps: found ", request.steps, "; accepts 1 or more"));
+  }
   return absl::OkStatus();
 }
 
-absl::Status Run(int64_t steps) {
+absl::Status Run(const Request& request) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto runtime, MpiRuntime::Initialize());
   const auto world = runtime->World();
   SetThreads(std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / runtime->local_size()));
-  const Case cases[] = {{"quickstart", Shape(4096, 256, 4, 4, 2, 704), 256, 16, 16},
-                        {"gpt2-small", Shape(50257, 768, 12, 12, 12, 2048), 1024, 4, 4}};
-  for (const Case& test : cases) {
+  ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device,
+                           ChooseDevice(request.device == "cuda" ? proto::CUDA : proto::CPU,
+                                        proto::PrecisionConfig::BF16, runtime->local_rank(), *world, "training_bench"));
+  nlohmann::json rows = nlohmann::json::array();
+  for (const std::string& name : request.models) {
+    Case test = Cases().at(name);
+    if (request.sequences > 0) test.sequences = request.sequences;
+    if (request.micro_batch > 0) test.micro_batch = request.micro_batch;
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      ISTHMUS_RETURN_IF_ERROR(RunCase(test, precision, steps, *world));
+      const bool fp32 = precision == proto::PrecisionConfig::FP32;
+      if (request.precision == "all" ? fp32 && !test.fp32 : fp32 != (request.precision == "fp32")) continue;
+      ISTHMUS_ASSIGN_OR_RETURN(nlohmann::json row, RunCase(name, test, precision, request.steps, device, *world));
+      rows.push_back(std::move(row));
     }
   }
-  return absl::OkStatus();
+  for (const std::string& note : device.stream.TakeNotes()) std::printf("%s\n", note.c_str());
+  if (world->rank() != 0 || request.json.empty()) return absl::OkStatus();
+  return WriteDurably(request.json, rows.dump(1) + "\n");
+}
+
+absl::Status Main(const std::vector<std::string>& arguments) {
+  Request request;
+  Options options("training_bench", "Measures whole training steps. Start it alone or under mpirun.");
+  options.Add("device", "DEVICE", "cpu, or cuda: one GPU to a rank", &request.device)
+      .Add(
+          "model", "MODEL",
+          "tiny, quickstart, gpt2-small or 2b; may be repeated; without: quickstart and gpt2-small on the CPU, 2b on a "
+          "GPU",
+          &request.models)
+      .Add("precision", "TYPE", "fp32, bf16 or all; 2b is in bf16 unless fp32 is asked for", &request.precision)
+      .Add("steps", "N", "steps that are timed, after one that is not", &request.steps)
+      .Add("sequences", "N", "sequences of a step; 0: the model's own number", &request.sequences)
+      .Add("micro-batch", "N", "sequences of a pass; 0: the model's own number", &request.micro_batch)
+      .Add("json", "FILE", "also write the figures there", &request.json);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    std::fputs(options.Help().c_str(), stdout);
+    return absl::OkStatus();
+  }
+  ISTHMUS_RETURN_IF_ERROR(Check(request));
+  return Run(request);
 }
 
 }  // namespace
 }  // namespace isthmus
 
 int main(int argc, char** argv) {
-  int64_t steps = 3;
-  if (argc > 1 && (!absl::SimpleAtoi(argv[1], &steps) || steps < 1)) {
-    std::fprintf(stderr, "usage: training_bench [steps]\n");
-    return 2;
-  }
-  const absl::Status status = isthmus::Run(steps);
-  if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  return status.ok() ? 0 : 4;
+  const absl::Status status = isthmus::Main(std::vector<std::string>(argv + 1, argv + argc));
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return absl::IsInvalidArgument(status) ? 2 : 4;
 }

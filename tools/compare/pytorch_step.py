@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Times a training step of Isthmus' model in PyTorch on this machine's CPU and prints one JSON object a line.
+"""Times a training step of Isthmus' model in PyTorch on this machine's CPU or GPU and prints one JSON object.
 
     python tools/compare/pytorch_step.py                                  # the quickstart's shape
     python tools/compare/pytorch_step.py --shape gpt2 --sequences 1 --dtype bf16 --threads 2
+    python tools/compare/pytorch_step.py --device cuda --shape 2b --dtype bf16 --sequences 16 --micro-batch 4
 
-A step is forward, backward, clipping of the global gradient norm to 1 and a fused AdamW. fp32 is fp32 throughout; bf16 is
-PyTorch's autocast. With --compile (the default) the model is compiled, and if that fails the run goes on without and says
-so. FLOPs: 6 * (parameters that multiply, head included, embedding look-up excluded) + 6 * layers * length * heads *
-head_dim per token (causal), as `isthmus plan` counts them. The median step is reported; the quartiles show the noise.
+A step is forward, backward, clipping of the global gradient norm to 1 and a fused AdamW; gradients of micro-batches add
+up. fp32 is fp32 throughout (on a GPU with TF32 off); bf16 is PyTorch's autocast over fp32 weights. Attention is
+scaled_dot_product_attention, for which PyTorch chooses the kernel. A micro-batch that does not fit a GPU's memory is
+halved until it does, and the one used is reported. With --compile (the default) the model is compiled, and if that
+fails the run goes on without and says so. FLOPs: 6 * (parameters that multiply, head included, embedding look-up
+excluded) + 6 * layers * length * heads * head_dim per token (causal), as `isthmus plan` counts them. The median step is
+reported; the quartiles show the noise.
 """
 
 import argparse
+import gc
 import json
 import pathlib
 import platform
@@ -26,6 +31,7 @@ from decoder import Config, Decoder, optimizer_groups, rope_angles
 SHAPES = {
     "quickstart": dict(layers=4, width=256, heads=4, kv_heads=4, feed_forward=704, vocabulary=8192, length=256, sequences=8),
     "gpt2": dict(layers=12, width=768, heads=12, kv_heads=12, feed_forward=2048, vocabulary=50257, length=1024, sequences=1),
+    "2b": dict(layers=6, width=4096, heads=32, kv_heads=32, feed_forward=16384, vocabulary=49152, length=4096, sequences=16),
 }
 
 
@@ -45,34 +51,43 @@ def flops_per_token(model, config, length):
 
 def make_step(config, args):
     torch.manual_seed(0)
-    model = Decoder(config, rotate_halves)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 2:
-            torch.nn.init.normal_(parameter, std=0.02)
-    optimizer = torch.optim.AdamW(optimizer_groups(model, 0.1), lr=1e-4, betas=(0.9, 0.95), fused=True)
-    angles = rope_angles(config, args.length, torch.float32)
-    table = (angles.cos(), angles.sin())
-    if args.dtype == "bf16":
-        table = tuple(t.bfloat16() for t in table)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    with torch.device(args.device):
+        model = Decoder(config, rotate_halves)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                torch.nn.init.normal_(parameter, std=0.02)
+        optimizer = torch.optim.AdamW(optimizer_groups(model, 0.1), lr=1e-4, betas=(0.9, 0.95), fused=True)
+        angles = rope_angles(config, args.length, torch.float32)
+        table = (angles.cos(), angles.sin())
+        if args.dtype == "bf16":
+            table = tuple(t.bfloat16() for t in table)
     run = torch.compile(model) if args.compile else model
+    # In host memory, as a data loader leaves them.
     shape = (args.sequences, args.length)
     batches = [(torch.randint(config.vocabulary, shape), torch.randint(config.vocabulary, shape)) for _ in range(4)]
+    passes = args.sequences // args.micro_batch
 
     def step(index):
-        ids, targets = batches[index % len(batches)]
+        ids, targets = (part.to(args.device) for part in batches[index % len(batches)])
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bf16"):
-            loss = run(ids, targets, table)
-        loss.backward()
+        total = torch.zeros((), device=args.device)
+        for i, t in zip(ids.chunk(passes), targets.chunk(passes)):
+            with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bf16"):
+                loss = run(i, t, table) / passes
+            loss.backward()
+            total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return loss.item()
+        return total.item()  # waits for the device
 
     return model, step
 
 
 def measure(config, args):
     model, step = make_step(config, args)
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     for index in range(args.warmup):
         step(index)
     seconds, begin = [], time.perf_counter()
@@ -83,11 +98,33 @@ def measure(config, args):
     return model, seconds, loss
 
 
+def measure_as_it_fits(config, args):
+    """Without torch.compile where that fails, and with half the micro-batch where memory does not suffice."""
+    while True:
+        try:
+            return measure(config, args)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as fault:
+            print(f"torch.compile failed, continuing without: {str(fault).splitlines()[0]}", file=sys.stderr)
+            args.compile = False
+        except torch.OutOfMemoryError:
+            if args.micro_batch == 1:
+                raise
+            args.micro_batch //= 2
+            print(f"out of memory, continuing with micro-batches of {args.micro_batch}", file=sys.stderr)
+        # Out of the handler: the exception no longer keeps tensors alive.
+        torch._dynamo.reset()
+        gc.collect()
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="quickstart", help="defaults of the sizes below")
     for name in SHAPES["gpt2"]:
         parser.add_argument("--" + name.replace("_", "-"), type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--micro-batch", type=int, default=0, help="sequences of a pass; 0: all of them")
     parser.add_argument("--head-rank", type=int, default=0, help="rank of a factorised head; 0: full")
     parser.add_argument("--tied", action="store_true", help="the head is the embedding table")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
@@ -102,6 +139,9 @@ def parse_arguments():
             setattr(args, name, value)
     if args.width % args.heads or args.heads % args.kv_heads:
         parser.error(f"--width {args.width} must be a multiple of --heads {args.heads}, and that of --kv-heads {args.kv_heads}")
+    args.micro_batch = args.micro_batch or args.sequences
+    if args.sequences % args.micro_batch:
+        parser.error(f"--sequences {args.sequences} must be a multiple of --micro-batch {args.micro_batch}")
     return args
 
 
@@ -113,23 +153,20 @@ def main():
         vocabulary=args.vocabulary, width=args.width, layers=args.layers, heads=args.heads, kv_heads=args.kv_heads,
         head_dim=args.width // args.heads, feed_forward=args.feed_forward, tied_embeddings=args.tied, head_rank=args.head_rank,
     )
-    try:
-        model, seconds, loss = measure(config, args)
-    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as fault:
-        print(f"torch.compile failed, continuing without: {str(fault).splitlines()[0]}", file=sys.stderr)
-        args.compile = False
-        model, seconds, loss = measure(config, args)
+    model, seconds, loss = measure_as_it_fits(config, args)
     tokens = args.sequences * args.length
     median = statistics.median(seconds)
     quartiles = statistics.quantiles(seconds, n=4)
     flops = flops_per_token(model, config, args.length)
     print(json.dumps({
-        "system": "pytorch", "torch": torch.__version__, "machine": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(), "compiled": args.compile, "dtype": args.dtype,
+        "system": "pytorch", "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or platform.machine(),
+        "micro_batch": args.micro_batch, "threads": torch.get_num_threads(), "compiled": args.compile, "dtype": args.dtype,
         "config": vars(config), "sequences": args.sequences, "sequence_length": args.length,
         "parameters": sum(p.numel() for p in model.parameters()), "flops_per_token": flops, "timed_steps": len(seconds),
         "loss": loss, "step_seconds": median, "step_seconds_quartiles": [quartiles[0], quartiles[2]],
         "tokens_per_second": tokens / median, "gflops_per_second": flops * tokens / median / 1e9,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if args.device == "cuda" else None,
     }))
 
 

@@ -1,0 +1,16 @@
+// Where tests find the program, its launcher and the sources' files: as built, or where these environment variables
+// say, so that test programs can be taken to another machine (tools/gpu-check).
+#ifndef ISTHMUS_TESTS_SUPPORT_PATHS_H_
+#define ISTHMUS_TESTS_SUPPORT_PATHS_H_
+
+#include <string>
+
+namespace isthmus::testing {
+
+std::string SourceFolder();  // ISTHMUS_SOURCE_FOLDER: the folder with tests/golden
+std::string ProgramPath();   // ISTHMUS_PROGRAM
+std::string LauncherPath();  // ISTHMUS_MPIRUN
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_PATHS_H_

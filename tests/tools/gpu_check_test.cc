@@ -1,0 +1,196 @@
+// tools/gpu-check: its arguments, what it writes, and that what it packs works where nothing else is installed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "runtime/backends.h"
+#include "runtime/device.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Script() { return SourceFolder() + "/tools/gpu-check"; }
+
+// Runs a bash script that may use the functions of tools/gpu_check. It knows $self, the folder tools, $place, a folder
+// for its files, and $program.
+ProgramResult RunScript(const TemporaryFolder& place, const std::string& text) {
+  WriteText(place / "script", "set -uo pipefail\nself=" + SourceFolder() + "/tools place=" + place.path() +
+                                  " program=" + ProgramPath() + "\n" + text);
+  return RunShell("bash " + (place / "script"));
+}
+
+TEST(GpuCheck, WrongArgumentsAreNamedWithWhatIsAccepted) {
+  struct Case {
+    const char *arguments, *message;
+  };
+  for (const auto& [arguments, message] :
+       {Case{"", "needs --bundle or --out DIR"}, Case{"--outt x", "unknown argument \"--outt\""},
+        Case{"--out", "--out needs a value"}, Case{"--out /tmp --seconds soon", "accepts a whole number"},
+        Case{"--out /tmp --only tests,benhc", "found \"benhc\"; accepts doctor tests"},
+        Case{"--out /tmp --bundle-file /nowhere", "no bundle /nowhere"}}) {
+    const ProgramResult result = RunShell(Script() + " " + arguments);
+    EXPECT_EQ(result.exit_status, 64) << result.out;
+    EXPECT_THAT(result.out, HasSubstr(message));
+  }
+}
+
+TEST(GpuCheck, HelpListsEveryOptionThatIsRead) {
+  const ProgramResult help = RunShell(Script() + " --help");
+  EXPECT_EQ(help.exit_status, 0);
+  for (const char* option : {"--bundle ", "--out ", "--bundle-file ", "--only ", "--seconds ", "--without-gpu "}) {
+    EXPECT_THAT(help.out, HasSubstr(option));
+  }
+}
+
+TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
+  const TemporaryFolder folder;
+  const ProgramResult result = RunScript(folder, R"sh(
+    root=$place work=$place/work out=$place without_gpu=yes seconds=0
+    mkdir -p "$root/bin" "$work/logs" "$work/steps"
+    ln -s "$program" "$root/bin/isthmus"
+    printf 'commit=a"b\\c\npacked=now\n' >"$root/VERSION"
+    printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
+    source "$self/gpu_check/report.sh"
+    source "$self/gpu_check/steps.sh"
+    run_step 'good "one"' 20 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
+    run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 3'
+    run_step slow 1 sleep 30
+    run_step none 20 bash -c 'echo no GPU; exit 77'
+    run_step tests 20 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
+      '[  PASSED  ] 3 tests.' '[  SKIPPED ] 1 test, listed below:'
+    run_step skipped 20 printf '%s\n' '[==========] 2 tests from 1 test suite ran. (1 ms total)' \
+      '[  PASSED  ] 0 tests.' '[  SKIPPED ] 2 tests, listed below:'
+    seconds=1
+    run_step late 20 true
+    write_logs
+    echo "failed steps: $failed_steps"
+  )sh");
+  ASSERT_THAT(result.out, HasSubstr("failed steps: 3\n"));
+  const auto results = nlohmann::json::parse(ReadText(folder / "results.json"));
+  EXPECT_EQ(results["bundle_commit"], "a\"b\\c");
+  EXPECT_THAT(results["doctor"].get<std::string>(), HasSubstr("isthmus    "));
+  struct Step {
+    const char *name, *result, *note;
+    int exit_status;
+  };
+  const Step expected[] = {{"good \"one\"", "passed", "all is well", 0},
+                           {"bad", "failed", "broken|pipe", 3},
+                           {"slow", "out of time", "ended after 1 s", 124},
+                           {"none", "skipped", "no GPU", 77},
+                           {"tests", "passed", "3 passed, 1 skipped, 0 failed", 0},
+                           {"skipped", "skipped", "0 passed, 2 skipped, 0 failed", 0},
+                           {"late", "not started", "the time given with --seconds is over", -1}};
+  ASSERT_EQ(results["steps"].size(), std::size(expected));
+  for (size_t i = 0; i < std::size(expected); ++i) {
+    const auto& step = results["steps"][i];
+    EXPECT_EQ(step["name"], expected[i].name);
+    EXPECT_EQ(step["result"], expected[i].result) << step;
+    EXPECT_EQ(step["note"], expected[i].note);
+    EXPECT_EQ(step["exit_status"], expected[i].exit_status);
+  }
+  EXPECT_EQ(results["steps"][0]["figures"], 41.5);
+  EXPECT_TRUE(results["steps"][1]["figures"].is_null());
+  const std::string markdown = ReadText(folder / "results.md");
+  EXPECT_THAT(markdown, HasSubstr("| bad | failed | "));
+  EXPECT_THAT(markdown, HasSubstr("broken\\|pipe"));
+  EXPECT_THAT(markdown, HasSubstr("```\nall is well\n```"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
+}
+
+// A bundle of the program alone, as built here.
+class SmallBundle : public ::testing::Test {
+ protected:
+  SmallBundle() {
+    const ProgramResult made = RunScript(folder_, R"sh(
+      root=$place/bundle
+      mkdir -p "$root/bin" "$root/tools"
+      cp -r "$self/gpu-check" "$self/gpu_check" "$root/tools/"
+      ln -s "$program" "$root/bin/isthmus"
+      printf 'commit=x\nc_library=2.17\n' >"$root/VERSION"
+      : >"$root/nvidia-libraries"
+      cd "$root" && find . -type f ! -name SHA256SUMS -print0 | xargs -0 sha256sum >SHA256SUMS
+    )sh");
+    EXPECT_EQ(made.exit_status, 0) << made.out;
+  }
+  ProgramResult Check() { return RunShell(bundle() + "/tools/gpu-check --out " + (folder_ / "out")); }
+  std::string bundle() const { return folder_ / "bundle"; }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+TEST_F(SmallBundle, SaysThatThereIsNoGpu) {
+  if (CudaDeviceCount().ok()) GTEST_SKIP() << "there is a GPU";
+  const ProgramResult result = Check();
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.out, HasSubstr("no GPU here; the bundle is whole"));
+  EXPECT_EQ(result.Count("\n"), 1) << result.out;
+}
+
+TEST_F(SmallBundle, DamageIsFoundFirst) {
+  WriteText(bundle() + "/VERSION", "commit=y\nc_library=2.17\n");
+  const ProgramResult result = Check();
+  EXPECT_EQ(result.exit_status, 3);
+  EXPECT_THAT(result.out, HasSubstr("./VERSION: FAILED"));
+}
+
+TEST_F(SmallBundle, ALibraryThatTheMachineLacksIsNamed) {
+  const ProgramResult result = RunShell("cd " + bundle() +
+                                        " && echo libnowhere.so.7 >nvidia-libraries"
+                                        " && find . -type f ! -name SHA256SUMS | xargs sha256sum >SHA256SUMS"
+                                        " && tools/gpu-check --out out");
+  EXPECT_EQ(result.exit_status, 3);
+  EXPECT_THAT(result.out, HasSubstr("libnowhere.so.7 not found; they come with the CUDA Toolkit"));
+}
+
+// Everything that is packed but the compression: the programs of this build start from there, alone and under mpirun,
+// with this machine's loader and with the bundle's.
+TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
+  const std::string build = std::filesystem::path(ProgramPath()).parent_path().string();
+  for (const char* program : {"/bench/kernels_bench", "/tests/ops_tests", "/tests/nccl_mpi_test"}) {
+    if (!std::filesystem::exists(build + program)) GTEST_SKIP() << build << program << " was not built";
+  }
+  if (!kHasCuda || RunShell("ldd " + ProgramPath() + " | grep -q libcublasLt").exit_status != 0) {
+    GTEST_SKIP() << "this build has no CUDA: the bundle is made of the preset cuda";
+  }
+  const TemporaryFolder folder;
+  const ProgramResult made = RunScript(folder, R"sh(
+    source "$self/gpu_check/bundle.sh"
+    source "$self/gpu_check/unpack.sh"
+    bundle=$place/bundle
+    collect_bundle "$self/.." "$(dirname "$program")" "$bundle" 2>"$place/log" || { cat "$place/log"; exit 1; }
+    check_integrity "$bundle" && prepare_machine "$bundle"
+  )sh");
+  ASSERT_EQ(made.exit_status, 0) << made.out;
+  const std::string bundle = folder / "bundle";
+  for (const std::string library : {"libcublasLt.so.13", "libcuda.so.1", "libcudnn.so.9"}) {
+    EXPECT_FALSE(std::filesystem::exists(bundle + "/lib/" + library)) << library << " is NVIDIA's";
+  }
+  EXPECT_THAT(ReadText(bundle + "/nvidia-libraries"), HasSubstr("libcublasLt.so."));
+  for (const char* loader : {"system", "bundled"}) {
+    SCOPED_TRACE(loader);
+    EXPECT_EQ(RunShell("sed -i s/^loader=.*/loader=" + std::string(loader) + "/ " + bundle + "/machine").exit_status,
+              0);
+    // Nothing of Open MPI but the bundle's: in an empty environment.
+    const std::string start = "env -i HOME=/tmp PATH=" + bundle + "/bin:/usr/bin:/bin " + bundle + "/bin/";
+    const ProgramResult doctor = RunShell(start + "isthmus doctor");
+    EXPECT_EQ(doctor.exit_status, 0) << doctor.out;
+    EXPECT_THAT(doctor.out, HasSubstr("mpirun     " + bundle + "/bin/mpirun"));
+    const ProgramResult collectives =
+        RunShell(start + "mpirun --oversubscribe --bind-to none -n 2 " + bundle + "/bin/communicator_mpi_test");
+    EXPECT_EQ(collectives.exit_status, 0) << collectives.out;
+    EXPECT_EQ(collectives.Count("[  PASSED  ]"), 2) << collectives.out;
+    EXPECT_THAT(collectives.out, Not(HasSubstr("failed to open")));
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

@@ -1,0 +1,78 @@
+# Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps what became of it.
+failed_steps=0 step_number=0
+
+# Seconds that are left of --seconds.
+seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - SECONDS)); fi; }
+
+# run_step NAME LIMIT COMMAND...
+#
+# The command may leave figures, one JSON value, in the file $figures, and text for results.md in $details. Results:
+# passed, failed, skipped (exit status 77, or tests that were all skipped), out of time, not started (--seconds are over).
+run_step() {
+  local name=$1 limit=$2 left log status result begin note
+  shift 2
+  step_number=$((step_number + 1))
+  local number
+  number=$(printf '%03d' "$step_number")
+  log=$work/logs/$number-${name//[^A-Za-z0-9._-]/-}.log
+  export figures=$work/steps/$number.figures details=$work/steps/$number.text
+  left=$(seconds_left)
+  [ "$left" -ge "$limit" ] || limit=$left
+  if [ "$left" -lt 5 ]; then
+    keep_step "$name" 'not started' 0 -1 'the time given with --seconds is over' "$@"
+    return
+  fi
+  begin=$EPOCHREALTIME
+  # The group is for bash's own remark about a command that a signal ended.
+  { timeout --signal=TERM --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null; } 2>/dev/null
+  status=$?
+  local seconds_taken
+  seconds_taken=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  note=$(note_of "$log")
+  case $status in
+    0) result=passed ;;
+    77) result=skipped ;;
+    124 | 137) result="out of time" note="ended after $limit s" ;;
+    *) result=failed ;;
+  esac
+  [[ $status -ne 0 || $note != "0 passed"* ]] || result=skipped
+  keep_step "$name" "$result" "$seconds_taken" "$status" "$note" "$@"
+}
+
+# The same with a function of these scripts as the command: timeout needs a program, so a shell of its own reads them.
+run_function() {  # NAME LIMIT FUNCTION ARGUMENTS...
+  local name=$1 limit=$2
+  shift 2
+  root=$root work=$work run_step "$name" "$limit" bash -c \
+    'set -uo pipefail; source "$root/tools/gpu_check/environment.sh"; source "$root/tools/gpu_check/gpu_stages.sh"; "$@"' bash "$@"
+}
+
+# One line about a log: the counts of GoogleTest, or the last line.
+note_of() {
+  local passed skipped failed
+  if grep -q '^\[==========\].* ran\.' "$1"; then
+    passed=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) tests?\..*/\1/p' "$1" | tail -1)
+    skipped=$(sed -nE 's/^\[  SKIPPED \] ([0-9]+) tests?, .*/\1/p' "$1" | tail -1)
+    failed=$(sed -nE 's/^\[  FAILED  \] ([0-9]+) tests?, .*/\1/p' "$1" | tail -1)
+    echo "${passed:-0} passed, ${skipped:-0} skipped, ${failed:-0} failed"
+  else
+    grep -v '^ *$' "$1" | tail -1 | cut -c1-200
+  fi
+}
+
+keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
+  local name=$1 result=$2 taken=$3 status=$4 note=$5 text=null
+  shift 5
+  [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
+  # What a command that failed has left may be half a file.
+  if [ "$result" = passed ] && [ -s "$figures" ]; then text=$(<"$figures"); fi
+  printf '    {"name": %s, "result": %s, "seconds": %s, "exit_status": %d, "note": %s, "command": %s, "figures": %s}' \
+    "$(json_string "$name")" "$(json_string "$result")" "$taken" "$status" "$(json_string "$note")" \
+    "$(json_string "$*")" "$text" >"${figures%.figures}.json"
+  printf '| %s | %s | %s | %s |\n' "$name" "$result" "$taken" "${note//|/\\|}" >"${figures%.figures}.row"
+  if [ -s "$details" ]; then
+    printf '\n## %s\n\n`%s`\n\n```\n%s\n```\n' "$name" "${*//$root\//}" "$(cat "$details")" >"${figures%.figures}.details"
+  fi
+  printf '%-12s %8s s  %s: %s\n' "$result" "$taken" "$name" "$note"
+  write_results
+}
