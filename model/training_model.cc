@@ -25,7 +25,8 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   const Transformer::Options options = {.sequences = config.batch().micro_batch(),
                                         .sequence_length = config.data().sequence_length(),
                                         .sequence_parallel = config.mesh().sequence_parallel(),
-                                        .recompute = config.precision().recompute()};
+                                        .recompute = config.precision().recompute(),
+                                        .fp8 = config.precision().fp8_layers()};
   ISTHMUS_ASSIGN_OR_RETURN(model->transformer_,
                            Transformer::Create(shape, model->parameters_, mesh.tensor(), options, stream));
   const HeadLoss::Options head_options = {.tokens = options.sequences * options.sequence_length,

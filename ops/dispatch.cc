@@ -16,6 +16,22 @@ absl::Status Matmul(const MatmulArgs& args, Stream& stream) {
   return cpu::Matmul(args);
 }
 
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Fp8Matmul(args, stream.cuda());
+  }
+  return cpu::Fp8Matmul(args);
+}
+
+absl::Status Quantize(const QuantizeArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Quantize(args, stream.cuda());
+  }
+  return cpu::Quantize(args);
+}
+
 absl::Status Gram(const GramArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   if constexpr (kHasCuda) {
@@ -173,6 +189,13 @@ int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device
     if (device == Device::kCuda) return cuda::AttentionWorkspaceBytes(shape, dtype);
   }
   return cpu::AttentionWorkspaceBytes(shape, dtype);
+}
+
+int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device) {
+  if constexpr (kHasCuda) {
+    if (device == Device::kCuda) return cuda::Fp8MatmulWorkspaceBytes(m, n, k);
+  }
+  return cpu::Fp8MatmulWorkspaceBytes(m, n, k);
 }
 
 }  // namespace isthmus
