@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "runtime/device.h"
+#include "ops/fp8_matmul.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -38,6 +38,13 @@ absl::StatusOr<ChosenDevice> ChooseDevice(proto::DeviceKind device, proto::Preci
   if (!CudaDeviceCount().ok()) status = refuse(status.message());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, status));
   return gpu;
+}
+
+absl::Status CheckFp8Device(const CudaDevice& device, absl::string_view source) {
+  if (DoesFp8(device.major, device.minor)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      source, ": precision.fp8_layers: true; ", device.name, " has compute capability ", device.major, ".",
+      device.minor, ", 8-bit products need 8.9 or later; set precision.fp8_layers to false, or device to CPU"));
 }
 
 double DensePeakFlops(absl::string_view name) {

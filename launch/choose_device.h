@@ -9,6 +9,7 @@
 
 #include "parallel/communicator.h"
 #include "proto/config.pb.h"
+#include "runtime/device.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -24,6 +25,10 @@ struct ChosenDevice {
 // Collective over `world`. Errors on all ranks: InvalidArgument when CUDA is asked for and can't be had.
 absl::StatusOr<ChosenDevice> ChooseDevice(proto::DeviceKind device, proto::PrecisionConfig::Kind compute,
                                           int local_rank, Communicator& world, absl::string_view source);
+
+// Whether the device multiplies 8-bit operands, which precision.fp8_layers asks for. Errors: InvalidArgument with the
+// GPU's name and compute capability.
+absl::Status CheckFp8Device(const CudaDevice& device, absl::string_view source);
 
 // Dense bf16 operations per second by the name that the driver gives a GPU; 0 when it is not known. From NVIDIA's data
 // sheets, without sparsity.

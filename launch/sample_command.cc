@@ -50,6 +50,8 @@ absl::StatusOr<Loaded> Load(const Request& request, int world_size) {
   config.mutable_mesh()->set_data(1);
   config.mutable_mesh()->set_sequence_parallel(false);
   config.mutable_batch()->set_micro_batch(0);
+  // Of training: the weights are bf16, and a text has any length.
+  config.mutable_precision()->set_fp8_layers(false);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
 
   const std::string path = request.tokenizer.empty() ? loaded.folder + "/tokenizer.model" : request.tokenizer;

@@ -17,6 +17,7 @@
 #include "model/schedule.h"
 #include "ops/matmul_peak.h"
 #include "runtime/config.h"
+#include "runtime/device.h"
 #include "runtime/durable_file.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
@@ -27,6 +28,12 @@ namespace {
 
 double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+absl::Status CheckFp8(const Stream& stream, const std::string& source) {
+  if (stream.device() == Device::kCpu) return absl::OkStatus();
+  ISTHMUS_ASSIGN_OR_RETURN(const CudaDevice device, StreamDevice(stream));
+  return CheckFp8Device(device, source);
 }
 
 }  // namespace
@@ -42,6 +49,9 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device, ChooseDevice(run->config_.device(), run->config_.precision().compute(),
                                                              local_rank, world, source));
   run->stream_ = std::move(device.stream);
+  if (run->config_.precision().fp8_layers()) {
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckFp8(run->stream_, source)));
+  }
   run->device_name_ = std::move(device.name);
   run->peak_flops_ = device.peak_flops;
   ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_,

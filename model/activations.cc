@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/attention.h"
+#include "ops/fp8_matmul.h"
 #include "ops/rms_norm.h"
 
 namespace isthmus {
@@ -49,6 +50,7 @@ class Placement {
     scratch.narrow = placer_.Place("scratch.narrow", shape_.type, tokens_, std::max(query_, features_));
     scratch.attention_workspace = placer_.Place("scratch.attention", DType::kUInt8, 1,
                                                 AttentionWorkspaceBytes(attention, shape_.type, shape_.device));
+    if (shape_.fp8) scratch.fp8 = Fp8();
     if (!shape_.training) return scratch;
     if (shape_.sequence_parallel) {
       scratch.grad_full = placer_.Place("scratch.grad_full", shape_.type, tokens_, width_);
@@ -57,6 +59,29 @@ class Placement {
     scratch.narrow2 = placer_.Place("scratch.narrow2", shape_.type, tokens_, features_);
     scratch.norm_workspace = placer_.Place("scratch.norm", sum_type_, RmsNormWorkspaceRows(local_), width_);
     return scratch;
+  }
+
+  Fp8Scratch Fp8() {
+    struct Sizes {
+      int64_t out, in;
+    };
+    int64_t features = 0, outputs = 0, weights = 0, workspace = 0;
+    for (const auto [out, in] : {Sizes{qkv_, width_}, {width_, query_}, {2 * features_, width_}, {width_, features_}}) {
+      features = std::max({features, out, in});
+      outputs = std::max(outputs, out);
+      weights = std::max(weights, out * in);
+      workspace = std::max({workspace, Fp8MatmulWorkspaceBytes(tokens_, out, in, shape_.device),
+                            Fp8MatmulWorkspaceBytes(out, in, tokens_, shape_.device)});
+    }
+    const auto place = [&](const char* name, DType type, int64_t size) { return placer_.Place(name, type, 1, size); };
+    Fp8Scratch fp8;
+    fp8.left = place("scratch.fp8_left", DType::kFloat8E4M3, tokens_ * features);
+    fp8.right = place("scratch.fp8_right", DType::kFloat8E4M3, weights);
+    if (shape_.training) fp8.gradient = place("scratch.fp8_gradient", DType::kFloat8E5M2, tokens_ * outputs);
+    fp8.left_inverse = place("scratch.fp8_left_inverse", DType::kFloat32, 1);
+    fp8.right_inverse = place("scratch.fp8_right_inverse", DType::kFloat32, 1);
+    fp8.workspace = place("scratch.fp8_workspace", DType::kUInt8, workspace);
+    return fp8;
   }
 
  private:

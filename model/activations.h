@@ -34,6 +34,7 @@ struct ActivationShape {
   DType type = DType::kFloat32;
   bool sequence_parallel = false;
   bool recompute = false;
+  bool fp8 = false;      // the layers' products are of 8-bit operands
   bool training = true;  // false: evaluation and generation, one layer's memory and no gradients
   Device device = Device::kCpu;
 };

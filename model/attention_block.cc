@@ -43,7 +43,7 @@ AttentionBlock::AttentionBlock(const BlockContext& context, const ParameterStore
       qkv_(context, parameters, prefix + "attention_norm.weight", prefix + "attention.q_proj.weight",
            ColumnsOf(context).total()) {
   const std::string out = prefix + "attention.o_proj.weight";
-  out_ = {parameters.Weight(out), parameters.Gradient(out)};
+  out_ = {parameters.Weight(out), parameters.Gradient(out), context.fp8()};
 }
 
 AttentionShape AttentionBlock::Shape() const {

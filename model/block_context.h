@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "model/linear.h"
 #include "model/model_shape.h"
 #include "model/tensor_region.h"
 #include "runtime/arena.h"
@@ -30,6 +31,7 @@ struct BlockScratch {
   Tensor narrow2;    // [N, F]
   Tensor norm_workspace;
   Tensor attention_workspace;  // uint8
+  Fp8Scratch fp8;              // undefined without fp8 products
 };
 
 struct BlockContext {
@@ -42,6 +44,8 @@ struct BlockContext {
   Tensor rope_table;  // [T, head_dim]
   BlockScratch scratch;
 
+  // What the blocks' linear layers are given.
+  const Fp8Scratch* fp8() const { return scratch.fp8.left.defined() ? &scratch.fp8 : nullptr; }
   DType accumulation_type() const { return AccumulationType(type); }
 };
 

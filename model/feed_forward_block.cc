@@ -11,7 +11,7 @@ FeedForwardBlock::FeedForwardBlock(const BlockContext& context, const ParameterS
       gate_up_(context, parameters, prefix + "feed_forward_norm.weight", prefix + "feed_forward.gate_proj.weight",
                2 * context.shard.feed_forward.size()) {
   const std::string down = prefix + "feed_forward.down_proj.weight";
-  down_ = {parameters.Weight(down), parameters.Gradient(down)};
+  down_ = {parameters.Weight(down), parameters.Gradient(down), context.fp8()};
 }
 
 absl::Status FeedForwardBlock::ForwardSavedOnly(const Tensor& residual, const Tensor& addend,

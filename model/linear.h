@@ -1,32 +1,42 @@
 // A linear layer without bias: y = x Wᵀ. Column- and row-parallel layers differ in where their inputs and outputs cross
 // the border of the tensor-parallel region (model/tensor_region.h), not in the products.
+//
+// With an Fp8Scratch the three products are of quantised operands (ops/quantize.h): activations and weights as
+// fp8_e4m3, which is the more precise, gradients as fp8_e5m2, which reaches further (Micikevicius et al. 2022,
+// arXiv:2209.05433, section 3.1). Every operand is quantised when it is used, with the scale of this rank's part;
+// weights and gradients are kept as without.
 #ifndef ISTHMUS_MODEL_LINEAR_H_
 #define ISTHMUS_MODEL_LINEAR_H_
 
 #include <absl/status/status.h>
 
-#include "ops/matmul.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
 
+// Memory for the quantised operands, shared by all layers. It holds nothing between their calls, but for the gradient
+// that BackwardInput leaves for BackwardWeight. Sizes are those of the largest layer; N tokens.
+struct Fp8Scratch {
+  Tensor left;           // fp8 [1, N · max(in, out)]: x, grad_y, or xᵀ
+  Tensor right;          // fp8 [1, max(in · out)]: W or Wᵀ
+  Tensor gradient;       // fp8 [1, N · max(out)]: grad_yᵀ; only for training
+  Tensor left_inverse;   // fp32 [1, 1]
+  Tensor right_inverse;  // fp32 [1, 1]
+  Tensor workspace;      // uint8, of the product
+};
+
 struct Linear {
-  Tensor weight;    // [out, in] compute type
-  Tensor gradient;  // [out, in] accumulation type
+  Tensor weight;                    // [out, in] compute type
+  Tensor gradient;                  // [out, in] accumulation type
+  const Fp8Scratch* fp8 = nullptr;  // where given, weight and activations are bf16; must outlive the layer
 
   // y [N, out] = x [N, in] Wᵀ.
-  absl::Status Forward(const Tensor& x, const Tensor& y, Stream& stream) const {
-    return Matmul({.a = x, .b = weight, .c = y, .transpose_b = true}, stream);
-  }
+  absl::Status Forward(const Tensor& x, const Tensor& y, Stream& stream) const;
   // grad_x [N, in] = grad_y [N, out] W.
-  absl::Status BackwardInput(const Tensor& grad_y, const Tensor& grad_x, Stream& stream) const {
-    return Matmul({.a = grad_y, .b = weight, .c = grad_x}, stream);
-  }
-  // gradient += grad_yᵀ x.
-  absl::Status BackwardWeight(const Tensor& grad_y, const Tensor& x, Stream& stream) const {
-    return Matmul({.a = grad_y, .b = x, .c = gradient, .transpose_a = true, .accumulate = true}, stream);
-  }
+  absl::Status BackwardInput(const Tensor& grad_y, const Tensor& grad_x, Stream& stream) const;
+  // gradient += grad_yᵀ x. Follows BackwardInput of the same grad_y before another layer's call.
+  absl::Status BackwardWeight(const Tensor& grad_y, const Tensor& x, Stream& stream) const;
 };
 
 }  // namespace isthmus

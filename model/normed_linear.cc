@@ -10,7 +10,7 @@ NormedLinear::NormedLinear(const BlockContext& context, const ParameterStore& pa
     : context_(context),
       norm_weight_(parameters.Weight(norm)),
       norm_gradient_(parameters.Gradient(norm)),
-      projection_{parameters.PackedWeight(first, rows), parameters.PackedGradient(first, rows)} {}
+      projection_{parameters.PackedWeight(first, rows), parameters.PackedGradient(first, rows), context.fp8()} {}
 
 absl::Status NormedLinear::Norm(const Tensor& residual, const Tensor& addend, const Saved& saved) const {
   const Tensor normed = context_.region.LocalPart(context_.scratch.normed);

@@ -25,7 +25,8 @@ Transformer::Options TransformerOptionsOf(const proto::RunConfig& config) {
   return {.sequences = config.batch().micro_batch(),
           .sequence_length = config.data().sequence_length(),
           .sequence_parallel = config.mesh().sequence_parallel(),
-          .recompute = config.precision().recompute()};
+          .recompute = config.precision().recompute(),
+          .fp8 = config.precision().fp8_layers()};
 }
 
 HeadLoss::Options HeadLossOptionsOf(const proto::RunConfig& config) {

@@ -20,6 +20,7 @@ ActivationShape ActivationShapeOf(const ModelShape& model, const TensorShard& sh
   shape.type = type;
   shape.sequence_parallel = options.sequence_parallel && shard.ranks > 1;
   shape.recompute = options.recompute;
+  shape.fp8 = options.fp8;
   shape.training = options.training;
   shape.device = device;
   shape.batch = {options.sequences, options.sequence_length, 0};

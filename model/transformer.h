@@ -26,6 +26,7 @@ class Transformer {
     int64_t sequence_length = 1;
     bool sequence_parallel = false;
     bool recompute = false;
+    bool fp8 = false;  // the layers multiply 8-bit operands (model/linear.h); needs bf16
     bool training = true;
   };
 

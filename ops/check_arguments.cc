@@ -167,6 +167,37 @@ absl::Status CheckArguments(const EmbeddingBackwardArgs& args, Device device) {
   return CheckDevice(kOp, args.grad_y, device);
 }
 
+absl::Status CheckArguments(const Fp8MatmulArgs& args, Device device) {
+  constexpr char kOp[] = "Fp8Matmul";
+  const int64_t m = args.a.rows, n = args.b.rows, k = args.a.columns;
+  if (!IsFloat8(args.a.dtype) || !IsFloat8(args.b.dtype) ||
+      (args.a.dtype == DType::kFloat8E5M2 && args.b.dtype == DType::kFloat8E5M2)) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": a is ", args.a.Describe(), ", b is ", args.b.Describe(),
+                                                   "; need fp8_e4m3 or fp8_e5m2, one of them fp8_e4m3"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "a", args.a, args.a.dtype, m, k));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "b", args.b, args.b.dtype, n, k));
+  const bool rounded = args.c.dtype == DType::kBFloat16 && !args.accumulate;
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "c", args.c, rounded ? DType::kBFloat16 : DType::kFloat32, m, n));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "a_inverse", args.a_inverse, DType::kFloat32, 1, 1));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "b_inverse", args.b_inverse, DType::kFloat32, 1, 1));
+  for (const Tensor& tensor : {args.a, args.b, args.c}) {
+    const int64_t row_bytes = tensor.row_stride * SizeOf(tensor.dtype);
+    if (tensor.rows % kFp8Multiple == 0 && tensor.columns % kFp8Multiple == 0 && row_bytes % 16 == 0 &&
+        reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0) {
+      continue;
+    }
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": ", tensor.Describe(), " with rows of ", row_bytes,
+                                                   " bytes; needs multiples of 16 in both directions, rows that begin "
+                                                   "at multiples of 16 bytes"));
+  }
+  if (args.workspace.bytes() < Fp8MatmulWorkspaceBytes(m, n, k, device)) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": workspace has ", args.workspace.bytes(), " bytes; needs ",
+                                                   Fp8MatmulWorkspaceBytes(m, n, k, device)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckArguments(const GramArgs& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Gram", "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("Gram", "y", args.y, args.x.dtype, args.x.rows, args.y.columns));
@@ -175,6 +206,26 @@ absl::Status CheckArguments(const GramArgs& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(
       CheckTensor("Gram", "workspace", args.workspace, DType::kFloat32, args.x.columns, args.y.columns));
   return CheckDevice("Gram", args.x, device);
+}
+
+absl::Status CheckArguments(const QuantizeArgs& args, Device) {
+  constexpr char kOp[] = "Quantize";
+  const DType type = args.y.defined() ? args.y.dtype : args.transposed.dtype;
+  const int64_t rows = args.x.rows, columns = args.x.columns;
+  if (args.x.dtype != DType::kFloat32 && args.x.dtype != DType::kBFloat16) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": x is ", args.x.Describe(), "; needs fp32 or bf16"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "x", args.x));
+  if (!IsFloat8(type) || (!args.y.defined() && !args.transposed.defined())) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": y is ", args.y.Describe(), ", transposed is ",
+                                                   args.transposed.Describe(),
+                                                   "; needs one of them or both, fp8_e4m3 or fp8_e5m2"));
+  }
+  if (args.y.defined()) ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, columns));
+  if (args.transposed.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "transposed", args.transposed, type, columns, rows));
+  }
+  return CheckTensor(kOp, "inverse", args.inverse, DType::kFloat32, 1, 1);
 }
 
 absl::Status CheckArguments(const RmsNormForwardArgs& args, Device device) {

@@ -10,8 +10,10 @@
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/fp8_matmul.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
+#include "ops/quantize.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -26,8 +28,10 @@ absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device)
 absl::Status CheckArguments(const CrossEntropyStatisticsArgs& args, Device device);
 absl::Status CheckArguments(const EmbeddingBackwardArgs& args, Device device);
 absl::Status CheckArguments(const EmbeddingForwardArgs& args, Device device);
+absl::Status CheckArguments(const Fp8MatmulArgs& args, Device device);
 absl::Status CheckArguments(const GramArgs& args, Device device);
 absl::Status CheckArguments(const MatmulArgs& args, Device device);
+absl::Status CheckArguments(const QuantizeArgs& args, Device device);
 absl::Status CheckArguments(const RmsNormBackwardArgs& args, Device device);
 absl::Status CheckArguments(const RmsNormForwardArgs& args, Device device);
 absl::Status CheckArguments(const RopeArgs& args, Device device);

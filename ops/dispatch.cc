@@ -32,6 +32,22 @@ MatmulAlgorithms MatmulAlgorithmsOf(const Stream& stream) {
   return {};
 }
 
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Fp8Matmul(args, stream.cuda());
+  }
+  return cpu::Fp8Matmul(args);
+}
+
+absl::Status Quantize(const QuantizeArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Quantize(args, stream.cuda());
+  }
+  return cpu::Quantize(args);
+}
+
 absl::Status Gram(const GramArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   if constexpr (kHasCuda) {
@@ -187,6 +203,11 @@ absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& strea
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {
   return device == Device::kCuda ? cuda::AttentionWorkspaceBytes(shape, dtype)
                                  : cpu::AttentionWorkspaceBytes(shape, dtype);
+}
+
+int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device) {
+  // cuBLASLt has the stream's scratch.
+  return device == Device::kCuda ? 0 : cpu::Fp8MatmulWorkspaceBytes(m, n, k);
 }
 
 }  // namespace isthmus

@@ -23,6 +23,8 @@ MPI_Datatype DatatypeOf(DType dtype) {
     case DType::kInt32:
       return MPI_INT32_T;
     case DType::kUInt8:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
       return MPI_UINT8_T;
   }
   return MPI_BYTE;
@@ -101,6 +103,9 @@ absl::StatusOr<MPI_Op> MpiCommunicator::OperationOf(DType dtype, Reduction reduc
       ISTHMUS_RETURN_IF_ERROR(Check("create bf16 sum", MPI_Op_create(&SumBFloat16, /*commute=*/1, &bf16_sum_)));
     }
     return bf16_sum_;
+  }
+  if (IsFloat8(dtype)) {
+    return absl::InvalidArgumentError(absl::StrCat(name_, " group: fp8 can be moved, not reduced"));
   }
   switch (reduction) {
     case Reduction::kMax:

@@ -137,6 +137,30 @@ void CheckBatch(proto::RunConfig& config, Rules& rules) {
                              " tokens are not divisible by mesh.tensor (", config.mesh().tensor(), ")"));
 }
 
+// Products of 8-bit operands take multiples of 16 (ops/fp8_matmul.h).
+void CheckFp8(const proto::RunConfig& config, Rules& rules) {
+  if (!config.precision().fp8_layers()) return;
+  constexpr int64_t kMultiple = 16;
+  const auto& model = config.model();
+  const int64_t tensor = config.mesh().tensor();
+  const auto multiple = [&](absl::string_view field, int64_t found, int64_t size, absl::string_view what) {
+    rules.Require(size % kMultiple == 0, field, found,
+                  absl::StrCat("precision.fp8_layers needs ", what, " (", size, ") to be a multiple of ", kMultiple));
+  };
+  rules.Require(config.precision().compute() == proto::PrecisionConfig::BF16, "precision.fp8_layers", "true",
+                absl::StrCat("needs precision.compute BF16, not ",
+                             proto::PrecisionConfig::Kind_Name(config.precision().compute())));
+  multiple("model.width", model.width(), model.width(), "model.width");
+  multiple("model.heads", model.heads(), model.heads() * model.head_dim() / tensor,
+           "model.heads × model.head_dim / mesh.tensor");
+  multiple("model.kv_heads", model.kv_heads(), 2 * model.kv_heads() * model.head_dim() / tensor,
+           "2 × model.kv_heads × model.head_dim / mesh.tensor");
+  multiple("model.feed_forward", model.feed_forward(), model.feed_forward() / tensor,
+           "model.feed_forward / mesh.tensor");
+  multiple("batch.micro_batch", config.batch().micro_batch(),
+           config.batch().micro_batch() * config.data().sequence_length(), "batch.micro_batch × data.sequence_length");
+}
+
 void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   const auto& optimizer = config.optimizer();
   rules.Between(0, Rules::kLarge, "optimizer.learning_rate", optimizer.learning_rate());
@@ -178,6 +202,7 @@ absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::strin
   CheckMesh(*config.mutable_mesh(), world_size, rules);
   if (rules.status().ok()) CheckModel(*config.mutable_model(), config.mesh().tensor(), rules);
   if (rules.status().ok()) CheckBatch(config, rules);
+  if (rules.status().ok()) CheckFp8(config, rules);
   CheckTraining(config, rules);
   CheckData(config, rules);
   return rules.status();

@@ -8,8 +8,10 @@
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/fp8_matmul.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
+#include "ops/quantize.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -17,6 +19,9 @@
 namespace isthmus::cpu {
 
 absl::Status Matmul(const MatmulArgs& args);
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args);
+int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k);
+absl::Status Quantize(const QuantizeArgs& args);
 absl::Status Gram(const GramArgs& args);
 absl::Status AttentionForward(const AttentionForwardArgs& args);
 absl::Status AttentionBackward(const AttentionBackwardArgs& args);

@@ -8,9 +8,11 @@
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/fp8_matmul.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/matmul_algorithms.h"
+#include "ops/quantize.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -20,6 +22,8 @@ namespace isthmus::cuda {
 struct Context;
 
 absl::Status Matmul(const MatmulArgs& args, const Context& context);
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, const Context& context);
+absl::Status Quantize(const QuantizeArgs& args, const Context& context);
 absl::Status Gram(const GramArgs& args, const Context& context);
 absl::Status AttentionForward(const AttentionForwardArgs& args, const Context& context);
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context& context);

@@ -4,16 +4,15 @@
 #include <absl/strings/str_cat.h>
 #include <cublasLt.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "ops/cuda/cublaslt.h"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/matmul_choices.h"
 #include "ops/cuda/matmul_search.h"
@@ -24,28 +23,6 @@
 namespace isthmus::cuda {
 namespace {
 
-absl::Status CheckLt(cublasStatus_t status, const char* call) {
-  if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat(call, ": ", cublasLtGetStatusName(status), ": ", cublasLtGetStatusString(status)));
-}
-
-// Handles of cuBLASLt end with their owner.
-template <auto kDestroy>
-struct Destroy {
-  template <typename T>
-  void operator()(T* handle) const {
-    kDestroy(handle);
-  }
-};
-using Handle = std::unique_ptr<std::remove_pointer_t<cublasLtHandle_t>, Destroy<&cublasLtDestroy>>;
-using Operation = std::unique_ptr<std::remove_pointer_t<cublasLtMatmulDesc_t>, Destroy<&cublasLtMatmulDescDestroy>>;
-using Layout = std::unique_ptr<std::remove_pointer_t<cublasLtMatrixLayout_t>, Destroy<&cublasLtMatrixLayoutDestroy>>;
-using Preference =
-    std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>, Destroy<&cublasLtMatmulPreferenceDestroy>>;
-
-cudaDataType_t TypeOf(DType dtype) { return dtype == DType::kBFloat16 ? CUDA_R_16BF : CUDA_R_32F; }
-
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulAlgorithm::words));
 
 // A product as prepared for its shape.
@@ -54,27 +31,6 @@ struct Plan {
   Layout a, b, c;
   cublasLtMatmulAlgo_t algorithm;
 };
-
-absl::StatusOr<Layout> MakeLayout(const Tensor& tensor) {
-  cublasLtMatrixLayout_t layout = nullptr;
-  // cuBLASLt counts by columns: our rows are its columns.
-  ISTHMUS_RETURN_IF_ERROR(CheckLt(
-      cublasLtMatrixLayoutCreate(&layout, TypeOf(tensor.dtype), static_cast<uint64_t>(tensor.columns),
-                                 static_cast<uint64_t>(tensor.rows), std::max(tensor.row_stride, tensor.columns)),
-      "cublasLtMatrixLayoutCreate"));
-  return Layout(layout);
-}
-
-template <typename T>
-absl::Status Set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-  return CheckLt(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof(value)),
-                 "cublasLtMatmulDescSetAttribute");
-}
-template <typename T>
-absl::Status Set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-  return CheckLt(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)),
-                 "cublasLtMatmulPreferenceSetAttribute");
-}
 
 // The products of one stream. A plan is made once per shape, alignment and type, and again after the choices have been
 // set anew.

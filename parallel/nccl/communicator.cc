@@ -40,6 +40,9 @@ absl::StatusOr<ncclDataType_t> TypeOf(const Tensor& tensor) {
       return ncclInt32;
     case DType::kUInt8:
       return ncclUint8;
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+      break;
   }
   return absl::InvalidArgumentError(absl::StrCat("NCCL does not know the type of ", tensor.Describe()));
 }

@@ -39,7 +39,7 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) {
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {
-      .name = "CUDA on the CPU", .totalGlobalMem = size_t{1} << 30, .major = 8, .minor = 0, .multiProcessorCount = 4};
+      .name = "CUDA on the CPU", .totalGlobalMem = size_t{1} << 30, .major = 9, .minor = 0, .multiProcessorCount = 4};
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* bus_id, int length, int) {

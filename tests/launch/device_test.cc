@@ -56,6 +56,21 @@ TEST(Device, Fp64IsTheCpus) {
               HasSubstr("run.textproto: device: CUDA: precision.compute FP64"));
 }
 
+TEST(Device, EightBitProductsNeedAGpuThatHasThem) {
+  CudaDevice device;
+  device.name = "NVIDIA A100-SXM4-80GB";
+  device.major = 8;
+  const absl::Status status = CheckFp8Device(device, "run.textproto");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("run.textproto: precision.fp8_layers: true; NVIDIA A100-SXM4-80GB has compute capability 8.0"));
+  device.minor = 9;
+  EXPECT_TRUE(CheckFp8Device(device, "run.textproto").ok());
+  device.major = 9;
+  device.minor = 0;
+  EXPECT_TRUE(CheckFp8Device(device, "run.textproto").ok());
+}
+
 // The last value of `key` in a run's metrics.
 double LastOf(const std::string& run, const std::string& key) {
   double value = -1;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/training_memory.h"
+#include "ops/fp8_matmul.h"
 #include "parallel/communicator.h"
 #include "runtime/device.h"
 #include "tests/support/mpi_world.h"
@@ -83,6 +84,24 @@ TEST_F(CudaModelTest, Bf16StaysNearFp32) {
     TinyOptions exact = options;
     exact.precision = proto::PrecisionConfig::FP32;
     Replica cpu(exact), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 2e-2 * expected[i]) << "step " << i + 1;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, EightBitLayersStayNearThoseOfTheCpu) {
+  const auto device = StreamDevice(stream_);
+  ASSERT_TRUE(device.ok()) << device.status();
+  if (!DoesFp8(device->major, device->minor)) GTEST_SKIP() << device->name << " has no 8-bit products";
+  for (TinyOptions options : Variants(proto::PrecisionConfig::BF16)) {
+    options.fp8 = true;
+    options.width = options.feed_forward = 64;
+    options.head_dim = 16;
+    options.micro_batch = 0;
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options), gpu(options, &World(), 7, stream_);
     const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
     for (size_t i = 0; i < expected.size(); ++i) {
       EXPECT_NEAR(found[i], expected[i], 2e-2 * expected[i]) << "step " << i + 1;

@@ -131,6 +131,20 @@ TEST_F(MeshTest, LossesStayNearOneRankInBf16) {
   }
 }
 
+// Rounding to 8 bits, of shards with scales of their own.
+TEST_F(MeshTest, LossesStayNearOneRankWithEightBitLayers) {
+  for (TinyOptions options : Meshes()) {
+    options.precision = proto::PrecisionConfig::BF16;
+    options.fp8 = true;
+    options.width = 64;
+    options.head_dim = 16;
+    options.feed_forward = 64;
+    ExpectSameLosses(options, 1e-2);
+    options.sequence_parallel = options.shard_optimizer = options.recompute = true;
+    ExpectSameLosses(options, 1e-2);
+  }
+}
+
 TEST_F(MeshTest, VocabularyThatFitsNoRankCountGivesTheSameLosses) {
   for (TinyOptions options : Meshes()) {
     for (const int64_t vocabulary : {5, 23, 127}) {

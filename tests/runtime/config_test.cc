@@ -164,6 +164,20 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"schedule.decay_fraction=-1", 1, "schedule.decay_fraction: -1"},
         Rule{"schedule.max_seconds=-1", 1, "schedule.max_seconds: -1"},
         Rule{"precision.loss_chunk=0", 1, "precision.loss_chunk: 0"},
+        Rule{"precision.fp8_layers=true", 1, "precision.fp8_layers: true; needs precision.compute BF16, not FP32"},
+        Rule{"precision.fp8_layers=true precision.compute=FP64", 1,
+             "precision.fp8_layers: true; needs precision.compute BF16, not FP64"},
+        Rule{"precision.fp8_layers=true precision.compute=BF16 model.width=72", 1,
+             "model.width: 72; precision.fp8_layers needs model.width (72) to be a multiple of 16"},
+        Rule{"precision.fp8_layers=true precision.compute=BF16 mesh.tensor=2", 2,
+             "model.heads: 12; precision.fp8_layers needs model.heads × model.head_dim / mesh.tensor (24) to be a "
+             "multiple of 16"},
+        Rule{"precision.fp8_layers=true precision.compute=BF16 model.kv_heads=3", 1,
+             "model.kv_heads: 3; precision.fp8_layers needs 2 × model.kv_heads × model.head_dim / mesh.tensor (24)"},
+        Rule{"precision.fp8_layers=true precision.compute=BF16 model.feed_forward=104", 1,
+             "model.feed_forward: 104; precision.fp8_layers needs model.feed_forward / mesh.tensor (104)"},
+        Rule{"precision.fp8_layers=true precision.compute=BF16 data.sequence_length=9 batch.micro_batch=2", 1,
+             "batch.micro_batch: 2; precision.fp8_layers needs batch.micro_batch × data.sequence_length (18)"},
         Rule{"telemetry.interval=-1", 1, "telemetry.interval: -1"},
         Rule{"telemetry.log_interval=0", 1, "telemetry.log_interval: 0"},
         Rule{"telemetry.validation_interval=-1", 1, "telemetry.validation_interval: -1"},
@@ -172,6 +186,12 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"data.validation_fraction=0", 1, "data.validation_fraction: 0"},
         Rule{"data.validation_fraction=1", 1, "data.validation_fraction: 1"},
         Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}));
+
+TEST(Config, EightBitLayersTakeMultiplesOfSixteen) {
+  proto::RunConfig config = Parsed(kGood, {"precision.fp8_layers=true", "precision.compute=BF16"});
+  EXPECT_TRUE(ResolveConfig(config, 1, "x.textproto").ok()) << ResolveConfig(config, 1, "x.textproto");
+  EXPECT_FALSE(Parsed(kGood).precision().fp8_layers());
+}
 
 TEST(Config, NotANumberInAFileIsRejected) {
   for (const char* text : {"optimizer { learning_rate: nan }", "optimizer { weight_decay: inf }",

@@ -102,11 +102,15 @@ TEST(DType, SizesNamesAndTypesAgree) {
   static_assert(SizeOf(DTypeOf<BFloat16>::value) == sizeof(BFloat16));
   static_assert(SizeOf(DTypeOf<int32_t>::value) == sizeof(int32_t));
   static_assert(SizeOf(DTypeOf<uint8_t>::value) == sizeof(uint8_t));
+  static_assert(SizeOf(DTypeOf<Float8E4M3>::value) == sizeof(Float8E4M3));
+  static_assert(SizeOf(DTypeOf<Float8E5M2>::value) == sizeof(Float8E5M2));
   EXPECT_EQ(Name(DTypeOf<float>::value), "fp32");
   EXPECT_EQ(Name(DTypeOf<double>::value), "fp64");
   EXPECT_EQ(Name(DTypeOf<BFloat16>::value), "bf16");
   EXPECT_EQ(Name(DTypeOf<int32_t>::value), "int32");
   EXPECT_EQ(Name(DTypeOf<uint8_t>::value), "uint8");
+  EXPECT_EQ(Name(DTypeOf<Float8E4M3>::value), "fp8_e4m3");
+  EXPECT_EQ(Name(DTypeOf<Float8E5M2>::value), "fp8_e5m2");
 }
 
 TEST(DType, SumsOfDoublesStayDoublesAndAllOthersAreFloats) {

@@ -117,6 +117,12 @@ class Buffer {
       case DType::kUInt8:
         t.Row<uint8_t>(row)[column] = static_cast<uint8_t>(value);
         break;
+      case DType::kFloat8E4M3:
+        t.Row<Float8E4M3>(row)[column] = Float8E4M3(static_cast<float>(value));
+        break;
+      case DType::kFloat8E5M2:
+        t.Row<Float8E5M2>(row)[column] = Float8E5M2(static_cast<float>(value));
+        break;
     }
   }
   double Element(int64_t row, int64_t column) const {
@@ -132,6 +138,10 @@ class Buffer {
         return t.Row<int32_t>(row)[column];
       case DType::kUInt8:
         return t.Row<uint8_t>(row)[column];
+      case DType::kFloat8E4M3:
+        return static_cast<double>(static_cast<float>(t.Row<Float8E4M3>(row)[column]));
+      case DType::kFloat8E5M2:
+        return static_cast<double>(static_cast<float>(t.Row<Float8E5M2>(row)[column]));
     }
     return 0;
   }

@@ -25,20 +25,20 @@ T ValueOrDie(absl::StatusOr<T> value) {
 std::string TinyOptions::Name() const {
   return absl::StrCat("tensor ", tensor, " data ", data, sequence_parallel ? " sequence_parallel" : "",
                       shard_optimizer ? " shard_optimizer" : "", recompute ? " recompute" : "", " micro_batch ",
-                      micro_batch, tied ? " tied" : "", " head_rank ", head_rank, " V ", vocabulary, " ",
-                      proto::PrecisionConfig::Kind_Name(precision));
+                      micro_batch, tied ? " tied" : "", fp8 ? " fp8" : "", " head_rank ", head_rank, " V ", vocabulary,
+                      " ", proto::PrecisionConfig::Kind_Name(precision));
 }
 
 proto::RunConfig TinyConfig(const TinyOptions& options) {
   proto::RunConfig config;
   auto& model = *config.mutable_model();
   model.set_vocabulary(options.vocabulary);
-  model.set_width(16);
+  model.set_width(options.width);
   model.set_layers(2);
   model.set_heads(4);
   model.set_kv_heads(4);
-  model.set_head_dim(4);
-  model.set_feed_forward(24);
+  model.set_head_dim(options.head_dim);
+  model.set_feed_forward(options.feed_forward);
   model.set_tied_embeddings(options.tied);
   model.set_head_rank(options.head_rank);
   model.set_init_std(0.1);  // larger than in practice, so that every path matters in a model this small
@@ -56,6 +56,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   auto& precision = *config.mutable_precision();
   precision.set_compute(options.precision);
   precision.set_recompute(options.recompute);
+  precision.set_fp8_layers(options.fp8);
   precision.set_loss_chunk(options.loss_chunk);
   config.mutable_cuda()->set_graph(options.cuda_graph);
   return config;

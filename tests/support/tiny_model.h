@@ -22,6 +22,8 @@ struct TinyOptions {
   bool recompute = false;
   int64_t micro_batch = 0;  // sequences per rank and pass; 0: all
   bool tied = false;
+  bool fp8 = false;
+  int64_t width = 16, head_dim = 4, feed_forward = 24;
   int64_t head_rank = 0;
   int64_t vocabulary = 509;
   proto::PrecisionConfig::Kind precision = proto::PrecisionConfig::FP64;
@@ -33,7 +35,7 @@ struct TinyOptions {
   std::string Name() const;
 };
 
-// Resolved configuration: D 16, L 2, H 4, K 4, F 24.
+// Resolved configuration: L 2, H 4, K 4.
 proto::RunConfig TinyConfig(const TinyOptions& options);
 
 // Tokens of one step over all data ranks; a function of the step alone. targets: the next tokens.

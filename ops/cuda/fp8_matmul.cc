@@ -1,0 +1,125 @@
+// Products of 8-bit operands by cuBLASLt.
+#include "ops/fp8_matmul.h"
+
+#include <absl/strings/str_cat.h>
+#include <cublasLt.h>
+
+#include <cstdint>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "ops/cuda/cublaslt.h"
+#include "ops/cuda/kernels.h"
+#include "ops/matmul_algorithms.h"
+#include "runtime/cuda/context.h"
+#include "runtime/status.h"
+
+namespace isthmus::cuda {
+namespace {
+
+// A product as prepared for its shape.
+struct Fp8Plan {
+  Operation operation;
+  Layout a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+// Where the operands' scales are read, when the product runs. By columns b comes first.
+absl::Status SetScales(const Operation& operation, const Fp8MatmulArgs& args) {
+  const void *first = args.b_inverse.data, *second = args.a_inverse.data;
+  ISTHMUS_RETURN_IF_ERROR(Set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, first));
+  return Set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, second);
+}
+
+// The products of one stream. A plan is made once per shape, alignment and type.
+class Fp8Products {
+ public:
+  absl::Status Multiply(const Fp8MatmulArgs& args, const Context& context) {
+    if (handle_ == nullptr) {
+      cublasLtHandle_t handle = nullptr;
+      ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtCreate(&handle), "cublasLtCreate"));
+      handle_.reset(handle);
+    }
+    const Key key = {args.c.rows,       args.c.columns,      args.a.columns,      args.a.row_stride,  args.b.row_stride,
+                     args.c.row_stride, args.accumulate,     args.fast_sums,      args.a.dtype,       args.b.dtype,
+                     args.c.dtype,      RowAlignment(args.a), RowAlignment(args.b), RowAlignment(args.c)};
+    auto found = plans_.find(key);
+    if (found == plans_.end()) {
+      ISTHMUS_ASSIGN_OR_RETURN(Fp8Plan plan, Prepare(args));
+      found = plans_.emplace(key, std::move(plan)).first;
+    }
+    const Fp8Plan& plan = found->second;
+    ISTHMUS_RETURN_IF_ERROR(SetScales(plan.operation, args));
+    const float one = 1, old = args.accumulate ? 1 : 0;
+    // By columns cᵀ = (bᵀ)ᵀ aᵀ: b comes first, transposed, the one combination that there is for 8 bits.
+    return CheckLt(
+        cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
+                       &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &plan.algorithm, context.scratch,
+                       static_cast<size_t>(Context::kScratchBytes), context.stream),
+        "cublasLtMatmul of fp8");
+  }
+
+ private:
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, DType, DType, DType,
+                         uint32_t, uint32_t, uint32_t>;
+
+  absl::StatusOr<Fp8Plan> Prepare(const Fp8MatmulArgs& args) const {
+    Fp8Plan plan;
+    cublasLtMatmulDesc_t operation = nullptr;
+    ISTHMUS_RETURN_IF_ERROR(
+        CheckLt(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
+    plan.operation.reset(operation);
+    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
+    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N));
+    ISTHMUS_RETURN_IF_ERROR(
+        Set(plan.operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<int8_t>(args.fast_sums ? 1 : 0)));
+    ISTHMUS_RETURN_IF_ERROR(SetScales(plan.operation, args));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.a, MakeLayout(args.a));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.b, MakeLayout(args.b));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.c, MakeLayout(args.c));
+
+    cublasLtMatmulPreference_t raw_preference = nullptr;
+    ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulPreferenceCreate(&raw_preference), "cublasLtMatmulPreferenceCreate"));
+    const Preference preference(raw_preference);
+    ISTHMUS_RETURN_IF_ERROR(
+        Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Context::kScratchBytes)));
+    // No sums whose order the scheduler decides.
+    ISTHMUS_RETURN_IF_ERROR(
+        Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, RowAlignment(args.b)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, RowAlignment(args.a)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, RowAlignment(args.c)));
+    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, RowAlignment(args.c)));
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
+                                       plan.c.get(), preference.get(), 1, &result, &found);
+    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+      return absl::UnimplementedError(absl::StrCat(
+          "cuBLASLt has no algorithm for ", args.c.Describe(), " = ", args.a.Describe(), " · ", args.b.Describe(),
+          "ᵀ: ", cublasLtGetStatusString(status), "; set precision.fp8_layers to false"));
+    }
+    plan.algorithm = result.algo;
+    return plan;
+  }
+
+  Handle handle_;
+  std::map<Key, Fp8Plan> plans_;
+};
+
+}  // namespace
+
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, const Context& context) {
+  if (!DoesFp8(context.major, context.minor)) {
+    return absl::UnimplementedError(absl::StrCat("Fp8Matmul: on a GPU of compute capability ", context.major, ".",
+                                                 context.minor, "; needs 8.9 or 9.0 and later"));
+  }
+  if (args.c.size() == 0) return absl::OkStatus();
+  if (args.a.columns == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c, context);
+  return context.Service<Fp8Products>().Multiply(args, context);
+}
+
+}  // namespace isthmus::cuda

@@ -1,0 +1,56 @@
+// Matrix product of quantised operands (ops/quantize.h).
+//
+//   c = a_inverse · b_inverse · a bᵀ        or, with `accumulate`,   c += a_inverse · b_inverse · a bᵀ
+//
+//   a  [M, K]  fp8_e4m3 | fp8_e5m2
+//   b  [N, K]  fp8_e4m3 | fp8_e5m2, not both fp8_e5m2
+//   c  [M, N]  bf16 | fp32; with `accumulate` fp32
+//   a_inverse, b_inverse  fp32 [1, 1], in memory of the stream's device
+//   workspace  uint8, Fp8MatmulWorkspaceBytes
+//
+// M, N and K are multiples of 16, and addresses and rows of 16 bytes: that, both operands with K along the rows, and
+// the pairs of types are what cuBLASLt has for GPUs of compute capability 8.9 and 9.0. Older ones can't do it
+// (DoesFp8). The CPU multiplies the dequantised operands in bf16, which holds them exactly when the scales are powers
+// of two.
+//
+// Sums are kept in fp32. `fast_sums` lets a GPU keep them in fewer bits for as long as its tensor cores like: good for
+// activations, not for gradients (DeepSeek-AI 2024, arXiv:2412.19437, section 3.3.2 measures about 14 bits on Hopper).
+//
+// Errors: InvalidArgument when shapes or dtypes disagree; Unimplemented on a GPU that can't do it. Deterministic.
+#ifndef ISTHMUS_OPS_FP8_MATMUL_H_
+#define ISTHMUS_OPS_FP8_MATMUL_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// What M, N and K must be multiples of.
+inline constexpr int64_t kFp8Multiple = 16;
+
+struct Fp8MatmulArgs {
+  Tensor a;
+  Tensor b;
+  Tensor c;
+  Tensor a_inverse;
+  Tensor b_inverse;
+  Tensor workspace;
+  bool accumulate = false;
+  bool fast_sums = false;
+};
+
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream);
+
+// The CPU keeps the dequantised operands in it.
+int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device);
+
+// Whether GPUs of a compute capability multiply fp8: Ada, Hopper and later.
+constexpr bool DoesFp8(int major, int minor) { return major > 8 || (major == 8 && minor >= 9); }
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_FP8_MATMUL_H_

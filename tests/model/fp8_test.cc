@@ -1,0 +1,99 @@
+// A model whose layers multiply 8-bit operands stays near the same model in bf16.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+constexpr int64_t kSteps = 20;
+
+TinyOptions Options(bool fp8) {
+  TinyOptions options;
+  options.precision = proto::PrecisionConfig::BF16;
+  options.fp8 = fp8;
+  options.width = 64;
+  options.head_dim = 16;
+  options.feed_forward = 160;
+  return options;
+}
+
+std::vector<double> Losses(const TinyOptions& options) {
+  Replica replica(options);
+  std::vector<double> losses;
+  for (int64_t step = 1; step <= kSteps; ++step) losses.push_back(replica.Step(step).loss);
+  return losses;
+}
+
+TEST(Fp8Layers, LossesStayNearThoseOfBf16) {
+  const std::vector<double> expected = Losses(Options(false)), found = Losses(Options(true));
+  EXPECT_LT(found.back(), found.front() - 1);
+  EXPECT_NE(found, expected);  // 8-bit products were really taken
+  double most = 0;
+  for (size_t i = 0; i < expected.size(); ++i) most = std::max(most, std::fabs(found[i] / expected[i] - 1));
+  RecordProperty("largest_relative_difference", std::to_string(most));
+  std::printf("largest relative difference %g\n", most);
+  EXPECT_LE(most, 1e-2);
+}
+
+struct Agreement {
+  double cosine, norm_ratio;
+};
+
+Agreement Compare(const Tensor& a, const Tensor& b) {
+  double dot = 0, aa = 0, bb = 0;
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const double x = ElementOf(a, i), y = ElementOf(b, i);
+    dot += x * y;
+    aa += x * x;
+    bb += y * y;
+  }
+  return {dot / std::sqrt(aa * bb), std::sqrt(aa / bb)};
+}
+
+TEST(Fp8Layers, EveryGradientPointsWhereThatOfBf16Does) {
+  Replica bf16(Options(false)), fp8(Options(true));
+  bf16.Step(1);
+  fp8.Step(1);
+  const ParameterStore &expected = bf16.model().parameters(), &found = fp8.model().parameters();
+  for (const ParameterSpec& spec : found.specs()) {
+    const Agreement agreement = Compare(found.Gradient(spec.name), expected.Gradient(spec.name));
+    std::printf("%s %g %g\n", spec.name.c_str(), agreement.cosine, agreement.norm_ratio);
+    EXPECT_GE(agreement.cosine, 0.99) << spec.name;
+    EXPECT_NEAR(agreement.norm_ratio, 1, 0.05) << spec.name;
+  }
+}
+
+TEST(Fp8Layers, RecomputationGivesTheSameBits) {
+  TinyOptions options = Options(true);
+  const std::vector<double> kept = Losses(options);
+  options.recompute = true;
+  EXPECT_EQ(Losses(options), kept);
+}
+
+TEST(Fp8Layers, AreOffUnlessAskedFor) {
+  proto::RunConfig unset = TinyConfig(Options(false));
+  unset.mutable_precision()->clear_fp8_layers();
+  EXPECT_FALSE(unset.precision().fp8_layers());
+  // Memory for 8-bit operands is planned where they are used, and only there.
+  Replica bf16(Options(false)), fp8(Options(true));
+  EXPECT_FALSE(bf16.model().transformer().context().scratch.fp8.left.defined());
+  EXPECT_GT(fp8.model().memory().activations, bf16.model().memory().activations);
+}
+
+TEST(Fp8Layers, AWeightThatIsNotFiniteEndsTheRun) {
+  Replica replica(Options(true));
+  const Tensor weight = replica.model().parameters().Weight("layers.1.feed_forward.down_proj.weight");
+  SetElement(weight, 17, std::numeric_limits<double>::infinity());
+  TokenBatch batch = MakeBatch(Options(true), 1);
+  const auto result = replica.model().Step(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1), 1, 1e-3, false);
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kAborted);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
