@@ -41,9 +41,10 @@ class Fp8Products {
       ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtCreate(&handle), "cublasLtCreate"));
       handle_.reset(handle);
     }
-    const Key key = {args.c.rows,       args.c.columns,      args.a.columns,      args.a.row_stride,  args.b.row_stride,
-                     args.c.row_stride, args.accumulate,     args.fast_sums,      args.a.dtype,       args.b.dtype,
-                     args.c.dtype,      RowAlignment(args.a), RowAlignment(args.b), RowAlignment(args.c)};
+    const Key key = {args.c.rows,          args.c.columns,      args.a.columns,  args.a.row_stride,
+                     args.b.row_stride,    args.c.row_stride,   args.accumulate, args.fast_sums,
+                     args.a.dtype,         args.b.dtype,        args.c.dtype,    RowAlignment(args.a),
+                     RowAlignment(args.b), RowAlignment(args.c)};
     auto found = plans_.find(key);
     if (found == plans_.end()) {
       ISTHMUS_ASSIGN_OR_RETURN(Fp8Plan plan, Prepare(args));
