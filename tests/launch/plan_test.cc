@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/config.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {
@@ -18,7 +19,7 @@ namespace {
 using ::testing::HasSubstr;
 
 std::string ConfigPath(const std::string& name) {
-  return absl::StrCat(ISTHMUS_SOURCE_FOLDER, "/launch/configs/", name, ".textproto");
+  return absl::StrCat(SourceFolder(), "/launch/configs/", name, ".textproto");
 }
 
 proto::RunConfig Load(const std::string& name, const std::vector<std::string>& overrides = {}) {
