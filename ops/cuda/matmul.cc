@@ -29,7 +29,7 @@ static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulAlgorithm::words));
 struct Plan {
   Operation operation;
   Layout a, b, c;
-  cublasLtMatmulAlgo_t algorithm;
+  cublasLtMatmulAlgo_t algorithm{};
 };
 
 // The products of one stream. A plan is made once per shape, alignment and type, and again after the choices have been
@@ -123,13 +123,14 @@ class Products {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
                                        plan.c.get(), preference.get(), count, candidates.data(), &found);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+    candidates.resize(static_cast<size_t>(std::max(found, 0)));
+    std::erase_if(candidates, [](const auto& candidate) { return candidate.state != CUBLAS_STATUS_SUCCESS; });
+    if (status != CUBLAS_STATUS_SUCCESS || candidates.empty()) {
       return absl::UnimplementedError(absl::StrCat("cuBLASLt has no algorithm for ", args.c.Describe(), " = ",
                                                    args.a.Describe(), args.transpose_a ? "ᵀ · " : " · ",
                                                    args.b.Describe(), args.transpose_b ? "ᵀ" : "", ": ",
                                                    cublasLtGetStatusString(status)));
     }
-    candidates.resize(static_cast<size_t>(found));
     return candidates;
   }
 
