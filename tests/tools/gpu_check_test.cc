@@ -1,4 +1,5 @@
 // tools/gpu-check: its arguments, what it writes, and that what it packs works where nothing else is installed.
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -172,7 +173,7 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
   ASSERT_EQ(made.exit_status, 0) << made.out;
   const std::string bundle = folder / "bundle";
   for (const std::string library : {"libcublasLt.so.13", "libcuda.so.1", "libcudnn.so.9"}) {
-    EXPECT_FALSE(std::filesystem::exists(bundle + "/lib/" + library)) << library << " is NVIDIA's";
+    EXPECT_FALSE(std::filesystem::exists(absl::StrCat(bundle, "/lib/", library))) << library << " is NVIDIA's";
   }
   EXPECT_THAT(ReadText(bundle + "/nvidia-libraries"), HasSubstr("libcublasLt.so."));
   for (const char* loader : {"system", "bundled"}) {
@@ -180,12 +181,12 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
     EXPECT_EQ(RunShell("sed -i s/^loader=.*/loader=" + std::string(loader) + "/ " + bundle + "/machine").exit_status,
               0);
     // Nothing of Open MPI but the bundle's: in an empty environment.
-    const std::string start = "env -i HOME=/tmp PATH=" + bundle + "/bin:/usr/bin:/bin " + bundle + "/bin/";
+    const std::string start = absl::StrCat("env -i HOME=/tmp PATH=", bundle, "/bin:/usr/bin:/bin ", bundle, "/bin/");
     const ProgramResult doctor = RunShell(start + "isthmus doctor");
     EXPECT_EQ(doctor.exit_status, 0) << doctor.out;
     EXPECT_THAT(doctor.out, HasSubstr("mpirun     " + bundle + "/bin/mpirun"));
-    const ProgramResult collectives =
-        RunShell(start + "mpirun --oversubscribe --bind-to none -n 2 " + bundle + "/bin/communicator_mpi_test");
+    const ProgramResult collectives = RunShell(
+        absl::StrCat(start, "mpirun --oversubscribe --bind-to none -n 2 ", bundle, "/bin/communicator_mpi_test"));
     EXPECT_EQ(collectives.exit_status, 0) << collectives.out;
     EXPECT_EQ(collectives.Count("[  PASSED  ]"), 2) << collectives.out;
     EXPECT_THAT(collectives.out, Not(HasSubstr("failed to open")));
