@@ -49,7 +49,7 @@ train_small() {
   "$bin/isthmus" train --config "$root/configs/quickstart.textproto" --set folder="$work/$1" --set device=CUDA \
     --set mesh.tensor=1 --set precision.compute=BF16 --set data.train="$root/data/tokens/train" \
     --set data.validation="$root/data/tokens/validation" --set data.tokenizer="$root/data/tokenizer.model" \
-    --set schedule.steps=50 --progress plain
+    --set schedule.steps=50 --set schedule.warmup_steps=10 --set schedule.max_seconds=0 --progress plain  # no clock in the schedule
 }
 stage_repeat() {
   run_function "a small model twice gives the same bits" 120 twice train_small
@@ -110,7 +110,7 @@ train_speed() {  # INTERVAL: steps between head measurements; 0: never
       rate = (last - first) / (end - begin)
       printf "{\"telemetry_interval\": %d, \"steps\": 20, \"step_seconds\": %.6f, \"tokens_per_second\": %.1f, " \
         "\"causal_flops_per_token\": %s, \"causal_utilisation_ratio\": %s, \"loss\": %s}", interval, (end - begin) / 20, rate, flops,
-        peak > 0 ? rate * flops / peak : "null", loss
+        (peak > 0 ? rate * flops / peak : "null"), loss
     }' "$work/speed-$1/metrics.jsonl" >"$figures" || return
   cp "$figures" "$work/speed-$1.json"
   sed 's/[{}"]//g' "$figures" | tee "$details"

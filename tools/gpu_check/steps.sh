@@ -63,15 +63,17 @@ note_of() {
 keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
   local name=$1 result=$2 taken=$3 status=$4 note=$5 text=null
   shift 5
+  local command="$*"
+  command=${command##*\"\$@\"\ bash\ }  # of run_function: the function
   [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
   # What a command that failed has left may be half a file.
   if [ "$result" = passed ] && [ -s "$figures" ]; then text=$(<"$figures"); fi
   printf '    {"name": %s, "result": %s, "seconds": %s, "exit_status": %d, "note": %s, "command": %s, "figures": %s}' \
     "$(json_string "$name")" "$(json_string "$result")" "$taken" "$status" "$(json_string "$note")" \
-    "$(json_string "$*")" "$text" >"${figures%.figures}.json"
+    "$(json_string "$command")" "$text" >"${figures%.figures}.json"
   printf '| %s | %s | %s | %s |\n' "$name" "$result" "$taken" "${note//|/\\|}" >"${figures%.figures}.row"
   if [ -s "$details" ]; then
-    printf '\n## %s\n\n`%s`\n\n```\n%s\n```\n' "$name" "${*//$root\//}" "$(cat "$details")" >"${figures%.figures}.details"
+    printf '\n## %s\n\n`%s`\n\n```\n%s\n```\n' "$name" "${command//$root\//}" "$(cat "$details")" >"${figures%.figures}.details"
   fi
   printf '%-12s %8s s  %s: %s\n' "$result" "$taken" "$name" "$note"
   write_results
