@@ -99,7 +99,8 @@ collect_bundle() {  # ROOT BUILD BUNDLE
     echo "commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)"
     echo "packed=$(date -u +%Y-%m-%dT%H:%M:%SZ)"
     echo "c_library=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)"
-    echo "cuda=$(sed -nE 's/^set\(CMAKE_CUDA_COMPILER_VERSION "([^"]*)"\)$/\1/p' "$build"/CMakeFiles/*/CMakeCUDACompiler.cmake | head -1)"
+    echo "cuda=$(sed -nE 's/^set\(CMAKE_CUDA_COMPILER_VERSION "([^"]*)"\)$/\1/p' \
+      "$build"/CMakeFiles/*/CMakeCUDACompiler.cmake | head -1)"
   } >"$bundle/VERSION"
   (cd "$bundle" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
 }

@@ -6,7 +6,8 @@ stage_tests() {
   export OMP_NUM_THREADS=2
   run_step "kernels on the CPU" 300 "$root/bin/ops_tests" '--gtest_filter=CrossEntropy*:RmsNorm*:Swiglu*:AdamW*'
   run_step "model against PyTorch's golden values" 300 "$root/bin/model_tests" '--gtest_filter=*Golden*'
-  run_step "collectives, 2 ranks" 120 "$root/bin/mpirun" --oversubscribe --bind-to none -n 2 "$root/bin/communicator_mpi_test"
+  run_step "collectives, 2 ranks" 120 "$root/bin/mpirun" --oversubscribe --bind-to none -n 2 \
+    "$root/bin/communicator_mpi_test"
   run_step "the program, alone and under mpirun" 300 "$root/bin/launch_tests" \
     '--gtest_filter=Train.LearnsOnTwoRanks*:Doctor.*:Device.*'
 }
@@ -16,6 +17,6 @@ stage_train() {
   run_step "train, 2 ranks" 300 "$root/bin/mpirun" --oversubscribe --bind-to none -n 2 "$root/bin/isthmus" train \
     --config "$root/configs/quickstart.textproto" --set folder="$work/train" --set device=CPU --set mesh.tensor=2 \
     --set data.train="$root/data/tokens/train" --set data.validation="$root/data/tokens/validation" \
-    --set data.tokenizer="$root/data/tokenizer.model" --set schedule.steps=4 --set schedule.warmup_steps=1 --set batch.sequences=4 \
-    --set telemetry.interval=2
+    --set data.tokenizer="$root/data/tokenizer.model" --set schedule.steps=4 --set schedule.warmup_steps=1 \
+    --set batch.sequences=4 --set telemetry.interval=2
 }

@@ -45,11 +45,12 @@ twice() {  # COMMAND NAME ARGUMENTS...
   diff "$work/first.figures" "$work/second.figures" && diff "$work/first.sums" "$work/second.sums" &&
     echo "$(wc -l <"$work/first.figures") figures and $(wc -l <"$work/first.sums") files of weights agree bit for bit"
 }
-train_small() {
+train_small() {  # the schedule without its clock
   "$bin/isthmus" train --config "$root/configs/quickstart.textproto" --set folder="$work/$1" --set device=CUDA \
     --set mesh.tensor=1 --set precision.compute=BF16 --set data.train="$root/data/tokens/train" \
     --set data.validation="$root/data/tokens/validation" --set data.tokenizer="$root/data/tokenizer.model" \
-    --set schedule.steps=50 --set schedule.warmup_steps=10 --set schedule.max_seconds=0 --progress plain  # no clock in the schedule
+    --set schedule.steps=50 --set schedule.warmup_steps=10 --set schedule.max_seconds=0 \
+    --progress plain
 }
 stage_repeat() {
   run_function "a small model twice gives the same bits" 120 twice train_small
@@ -109,8 +110,8 @@ train_speed() {  # INTERVAL: steps between head measurements; 0: never
       if (end <= begin) { print "no figures" > "/dev/stderr"; exit 1 }
       rate = (last - first) / (end - begin)
       printf "{\"telemetry_interval\": %d, \"steps\": 20, \"step_seconds\": %.6f, \"tokens_per_second\": %.1f, " \
-        "\"causal_flops_per_token\": %s, \"causal_utilisation_ratio\": %s, \"loss\": %s}", interval, (end - begin) / 20, rate, flops,
-        (peak > 0 ? rate * flops / peak : "null"), loss
+        "\"causal_flops_per_token\": %s, \"causal_utilisation_ratio\": %s, \"loss\": %s}",
+        interval, (end - begin) / 20, rate, flops, (peak > 0 ? rate * flops / peak : "null"), loss
     }' "$work/speed-$1/metrics.jsonl" >"$figures" || return
   cp "$figures" "$work/speed-$1.json"
   sed 's/[{}"]//g' "$figures" | tee "$details"
@@ -121,7 +122,8 @@ train_speed() {  # INTERVAL: steps between head measurements; 0: never
 train_overhead() {
   awk '{ sub(/.*"step_seconds": /, ""); sub(/,.*/, ""); seconds[NR] = $0 }
     END { if (NR < 3) exit 1
-      printf "{\"every_10_steps_ratio\": %.5f, \"every_step_ratio\": %.5f}", seconds[2] / seconds[1] - 1, seconds[3] / seconds[1] - 1
+      printf "{\"every_10_steps_ratio\": %.5f, \"every_step_ratio\": %.5f}",
+        seconds[2] / seconds[1] - 1, seconds[3] / seconds[1] - 1
     }' <(cat "$work"/speed-{0,10,1}.json | sed 's/}{/}\n{/g') >"$figures" || return
   sed 's/[{}"]//g' "$figures" | tee "$details"
 }
@@ -139,7 +141,8 @@ compare_pytorch() {
   fi
   python3 "$root/tools/compare/pytorch_step.py" --device cuda --shape 2b --dtype bf16 --sequences 16 --micro-batch 4 \
     --warmup 3 --steps 20 >"$figures" || return
-  grep -oE '"(torch|compiled|micro_batch|step_seconds|tokens_per_second|gflops_per_second)": [^,}]*' "$figures" | tee "$details"
+  grep -oE '"(torch|compiled|micro_batch|step_seconds|tokens_per_second|gflops_per_second)": [^,}]*' "$figures" |
+    tee "$details"
 }
 stage_compare() { run_function "the 2B model in PyTorch" 400 compare_pytorch; }
 

@@ -48,7 +48,9 @@ write_results() {
     echo "# GPU check"
     echo
     echo '```'
-    sed -nE 's/^  "(bundle_commit|bundle_cuda|date|distribution|gpus|kernel|processor|cores|loader|without_gpu)": "(.*)",$/\1: \2/p' "$work/machine"
+    sed -nE \
+      's/^  "(bundle_commit|bundle_cuda|date|distribution|gpus|kernel|processor|cores|loader|without_gpu)": "(.*)",$/\1: \2/p' \
+      "$work/machine"
     echo '```'
     echo
     echo '| step | result | seconds | what it said |'

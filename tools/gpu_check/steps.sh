@@ -43,8 +43,11 @@ run_step() {
 run_function() {  # NAME LIMIT FUNCTION ARGUMENTS...
   local name=$1 limit=$2
   shift 2
-  root=$root work=$work run_step "$name" "$limit" bash -c \
-    'set -uo pipefail; source "$root/tools/gpu_check/environment.sh"; source "$root/tools/gpu_check/gpu_stages.sh"; "$@"' bash "$@"
+  root=$root work=$work run_step "$name" "$limit" bash -c '
+    set -uo pipefail
+    source "$root/tools/gpu_check/environment.sh"
+    source "$root/tools/gpu_check/gpu_stages.sh"
+    "$@"' bash "$@"
 }
 
 # One line about a log: the counts of GoogleTest, or the last line.
@@ -73,7 +76,8 @@ keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
     "$(json_string "$command")" "$text" >"${figures%.figures}.json"
   printf '| %s | %s | %s | %s |\n' "$name" "$result" "$taken" "${note//|/\\|}" >"${figures%.figures}.row"
   if [ -s "$details" ]; then
-    printf '\n## %s\n\n`%s`\n\n```\n%s\n```\n' "$name" "${command//$root\//}" "$(cat "$details")" >"${figures%.figures}.details"
+    printf '\n## %s\n\n`%s`\n\n```\n%s\n```\n' "$name" "${command//$root\//}" "$(<"$details")" \
+      >"${figures%.figures}.details"
   fi
   printf '%-12s %8s s  %s: %s\n' "$result" "$taken" "$name" "$note"
   write_results
