@@ -15,9 +15,9 @@ namespace isthmus {
 inline int MaxThreads() { return omp_get_max_threads(); }
 inline void SetThreads(int threads) { omp_set_num_threads(threads); }
 
-// While it lives, libraries that bring their own threads use one for calls from this thread. A product within the body of
-// a ParallelFor needs it: outside a parallel region, where there is but one range, it would be cut over all threads, and
-// how it is cut may decide its bits.
+// While it lives, libraries that bring their own threads use one for calls from this thread. A product within the body
+// of a ParallelFor needs it: outside a parallel region, where there is but one range, it would be cut over all threads,
+// and how it is cut may decide its bits.
 class OneThread {
  public:
   OneThread() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
