@@ -70,7 +70,9 @@ class Placement {
       features = std::max({features, out, in});
       outputs = std::max(outputs, out);
       weights = std::max(weights, out * in);
+      // Of y, of the gradients of x and of W.
       workspace = std::max({workspace, Fp8MatmulWorkspaceBytes(tokens_, out, in, shape_.device),
+                            Fp8MatmulWorkspaceBytes(tokens_, in, out, shape_.device),
                             Fp8MatmulWorkspaceBytes(out, in, tokens_, shape_.device)});
     }
     const auto place = [&](const char* name, DType type, int64_t size) { return placer_.Place(name, type, 1, size); };
