@@ -148,8 +148,9 @@ absl::Status QuantizeAs(const QuantizeArgs& args, const Context& context) {
   const auto most = static_cast<unsigned>(context.multiprocessors) * 8;
   const unsigned blocks = std::min(most, BlocksFor(x.size(), int64_t{kThreads} * kWidth));
   auto* partial = static_cast<uint32_t*>(context.scratch);
-  ISTHMUS_RETURN_IF_ERROR(Packs(x, kWidth) ? LargestMagnitude<T, kWidth>(x, blocks, partial, context)
-                                           : LargestMagnitude<T, 1>(x, blocks, partial, context));
+  const absl::Status largest = Packs(x, kWidth) ? LargestMagnitude<T, kWidth>(x, blocks, partial, context)
+                                                : LargestMagnitude<T, 1>(x, blocks, partial, context);
+  ISTHMUS_RETURN_IF_ERROR(largest);
   const bool packed = Packs(args.x, kGroupColumns) && Packs(args.y, kGroupColumns) && Packs(args.transposed, 16);
   const int64_t tiles = int64_t{BlocksFor(args.x.rows, kTile)} * BlocksFor(args.x.columns, kTile);
   // At least one block, which writes the scale of an empty matrix.
