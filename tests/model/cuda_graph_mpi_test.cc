@@ -51,6 +51,7 @@ class CudaGraphTest : public ::testing::Test {
     options.data = World().size();
     options.sequences = 4 * World().size();
     options.micro_batch = 2;
+    options.vocabulary = 61;
     options.precision = variant == 0 ? proto::PrecisionConfig::FP32 : proto::PrecisionConfig::BF16;
     options.recompute = variant == 1;
     options.head_rank = variant == 1 ? 6 : 0;
