@@ -12,6 +12,7 @@
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
 #include "launch/matmul_search.h"
+#include "launch/run_sinks.h"
 #include "launch/step_record.h"
 #include "model/flops.h"
 #include "model/schedule.h"
@@ -58,7 +59,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
                                                     absl::Seconds(mesh.setup_timeout_seconds())));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
-  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder());
+  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
   run->mesh_->set_deadline(absl::Seconds(mesh.collective_timeout_seconds()));
@@ -82,13 +83,16 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
   return absl::OkStatus();
 }
 
-absl::Status TrainingRun::OpenFolder() {
+absl::Status TrainingRun::OpenFolder(int local_rank) {
   const auto create = [&]() -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(MakeFolder(config_.folder()));
-    ISTHMUS_ASSIGN_OR_RETURN(metrics_, JsonlSink::Create(config_.folder() + "/metrics.jsonl"));
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank, 0));
     return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
   };
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
+  if (world_.rank() != 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank, 0));
+  }
   auto log = Log::Open(config_.folder(), world_.rank());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
   log_ = *std::move(log);
@@ -124,6 +128,7 @@ absl::Status TrainingRun::WriteFirstRecord() {
   const MemoryBytes memory = model_->memory();
   proto::TelemetryRecord record;
   record.set_step(0);
+  record.set_timestamp_seconds(UnixSeconds());
   auto& run = *record.mutable_run();
   run.set_version(kVersion);
   run.set_parameters(model_->parameters().table().GlobalCount());
@@ -154,10 +159,8 @@ absl::Status TrainingRun::WriteFirstRecord() {
   log_->Info(absl::StrCat("started: version ", kVersion, ", rank ", world_.rank(), " of ", world_.size(),
                           ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
                           MaxThreads(), " threads, on ", device_name_));
-  if (world_.rank() == 0) {
-    metrics_->Write(record);
-    progress_->Note(text);
-  }
+  if (world_.rank() == 0) progress_->Note(text);
+  Publish(std::move(record));
   return absl::OkStatus();
 }
 
@@ -211,8 +214,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
                            model_->Step(batch->ids(), batch->targets(), step, learning_rate, measure_head));
   loader_->Recycle(*std::move(batch));
   const double step_seconds = MonotonicSeconds() - begin;
+  CountStep(step_seconds, step_times_);
 
   for (const std::string& note : stream_.TakeNotes()) log_->Info(note);
+  LogNotes();
 
   last = step == schedule.steps();
   if (!last && schedule.max_seconds() > 0) {
@@ -237,6 +242,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   record.set_step(step);
   record.set_tokens(summary_.tokens);
   record.set_elapsed_seconds(Elapsed());
+  record.set_timestamp_seconds(UnixSeconds());
   auto& train = *record.mutable_train();
   train.set_loss(result.loss);
   train.set_gradient_norm(result.gradient_norm);
@@ -248,18 +254,41 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
   }
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
+  *record.mutable_time()->mutable_step_seconds() = std::exchange(step_times_, {});
   if (result.head.has_value()) FillHeadRecord(*result.head, *record.mutable_head());
+  if (EveryRankIsShown(config_)) {
+    FillRankRecord(result.seconds, data_seconds, *mesh_, world_.rank(), *record.mutable_rank());
+  }
   if (world_.rank() == 0) {
-    metrics_->Write(record);
     double remaining =
         record.elapsed_seconds() / static_cast<double>(step) * static_cast<double>(schedule.steps() - step);
     if (schedule.max_seconds() > 0) remaining = std::min(remaining, schedule.max_seconds() - record.elapsed_seconds());
     progress_->Update(record, last ? 0 : remaining, last);
   }
+  if (last) {
+    last_record_ = std::move(record);
+  } else {
+    Publish(std::move(record));
+  }
   return absl::OkStatus();
 }
 
+void TrainingRun::Publish(proto::TelemetryRecord record) {
+  if (world_.rank() != 0) {
+    if (!record.has_rank()) return;
+    proto::TelemetryRecord own;
+    *own.mutable_rank() = std::move(*record.mutable_rank());
+    record = std::move(own);
+  }
+  sinks_->Publish(std::move(record));
+}
+
+void TrainingRun::LogNotes() {
+  for (const std::string& note : sinks_->TakeNotes()) log_->Info(note);
+}
+
 absl::Status TrainingRun::Save() {
+  const double begin = MonotonicSeconds();
   mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   const std::string folder = CheckpointFolder(config_.folder(), summary_.steps);
   CheckpointContents contents;
@@ -271,6 +300,10 @@ absl::Status TrainingRun::Save() {
   *contents.manifest.mutable_config() = config_;
   ISTHMUS_RETURN_IF_ERROR(SaveCheckpoint(folder, contents, model_->parameters(), *mesh_));
   summary_.checkpoint = folder;
+  auto& record = *last_record_.mutable_checkpoint();
+  record.set_step(summary_.steps);
+  record.set_timestamp_seconds(UnixSeconds());
+  record.set_save_seconds(MonotonicSeconds() - begin);
   log_->Info("saved " + folder);
   return absl::OkStatus();
 }
@@ -283,6 +316,9 @@ absl::Status TrainingRun::Train() {
   for (int64_t step = 1; !last && status.ok(); ++step) status = TrainStep(step, last);
   summary_.seconds = Elapsed();
   if (status.ok() && config_.checkpoint().save_final()) status = Save();
+  if (last_record_.has_step()) Publish(std::move(last_record_));
+  sinks_->Close(Sinks::kCloseDeadline);
+  LogNotes();
   if (!status.ok()) {
     log_->Error(std::string(status.message()));
     return status;

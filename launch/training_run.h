@@ -19,8 +19,8 @@
 #include "runtime/data/batch_loader.h"
 #include "runtime/log.h"
 #include "runtime/stream.h"
-#include "runtime/telemetry/jsonl_sink.h"
 #include "runtime/telemetry/progress.h"
+#include "runtime/telemetry/sinks.h"
 
 namespace isthmus {
 
@@ -56,10 +56,14 @@ class TrainingRun {
       : world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
 
   absl::Status OpenData(const std::string& source);
-  absl::Status OpenFolder();
+  absl::Status OpenFolder(int local_rank);
   absl::Status BuildModel();
   absl::Status WriteFirstRecord();
 
+  // Hands the record to the sinks: all of it on rank 0, only the rank's own figures on others.
+  void Publish(proto::TelemetryRecord record);
+  // What the sinks had to say goes to the log.
+  void LogNotes();
   // One step with its record. Sets `last` when the run is over after it.
   absl::Status TrainStep(int64_t step, bool& last);
   absl::StatusOr<double> ValidationLoss();
@@ -80,7 +84,9 @@ class TrainingRun {
   RunData data_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<TrainingModel> model_;
-  std::unique_ptr<JsonlSink> metrics_;  // rank 0
+  std::unique_ptr<Sinks> sinks_;
+  proto::Histogram step_times_;         // of the steps since the last record
+  proto::TelemetryRecord last_record_;  // of the last step, until it can tell of the checkpoint
   std::unique_ptr<Progress> progress_;  // rank 0
   double peak_flops_ = 0;               // of all ranks
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;

@@ -1,6 +1,7 @@
 // The rules that a configuration must keep.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <arpa/inet.h>
 
 #include <cmath>
 #include <limits>
@@ -182,6 +183,14 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.AtLeast<int64_t>(1, "telemetry.log_interval", telemetry.log_interval());
   rules.AtLeast<int64_t>(0, "telemetry.validation_interval", telemetry.validation_interval());
   rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
+  const auto& prometheus = telemetry.prometheus();
+  in6_addr address{};
+  rules.Require(inet_pton(AF_INET, prometheus.address().c_str(), &address) == 1 ||
+                    inet_pton(AF_INET6, prometheus.address().c_str(), &address) == 1,
+                "telemetry.prometheus.address", absl::StrCat("\"", prometheus.address(), "\""),
+                "accepts an address of this machine, as 127.0.0.1 or ::1; 0.0.0.0 for all");
+  rules.Require(prometheus.port() >= 0 && prometheus.port() <= 65535, "telemetry.prometheus.port", prometheus.port(),
+                "accepts 1 to 65535, or 0 for none");
 }
 
 void CheckData(const proto::RunConfig& config, Rules& rules) {

@@ -2,35 +2,32 @@
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_JSONL_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_JSONL_SINK_H_
 
+#include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
-#include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "proto/telemetry.pb.h"
+#include "runtime/telemetry/append_file.h"
+#include "runtime/telemetry/sink.h"
 
 namespace isthmus {
 
-class JsonlSink {
+class JsonlSink : public TelemetrySink {
  public:
   // Makes the file. Errors: AlreadyExists when there is one, so that two runs never share a folder; by errno.
   static absl::StatusOr<std::unique_ptr<JsonlSink>> Create(const std::string& path);
-  ~JsonlSink();
-  JsonlSink(const JsonlSink&) = delete;
-  JsonlSink& operator=(const JsonlSink&) = delete;
 
-  // Appends one whole line, or nothing. A record that can't be written is counted and left out: telemetry never stops a
-  // run.
-  void Write(const proto::TelemetryRecord& record);
-  int64_t failures() const { return failures_; }
+  const char* name() const override { return "metrics.jsonl"; }
+  // Appends one whole line, or nothing.
+  absl::Status Write(const proto::TelemetryRecord& record) override;
 
  private:
-  explicit JsonlSink(int descriptor) : descriptor_(descriptor) {}
+  explicit JsonlSink(std::unique_ptr<AppendFile> file) : file_(std::move(file)) {}
 
-  int descriptor_;
-  int64_t bytes_ = 0;
-  int64_t failures_ = 0;
+  std::unique_ptr<AppendFile> file_;
 };
 
 }  // namespace isthmus

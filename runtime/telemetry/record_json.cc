@@ -3,7 +3,9 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 namespace isthmus {
 namespace {
@@ -25,6 +27,14 @@ nlohmann::ordered_json Scalar(const Message& message, const FieldDescriptor& fie
   }
 }
 
+nlohmann::ordered_json HistogramJson(const proto::Histogram& histogram) {
+  nlohmann::ordered_json json;
+  json["bounds"] = std::vector<double>(histogram.bounds().begin(), histogram.bounds().end());
+  json["counts"] = std::vector<int64_t>(histogram.counts().begin(), histogram.counts().end());
+  if (histogram.has_sum()) json["sum"] = histogram.sum();
+  return json;
+}
+
 void AddFields(const Message& message, const std::string& prefix, nlohmann::ordered_json& json) {
   const auto& reflection = *message.GetReflection();
   const auto& descriptor = *message.GetDescriptor();
@@ -42,6 +52,8 @@ void AddFields(const Message& message, const std::string& prefix, nlohmann::orde
       json[key] = std::move(list);
     } else if (!reflection.HasField(message, &field)) {
       continue;
+    } else if (field.message_type() == proto::Histogram::descriptor()) {
+      json[key] = HistogramJson(static_cast<const proto::Histogram&>(reflection.GetMessage(message, &field)));
     } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       AddFields(reflection.GetMessage(message, &field), key + "/", json);
     } else {

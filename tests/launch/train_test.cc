@@ -4,29 +4,14 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "tests/support/program.h"
+#include "tests/support/run_folder.h"
 
 namespace isthmus::testing {
 namespace {
-
-std::vector<nlohmann::json> Records(const std::string& run) {
-  std::vector<nlohmann::json> records;
-  std::istringstream lines(ReadText(run + "/metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);) records.push_back(nlohmann::json::parse(line));
-  return records;
-}
-
-std::vector<double> Losses(const std::string& run) {
-  std::vector<double> losses;
-  for (const auto& record : Records(run)) {
-    if (record.contains("train/loss")) losses.push_back(record["train/loss"]);
-  }
-  return losses;
-}
 
 class Train : public ::testing::Test {
  protected:

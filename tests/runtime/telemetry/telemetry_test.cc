@@ -61,9 +61,8 @@ TEST(JsonlSink, WritesOneLinePerRecordAndNeverIntoAnotherRun) {
   {
     auto sink = JsonlSink::Create(path);
     ASSERT_TRUE(sink.ok());
-    (*sink)->Write(Record(1, 0));
-    (*sink)->Write(Record(2, 0));
-    EXPECT_EQ((*sink)->failures(), 0);
+    EXPECT_TRUE((*sink)->Write(Record(1, 0)).ok());
+    EXPECT_TRUE((*sink)->Write(Record(2, 0)).ok());
   }
   const std::string text = ReadText(path);
   EXPECT_EQ(text, RecordJson(Record(1, 0)) + "\n" + RecordJson(Record(2, 0)) + "\n");

@@ -1,0 +1,49 @@
+#include "runtime/telemetry/prometheus_sink.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
+#include <prometheus/exposer.h>
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+namespace isthmus {
+namespace {
+
+// CivetWeb's names and values (civetweb, docs/UserManual.md).
+std::vector<std::string> ServerOptions(const std::string& endpoint) {
+  return {"listening_ports",   endpoint, "num_threads",      "2",    "request_timeout_ms", "2000",
+          "enable_keep_alive", "no",     "max_request_size", "4096", "connection_queue",   "16",
+          "linger_timeout_ms", "0",      "listen_backlog",   "64"};
+}
+
+}  // namespace
+
+PrometheusSink::PrometheusSink(const std::string& address, int port, std::shared_ptr<Notes> notes)
+    : endpoint_(absl::StrCat(absl::StrContains(address, ':') ? absl::StrCat("[", address, "]") : address, ":", port)),
+      notes_(std::move(notes)),
+      metrics_(std::make_shared<PrometheusMetrics>()) {}
+
+PrometheusSink::~PrometheusSink() = default;
+
+absl::Status PrometheusSink::Write(const proto::TelemetryRecord& record) {
+  metrics_->Update(record);
+  if (exposer_ != nullptr) return absl::OkStatus();
+  absl::Status taken = absl::UnavailableError(
+      absl::StrCat(endpoint_, ": can't listen there, is the port taken? (telemetry.prometheus); trying on"));
+  if (absl::Now() < next_try_) return taken;
+  next_try_ = absl::Now() + absl::Seconds(1);
+  try {
+    exposer_ = std::make_unique<prometheus::Exposer>(ServerOptions(endpoint_));
+    exposer_->RegisterCollectable(metrics_);
+  } catch (const std::exception&) {  // of CivetWeb, which does not say why
+    exposer_.reset();
+    return taken;
+  }
+  notes_->Add(absl::StrCat("metrics for Prometheus at http://", endpoint_, "/metrics"));
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,44 @@
+// The sink that serves /metrics over HTTP for Prometheus.
+#ifndef ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
+#define ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
+
+#include <absl/time/time.h>
+
+#include <memory>
+#include <string>
+
+#include "proto/telemetry.pb.h"
+#include "runtime/telemetry/notes.h"
+#include "runtime/telemetry/prometheus_metrics.h"
+#include "runtime/telemetry/sink.h"
+
+namespace prometheus {
+class Exposer;
+}
+
+namespace isthmus {
+
+// Requests are answered by two threads of the server, of the sink thread's low priority: however many clients there are
+// and whatever they send, they wait for one another and not training for them. A connection that sends no complete
+// request in two seconds is closed.
+class PrometheusSink : public TelemetrySink {
+ public:
+  // Opens the port with the first record; where it is taken, that is noted and tried again, at most once a second.
+  PrometheusSink(const std::string& address, int port, std::shared_ptr<Notes> notes);
+  ~PrometheusSink() override;
+
+  const char* name() const override { return "Prometheus"; }
+  // Errors: Unavailable while the port can't be had.
+  absl::Status Write(const proto::TelemetryRecord& record) override;
+
+ private:
+  std::string endpoint_;  // "127.0.0.1:9464", "[::1]:9464"
+  std::shared_ptr<Notes> notes_;
+  std::shared_ptr<PrometheusMetrics> metrics_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  absl::Time next_try_ = absl::InfinitePast();
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_

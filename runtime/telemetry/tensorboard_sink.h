@@ -1,0 +1,46 @@
+// The sink that writes TensorBoard's event files.
+#ifndef ISTHMUS_RUNTIME_TELEMETRY_TENSORBOARD_SINK_H_
+#define ISTHMUS_RUNTIME_TELEMETRY_TENSORBOARD_SINK_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "proto/telemetry.pb.h"
+#include "runtime/telemetry/append_file.h"
+#include "runtime/telemetry/sink.h"
+
+namespace isthmus {
+
+// Scalars (fp32: what an event holds) and histograms under the tags of runtime/telemetry/figures.h. The file is a
+// sequence of TFRecords, each an Event (proto/tensorboard_event.proto):
+//
+//   uint64 length | uint32 masked CRC-32C of length | data | uint32 masked CRC-32C of data      all little-endian
+//
+// (tensorflow/core/lib/io/record_writer.h). An end of a bucket that a histogram does not know (of its first and last
+// one) is put as far away as the neighbouring bucket is wide.
+class TensorboardSink : public TelemetrySink {
+ public:
+  // A new file folder/events.out.tfevents.<time>.<host>.<process>.<count>. `first_step`: of the first record that
+  // follows. What other files of the folder hold from that step on is void to TensorBoard, so that the curves of a
+  // resumed run do not overlap. Errors: by errno.
+  static absl::StatusOr<std::unique_ptr<TensorboardSink>> Create(const std::string& folder, int64_t first_step);
+
+  const char* name() const override { return "TensorBoard events"; }
+  absl::Status Write(const proto::TelemetryRecord& record) override;
+
+ private:
+  TensorboardSink(std::unique_ptr<AppendFile> file, std::string header)
+      : file_(std::move(file)), header_(std::move(header)) {}
+
+  std::unique_ptr<AppendFile> file_;
+  std::string header_;  // until it is in the file
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_TELEMETRY_TENSORBOARD_SINK_H_

@@ -1,0 +1,36 @@
+// The sink that writes metrics.prom, for the textfile collector of Prometheus's node exporter.
+#ifndef ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
+#define ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
+
+#include <absl/time/time.h>
+
+#include <string>
+#include <utility>
+
+#include "proto/telemetry.pb.h"
+#include "runtime/telemetry/prometheus_metrics.h"
+#include "runtime/telemetry/sink.h"
+
+namespace isthmus {
+
+// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end.
+class TextfileSink : public TelemetrySink {
+ public:
+  explicit TextfileSink(std::string path) : path_(std::move(path)) {}
+
+  const char* name() const override { return "metrics.prom"; }
+  // Errors: by errno. The file is then as it was.
+  absl::Status Write(const proto::TelemetryRecord& record) override;
+  absl::Status Finish() override;
+
+ private:
+  absl::Status Replace();
+
+  std::string path_;
+  PrometheusMetrics metrics_;
+  absl::Time next_ = absl::InfinitePast();
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_

@@ -1,0 +1,47 @@
+// ranks: 1 3
+// Phase times of a step over the ranks.
+#include <gtest/gtest.h>
+
+#include "launch/step_record.h"
+#include "tests/support/mpi_world.h"
+
+namespace isthmus::testing {
+namespace {
+
+TEST(FillTimeRecord, NamesMinimumMaximumAndSlowestRankOfEachPhase) {
+  Communicator& world = World();
+  const int rank = world.rank(), last = world.size() - 1;
+  // Forward is slowest on the last rank, backward on rank 0, optimizer on rank 1 of 3; the head takes the same on all.
+  const StepSeconds seconds{
+      .forward = 0.5 + rank, .head = 0.125, .backward = 100.0 - rank, .optimizer = rank == 1 ? 3.0 : 2.0};
+  proto::TimeRecord record;
+  ASSERT_TRUE(FillTimeRecord(seconds, 1e-7 * rank, world, record).ok());
+  ASSERT_EQ(record.phases_size(), 7);
+  const auto expect = [&](int index, const char* phase, double minimum, double maximum, int slowest) {
+    EXPECT_EQ(record.phases(index).phase(), phase);
+    EXPECT_EQ(record.phases(index).minimum_seconds(), minimum) << phase;
+    EXPECT_EQ(record.phases(index).maximum_seconds(), maximum) << phase;
+    EXPECT_EQ(record.phases(index).slowest_rank(), slowest) << phase;
+  };
+  expect(0, "data", 0, 1e-7 * last, last);
+  expect(1, "forward", 0.5, 0.5 + last, last);
+  expect(2, "head", 0.125, 0.125, last);
+  expect(3, "backward", 100.0 - last, 100, 0);
+  expect(4, "reduce", 0, 0, last);
+  expect(5, "optimizer", 2, last > 0 ? 3 : 2, last > 0 ? 1 : 0);
+  EXPECT_EQ(record.forward_seconds(), 0.5 + last);
+  EXPECT_EQ(record.telemetry_seconds(), 0);
+}
+
+TEST(CountStep, PutsEachStepIntoItsBucket) {
+  proto::Histogram histogram;
+  for (const double seconds : {0.0005, 0.001, 0.002, 5000.0}) CountStep(seconds, histogram);
+  ASSERT_EQ(histogram.counts_size(), histogram.bounds_size() + 1);
+  EXPECT_EQ(histogram.counts(0), 2);
+  EXPECT_EQ(histogram.counts(1), 1);
+  EXPECT_EQ(histogram.counts(histogram.bounds_size()), 1);
+  EXPECT_DOUBLE_EQ(histogram.sum(), 5000.0035);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
