@@ -23,6 +23,7 @@ struct CommandContext {
 // These compute on all ranks.
 absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context);
 absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandContext& context);
+absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandContext& context);
 
 // These work on one process.
 absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostream& out);

@@ -22,6 +22,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"train", "pretrain; under mpirun, srun, or alone", TrainCommand, nullptr},
     {"sample", "continue a prompt with trained weights", SampleCommand, nullptr},
+    {"decompose", "how much gradient a dumped head loses", DecomposeCommand, nullptr},
     {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
     {"data", "check and show token shards", nullptr, DataCommand},
     {"plan", "parameters, memory and predicted speed of a run, without a GPU", nullptr, PlanCommand},

@@ -1,0 +1,149 @@
+#include "model/decomposition/head_sums.h"
+
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+
+namespace isthmus {
+namespace {
+
+double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+double Root(double square) { return std::sqrt(std::max(square, 0.0)); }
+
+HeadGradientFigures GradientFigures(const HeadSums& sums) {
+  double total = 0;
+  for (const HeadPart& shard : sums.shards) total += shard.logit_gradient_energy;
+  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference.
+  const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
+  const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
+  HeadGradientFigures figures;
+  figures.logit_gradient_norm = std::sqrt(total);
+  figures.retained_gradient_norm = std::sqrt(kept);
+  figures.lost_gradient_norm = std::sqrt(total - kept);
+  figures.visible_cosine = std::sqrt(Ratio(kept, total));
+  figures.lost_energy_ratio = Ratio(total - kept, total);
+  figures.lost_norm_ratio = std::sqrt(figures.lost_energy_ratio);
+  figures.isotropic_lost_norm_ratio = std::sqrt(1 - share);
+  figures.alignment_gain = Ratio(figures.visible_cosine, std::sqrt(share));
+  figures.target_energy_share = Ratio(sums.target_energy, total);
+  figures.retained_target_energy_share = Ratio(sums.retained_target_energy, kept);
+  figures.target_coefficient = sums.target_sum;
+  figures.retained_target_coefficient = sums.retained_target_sum;
+  return figures;
+}
+
+// Of a plain head, with A = A_U and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). Of a factorised one
+// H, U and E move:
+//
+//   ΔZ = P Uᵀ + H' B_Uᵀ,   P = A Eᵀ + H B_Eᵀ,   A = A_U E,   B_U = Gᵀ H',   B_E = A_Uᵀ H
+//
+// with <ΔZ, G> = ‖A‖² + ‖B_U‖² + ‖B_E‖², and a rank of 2R at most, since P Uᵀ has the columns of U. UᵀB_U = A_Uᵀ H'.
+HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
+  const bool factorised = sums.down.size() > 0;
+  const Matrix& e = sums.down;
+  const Matrix &signal = sums.signal_gram, &step = sums.signal_hidden, &head = sums.head_gram;
+  double along = sums.gradient_gram.trace();  // <ΔZ, G>
+  double through_hidden = 0;                  // ‖A Wᵀ‖²
+  double hidden = 0;                          // ‖A‖²
+  double square = 0;                          // ‖ΔZ‖²
+  if (!factorised) {
+    hidden = signal.trace();
+    through_hidden = Inner(signal, head);
+    along += hidden;
+    square = through_hidden + Inner(sums.hidden_gram, sums.gradient_gram) + 2 * step.squaredNorm();
+  } else {
+    const Matrix down_gram = e * e.transpose();                      // E Eᵀ
+    const Matrix step_down = step * e.transpose();                   // A_Uᵀ H'
+    const Matrix hidden_step = sums.hidden_gram * step.transpose();  // K B_Eᵀ
+    const Matrix input_gram = e * sums.hidden_gram * e.transpose();  // H'ᵀ H'
+    const Matrix through = down_gram * signal * down_gram;           // of A Eᵀ
+    hidden = Inner(signal, down_gram);
+    through_hidden = Inner(through, head);
+    along += hidden + step.squaredNorm();
+    const Matrix cross = down_gram * step * step.transpose();                                    // (A Eᵀ)ᵀ H B_Eᵀ
+    const Matrix moved = through + cross + cross.transpose() + step * hidden_step;               // PᵀP
+    const Matrix moved_input = down_gram * step_down + hidden_step.transpose() * e.transpose();  // Pᵀ H'
+    square = Inner(moved, head) + Inner(input_gram, sums.gradient_gram) + 2 * Inner(moved_input, step_down);
+  }
+  HeadUpdateFigures figures;
+  figures.update_cosine = Ratio(along, gradient_norm * Root(square));
+  figures.hidden_update_cosine = Ratio(hidden, gradient_norm * Root(through_hidden));
+  figures.update_rank_bound = 2 * head.rows();
+  return figures;
+}
+
+HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(sums.sample_gram, Eigen::EigenvaluesOnly);
+  const auto& ascending = solver.eigenvalues();
+  HeadSpectrumFigures figures;
+  const int64_t count = ascending.size(), width = sums.head_gram.rows();
+  const double total = sums.sample_gram.trace();
+  figures.sampled_tokens = count;
+  figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
+  double kept = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double energy = std::max(ascending(count - 1 - i), 0.0);
+    figures.singular_values.push_back(std::sqrt(energy));
+    // Shares of the norm, hence squares of them of the energy.
+    if (kept < 0.70 * 0.70 * total) figures.components_for_70_percent = i + 1;
+    if (kept < 0.999 * 0.999 * total) figures.components_for_99_9_percent = i + 1;
+    kept += energy;
+    if (i < width) figures.best_rank_energy_ratio = std::min(Ratio(kept, total), 1.0);
+    if (i < 2 * width) figures.best_double_rank_energy_ratio = std::min(Ratio(kept, total), 1.0);
+  }
+  return figures;
+}
+
+HeadWeightFigures WeightFigures(const HeadSums& sums) {
+  const Eigen::VectorXd& s = sums.singular_values;
+  HeadWeightFigures figures;
+  figures.numerical_rank = sums.rank;
+  figures.singular_values.assign(s.data(), s.data() + s.size());
+  figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary);
+  if (sums.rank == 0) return figures;
+  const double sum = s.sum(), energy = s.squaredNorm();
+  figures.condition = s(0) / s(sums.rank - 1);
+  for (Eigen::Index i = 0; i < s.size(); ++i) {
+    const double p = s(i) / sum;
+    if (p > 0) figures.singular_entropy += p * std::log(p * static_cast<double>(s.size()));
+  }
+  figures.stable_rank = energy / (s(0) * s(0));
+  figures.largest_singular_share = s(0) / sum;
+  const auto error = [&](int64_t rank) {
+    return std::sqrt(s.tail(s.size() - std::min(rank, s.size())).squaredNorm() / energy);
+  };
+  const int64_t width = sums.head_gram.rows();
+  figures.error_ratio_at_eighth = error(width / 8);
+  figures.error_ratio_at_quarter = error(width / 4);
+  figures.error_ratio_at_half = error(width / 2);
+  return figures;
+}
+
+}  // namespace
+
+double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
+  const auto n = static_cast<double>(count);
+  return count > 1 ? (unit_sum.squaredNorm() - n) / (n * n - n) : 0;
+}
+
+HeadMeasurement MakeMeasurement(const HeadSums& sums) {
+  HeadMeasurement measurement;
+  measurement.tokens = sums.tokens;
+  measurement.vocabulary = sums.vocabulary;
+  measurement.width = sums.head_gram.rows();
+  measurement.loss = sums.loss;
+  measurement.gradient = GradientFigures(sums);
+  measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);
+  measurement.spectrum = SpectrumFigures(sums);
+  measurement.weight = WeightFigures(sums);
+  measurement.hidden_anisotropy = AnisotropyOf(sums.hidden_unit_sum, sums.tokens);
+  const Matrix centred = sums.sampled_hidden.rowwise() - sums.sampled_hidden.colwise().mean();
+  measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows());
+  measurement.retained_ratio = sums.retained_ratio;
+  measurement.token_gradient = sums.token_gradient;
+  measurement.shards = sums.shards;
+  measurement.buckets = sums.buckets;
+  return measurement;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,61 @@
+// From sums over tokens and over the vocabulary to the figures of the head decomposition: everything of size D×D or n×n
+// of n sampled tokens, in fp64 on the host, the same on every rank.
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <vector>
+
+#include "model/decomposition/head_measurement.h"
+#include "model/decomposition/matrix.h"
+
+namespace isthmus {
+
+// Of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E. H [N, D] are hidden
+// states, H' what enters U: H, or H Eᵀ. A_U = G U.
+struct HeadSums {
+  int64_t tokens = 0, vocabulary = 0;
+  double loss = 0;  // mean
+  std::vector<HeadPart> shards, buckets;
+  // By token, scaled to the mean loss.
+  double retained_energy = 0;                            // ‖G_∥‖²
+  double target_energy = 0, retained_target_energy = 0;  // Σ G[n, y_n]², Σ G_∥[n, y_n]²
+  double target_sum = 0, retained_target_sum = 0;        // Σ N·G[n, y_n] / N, Σ N·G_∥[n, y_n] / N
+  Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
+
+  Matrix head_gram;      // UᵀU [width, width]
+  Matrix signal_gram;    // A_UᵀA_U [width, width]
+  Matrix signal_hidden;  // A_Uᵀ H [width, D]: for a factorised head also the gradient of E
+  Matrix hidden_gram;    // HᵀH [D, D]
+  Matrix gradient_gram;  // BᵀB [width, width], B = Gᵀ H' the gradient of U
+  Matrix down;           // E [width, D]; empty for a plain head
+
+  Eigen::VectorXd singular_values;  // of W
+  int64_t rank = 0;                 // of W
+
+  Matrix sample_gram;               // G_s G_sᵀ [n, n]
+  double sampled_retained = 0;      // ‖G_∥‖² of the sampled tokens
+  Matrix sampled_hidden;            // [n, D]
+  Eigen::VectorXd hidden_unit_sum;  // Σ h_n / ‖h_n‖ [D]; a zero row counts as zero
+  Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
+};
+
+HeadMeasurement MakeMeasurement(const HeadSums& sums);
+
+// Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
+double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
+// Σ x_n / ‖x_n‖ over rows.
+template <typename Rows>
+Eigen::VectorXd UnitRowSum(const Rows& rows) {
+  Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());
+  for (Eigen::Index n = 0; n < rows.rows(); ++n) {
+    const double norm = rows.row(n).norm();
+    if (norm > 0) sum += rows.row(n).transpose() / norm;
+  }
+  return sum;
+}
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_

@@ -1,0 +1,28 @@
+// Matrices of the decomposition's algebra, in fp64 on the host. Not included by headers that other folders see.
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_MATRIX_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_MATRIX_H_
+
+#include <Eigen/Core>
+
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using MatrixView = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+
+// The same numbers as the other kind of view; fp64.
+inline MatrixView ViewOf(const Tensor& tensor) {
+  return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
+}
+inline Tensor TensorOf(Matrix& matrix) { return Tensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols()); }
+
+// tr(Xᵀ Y), hence tr(X Y) where one of them is symmetric.
+template <typename X, typename Y>
+double Inner(const X& x, const Y& y) {
+  return x.cwiseProduct(y).sum();
+}
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_MATRIX_H_

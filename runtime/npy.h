@@ -1,0 +1,76 @@
+// Arrays in NumPy's .npy format, versions 1.0 to 3.0 (numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
+#ifndef ISTHMUS_RUNTIME_NPY_H_
+#define ISTHMUS_RUNTIME_NPY_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/durable_file.h"
+
+namespace isthmus {
+
+enum class NpyType : uint8_t { kFloat32, kFloat64, kInt32, kInt64 };
+
+// A file, mapped and read-only. float32, float64, int32 or int64 of little-endian byte order; C or Fortran order, read
+// alike. The file is never trusted: what its header states is checked against its size before anything is read.
+class NpyArray {
+ public:
+  // Errors: by errno; InvalidArgument naming the path, what was found and what is accepted: no .npy file, a header that
+  // is truncated or states nonsense, another dtype, fewer or more bytes than the shape needs.
+  static absl::StatusOr<std::unique_ptr<const NpyArray>> Open(const std::string& path);
+  ~NpyArray();
+  NpyArray(const NpyArray&) = delete;
+  NpyArray& operator=(const NpyArray&) = delete;
+
+  const std::string& path() const { return path_; }
+  NpyType type() const { return type_; }
+  bool floating() const { return type_ == NpyType::kFloat32 || type_ == NpyType::kFloat64; }
+  const std::vector<int64_t>& shape() const { return shape_; }
+  int64_t size() const { return size_; }
+  // "float32 (10, 4)", as NumPy prints it.
+  std::string Describe() const;
+
+  // Rows [begin, begin + count) of a floating-point matrix, row by row.
+  void ReadRows(int64_t begin, int64_t count, double* out) const;
+  // Elements [begin, begin + count) of a vector of integers.
+  void ReadIntegers(int64_t begin, int64_t count, int64_t* out) const;
+
+ private:
+  NpyArray() = default;
+  absl::Status Map(int descriptor);
+  // Reads the header; afterwards `data_` is the first element.
+  absl::Status ParseHeader();
+  absl::Status Fail(const std::string& what) const;
+
+  std::string path_;
+  NpyType type_ = NpyType::kFloat32;
+  bool fortran_order_ = false;
+  std::vector<int64_t> shape_;
+  int64_t size_ = 0;
+  const char* mapping_ = nullptr;
+  int64_t bytes_ = 0;
+  const char* data_ = nullptr;
+};
+
+// A new .npy file (version 1.0, C order) under its name once all `shape` elements were appended and Commit was called.
+class NpyWriter {
+ public:
+  static absl::StatusOr<NpyWriter> Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape);
+  // The next elements, as they lie in memory.
+  absl::Status Append(const void* elements, int64_t bytes) { return file_->Append(elements, bytes); }
+  absl::Status Commit() { return file_->Commit(); }
+
+ private:
+  explicit NpyWriter(std::unique_ptr<DurableFile> file) : file_(std::move(file)) {}
+
+  std::unique_ptr<DurableFile> file_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_NPY_H_

@@ -1,0 +1,153 @@
+"""The head decomposition by brute force, as an oracle for `isthmus decompose`: every N×V matrix is formed in float64 and
+projections come from singular value decompositions. It shares no code with the program."""
+
+import numpy as np
+
+SHARES = (0.001, 0.01, 0.1, 1.0)  # of the vocabulary, most frequent first
+RETAINED_BOUNDS = [i / 20 for i in range(1, 20)]
+GRADIENT_BOUNDS = [0.001, 0.003, 0.01, 0.03] + [i / 10 for i in range(1, 14)]
+
+
+def softmax_gradient(hidden, head, targets):
+    """Losses [N] and the gradient of their mean with respect to the logits, without cancellation at the targets."""
+    n = np.arange(len(targets))
+    logits = hidden @ head.T
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    weights = np.exp(shifted)
+    own = weights[n, targets].copy()
+    others = weights.copy()
+    others[n, targets] = 0
+    rest = others.sum(axis=1)
+    total = own + rest
+    gradient = weights / total[:, None]
+    gradient[n, targets] = -rest / total
+    with np.errstate(divide="ignore"):
+        losses = np.where(rest < own, np.log1p(rest / own), np.log(total) - shifted[n, targets])
+    return losses, gradient / len(targets)
+
+
+def anisotropy(rows):
+    """Mean cosine over all pairs of different rows, by the definition: a matrix of cosines."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    cosines = unit @ unit.T
+    count = len(rows)
+    # A zero row has cosine 0 with every other; the program's sum counts 1 for each row's pair with itself.
+    return float((cosines.sum() - count) / (count * (count - 1))) if count > 1 else 0.0
+
+
+def histogram(values, bounds):
+    places = [int(np.sum(np.asarray(bounds) < value)) for value in values]
+    return {"bounds": bounds, "counts": np.bincount(places, minlength=len(bounds) + 1).tolist(), "sum": float(np.sum(values))}
+
+
+def shard_bounds(count, parts):
+    sizes = [count // parts + (1 if i < count % parts else 0) for i in range(parts)]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+
+
+def frequency_buckets(counts):
+    order = sorted(range(len(counts)), key=lambda v: (-counts[v], v))
+    ends = [-(-len(counts) * k // 1000) for k in (1, 10, 100, 1000)]
+    return [np.array(order[begin:end], dtype=int) for begin, end in zip([0] + ends[:-1], ends)]
+
+
+def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, sample_tokens=2048):
+    """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's."""
+    hidden = hidden.astype(np.float64)
+    factorised = up is not None
+    up, down = (up.astype(np.float64), down.astype(np.float64)) if factorised else (head.astype(np.float64), None)
+    head = up @ down if factorised else up
+    tokens, vocabulary, width = len(hidden), len(up), up.shape[1]
+    n = np.arange(tokens)
+    losses, grad = softmax_gradient(hidden, head, targets)
+    energy = float((grad**2).sum())
+    norm = energy**0.5
+
+    # A head that is the product of two factors has min(V, R) singular values that are not zero by construction.
+    left, singular, _ = np.linalg.svd(head, full_matrices=False)
+    singular = singular[: min(vocabulary, width, hidden.shape[1])]
+    rank = int((singular > singular[0] * max(head.shape) * np.finfo(np.float64).eps).sum())
+    basis = left[:, :rank]
+    retained = (grad @ basis) @ basis.T
+    retained_energy = float((retained**2).sum())
+    lost = grad - retained
+
+    # The first-order change of the logits, matrix by matrix.
+    grad_hidden = grad @ head
+    through_hidden = grad_hidden @ head.T
+    if factorised:
+        grad_up, grad_down = grad.T @ (hidden @ down.T), up.T @ grad.T @ hidden
+        update = through_hidden + (hidden @ down.T) @ grad_up.T + hidden @ grad_down.T @ up.T
+    else:
+        update = through_hidden + hidden @ (grad.T @ hidden).T
+    cosine = lambda m: float((m * grad).sum() / (np.linalg.norm(m) * norm)) if norm > 0 else 0.0
+
+    stride = -(-tokens // sample_tokens)
+    sampled = grad[::stride]
+    spectrum = np.linalg.svd(sampled, compute_uv=False)
+    spectrum = np.concatenate([spectrum, np.zeros(len(sampled) - len(spectrum))])
+    sampled_energy = float((sampled**2).sum())
+    best = lambda k: float((spectrum[:k] ** 2).sum() / sampled_energy)
+    partial = np.sqrt(np.cumsum(spectrum**2))
+    components = lambda share: int(np.argmax(partial >= share * partial[-1])) + 1
+
+    p = singular / singular.sum()
+    error = lambda d: float(np.sqrt((singular[d:] ** 2).sum() / (singular**2).sum()))
+    token_norms = np.linalg.norm(grad, axis=1)
+    ratios = np.linalg.norm(retained, axis=1) / np.where(token_norms > 0, token_norms, 1)
+    at_target, retained_at_target = grad[n, targets], retained[n, targets]
+    part = lambda rows: {
+        "rows": len(rows),
+        "logit_gradient_energy": float((grad[:, rows] ** 2).sum()),
+        "retained_energy": float((retained[:, rows] ** 2).sum()),
+        "lost_energy_ratio": float((lost[:, rows] ** 2).sum()),  # see check.py: compared by the energies
+    }
+    bounds = shard_bounds(vocabulary, tensor)
+    counts = np.bincount(targets, minlength=vocabulary) if counts is None else counts
+    return {
+        "tokens": tokens,
+        "vocabulary": vocabulary,
+        "width": width,
+        "loss": float(losses.mean()),
+        "logit_gradient_norm": norm,
+        "retained_gradient_norm": retained_energy**0.5,
+        "lost_gradient_norm": float(np.linalg.norm(lost)),
+        "visible_cosine": cosine(retained),
+        "lost_norm_ratio": float(np.linalg.norm(lost)) / norm,
+        "lost_energy_ratio": float((lost**2).sum()) / energy,
+        "isotropic_lost_norm_ratio": (1 - rank / vocabulary) ** 0.5,
+        "alignment_gain": (retained_energy / energy) ** 0.5 / (rank / vocabulary) ** 0.5,
+        "target_energy_share": float((at_target**2).sum()) / energy,
+        "retained_target_energy_share": float((retained_at_target**2).sum()) / retained_energy,
+        "target_coefficient": float(at_target.sum()),
+        "retained_target_coefficient": float(retained_at_target.sum()),
+        "update_cosine": cosine(update),
+        "hidden_update_cosine": cosine(through_hidden),
+        "update_rank_bound": 2 * width,
+        "sampled_tokens": len(sampled),
+        "best_rank_energy_ratio": best(width),
+        "best_double_rank_energy_ratio": best(2 * width),
+        "sampled_retained_energy_ratio": float((retained[::stride] ** 2).sum()) / sampled_energy,
+        "components_for_70_percent": components(0.70),
+        "components_for_99_9_percent": components(0.999),
+        "head_numerical_rank": rank,
+        "head_condition": float(singular[0] / singular[rank - 1]),
+        "head_singular_entropy": float((p[p > 0] * np.log(p[p > 0] * len(p))).sum()),
+        "head_stable_rank": float((singular**2).sum() / singular[0] ** 2),
+        "head_largest_singular_share": float(singular[0] / singular.sum()),
+        "head_error_ratio_at_eighth": error(width // 8),
+        "head_error_ratio_at_quarter": error(width // 4),
+        "head_error_ratio_at_half": error(width // 2),
+        "head_row_anisotropy": anisotropy(up),
+        "hidden_anisotropy": anisotropy(hidden),
+        "hidden_centred_anisotropy": anisotropy(hidden[::stride] - hidden[::stride].mean(axis=0)),
+        "shards": [part(np.arange(b, e)) for b, e in zip(bounds[:-1], bounds[1:])],
+        "buckets": [
+            {"most_frequent_percent": 100 * share, **part(rows)} for share, rows in zip(SHARES, frequency_buckets(counts))
+        ],
+        "retained_ratio_histogram": histogram(ratios, RETAINED_BOUNDS),
+        "token_gradient_histogram": histogram(token_norms * tokens, GRADIENT_BOUNDS),
+        "head_singular_values": singular.tolist(),
+        "sampled_singular_values": spectrum.tolist(),
+    }
