@@ -66,7 +66,7 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
   HeadTensors tensors = dump->Tensors();
   tensors.sample_tokens = request.sample_tokens;
-  ISTHMUS_ASSIGN_OR_RETURN(const HeadMeasurement measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
   absl::Status written;
   if (world.rank() == 0) {
     const std::string json = HeadJson(measurement);

@@ -22,7 +22,7 @@ Json HistogramJson(const Histogram& histogram) {
 
 }  // namespace
 
-std::string HeadJson(const HeadMeasurement& m) {
+std::string HeadJson(const HeadFigures& m) {
   Json json = {{"tokens", m.tokens}, {"vocabulary", m.vocabulary}, {"width", m.width}, {"loss", m.loss}};
   json.update({{"logit_gradient_norm", m.gradient.logit_gradient_norm},
                {"retained_gradient_norm", m.gradient.retained_gradient_norm},

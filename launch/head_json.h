@@ -4,12 +4,12 @@
 
 #include <string>
 
-#include "model/decomposition/head_measurement.h"
+#include "model/decomposition/head_figures.h"
 
 namespace isthmus {
 
 // Indented, with an end of line. Doubles keep all their digits; lists of singular values are complete.
-std::string HeadJson(const HeadMeasurement& measurement);
+std::string HeadJson(const HeadFigures& measurement);
 
 }  // namespace isthmus
 

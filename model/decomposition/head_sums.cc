@@ -126,8 +126,8 @@ double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
   return count > 1 ? (unit_sum.squaredNorm() - n) / (n * n - n) : 0;
 }
 
-HeadMeasurement MakeMeasurement(const HeadSums& sums) {
-  HeadMeasurement measurement;
+HeadFigures MakeMeasurement(const HeadSums& sums) {
+  HeadFigures measurement;
   measurement.tokens = sums.tokens;
   measurement.vocabulary = sums.vocabulary;
   measurement.width = sums.head_gram.rows();

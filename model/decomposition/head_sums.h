@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/decomposition/head_measurement.h"
+#include "model/decomposition/head_figures.h"
 #include "model/decomposition/matrix.h"
 
 namespace isthmus {
@@ -41,7 +41,7 @@ struct HeadSums {
   Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
 };
 
-HeadMeasurement MakeMeasurement(const HeadSums& sums);
+HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);

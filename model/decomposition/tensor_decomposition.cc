@@ -44,7 +44,7 @@ class TensorDecomposition {
         scale_(1.0 / static_cast<double>(tensors.tokens)),
         sample_(TokenSample::Of(tensors.tokens, tensors.sample_tokens)) {}
 
-  absl::StatusOr<HeadMeasurement> Run() {
+  absl::StatusOr<HeadFigures> Run() {
     ISTHMUS_RETURN_IF_ERROR(FactorHead());
     Allocate();
     for (const TokenPart& part : tensors_.parts) {
@@ -340,7 +340,7 @@ class TensorDecomposition {
 
 }  // namespace
 
-absl::StatusOr<HeadMeasurement> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data) {
+absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data) {
   return TensorDecomposition(tensors, tensor, data).Run();
 }
 

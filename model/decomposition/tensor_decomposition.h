@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/decomposition/head_measurement.h"
+#include "model/decomposition/head_figures.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"
 #include "runtime/tensor.h"
@@ -40,7 +40,7 @@ struct HeadTensors {
 
 // Collective over both groups; every rank of `tensor` holds equally many shards, and all of them the same tokens.
 // Memory beyond the tensors: two times that of `weights`, and logits of a few tokens. Errors: of collectives.
-absl::StatusOr<HeadMeasurement> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
+absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
 }  // namespace isthmus
 

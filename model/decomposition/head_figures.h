@@ -1,8 +1,8 @@
 // The figures of the head decomposition (DESIGN 4; arXiv:2603.10145). Symbols as there: N tokens of the step, V
 // vocabulary, D the width that enters the head (the rank of a factorised head W = U E), G = ∂L/∂Z of the mean loss, G_∥
 // its projection on the column space of W, A = G W, B = Gᵀ H.
-#ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_MEASUREMENT_H_
-#define ISTHMUS_MODEL_DECOMPOSITION_HEAD_MEASUREMENT_H_
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
 
 #include <cstdint>
 #include <vector>
@@ -72,7 +72,7 @@ struct HeadWeightFigures {
   std::vector<double> singular_values;
 };
 
-struct HeadMeasurement {
+struct HeadFigures {
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;
   HeadGradientFigures gradient;
@@ -89,4 +89,4 @@ struct HeadMeasurement {
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_DECOMPOSITION_HEAD_MEASUREMENT_H_
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
