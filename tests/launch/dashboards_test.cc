@@ -19,6 +19,7 @@
 
 #include "runtime/telemetry/tensorboard_sink.h"
 #include "tests/support/http.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
 
@@ -29,11 +30,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr int kSteps = 120;
-const char* const kDashboards = ISTHMUS_SOURCE_FOLDER "/tools/dashboards/";
+std::string DashboardFolder() { return SourceFolder() + "/tools/dashboards/"; }
 
 // Where launch/install puts Prometheus's programs; empty when they are nowhere.
 std::string PrometheusProgram(const std::string& name) {
-  const std::string unpacked = absl::StrCat(ISTHMUS_SOURCE_FOLDER, "/build/prometheus/usr/bin/", name);
+  const std::string unpacked = absl::StrCat(SourceFolder(), "/build/prometheus/usr/bin/", name);
   if (std::filesystem::exists(unpacked)) return unpacked;
   return RunShell("command -v " + name).exit_status == 0 ? name : "";
 }
@@ -78,7 +79,7 @@ ProgramResult* Dashboards::result_ = nullptr;
 
 nlohmann::json ReadTensorboard(const std::string& folder, std::string& skipped) {
   const ProgramResult read =
-      RunShell(ISTHMUS_SOURCE_FOLDER "/tests/support/read_tensorboard " + folder + " 2>/dev/null", 200);
+      RunShell(SourceFolder() + "/tests/support/read_tensorboard " + folder + " 2>/dev/null", 200);
   if (read.exit_status == 77) skipped = read.out;
   EXPECT_TRUE(read.exit_status == 0 || read.exit_status == 77) << read.out;
   return nlohmann::json::parse(read.out, nullptr, false);
@@ -168,7 +169,7 @@ TEST_F(Dashboards, AlertRulesHoldTheirTests) {
   if (promtool.empty()) GTEST_SKIP() << "needs promtool (launch/install tests)";
   for (const char* arguments :
        {"check rules alerts.yml", "test rules alerts_test.yml", "check config --syntax-only prometheus.yml"}) {
-    const ProgramResult checked = RunShell(absl::StrCat("cd ", kDashboards, " && ", promtool, " ", arguments));
+    const ProgramResult checked = RunShell(absl::StrCat("cd ", DashboardFolder(), " && ", promtool, " ", arguments));
     EXPECT_EQ(checked.exit_status, 0) << checked.out;
   }
 }
@@ -197,8 +198,8 @@ TEST_F(Dashboards, ShowAndWatchOnlyMetricsThatAreExported) {
     }
     return names;
   };
-  const std::string dashboard = ReadText(absl::StrCat(kDashboards, "grafana/dashboards/isthmus.json"));
-  const std::string alerts = ReadText(absl::StrCat(kDashboards, "alerts.yml"));
+  const std::string dashboard = ReadText(absl::StrCat(DashboardFolder(), "grafana/dashboards/isthmus.json"));
+  const std::string alerts = ReadText(absl::StrCat(DashboardFolder(), "alerts.yml"));
   EXPECT_GT(MetricNames(dashboard).size(), 30u);
   EXPECT_GT(MetricNames(alerts).size(), 8u);
   EXPECT_THAT(missing(dashboard), IsEmpty());
@@ -241,8 +242,8 @@ TEST_F(Dashboards, PrometheusReadsWhatTheRunWrote) {
   const int web = FreePorts(2), port = web + 1;
   const std::string work = project() / "prometheus", target = absl::StrCat("127.0.0.1:", port);
   std::filesystem::create_directories(work);
-  std::filesystem::copy(absl::StrCat(kDashboards, "alerts.yml"), work + "/alerts.yml");
-  std::string config = ReadText(absl::StrCat(kDashboards, "prometheus.yml"));
+  std::filesystem::copy(absl::StrCat(DashboardFolder(), "alerts.yml"), work + "/alerts.yml");
+  std::string config = ReadText(absl::StrCat(DashboardFolder(), "prometheus.yml"));
   config.replace(config.find("scrape_interval: 5s"), 19, "scrape_interval: 200ms");
   WriteText(work + "/prometheus.yml", config);
   WriteText(work + "/targets.json", absl::StrCat("[{\"targets\": [\"", target, "\"]}]"));
