@@ -57,7 +57,7 @@ void FillHeadRecord(const HeadMeasurement& head, proto::HeadRecord& record) {
     entry.set_logit_gradient_norm(std::sqrt(shard.logit_gradient_energy));
     entry.set_retained_gradient_norm(std::sqrt(shard.retained_energy));
     entry.set_lost_energy_ratio(shard.lost_energy_ratio());
-    entry.set_lost_norm_ratio(std::sqrt(shard.lost_energy_ratio()));
+    entry.set_lost_norm_ratio(shard.lost_norm_ratio());
   }
 }
 

@@ -1,7 +1,6 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
-#include <cmath>
 
 #include "launch/commands.h"
 #include "launch/options.h"
@@ -46,7 +45,7 @@ std::string SummaryText(const TrainingRun& run) {
     absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
                           100 * summary.head->lost_norm_ratio, 100 * summary.head->lost_energy_ratio);
     for (size_t i = 0; i < summary.head->shards.size(); ++i) {
-      absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * std::sqrt(summary.head->shards[i].lost_energy_ratio()));
+      absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * summary.head->shards[i].lost_norm_ratio());
     }
     text += "\n";
   }

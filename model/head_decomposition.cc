@@ -73,6 +73,8 @@ ArenaLayout HeadDecomposition::Layout(int64_t head_width) {
   return placer.layout();
 }
 
+double HeadMeasurement::Shard::lost_norm_ratio() const { return std::sqrt(std::max(lost_energy_ratio(), 0.0)); }
+
 absl::StatusOr<HeadDecomposition> HeadDecomposition::Create(int64_t vocabulary, int64_t head_width, const Mesh& mesh,
                                                             Stream& stream) {
   HeadDecomposition decomposition;

@@ -28,7 +28,9 @@ struct HeadMeasurement {
   struct Shard {
     double logit_gradient_energy = 0;  // ‖G[:, S_i]‖²
     double retained_energy = 0;        // ‖G_∥[:, S_i]‖²
-    double lost_energy_ratio() const;  // of the shard; 0 where the shard is empty
+    // Of the shard; 0 where it is empty. Below 0 where the projection moved more energy into the shard than it took.
+    double lost_energy_ratio() const;
+    double lost_norm_ratio() const;  // its root; 0 where that is below 0
   };
   double logit_gradient_norm = 0;        // ‖G‖
   double retained_gradient_norm = 0;     // ‖G_∥‖
