@@ -1,7 +1,6 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
-
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/threads.h"
