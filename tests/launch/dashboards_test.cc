@@ -29,7 +29,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr int kSteps = 120;
+// A run is scraped while it lasts: for seconds, whatever the machine's speed.
+constexpr const char* kLasting = " --set schedule.steps=1000000 --set schedule.max_seconds=4";
 std::string DashboardFolder() { return SourceFolder() + "/tools/dashboards/"; }
 
 // Where launch/install puts Prometheus's programs; empty when they are nowhere.
@@ -45,15 +46,18 @@ class Dashboards : public ::testing::Test {
   static void SetUpTestSuite() {
     project_ = new TinyProject;
     port_ = FreePorts(2);
-    const std::string arguments = absl::StrCat(
-        "train --config ", project_->WriteConfig("run", "mesh { tensor: 2 }"), " --set schedule.steps=", kSteps,
-        " --set telemetry.validation_interval=50 --set telemetry.prometheus.every_rank=true",
-        " --set telemetry.prometheus.port=", port_);
+    const std::string arguments =
+        absl::StrCat("train --config ", project_->WriteConfig("run", "mesh { tensor: 2 }"), kLasting,
+                     " --set telemetry.log_interval=5 --set telemetry.validation_interval=50 --set "
+                     "telemetry.prometheus.every_rank=true",
+                     " --set telemetry.prometheus.port=", port_);
     auto run = std::async(std::launch::async, [&] { return RunIsthmus(arguments, 2); });
     live_ = new std::string(AwaitHttp(port_, "/metrics", "\nisthmus_head_lost_energy_ratio ", 60));
     other_ = new std::string(AwaitHttp(port_ + 1, "/metrics", "\nisthmus_rank_phase_seconds{", 60));
     result_ = new ProgramResult(run.get());
     ASSERT_EQ(result_->exit_status, 0) << result_->out;
+    ASSERT_THAT(*live_, HasSubstr("\nisthmus_head_lost_energy_ratio "));
+    ASSERT_THAT(*other_, HasSubstr("\nisthmus_rank_phase_seconds{"));
   }
   static void TearDownTestSuite() {
     delete project_;
@@ -116,7 +120,7 @@ TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
       }
     }
   }
-  EXPECT_EQ(histograms, static_cast<size_t>(kSteps));
+  EXPECT_GT(histograms, 2u);
   EXPECT_EQ(read["histograms"]["time/step_seconds"].size(), histograms);
   ASSERT_GT(scalars.size(), 30u);
   for (const auto& [tag, values] : scalars) {
@@ -231,7 +235,7 @@ TEST_F(Dashboards, PhasesTellMinimumMaximumAndTheSlowestRank) {
       EXPECT_THAT(phase["slowest_rank"].get<int>(), ::testing::AnyOf(0, 1));
     }
   }
-  EXPECT_EQ(records.back()["checkpoint/step"], kSteps);
+  EXPECT_EQ(records.back()["checkpoint/step"], records.back()["step"]);
   EXPECT_GT(records.back()["checkpoint/timestamp_seconds"], 1.7e9);
 }
 
@@ -256,11 +260,10 @@ TEST_F(Dashboards, PrometheusReadsWhatTheRunWrote) {
   };
   // It looks for targets every five seconds.
   EXPECT_THAT(AwaitHttp(web, "/api/v1/targets", target, 60), HasSubstr(target));
-  const ProgramResult result = RunIsthmus(
-      absl::StrCat(
-          "train --config ", project().WriteConfig("scraped"),
-          " --set schedule.steps=500 --set telemetry.validation_interval=0 --set telemetry.prometheus.port=", port),
-      2);
+  const ProgramResult result =
+      RunIsthmus(absl::StrCat("train --config ", project().WriteConfig("scraped"), kLasting,
+                              " --set telemetry.validation_interval=0 --set telemetry.prometheus.port=", port),
+                 2);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   const auto steps = query("isthmus_steps_total%5B5m%5D"), losses = query("isthmus_train_loss%5B5m%5D");
   const auto rules = nlohmann::json::parse(HttpGet(web, "/api/v1/rules"), nullptr, false);
