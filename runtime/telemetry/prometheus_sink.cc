@@ -3,25 +3,11 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/time/clock.h>
-#include <dlfcn.h>
 #include <prometheus/exposer.h>
-#include <pthread.h>
 
-#include <algorithm>
-#include <cstddef>
 #include <exception>
 #include <utility>
 #include <vector>
-
-// CivetWeb gives its threads stacks of 100 KiB. Of every stack glibc takes the thread-local variables of all libraries
-// first, which are 92 KiB with cuBLASLt in the program, and then refuses to start the thread. The libraries of a
-// program find its functions before those of glibc: none of them gets a smaller stack than this.
-extern "C" int pthread_attr_setstacksize(pthread_attr_t* attributes, size_t bytes) noexcept {
-  constexpr size_t kLeast = size_t{512} * 1024;
-  using SetStackSize = int (*)(pthread_attr_t*, size_t);
-  static const auto set = reinterpret_cast<SetStackSize>(dlsym(RTLD_NEXT, "pthread_attr_setstacksize"));
-  return set(attributes, std::max(bytes, kLeast));
-}
 
 namespace isthmus {
 namespace {
