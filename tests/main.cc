@@ -13,5 +13,7 @@ int main(int argc, char** argv) {
     std::cout << "skipped: " << device.message() << "\n";
     return kSkipped;
   }
-  return RUN_ALL_TESTS();
+  const int failed = RUN_ALL_TESTS();
+  const testing::UnitTest& tests = *testing::UnitTest::GetInstance();
+  return failed == 0 && tests.skipped_test_count() == tests.test_to_run_count() ? kSkipped : failed;
 }

@@ -3,7 +3,6 @@
 // memory.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -17,12 +16,6 @@
 namespace isthmus::testing {
 namespace {
 
-// Fewer where the kernels run on the CPU.
-int64_t Steps() {
-  const char* steps = std::getenv("ISTHMUS_TEST_STEPS");
-  return steps != nullptr ? std::atoll(steps) : 20;
-}
-
 class CudaModelTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -35,14 +28,14 @@ class CudaModelTest : public ::testing::Test {
 
   static std::vector<double> Losses(Replica& replica) {
     std::vector<double> losses;
-    for (int64_t step = 1; step <= Steps(); ++step) losses.push_back(replica.Step(step).loss);
+    for (int64_t step = 1; step <= TestSteps(); ++step) losses.push_back(replica.Step(step).loss);
     return losses;
   }
 
   // Meshes of this world with combinations of options that change the path taken: four for each mesh, or the two that
   // differ most.
   static std::vector<TinyOptions> Variants(proto::PrecisionConfig::Kind precision) {
-    const bool all = precision == proto::PrecisionConfig::FP32 && std::getenv("ISTHMUS_TEST_STEPS") == nullptr;
+    const bool all = precision == proto::PrecisionConfig::FP32 && TestSteps() == 20;
     std::vector<TinyOptions> variants;
     for (const int tensor : {1, 2, 4}) {
       if (World().size() % tensor != 0) continue;

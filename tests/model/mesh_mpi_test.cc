@@ -13,8 +13,6 @@
 namespace isthmus::testing {
 namespace {
 
-constexpr int64_t kSteps = 20;
-
 class MeshTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -44,7 +42,7 @@ class MeshTest : public ::testing::Test {
 
   static std::vector<double> Losses(Replica& replica) {
     std::vector<double> losses;
-    for (int64_t step = 1; step <= kSteps; ++step) losses.push_back(replica.Step(step).loss);
+    for (int64_t step = 1; step <= TestSteps(); ++step) losses.push_back(replica.Step(step).loss);
     return losses;
   }
 

@@ -13,8 +13,8 @@ using reference::Matrix;
 using reference::Normal;
 
 // Weight, moments and what a step needs, for n elements.
-struct State {
-  State(DType dtype, int64_t n)
+struct AdamwState {
+  AdamwState(DType dtype, int64_t n)
       : weight(dtype, Normal(1, n, 1)),
         grad(dtype, Normal(1, n, 2)),
         first(dtype, Normal(1, n, 3, 0.1)),
@@ -48,7 +48,7 @@ TEST(AdamW, ThreeStepsMatchTheAlgorithm) {
   for (const DType dtype : reference::SumTypes()) {
     for (const int64_t n : {1, 3, 7, 17, 509, 1000, 40001}) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << n);
-      const State state(dtype, n);
+      const AdamwState state(dtype, n);
       Matrix w = state.weight.Get(), m = state.first.Get(), v = state.second.Get();
       const Matrix grad = state.grad.Get();
       for (int64_t step = 1; step <= 3; ++step) {
@@ -93,10 +93,10 @@ TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::SumTypes()) {
     const int64_t n = 131;
-    const State whole(dtype, n);
+    const AdamwState whole(dtype, n);
     ASSERT_TRUE(AdamW(whole.Args(2), stream).ok());
     for (int64_t split = 1; split < n; ++split) {
-      const State parts(dtype, n);
+      const AdamwState parts(dtype, n);
       for (const auto& [begin, count] : {std::pair(int64_t{0}, split), std::pair(split, n - split)}) {
         AdamWArgs args = parts.Args(2);
         for (Tensor* tensor :
@@ -113,7 +113,7 @@ TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
 TEST(AdamW, BitsDoNotDependOnThreads) {
   Stream& stream = reference::TestStream();
   reference::ExpectSameBitsForAnyThreads([&] {
-    const State state(DType::kFloat32, 70001);
+    const AdamwState state(DType::kFloat32, 70001);
     EXPECT_TRUE(AdamW(state.Args(3), stream).ok());
     return state.Bytes();
   });
@@ -121,7 +121,7 @@ TEST(AdamW, BitsDoNotDependOnThreads) {
 
 TEST(AdamW, RejectsTensorsThatDisagreeAndStepZero) {
   Stream& stream = reference::TestStream();
-  const State state(DType::kFloat32, 8), other(DType::kFloat32, 9), wide(DType::kFloat64, 8);
+  const AdamwState state(DType::kFloat32, 8), other(DType::kFloat32, 9), wide(DType::kFloat64, 8);
   EXPECT_EQ(AdamW(state.Args(0), stream).code(), absl::StatusCode::kInvalidArgument);
   AdamWArgs args = state.Args(1);
   args.second_moment = other.second;

@@ -13,7 +13,7 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Case {
+struct AttentionCase {
   AttentionShape shape;
   int64_t padding;
 };
@@ -22,21 +22,21 @@ AttentionShape ShapeOf(int64_t sequences, int64_t length, int64_t heads, int64_t
       .sequences = sequences, .sequence_length = length, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
 }
 // Lengths of one token, below, at and above the sizes of blocks; one key head per query head, shared, and for all.
-const std::vector<Case> kCases = {{ShapeOf(1, 1, 1, 1, 8), 0},   {ShapeOf(2, 7, 4, 2, 6), 3},
-                                  {ShapeOf(1, 64, 2, 2, 16), 0}, {ShapeOf(2, 65, 3, 1, 32), 5},
-                                  {ShapeOf(1, 131, 6, 3, 5), 0}, {ShapeOf(1, 300, 2, 1, 64), 0}};
+const std::vector<AttentionCase> kAttentionCases = {{ShapeOf(1, 1, 1, 1, 8), 0},   {ShapeOf(2, 7, 4, 2, 6), 3},
+                                                    {ShapeOf(1, 64, 2, 2, 16), 0}, {ShapeOf(2, 65, 3, 1, 32), 5},
+                                                    {ShapeOf(1, 131, 6, 3, 5), 0}, {ShapeOf(1, 300, 2, 1, 64), 0}};
 
-struct Result {
+struct AttentionResult {
   Matrix out, log_sum_exp;
   Matrix grad_q, grad_k, grad_v;
 };
 
 // Attention with all T×T weights, and its gradients by the definition of the softmax's derivative.
-Result Naive(const AttentionShape& s, double scale, const Matrix& q, const Matrix& k, const Matrix& v,
-             const Matrix& grad_out) {
+AttentionResult Naive(const AttentionShape& s, double scale, const Matrix& q, const Matrix& k, const Matrix& v,
+                      const Matrix& grad_out) {
   const int64_t length = s.sequence_length, dim = s.head_dim;
-  Result result = {Matrix(q.rows, q.columns), Matrix(s.sequences, s.heads * length), Matrix(q.rows, q.columns),
-                   Matrix(k.rows, k.columns), Matrix(v.rows, v.columns)};
+  AttentionResult result = {Matrix(q.rows, q.columns), Matrix(s.sequences, s.heads * length), Matrix(q.rows, q.columns),
+                            Matrix(k.rows, k.columns), Matrix(v.rows, v.columns)};
   for (int64_t b = 0; b < s.sequences; ++b) {
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t q0 = h * dim, k0 = h * s.kv_heads / s.heads * dim;
@@ -134,19 +134,19 @@ struct Attention {
                               .workspace = workspace},
                              stream);
   }
-  Result Expected() const { return Naive(shape, scale, q.Get(), k.Get(), v.Get(), grad_out.Get()); }
+  AttentionResult Expected() const { return Naive(shape, scale, q.Get(), k.Get(), v.Get(), grad_out.Get()); }
 };
 
 TEST(Attention, MatchesTheNaiveOneInEveryTypeAndShape) {
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Case& c : kCases) {
+    for (const AttentionCase& c : kAttentionCases) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " B " << c.shape.sequences << " T " << c.shape.sequence_length
                                       << " H " << c.shape.heads << " K " << c.shape.kv_heads << " dim "
                                       << c.shape.head_dim);
       Attention attention(c.shape, dtype, c.padding);
       ASSERT_TRUE(attention.Forward().ok());
       ASSERT_TRUE(attention.Backward().ok());
-      const Result expected = attention.Expected();
+      const AttentionResult expected = attention.Expected();
       ExpectAgrees("out", attention.out, expected.out, dtype);
       ExpectAgrees("log_sum_exp", attention.log_sum_exp, expected.log_sum_exp, AccumulationType(dtype));
       ExpectAgrees("grad_v", attention.grad_v, expected.grad_v, dtype);
@@ -189,7 +189,7 @@ TEST(Attention, LargeScoresStayFinite) {
     Attention attention(ShapeOf(1, 200, 2, 1, 16), dtype, 0, 18);
     ASSERT_TRUE(attention.Forward().ok());
     ASSERT_TRUE(attention.Backward().ok());
-    const Result expected = attention.Expected();
+    const AttentionResult expected = attention.Expected();
     // Scores of about a thousand carry an absolute error of a thousand times the precision.
     const double tolerance = dtype == DType::kFloat64 ? 1e-10 : 5e-3;
     ExpectAgrees("out", attention.out.Get(), expected.out, tolerance);

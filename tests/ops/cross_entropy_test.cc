@@ -18,14 +18,14 @@ using reference::Normal;
 
 constexpr double kScale = 0.125;
 
-struct Result {
+struct CrossEntropyResult {
   Matrix loss, log_sum_exp, energy, grad;
 };
 
 // The whole softmax at once, in fp64. Sums leave the target out, so that nothing cancels.
-Result Reference(const Matrix& z, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds) {
+CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds) {
   const int64_t shards = static_cast<int64_t>(bounds.size()) - 1;
-  Result r{Matrix(1, z.rows), Matrix(1, z.rows), Matrix(shards, z.rows), Matrix(z.rows, z.columns)};
+  CrossEntropyResult r{Matrix(1, z.rows), Matrix(1, z.rows), Matrix(shards, z.rows), Matrix(z.rows, z.columns)};
   for (int64_t n = 0; n < z.rows; ++n) {
     const int64_t y = targets[static_cast<size_t>(n)];
     double top = z(n, 0), others = 0;
@@ -46,8 +46,8 @@ Result Reference(const Matrix& z, const std::vector<int32_t>& targets, const std
 }
 
 // Runs the three operators as T ranks would.
-Result OnShards(const Buffer& logits, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds,
-                DType dtype, DType grad_dtype, bool in_place = false) {
+CrossEntropyResult OnShards(const Buffer& logits, const std::vector<int32_t>& targets,
+                            const std::vector<int64_t>& bounds, DType dtype, DType grad_dtype, bool in_place = false) {
   Stream& stream = reference::TestStream();
   const Tensor all = logits;
   const int64_t tokens = all.rows, shards = static_cast<int64_t>(bounds.size()) - 1;
@@ -115,8 +115,8 @@ TEST(CrossEntropy, AnyShardsEqualTheWholeSoftmax) {
         SCOPED_TRACE(testing::Message() << Name(dtype) << " " << testing::PrintToString(bounds));
         const Buffer logits(dtype, Normal(tokens, vocabulary, 1, 4), 2);
         const auto targets = SomeTargets(tokens, vocabulary);
-        const Result expected = Reference(logits.Get(), targets, bounds);
-        const Result found = OnShards(logits, targets, bounds, dtype, dtype, in_place);
+        const CrossEntropyResult expected = Reference(logits.Get(), targets, bounds);
+        const CrossEntropyResult found = OnShards(logits, targets, bounds, dtype, dtype, in_place);
         const double tolerance = reference::Tolerance(dtype);
         ExpectAgrees("loss", found.loss, expected.loss, tolerance);
         ExpectAgrees("log_sum_exp", found.log_sum_exp, expected.log_sum_exp, tolerance);
@@ -130,8 +130,8 @@ TEST(CrossEntropy, AnyShardsEqualTheWholeSoftmax) {
 TEST(CrossEntropy, GradientOfFp32LogitsCanBeBf16) {
   const Buffer logits(DType::kFloat32, Normal(7, 509, 1, 4));
   const auto targets = SomeTargets(7, 509);
-  const Result expected = Reference(logits.Get(), targets, {0, 200, 509});
-  const Result found = OnShards(logits, targets, {0, 200, 509}, DType::kFloat32, DType::kBFloat16);
+  const CrossEntropyResult expected = Reference(logits.Get(), targets, {0, 200, 509});
+  const CrossEntropyResult found = OnShards(logits, targets, {0, 200, 509}, DType::kFloat32, DType::kBFloat16);
   ExpectAgrees("grad", found.grad, expected.grad, reference::Tolerance(DType::kBFloat16));
 }
 
@@ -139,8 +139,8 @@ TEST(CrossEntropy, SumsOfALargeVocabularyKeepSixDigits) {
   const int64_t vocabulary = 50257;
   const Buffer logits(DType::kFloat32, Normal(3, vocabulary, 1, 3));
   const auto targets = SomeTargets(3, vocabulary);
-  const Result expected = Reference(logits.Get(), targets, {0, vocabulary});
-  const Result found = OnShards(logits, targets, {0, vocabulary}, DType::kFloat32, DType::kFloat32);
+  const CrossEntropyResult expected = Reference(logits.Get(), targets, {0, vocabulary});
+  const CrossEntropyResult found = OnShards(logits, targets, {0, vocabulary}, DType::kFloat32, DType::kFloat32);
   for (int64_t n = 0; n < 3; ++n) {
     EXPECT_NEAR(found.log_sum_exp(0, n), expected.log_sum_exp(0, n), 1e-6 * expected.log_sum_exp(0, n));
     EXPECT_NEAR(found.energy(0, n) / expected.energy(0, n), 1, 2e-6);
@@ -171,8 +171,8 @@ TEST(CrossEntropy, NearlyCertainTargetKeepsItsRelativeAccuracy) {
       z(0, 57) = -std::log(miss / 100);
       const Buffer logits(dtype, z);
       const std::vector<int64_t> bounds = {0, 50, 101};
-      const Result expected = Reference(logits.Get(), {57}, bounds);
-      const Result found = OnShards(logits, {57}, bounds, dtype, dtype);
+      const CrossEntropyResult expected = Reference(logits.Get(), {57}, bounds);
+      const CrossEntropyResult found = OnShards(logits, {57}, bounds, dtype, dtype);
       const double tolerance = reference::Tolerance(dtype);
       EXPECT_NEAR(found.loss(0, 0) / expected.loss(0, 0), 1, tolerance);
       EXPECT_NEAR(found.energy(0, 0) / expected.energy(0, 0), 1, tolerance);
@@ -194,8 +194,8 @@ TEST(CrossEntropy, HugeAndFarLogitsNeitherOverflowNorVanish) {
     for (int64_t v = 0; v < 3000; ++v) z(1, v) = -30000 - z(1, v);
     const Buffer logits(dtype, z);
     const std::vector<int32_t> targets = {5, 5};
-    const Result expected = Reference(logits.Get(), targets, {0, 1500, 3000});
-    const Result found = OnShards(logits, targets, {0, 1500, 3000}, dtype, dtype);
+    const CrossEntropyResult expected = Reference(logits.Get(), targets, {0, 1500, 3000});
+    const CrossEntropyResult found = OnShards(logits, targets, {0, 1500, 3000}, dtype, dtype);
     // The reference's logarithm of the underflowed target is infinite; the kernel's loss is the difference.
     EXPECT_NEAR(found.loss(0, 0), logits.Get()(0, 2999) - logits.Get()(0, 5), 1e-2);
     EXPECT_NEAR(found.loss(0, 1) / expected.loss(0, 1), 1, 1e-3);
@@ -212,7 +212,7 @@ TEST(CrossEntropy, NonFiniteLogitsGiveNonFiniteLossAndGradient) {
         Matrix z = Normal(2, 2000, 1);
         z(0, at) = bad;
         const Buffer logits(dtype, z);
-        const Result found = OnShards(logits, {5, 5}, {0, 17, 2000}, dtype, dtype);
+        const CrossEntropyResult found = OnShards(logits, {5, 5}, {0, 17, 2000}, dtype, dtype);
         EXPECT_FALSE(std::isfinite(found.loss(0, 0)));
         EXPECT_FALSE(std::isfinite(found.grad(0, 1)));
         EXPECT_TRUE(std::isfinite(found.loss(0, 1)));
@@ -226,7 +226,7 @@ TEST(CrossEntropy, ALogitOfMinusInfinityIsAProbabilityOfZero) {
     Matrix z = Normal(2, 40, 1);
     z(0, 30) = -std::numeric_limits<double>::infinity();
     z(1, 5) = -std::numeric_limits<double>::infinity();
-    const Result found = OnShards(Buffer(dtype, z), {5, 5}, {0, 17, 40}, dtype, dtype);
+    const CrossEntropyResult found = OnShards(Buffer(dtype, z), {5, 5}, {0, 17, 40}, dtype, dtype);
     z(0, 30) = -1e9;
     EXPECT_EQ(found.loss(0, 0), OnShards(Buffer(dtype, z), {5, 5}, {0, 17, 40}, dtype, dtype).loss(0, 0));
     EXPECT_EQ(found.grad(0, 30), 0);
@@ -239,7 +239,7 @@ TEST(CrossEntropy, BitsDoNotDependOnThreads) {
   const auto targets = SomeTargets(9, 5003);
   reference::ExpectSameBitsForAnyThreads([&] {
     const Buffer logits(DType::kFloat32, z);
-    const Result found = OnShards(logits, targets, {0, 2500, 5003}, DType::kFloat32, DType::kFloat32);
+    const CrossEntropyResult found = OnShards(logits, targets, {0, 2500, 5003}, DType::kFloat32, DType::kFloat32);
     return Buffer(DType::kFloat64, found.loss).Bytes() + Buffer(DType::kFloat64, found.energy).Bytes() +
            Buffer(DType::kFloat64, found.grad).Bytes();
   });

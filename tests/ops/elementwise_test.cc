@@ -15,10 +15,11 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Shape {
+struct ElementwiseShape {
   int64_t rows, columns, padding;
 };
-const std::vector<Shape> kShapes = {{1, 1, 0}, {3, 7, 2}, {17, 17, 0}, {1, 40001, 0}, {509, 100, 3}};
+const std::vector<ElementwiseShape> kElementwiseShapes = {
+    {1, 1, 0}, {3, 7, 2}, {17, 17, 0}, {1, 40001, 0}, {509, 100, 3}};
 
 // A sum from zero.
 using SumOperator = absl::Status (*)(const Tensor&, const Tensor&, Stream&);
@@ -31,7 +32,7 @@ double Total(SumOperator add, const Tensor& x) {
 TEST(Elementwise, AddMatchesReferenceWithStrides) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
       const Buffer x(dtype, Normal(s.rows, s.columns, 1)), y(dtype, Normal(s.rows, s.columns, 2), s.padding);
       Matrix expected = y.Get();
@@ -48,7 +49,7 @@ TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
   Stream& stream = reference::TestStream();
   for (const DType from : reference::FloatTypes()) {
     for (const DType to : reference::FloatTypes()) {
-      for (const Shape& s : kShapes) {
+      for (const ElementwiseShape& s : kElementwiseShapes) {
         SCOPED_TRACE(testing::Message() << Name(from) << " to " << Name(to) << " " << s.rows << "x" << s.columns);
         const Buffer x(from, Normal(s.rows, s.columns, 1), s.padding), y(to, s.rows, s.columns, 1);
         ASSERT_TRUE(Cast(x, y, stream).ok());
@@ -105,7 +106,7 @@ TEST(Elementwise, SetZeroClearsRowsAndNothingElse) {
 
 TEST(Elementwise, SumsAreFp64) {
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
       const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding);
       long double sum = 0, squares = 0, size = 0;

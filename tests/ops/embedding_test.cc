@@ -21,15 +21,15 @@ Matrix SomeIds(int64_t tokens, int64_t vocabulary) {
   return ids;
 }
 
-struct Shape {
+struct EmbeddingShape {
   int64_t tokens, vocabulary, columns, padding;
 };
-const std::vector<Shape> kShapes = {{1, 1, 1, 0}, {7, 5, 3, 2}, {509, 100, 17, 0}, {1000, 37, 7, 1}};
+const std::vector<EmbeddingShape> kEmbeddingShapes = {{1, 1, 1, 0}, {7, 5, 3, 2}, {509, 100, 17, 0}, {1000, 37, 7, 1}};
 
 TEST(Embedding, SumOverShardsIsTheWholeLookUp) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const EmbeddingShape& s : kEmbeddingShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.tokens << " tokens");
       const Buffer table(dtype, Normal(s.vocabulary, s.columns, 1), s.padding),
           ids(DType::kInt32, SomeIds(s.tokens, s.vocabulary));
@@ -57,7 +57,7 @@ TEST(Embedding, SumOverShardsIsTheWholeLookUp) {
 TEST(Embedding, BackwardAddsEveryTokenOfTheShardAndNoOther) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const EmbeddingShape& s : kEmbeddingShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.tokens << " tokens");
       const DType sums = AccumulationType(dtype);
       const int64_t first = s.vocabulary / 3, rows = s.vocabulary - first;

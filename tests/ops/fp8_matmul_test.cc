@@ -15,10 +15,10 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Shape {
+struct Fp8MatmulShape {
   int64_t m, n, k, padding;  // padding in bytes
 };
-const std::vector<Shape> kShapes = {
+const std::vector<Fp8MatmulShape> kFp8MatmulShapes = {
     {16, 16, 16, 0}, {48, 32, 64, 16}, {16, 208, 512, 0}, {144, 80, 272, 32}, {256, 128, 1024, 0}};
 
 struct Types {
@@ -29,11 +29,11 @@ constexpr Types kAllTypes[] = {
     kForward, {DType::kFloat8E5M2, DType::kFloat8E4M3}, {DType::kFloat8E4M3, DType::kFloat8E5M2}};
 
 // Quantised operands of about unit size after their scales have been undone.
-struct Operands {
+struct Fp8Operands {
   static constexpr double kAInverse = 0.125, kBInverse = 0x1p-10;
   Buffer a, b, a_inverse, b_inverse, workspace;
 
-  Operands(const Types& types, const Shape& shape)
+  Fp8Operands(const Types& types, const Fp8MatmulShape& shape)
       : a(types.a, Normal(shape.m, shape.k, 1, 1 / kAInverse), shape.padding),
         b(types.b, Normal(shape.n, shape.k, 2, 0.25 / kBInverse), shape.padding),
         a_inverse(DType::kFloat32, Matrix(1, 1, kAInverse)),
@@ -77,19 +77,19 @@ class Fp8MatmulTest : public ::testing::Test {
     if (!DoesFp8(device->major, device->minor)) GTEST_SKIP() << device->name << " has no 8-bit products";
   }
 
-  static void ForAll(const std::function<void(const Shape&, const Operands&)>& check) {
+  static void ForAll(const std::function<void(const Fp8MatmulShape&, const Fp8Operands&)>& check) {
     for (const Types& types : kAllTypes) {
-      for (const Shape& shape : kShapes) {
+      for (const Fp8MatmulShape& shape : kFp8MatmulShapes) {
         SCOPED_TRACE(testing::Message() << Name(types.a) << " · " << Name(types.b) << " M " << shape.m << " N "
                                         << shape.n << " K " << shape.k);
-        check(shape, Operands(types, shape));
+        check(shape, Fp8Operands(types, shape));
       }
     }
   }
 };
 
 TEST_F(Fp8MatmulTest, MatchesReferenceInEveryPairOfTypes) {
-  ForAll([](const Shape& shape, const Operands& operands) {
+  ForAll([](const Fp8MatmulShape& shape, const Fp8Operands& operands) {
     const Matrix expected = operands.Expected();
     for (const DType type : {DType::kFloat32, DType::kBFloat16}) {
       const Buffer c(type, Matrix(shape.m, shape.n, std::nan("")), shape.padding / SizeOf(type));
@@ -101,7 +101,7 @@ TEST_F(Fp8MatmulTest, MatchesReferenceInEveryPairOfTypes) {
 }
 
 TEST_F(Fp8MatmulTest, AccumulatesInFp32) {
-  ForAll([](const Shape& shape, const Operands& operands) {
+  ForAll([](const Fp8MatmulShape& shape, const Fp8Operands& operands) {
     const Buffer c(DType::kFloat32, Normal(shape.m, shape.n, 3));
     Matrix expected = operands.Expected();
     const Matrix before = c.Get();
@@ -112,8 +112,8 @@ TEST_F(Fp8MatmulTest, AccumulatesInFp32) {
 }
 
 TEST_F(Fp8MatmulTest, FastSumsStayNear) {
-  const Operands operands(kForward, kShapes.back());
-  const Buffer c(DType::kFloat32, kShapes.back().m, kShapes.back().n);
+  const Fp8Operands operands(kForward, kFp8MatmulShapes.back());
+  const Buffer c(DType::kFloat32, kFp8MatmulShapes.back().m, kFp8MatmulShapes.back().n);
   Fp8MatmulArgs args = operands.Args(c);
   args.fast_sums = true;
   ASSERT_TRUE(Fp8Matmul(args, reference::TestStream()).ok());
@@ -121,8 +121,8 @@ TEST_F(Fp8MatmulTest, FastSumsStayNear) {
 }
 
 TEST_F(Fp8MatmulTest, NaNOfAnOperandAndOfAScaleReachesTheResult) {
-  const Shape shape = {32, 16, 48, 0};
-  const Operands operands(kForward, shape);
+  const Fp8MatmulShape shape = {32, 16, 48, 0};
+  const Fp8Operands operands(kForward, shape);
   const Buffer c(DType::kBFloat16, shape.m, shape.n);
   Matrix left = operands.a.Get();
   left(5, 47) = std::nan("");
@@ -144,9 +144,9 @@ TEST_F(Fp8MatmulTest, NaNOfAnOperandAndOfAScaleReachesTheResult) {
 }
 
 TEST_F(Fp8MatmulTest, SameThreadsGiveTheSameBits) {
-  const Operands operands(kAllTypes[1], kShapes.back());
+  const Fp8Operands operands(kAllTypes[1], kFp8MatmulShapes.back());
   const auto run = [&] {
-    const Buffer c(DType::kFloat32, kShapes.back().m, kShapes.back().n);
+    const Buffer c(DType::kFloat32, kFp8MatmulShapes.back().m, kFp8MatmulShapes.back().n);
     EXPECT_TRUE(Fp8Matmul(operands.Args(c, /*accumulate=*/true), reference::TestStream()).ok());
     return c.Bytes();
   };
@@ -154,8 +154,8 @@ TEST_F(Fp8MatmulTest, SameThreadsGiveTheSameBits) {
 }
 
 TEST_F(Fp8MatmulTest, RejectsShapesAndTypesThatDisagree) {
-  const Shape shape = {16, 32, 48, 0};
-  const Operands operands(kForward, shape);
+  const Fp8MatmulShape shape = {16, 32, 48, 0};
+  const Fp8Operands operands(kForward, shape);
   const Buffer c(DType::kFloat32, 16, 32);
   const auto rejects = [&](const std::function<void(Fp8MatmulArgs&)>& change) {
     Fp8MatmulArgs args = operands.Args(c);
@@ -174,7 +174,7 @@ TEST_F(Fp8MatmulTest, RejectsShapesAndTypesThatDisagree) {
   const Buffer narrow(DType::kBFloat16, 16, 32);
   EXPECT_FALSE(rejects([&](auto& args) { args.c = narrow; }));
   EXPECT_TRUE(rejects([&](auto& args) { args.c = narrow, args.accumulate = true; }));
-  const Operands odd(kForward, {16, 32, 40, 0});
+  const Fp8Operands odd(kForward, {16, 32, 40, 0});
   const absl::Status status = Fp8Matmul(odd.Args(c), reference::TestStream());
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), testing::HasSubstr("fp8_e4m3 [16, 40]"));

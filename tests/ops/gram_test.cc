@@ -12,11 +12,12 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Shape {
+struct GramShape {
   int64_t rows, left, right, padding;
 };
 // More and fewer rows than a block that is summed in fp32 has.
-const std::vector<Shape> kShapes = {{1, 1, 1, 0}, {7, 3, 5, 2}, {1024, 8, 17, 0}, {1025, 33, 9, 3}, {2500, 16, 16, 0}};
+const std::vector<GramShape> kGramShapes = {
+    {1, 1, 1, 0}, {7, 3, 5, 2}, {1024, 8, 17, 0}, {1025, 33, 9, 3}, {2500, 16, 16, 0}};
 
 // c + xᵀ y
 Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
@@ -31,7 +32,7 @@ Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
 TEST(Gram, MatchesReferenceAndAdds) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& shape : kShapes) {
+    for (const GramShape& shape : kGramShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << ": " << shape.left << "x" << shape.right);
       const Buffer x(dtype, Normal(shape.rows, shape.left, 1), shape.padding);
       const Buffer y(dtype, Normal(shape.rows, shape.right, 2), shape.padding);

@@ -14,11 +14,11 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Shape {
+struct MatmulShape {
   int64_t m, n, k, padding;
 };
-const std::vector<Shape> kShapes = {{1, 1, 1, 0},    {1, 17, 5, 0},    {5, 1, 33, 3},   {3, 7, 2, 5},
-                                    {64, 64, 64, 0}, {31, 65, 129, 1}, {130, 48, 7, 0}, {33, 509, 300, 3}};
+const std::vector<MatmulShape> kMatmulShapes = {{1, 1, 1, 0},    {1, 17, 5, 0},    {5, 1, 33, 3},   {3, 7, 2, 5},
+                                                {64, 64, 64, 0}, {31, 65, 129, 1}, {130, 48, 7, 0}, {33, 509, 300, 3}};
 
 Matrix Transposed(const Matrix& a) {
   Matrix result(a.columns, a.rows);
@@ -43,7 +43,7 @@ struct Operands {
   bool transpose_a, transpose_b;
   Buffer a, b;
 
-  Operands(DType dtype, const Shape& shape, bool transpose_a_, bool transpose_b_)
+  Operands(DType dtype, const MatmulShape& shape, bool transpose_a_, bool transpose_b_)
       : transpose_a(transpose_a_),
         transpose_b(transpose_b_),
         a(dtype, Oriented(Normal(shape.m, shape.k, 1), transpose_a_), shape.padding),
@@ -56,9 +56,9 @@ struct Operands {
   }
 };
 
-void ForAllOperands(const std::function<void(DType, const Shape&, const Operands&)>& check) {
+void ForAllOperands(const std::function<void(DType, const MatmulShape&, const Operands&)>& check) {
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& shape : kShapes) {
+    for (const MatmulShape& shape : kMatmulShapes) {
       for (const bool transpose_a : {false, true}) {
         for (const bool transpose_b : {false, true}) {
           SCOPED_TRACE(testing::Message() << Name(dtype) << " M " << shape.m << " N " << shape.n << " K " << shape.k
@@ -72,7 +72,7 @@ void ForAllOperands(const std::function<void(DType, const Shape&, const Operands
 
 TEST(Matmul, MatchesReferenceInEveryTypeShapeAndOrientation) {
   Stream& stream = reference::TestStream();
-  ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
+  ForAllOperands([&](DType dtype, const MatmulShape& shape, const Operands& operands) {
     const Buffer c(dtype, Normal(shape.m, shape.n, 3), shape.padding);
     ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
     ExpectAgrees("c", c, operands.Expected(), dtype);
@@ -81,7 +81,7 @@ TEST(Matmul, MatchesReferenceInEveryTypeShapeAndOrientation) {
 
 TEST(Matmul, AccumulatesInTheTypeOfSums) {
   Stream& stream = reference::TestStream();
-  ForAllOperands([&](DType dtype, const Shape& shape, const Operands& operands) {
+  ForAllOperands([&](DType dtype, const MatmulShape& shape, const Operands& operands) {
     const DType sums = AccumulationType(dtype);
     const Buffer c(sums, Normal(shape.m, shape.n, 3), shape.padding);
     Matrix expected = operands.Expected();
@@ -95,7 +95,7 @@ TEST(Matmul, AccumulatesInTheTypeOfSums) {
 // Products of bf16 numbers are exact in fp32, so that a result in fp32 is as good as one of fp32 operands.
 TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
   Stream& stream = reference::TestStream();
-  for (const Shape& shape : kShapes) {
+  for (const MatmulShape& shape : kMatmulShapes) {
     const Operands operands(DType::kBFloat16, shape, false, true);
     const Buffer c(DType::kFloat32, shape.m, shape.n);
     ASSERT_TRUE(Matmul(operands.Args(c), stream).ok());
@@ -107,10 +107,10 @@ TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
 // are cut into blocks.
 TEST(Matmul, WidenedProductAgreesInEveryOrientation) {
   if (reference::TestStream().device() == Device::kCuda) GTEST_SKIP() << "a kernel of the CPU";
-  std::vector<Shape> shapes = kShapes;
+  std::vector<MatmulShape> shapes = kMatmulShapes;
   shapes.push_back({1030, 9, 1027, 2});
   shapes.push_back({7, 1025, 2050, 0});
-  for (const Shape& shape : shapes) {
+  for (const MatmulShape& shape : shapes) {
     for (int bits = 0; bits < 8; ++bits) {
       const bool accumulate = (bits & 4) != 0;
       const Operands operands(DType::kBFloat16, shape, (bits & 1) != 0, (bits & 2) != 0);

@@ -23,7 +23,7 @@ using reference::Normal;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr DType kSources[] = {DType::kFloat32, DType::kBFloat16};
 
-Matrix Transposed(const Matrix& a) {
+Matrix TransposeOf(const Matrix& a) {
   Matrix result(a.columns, a.rows);
   for (int64_t i = 0; i < a.rows; ++i) {
     for (int64_t j = 0; j < a.columns; ++j) result(j, i) = a(i, j);
@@ -74,22 +74,23 @@ void ExpectQuantized(const Float8Format& format, const Buffer& x, int64_t paddin
   const Quantized found(format.dtype, x, padding);
   EXPECT_EQ(found.Inverse(), expected.inverse);
   EXPECT_TRUE(Same(found.y.Get(), expected.y));
-  EXPECT_TRUE(Same(found.transposed.Get(), Transposed(expected.y)));
+  EXPECT_TRUE(Same(found.transposed.Get(), TransposeOf(expected.y)));
   EXPECT_TRUE(found.y.PaddingUntouched());
   EXPECT_TRUE(found.transposed.PaddingUntouched());
 }
 
-struct Shape {
+struct QuantizeShape {
   int64_t rows, columns, padding;
 };
 // Single elements, rows and columns; parts of tiles; several tiles, with rows that can be read in packs and without.
-const std::vector<Shape> kShapes = {{1, 1, 0},    {1, 17, 0},    {19, 1, 3},    {7, 5, 2},    {16, 16, 0},
-                                    {131, 67, 5}, {160, 272, 0}, {144, 24, 16}, {257, 130, 1}};
+const std::vector<QuantizeShape> kQuantizeShapes = {{1, 1, 0},     {1, 17, 0},    {19, 1, 3},
+                                                    {7, 5, 2},     {16, 16, 0},   {131, 67, 5},
+                                                    {160, 272, 0}, {144, 24, 16}, {257, 130, 1}};
 
 TEST(Quantize, MatchesTheReferenceInEveryTypeAndShape) {
   for (const Float8Format& format : {kE4M3, kE5M2}) {
     for (const DType source : kSources) {
-      for (const Shape& s : kShapes) {
+      for (const QuantizeShape& s : kQuantizeShapes) {
         SCOPED_TRACE(testing::Message() << Name(source) << " to " << Name(format.dtype) << " " << s.rows << "x"
                                         << s.columns << " padding " << s.padding);
         for (const double size : {1.0, 3e-7, 5e4}) {
@@ -110,7 +111,7 @@ TEST(Quantize, TheComparisonNoticesAWrongCodeAWrongScaleAndAMissingTransposition
       wrong.values[i] *= 1.25;  // the next code, or the one after it
       EXPECT_FALSE(Same(wrong, expected.y));
     }
-    EXPECT_FALSE(Same(found.y.Get(), Transposed(expected.y)));
+    EXPECT_FALSE(Same(found.y.Get(), TransposeOf(expected.y)));
     Matrix halves = x.Get();
     for (double& value : halves.values) value /= 2;
     EXPECT_NE(Expected(format, halves).inverse, found.Inverse());
@@ -118,7 +119,7 @@ TEST(Quantize, TheComparisonNoticesAWrongCodeAWrongScaleAndAMissingTransposition
 }
 
 TEST(Quantize, WritesOnlyWhatIsAskedFor) {
-  for (const Shape& s : kShapes) {
+  for (const QuantizeShape& s : kQuantizeShapes) {
     SCOPED_TRACE(testing::Message() << s.rows << "x" << s.columns);
     const Buffer x(DType::kBFloat16, Normal(s.rows, s.columns, 1), s.padding), inverse(DType::kFloat32, 1, 1);
     const Expected expected(kE4M3, x.Get());
@@ -127,7 +128,7 @@ TEST(Quantize, WritesOnlyWhatIsAskedFor) {
     ASSERT_TRUE(Quantize({.x = x, .y = y, .inverse = inverse}, stream).ok());
     EXPECT_TRUE(Same(y.Get(), expected.y));
     ASSERT_TRUE(Quantize({.x = x, .transposed = transposed, .inverse = inverse}, stream).ok());
-    EXPECT_TRUE(Same(transposed.Get(), Transposed(expected.y)));
+    EXPECT_TRUE(Same(transposed.Get(), TransposeOf(expected.y)));
   }
 }
 

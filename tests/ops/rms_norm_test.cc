@@ -15,10 +15,11 @@ using reference::Normal;
 
 constexpr double kEpsilon = 1e-5;
 
-struct Shape {
+struct RmsNormShape {
   int64_t rows, columns, padding;
 };
-const std::vector<Shape> kShapes = {{1, 1, 0}, {3, 7, 0}, {2, 17, 3}, {33, 64, 0}, {70, 509, 5}, {5, 1000, 0}};
+const std::vector<RmsNormShape> kRmsNormShapes = {{1, 1, 0},   {3, 7, 0},    {2, 17, 3},
+                                                  {33, 64, 0}, {70, 509, 5}, {5, 1000, 0}};
 
 std::vector<double> InverseOf(const Matrix& s) {
   std::vector<double> inverse;
@@ -58,7 +59,7 @@ Matrix GradOf(const Matrix& grad_y, const Matrix& s, const Matrix& weight) {
 TEST(RmsNorm, ForwardMatchesReferenceInEveryTypeAndShape) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& shape : kShapes) {
+    for (const RmsNormShape& shape : kRmsNormShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       const Buffer x(dtype, Normal(shape.rows, shape.columns, 1, 3), shape.padding);
       const Buffer weight(dtype, Normal(1, shape.columns, 2));
@@ -76,7 +77,7 @@ TEST(RmsNorm, ForwardMatchesReferenceInEveryTypeAndShape) {
 TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& shape : kShapes) {
+    for (const RmsNormShape& shape : kRmsNormShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       Buffer x(dtype, Normal(shape.rows, shape.columns, 1), shape.padding);
       const Buffer addend(dtype, Normal(shape.rows, shape.columns, 3), 1);
@@ -98,7 +99,7 @@ TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
 TEST(RmsNorm, BackwardMatchesReferenceAndAddsToGradients) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& shape : kShapes) {
+    for (const RmsNormShape& shape : kRmsNormShapes) {
       for (const bool accumulate : {true, false}) {
         SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns << " accumulate "
                                         << accumulate);

@@ -34,16 +34,16 @@ Matrix Rotate(const Matrix& x, int64_t sequence_length, int64_t head_dim, int64_
   return y;
 }
 
-struct Shape {
+struct RopeShape {
   int64_t rows, sequence_length, heads, head_dim, padding, first_position;
 };
-const std::vector<Shape> kShapes = {
+const std::vector<RopeShape> kRopeShapes = {
     {1, 1, 1, 2, 0, 0}, {6, 3, 3, 6, 0, 0}, {34, 17, 2, 14, 5, 3}, {12, 6, 4, 64, 0, 0}, {7, 100, 3, 34, 1, 50}};
 
 TEST(Rope, TurnsEveryPairByItsAngleAndBack) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const RopeShape& s : kRopeShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " head_dim " << s.head_dim);
       const Buffer table(AccumulationType(dtype), 128, s.head_dim);
       ASSERT_TRUE(FillRopeTable(kTheta, s.head_dim, table, stream).ok());

@@ -12,10 +12,10 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-struct Shape {
+struct SwigluShape {
   int64_t rows, columns, padding;
 };
-const std::vector<Shape> kShapes = {{1, 1, 0}, {3, 7, 2}, {2, 17, 0}, {9, 509, 3}, {4, 1000, 0}};
+const std::vector<SwigluShape> kSwigluShapes = {{1, 1, 0}, {3, 7, 2}, {2, 17, 0}, {9, 509, 3}, {4, 1000, 0}};
 
 double Silu(double a) { return a / (1 + std::exp(-a)); }
 double SiluSlope(double a) {
@@ -35,7 +35,7 @@ Matrix ForwardOf(const Matrix& gate_up) {
 TEST(Swiglu, ForwardMatchesReferenceInEveryTypeAndShape) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const SwigluShape& s : kSwigluShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
       const Buffer gate_up(dtype, Normal(s.rows, 2 * s.columns, 1, 3), s.padding);
       const Buffer y(dtype, s.rows, s.columns, s.padding);
@@ -48,7 +48,7 @@ TEST(Swiglu, ForwardMatchesReferenceInEveryTypeAndShape) {
 TEST(Swiglu, BackwardMatchesReferenceInPlaceAndRemakesTheForwardResult) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    for (const Shape& s : kShapes) {
+    for (const SwigluShape& s : kSwigluShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
       const Buffer gate_up(dtype, Normal(s.rows, 2 * s.columns, 1, 3), s.padding),
           grad_y(dtype, Normal(s.rows, s.columns, 2));

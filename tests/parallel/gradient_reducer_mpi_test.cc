@@ -20,18 +20,18 @@ const std::vector<Range> kSegments = {{0, 24}, {24, 60}, {60, 72}, {72, 132}, {1
 constexpr int64_t kSize = 144;
 constexpr int64_t kElement = 4;  // bytes
 
-double ValueOf(int rank, int64_t i) { return static_cast<double>((i * 5 + rank * 7) % 13) - 3; }
+double GradientOf(int rank, int64_t i) { return static_cast<double>((i * 5 + rank * 7) % 13) - 3; }
 
 Matrix ValuesOf(int rank) {
   Matrix values(1, kSize);
-  for (int64_t i = 0; i < kSize; ++i) values(0, i) = ValueOf(rank, i);
+  for (int64_t i = 0; i < kSize; ++i) values(0, i) = GradientOf(rank, i);
   return values;
 }
 
 Matrix SumOf(int ranks) {
   Matrix sum(1, kSize);
   for (int rank = 0; rank < ranks; ++rank) {
-    for (int64_t i = 0; i < kSize; ++i) sum(0, i) += ValueOf(rank, i);
+    for (int64_t i = 0; i < kSize; ++i) sum(0, i) += GradientOf(rank, i);
   }
   return sum;
 }

@@ -21,13 +21,19 @@ tidy() { clang-tidy --quiet -p "$1" --extra-arg=-DHWY_COMPILE_ONLY_STATIC --extr
 check() {
   mapfile -t files <"$work/$1.list"
   if [ ${#files[@]} -gt 1 ] && tidy "$work" "$work/$1.cc" >/dev/null 2>&1; then return; fi
-  tidy "$build" "${files[@]}" 2>/dev/null
+  tidy "$work/commands" "${files[@]}" 2>/dev/null
 }
 export -f tidy check
 
-# What this build compiles: without the CUDA Toolkit that is less. Kernels for several instruction sets include
+# How each file is compiled alone, as this build would: without the CUDA Toolkit that is fewer files.
+cmake -S . -B "$work/alone" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DISTHMUS_COMPILE_TOGETHER=OFF \
+  "-DISTHMUS_CUDA=$(sed -n 's/^ISTHMUS_CUDA:STRING=//p' "$build/CMakeCache.txt")" >/dev/null
+mkdir "$work/commands"
+sed "s|$work/alone|$build|g" "$work/alone/compile_commands.json" >"$work/commands/compile_commands.json"
+
+# Kernels for several instruction sets include
 # themselves, and SentencePiece's header does not go with Abseil's names: those are read alone.
-grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/[^\"]*\.cc\"" "$build/compile_commands.json" |
+grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/[^\"]*\.cc\"" "$work/commands/compile_commands.json" |
   cut -d'"' -f4 | sort -u >"$work/sources"
 while read -r file; do
   group=$(dirname "${file#"$PWD"/}")
@@ -39,7 +45,7 @@ done <"$work/sources"
 # A group is compiled as its first file is.
 for list in "$work"/*.list; do
   first=$(head -1 "$list")
-  grep -B2 "\"file\": \"$first\"" "$build/compile_commands.json" | head -3 | sed "s|$first|${list%.list}.cc|g"
+  grep -B2 "\"file\": \"$first\"" "$work/commands/compile_commands.json" | head -3 | sed "s|$first|${list%.list}.cc|g"
   echo '},{'
 done | sed '1s/^/[{/; $s/},{/}]/' >"$work/compile_commands.json"
 printf '%s\n' "$work"/*.list | sed 's|.*/||; s|\.list$||' | xargs -P "$(nproc)" -I{} bash -c 'check {}'

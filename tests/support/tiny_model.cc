@@ -103,6 +103,11 @@ StepResult Replica::Step(int64_t step, bool measure_head) {
                                  measure_head));
 }
 
+int64_t TestSteps() {
+  const char* steps = std::getenv("ISTHMUS_TEST_STEPS");
+  return steps != nullptr ? std::atoll(steps) : 20;
+}
+
 double ElementOf(const Tensor& tensor, int64_t i) {
   switch (tensor.dtype) {
     case DType::kFloat64:

@@ -68,6 +68,9 @@ class Replica {
   std::unique_ptr<TrainingModel> model_;
 };
 
+// How many steps tests train: 20, or what ISTHMUS_TEST_STEPS says, where kernels or sanitizers are slow.
+int64_t TestSteps();
+
 // Element `i` of a tensor (flat, contiguous) as fp64.
 double ElementOf(const Tensor& tensor, int64_t i);
 void SetElement(const Tensor& tensor, int64_t i, double value);

@@ -156,7 +156,7 @@ TEST_F(SmallBundle, ALibraryThatTheMachineLacksIsNamed) {
 // with this machine's loader and with the bundle's.
 TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
   const std::string build = std::filesystem::path(ProgramPath()).parent_path().string();
-  for (const char* program : {"/bench/kernels_bench", "/tests/ops_tests", "/tests/nccl_mpi_test"}) {
+  for (const char* program : {"/bench/kernels_bench", "/tests/ops_tests", "/tests/parallel_mpi_tests"}) {
     if (!std::filesystem::exists(build + program)) GTEST_SKIP() << build << program << " was not built";
   }
   if (!kHasCuda || RunShell("ldd " + ProgramPath() + " | grep -q libcublasLt").exit_status != 0) {
@@ -185,8 +185,9 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
     const ProgramResult doctor = RunShell(start + "isthmus doctor");
     EXPECT_EQ(doctor.exit_status, 0) << doctor.out;
     EXPECT_THAT(doctor.out, HasSubstr("mpirun     " + bundle + "/bin/mpirun"));
-    const ProgramResult collectives = RunShell(
-        absl::StrCat(start, "mpirun --oversubscribe --bind-to none -n 2 ", bundle, "/bin/communicator_mpi_test"));
+    const ProgramResult collectives =
+        RunShell(absl::StrCat(start, "mpirun --oversubscribe --bind-to none -n 2 ", bundle,
+                              "/bin/parallel_mpi_tests '--gtest_filter=Communicator.*'"));
     EXPECT_EQ(collectives.exit_status, 0) << collectives.out;
     EXPECT_EQ(collectives.Count("[  PASSED  ]"), 2) << collectives.out;
     EXPECT_THAT(collectives.out, Not(HasSubstr("failed to open")));

@@ -5,7 +5,7 @@
 
 # What the bundle runs; tests that never touch a GPU show, with --without-gpu, that it works.
 bundle_programs=(isthmus bench/kernels_bench bench/products_bench bench/training_bench tests/ops_tests tests/launch_tests
-  tests/model_tests tests/cuda_model_mpi_test tests/communicator_mpi_test tests/nccl_mpi_test)
+  tests/model_tests tests/model_mpi_tests tests/parallel_mpi_tests)
 bundle_limit_mebibytes=50
 # NVIDIA's, which a machine with a GPU has.
 nvidia_libraries='^lib(cuda|cudart|cublas|cublasLt|cudnn[a-z_]*|nvrtc|nccl|nv[A-Za-z-]*)\.so'

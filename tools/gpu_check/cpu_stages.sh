@@ -7,7 +7,7 @@ stage_tests() {
   run_step "kernels on the CPU" 300 "$root/bin/ops_tests" '--gtest_filter=CrossEntropy*:RmsNorm*:Swiglu*:AdamW*'
   run_step "model against PyTorch's golden values" 300 "$root/bin/model_tests" '--gtest_filter=*Golden*'
   run_step "collectives, 2 ranks" 120 "$root/bin/mpirun" --oversubscribe --bind-to none -n 2 \
-    "$root/bin/communicator_mpi_test"
+    "$root/bin/parallel_mpi_tests" '--gtest_filter=Communicator.*'
   run_step "the program, alone and under mpirun" 300 "$root/bin/launch_tests" \
     '--gtest_filter=Train.LearnsOnTwoRanks*:Doctor.*:Device.*'
 }

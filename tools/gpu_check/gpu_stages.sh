@@ -11,10 +11,10 @@ stage_tests() {
   run_step "operators" 300 "$bin/ops_tests" --device=cuda
   for ranks in 1 2 4; do
     run_step "training against the CPU, $ranks ranks on one GPU" 200 env OMP_NUM_THREADS=1 "${mpi_run[@]}" "$ranks" \
-      "$bin/cuda_model_mpi_test"
+      "$bin/model_mpi_tests" '--gtest_filter=CudaModelTest.*:CudaGraphTest.*'
   done
   for ranks in 1 2; do
-    run_step "NCCL, $ranks ranks" 120 "${mpi_run[@]}" "$ranks" "$bin/nccl_mpi_test"
+    run_step "NCCL, $ranks ranks" 120 "${mpi_run[@]}" "$ranks" "$bin/parallel_mpi_tests" '--gtest_filter=Nccl.*'
   done
   run_step "the program on the GPU" 300 "$bin/launch_tests" '--gtest_filter=CudaRun.*:Device.*:Doctor.*'
 }

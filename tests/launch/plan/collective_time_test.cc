@@ -5,7 +5,7 @@
 namespace isthmus {
 namespace {
 
-using Kind = CollectiveWork::Kind;
+using Collective = CollectiveWork::Kind;
 using Group = CollectiveWork::Group;
 
 constexpr int64_t kLarge = int64_t{8} << 30;
@@ -21,17 +21,17 @@ LinkSpec Links() {
 }
 
 // As nccl-tests compute it from a measured time.
-double BusBandwidth(Kind kind, const GroupPlacement& group) {
-  const double factor = (kind == Kind::kAllReduce ? 2.0 : 1.0) * (group.ranks - 1) / group.ranks;
+double BusBandwidth(Collective kind, const GroupPlacement& group) {
+  const double factor = (kind == Collective::kAllReduce ? 2.0 : 1.0) * (group.ranks - 1) / group.ranks;
   return factor * static_cast<double>(kLarge) / CollectiveSeconds(kind, kLarge, group, Links());
 }
 
 TEST(CollectiveTime, OfOneRankIsNothing) {
-  EXPECT_EQ(CollectiveSeconds(Kind::kAllReduce, kLarge, {.ranks = 1}, Links()), 0);
+  EXPECT_EQ(CollectiveSeconds(Collective::kAllReduce, kLarge, {.ranks = 1}, Links()), 0);
 }
 
 TEST(CollectiveTime, LargeOnesReachTheSlowestLinksBandwidth) {
-  for (const Kind kind : {Kind::kAllReduce, Kind::kReduceScatter, Kind::kAllGather}) {
+  for (const Collective kind : {Collective::kAllReduce, Collective::kReduceScatter, Collective::kAllGather}) {
     EXPECT_NEAR(BusBandwidth(kind, {.ranks = 8, .nodes = 1}), 200e9, 1e9);
     EXPECT_NEAR(BusBandwidth(kind, {.ranks = 64, .nodes = 8}), 50e9, 1e9);
     // Four groups share the node's network.
@@ -41,11 +41,11 @@ TEST(CollectiveTime, LargeOnesReachTheSlowestLinksBandwidth) {
 
 TEST(CollectiveTime, SmallOnesTakeTheirHops) {
   // Rings: seven hops within a node; with two nodes, six within and one between... each way.
-  EXPECT_DOUBLE_EQ(CollectiveSeconds(Kind::kAllGather, 0, {.ranks = 8, .nodes = 1}, Links()), 10e-6 + 7 * 2e-6);
-  EXPECT_DOUBLE_EQ(CollectiveSeconds(Kind::kReduceScatter, 0, {.ranks = 8, .nodes = 2}, Links()),
+  EXPECT_DOUBLE_EQ(CollectiveSeconds(Collective::kAllGather, 0, {.ranks = 8, .nodes = 1}, Links()), 10e-6 + 7 * 2e-6);
+  EXPECT_DOUBLE_EQ(CollectiveSeconds(Collective::kReduceScatter, 0, {.ranks = 8, .nodes = 2}, Links()),
                    10e-6 + 6 * 2e-6 + 20e-6);
   // An all-reduce over many nodes goes through a tree: 2 (7 hops within a node + log2(128) between nodes).
-  EXPECT_DOUBLE_EQ(CollectiveSeconds(Kind::kAllReduce, 0, {.ranks = 1024, .nodes = 128}, Links()),
+  EXPECT_DOUBLE_EQ(CollectiveSeconds(Collective::kAllReduce, 0, {.ranks = 1024, .nodes = 128}, Links()),
                    10e-6 + 2 * (7 * 2e-6 + 7 * 20e-6));
 }
 
