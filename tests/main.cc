@@ -15,5 +15,9 @@ int main(int argc, char** argv) {
   }
   const int failed = RUN_ALL_TESTS();
   const testing::UnitTest& tests = *testing::UnitTest::GetInstance();
+  if (tests.test_to_run_count() == 0) {
+    std::cout << "no test of that name\n";
+    return 1;
+  }
   return failed == 0 && tests.skipped_test_count() == tests.test_to_run_count() ? kSkipped : failed;
 }

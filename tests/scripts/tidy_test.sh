@@ -31,8 +31,8 @@ cmake -S . -B "$work/alone" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_C
 mkdir "$work/commands"
 sed "s|$work/alone|$build|g" "$work/alone/compile_commands.json" >"$work/commands/compile_commands.json"
 
-# Kernels for several instruction sets include
-# themselves, and SentencePiece's header does not go with Abseil's names: those are read alone.
+# Kernels for several instruction sets include themselves, and SentencePiece's header does not go with Abseil's names:
+# those are read alone.
 grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/[^\"]*\.cc\"" "$work/commands/compile_commands.json" |
   cut -d'"' -f4 | sort -u >"$work/sources"
 while read -r file; do
