@@ -21,7 +21,7 @@
 namespace isthmus {
 namespace {
 
-struct Request {
+struct SampleRequest {
   std::string checkpoint, prompt, tokenizer, device_name = "auto";
   proto::DeviceKind device = proto::AUTO;
   int64_t tokens = 100, seed = 1;
@@ -36,7 +36,7 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-absl::StatusOr<Loaded> Load(const Request& request, int world_size) {
+absl::StatusOr<Loaded> Load(const SampleRequest& request, int world_size) {
   if (request.tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("--tokens: ", request.tokens, "; accepts 1 and more"));
   }
@@ -88,7 +88,7 @@ class TextStream {
   size_t written_ = 0;
 };
 
-absl::Status Generate(const Request& request, Loaded& loaded, CommandContext& context) {
+absl::Status Generate(const SampleRequest& request, Loaded& loaded, CommandContext& context) {
   const auto& config = loaded.manifest.config();
   ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device, ChooseDevice(request.device, config.precision().compute(),
                                                              context.mpi.local_rank(), context.world, "--device"));
@@ -119,7 +119,7 @@ absl::Status Generate(const Request& request, Loaded& loaded, CommandContext& co
 }  // namespace
 
 absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandContext& context) {
-  Request request;
+  SampleRequest request;
   Options options("isthmus sample",
                   "Continues a prompt with the weights of a checkpoint; under mpirun the ranks share the model.");
   options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint, true)

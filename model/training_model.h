@@ -6,11 +6,11 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "model/head_decomposition.h"
@@ -76,7 +76,9 @@ class TrainingModel {
     bool last;  // of the step: gradients are reduced
     bool measure_head;
     double scale;  // of the loss
-    friend auto operator<=>(const MicroBatchKind&, const MicroBatchKind&) = default;
+    friend bool operator<(const MicroBatchKind& a, const MicroBatchKind& b) {
+      return std::tuple(a.last, a.measure_head, a.scale) < std::tuple(b.last, b.measure_head, b.scale);
+    }
   };
   // A kind that has occurred.
   struct Recurring {
