@@ -19,13 +19,15 @@ std::string Text(int64_t version) {
 }  // namespace
 
 std::string CublasLtVersion() {
-  if constexpr (kHasCuda) return Text(cuda::CublasLtVersionNumber());
-  return "";
+  int64_t version = 0;
+  if constexpr (kHasCuda) version = cuda::CublasLtVersionNumber();
+  return Text(version);
 }
 
 std::string CudnnVersion() {
-  if constexpr (kHasCuda) return Text(cuda::CudnnVersionNumber());
-  return "";
+  int64_t version = 0;
+  if constexpr (kHasCuda) version = cuda::CudnnVersionNumber();
+  return Text(version);
 }
 
 }  // namespace isthmus
