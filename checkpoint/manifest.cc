@@ -17,8 +17,8 @@
 namespace isthmus {
 namespace {
 
-constexpr char kMagic[8] = {'I', 'S', 'T', 'H', 'C', 'K', 'P', '\n'};
-constexpr size_t kPrefix = sizeof(kMagic) + sizeof(uint64_t);
+constexpr char kManifestMagic[8] = {'I', 'S', 'T', 'H', 'C', 'K', 'P', '\n'};
+constexpr size_t kPrefix = sizeof(kManifestMagic) + sizeof(uint64_t);
 constexpr char kManifest[] = "manifest.pb";
 
 // Slices come from disjoint shards: that they lie inside the tensor, do not overlap, and have its size in sum, means
@@ -79,8 +79,8 @@ absl::Status WriteManifest(const std::string& folder, const proto::CheckpointMan
   std::string contents(kPrefix, '\0');
   if (!manifest.AppendToString(&contents)) return absl::InternalError("the checkpoint manifest is too large");
   const uint64_t checksum = XXH3_64bits(contents.data() + kPrefix, contents.size() - kPrefix);
-  std::memcpy(contents.data(), kMagic, sizeof(kMagic));
-  std::memcpy(contents.data() + sizeof(kMagic), &checksum, sizeof(checksum));
+  std::memcpy(contents.data(), kManifestMagic, sizeof(kManifestMagic));
+  std::memcpy(contents.data() + sizeof(kManifestMagic), &checksum, sizeof(checksum));
   return WriteDurably(folder + "/" + kManifest, contents);
 }
 
@@ -88,11 +88,11 @@ absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder
   const std::string path = folder + "/" + kManifest;
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
   const auto fail = [&](absl::string_view what) { return absl::DataLossError(absl::StrCat(path, ": ", what)); };
-  if (contents.size() < kPrefix || std::memcmp(contents.data(), kMagic, sizeof(kMagic)) != 0) {
+  if (contents.size() < kPrefix || std::memcmp(contents.data(), kManifestMagic, sizeof(kManifestMagic)) != 0) {
     return fail("is not the manifest of a checkpoint, or is truncated");
   }
   uint64_t checksum = 0;
-  std::memcpy(&checksum, contents.data() + sizeof(kMagic), sizeof(checksum));
+  std::memcpy(&checksum, contents.data() + sizeof(kManifestMagic), sizeof(checksum));
   proto::CheckpointManifest manifest;
   if (XXH3_64bits(contents.data() + kPrefix, contents.size() - kPrefix) != checksum ||
       !manifest.ParseFromArray(contents.data() + kPrefix, static_cast<int>(contents.size() - kPrefix))) {

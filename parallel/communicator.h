@@ -96,6 +96,9 @@ class Communicator {
 // a GPU without NCCL can work. An operation has finished when its start returns.
 std::unique_ptr<Communicator> MakeStagedCommunicator(std::unique_ptr<Communicator> host, const Stream& stream);
 
+// Whether NCCL is part of the program.
+bool HasNccl();
+
 // The group of `host` by NCCL, for tensors on the stream's GPU, which no other rank of the group may use. Collectives
 // run beside the stream's operators; Wait makes the stream wait, not the host. An operation that outlasts the deadline
 // is aborted, so that Synchronize ends, and every later call fails. `deadline` holds for the set-up, and until

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "parallel/host_bytes.h"
-#include "runtime/backends.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
 
@@ -51,7 +50,7 @@ absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int dat
   if (stream.device() == Device::kCuda) {
     ISTHMUS_ASSIGN_OR_RETURN(const bool own_gpus, EveryRankHasItsOwnGpu(world, stream));
     for (auto* group : {&mesh.tensor_, &mesh.data_}) {
-      if (kHasNccl && own_gpus && (*group)->size() > 1) {
+      if (HasNccl() && own_gpus && (*group)->size() > 1) {
         ISTHMUS_ASSIGN_OR_RETURN(*group, MakeNcclCommunicator(std::move(*group), stream, setup_deadline));
       } else {
         *group = MakeStagedCommunicator(std::move(*group), stream);

@@ -4,6 +4,8 @@
 
 namespace isthmus {
 
+bool HasNccl() { return false; }
+
 std::string NcclVersion() { return ""; }
 
 absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclCommunicator(std::unique_ptr<Communicator>, const Stream&,

@@ -346,6 +346,8 @@ class NcclCommunicator : public Communicator {
 
 }  // namespace
 
+bool HasNccl() { return true; }
+
 std::string NcclVersion() {
   int version = 0;
   if (ncclGetVersion(&version) != ncclSuccess) return "";

@@ -10,7 +10,6 @@
 
 #include "parallel/communicator.h"
 #include "runtime/arena.h"
-#include "runtime/backends.h"
 #include "runtime/device.h"
 #include "tests/support/mpi_world.h"
 
@@ -23,7 +22,7 @@ float ValueOf(int rank, size_t i) { return static_cast<float>((i * 7 + static_ca
 class Nccl : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!kHasNccl) GTEST_SKIP() << "built without NCCL";
+    if (!HasNccl()) GTEST_SKIP() << "built without NCCL";
     const auto devices = CudaDeviceCount();
     if (!devices.ok()) GTEST_SKIP() << devices.status().message();
     // All ranks of a test are on one machine.

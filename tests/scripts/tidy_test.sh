@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # clang-tidy finds nothing in the product's sources and headers (.clang-tidy).
 #
-# The sources of a folder are read as one, because nearly all of the time goes into their headers. Where that finds
-# something, it may be two files that only clash with each other: they are then read one by one, and that decides.
+# Sources of several folders are read as one, because nearly all of the time goes into their headers. What has internal
+# linkage therefore has a name of its own among them.
 set -euo pipefail
 cd "$1"
 build=$(dirname "$2")
@@ -13,44 +13,33 @@ if [[ $(clang-tidy --version 2>/dev/null || true) != *"version 14."* ]]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export build work
 
-# Of kernels for several instruction sets one is read: they are the same source. Groups lie outside the project, where
-# clang-tidy would not find its settings, and include sources on purpose.
-tidy() {
-  clang-tidy --quiet --config-file="$PWD/.clang-tidy" --checks=-bugprone-suspicious-include -p "$1" \
-    --extra-arg=-DHWY_COMPILE_ONLY_STATIC --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-unknown-attributes \
-    --extra-arg=-Wno-shadow "${@:2}"
-}
-# GROUP: a list of files in $work/GROUP.list.
-check() {
-  mapfile -t files <"$work/$1.list"
-  if [ ${#files[@]} -gt 1 ] && tidy "$work" "$work/$1.cc" >/dev/null 2>&1; then return; fi
-  tidy "$work/commands" "${files[@]}" 2>/dev/null
-}
-export -f tidy check
-
-# How each file is compiled alone, as this build would: without the CUDA Toolkit that is fewer files.
+# The sources of this build: without the CUDA Toolkit they are fewer. Their folders of headers and their definitions.
 cmake -S . -B "$work/alone" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DISTHMUS_COMPILE_TOGETHER=OFF \
   "-DISTHMUS_CUDA=$(sed -n 's/^ISTHMUS_CUDA:STRING=//p' "$build/CMakeCache.txt")" >/dev/null
-mkdir "$work/commands"
-sed "s|$work/alone|$build|g" "$work/alone/compile_commands.json" >"$work/commands/compile_commands.json"
+commands=$work/alone/compile_commands.json
+grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/[^\"]*\.cc\"" "$commands" |
+  cut -d'"' -f4 | sort -u >"$work/sources"
+mapfile -t flags < <(grep '"command"' "$commands" | grep -oE -- '-isystem [^ ]+|-[ID][^ ]+' | grep -v '\\' |
+  sed "s|$work/alone|$build|" | sort -u | tr ' ' '\n')
 
 # Kernels for several instruction sets include themselves, and SentencePiece's header does not go with Abseil's names:
 # those are read alone.
-grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/[^\"]*\.cc\"" "$work/commands/compile_commands.json" |
-  cut -d'"' -f4 | sort -u >"$work/sources"
 while read -r file; do
-  group=$(dirname "${file#"$PWD"/}")
-  if grep -qE 'HWY_TARGET_INCLUDE|sentencepiece_processor|int main\(' "$file"; then group=${file#"$PWD"/}; fi
-  group=${group//\//_}
-  echo "$file" >>"$work/$group.list"
+  name=${file#"$PWD"/}
+  case $name in
+    model/*) group=model ;;
+    ops/cuda/cudnn/*) group=cudnn ;;
+    ops/* | runtime/cuda/* | parallel/nccl/*) group=kernels ;;
+    tools/*) group=tools ;;
+    *) group=program ;;
+  esac
+  if grep -qE 'HWY_TARGET_INCLUDE|sentencepiece_processor|int main\(' "$file"; then group=${name//\//_}; fi
   echo "#include \"$file\"" >>"$work/$group.cc"
 done <"$work/sources"
-# A group is compiled as its first file is.
-for list in "$work"/*.list; do
-  first=$(head -1 "$list")
-  grep -B2 "\"file\": \"$first\"" "$work/commands/compile_commands.json" | head -3 | sed "s|$first|${list%.list}.cc|g"
-  echo '},{'
-done | sed '1s/^/[{/; $s/},{/}]/' >"$work/compile_commands.json"
-printf '%s\n' "$work"/*.list | sed 's|.*/||; s|\.list$||' | xargs -P "$(nproc)" -I{} bash -c 'check {}'
+
+# Groups lie outside the project, where clang-tidy would not find its settings. Of kernels for several instruction sets one
+# is read: they are the same source. The largest groups come first.
+find "$work" -maxdepth 1 -name '*.cc' -printf '%s %p\0' | sort -znr | cut -zd' ' -f2- |
+  xargs -0 -P "$(nproc)" -n 1 bash -c 'clang-tidy --quiet --config-file=.clang-tidy "${@: -1}" -- "${@:1:$#-1}" 2>/dev/null' tidy \
+    -std=c++20 -fopenmp -DHWY_COMPILE_ONLY_STATIC "${flags[@]}"
