@@ -59,6 +59,31 @@ class Inventory {
     const double read = Size(static_cast<double>(k) * static_cast<double>(m + n));
     return Add(std::move(name), Kind::kProduct, calls, 2 * mn * static_cast<double>(k), read + written);
   }
+  // A product of a linear layer (model/linear.h). With 8-bit operands they are quantised first: `quantised` elements,
+  // read twice, written once, those of `both` once more as their transpose; two kernels for each of `operands`.
+  int LayerProduct(const std::string& name, int64_t calls, int64_t m, int64_t n, int64_t k, int operands,
+                   int64_t quantised, int64_t both = 0, Result result = Result::kCompute) {
+    const int index = Product(name, calls, m, n, k, result);
+    if (!config_.precision().fp8_layers()) return index;
+    OperatorWork& product = work_.operators.back();
+    product.kind = Kind::kFp8Product;
+    product.bytes -= static_cast<double>(k * (m + n)) * static_cast<double>(SizeOf(type_) - 1);
+    Memory(name + ", quantising", calls,
+           Size(2.0 * static_cast<double>(quantised)) + static_cast<double>(quantised + both), 2 * operands);
+    return index;
+  }
+  int LayerForwardProduct(const std::string& name, int64_t calls, int64_t columns, int64_t inputs) {
+    return LayerProduct(name, calls, tokens_, columns, inputs, 2, (tokens_ + columns) * inputs);
+  }
+  int LayerInputGradient(const std::string& name, int64_t calls, int64_t columns, int64_t inputs) {
+    return LayerProduct(name + ", input gradient", calls, tokens_, inputs, columns, 2, (tokens_ + inputs) * columns,
+                        tokens_ * columns);
+  }
+  // The output's gradient has been quantised for the input's.
+  int LayerWeightGradient(const std::string& name, int64_t calls, int64_t columns, int64_t inputs) {
+    return LayerProduct(name + ", weight gradient", calls, columns, inputs, tokens_, 1, tokens_ * inputs, 0,
+                        Result::kAccumulated);
+  }
   // A pass over memory.
   int Memory(std::string name, int64_t calls, double bytes, int kernels = 1) {
     return Add(std::move(name), Kind::kMemory, calls, 0, bytes, kernels);
@@ -99,18 +124,18 @@ class Inventory {
   void LayerForward(int64_t calls, bool whole) {
     Memory("attention norm", calls, Local(4));
     Enter("attention entrance", calls);
-    Product("query, key, value", calls, tokens_, query_ + 2 * kv_, shape_.width);
+    LayerForwardProduct("query, key, value", calls, query_ + 2 * kv_, shape_.width);
     Rope("rotary positions", calls);
     Add("attention", Kind::kAttentionForward, calls, AttentionFlops(),
         QkvBytes(1) + Size(static_cast<double>(tokens_ * query_)));
-    Product("attention output", calls, tokens_, shape_.width, query_);
+    LayerForwardProduct("attention output", calls, shape_.width, query_);
     Leave("attention exit", calls);
     Memory("feed-forward norm", calls, Local(4));
     Enter("feed-forward entrance", calls);
-    Product("gate and up", calls, tokens_, 2 * features_, shape_.width);
+    LayerForwardProduct("gate and up", calls, 2 * features_, shape_.width);
     if (!whole) return;
     Memory("SwiGLU", calls, Gates(3));
-    Product("down", calls, tokens_, shape_.width, features_);
+    LayerForwardProduct("down", calls, shape_.width, features_);
     Leave("feed-forward exit", calls);
   }
 
@@ -153,8 +178,8 @@ class Inventory {
     const int64_t calls = PerLayer();
     Memory(name + ", norm again", calls, Local(2));
     Enter(name + ", entrance again", calls);
-    Product(name + ", input gradient", calls, tokens_, shape_.width, columns);
-    const int weight = Product(name + ", weight gradient", calls, columns, shape_.width, tokens_, Result::kAccumulated);
+    LayerInputGradient(name, calls, columns, shape_.width);
+    const int weight = LayerWeightGradient(name, calls, columns, shape_.width);
     Leave(name + ", backward", calls, weight);
     Memory(name + ", norm backward", calls, Local(4), 2);
   }
@@ -165,13 +190,13 @@ class Inventory {
     Memory("final norm backward", work_.micro_batches, Local(3), 2);
     if (config_.precision().recompute()) LayerForward(calls, false);
     Enter("feed-forward exit, backward", calls);
-    Product("down, input gradient", calls, tokens_, features_, shape_.width);
+    LayerInputGradient("down", calls, shape_.width, features_);
     Memory("SwiGLU backward", calls, Gates(6));
-    Product("down, weight gradient", calls, shape_.width, features_, tokens_, Result::kAccumulated);
+    LayerWeightGradient("down", calls, shape_.width, features_);
     NormedLinearBackward("gate and up", 2 * features_);
     Enter("attention exit, backward", calls);
-    Product("attention output, input gradient", calls, tokens_, query_, shape_.width);
-    Product("attention output, weight gradient", calls, shape_.width, query_, tokens_, Result::kAccumulated);
+    LayerInputGradient("attention output", calls, shape_.width, query_);
+    LayerWeightGradient("attention output", calls, shape_.width, query_);
     // Five products of the same size instead of two (arXiv:2205.14135).
     Add("attention backward", Kind::kAttentionBackward, calls, 2.5 * AttentionFlops(),
         QkvBytes(2) + Size(2.0 * static_cast<double>(tokens_ * query_)), 3);

@@ -17,7 +17,7 @@ enum class StepPhase { kForward, kHead, kBackward, kReduce, kOptimizer, kTelemet
 
 // A kind of operator call of a step.
 struct OperatorWork {
-  enum class Kind { kProduct, kAttentionForward, kAttentionBackward, kMemory };
+  enum class Kind { kProduct, kFp8Product, kAttentionForward, kAttentionBackward, kMemory };
 
   StepPhase phase = StepPhase::kForward;
   std::string name;

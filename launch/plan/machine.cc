@@ -20,13 +20,14 @@ struct DataSheet {
   const char* name;
   double memory_bytes;
   double bf16_flops;
+  double fp8_flops;   // 0: not this one
   double fp32_flops;  // outside the tensor cores: products of fp32 are not rounded to TF32
   double memory_rate;
   double nvlink_bytes;   // per direction: half of what the data sheet adds up
   double network_bytes;  // per node and direction: DGX H100 and H200 8 × 400 Gb/s, DGX A100 8 × 200 Gb/s InfiniBand
-  // What cuBLAS reaches at its best shape is 80.3 % (H100, "H200 is the same") and 86.9 % (A100) of the data sheet
-  // (Bekman, Machine Learning Engineering, table of maximum achievable matmul FLOPS). Assumption: 0.9 of that over the
-  // shapes of a step.
+  // Of both rates. What cuBLAS reaches at its best shape is 80.3 % (H100, "H200 is the same") and 86.9 % (A100) of the
+  // data sheet (Bekman, Machine Learning Engineering, table of maximum achievable matmul FLOPS). Assumption: 0.9 of
+  // that over the shapes of a step, and as much of the 8-bit rate.
   double product_fraction;
   // Of bf16 peak. Forward and backward at head_dim 128, causal, 4k tokens, about 560 and 450 TFLOP/s on H100
   // (FlashAttention-3, arXiv:2407.08608, figures 5 and 6), 190 and 170 on A100 (FlashAttention-2, arXiv:2307.08691).
@@ -34,11 +35,11 @@ struct DataSheet {
   double attention_forward_fraction, attention_backward_fraction;
 };
 constexpr DataSheet kDataSheets[] = {
-    {"h100", "NVIDIA H100 SXM", 80 * kGiga, 989.5 * kTera, 67 * kTera, 3.35 * kTera, 450 * kGiga, 400 * kGiga, 0.72,
-     0.55, 0.38},
-    {"h200", "NVIDIA H200 SXM", 141 * kGiga, 989.5 * kTera, 67 * kTera, 4.8 * kTera, 450 * kGiga, 400 * kGiga, 0.72,
-     0.55, 0.38},
-    {"a100", "NVIDIA A100 SXM 80 GB", 80 * kGiga, 312 * kTera, 19.5 * kTera, 2.0 * kTera, 300 * kGiga, 200 * kGiga,
+    {"h100", "NVIDIA H100 SXM", 80 * kGiga, 989.5 * kTera, 1979 * kTera, 67 * kTera, 3.35 * kTera, 450 * kGiga,
+     400 * kGiga, 0.72, 0.55, 0.38},
+    {"h200", "NVIDIA H200 SXM", 141 * kGiga, 989.5 * kTera, 1979 * kTera, 67 * kTera, 4.8 * kTera, 450 * kGiga,
+     400 * kGiga, 0.72, 0.55, 0.38},
+    {"a100", "NVIDIA A100 SXM 80 GB", 80 * kGiga, 312 * kTera, 0, 19.5 * kTera, 2.0 * kTera, 300 * kGiga, 200 * kGiga,
      0.78, 0.60, 0.46},
 };
 
@@ -64,6 +65,7 @@ constexpr double kCpuHopSeconds = 5 * kMicro, kCpuNetworkHopSeconds = 50 * kMicr
 
 DeviceRates CpuRates(double product, double fp32_product, double memory) {
   return {.product_flops = product,
+          .fp8_product_flops = kCpuProductFraction * fp32_product,
           .attention_forward_flops = kCpuAttentionForwardFraction * fp32_product,
           .attention_backward_flops = kCpuAttentionBackwardFraction * fp32_product,
           .memory_bytes = memory};
@@ -93,6 +95,7 @@ absl::StatusOr<Machine> GpuMachine(absl::string_view name) {
         .reserved_bytes = static_cast<int64_t>(kReservedBytes),
         .peak_flops = sheet.bf16_flops,
         .bf16 = {.product_flops = sheet.product_fraction * sheet.bf16_flops,
+                 .fp8_product_flops = sheet.product_fraction * sheet.fp8_flops,
                  .attention_forward_flops = sheet.attention_forward_fraction * sheet.bf16_flops,
                  .attention_backward_flops = sheet.attention_backward_fraction * sheet.bf16_flops,
                  .memory_bytes = kMemoryFraction * sheet.memory_rate},

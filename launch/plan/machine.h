@@ -18,6 +18,7 @@ namespace isthmus {
 // What one rank's device does per second on the work of a training step.
 struct DeviceRates {
   double product_flops = 0;
+  double fp8_product_flops = 0;  // 0: not this device
   double attention_forward_flops = 0;
   double attention_backward_flops = 0;
   double memory_bytes = 0;

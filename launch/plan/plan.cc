@@ -25,6 +25,11 @@ absl::Status CheckForDevice(const proto::RunConfig& config, const Machine& machi
     return absl::InvalidArgumentError(absl::StrCat(
         source, ": precision.compute: FP64 runs on the CPU only; accepted here: FP32, BF16, or --device cpu"));
   }
+  if (config.precision().fp8_layers() && machine.device.bf16.fp8_product_flops == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": precision.fp8_layers: true; ", machine.device.name,
+                                                   " has no 8-bit products; accepted here: false, or --device h100, "
+                                                   "h200, cpu"));
+  }
   return absl::OkStatus();
 }
 

@@ -16,6 +16,8 @@ double OperatorSeconds(const OperatorWork& work, const DeviceRates& rates) {
   switch (work.kind) {
     case OperatorWork::Kind::kProduct:
       return std::max(work.flops / rates.product_flops, memory);
+    case OperatorWork::Kind::kFp8Product:
+      return std::max(work.flops / rates.fp8_product_flops, memory);
     case OperatorWork::Kind::kAttentionForward:
       return std::max(work.flops / rates.attention_forward_flops, memory);
     case OperatorWork::Kind::kAttentionBackward:

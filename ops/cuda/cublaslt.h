@@ -1,4 +1,4 @@
-// What the products by cuBLASLt share: handles that end with their owner, layouts, attributes, errors.
+// What the products by cuBLASLt share: handles that end with their owner, descriptions, attributes, errors.
 #ifndef ISTHMUS_OPS_CUDA_CUBLASLT_H_
 #define ISTHMUS_OPS_CUDA_CUBLASLT_H_
 
@@ -6,12 +6,10 @@
 #include <absl/strings/str_cat.h>
 #include <cublasLt.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
 
-#include "runtime/status.h"
 #include "runtime/tensor.h"
 
 namespace isthmus::cuda {
@@ -36,28 +34,17 @@ using Layout = std::unique_ptr<std::remove_pointer_t<cublasLtMatrixLayout_t>, De
 using Preference =
     std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>, Destroy<&cublasLtMatmulPreferenceDestroy>>;
 
-inline cudaDataType_t TypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return CUDA_R_16BF;
-    case DType::kFloat8E4M3:
-      return CUDA_R_8F_E4M3;
-    case DType::kFloat8E5M2:
-      return CUDA_R_8F_E5M2;
-    default:
-      return CUDA_R_32F;
-  }
-}
+absl::StatusOr<Handle> MakeHandle();
 
-inline absl::StatusOr<Layout> MakeLayout(const Tensor& tensor) {
-  cublasLtMatrixLayout_t layout = nullptr;
-  // cuBLASLt counts by columns: our rows are its columns.
-  ISTHMUS_RETURN_IF_ERROR(CheckLt(
-      cublasLtMatrixLayoutCreate(&layout, TypeOf(tensor.dtype), static_cast<uint64_t>(tensor.columns),
-                                 static_cast<uint64_t>(tensor.rows), std::max(tensor.row_stride, tensor.columns)),
-      "cublasLtMatrixLayoutCreate"));
-  return Layout(layout);
-}
+// cuBLASLt counts by columns: the rows of `tensor` are its columns.
+absl::StatusOr<Layout> MakeLayout(const Tensor& tensor);
+
+// A product with sums in fp32, of operands as cuBLASLt counts them.
+absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second);
+
+// What an algorithm for c = a · b, in rows, may do: with the context's scratch memory, the operands' alignment, and no
+// sums whose order the scheduler decides. By columns b comes first.
+absl::StatusOr<Preference> MakePreference(const Tensor& a, const Tensor& b, const Tensor& c);
 
 template <typename T>
 absl::Status Set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {

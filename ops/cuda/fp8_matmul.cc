@@ -37,9 +37,7 @@ class Fp8Products {
  public:
   absl::Status Multiply(const Fp8MatmulArgs& args, const Context& context) {
     if (handle_ == nullptr) {
-      cublasLtHandle_t handle = nullptr;
-      ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtCreate(&handle), "cublasLtCreate"));
-      handle_.reset(handle);
+      ISTHMUS_ASSIGN_OR_RETURN(handle_, MakeHandle());
     }
     const Key key = {args.c.rows,          args.c.columns,      args.a.columns,  args.a.row_stride,
                      args.b.row_stride,    args.c.row_stride,   args.accumulate, args.fast_sums,
@@ -67,12 +65,7 @@ class Fp8Products {
 
   absl::StatusOr<Fp8Plan> Prepare(const Fp8MatmulArgs& args) const {
     Fp8Plan plan;
-    cublasLtMatmulDesc_t operation = nullptr;
-    ISTHMUS_RETURN_IF_ERROR(
-        CheckLt(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
-    plan.operation.reset(operation);
-    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
-    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(CUBLAS_OP_T, CUBLAS_OP_N));
     ISTHMUS_RETURN_IF_ERROR(
         Set(plan.operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<int8_t>(args.fast_sums ? 1 : 0)));
     ISTHMUS_RETURN_IF_ERROR(SetScales(plan.operation, args));
@@ -80,19 +73,7 @@ class Fp8Products {
     ISTHMUS_ASSIGN_OR_RETURN(plan.b, MakeLayout(args.b));
     ISTHMUS_ASSIGN_OR_RETURN(plan.c, MakeLayout(args.c));
 
-    cublasLtMatmulPreference_t raw_preference = nullptr;
-    ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulPreferenceCreate(&raw_preference), "cublasLtMatmulPreferenceCreate"));
-    const Preference preference(raw_preference);
-    ISTHMUS_RETURN_IF_ERROR(
-        Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Context::kScratchBytes)));
-    // No sums whose order the scheduler decides.
-    ISTHMUS_RETURN_IF_ERROR(
-        Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, RowAlignment(args.b)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, RowAlignment(args.a)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, RowAlignment(args.c)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, RowAlignment(args.c)));
+    ISTHMUS_ASSIGN_OR_RETURN(const Preference preference, MakePreference(args.a, args.b, args.c));
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
     const cublasStatus_t status =

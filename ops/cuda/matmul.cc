@@ -38,9 +38,7 @@ class Products {
  public:
   absl::Status Multiply(const MatmulArgs& args, const Context& context) {
     if (handle_ == nullptr) {
-      cublasLtHandle_t handle = nullptr;
-      ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtCreate(&handle), "cublasLtCreate"));
-      handle_.reset(handle);
+      ISTHMUS_ASSIGN_OR_RETURN(handle_, MakeHandle());
     }
     MatmulChoices& choices = MatmulChoicesOf(context);
     if (generation_ != choices.generation) {
@@ -90,13 +88,8 @@ class Products {
 
   absl::StatusOr<Plan> Describe(const MatmulArgs& args) const {
     Plan plan;
-    cublasLtMatmulDesc_t operation = nullptr;
-    ISTHMUS_RETURN_IF_ERROR(
-        CheckLt(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
-    plan.operation.reset(operation);
     const auto operand = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, operand(args.transpose_b)));
-    ISTHMUS_RETURN_IF_ERROR(Set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, operand(args.transpose_a)));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(operand(args.transpose_b), operand(args.transpose_a)));
     ISTHMUS_ASSIGN_OR_RETURN(plan.a, MakeLayout(args.a));
     ISTHMUS_ASSIGN_OR_RETURN(plan.b, MakeLayout(args.b));
     ISTHMUS_ASSIGN_OR_RETURN(plan.c, MakeLayout(args.c));
@@ -105,19 +98,7 @@ class Products {
 
   // What the library proposes, best guess first: at least one.
   absl::StatusOr<Candidates> Propose(const MatmulArgs& args, const Plan& plan, int count) const {
-    cublasLtMatmulPreference_t raw_preference = nullptr;
-    ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulPreferenceCreate(&raw_preference), "cublasLtMatmulPreferenceCreate"));
-    const Preference preference(raw_preference);
-    ISTHMUS_RETURN_IF_ERROR(
-        Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Context::kScratchBytes)));
-    // No sums whose order the scheduler decides.
-    ISTHMUS_RETURN_IF_ERROR(
-        Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, RowAlignment(args.b)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, RowAlignment(args.a)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, RowAlignment(args.c)));
-    ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, RowAlignment(args.c)));
+    ISTHMUS_ASSIGN_OR_RETURN(const Preference preference, MakePreference(args.a, args.b, args.c));
     Candidates candidates(static_cast<size_t>(count));
     int found = 0;
     const cublasStatus_t status =

@@ -134,6 +134,14 @@ TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
   EXPECT_EQ(result.Count("\n* "), 1) << result.out;
 }
 
+TEST(Plan, EightBitLayersAreFasterAndNotForEveryDevice) {
+  const std::string fp8 = "precision.fp8_layers=true";
+  EXPECT_LT(PlanOf("2b-full", 1, {fp8}).time.Total(), PlanOf("2b-full", 1).time.Total());
+  const auto refused = MakePlan(Load("2b-full", {fp8}), *GpuMachine("a100"), 1, "2b-full");
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(refused.status().message(), HasSubstr("precision.fp8_layers: true; NVIDIA A100"));
+}
+
 TEST(Plan, CpuIsMeasured) {
   const ProgramResult result = RunIsthmus(
       absl::StrCat("plan --device cpu --config ", ConfigPath("quickstart"), " --set model.vocabulary=4096 --world 2"));

@@ -10,7 +10,7 @@ namespace isthmus::testing {
 namespace {
 
 struct Flops {
-  double products = 0, attention_forward = 0, attention_backward = 0;
+  double products = 0, fp8_products = 0, attention_forward = 0, attention_backward = 0;
 };
 
 // Of a step's phases but telemetry, over all ranks.
@@ -21,6 +21,7 @@ Flops FlopsOf(const TinyOptions& options) {
       if (work.phase == StepPhase::kTelemetry) continue;
       const double flops = work.flops * static_cast<double>(work.calls) * options.data;
       if (work.kind == OperatorWork::Kind::kProduct) sum.products += flops;
+      if (work.kind == OperatorWork::Kind::kFp8Product) sum.fp8_products += flops;
       if (work.kind == OperatorWork::Kind::kAttentionForward) sum.attention_forward += flops;
       if (work.kind == OperatorWork::Kind::kAttentionBackward) sum.attention_backward += flops;
     }
@@ -69,6 +70,19 @@ TEST(StepWork, RecomputationRepeatsTheLayersButForTheDownProjection) {
   EXPECT_DOUBLE_EQ(twice.products - once.products,
                    2.0 * static_cast<double>(MultiplyingParameters(shape) - head - down) * tokens);
   EXPECT_DOUBLE_EQ(twice.attention_forward, 2 * once.attention_forward);
+}
+
+TEST(StepWork, EightBitProductsAreThoseOfTheLayers) {
+  TinyOptions options = Options();
+  options.recompute = true;
+  const Flops plain = FlopsOf(options);
+  options.precision = proto::PrecisionConfig::BF16;
+  options.fp8 = true;
+  const Flops fp8 = FlopsOf(options);
+  const ModelShape shape = ModelShape::From(TinyConfig(options).model());
+  const auto tokens = static_cast<double>(options.sequences * options.sequence_length);
+  EXPECT_DOUBLE_EQ(fp8.products, 6.0 * static_cast<double>(shape.width * shape.vocabulary) * tokens);
+  EXPECT_DOUBLE_EQ(fp8.products + fp8.fp8_products, plain.products);
 }
 
 TEST(StepWork, MicroBatchesDoTheSameWorkInMoreCalls) {
