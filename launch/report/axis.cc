@@ -35,6 +35,14 @@ double SizeOfTimeUnit(double longest) {
   return kTimes[&axis - kTimeAxes].size;
 }
 
+// Four significant digits, zeros among them, so that figures of one kind have one look.
+std::string Digits(double value) {
+  const double size = std::abs(value);
+  if (size >= 1e6 || (size < 1e-4 && size > 0)) return absl::StrFormat("%.3e", value);
+  if (value == std::floor(value)) return absl::StrFormat("%.0f", value);
+  return absl::StrFormat("%.*f", std::max(0, 3 - static_cast<int>(std::floor(std::log10(size)))), value);
+}
+
 // 1, 2 or 5 times a power of ten, at least `size`.
 double RoundUp(double size) {
   const double power = std::pow(10, std::floor(std::log10(size)));
@@ -46,7 +54,8 @@ double RoundUp(double size) {
 
 std::vector<double> LinearTicks(double low, double high, double unit, int count) {
   std::vector<double> ticks;
-  const double step = RoundUp((high - low) / unit / count) * unit;
+  // Rather a few more than a few less.
+  const double step = RoundUp(0.7 * (high - low) / unit / count) * unit;
   const double first = std::ceil(low / step - 1e-9);
   // A range far from zero and too narrow for a double's digits has none.
   for (int i = 0; i <= 2 * count; ++i) {
@@ -59,9 +68,9 @@ std::vector<double> LinearTicks(double low, double high, double unit, int count)
 
 std::vector<double> LogarithmicTicks(double low, double high, int count) {
   const double decades = std::log10(high / low);
+  if (decades < 0.8) return LinearTicks(low, high, 1, count);
   const double step = std::max(1.0, std::ceil(decades / count));
-  for (const std::vector<double>& factors :
-       {std::vector<double>{1}, std::vector<double>{1, 2, 5}, std::vector<double>{1, 2, 3, 4, 5, 6, 8}}) {
+  for (const std::vector<double>& factors : {std::vector<double>{1}, std::vector<double>{1, 2, 5}}) {
     std::vector<double> ticks;
     for (double power = std::floor(std::log10(low)); power <= std::log10(high) + 1; power += step) {
       for (const double factor : factors) {
@@ -81,19 +90,19 @@ std::string ValueText(double value, Unit unit) {
   switch (unit) {
     case Unit::kCount: {
       const Scale& scale = ScaleOf(kCounts, value);
-      return absl::StrFormat("%.4g%s%s", value / scale.size, *scale.name != 0 ? " " : "", scale.name);
+      return absl::StrCat(Digits(value / scale.size), *scale.name != 0 ? " " : "", scale.name);
     }
     case Unit::kSeconds: {
-      if (std::abs(value) < 1 && value != 0) return absl::StrFormat("%.3g ms", 1e3 * value);
+      if (std::abs(value) < 1 && value != 0) return absl::StrCat(Digits(1e3 * value), " ms");
       const Scale& scale = ScaleOf(kTimes, value);
-      return absl::StrFormat("%.3g %s", value / scale.size, scale.name);
+      return absl::StrCat(Digits(value / scale.size), " ", scale.name);
     }
     case Unit::kPercent:
-      return absl::StrFormat("%.4g %%", 100 * value);
+      return absl::StrCat(Digits(100 * value), " %");
     case Unit::kNumber:
       break;
   }
-  return absl::StrFormat("%.4g", value);
+  return Digits(value);
 }
 
 Axis::Axis(double low, double high, Unit unit, bool logarithmic)
@@ -121,17 +130,22 @@ std::vector<double> Axis::Ticks(int count) const {
 }
 
 std::string Axis::TickText(double tick, const std::vector<double>& ticks) const {
-  if (unit_ == Unit::kCount) return tick == 0 ? "0" : ValueText(tick, unit_);
   double size = 1;
+  std::string prefix;
+  if (unit_ == Unit::kCount && !ticks.empty()) {
+    const Scale& scale = ScaleOf(kCounts, logarithmic_ ? tick : ticks.back());
+    size = scale.size;
+    if (*scale.name != 0 && tick != 0) prefix = absl::StrCat(" ", scale.name);
+  }
   if (unit_ == Unit::kSeconds) size = SizeOfTimeUnit(high_);
   if (unit_ == Unit::kPercent) size = 0.01;
   const double shown = tick / size;
-  if (logarithmic_ || ticks.size() < 2) return absl::StrFormat("%.4g", shown);
+  if (logarithmic_ || ticks.size() < 2) return absl::StrFormat("%.4g%s", shown, prefix);
   const double step = (ticks[1] - ticks[0]) / size;
   if (std::abs(shown) < 1e-9 * step) return "0";
-  if (step < 1e-4 || std::abs(shown) >= 1e6) return absl::StrFormat("%.4g", shown);
+  if (step < 1e-4 || std::abs(shown) >= 1e6) return absl::StrFormat("%.6g%s", shown, prefix);
   const int decimals = std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
-  return absl::StrFormat("%.*f", decimals, shown);
+  return absl::StrFormat("%.*f%s", decimals, shown, prefix);
 }
 
 std::string Axis::UnitName() const {

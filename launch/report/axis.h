@@ -14,7 +14,8 @@ enum class Unit {
   kPercent,  // of a ratio
 };
 
-// Four significant digits: "3.519", "96.8 %", "2.6 M", "4.71 min"; "–" for what is not finite.
+// Four significant digits: "3.519", "96.80 %", "2.601 M", "4.710 min"; whole numbers as they are; "–" for what is not
+// finite.
 std::string ValueText(double value, Unit unit);
 
 class Axis {
@@ -34,7 +35,8 @@ class Axis {
   double ValueAt(double place) const;
   // About `count` round values of the range, ascending; at least two where the range has them.
   std::vector<double> Ticks(int count) const;
-  // A tick without its unit, where the axis names it ("4", "96.5"); counts keep their prefix ("1.5 M").
+  // A tick without its unit, where the axis names it ("4", "96.5"); counts keep a prefix, the same for all ticks ("0.5
+  // M").
   std::string TickText(double tick, const std::vector<double>& ticks) const;
   // "minutes"; empty where the values need no unit.
   std::string UnitName() const;

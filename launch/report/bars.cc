@@ -23,7 +23,7 @@ std::string BarSvg(const Bars& bars, const Bar& bar, double longest) {
   constexpr double kLeastForText = 0.09;
   const double total = TotalOf(bar);
   std::string svg =
-      absl::StrCat("<svg class=\"bar\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"",
+      absl::StrCat("<svg class=\"bar\" role=\"img\" aria-label=\"",
                    Escape(absl::StrCat(bars.title, ", ", bar.name, ". The table below has the values.")), "\">\n");
   double left = 0;
   for (size_t i = 0; i < bar.parts.size(); ++i) {

@@ -16,7 +16,9 @@ bool IsShownElsewhere(absl::string_view key) {
                                                 "train/tokens_per_second",
                                                 "head/lost_norm_ratio",
                                                 "head/lost_energy_ratio",
-                                                "head/isotropic_lost_norm_ratio"};
+                                                "head/isotropic_lost_norm_ratio",
+                                                "head/sampled_retained_energy_ratio",
+                                                "head/best_rank_energy_ratio"};
   for (const absl::string_view shown : kKeys) {
     if (key == shown) return true;
   }
@@ -29,8 +31,12 @@ Unit UnitOf(absl::string_view key) {
 }
 
 std::string FigurePlot(absl::Span<const Run> runs, const std::string& key) {
-  Plot plot{
-      .title = key, .x_title = "tokens", .y_title = "value", .y_unit = UnitOf(key), .y_logarithmic = true, .lines = {}};
+  Plot plot{.title = key,
+            .x_title = "tokens",
+            .y_title = "value",
+            .y_unit = UnitOf(key),
+            .y_logarithmic_above = 30,
+            .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     plot.lines.push_back(
         {.name = runs[i].name, .style = static_cast<int>(i), .points = DrawnPoints(runs[i].Figure(key).points())});

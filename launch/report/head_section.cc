@@ -13,8 +13,9 @@ namespace isthmus::report {
 namespace {
 
 constexpr const char* kLostNote =
-    "What the head’s columns cannot carry never reaches the network: ‖G<sub>⊥</sub>‖ / ‖G‖ of the gradient of the "
-    "logits, and its square. Dotted: a head of that rank in random position.";
+    "<p class=\"note\">What the head’s columns cannot carry never reaches the network: ‖G<sub>⊥</sub>‖ / ‖G‖ of the "
+    "gradient of the "
+    "logits, and its square. Dotted: a head of that rank in random position.</p>\n";
 
 // Lost by a head in random position; one line where all runs agree.
 void AddIsotropic(absl::Span<const Run> runs, bool energy, Plot& plot) {
@@ -39,7 +40,6 @@ std::string LostPlot(absl::Span<const Run> runs, bool energy) {
   Plot plot{.title = energy ? "Energy lost, against tokens" : "Norm lost, against tokens",
             .x_title = "tokens",
             .y_title = energy ? "of the gradient’s energy" : "of the gradient’s norm",
-            .note = energy ? "" : kLostNote,
             .y_unit = Unit::kPercent,
             .lines = {}};
   const char* key = energy ? "head/lost_energy_ratio" : "head/lost_norm_ratio";
@@ -88,15 +88,14 @@ std::string FigureTitle(absl::string_view key) {
   return title;
 }
 
-// Values in their order against their numbers, on logarithmic axes as many as can be told apart.
-PlotPoints SpectrumPoints(const std::vector<double>& values) {
+// As many as logarithmic axes can tell apart.
+PlotPoints SpectrumPoints(const Profile& profile) {
   PlotPoints points;
   double next = 0;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const auto number = static_cast<double>(i + 1);
-    if (!IsPlottable(values[i]) || values[i] <= 0 || (number < next && i + 1 < values.size())) continue;
-    points.emplace_back(number, values[i]);
-    next = number * 1.015;
+  for (const auto& [index, value] : profile) {
+    if (!IsPlottable(value) || value <= 0 || (index < next && index != profile.back().first)) continue;
+    points.emplace_back(index, value);
+    next = index * 1.015;
   }
   return points;
 }
@@ -107,8 +106,8 @@ std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
             .y_title = "value",
             .x_unit = Unit::kNumber,
             .x_from_zero = false,
-            .x_logarithmic = true,
-            .y_logarithmic = true,
+            .x_logarithmic_above = 10,
+            .y_logarithmic_above = 10,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = runs[i].spectra.find(key);
@@ -158,7 +157,7 @@ std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
             .x_unit = Unit::kNumber,
             .y_unit = Unit::kPercent,
             .x_from_zero = false,
-            .x_logarithmic = true,
+            .x_logarithmic_above = 1,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = runs[i].histograms.find(key);
@@ -167,7 +166,46 @@ std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
                           .style = static_cast<int>(i),
                           .kind = PlotLine::Kind::kSteps,
                           .points = HistogramPoints(found->second)});
-    plot.x_logarithmic = plot.x_logarithmic && IsLogarithmic(found->second.bounds);
+    if (!IsLogarithmic(found->second.bounds)) plot.x_logarithmic_above = 0;
+  }
+  return PlotHtml(plot);
+}
+
+// What the head keeps beside what any matrix of its rank could.
+std::string KeptPlot(absl::Span<const Run> runs) {
+  Plot plot{.title = "Energy kept, of sampled tokens",
+            .x_title = "tokens",
+            .y_title = "of the gradient’s energy",
+            .note = "Lines: by the head. Dotted: by the best matrix of its rank.",
+            .y_unit = Unit::kPercent,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const std::string name = runs.size() == 1 ? "" : runs[i].name + ", ";
+    const int style = static_cast<int>(i);
+    plot.lines.push_back({.name = name + "head",
+                          .style = style,
+                          .points = DrawnPoints(runs[i].Figure("head/sampled_retained_energy_ratio").points())});
+    plot.lines.push_back({.name = name + "best",
+                          .style = style,
+                          .kind = PlotLine::Kind::kReference,
+                          .points = DrawnPoints(runs[i].Figure("head/best_rank_energy_ratio").points())});
+  }
+  return PlotHtml(plot);
+}
+
+std::string LayersPlot(absl::Span<const Run> runs) {
+  Plot plot{.title = "Gradient by layer, latest",
+            .x_title = "layer, from the embedding to the final norm",
+            .y_title = "norm of the gradient that enters the layer",
+            .x_unit = Unit::kNumber,
+            .y_logarithmic_above = 10,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    PlotLine line{.name = runs[i].name, .style = static_cast<int>(i), .points = {}};
+    for (const auto& [layer, norm] : runs[i].layer_gradient_norms) {
+      if (IsPlottable(norm)) line.points.emplace_back(layer, norm);
+    }
+    plot.lines.push_back(std::move(line));
   }
   return PlotHtml(plot);
 }
@@ -175,7 +213,8 @@ std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
 }  // namespace
 
 std::string HeadSection(absl::Span<const Run> runs) {
-  std::string lost = absl::StrCat(LostPlot(runs, false), LostPlot(runs, true)), shards, buckets, others;
+  const std::string lost = absl::StrCat(LostPlot(runs, false), LostPlot(runs, true));
+  std::string shards, buckets, others = KeptPlot(runs);
   std::set<std::string> spectra, histograms;
   for (const Run& run : runs) {
     // One shard is the head.
@@ -184,10 +223,12 @@ std::string HeadSection(absl::Span<const Run> runs) {
     for (const auto& [key, values] : run.spectra) spectra.insert(key);
     for (const auto& [key, counts] : run.histograms) histograms.insert(key);
   }
+  absl::StrAppend(&others, LayersPlot(runs));
   for (const std::string& key : spectra) absl::StrAppend(&others, SpectrumPlot(runs, key));
   for (const std::string& key : histograms) absl::StrAppend(&others, HistogramPlot(runs, key));
   return SectionHtml("Gradient lost in the LM head",
-                     absl::StrCat(PlotGrid(lost), PlotGrid(shards), PlotGrid(buckets), PlotGrid(others)));
+                     absl::StrCat(lost.empty() ? "" : kLostNote, PlotGrid(lost), PlotGrid(shards), PlotGrid(buckets),
+                                  PlotGrid(others)));
 }
 
 }  // namespace isthmus::report

@@ -27,6 +27,10 @@ struct Range {
   }
 };
 
+bool IsWide(const Range& range, double factor) {
+  return factor > 0 && range.low > 0 && range.high > factor * range.low;
+}
+
 struct Axes {
   Axis x, y;
 };
@@ -34,6 +38,8 @@ struct Axes {
 std::optional<Axes> MakeAxes(const Plot& plot) {
   Range x, y;
   for (const PlotLine& line : plot.lines) {
+    // Single records may leave the plot: there would be no room for what is smoothed.
+    if (line.kind == Kind::kBackground) continue;
     for (const auto& [px, py] : line.points) {
       x.Add(px);
       y.Add(py);
@@ -41,12 +47,11 @@ std::optional<Axes> MakeAxes(const Plot& plot) {
   }
   if (x.low > x.high) return std::nullopt;
   if (plot.x_from_zero) x.Add(0);
-  const Axis tight(y.low, y.high, plot.y_unit, plot.y_logarithmic && y.low > 0 && y.high > 3 * y.low);
+  const Axis tight(y.low, y.high, plot.y_unit, IsWide(y, plot.y_logarithmic_above));
   // A little room above and below.
   constexpr double kRoom = 0.05;
   const Axis y_axis(tight.ValueAt(-kRoom), tight.ValueAt(1 + kRoom), plot.y_unit, tight.logarithmic());
-  return Axes{.x = Axis(x.low, x.high, plot.x_unit, plot.x_logarithmic && x.low > 0 && x.high > 10 * x.low),
-              .y = y_axis};
+  return Axes{.x = Axis(x.low, x.high, plot.x_unit, IsWide(x, plot.x_logarithmic_above)), .y = y_axis};
 }
 
 std::string Percent(double place) { return absl::StrFormat("%.2f%%", 100 * place); }
@@ -68,7 +73,7 @@ std::string Path(const PlotLine& line, const Axes& axes) {
 
 std::string Grid(const Axes& axes) {
   std::string svg;
-  const auto x_ticks = axes.x.Ticks(6), y_ticks = axes.y.Ticks(5);
+  const auto x_ticks = axes.x.Ticks(5), y_ticks = axes.y.Ticks(5);
   for (const double tick : y_ticks) {
     const std::string at = Percent(1 - axes.y.Place(tick));
     absl::StrAppend(&svg, "<line class=\"grid\" x1=\"0\" x2=\"100%\" y1=\"", at, "\" y2=\"", at,
@@ -119,7 +124,7 @@ std::string ScaleAttributes(const char* name, const Axis& axis) {
 
 std::string Svg(const Plot& plot, const Axes& axes) {
   std::string svg =
-      absl::StrCat("<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"",
+      absl::StrCat("<svg class=\"plot\" role=\"img\" aria-label=\"",
                    Escape(absl::StrCat(plot.title, ". The table below has the values.")), "\"",
                    ScaleAttributes("x", axes.x), ScaleAttributes("y", axes.y), ">\n", Grid(axes), "<svg viewBox=\"0 0 ",
                    kUnits, " ", kUnits, "\" preserveAspectRatio=\"none\" class=\"curves\">\n");
@@ -137,7 +142,7 @@ std::string Svg(const Plot& plot, const Axes& axes) {
                       "\" cy=\"", Percent(1 - axes.y.Place(y)), "\" r=\"3.5\"/>\n");
     }
   }
-  return absl::StrCat(svg, "</svg>");
+  return absl::StrCat(svg, "<line class=\"cursor\" y2=\"100%\"/>\n</svg>");
 }
 
 // Where there are few distinct x, a row for each; else rows for equal parts of the axis.

@@ -23,7 +23,7 @@ using PlotPoints = std::vector<std::pair<double, double>>;
 struct PlotLine {
   enum class Kind {
     kLine,
-    kBackground,  // faint, behind the others, in neither legend nor table: the records that a smoothed line stands for
+    kBackground,  // faint, behind the others and cut off where they end: the records that a smoothed line stands for
     kMarkers,     // points joined by a thin line
     kSteps,       // level from each point to the next
     kReference,   // a level or curve to compare with, dotted
@@ -39,8 +39,8 @@ struct Plot {
   std::string note;                     // HTML below the plot; may be empty
   Unit x_unit = Unit::kCount, y_unit = Unit::kNumber;
   bool x_from_zero = true;
-  // Logarithmic where the values span more than a factor of ten (x) or three (y).
-  bool x_logarithmic = false, y_logarithmic = false;
+  // Logarithmic where the values are positive and span more than this factor; 0: never.
+  double x_logarithmic_above = 0, y_logarithmic_above = 0;
   std::vector<PlotLine> lines;
 };
 

@@ -6,15 +6,21 @@
   const COUNTS = [[1e12, ' T'], [1e9, ' B'], [1e6, ' M'], [1e3, ' k'], [0, '']];
   const TIMES = [[86400, ' d'], [3600, ' h'], [60, ' min'], [1, ' s'], [0.001, ' ms']];
 
-  const digits = (value, count) => String(Number(value.toPrecision(count)));
-  const scaled = (value, table, count) => {
-    const [size, name] = table.find(([least]) => Math.abs(value) >= least) || [1, ' s'];
-    return digits(value / (size || 1), count) + name;
+  // As ValueText of axis.h writes them.
+  const digits = (value) => {
+    const size = Math.abs(value);
+    if (size >= 1e6 || (size < 1e-4 && size > 0)) return value.toExponential(3);
+    if (Number.isInteger(value)) return String(value);
+    return value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size))));
+  };
+  const scaled = (value, table) => {
+    const [size, name] = table.find(([least]) => Math.abs(value) >= least) || table[table.length - 1];
+    return digits(value / (size || 1)) + name;
   };
   const text = (value, unit) => {
-    if (unit === 'count') return scaled(value, COUNTS, 4);
-    if (unit === 'seconds') return scaled(value, TIMES, 3);
-    return unit === 'percent' ? digits(100 * value, 4) + ' %' : digits(value, 4);
+    if (unit === 'count') return scaled(value, COUNTS);
+    if (unit === 'seconds') return scaled(value, TIMES);
+    return unit === 'percent' ? digits(100 * value) + ' %' : digits(value);
   };
 
   const axis = (attribute) => {
@@ -42,10 +48,7 @@
     const last = values.map((value) => value.textContent);
     let curves = null, place = 1;
 
-    const cursor = document.createElementNS('http://www.w3.org/2000/svg', 'line');
-    cursor.setAttribute('class', 'cursor');
-    cursor.setAttribute('y2', '100%');
-    plot.append(cursor);
+    const cursor = plot.querySelector('.cursor');
     plot.setAttribute('tabindex', '0');
 
     const show = (at) => {

@@ -2,6 +2,7 @@
 
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_replace.h>
 #include <absl/strings/strip.h>
 
 #include <algorithm>
@@ -42,7 +43,9 @@ std::string PartName(const Json& part, size_t index) {
     return absl::StrCat("most frequent ", share, " %");
   }
   const auto bucket = part.find("bucket");
-  if (bucket != part.end() && bucket->is_string()) return bucket->get<std::string>();
+  if (bucket != part.end() && bucket->is_string()) {
+    return absl::StrReplaceAll(bucket->get<std::string>(), {{"_percent", " %"}, {"_", " "}});
+  }
   if (bucket != part.end() && bucket->is_number()) return absl::StrCat("bucket ", bucket->get<double>());
   return absl::StrCat("part ", index);
 }
@@ -52,6 +55,20 @@ double PartLostNormRatio(const Json& part) {
   if (const double ratio = NumberOf(part, "lost_energy_ratio"); ratio >= 0) return std::sqrt(ratio);
   const double energy = NumberOf(part, "logit_gradient_energy"), retained = NumberOf(part, "retained_energy");
   return energy > 0 ? std::sqrt(std::max(0.0, 1 - retained / energy)) : kNaN;
+}
+
+// [{"index": 1, "value": 9}, ...], or values alone, with index from 1. Empty where it is neither.
+Profile ProfileOf(const Json& list, const char* index, const char* value) {
+  Profile profile;
+  for (const Json& element : list) {
+    const double at = element.is_object() ? NumberOf(element, index) : static_cast<double>(profile.size() + 1);
+    const double size = element.is_object()   ? NumberOf(element, value)
+                        : element.is_number() ? element.get<double>()
+                                              : kNaN;
+    if (std::isnan(at) || (!profile.empty() && at <= profile.back().first)) return {};
+    profile.emplace_back(at, size);
+  }
+  return profile;
 }
 
 std::vector<double> NumbersOf(const Json& list) {
@@ -129,6 +146,7 @@ class RecordReader {
     for (const absl::string_view prefix : kNotFigures) {
       if (absl::StartsWith(key, prefix)) return;
     }
+    if (key == "layers" && value.is_array()) run_.layer_gradient_norms = ProfileOf(value, "layer", "gradient_norm");
     const bool head = absl::StartsWith(key, "head/");
     if (!absl::StrContains(key, '/')) return;
     if (value.is_number() || value.is_null()) {  // JSON writes null for what is not finite
@@ -138,8 +156,10 @@ class RecordReader {
       AddParts(value, tokens, seconds, run_.shards);
     } else if (key == "head/buckets") {
       AddParts(value, tokens, seconds, run_.buckets);
-    } else if (head && value.is_array() && value.size() > 1 && value[0].is_number()) {
-      if (run_.spectra.size() < kMostSpectra || run_.spectra.contains(key)) run_.spectra[key] = NumbersOf(value);
+    } else if (head && value.is_array()) {
+      Profile profile = ProfileOf(value, "index", "value");
+      const bool room = run_.spectra.size() < kMostSpectra || run_.spectra.contains(key);
+      if (room && profile.size() > 1) run_.spectra[key] = std::move(profile);
     } else if (head && value.is_object() && value.contains("bounds") && value.contains("counts")) {
       const Counts counts{.bounds = NumbersOf(value["bounds"]), .counts = NumbersOf(value["counts"])};
       const bool room = run_.histograms.size() < kMostSpectra || run_.histograms.contains(key);

@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launch/report/series.h"
@@ -23,6 +24,9 @@ struct Part {
   std::string name;  // "shard 0", "most frequent 0.1 %"
   Series lost_norm_ratio;
 };
+
+// Values by index, for example singular values by their place from 1, or norms by layer.
+using Profile = std::vector<std::pair<double, double>>;
 
 struct Counts {
   std::vector<double> bounds;  // ascending upper bounds
@@ -39,8 +43,9 @@ struct Run {
   std::map<std::string, Series> figures;  // by key: "train/loss"
   std::vector<Part> shards, buckets;
   // Of the last record that has them, by key.
-  std::map<std::string, std::vector<double>> spectra;
+  std::map<std::string, Profile> spectra;
   std::map<std::string, Counts> histograms;
+  Profile layer_gradient_norms;
 
   int64_t records = 0;
   // Of the last record: NaN where there is none.

@@ -33,8 +33,9 @@ std::string StateText(const Run& run) {
 std::string MeshText(const Run& run) {
   const double tensor = run.Fact("tensor_ranks"), data = run.Fact("data_ranks"), threads = run.Fact("threads_per_rank");
   if (std::isnan(tensor) || std::isnan(data)) return "";
-  return absl::StrCat(tensor, " tensor × ", data, " data ranks",
-                      std::isnan(threads) ? "" : absl::StrCat(", threads each: ", threads));
+  return absl::StrCat(
+      tensor, " tensor × ", data, " data ranks",
+      std::isnan(threads) ? "" : absl::StrCat(" with ", threads, threads == 1 ? " thread" : " threads"));
 }
 
 std::string ModelText(const Run& run) {

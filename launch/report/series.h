@@ -45,8 +45,8 @@ class Series {
 // Moving mean over the last `kSmoothingShare` of the series' records, but at least kLeastSmoothed (at the start: over
 // what there is), placed at the mean tokens and seconds of the records that enter it, so that the smoothed curve lies
 // over the records and does not lag behind them. low and high are the mean.
-inline constexpr double kSmoothingShare = 0.02;
-inline constexpr int64_t kLeastSmoothed = 5;
+inline constexpr double kSmoothingShare = 0.05;
+inline constexpr int64_t kLeastSmoothed = 10;
 std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points);
 
 // At most `most` points, made by joining neighbours.

@@ -17,7 +17,7 @@ enum class Against { kTokens, kSeconds };
 // to the loss of that point.
 //
 // Curves of training losses are smoothed first (series.h): both x are then means over a window of records, the last
-// 2 % of the reference among them. Validation losses, of the same samples each time, are taken as they are.
+// 5 % of the reference among them. Validation losses, of the same samples each time, are taken as they are.
 struct SpeedUp {
   enum class Kind {
     kFactor,

@@ -13,13 +13,12 @@ constexpr size_t kMostReferences = 5;
 
 constexpr const char* kExplanation =
     "<p class=\"note\">How many times fewer tokens, or less time, a run needs to the loss at which the reference ends; "
-    "below 1: more. Training losses are smoothed as in the plot above: the reference ends with the mean of its last 2 "
-    "% "
-    "of records, and both runs are taken at the centre of such windows. Validation losses are joined by straight "
-    "lines. "
-    "A range: the run came down to that loss more than once, first and last time. “ends above”: it reached the loss "
-    "and "
-    "ended above it. ≥: it was there at its first record. “–”: fewer than two records of that kind.</p>\n";
+    "below 1: more. Training losses are smoothed as in the plots above: the reference ends with the mean of its last "
+    "5 % of records, at least 10, and both runs are taken at the centre of such windows. Validation losses are joined "
+    "by straight lines. A range: the run came down to that loss more than once, from the last time to the first. “ends "
+    "above”: it reached the loss and ended above it. “≥”: it was there at its first record. “–”: fewer than two "
+    "records "
+    "of that kind.</p>\n";
 
 struct Curves {
   std::vector<SeriesPoint> training, validation;
@@ -88,7 +87,8 @@ std::string SpeedUpSection(absl::Span<const Run> runs) {
     Table table{.caption = absl::StrCat("To the loss at which ", runs[reference].name, " ends: training ",
                                         EndText(curves[reference].training), ", validation ",
                                         EndText(curves[reference].validation)),
-                .header = {"Run", "training: fewer tokens", "less time", "validation: fewer tokens", "less time"}};
+                .header = {"Run", "fewer tokens, training loss", "less time, training loss",
+                           "fewer tokens, validation loss", "less time, validation loss"}};
     for (size_t run = 0; run < runs.size(); ++run) {
       if (run == reference) continue;
       table.rows.push_back(PairRow(runs, reference, run, curves));

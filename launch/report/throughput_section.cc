@@ -15,10 +15,10 @@ std::string RatePlot(absl::Span<const Run> runs) {
   Plot plot{.title = "Throughput, against time",
             .x_title = "time",
             .y_title = "tokens per second",
-            .note = "Lines: moving mean over 2 % of the run’s records, at least 5; faint: the records.",
+            .note = "Lines: moving mean; faint: the records.",
             .x_unit = Unit::kSeconds,
             .y_unit = Unit::kCount,
-            .y_logarithmic = true,
+            .y_logarithmic_above = 10,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto& points = runs[i].Figure("train/tokens_per_second").points();
@@ -52,10 +52,12 @@ std::vector<std::string> PhasesOf(absl::Span<const Run> runs) {
 }
 
 std::string PhaseBars(absl::Span<const Run> runs) {
-  Bars bars{.title = "Time of a step by phase",
-            .note = "Mean over all records; each phase on the rank that is slowest in it.",
-            .parts = PhasesOf(runs),
-            .bars = {}};
+  Bars bars{
+      .title = "Time of a step by phase",
+      .note =
+          "Mean over all records; each phase on the rank that is slowest in it. Percentages are of the run’s own step.",
+      .parts = PhasesOf(runs),
+      .bars = {}};
   for (const Run& run : runs) {
     Bar bar{.name = run.name, .parts = {}};
     for (const std::string& phase : bars.parts) bar.parts.push_back(MeanOf(run.Figure("time/" + phase + "_seconds")));
