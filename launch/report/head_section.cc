@@ -63,15 +63,15 @@ std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std:
               [](const Part* a, const Part* b) { return a->lost_norm_ratio.Last() < b->lost_norm_ratio.Last(); });
     shown = {shown.front(), shown[all / 2], shown.back()};
   }
-  Plot plot{.title = absl::StrCat(title, ", ", run.name),
-            .x_title = "tokens",
-            .y_title = "of the part’s norm",
-            .note = all > shown.size() ? absl::StrCat("Of ", all,
-                                                      " parts those that lose least, most, and as many as "
-                                                      "lose more as less.")
-                                       : "",
-            .y_unit = Unit::kPercent,
-            .lines = {}};
+  Plot plot{
+      .title = absl::StrCat(title, ", ", run.name),
+      .x_title = "tokens",
+      .y_title = "of the part’s norm",
+      .note = all > shown.size()
+                  ? absl::StrCat("Of ", all, " parts: which loses least at the end, the median, which loses most.")
+                  : "",
+      .y_unit = Unit::kPercent,
+      .lines = {}};
   for (size_t i = 0; i < shown.size(); ++i) {
     plot.lines.push_back({.name = shown[i]->name,
                           .style = static_cast<int>(i),
@@ -106,6 +106,7 @@ std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
             .y_title = "value",
             .x_unit = Unit::kNumber,
             .x_from_zero = false,
+            .last_values = false,
             .x_logarithmic_above = 10,
             .y_logarithmic_above = 10,
             .lines = {}};
@@ -152,11 +153,13 @@ PlotPoints HistogramPoints(const Counts& histogram) {
 
 std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
   Plot plot{.title = absl::StrCat(FigureTitle(key), ", latest"),
-            .x_title = "from",
+            .x_title = "value, from",
             .y_title = "of the tokens",
             .x_unit = Unit::kNumber,
             .y_unit = Unit::kPercent,
             .x_from_zero = false,
+            .y_from_zero = true,
+            .last_values = false,
             .x_logarithmic_above = 1,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -198,6 +201,7 @@ std::string LayersPlot(absl::Span<const Run> runs) {
             .x_title = "layer, from the embedding to the final norm",
             .y_title = "norm of the gradient that enters the layer",
             .x_unit = Unit::kNumber,
+            .last_values = false,
             .y_logarithmic_above = 10,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {

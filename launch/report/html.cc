@@ -68,10 +68,11 @@ std::string Escape(absl::string_view text) {
 }
 
 std::string TableHtml(const Table& table) {
-  // A frame that scrolls must be reachable by keyboard.
-  std::string html =
-      absl::StrCat("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"", Escape(table.caption),
-                   "\"><table><caption>", Escape(table.caption), "</caption><thead><tr>");
+  const std::string caption = Escape(table.caption);
+  // The caption stays where it is when the frame scrolls, which must be reachable by keyboard.
+  std::string html = absl::StrCat("<p class=\"caption\">", caption,
+                                  "</p><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"", caption,
+                                  "\"><table aria-label=\"", caption, "\"><thead><tr>");
   for (const std::string& cell : table.header) absl::StrAppend(&html, "<th scope=\"col\">", cell, "</th>");
   absl::StrAppend(&html, "</tr></thead><tbody>");
   for (const auto& row : table.rows) {

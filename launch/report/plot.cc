@@ -47,10 +47,12 @@ std::optional<Axes> MakeAxes(const Plot& plot) {
   }
   if (x.low > x.high) return std::nullopt;
   if (plot.x_from_zero) x.Add(0);
+  if (plot.y_from_zero) y.Add(0);
   const Axis tight(y.low, y.high, plot.y_unit, IsWide(y, plot.y_logarithmic_above));
   // A little room above and below.
   constexpr double kRoom = 0.05;
-  const Axis y_axis(tight.ValueAt(-kRoom), tight.ValueAt(1 + kRoom), plot.y_unit, tight.logarithmic());
+  const double below = plot.y_from_zero && y.low == 0 ? 0 : -kRoom;
+  const Axis y_axis(tight.ValueAt(below), tight.ValueAt(1 + kRoom), plot.y_unit, tight.logarithmic());
   return Axes{.x = Axis(x.low, x.high, plot.x_unit, IsWide(x, plot.x_logarithmic_above)), .y = y_axis};
 }
 
@@ -104,13 +106,13 @@ std::string LegendKey(const PlotLine& line) {
                       "\" d=\"M0 6H28\"/>", dot, "</svg>");
 }
 
-// Names with the last value, which report.js replaces by the one under the pointer.
+// Names with the last value, or room for one, which report.js replaces by the one under the pointer.
 std::string Legend(const Plot& plot) {
   std::string html = "<ul class=\"legend\">";
   for (const PlotLine& line : plot.lines) {
     if (line.kind == Kind::kBackground || line.points.empty()) continue;
     absl::StrAppend(&html, "<li>", LegendKey(line), "<span><bdi>", Escape(line.name), "</bdi> <b>",
-                    ValueText(line.points.back().second, plot.y_unit), "</b></span></li>\n");
+                    plot.last_values ? ValueText(line.points.back().second, plot.y_unit) : "", "</b></span></li>\n");
   }
   return absl::StrCat(html, "</ul>");
 }

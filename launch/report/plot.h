@@ -38,7 +38,8 @@ struct Plot {
   std::string title, x_title, y_title;  // text; the axes add their units
   std::string note;                     // HTML below the plot; may be empty
   Unit x_unit = Unit::kCount, y_unit = Unit::kNumber;
-  bool x_from_zero = true;
+  bool x_from_zero = true, y_from_zero = false;
+  bool last_values = true;  // in the legend: where x is progress, and the last value the latest
   // Logarithmic where the values are positive and span more than this factor; 0: never.
   double x_logarithmic_above = 0, y_logarithmic_above = 0;
   std::vector<PlotLine> lines;

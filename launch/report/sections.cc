@@ -10,7 +10,10 @@ namespace isthmus::report {
 
 PlotPoints DrawnPoints(const std::vector<SeriesPoint>& points, bool against_time) {
   PlotPoints drawn;
-  for (const SeriesPoint& point : Thin(points, kMostDrawn)) {
+  std::vector<SeriesPoint> thinned = Thin(points, kMostDrawn);
+  // A curve ends where the run does, and its legend says so.
+  if (!points.empty()) thinned.back() = points.back();
+  for (const SeriesPoint& point : thinned) {
     const double x = against_time ? point.seconds : point.tokens;
     if (std::isfinite(x)) drawn.emplace_back(x, point.value);
   }

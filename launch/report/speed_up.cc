@@ -18,7 +18,9 @@ double Meeting(const SeriesPoint& a, const SeriesPoint& b, double loss, Against 
   return PositionOf(a, against) + share * (PositionOf(b, against) - PositionOf(a, against));
 }
 
-std::string FactorText(double factor) { return absl::StrFormat(factor < 9.995 ? "%.2f" : "%.1f", factor); }
+std::string FactorText(double factor) {
+  return factor < 9.995 ? absl::StrFormat("%.2f", factor) : absl::StrFormat("%.1f", factor);
+}
 
 }  // namespace
 

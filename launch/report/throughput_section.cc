@@ -18,7 +18,7 @@ std::string RatePlot(absl::Span<const Run> runs) {
             .note = "Lines: moving mean; faint: the records.",
             .x_unit = Unit::kSeconds,
             .y_unit = Unit::kCount,
-            .y_logarithmic_above = 10,
+            .y_from_zero = true,
             .lines = {}};
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto& points = runs[i].Figure("train/tokens_per_second").points();
