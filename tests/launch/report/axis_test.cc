@@ -21,10 +21,13 @@ std::vector<std::string> TickTexts(const Axis& axis, int count = 5) {
 }
 
 TEST(ReportAxis, TicksAreRound) {
-  EXPECT_THAT(TickTexts(Axis(0, 2.6e6, Unit::kCount, false)), ElementsAre("0", "0.5 M", "1.0 M", "1.5 M", "2.0 M", "2.5 M"));
-  EXPECT_THAT(TickTexts(Axis(0, 1.1e6, Unit::kCount, false)), ElementsAre("0", "0.2 M", "0.4 M", "0.6 M", "0.8 M", "1.0 M"));
+  EXPECT_THAT(TickTexts(Axis(0, 2.6e6, Unit::kCount, false)),
+              ElementsAre("0", "0.5 M", "1.0 M", "1.5 M", "2.0 M", "2.5 M"));
+  EXPECT_THAT(TickTexts(Axis(0, 1.1e6, Unit::kCount, false)),
+              ElementsAre("0", "0.2 M", "0.4 M", "0.6 M", "0.8 M", "1.0 M"));
   EXPECT_THAT(TickTexts(Axis(3.4, 8.4, Unit::kNumber, false)), ElementsAre("4", "5", "6", "7", "8"));
-  EXPECT_THAT(TickTexts(Axis(0.958, 0.971, Unit::kPercent, false)), ElementsAre("95.8", "96.0", "96.2", "96.4", "96.6", "96.8", "97.0"));
+  EXPECT_THAT(TickTexts(Axis(0.958, 0.971, Unit::kPercent, false)),
+              ElementsAre("95.8", "96.0", "96.2", "96.4", "96.6", "96.8", "97.0"));
   EXPECT_THAT(TickTexts(Axis(0, 282, Unit::kSeconds, false)), ElementsAre("0", "1", "2", "3", "4"));
   EXPECT_EQ(Axis(0, 282, Unit::kSeconds, false).UnitName(), "minutes");
   EXPECT_THAT(TickTexts(Axis(0, 90000, Unit::kSeconds, false)), ElementsAre("0", "5", "10", "15", "20", "25"));
