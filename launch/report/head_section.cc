@@ -1,0 +1,238 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_replace.h>
+#include <absl/strings/strip.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "launch/report/html.h"
+#include "launch/report/sections.h"
+
+namespace isthmus::report {
+namespace {
+
+constexpr const char* kLostNote =
+    "<p class=\"note\">What the head’s columns cannot carry never reaches the network: ‖G<sub>⊥</sub>‖ / ‖G‖ of the "
+    "gradient of the "
+    "logits, and its square. Dotted: a head of that rank in random position.</p>\n";
+
+// Lost by a head in random position; one line where all runs agree.
+void AddIsotropic(absl::Span<const Run> runs, bool energy, Plot& plot) {
+  std::vector<double> seen;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto& points = runs[i].Figure("head/isotropic_lost_norm_ratio").points();
+    if (points.empty() || std::count(seen.begin(), seen.end(), points.back().value) > 0) continue;
+    seen.push_back(points.back().value);
+    PlotLine line{.name = absl::StrCat("random head", runs.size() == 1 ? "" : ", " + runs[i].name),
+                  .style = static_cast<int>(i),
+                  .kind = PlotLine::Kind::kReference,
+                  .points = DrawnPoints(points)};
+    for (auto& [x, y] : line.points) y = energy ? y * y : y;
+    plot.lines.push_back(std::move(line));
+  }
+  if (seen.size() != 1) return;
+  plot.lines.back().name = "random head";
+  plot.lines.back().style = kGrey;
+}
+
+std::string LostPlot(absl::Span<const Run> runs, bool energy) {
+  Plot plot{.title = energy ? "Energy lost, against tokens" : "Norm lost, against tokens",
+            .x_title = "tokens",
+            .y_title = energy ? "of the gradient’s energy" : "of the gradient’s norm",
+            .y_unit = Unit::kPercent,
+            .lines = {}};
+  const char* key = energy ? "head/lost_energy_ratio" : "head/lost_norm_ratio";
+  for (size_t i = 0; i < runs.size(); ++i) {
+    plot.lines.push_back(
+        {.name = runs[i].name, .style = static_cast<int>(i), .points = DrawnPoints(runs[i].Figure(key).points())});
+  }
+  AddIsotropic(runs, energy, plot);
+  return PlotHtml(plot);
+}
+
+// A line for each part; of many parts the extremes at the end and the one between.
+std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std::string& title) {
+  std::vector<const Part*> shown;
+  for (const Part& part : parts) {
+    if (!part.lost_norm_ratio.empty()) shown.push_back(&part);
+  }
+  const size_t all = shown.size();
+  if (all > kColours) {
+    std::sort(shown.begin(), shown.end(),
+              [](const Part* a, const Part* b) { return a->lost_norm_ratio.Last() < b->lost_norm_ratio.Last(); });
+    shown = {shown.front(), shown[all / 2], shown.back()};
+  }
+  Plot plot{
+      .title = absl::StrCat(title, ", ", run.name),
+      .x_title = "tokens",
+      .y_title = "of the part’s norm",
+      .note = all > shown.size()
+                  ? absl::StrCat("Of ", all, " parts: which loses least at the end, the median, which loses most.")
+                  : "",
+      .y_unit = Unit::kPercent,
+      .lines = {}};
+  for (size_t i = 0; i < shown.size(); ++i) {
+    plot.lines.push_back({.name = shown[i]->name,
+                          .style = static_cast<int>(i),
+                          .points = DrawnPoints(shown[i]->lost_norm_ratio.points())});
+  }
+  return PlotHtml(plot);
+}
+
+// "head/singular_values" -> "Singular values"
+std::string FigureTitle(absl::string_view key) {
+  std::string title(absl::StripPrefix(key, "head/"));
+  title = absl::StrReplaceAll(title, {{"_", " "}, {"/", " "}});
+  if (!title.empty() && title[0] >= 'a' && title[0] <= 'z') title[0] = static_cast<char>(title[0] - 'a' + 'A');
+  return title;
+}
+
+// As many as logarithmic axes can tell apart.
+PlotPoints SpectrumPoints(const Profile& profile) {
+  PlotPoints points;
+  double next = 0;
+  for (const auto& [index, value] : profile) {
+    if (!IsPlottable(value) || value <= 0 || (index < next && index != profile.back().first)) continue;
+    points.emplace_back(index, value);
+    next = index * 1.015;
+  }
+  return points;
+}
+
+std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
+  Plot plot{.title = absl::StrCat(FigureTitle(key), ", latest"),
+            .x_title = "number, by size",
+            .y_title = "value",
+            .x_unit = Unit::kNumber,
+            .x_from_zero = false,
+            .last_values = false,
+            .x_logarithmic_above = 10,
+            .y_logarithmic_above = 10,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto found = runs[i].spectra.find(key);
+    if (found == runs[i].spectra.end()) continue;
+    plot.lines.push_back({.name = runs[i].name, .style = static_cast<int>(i), .points = SpectrumPoints(found->second)});
+  }
+  return PlotHtml(plot);
+}
+
+// Spaced by factors rather than by differences.
+bool IsLogarithmic(const std::vector<double>& bounds) {
+  return bounds.front() > 0 && bounds.back() > 100 * bounds.front();
+}
+
+// Shares of what was counted, level between two bounds. What lies beyond the first and the last bound is shown as wide
+// as the part beside it.
+PlotPoints HistogramPoints(const Counts& histogram) {
+  const auto& bounds = histogram.bounds;
+  double total = 0;
+  for (const double count : histogram.counts) total += count;
+  if (!(total > 0) || !IsPlottable(total)) return {};
+  for (size_t i = 0; i < bounds.size(); ++i) {
+    if (!IsPlottable(bounds[i]) || (i > 0 && bounds[i] <= bounds[i - 1])) return {};
+  }
+  const size_t last = bounds.size() - 1;
+  double first_edge = bounds[0] - 1, last_edge = bounds[0] + 1;
+  if (last > 0 && IsLogarithmic(bounds)) {
+    first_edge = bounds[0] * (bounds[0] / bounds[1]);
+    last_edge = bounds[last] * (bounds[last] / bounds[last - 1]);
+  } else if (last > 0) {
+    first_edge = 2 * bounds[0] - bounds[1];
+    if (bounds[0] >= 0) first_edge = std::max(first_edge, 0.0);
+    last_edge = 2 * bounds[last] - bounds[last - 1];
+  }
+  PlotPoints points;
+  for (size_t i = 0; i <= last + 1; ++i) {
+    points.emplace_back(i == 0 ? first_edge : bounds[i - 1], histogram.counts[i] / total);
+  }
+  points.emplace_back(last_edge, histogram.counts.back() / total);
+  return points;
+}
+
+std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
+  Plot plot{.title = absl::StrCat(FigureTitle(key), ", latest"),
+            .x_title = "value, from",
+            .y_title = "of the tokens",
+            .x_unit = Unit::kNumber,
+            .y_unit = Unit::kPercent,
+            .x_from_zero = false,
+            .y_from_zero = true,
+            .last_values = false,
+            .x_logarithmic_above = 1,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto found = runs[i].histograms.find(key);
+    if (found == runs[i].histograms.end()) continue;
+    plot.lines.push_back({.name = runs[i].name,
+                          .style = static_cast<int>(i),
+                          .kind = PlotLine::Kind::kSteps,
+                          .points = HistogramPoints(found->second)});
+    if (!IsLogarithmic(found->second.bounds)) plot.x_logarithmic_above = 0;
+  }
+  return PlotHtml(plot);
+}
+
+// What the head keeps beside what any matrix of its rank could.
+std::string KeptPlot(absl::Span<const Run> runs) {
+  Plot plot{.title = "Energy kept, of sampled tokens",
+            .x_title = "tokens",
+            .y_title = "of the gradient’s energy",
+            .note = "Lines: by the head. Dotted: by the best matrix of its rank.",
+            .y_unit = Unit::kPercent,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const std::string name = runs.size() == 1 ? "" : runs[i].name + ", ";
+    const int style = static_cast<int>(i);
+    plot.lines.push_back({.name = name + "head",
+                          .style = style,
+                          .points = DrawnPoints(runs[i].Figure("head/sampled_retained_energy_ratio").points())});
+    plot.lines.push_back({.name = name + "best",
+                          .style = style,
+                          .kind = PlotLine::Kind::kReference,
+                          .points = DrawnPoints(runs[i].Figure("head/best_rank_energy_ratio").points())});
+  }
+  return PlotHtml(plot);
+}
+
+std::string LayersPlot(absl::Span<const Run> runs) {
+  Plot plot{.title = "Gradient by layer, latest",
+            .x_title = "layer, from the embedding to the final norm",
+            .y_title = "norm of the gradient that enters the layer",
+            .x_unit = Unit::kNumber,
+            .last_values = false,
+            .y_logarithmic_above = 10,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    PlotLine line{.name = runs[i].name, .style = static_cast<int>(i), .points = {}};
+    for (const auto& [layer, norm] : runs[i].layer_gradient_norms) {
+      if (IsPlottable(norm)) line.points.emplace_back(layer, norm);
+    }
+    plot.lines.push_back(std::move(line));
+  }
+  return PlotHtml(plot);
+}
+
+}  // namespace
+
+std::string HeadSection(absl::Span<const Run> runs) {
+  const std::string lost = absl::StrCat(LostPlot(runs, false), LostPlot(runs, true));
+  std::string shards, buckets, others = KeptPlot(runs);
+  std::set<std::string> spectra, histograms;
+  for (const Run& run : runs) {
+    // One shard is the head.
+    if (run.shards.size() > 1) absl::StrAppend(&shards, PartsPlot(run, run.shards, "Norm lost by shard"));
+    absl::StrAppend(&buckets, PartsPlot(run, run.buckets, "Norm lost by frequency of the token"));
+    for (const auto& [key, values] : run.spectra) spectra.insert(key);
+    for (const auto& [key, counts] : run.histograms) histograms.insert(key);
+  }
+  absl::StrAppend(&others, LayersPlot(runs));
+  for (const std::string& key : spectra) absl::StrAppend(&others, SpectrumPlot(runs, key));
+  for (const std::string& key : histograms) absl::StrAppend(&others, HistogramPlot(runs, key));
+  return SectionHtml("Gradient lost in the LM head",
+                     absl::StrCat(lost.empty() ? "" : kLostNote, PlotGrid(lost), PlotGrid(shards), PlotGrid(buckets),
+                                  PlotGrid(others)));
+}
+
+}  // namespace isthmus::report

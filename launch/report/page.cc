@@ -1,0 +1,49 @@
+#include "launch/report/page.h"
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/string_view.h>
+
+#include "launch/report/html.h"
+#include "launch/report/sections.h"
+#include "launch/report_script.h"
+#include "launch/report_style.h"
+#include "runtime/version.h"
+
+namespace isthmus::report {
+namespace {
+
+template <size_t kBytes>
+absl::string_view Embedded(const unsigned char (&bytes)[kBytes]) {
+  return {reinterpret_cast<const char*>(bytes), kBytes};
+}
+
+std::string TitleOf(absl::Span<const Run> runs) {
+  if (runs.size() == 1) return absl::StrCat("Run ", runs.front().name);
+  if (runs.size() > 3) return absl::StrCat(runs.size(), " runs compared");
+  std::string title;
+  for (const Run& run : runs) absl::StrAppend(&title, title.empty() ? "" : " · ", run.name);
+  return title;
+}
+
+}  // namespace
+
+std::string PageHtml(absl::Span<const Run> runs) {
+  const std::string title = Escape(TitleOf(runs));
+  return absl::StrCat(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+      "script-src 'unsafe-inline'; img-src data:\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"generator\" content=\"isthmus ",
+      kVersion, "\">\n<link rel=\"icon\" href=\"data:,\">\n<title>", title, " – Isthmus</title>\n<style>\n",
+      Embedded(kReportStyle), "</style>\n</head>\n<body>\n<header><p>Isthmus report</p><h1>", title,
+      "</h1></header>\n<main>\n", RunsSection(runs), LossSection(runs), SpeedUpSection(runs), HeadSection(runs),
+      ThroughputSection(runs), ConfigurationSection(runs), FiguresSection(runs),
+      "</main>\n<footer>Made by <code>isthmus report</code>, version ", kVersion,
+      ", from <code>metrics.jsonl</code> and <code>config.textproto</code> of each run. Long series are thinned: a "
+      "point "
+      "then stands for the mean of several records.</footer>\n<script>\n",
+      Embedded(kReportScript), "</script>\n</body>\n</html>\n");
+}
+
+}  // namespace isthmus::report

@@ -1,0 +1,19 @@
+// The page that compares runs: one self-contained HTML file.
+#ifndef ISTHMUS_LAUNCH_REPORT_PAGE_H_
+#define ISTHMUS_LAUNCH_REPORT_PAGE_H_
+
+#include <absl/types/span.h>
+
+#include <string>
+
+#include "launch/report/run.h"
+
+namespace isthmus::report {
+
+// A function of the runs alone: the same runs make the same bytes. Style and script are part of the page, and its
+// content security policy forbids every request.
+std::string PageHtml(absl::Span<const Run> runs);
+
+}  // namespace isthmus::report
+
+#endif  // ISTHMUS_LAUNCH_REPORT_PAGE_H_

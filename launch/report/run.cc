@@ -1,0 +1,268 @@
+#include "launch/report/run.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_replace.h>
+#include <absl/strings/strip.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "launch/report/line_reader.h"
+#include "runtime/config.h"
+#include "runtime/status.h"
+
+namespace isthmus::report {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// More than any run has: memory stays bounded whatever a file holds.
+constexpr size_t kMostFigures = 128, kMostParts = 128, kMostSpectra = 16;
+
+double NumberOf(const Json& record, const char* key) {
+  const auto found = record.find(key);
+  return found != record.end() && found->is_number() ? found->get<double>() : kNaN;
+}
+
+std::string TextOf(const Json& record, const char* key) {
+  const auto found = record.find(key);
+  return found != record.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+// What tells a part of the vocabulary apart, as records and `isthmus decompose` name it.
+std::string PartName(const Json& part, size_t index) {
+  if (const double rank = NumberOf(part, "tp_rank"); !std::isnan(rank)) return absl::StrCat("shard ", rank);
+  if (const double share = NumberOf(part, "most_frequent_percent"); !std::isnan(share)) {
+    return absl::StrCat("most frequent ", share, " %");
+  }
+  const auto bucket = part.find("bucket");
+  if (bucket != part.end() && bucket->is_string()) {
+    return absl::StrReplaceAll(bucket->get<std::string>(), {{"_percent", " %"}, {"_", " "}});
+  }
+  if (bucket != part.end() && bucket->is_number()) return absl::StrCat("bucket ", bucket->get<double>());
+  return absl::StrCat("part ", index);
+}
+
+double PartLostNormRatio(const Json& part) {
+  if (const double ratio = NumberOf(part, "lost_norm_ratio"); !std::isnan(ratio)) return ratio;
+  if (const double ratio = NumberOf(part, "lost_energy_ratio"); ratio >= 0) return std::sqrt(ratio);
+  const double energy = NumberOf(part, "logit_gradient_energy"), retained = NumberOf(part, "retained_energy");
+  return energy > 0 ? std::sqrt(std::max(0.0, 1 - retained / energy)) : kNaN;
+}
+
+// [{"index": 1, "value": 9}, ...], or values alone, with index from 1. Empty where it is neither.
+Profile ProfileOf(const Json& list, const char* index, const char* value) {
+  Profile profile;
+  for (const Json& element : list) {
+    const double at = element.is_object() ? NumberOf(element, index) : static_cast<double>(profile.size() + 1);
+    const double size = element.is_object()   ? NumberOf(element, value)
+                        : element.is_number() ? element.get<double>()
+                                              : kNaN;
+    if (std::isnan(at) || (!profile.empty() && at <= profile.back().first)) return {};
+    profile.emplace_back(at, size);
+  }
+  return profile;
+}
+
+std::vector<double> NumbersOf(const Json& list) {
+  std::vector<double> numbers;
+  numbers.reserve(list.size());
+  for (const Json& element : list) numbers.push_back(element.is_number() ? element.get<double>() : kNaN);
+  return numbers;
+}
+
+// Takes the records of a run in their order.
+class RecordReader {
+ public:
+  explicit RecordReader(Run& run) : run_(run) {}
+
+  void Add(const Json& record) {
+    ++run_.records;
+    AddFacts(record);
+    const double tokens = NumberOf(record, "tokens");
+    if (!IsPlottable(tokens) || tokens < 0) return;
+    if (tokens <= run_.tokens) GoBackTo(tokens);
+    const double seconds = SecondsOf(record);
+    run_.tokens = tokens;
+    run_.step = NumberOf(record, "step");
+    run_.timestamp = NumberOf(record, "timestamp_seconds");
+    if (IsPlottable(seconds)) run_.seconds = seconds;
+    clock_.Add(tokens, seconds, seconds);
+    saved_ = record.contains("checkpoint/step");
+    for (const auto& [key, value] : record.items()) AddFigure(key, value, tokens, seconds);
+  }
+
+  void Finish() {
+    const double last = run_.config.has_value() ? static_cast<double>(run_.config->schedule().steps()) : kNaN;
+    run_.finished = saved_ || run_.step == last;
+    if (resumes_ > 0) {
+      run_.notes.push_back(absl::StrCat("the run went back to an earlier step ", resumes_,
+                                        resumes_ == 1 ? " time" : " times", ": what it repeated is shown once"));
+    }
+    const int64_t not_finite = run_.Figure("train/loss").not_finite();
+    if (not_finite > 0) {
+      run_.notes.push_back(absl::StrCat("the loss of ", not_finite, not_finite == 1 ? " record" : " records",
+                                        " is not a finite number: left out"));
+    }
+  }
+
+ private:
+  void AddFacts(const Json& record) {
+    for (const auto& [key, value] : record.items()) {
+      absl::string_view name = key;
+      if (!value.is_number() || !absl::ConsumePrefix(&name, "run/")) continue;
+      if (run_.facts.size() < kMostFigures) run_.facts[std::string(name)] = value.get<double>();
+    }
+    if (const std::string version = TextOf(record, "run/version"); !version.empty()) run_.version = version;
+    if (const std::string device = TextOf(record, "run/device"); !device.empty()) run_.device = device;
+  }
+
+  void GoBackTo(double tokens) {
+    ++resumes_;
+    clock_.CutFrom(tokens);
+    for (auto& [key, series] : run_.figures) series.CutFrom(tokens);
+    for (auto* parts : {&run_.shards, &run_.buckets}) {
+      for (Part& part : *parts) part.lost_norm_ratio.CutFrom(tokens);
+    }
+  }
+
+  // Time goes on where a resumed run counts anew.
+  double SecondsOf(const Json& record) {
+    const double seconds = NumberOf(record, "elapsed_seconds");
+    const double before = clock_.Last();
+    if (seconds + seconds_before_ < before) seconds_before_ = before - seconds;
+    return seconds + seconds_before_;
+  }
+
+  void AddFigure(const std::string& key, const Json& value, double tokens, double seconds) {
+    static constexpr absl::string_view kNotFigures[] = {"run/", "rank/", "sinks/", "checkpoint/"};
+    for (const absl::string_view prefix : kNotFigures) {
+      if (absl::StartsWith(key, prefix)) return;
+    }
+    if (key == "layers" && value.is_array()) run_.layer_gradient_norms = ProfileOf(value, "layer", "gradient_norm");
+    const bool head = absl::StartsWith(key, "head/");
+    if (!absl::StrContains(key, '/')) return;
+    if (value.is_number() || value.is_null()) {  // JSON writes null for what is not finite
+      if (run_.figures.size() == kMostFigures && !run_.figures.contains(key)) return;
+      run_.figures[key].Add(tokens, seconds, value.is_number() ? value.get<double>() : kNaN);
+    } else if (key == "head/shards") {
+      AddParts(value, tokens, seconds, run_.shards);
+    } else if (key == "head/buckets") {
+      AddParts(value, tokens, seconds, run_.buckets);
+    } else if (head && value.is_array()) {
+      Profile profile = ProfileOf(value, "index", "value");
+      const bool room = run_.spectra.size() < kMostSpectra || run_.spectra.contains(key);
+      if (room && profile.size() > 1) run_.spectra[key] = std::move(profile);
+    } else if (head && value.is_object() && value.contains("bounds") && value.contains("counts")) {
+      const Counts counts{.bounds = NumbersOf(value["bounds"]), .counts = NumbersOf(value["counts"])};
+      const bool room = run_.histograms.size() < kMostSpectra || run_.histograms.contains(key);
+      if (room && !counts.bounds.empty() && counts.counts.size() == counts.bounds.size() + 1) {
+        run_.histograms[key] = counts;
+      }
+    }
+  }
+
+  static void AddParts(const Json& list, double tokens, double seconds, std::vector<Part>& parts) {
+    if (!list.is_array()) return;
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (!list[i].is_object()) continue;
+      const std::string name = PartName(list[i], i);
+      auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& known) { return known.name == name; });
+      if (part == parts.end()) {
+        if (parts.size() == kMostParts) return;
+        part = parts.insert(parts.end(), {.name = name, .lost_norm_ratio = {}});
+      }
+      part->lost_norm_ratio.Add(tokens, seconds, PartLostNormRatio(list[i]));
+    }
+  }
+
+  Run& run_;
+  Series clock_;  // seconds by tokens
+  double seconds_before_ = 0;
+  int64_t resumes_ = 0;
+  bool saved_ = false;
+};
+
+absl::Status ReadMetrics(const std::string& path, Run& run) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a file"));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path));
+  RecordReader records(run);
+  while (true) {
+    ISTHMUS_ASSIGN_OR_RETURN(const bool more, lines.Next());
+    if (!more) break;
+    const Json record = Json::parse(lines.line(), nullptr, /*allow_exceptions=*/false);
+    if (record.is_object()) {
+      records.Add(record);
+    } else if (!lines.ended()) {
+      run.notes.push_back(absl::StrCat("line ", lines.number(),
+                                       " of metrics.jsonl is not whole (the run may be writing it): left out"));
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", lines.number(), ": is not a JSON object"));
+    }
+  }
+  records.Finish();
+  if (run.records == 0) run.notes.push_back("metrics.jsonl has no record yet");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const Series& Run::Figure(const std::string& key) const {
+  static const Series* const empty = new Series;
+  const auto found = figures.find(key);
+  return found == figures.end() ? *empty : found->second;
+}
+
+double Run::Fact(const std::string& key) const {
+  const auto found = facts.find(key);
+  return found == facts.end() ? kNaN : found->second;
+}
+
+absl::StatusOr<Run> ReadRun(const std::string& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    return absl::NotFoundError(absl::StrCat(folder,
+                                            ": there is no such folder; accepts run folders, which hold "
+                                            "metrics.jsonl"));
+  }
+  Run run;
+  run.folder = folder;
+  if (auto config = LoadConfig(folder + "/config.textproto", {}); config.ok()) {
+    run.config = *std::move(config);
+  } else {
+    // Another version may have written it: what there is of the run can be shown all the same.
+    run.notes.push_back(absl::StrCat("its configuration is not shown: ", config.status().message()));
+  }
+  ISTHMUS_RETURN_IF_ERROR(ReadMetrics(folder + "/metrics.jsonl", run));
+  return run;
+}
+
+absl::Status NameRuns(absl::Span<Run> runs) {
+  std::set<std::filesystem::path> folders;
+  std::set<std::string> names;
+  for (Run& run : runs) {
+    std::error_code error;
+    std::filesystem::path folder = std::filesystem::weakly_canonical(run.folder, error);
+    if (error) folder = run.folder;
+    run.name = folder.filename().string();
+    names.insert(run.name);
+    if (!folders.insert(folder).second) {
+      return absl::InvalidArgumentError(absl::StrCat(run.folder, ": is given twice"));
+    }
+  }
+  if (names.size() == runs.size()) return absl::OkStatus();
+  for (Run& run : runs) run.name = run.folder;
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus::report

@@ -1,0 +1,75 @@
+// What a report shows of one run: its configuration, and its metrics thinned to what a plot can show.
+#ifndef ISTHMUS_LAUNCH_REPORT_RUN_H_
+#define ISTHMUS_LAUNCH_REPORT_RUN_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "launch/report/series.h"
+#include "proto/config.pb.h"
+
+namespace isthmus::report {
+
+// A part of the vocabulary: a tensor rank's shard, or a bucket of tokens about equally frequent.
+struct Part {
+  std::string name;  // "shard 0", "most frequent 0.1 %"
+  Series lost_norm_ratio;
+};
+
+// Values by index, for example singular values by their place from 1, or norms by layer.
+using Profile = std::vector<std::pair<double, double>>;
+
+struct Counts {
+  std::vector<double> bounds;  // ascending upper bounds
+  std::vector<double> counts;  // one more than bounds: the last has no upper bound
+};
+
+struct Run {
+  std::string folder;  // as given
+  std::string name;    // short, no other run of the report has it
+  std::optional<proto::RunConfig> config;
+  std::string version, device;          // empty: not recorded
+  std::map<std::string, double> facts;  // run/* of metrics.jsonl without the prefix, numbers only
+
+  std::map<std::string, Series> figures;  // by key: "train/loss"
+  std::vector<Part> shards, buckets;
+  // Of the last record that has them, by key.
+  std::map<std::string, Profile> spectra;
+  std::map<std::string, Counts> histograms;
+  Profile layer_gradient_norms;
+
+  int64_t records = 0;
+  // Of the last record: NaN where there is none.
+  double step = std::numeric_limits<double>::quiet_NaN();
+  double tokens = std::numeric_limits<double>::quiet_NaN();
+  double seconds = std::numeric_limits<double>::quiet_NaN();
+  double timestamp = std::numeric_limits<double>::quiet_NaN();  // since 1970
+  bool finished = false;           // the last step was taken, or the final checkpoint saved
+  std::vector<std::string> notes;  // what a reader should know of the files
+
+  // The figure's series; an empty one where no record has it.
+  const Series& Figure(const std::string& key) const;
+  double Fact(const std::string& key) const;  // NaN where there is none
+};
+
+// Reads metrics.jsonl and config.textproto of a run folder, also while the run still writes: a last line that is not
+// whole is left out with a note. Reads one line at a time. Errors: NotFound for a folder or a metrics.jsonl that does
+// not exist; InvalidArgument "file:line: …" for a line that is no JSON object.
+absl::StatusOr<Run> ReadRun(const std::string& folder);
+
+// Names runs by the last part of their folders, or by whole folders where those are not all different. Errors:
+// InvalidArgument when a folder is given twice.
+absl::Status NameRuns(absl::Span<Run> runs);
+
+}  // namespace isthmus::report
+
+#endif  // ISTHMUS_LAUNCH_REPORT_RUN_H_

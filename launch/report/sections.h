@@ -1,0 +1,37 @@
+// The parts of the page, each the HTML of one <section>; empty where no run has what it shows.
+#ifndef ISTHMUS_LAUNCH_REPORT_SECTIONS_H_
+#define ISTHMUS_LAUNCH_REPORT_SECTIONS_H_
+
+#include <absl/types/span.h>
+
+#include <string>
+
+#include "launch/report/plot.h"
+#include "launch/report/run.h"
+
+namespace isthmus::report {
+
+// A run keeps its style, that of its place, in every plot with a line for each run.
+
+std::string RunsSection(absl::Span<const Run> runs);           // facts and latest figures, what is odd about the files
+std::string LossSection(absl::Span<const Run> runs);           // against tokens and time
+std::string SpeedUpSection(absl::Span<const Run> runs);        // at equal loss
+std::string HeadSection(absl::Span<const Run> runs);           // lost gradient, by part, spectra, histograms
+std::string ThroughputSection(absl::Span<const Run> runs);     // tokens per second, time by phase
+std::string ConfigurationSection(absl::Span<const Run> runs);  // fields that differ
+std::string FiguresSection(absl::Span<const Run> runs);        // every other figure of the records
+
+// The series as points of a plot, as many as one can show.
+inline constexpr size_t kMostDrawn = 512;
+PlotPoints DrawnPoints(const std::vector<SeriesPoint>& points, bool against_time = false);
+
+// <h2> and what follows it.
+std::string SectionHtml(absl::string_view title, absl::string_view content);
+// Plots beside each other where there is room.
+std::string PlotGrid(absl::string_view plots);
+// A run's key and name.
+std::string RunLabel(const Run& run, size_t index);
+
+}  // namespace isthmus::report
+
+#endif  // ISTHMUS_LAUNCH_REPORT_SECTIONS_H_

@@ -1,0 +1,57 @@
+// One figure of a run against tokens and time, in memory that does not grow with the run: once there are more records
+// than points, a point stands for several records in a row.
+#ifndef ISTHMUS_LAUNCH_REPORT_SERIES_H_
+#define ISTHMUS_LAUNCH_REPORT_SERIES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace isthmus::report {
+
+// What may be drawn: finite, and so far from the end of a double's range that sums and differences stay finite.
+bool IsPlottable(double value);
+
+struct SeriesPoint {
+  double tokens = 0;   // mean over the point's records, as are seconds and value
+  double seconds = 0;  // NaN where the records have none
+  double value = 0;
+  double low = 0, high = 0;  // of the records' values
+  double last_tokens = 0;    // of the last of the records
+  int64_t records = 1;
+};
+
+class Series {
+ public:
+  static constexpr size_t kMostPoints = 1024;
+
+  // Values that are not plottable are counted and left out. tokens must not fall; CutFrom goes back.
+  void Add(double tokens, double seconds, double value);
+  // Forgets the points that reach to `tokens` or further: a run that was resumed from a checkpoint repeats them.
+  void CutFrom(double tokens);
+
+  const std::vector<SeriesPoint>& points() const { return points_; }
+  bool empty() const { return points_.empty(); }
+  int64_t not_finite() const { return not_finite_; }
+  // Value of the last point; NaN where there is none.
+  double Last() const;
+
+ private:
+  std::vector<SeriesPoint> points_;
+  int64_t records_per_point_ = 1;
+  int64_t not_finite_ = 0;
+};
+
+// Moving mean over the last `kSmoothingShare` of the series' records, but at least kLeastSmoothed (at the start: over
+// what there is), placed at the mean tokens and seconds of the records that enter it, so that the smoothed curve lies
+// over the records and does not lag behind them. low and high are the mean.
+inline constexpr double kSmoothingShare = 0.05;
+inline constexpr int64_t kLeastSmoothed = 10;
+std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points);
+
+// At most `most` points, made by joining neighbours.
+std::vector<SeriesPoint> Thin(const std::vector<SeriesPoint>& points, size_t most);
+
+}  // namespace isthmus::report
+
+#endif  // ISTHMUS_LAUNCH_REPORT_SERIES_H_

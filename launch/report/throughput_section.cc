@@ -1,0 +1,75 @@
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/strip.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "launch/report/bars.h"
+#include "launch/report/sections.h"
+
+namespace isthmus::report {
+namespace {
+
+std::string RatePlot(absl::Span<const Run> runs) {
+  Plot plot{.title = "Throughput, against time",
+            .x_title = "time",
+            .y_title = "tokens per second",
+            .note = "Lines: moving mean; faint: the records.",
+            .x_unit = Unit::kSeconds,
+            .y_unit = Unit::kCount,
+            .y_from_zero = true,
+            .lines = {}};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto& points = runs[i].Figure("train/tokens_per_second").points();
+    const int style = static_cast<int>(i);
+    plot.lines.push_back({.style = style, .kind = PlotLine::Kind::kBackground, .points = DrawnPoints(points, true)});
+    plot.lines.push_back({.name = runs[i].name, .style = style, .points = DrawnPoints(Smooth(points), true)});
+  }
+  return PlotHtml(plot);
+}
+
+double MeanOf(const Series& series) {
+  double sum = 0, records = 0;
+  for (const SeriesPoint& point : series.points()) {
+    sum += point.value * static_cast<double>(point.records);
+    records += static_cast<double>(point.records);
+  }
+  return records > 0 ? sum / records : std::numeric_limits<double>::quiet_NaN();
+}
+
+// Names of time/<phase>_seconds: those of a step in its order, then others.
+std::vector<std::string> PhasesOf(absl::Span<const Run> runs) {
+  std::vector<std::string> phases = {"data", "forward", "head", "backward", "reduce", "optimizer", "telemetry"};
+  for (const Run& run : runs) {
+    for (const auto& [key, series] : run.figures) {
+      absl::string_view name = key;
+      if (!absl::ConsumePrefix(&name, "time/") || !absl::ConsumeSuffix(&name, "_seconds")) continue;
+      if (std::count(phases.begin(), phases.end(), name) == 0) phases.emplace_back(name);
+    }
+  }
+  return phases;
+}
+
+std::string PhaseBars(absl::Span<const Run> runs) {
+  Bars bars{
+      .title = "Time of a step by phase",
+      .note =
+          "Mean over all records; each phase on the rank that is slowest in it. Percentages are of the run’s own step.",
+      .parts = PhasesOf(runs),
+      .bars = {}};
+  for (const Run& run : runs) {
+    Bar bar{.name = run.name, .parts = {}};
+    for (const std::string& phase : bars.parts) bar.parts.push_back(MeanOf(run.Figure("time/" + phase + "_seconds")));
+    bars.bars.push_back(std::move(bar));
+  }
+  return BarsHtml(bars);
+}
+
+}  // namespace
+
+std::string ThroughputSection(absl::Span<const Run> runs) {
+  return SectionHtml("Throughput", PlotGrid(absl::StrCat(RatePlot(runs), PhaseBars(runs))));
+}
+
+}  // namespace isthmus::report

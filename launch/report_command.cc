@@ -1,0 +1,51 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+
+#include <string>
+#include <vector>
+
+#include "launch/commands.h"
+#include "launch/options.h"
+#include "launch/report/page.h"
+#include "launch/report/plot.h"
+#include "launch/report/run.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream& out) {
+  std::vector<std::string> folders;
+  std::string path = "report.html";
+  Options options("isthmus report",
+                  "One self-contained HTML page that compares runs; they may still be running. Needs no network.");
+  options.Add("out", "FILE", "where the page goes; an older one is replaced", &path)
+      .Positional("RUN...", "run folders", &folders, 1);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    out << options.Help();
+    return absl::OkStatus();
+  }
+  if (folders.size() > report::kStyles) {
+    return absl::InvalidArgumentError(absl::StrCat("isthmus report: found ", folders.size(), " runs; accepts 1 to ",
+                                                   report::kStyles, ", more can't be told apart"));
+  }
+  std::vector<report::Run> runs;
+  for (const std::string& folder : folders) {
+    ISTHMUS_ASSIGN_OR_RETURN(report::Run run, report::ReadRun(folder));
+    runs.push_back(std::move(run));
+  }
+  ISTHMUS_RETURN_IF_ERROR(report::NameRuns(absl::MakeSpan(runs)));
+  const std::string page = report::PageHtml(runs);
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, page));
+  int64_t records = 0;
+  for (const report::Run& run : runs) {
+    records += run.records;
+    for (const std::string& note : run.notes) out << run.folder << ": " << note << "\n";
+  }
+  out << absl::StrFormat("%s: %d %s, %d records, %.0f KB; open it in a browser\n", path, runs.size(),
+                         runs.size() == 1 ? "run" : "runs", records, static_cast<double>(page.size()) / 1e3);
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,17 @@
+// What a page must be so that nothing of it is read as other markup than was meant.
+#ifndef ISTHMUS_TESTS_SUPPORT_MARKUP_H_
+#define ISTHMUS_TESTS_SUPPORT_MARKUP_H_
+
+#include <absl/strings/string_view.h>
+
+#include <string>
+
+namespace isthmus::testing {
+
+// Checks that `text` is well-formed XML content: elements closed in order, attributes quoted and given once, the five
+// entities and numbers only, no control characters. Returns what is wrong first, with its surroundings; empty: nothing.
+std::string WrongMarkup(absl::string_view text);
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_MARKUP_H_
