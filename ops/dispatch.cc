@@ -200,6 +200,30 @@ absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& strea
   return cpu::AddSumOfSquares(x, total);
 }
 
+absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::RowDots(args, stream.cuda());
+  }
+  return cpu::RowDots(args);
+}
+
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddColumnSquares(args, stream.cuda());
+  }
+  return cpu::AddColumnSquares(args);
+}
+
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddUnitRows(args, stream.cuda());
+  }
+  return cpu::AddUnitRows(args);
+}
+
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {
   return device == Device::kCuda ? cuda::AttentionWorkspaceBytes(shape, dtype)
                                  : cpu::AttentionWorkspaceBytes(shape, dtype);
