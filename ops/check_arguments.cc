@@ -330,6 +330,15 @@ absl::Status CheckAdd(const Tensor& x, const Tensor& y, Device device) {
   return CheckDevice("Add", x, device);
 }
 
+absl::Status CheckSubtractFrom(const Tensor& x, const Tensor& y, Device device) {
+  if (x.dtype != DType::kFloat32 && x.dtype != DType::kFloat64) {
+    return absl::InvalidArgumentError(absl::StrCat("SubtractFrom: x is ", x.Describe(), "; needs fp32 or fp64"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SubtractFrom", "x", x, x.dtype, x.rows, x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SubtractFrom", "y", y, x.dtype, x.rows, x.columns));
+  return CheckDevice("SubtractFrom", x, device);
+}
+
 absl::Status CheckCast(const Tensor& x, const Tensor& y) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", x));
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", y));

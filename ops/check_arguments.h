@@ -42,6 +42,7 @@ absl::Status CheckArguments(const RowDotsArgs& args, Device device);
 absl::Status CheckArguments(const SwigluBackwardArgs& args, Device device);
 absl::Status CheckArguments(const SwigluForwardArgs& args, Device device);
 absl::Status CheckAdd(const Tensor& x, const Tensor& y, Device device);
+absl::Status CheckSubtractFrom(const Tensor& x, const Tensor& y, Device device);
 absl::Status CheckCast(const Tensor& x, const Tensor& y);
 absl::Status CheckSetZero(const Tensor& x);
 absl::Status CheckSum(const char* op, const Tensor& x, const Tensor& total);

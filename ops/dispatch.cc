@@ -168,6 +168,14 @@ absl::Status Add(const Tensor& x, const Tensor& y, Stream& stream) {
   return cpu::Add(x, y);
 }
 
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSubtractFrom(x, y, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::SubtractFrom(x, y, stream.cuda());
+  }
+  return cpu::SubtractFrom(x, y);
+}
+
 absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCast(x, y));
   if constexpr (kHasCuda) {

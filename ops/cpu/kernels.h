@@ -39,6 +39,7 @@ absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args);
 absl::Status AdamW(const AdamWArgs& args);
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
 absl::Status Add(const Tensor& x, const Tensor& y);
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y);
 absl::Status Cast(const Tensor& x, const Tensor& y);
 absl::Status SetZero(const Tensor& x);
 absl::Status AddSum(const Tensor& x, const Tensor& total);

@@ -40,6 +40,7 @@ absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, const Cont
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, const Context& context);
 absl::Status AdamW(const AdamWArgs& args, const Context& context);
 absl::Status Add(const Tensor& x, const Tensor& y, const Context& context);
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y, const Context& context);
 absl::Status Cast(const Tensor& x, const Tensor& y, const Context& context);
 absl::Status SetZero(const Tensor& x, const Context& context);
 absl::Status AddSum(const Tensor& x, const Tensor& total, const Context& context);
