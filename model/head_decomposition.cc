@@ -29,6 +29,8 @@ namespace {
 
 // Up to this width the head's singular values are known before a step ends; of wider ones they would keep it waiting.
 constexpr int64_t kWidthWithinAStep = 1024;
+// Steps after which the head's singular values are found again.
+constexpr int64_t kSingularValueSteps = 10;
 
 // Below it the rounding of a Gram matrix would show in the projection (model/decomposition/head_projection.h).
 double LeastReciprocalCondition(DType type) { return type == DType::kFloat64 ? 1e-11 : 1e-5; }
@@ -41,10 +43,12 @@ struct HeadDecomposition::Host {
 
   HeadSums sums;
   bool finite = true;
+  bool fresh = false;       // the singular values must be of this step
   double scale = 0;         // of the loss: 1/N
   int64_t first_token = 0;  // of this data rank in the step
   int64_t micro_batch = 0;  // index
   Matrix shard_gram;        // of the head's rows of this tensor rank
+  Matrix coefficient_gram;  // CᵀC of the step
   TokenSample sample;
   Matrix sampled;  // [n, kSampledFigures]
 
@@ -119,12 +123,13 @@ absl::Status HeadDecomposition::GramOf(const Tensor& x) {
   return AddGram(x, x, memory_.part_gram);
 }
 
-absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens) {
+absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh) {
   const int64_t tokens = local_tokens * mesh_.data_ranks();
   Host& host = *host_;
   host.sums = HeadSums();
   host.sums.tokens = tokens;
   host.sums.vocabulary = shape_.vocabulary;
+  host.fresh = fresh;
   host.scale = 1.0 / static_cast<double>(tokens);
   host.first_token = local_tokens * mesh_.data_rank();
   host.sample = TokenSample::Of(tokens, shape_.sampled);
@@ -133,10 +138,10 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
   }
-  return FactorHead(head, step);
+  return FactorHead(head, step, fresh);
 }
 
-absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step) {
+absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step, bool fresh) {
   Host& host = *host_;
   const Tensor weight = head.vocabulary_weight();
   const Tensor own = weight.RowSlice(own_rows().begin, own_rows().size());
@@ -159,6 +164,8 @@ absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step) {
   host.TakeSingularValues();
   auto projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(shape_.type));
   if (projection.has_value()) {
+    if (!fresh && host.latest_step > 0 && step < host.latest_step + kSingularValueSteps)
+      return UseProjector(*projection);
     host.found_step = step;
     host.singular_values = std::async(std::launch::async, [gram_copy = host.sums.head_gram, down = host.sums.down] {
       return SingularValues(gram_copy, down);
@@ -169,8 +176,12 @@ absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step) {
     host.latest = projection->singular_values;
     host.latest_step = step;
   }
-  host.sums.rank = projection->rank;
-  return CopyToTensor(projection->projector, memory_.projector, stream_);
+  return UseProjector(*projection);
+}
+
+absl::Status HeadDecomposition::UseProjector(const HeadProjection& projection) {
+  host_->sums.rank = projection.rank;
+  return CopyToTensor(projection.projector, memory_.projector, stream_);
 }
 
 absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
@@ -307,8 +318,7 @@ absl::StatusOr<double> HeadDecomposition::BucketEnergy(const HeadLoss& head, int
     ISTHMUS_RETURN_IF_ERROR(AddGram(rows, rows, memory_.part_gram));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix gram, HostCopy(memory_.part_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix coefficients, HostCopy(memory_.coefficient_gram, stream_));
-  return Inner(coefficients, gram);
+  return Inner(host_->coefficient_gram, gram);
 }
 
 // G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
@@ -379,7 +389,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   ISTHMUS_ASSIGN_OR_RETURN(sums.signal_gram, HostCopy(memory_.signal_gram, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(sums.signal_hidden, HostCopy(memory_.signal_hidden, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(sums.hidden_gram, HostCopy(memory_.hidden_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix coefficient_gram, HostCopy(memory_.coefficient_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host.coefficient_gram, HostCopy(memory_.coefficient_gram, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix layer_squares, HostCopy(memory_.layer_squares, stream_));
@@ -392,7 +402,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   if (tensor_rank == 0) {
     for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
   }
-  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = Inner(coefficient_gram, host.shard_gram);
+  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = Inner(host.coefficient_gram, host.shard_gram);
   if (!shape_.sequence_parallel && tensor_rank != 0) layer_squares.setZero();
   for (int64_t row = 0; row < shape_.shard.size(); ++row) {
     bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
@@ -430,7 +440,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   }
   sums.hidden_unit_sum = hidden_unit_sum.transpose();
   sums.head_unit_sum = head_unit_sum.transpose();
-  if (shape_.width <= kWidthWithinAStep || host.latest_step == 0) host.TakeSingularValues();
+  if (shape_.width <= kWidthWithinAStep || host.latest_step == 0 || host.fresh) host.TakeSingularValues();
   sums.singular_values = host.latest;
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = host.latest_step;

@@ -49,8 +49,10 @@ class HeadDecomposition {
   const HeadObservation& head_observation() const { return head_observation_; }
   Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
 
-  // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. Collective over the mesh.
-  absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens);
+  // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
+  // which move slowly and cost the most on the host, are found again where `step` is ten after the last time or more,
+  // or `fresh`; other steps report the last ones (HeadWeightFigures::step). Collective over the mesh.
+  absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
   // Before each micro-batch. Local.
   absl::Status BeginMicroBatch(int64_t index);
   // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
@@ -77,7 +79,8 @@ class HeadDecomposition {
   // part_gram = xᵀx.
   absl::Status GramOf(const Tensor& x);
   absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
-  absl::Status FactorHead(const HeadLoss& head, int64_t step);
+  absl::Status FactorHead(const HeadLoss& head, int64_t step, bool fresh);
+  absl::Status UseProjector(const struct HeadProjection& projection);
   absl::Status AddHeadDirections(const Tensor& weight);
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
   absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);

@@ -211,7 +211,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head_, step, host_ids.columns));
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/dump != nullptr));
   }
   ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {

@@ -40,9 +40,8 @@ void Dots(const RowDotsArgs& args) {
       const T* x = args.x.Row<T>(row);
       const T* y = args.y.Row<T>(row);
       auto sum = hn::Zero(d);
-      ForParts(d, args.x.columns, [&](int64_t i, size_t n) {
-        sum = hn::MulAdd(LoadWidened(d, x + i, n), LoadWidened(d, y + i, n), sum);
-      });
+      ForParts(d, args.x.columns,
+               [&](int64_t i, size_t n) { sum = hn::MulAdd(LoadWidened(d, x + i, n), LoadWidened(d, y + i, n), sum); });
       dots[row] = SumLanes(d, sum);
     }
   });

@@ -15,8 +15,8 @@ constexpr int kColumnThreads = 64;
 
 // One block per row.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) RowDotsKernel(Rows<const T> x, Rows<const T> y, int64_t columns,
-                                                          double* dots) {
+__global__ void __launch_bounds__(kThreads)
+    RowDotsKernel(Rows<const T> x, Rows<const T> y, int64_t columns, double* dots) {
   const int64_t row = blockIdx.x;
   double sum = 0;
   for (int64_t c = threadIdx.x; c < columns; c += kThreads) {
@@ -26,8 +26,8 @@ __global__ void __launch_bounds__(kThreads) RowDotsKernel(Rows<const T> x, Rows<
   if (threadIdx.x == 0) dots[row] = sum;
 }
 
-// One thread per column: neighbours read neighbouring elements. With `squares` the rows are divided by their roots, else
-// the elements are squared.
+// One thread per column: neighbours read neighbouring elements. With `squares` the rows are divided by their roots,
+// else the elements are squared.
 template <typename T>
 __global__ void __launch_bounds__(kColumnThreads)
     AddColumnsKernel(Rows<const T> x, int64_t rows, int64_t columns, const double* squares, double* total) {
@@ -49,9 +49,8 @@ __global__ void __launch_bounds__(kColumnThreads)
 absl::Status AddColumns(const Tensor& x, const double* squares, const Tensor& total, const Context& context) {
   return VisitElements(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    return Launch("AddColumns", AddColumnsKernel<T>,
-                  {dim3(BlocksFor(x.columns, kColumnThreads)), dim3(kColumnThreads)}, context, Rows<const T>(x), x.rows,
-                  x.columns, squares, total.As<double>());
+    return Launch("AddColumns", AddColumnsKernel<T>, {dim3(BlocksFor(x.columns, kColumnThreads)), dim3(kColumnThreads)},
+                  context, Rows<const T>(x), x.rows, x.columns, squares, total.As<double>());
   });
 }
 
