@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "launch/checkpoint_head.h"
 #include "launch/commands.h"
 #include "launch/dumped_head.h"
 #include "launch/head_json.h"
@@ -19,16 +20,38 @@ namespace {
 
 struct Request {
   DumpPaths paths;
+  CheckpointRequest checkpoint;
   std::string json;
   int64_t tensor = 1, data = 0, sample_tokens = 2048;
 };
 
-absl::Status CheckRequest(Request& request, int world) {
-  const bool factorised = !request.paths.up.empty() && !request.paths.down.empty();
-  const bool half = request.paths.up.empty() != request.paths.down.empty();
-  if (half || factorised != request.paths.head.empty()) {
+// Whether the request names either the files of a dump or a checkpoint and a data set.
+absl::Status CheckSource(const Request& request) {
+  const DumpPaths& paths = request.paths;
+  const bool any_dump = !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down).empty();
+  const bool any_checkpoint = !absl::StrCat(request.checkpoint.checkpoint, request.checkpoint.corpus).empty();
+  const bool checkpoint = !request.checkpoint.checkpoint.empty() && !request.checkpoint.corpus.empty();
+  const bool dump = !paths.hidden.empty() && !paths.targets.empty();
+  if (any_dump == any_checkpoint || (any_checkpoint && !checkpoint) || (any_dump && !dump)) {
+    return absl::InvalidArgumentError(
+        "isthmus decompose: accepts either --checkpoint and --corpus, or --hidden, --targets and a head");
+  }
+  if (checkpoint) {
+    if (!paths.counts.empty()) {
+      return absl::InvalidArgumentError("--counts: a corpus has its own; accepted with --hidden alone");
+    }
+    return absl::OkStatus();
+  }
+  const bool factorised = !paths.up.empty() && !paths.down.empty();
+  const bool half = paths.up.empty() != paths.down.empty();
+  if (half || factorised != paths.head.empty()) {
     return absl::InvalidArgumentError("isthmus decompose: accepts either --head, or both --head-up and --head-down");
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRequest(Request& request, int world) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSource(request));
   constexpr int64_t kMostRanks = 65536, kMostSampled = 16384;
   const auto accepts = [](const char* option, int64_t found, int64_t least, int64_t most) {
     if (found >= least && found <= most) return absl::OkStatus();
@@ -36,6 +59,7 @@ absl::Status CheckRequest(Request& request, int world) {
   };
   ISTHMUS_RETURN_IF_ERROR(accepts("tensor", request.tensor, 1, kMostRanks));
   ISTHMUS_RETURN_IF_ERROR(accepts("data", request.data, 0, kMostRanks));
+  ISTHMUS_RETURN_IF_ERROR(accepts("tokens", request.checkpoint.tokens, 1, int64_t{1} << 31));
   ISTHMUS_RETURN_IF_ERROR(accepts("sample-tokens", request.sample_tokens, 1, kMostSampled));
   if (world == 1) {
     if (request.data == 0) request.data = 1;
@@ -48,12 +72,33 @@ absl::Status CheckRequest(Request& request, int world) {
                                                  " ranks that were started; start that many, or one alone"));
 }
 
+absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mesh& mesh, CommandContext& context) {
+  tensors.sample_tokens = request.sample_tokens;
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
+  absl::Status written;
+  if (context.world.rank() == 0) {
+    const std::string json = HeadJson(measurement);
+    if (request.json.empty()) {
+      context.out << json;
+    } else {
+      written = WriteDurably(request.json, json);
+    }
+  }
+  return AgreeOnStatus(context.world, written);
+}
+
 absl::Status Decompose(const Request& request, CommandContext& context) {
   Communicator& world = context.world;
   const bool alone = world.size() == 1;
   // One process stands for all ranks, or each rank for itself.
   const int tensor = alone ? 1 : static_cast<int>(request.tensor);
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, tensor, 0));
+  if (!request.checkpoint.checkpoint.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(const CheckpointHead head,
+                             CheckpointHead::Load(request.checkpoint, static_cast<int>(request.tensor),
+                                                  static_cast<int>(request.data), mesh));
+    return WriteFigures(request, head.Tensors(), mesh, context);
+  }
   DumpShards shards{.tensor_ranks = static_cast<int>(request.tensor),
                     .tensor_first = mesh.tensor_rank(),
                     .data_ranks = static_cast<int>(request.data),
@@ -64,19 +109,7 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
   }
   auto dump = DumpedHead::Load(request.paths, shards);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
-  HeadTensors tensors = dump->Tensors();
-  tensors.sample_tokens = request.sample_tokens;
-  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
-  absl::Status written;
-  if (world.rank() == 0) {
-    const std::string json = HeadJson(measurement);
-    if (request.json.empty()) {
-      context.out << json;
-    } else {
-      written = WriteDurably(request.json, json);
-    }
-  }
-  return AgreeOnStatus(world, written);
+  return WriteFigures(request, dump->Tensors(), mesh, context);
 }
 
 }  // namespace
@@ -85,12 +118,14 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
   Request request;
   Options options(
       "isthmus decompose",
-      "How much of the logit gradient an LM head passes on, from dumped tensors (.npy), in float64. Alone it "
-      "computes as T x R ranks would; under mpirun it uses them.");
-  options
-      .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden,
-           true)
-      .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets, true)
+      "How much of the logit gradient an LM head passes on, of a checkpoint on tokens of a data set or from dumped "
+      "tensors (.npy), in float64. Alone it computes as T x R ranks would; under mpirun it uses them.");
+  options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint.checkpoint)
+      .Add("corpus", "PATH", "with --checkpoint: token shards (.ids) or a folder of them", &request.checkpoint.corpus)
+      .Add("tokens", "N", "with --checkpoint: tokens of the corpus at most, in whole sequences",
+           &request.checkpoint.tokens)
+      .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden)
+      .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets)
       .Add("head", "FILE", "the head's weights, float32 or float64 [V, D]", &request.paths.head)
       .Add("head-up", "FILE", "of a factorised head W = U E: U [V, R]", &request.paths.up)
       .Add("head-down", "FILE", "of a factorised head W = U E: E [R, D]", &request.paths.down)

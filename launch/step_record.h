@@ -4,15 +4,12 @@
 
 #include <absl/status/status.h>
 
-#include "model/head_decomposition.h"
 #include "model/training_model.h"
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
 #include "proto/telemetry.pb.h"
 
 namespace isthmus {
-
-void FillHeadRecord(const HeadMeasurement& head, proto::HeadRecord& record);
 
 // Phase times of the slowest and the fastest rank in each. Collective: one small all-reduce.
 absl::Status FillTimeRecord(const StepSeconds& seconds, double data_seconds, Communicator& world,

@@ -42,7 +42,7 @@ std::string SummaryText(const TrainingRun& run) {
       summary.validation_loss, entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0, entropy);
   if (summary.head.has_value()) {
     absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
-                          100 * summary.head->lost_norm_ratio, 100 * summary.head->lost_energy_ratio);
+                          100 * summary.head->gradient.lost_norm_ratio, 100 * summary.head->gradient.lost_energy_ratio);
     for (size_t i = 0; i < summary.head->shards.size(); ++i) {
       absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * summary.head->shards[i].lost_norm_ratio());
     }

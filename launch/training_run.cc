@@ -11,6 +11,8 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
+#include "launch/head_dump_files.h"
+#include "launch/head_record.h"
 #include "launch/matmul_search.h"
 #include "launch/run_sinks.h"
 #include "launch/step_record.h"
@@ -103,7 +105,7 @@ absl::Status TrainingRun::OpenFolder(int local_rank) {
 }
 
 absl::Status TrainingRun::BuildModel() {
-  auto model = TrainingModel::Create(config_, *mesh_, stream_);
+  auto model = TrainingModel::Create(config_, *mesh_, stream_, Counts());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model.status()));
   model_ = *std::move(model);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model_->InitializeWeights(config_.seed())));
@@ -164,6 +166,12 @@ absl::Status TrainingRun::WriteFirstRecord() {
   return absl::OkStatus();
 }
 
+std::vector<uint64_t> TrainingRun::Counts() const {
+  std::vector<uint64_t> counts = data_.training.dataset->Counts();
+  counts.resize(static_cast<size_t>(config_.model().vocabulary()), 0);
+  return counts;
+}
+
 double TrainingRun::Elapsed() const { return MonotonicSeconds() - start_seconds_; }
 
 absl::StatusOr<double> TrainingRun::AgreedElapsed() {
@@ -204,15 +212,23 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     ISTHMUS_ASSIGN_OR_RETURN(elapsed, AgreedElapsed());
   }
   const double learning_rate = LearningRate(schedule, config_.optimizer().learning_rate(), step, elapsed);
-  const bool measure_head = telemetry.interval() > 0 && (due(telemetry.interval()) || step == schedule.steps());
+  const bool dump_head = step == telemetry.dump_step();
+  const bool measure_head =
+      dump_head || (telemetry.interval() > 0 && (due(telemetry.interval()) || step == schedule.steps()));
 
   const double begin = MonotonicSeconds();
   auto batch = loader_->Next();
   const double data_seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
-  ISTHMUS_ASSIGN_OR_RETURN(const StepResult result,
-                           model_->Step(batch->ids(), batch->targets(), step, learning_rate, measure_head));
+  HeadDump dump;
+  ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
+                                                                 measure_head, dump_head ? &dump : nullptr));
   loader_->Recycle(*std::move(batch));
+  if (dump_head) {
+    const std::string folder = absl::StrFormat("%s/head-step-%08d", config_.folder(), step);
+    ISTHMUS_RETURN_IF_ERROR(WriteHeadDump(folder, dump, Counts(), *mesh_));
+    log_->Info("dumped the head's tensors to " + folder);
+  }
   const double step_seconds = MonotonicSeconds() - begin;
   CountStep(step_seconds, step_times_);
 
@@ -255,7 +271,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   }
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
   *record.mutable_time()->mutable_step_seconds() = std::exchange(step_times_, {});
-  if (result.head.has_value()) FillHeadRecord(*result.head, *record.mutable_head());
+  if (result.head.has_value()) {
+    FillHeadRecord(*result.head, *record.mutable_head());
+    FillLayerRecords(result.layer_gradient_norms, record);
+  }
   if (EveryRankIsShown(config_)) {
     FillRankRecord(result.seconds, data_seconds, *mesh_, world_.rank(), *record.mutable_rank());
   }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "launch/run_data.h"
 #include "model/training_model.h"
@@ -44,8 +45,8 @@ class TrainingRun {
     double seconds = 0;
     double train_loss = 0;
     double validation_loss = 0;
-    std::optional<HeadMeasurement> head;  // of the last telemetry step
-    std::string checkpoint;               // folder, empty when none was saved
+    std::optional<HeadFigures> head;  // of the last telemetry step
+    std::string checkpoint;           // folder, empty when none was saved
   };
   const Summary& summary() const { return summary_; }
   const proto::RunConfig& config() const { return config_; }
@@ -70,6 +71,8 @@ class TrainingRun {
   // Seconds since the start of training, the same on every rank. Collective.
   absl::StatusOr<double> AgreedElapsed();
   double Elapsed() const;
+  // How often each token of the model's vocabulary occurs in the training shards.
+  std::vector<uint64_t> Counts() const;
   absl::Status Save();
   int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
 

@@ -1,146 +1,451 @@
 #include "model/head_decomposition.h"
 
-#include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
+#include <absl/memory/memory.h>
+
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <limits>
+#include <utility>
 
+#include "model/decomposition/frequency_buckets.h"
+#include "model/decomposition/head_projection.h"
+#include "model/decomposition/head_sums.h"
+#include "model/decomposition/host_copy.h"
+#include "model/decomposition/packed_sum.h"
+#include "model/decomposition/tall_qr.h"
+#include "model/decomposition/token_sample.h"
+#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
+#include "ops/embedding.h"
 #include "ops/gram.h"
+#include "ops/matmul.h"
+#include "ops/reductions.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+// Up to this width the head's singular values are known before a step ends; of wider ones they would keep it waiting.
+constexpr int64_t kWidthWithinAStep = 1024;
+// Steps after which the head's singular values are found again.
+constexpr int64_t kSingularValueSteps = 10;
 
-absl::StatusOr<Matrix> HostMatrix(const Tensor& tensor, const Stream& stream) {
-  Matrix matrix(tensor.rows, tensor.columns);
-  ISTHMUS_RETURN_IF_ERROR(
-      CopyToHost(tensor, Tensor(matrix.data(), DType::kFloat64, tensor.rows, tensor.columns), stream));
-  return matrix;
-}
-
-struct Projected {
-  Matrix coefficients_gram;  // M⁺ S M⁺ = CᵀC
-  double retained = 0;       // tr(M⁺ S)
-  int64_t rank = 0;
-};
-
-// M⁺ applied from the eigenvalues of M. Eigenvalues below the rounding of the largest belong to directions the head
-// does not span.
-Projected ProjectThroughEigenvalues(const Matrix& head, const Matrix& signal) {
-  const Eigen::SelfAdjointEigenSolver<Matrix> solver(head);
-  const auto& values = solver.eigenvalues();
-  const double threshold =
-      std::max(values.maxCoeff(), 0.0) * static_cast<double>(head.rows()) * std::numeric_limits<double>::epsilon();
-  const Eigen::VectorXd inverse = values.unaryExpr([&](double value) { return value > threshold ? 1.0 / value : 0.0; });
-  const Matrix pseudo_inverse = solver.eigenvectors() * inverse.asDiagonal() * solver.eigenvectors().transpose();
-  const Matrix half = pseudo_inverse * signal;
-  return {half * pseudo_inverse, half.trace(), static_cast<int64_t>((values.array() > threshold).count())};
-}
-
-// Cholesky where the head is well conditioned: far cheaper than eigenvalues.
-Projected Project(const Matrix& head, const Matrix& signal) {
-  constexpr double kSmallestReciprocalCondition = 1e-10;
-  const Eigen::LLT<Matrix> cholesky(head);
-  if (cholesky.info() != Eigen::Success || !(cholesky.rcond() > kSmallestReciprocalCondition)) {
-    return ProjectThroughEigenvalues(head, signal);
-  }
-  const Matrix half = cholesky.solve(signal);
-  const Matrix coefficients = cholesky.solve(half.transpose());
-  return {coefficients, half.trace(), head.rows()};
-}
+// Below it the rounding of a Gram matrix would show in the projection (model/decomposition/head_projection.h).
+double LeastReciprocalCondition(DType type) { return type == DType::kFloat64 ? 1e-11 : 1e-5; }
 
 }  // namespace
 
-double HeadMeasurement::Shard::lost_energy_ratio() const {
-  return logit_gradient_energy > 0 ? (logit_gradient_energy - retained_energy) / logit_gradient_energy : 0;
-}
+struct HeadDecomposition::Host {
+  // A sampled token, as far as this rank knows it.
+  enum Sampled { kLoss, kLogSumExp, kTarget, kSampledFigures };
 
-void HeadDecomposition::Place(int64_t head_width, TensorPlacer& placer) {
-  signal_gram_ = placer.Place("signal_gram", DType::kFloat64, head_width, head_width);
-  shard_gram_ = placer.Place("shard_gram", DType::kFloat64, head_width, head_width);
-  head_gram_ = placer.Place("head_gram", DType::kFloat64, head_width, head_width);
-  workspace_ = placer.Place("gram_workspace", DType::kFloat32, head_width, head_width);
-}
+  HeadSums sums;
+  bool finite = true;
+  bool fresh = false;       // the singular values must be of this step
+  double scale = 0;         // of the loss: 1/N
+  int64_t first_token = 0;  // of this data rank in the step
+  int64_t micro_batch = 0;  // index
+  Matrix shard_gram;        // of the head's rows of this tensor rank
+  Matrix coefficient_gram;  // CᵀC of the step
+  TokenSample sample;
+  Matrix sampled;  // [n, kSampledFigures]
 
-ArenaLayout HeadDecomposition::Layout(int64_t head_width) {
+  // Singular values of the head, found beside the step, and those that were found last.
+  std::future<Eigen::VectorXd> singular_values;
+  int64_t found_step = 0, latest_step = 0;
+  Eigen::VectorXd latest;
+  void TakeSingularValues() {
+    if (!singular_values.valid()) return;
+    latest = singular_values.get();
+    latest_step = found_step;
+  }
+};
+
+ArenaLayout HeadDecomposition::Layout(const MeasurementShape& shape) {
   TensorPlacer placer;
-  HeadDecomposition().Place(head_width, placer);
+  MeasurementMemory::Place(shape, placer);
   return placer.layout();
 }
 
-double HeadMeasurement::Shard::lost_norm_ratio() const { return std::sqrt(std::max(lost_energy_ratio(), 0.0)); }
+HeadDecomposition::HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream)
+    : shape_(shape), mesh_(mesh), stream_(stream), host_(std::make_unique<Host>()) {}
 
-absl::StatusOr<HeadDecomposition> HeadDecomposition::Create(int64_t vocabulary, int64_t head_width, const Mesh& mesh,
-                                                            Stream& stream) {
-  HeadDecomposition decomposition;
-  decomposition.vocabulary_ = vocabulary;
-  decomposition.mesh_ = &mesh;
-  decomposition.stream_ = &stream;
-  const int64_t bytes = Layout(head_width).bytes();
-  ISTHMUS_ASSIGN_OR_RETURN(decomposition.arena_, Arena::Allocate("head decomposition", bytes, stream.device()));
-  TensorPlacer placer(&decomposition.arena_);
-  decomposition.Place(head_width, placer);
-  return decomposition;
+HeadDecomposition::~HeadDecomposition() = default;
+
+absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const MeasurementShape& shape,
+                                                                             absl::Span<const uint64_t> token_counts,
+                                                                             const Mesh& mesh, Stream& stream) {
+  auto made = absl::WrapUnique(new HeadDecomposition(shape, mesh, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(made->arena_, Arena::Allocate("head decomposition", Layout(shape).bytes(), stream.device()));
+  TensorPlacer placer(&made->arena_);
+  made->memory_ = MeasurementMemory::Place(shape, placer);
+  const MeasurementMemory& memory = made->memory_;
+  made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy};
+
+  std::vector<uint64_t> counts(token_counts.begin(), token_counts.end());
+  counts.resize(static_cast<size_t>(shape.vocabulary), 0);
+  const std::vector<uint8_t> buckets = FrequencyBuckets(counts);
+  made->bucket_sizes_.resize(kFrequencyBuckets);
+  for (const uint8_t bucket : buckets) ++made->bucket_sizes_[bucket];
+  made->bucket_of_row_.assign(buckets.begin() + shape.shard.begin, buckets.begin() + shape.shard.end);
+  // This rank's rows of every bucket but the last, one bucket after the other.
+  std::vector<int32_t> rows;
+  const Range own = made->own_rows();
+  for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
+    const auto begin = static_cast<int64_t>(rows.size());
+    for (int64_t row = own.begin; row < own.end; ++row) {
+      if (made->bucket_of_row_[static_cast<size_t>(row)] == bucket) rows.push_back(static_cast<int32_t>(row));
+    }
+    made->bucket_rows_.push_back({begin, static_cast<int64_t>(rows.size())});
+  }
+  const auto count = static_cast<int64_t>(rows.size());
+  ISTHMUS_RETURN_IF_ERROR(
+      CopyFromHost(Tensor(rows.data(), DType::kInt32, 1, count), memory.frequent_rows.ColumnSlice(0, count), stream));
+  return made;
 }
 
-absl::Status HeadDecomposition::Reset() { return SetZero(signal_gram_, *stream_); }
-
-absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head) {
-  const Tensor signal = head.hidden_gradient();
-  signal_is_local_ = head.hidden_gradient_is_local();
-  return Gram({.x = signal, .y = signal, .c = signal_gram_, .workspace = workspace_}, *stream_);
+absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
+  const Tensor whole = tensor.Reshape(1, tensor.size());
+  if (mesh_.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(whole));
+  return mesh_.data().AllReduce(whole);
 }
 
-absl::StatusOr<HeadMeasurement> HeadDecomposition::Measure(const HeadLoss& head, const std::vector<double>& energy,
-                                                           double scale) {
+absl::Status HeadDecomposition::AddGram(const Tensor& x, const Tensor& y, const Tensor& c) {
+  if (x.rows == 0) return absl::OkStatus();
+  const Tensor& memory = memory_.gram_workspace;
+  return Gram({.x = x, .y = y, .c = c, .workspace = Tensor(memory.data, memory.dtype, c.rows, c.columns)}, stream_);
+}
+
+absl::Status HeadDecomposition::GramOf(const Tensor& x) {
+  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  return AddGram(x, x, memory_.part_gram);
+}
+
+absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh) {
+  const int64_t tokens = local_tokens * mesh_.data_ranks();
+  Host& host = *host_;
+  host.sums = HeadSums();
+  host.sums.tokens = tokens;
+  host.sums.vocabulary = shape_.vocabulary;
+  host.fresh = fresh;
+  host.scale = 1.0 / static_cast<double>(tokens);
+  host.first_token = local_tokens * mesh_.data_rank();
+  host.sample = TokenSample::Of(tokens, shape_.sampled);
+  host.sampled = Matrix::Zero(host.sample.count, Host::kSampledFigures);
+  for (const Tensor& sum : {memory_.sums, memory_.head_unit_sum, memory_.layer_squares, memory_.row_energy,
+                            memory_.sampled_hidden, memory_.embedding_gradient}) {
+    if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
+  }
+  return FactorHead(head, step, fresh);
+}
+
+absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step, bool fresh) {
+  Host& host = *host_;
   const Tensor weight = head.vocabulary_weight();
-  ISTHMUS_RETURN_IF_ERROR(SetZero(shard_gram_, *stream_));
-  ISTHMUS_RETURN_IF_ERROR(Gram({.x = weight, .y = weight, .c = shard_gram_, .workspace = workspace_}, *stream_));
-  ISTHMUS_RETURN_IF_ERROR(Cast(shard_gram_, head_gram_, *stream_));
-  Communicator& tensor = mesh_->tensor();
-  std::vector<double> shard_energy = energy;
-  ISTHMUS_RETURN_IF_ERROR(tensor.AllReduce(head_gram_.Reshape(1, head_gram_.size())));
-  if (signal_is_local_) {
-    ISTHMUS_RETURN_IF_ERROR(tensor.AllReduce(signal_gram_.Reshape(1, signal_gram_.size())));
+  const Tensor own = weight.RowSlice(own_rows().begin, own_rows().size());
+  ISTHMUS_RETURN_IF_ERROR(GramOf(own));
+  ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(own));
+  const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
+  ISTHMUS_ASSIGN_OR_RETURN(host.shard_gram, HostCopy(memory_.part_gram, stream_));
+  host.sums.head_gram = host.shard_gram;
+  if (mesh_.tensor_ranks() > 1) {
+    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
+    ISTHMUS_ASSIGN_OR_RETURN(host.sums.head_gram, HostCopy(memory_.part_gram, stream_));
   }
-  ISTHMUS_RETURN_IF_ERROR(mesh_->data().AllReduce(signal_gram_.Reshape(1, signal_gram_.size())));
-  ISTHMUS_RETURN_IF_ERROR(mesh_->data().AllReduceNumbers(absl::MakeSpan(shard_energy)));
+  if (shape_.factorised) {
+    ISTHMUS_ASSIGN_OR_RETURN(host.sums.down, HostCopy(head.down().weight, stream_));
+  }
+  host.finite = host.sums.head_gram.allFinite() && (!shape_.factorised || host.sums.down.allFinite());
+  if (!host.finite) return absl::OkStatus();  // the step ends with an error of its own, or EndStep has one
 
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix head_gram, HostMatrix(head_gram_, *stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix shard_gram, HostMatrix(shard_gram_, *stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix signal_gram, HostMatrix(signal_gram_, *stream_));
-  if (!head_gram.allFinite() || !signal_gram.allFinite()) {
-    return absl::InternalError("the head or its gradient is not finite: the head decomposition has no value");
+  host.TakeSingularValues();
+  auto projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(shape_.type));
+  if (projection.has_value()) {
+    if (!fresh && host.latest_step > 0 && step < host.latest_step + kSingularValueSteps)
+      return UseProjector(*projection);
+    host.found_step = step;
+    host.singular_values = std::async(std::launch::async, [gram_copy = host.sums.head_gram, down = host.sums.down] {
+      return SingularValues(gram_copy, down);
+    });
+  } else {
+    ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
+    projection = ProjectByFactor(r, host.sums.down, shape_.vocabulary);
+    host.latest = projection->singular_values;
+    host.latest_step = step;
   }
-  const Projected projected = Project(head_gram, signal_gram);
-  // tr(CᵀC M_i) of this shard, then of all.
-  const double own = projected.coefficients_gram.cwiseProduct(shard_gram.transpose()).sum();
-  std::vector<double> retained(static_cast<size_t>(tensor.size()), 0.0);
-  retained[static_cast<size_t>(tensor.rank())] = own;
-  ISTHMUS_RETURN_IF_ERROR(tensor.AllReduceNumbers(absl::MakeSpan(retained)));
+  return UseProjector(*projection);
+}
 
-  HeadMeasurement measurement;
-  double total = 0;
-  for (size_t shard = 0; shard < retained.size(); ++shard) {
-    measurement.shards.push_back({shard_energy[shard] * scale * scale, retained[shard]});
-    total += measurement.shards.back().logit_gradient_energy;
+absl::Status HeadDecomposition::UseProjector(const HeadProjection& projection) {
+  host_->sums.rank = projection.rank;
+  return CopyToTensor(projection.projector, memory_.projector, stream_);
+}
+
+absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
+  for (int64_t begin = 0; begin < weight.rows; begin += shape_.row_block()) {
+    const Tensor rows = weight.RowSlice(begin, std::min(shape_.row_block(), weight.rows - begin));
+    const Tensor squares = memory_.squares.ColumnSlice(0, rows.rows);
+    ISTHMUS_RETURN_IF_ERROR(RowDots({.x = rows, .y = rows, .dots = squares}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddUnitRows({.x = rows, .squares = squares, .total = memory_.head_unit_sum}, stream_));
   }
-  const double kept = std::max(projected.retained, 0.0);
-  const double share = static_cast<double>(projected.rank) / static_cast<double>(vocabulary_);
-  measurement.logit_gradient_norm = std::sqrt(total);
-  measurement.retained_gradient_norm = std::sqrt(kept);
-  measurement.lost_energy_ratio = total > 0 ? std::max(total - kept, 0.0) / total : 0;
-  measurement.lost_norm_ratio = std::sqrt(measurement.lost_energy_ratio);
-  measurement.visible_cosine = total > 0 ? std::sqrt(kept / total) : 0;
-  measurement.isotropic_lost_norm_ratio = std::sqrt(std::max(1 - share, 0.0));
-  measurement.alignment_gain = share > 0 ? measurement.visible_cosine / std::sqrt(share) : 0;
-  measurement.head_numerical_rank = projected.rank;
-  return measurement;
+  return absl::OkStatus();
+}
+
+absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
+  Host& host = *host_;
+  host.micro_batch = index;
+  std::vector<int32_t> positions(static_cast<size_t>(shape_.sampled), -1);
+  const TokenSample::Part part = host.sample.In(host.first_token + index * shape_.tokens, shape_.tokens);
+  for (int64_t i = 0; i < part.count; ++i) {
+    positions[static_cast<size_t>(part.first + i)] = static_cast<int32_t>(part.offset + i * host.sample.stride);
+  }
+  return CopyFromHost(Tensor(positions.data(), DType::kInt32, 1, shape_.sampled), memory_.positions, stream_);
+}
+
+absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin,
+                                                     int64_t count) {
+  const int ranks = mesh_.tensor_ranks();
+  const Tensor& all = ranks > 1 ? memory_.all_target_rows : memory_.target_rows;
+  // Rows of tokens that a rank does not have are whatever was there: nobody reads them.
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Range tokens = shape_.OwnTokens(rank);
+    const int64_t present = std::clamp<int64_t>(tokens.size() - begin, 0, shape_.token_chunk());
+    if (present == 0) continue;
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = targets.ColumnSlice(tokens.begin + begin, present),
+                                              .table = head.vocabulary_weight(),
+                                              .first_row = head.vocabulary_rows().begin,
+                                              .y = all.RowSlice(rank * shape_.token_chunk(), present)},
+                                             stream_));
+  }
+  if (ranks > 1) ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().ReduceScatter(all, memory_.target_rows));
+  Tensor rows = memory_.target_rows.RowSlice(0, count);
+  if (memory_.wide_target_rows.defined()) {
+    const Tensor wide = memory_.wide_target_rows.RowSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
+    rows = wide;
+  }
+  return rows;
+}
+
+absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor& all_hidden, const Tensor& targets) {
+  const Range own = shape_.OwnTokens(mesh_.tensor_rank());
+  const Tensor hidden = all_hidden.RowSlice(own.begin, own.size());
+  const Tensor signal =
+      head.hidden_gradient_is_local() ? head.hidden_gradient() : head.hidden_gradient().RowSlice(own.begin, own.size());
+  ISTHMUS_RETURN_IF_ERROR(AddGram(signal, signal, memory_.signal_gram));
+  ISTHMUS_RETURN_IF_ERROR(AddGram(signal, hidden, memory_.signal_hidden));
+  ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, memory_.hidden_gram));
+  const Tensor squares = memory_.squares.ColumnSlice(0, own.size());
+  ISTHMUS_RETURN_IF_ERROR(RowDots({.x = hidden, .y = hidden, .dots = squares}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(AddUnitRows({.x = hidden, .squares = squares, .total = memory_.hidden_unit_sum}, stream_));
+
+  for (int64_t chunk = 0; chunk < shape_.token_chunks(); ++chunk) {
+    const int64_t begin = chunk * shape_.token_chunk();
+    const int64_t count = std::clamp<int64_t>(own.size() - begin, 0, shape_.token_chunk());
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor target_rows, TargetRows(head, targets, begin, count));
+    if (count == 0) continue;
+    Tensor part = signal.RowSlice(begin, count);
+    if (memory_.signal.defined()) {
+      const Tensor wide = memory_.signal.RowSlice(0, count);
+      ISTHMUS_RETURN_IF_ERROR(Cast(part, wide, stream_));
+      part = wide;
+    }
+    const Tensor projected = memory_.projected.RowSlice(0, count);
+    const Tensor coefficients = memory_.coefficients.RowSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = part, .b = memory_.projector, .c = projected}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(
+        Matmul({.a = projected, .b = memory_.projector, .c = coefficients, .transpose_b = true}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddGram(coefficients, coefficients, memory_.coefficient_gram));
+    ISTHMUS_RETURN_IF_ERROR(
+        RowDots({.x = projected, .y = projected, .dots = memory_.retained.ColumnSlice(begin, count)}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(
+        RowDots({.x = coefficients, .y = target_rows, .dots = memory_.target_dots.ColumnSlice(begin, count)}, stream_));
+  }
+
+  // Tokens that are not of this micro-batch read as zero.
+  ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
+      {.ids = memory_.positions, .table = all_hidden, .first_row = 0, .y = memory_.found_hidden}, stream_));
+  return Add(memory_.found_hidden, memory_.sampled_hidden, stream_);
+}
+
+absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
+  Host& host = *host_;
+  const Range own = shape_.OwnTokens(mesh_.tensor_rank());
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix loss, HostCopy(memory_.loss, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix log_sum_exp, HostCopy(memory_.log_sum_exp, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix energy, HostCopy(memory_.energy, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix retained, HostCopy(memory_.retained, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix target_dots, HostCopy(memory_.target_dots, stream_));
+  HeadSums& sums = host.sums;
+  const double scale = host.scale;
+  for (int64_t n = own.begin; n < own.end; ++n) {
+    const int64_t i = n - own.begin;
+    const double target = std::expm1(-loss(0, n));  // p_y - 1
+    const double norm = std::sqrt(energy.col(n).sum()), kept = retained(0, i), kept_target = target_dots(0, i);
+    sums.loss += loss(0, n) * scale;
+    sums.retained_energy += kept;
+    sums.target_sum += target * scale;
+    sums.target_energy += target * target * scale * scale;
+    sums.retained_target_sum += kept_target;
+    sums.retained_target_energy += kept_target * kept_target;
+    sums.token_gradient.Add(norm);
+    sums.retained_ratio.Add(norm > 0 ? std::sqrt(kept) / (norm * scale) : 0);
+  }
+  const TokenSample::Part part = host.sample.In(host.first_token + host.micro_batch * shape_.tokens, shape_.tokens);
+  for (int64_t k = 0; k < part.count; ++k) {
+    const int64_t n = part.offset + k * host.sample.stride;
+    if (n < own.begin || n >= own.end) continue;  // another tensor rank's
+    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), host_targets.As<int32_t>()[n];
+    sums.sampled_retained += retained(0, n - own.begin);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> HeadDecomposition::BucketEnergy(const HeadLoss& head, int bucket) {
+  const Range places = bucket_rows_[static_cast<size_t>(bucket)];
+  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  for (int64_t begin = places.begin; begin < places.end; begin += shape_.row_block()) {
+    const int64_t count = std::min(shape_.row_block(), places.end - begin);
+    const Tensor rows = memory_.row_block.RowSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = memory_.frequent_rows.ColumnSlice(begin, count),
+                                              .table = head.vocabulary_weight(),
+                                              .first_row = 0,
+                                              .y = rows},
+                                             stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddGram(rows, rows, memory_.part_gram));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix gram, HostCopy(memory_.part_gram, stream_));
+  return Inner(host_->coefficient_gram, gram);
+}
+
+// G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
+absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
+  Host& host = *host_;
+  const int64_t count = host.sample.count;
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(memory_.sampled_hidden.Reshape(1, memory_.sampled_hidden.size())));
+  const Tensor hidden = memory_.sampled_hidden.RowSlice(0, count);
+  Tensor input = hidden;
+  if (shape_.factorised) {
+    input = memory_.sampled_input.RowSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(head.down().Forward(hidden, input, stream_));
+  }
+  const Tensor loss = memory_.sampled_loss.ColumnSlice(0, count);
+  const Tensor log_sum_exp = memory_.sampled_log_sum_exp.ColumnSlice(0, count);
+  const Tensor targets = memory_.sampled_targets.ColumnSlice(0, count);
+  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(host.sampled.col(Host::kLoss).transpose(), loss, stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(host.sampled.col(Host::kLogSumExp).transpose(), log_sum_exp, stream_));
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(host.sampled(i, Host::kTarget)));
+  ISTHMUS_RETURN_IF_ERROR(CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, count), targets, stream_));
+
+  const Tensor gram(memory_.sample_gram.data, memory_.sample_gram.dtype, count, count);
+  ISTHMUS_RETURN_IF_ERROR(SetZero(gram, stream_));
+  const Range own = own_rows();
+  for (int64_t row = own.begin; row < own.end; row += shape_.row_block()) {
+    const int64_t rows = std::min(shape_.row_block(), own.end - row);
+    const Tensor logits = memory_.sampled_logits.RowSlice(0, count).ColumnSlice(0, rows);
+    ISTHMUS_RETURN_IF_ERROR(Matmul(
+        {.a = input, .b = head.vocabulary_weight().RowSlice(row, rows), .c = logits, .transpose_b = true}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
+                                                  .targets = targets,
+                                                  .first_row = head.vocabulary_rows().begin + row,
+                                                  .loss = loss,
+                                                  .log_sum_exp = log_sum_exp,
+                                                  .scale = 1,
+                                                  .grad_logits = logits},
+                                                 stream_));
+    ISTHMUS_RETURN_IF_ERROR(
+        Matmul({.a = logits, .b = logits, .c = gram, .transpose_b = true, .accumulate = true}, stream_));
+  }
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(gram));
+  ISTHMUS_ASSIGN_OR_RETURN(host.sums.sample_gram, HostCopy(gram, stream_));
+  host.sums.sample_gram *= host.scale * host.scale;
+  ISTHMUS_ASSIGN_OR_RETURN(host.sums.sampled_hidden, HostCopy(hidden, stream_));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadLoss& head,
+                                                                     const std::vector<double>& energy) {
+  Host& host = *host_;
+  HeadSums& sums = host.sums;
+  if (!host.finite) {
+    return absl::InternalError("the head is not finite: the head decomposition has no value");
+  }
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
+  Tensor gradient = head.vocabulary_gradient();
+  if (shape_.tied) {
+    // What the embedding look-up added is taken off again.
+    const Tensor& embedding = memory_.embedding_gradient;
+    ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(embedding.Reshape(1, embedding.size())));
+    ISTHMUS_RETURN_IF_ERROR(SubtractFrom(gradient, embedding, stream_));
+    gradient = embedding;
+  }
+  ISTHMUS_RETURN_IF_ERROR(GramOf(gradient.RowSlice(own_rows().begin, own_rows().size())));
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.part_gram));
+  ISTHMUS_ASSIGN_OR_RETURN(sums.gradient_gram, HostCopy(memory_.part_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(sums.signal_gram, HostCopy(memory_.signal_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(sums.signal_hidden, HostCopy(memory_.signal_hidden, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(sums.hidden_gram, HostCopy(memory_.hidden_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host.coefficient_gram, HostCopy(memory_.coefficient_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(Matrix layer_squares, HostCopy(memory_.layer_squares, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix row_energy, HostCopy(memory_.row_energy, stream_));
+
+  const auto tensor_rank = static_cast<size_t>(mesh_.tensor_rank()), ranks = static_cast<size_t>(mesh_.tensor_ranks());
+  std::vector<double> shard_energy(ranks, 0.0), shard_retained(ranks, 0.0);
+  std::vector<double> bucket_energy(kFrequencyBuckets, 0.0), bucket_retained(kFrequencyBuckets, 0.0);
+  // Each of these is one rank's to add.
+  if (tensor_rank == 0) {
+    for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
+  }
+  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = Inner(host.coefficient_gram, host.shard_gram);
+  if (!shape_.sequence_parallel && tensor_rank != 0) layer_squares.setZero();
+  for (int64_t row = 0; row < shape_.shard.size(); ++row) {
+    bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
+  }
+  for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
+    ISTHMUS_ASSIGN_OR_RETURN(bucket_retained[static_cast<size_t>(bucket)], BucketEnergy(head, bucket));
+  }
+
+  PackedSum packed;
+  for (double* number : {&sums.loss, &sums.retained_energy, &sums.target_energy, &sums.retained_target_energy,
+                         &sums.target_sum, &sums.retained_target_sum, &sums.sampled_retained}) {
+    packed.Add(*number);
+  }
+  packed.Add(sums.retained_ratio);
+  packed.Add(sums.token_gradient);
+  for (auto* numbers : {&shard_energy, &shard_retained, &bucket_energy, &bucket_retained}) {
+    packed.Add(absl::MakeSpan(*numbers));
+  }
+  for (Matrix* matrix : {&head_unit_sum, &layer_squares, &host.sampled}) {
+    packed.Add(absl::MakeSpan(matrix->data(), static_cast<size_t>(matrix->size())));
+  }
+  ISTHMUS_RETURN_IF_ERROR(packed.Reduce(mesh_.world()));
+  ISTHMUS_RETURN_IF_ERROR(AddSample(head));
+
+  // The rest of the vocabulary has what the other buckets have not.
+  bucket_retained.back() = 0;
+  for (const double retained : shard_retained) bucket_retained.back() += retained;
+  for (int i = 0; i + 1 < kFrequencyBuckets; ++i) bucket_retained.back() -= bucket_retained[static_cast<size_t>(i)];
+  for (size_t i = 0; i < ranks; ++i) {
+    const int64_t rows = ShardOf(shape_.vocabulary, shape_.tensor_ranks, static_cast<int>(i)).size();
+    sums.shards.push_back({rows, shard_energy[i], shard_retained[i]});
+  }
+  for (size_t i = 0; i < kFrequencyBuckets; ++i) {
+    sums.buckets.push_back({bucket_sizes_[i], bucket_energy[i], bucket_retained[i]});
+  }
+  sums.hidden_unit_sum = hidden_unit_sum.transpose();
+  sums.head_unit_sum = head_unit_sum.transpose();
+  if (shape_.width <= kWidthWithinAStep || host.latest_step == 0 || host.fresh) host.TakeSingularValues();
+  sums.singular_values = host.latest;
+  Result result{MakeMeasurement(sums), {}};
+  result.head.weight.step = host.latest_step;
+  for (const double square : layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
+  return result;
 }
 
 }  // namespace isthmus

@@ -1,78 +1,103 @@
-// How much of the logit gradient the LM head passes on to the rest of the network (DESIGN 4.2; arXiv:2603.10145).
+// What the LM head does to the gradient of a training step (DESIGN 4; arXiv:2603.10145): collected while the step runs,
+// for the whole cluster, for every shard of the vocabulary and every bucket of token frequency.
 //
-// G = ∂L/∂Z is N×V and never exists. ‖G‖² comes token by token from the loss (model/head_loss.h); of the part that
-// lies in the column space of the head W,
+// G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with
+// M⁺ = P Pᵀ is known while tokens pass. Backpropagation computes A = G W; a token's retained gradient has the norm of
+// its row of A P, and C = A P Pᵀ = A M⁺ tells where in the vocabulary it lies:
 //
-//   G_∥ = G W M⁺ Wᵀ,   M = WᵀW,   A = G W:      ‖G_∥‖² = tr(M⁺ S),   S = AᵀA
-//   ‖G_∥[:, rows of shard i]‖² = tr(M⁺ S M⁺ M_i),   M_i = W_iᵀ W_i
+//   ‖G_∥‖² = ‖A P‖²,   ‖G_∥[:, S]‖² = tr((CᵀC)(W_SᵀW_S)),   G_∥[n, y_n] = C_n · w_{y_n}
 //
-// so that only matrices of the head's width squared are summed over ranks: M_i over tensor ranks, S over data ranks.
+// Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
+// tokens' targets' rows of W, one tensor as large as the hidden states. With tied embeddings or a sharded optimizer the
+// head's gradient, too, goes over the data ranks once more.
 #ifndef ISTHMUS_MODEL_HEAD_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_HEAD_DECOMPOSITION_H_
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "model/decomposition/head_figures.h"
+#include "model/decomposition/measurement_memory.h"
 #include "model/head_loss.h"
+#include "model/transformer.h"
 #include "parallel/mesh.h"
 #include "runtime/arena.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
-// Figures of one step for the whole cluster. Norms are of gradients of the step's mean loss.
-struct HeadMeasurement {
-  struct Shard {
-    double logit_gradient_energy = 0;  // ‖G[:, S_i]‖²
-    double retained_energy = 0;        // ‖G_∥[:, S_i]‖²
-    // Of the shard; 0 where it is empty. Below 0 where the projection moved more energy into the shard than it took.
-    double lost_energy_ratio() const;
-    double lost_norm_ratio() const;  // its root; 0 where that is below 0
-  };
-  double logit_gradient_norm = 0;        // ‖G‖
-  double retained_gradient_norm = 0;     // ‖G_∥‖
-  double visible_cosine = 0;             // ‖G_∥‖ / ‖G‖
-  double lost_norm_ratio = 0;            // ‖G_⊥‖ / ‖G‖
-  double lost_energy_ratio = 0;          // its square
-  double isotropic_lost_norm_ratio = 0;  // sqrt(1 - rank(W)/V): a head in random position
-  double alignment_gain = 0;             // visible_cosine / sqrt(rank(W)/V)
-  int64_t head_numerical_rank = 0;
-  std::vector<Shard> shards;  // by tensor rank
-};
-
 class HeadDecomposition {
  public:
-  // `mesh` and `stream` must outlive the decomposition. vocabulary: V of the whole head.
-  static absl::StatusOr<HeadDecomposition> Create(int64_t vocabulary, int64_t head_width, const Mesh& mesh,
-                                                  Stream& stream);
+  // `token_counts`: how often each token of the vocabulary occurs, for the buckets of frequency; empty: all alike.
+  // `mesh` and `stream` must outlive the decomposition.
+  static absl::StatusOr<std::unique_ptr<HeadDecomposition>> Create(const MeasurementShape& shape,
+                                                                   absl::Span<const uint64_t> token_counts,
+                                                                   const Mesh& mesh, Stream& stream);
+  ~HeadDecomposition();
 
-  // The memory that Create allocates.
-  static ArenaLayout Layout(int64_t head_width);
+  // The memory that Create allocates on the stream's device. Matrices of the head's width squared are besides on the
+  // host while a step is measured.
+  static ArenaLayout Layout(const MeasurementShape& shape);
   int64_t bytes() const { return arena_.bytes(); }
 
-  // Forgets what was added.
-  absl::Status Reset();
-  // Adds AᵀA of one micro-batch: `head` after Train. Local; no collective.
-  absl::Status AddMicroBatch(const HeadLoss& head);
-  // `energy`: Σ (p - y)² by shard over this data rank's tokens (HeadLossSums::energy); `scale`: of the loss, 1/N over
-  // all ranks. Collective over the mesh; the same result on every rank. Errors: Internal when the head is not finite.
-  absl::StatusOr<HeadMeasurement> Measure(const HeadLoss& head, const std::vector<double>& energy, double scale);
+  // What the head and the transformer must be given on a measured step.
+  const HeadObservation& head_observation() const { return head_observation_; }
+  Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
+
+  // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
+  // which move slowly and cost the most on the host, are found again where `step` is ten after the last time or more,
+  // or `fresh`; other steps report the last ones (HeadWeightFigures::step). Collective over the mesh.
+  absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
+  // Before each micro-batch. Local.
+  absl::Status BeginMicroBatch(int64_t index);
+  // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
+  absl::Status AddMicroBatch(const HeadLoss& head, const Tensor& hidden, const Tensor& targets);
+  // After the micro-batch, with its targets in host memory. Local.
+  absl::Status EndMicroBatch(const Tensor& host_targets);
+
+  struct Result {
+    HeadFigures head;
+    // Of the gradient of the residual stream that enters each layer, and at last the final norm.
+    std::vector<double> layer_gradient_norms;
+  };
+  // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
+  // whole on each. Collective over the mesh; the same result on every rank. Errors: Internal when the head is not
+  // finite.
+  absl::StatusOr<Result> EndStep(const HeadLoss& head, const std::vector<double>& energy);
 
  private:
-  void Place(int64_t head_width, TensorPlacer& placer);
+  struct Host;  // matrices, and what is known of single tokens
 
-  int64_t vocabulary_ = 0;
-  const Mesh* mesh_ = nullptr;
-  Stream* stream_ = nullptr;
-  bool signal_is_local_ = false;
+  HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream);
+
+  absl::Status SumOverMesh(const Tensor& tensor);
+  // part_gram = xᵀx.
+  absl::Status GramOf(const Tensor& x);
+  absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
+  absl::Status FactorHead(const HeadLoss& head, int64_t step, bool fresh);
+  absl::Status UseProjector(const struct HeadProjection& projection);
+  absl::Status AddHeadDirections(const Tensor& weight);
+  // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
+  absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
+  absl::StatusOr<double> BucketEnergy(const HeadLoss& head, int bucket);
+  absl::Status AddSample(const HeadLoss& head);
+  Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
+
+  const MeasurementShape shape_;
+  const Mesh& mesh_;
+  Stream& stream_;
   Arena arena_;
-  Tensor signal_gram_;  // S, fp64 [D, D]
-  Tensor shard_gram_;   // M_i
-  Tensor head_gram_;    // M
-  Tensor workspace_;    // fp32 [D, D]
+  MeasurementMemory memory_;
+  HeadObservation head_observation_;
+  std::vector<uint8_t> bucket_of_row_;  // of this shard's rows
+  std::vector<Range> bucket_rows_;      // places in memory_.frequent_rows
+  std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
+  std::unique_ptr<Host> host_;
 };
 
 }  // namespace isthmus

@@ -4,6 +4,7 @@
 
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
+#include "ops/reductions.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
 
@@ -99,8 +100,8 @@ absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets) 
   return absl::OkStatus();
 }
 
-absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets, double scale,
-                                     const Tensor& grad_input) {
+absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input,
+                                     const HeadObservation* observed) {
   const int64_t tokens = input.rows;
   const Tensor grad_logits = workspace_.grad_logits.RowSlice(0, tokens);
   ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = workspace_.logits.RowSlice(0, tokens),
@@ -111,11 +112,24 @@ absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets,
                                                 .scale = scale,
                                                 .grad_logits = grad_logits},
                                                *stream_));
+  if (observed != nullptr) {
+    ISTHMUS_RETURN_IF_ERROR(AddColumnSquares({.x = grad_logits, .total = observed->row_energy}, *stream_));
+  }
   ISTHMUS_RETURN_IF_ERROR(vocabulary_.BackwardInput(grad_logits, grad_input, *stream_));
   return vocabulary_.BackwardWeight(grad_logits, input, *stream_);
 }
 
-absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden) {
+absl::Status HeadLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {
+  const auto keep = [&](const Tensor& chunk, const Tensor& all) {
+    return Cast(chunk.ColumnSlice(0, tokens), all.ColumnSlice(begin, tokens), *stream_);
+  };
+  ISTHMUS_RETURN_IF_ERROR(keep(workspace_.loss, observed.loss));
+  ISTHMUS_RETURN_IF_ERROR(keep(workspace_.log_sum_exp, observed.log_sum_exp));
+  return keep(workspace_.energy, observed.energy);
+}
+
+absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                           const HeadObservation* observed) {
   const bool training = grad_hidden.defined();
   Tensor input = hidden, grad_input = grad_hidden;
   if (factorised()) {
@@ -127,8 +141,9 @@ absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double s
     const int64_t count = std::min(workspace_.logits.rows, hidden.rows - begin);
     const Tensor chunk = input.RowSlice(begin, count), chunk_targets = targets.ColumnSlice(begin, count);
     ISTHMUS_RETURN_IF_ERROR(ForwardChunk(chunk, chunk_targets));
+    if (observed != nullptr) ISTHMUS_RETURN_IF_ERROR(Observe(begin, count, *observed));
     if (training) {
-      ISTHMUS_RETURN_IF_ERROR(BackwardChunk(chunk, chunk_targets, scale, grad_input.RowSlice(begin, count)));
+      ISTHMUS_RETURN_IF_ERROR(BackwardChunk(chunk, chunk_targets, scale, grad_input.RowSlice(begin, count), observed));
     }
   }
   return absl::OkStatus();
@@ -145,11 +160,12 @@ absl::StatusOr<HeadLossSums> HeadLoss::Sums() {
 }
 
 absl::Status HeadLoss::Evaluate(const Tensor& hidden, const Tensor& targets) {
-  return Run(hidden, targets, 0, Tensor());
+  return Run(hidden, targets, 0, Tensor(), nullptr);
 }
 
-absl::Status HeadLoss::Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden) {
-  ISTHMUS_RETURN_IF_ERROR(Run(hidden, targets, scale, grad_hidden));
+absl::Status HeadLoss::Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                             const HeadObservation* observed) {
+  ISTHMUS_RETURN_IF_ERROR(Run(hidden, targets, scale, grad_hidden, observed));
   if (!factorised()) {
     hidden_gradient_ = region_->LocalPart(grad_hidden);
     return region_->Leave(grad_hidden, hidden_gradient_);

@@ -30,6 +30,14 @@ struct HeadLossSums {
   std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
 };
 
+// What a measured step keeps of its tokens and vocabulary rows beside the sums; in memory of the stream's device.
+struct HeadObservation {
+  Tensor loss;         // [1, N] accumulation type
+  Tensor log_sum_exp;  // [1, N] accumulation type
+  Tensor energy;       // fp64 [shards, N]: of one token, as HeadLossSums::energy
+  Tensor row_energy;   // fp64 [1, V_i]: Σ_n G[n, v]² of this shard is added
+};
+
 class HeadLoss {
  public:
   struct Options {
@@ -57,7 +65,8 @@ class HeadLoss {
 
   // The same, with gradients of scale · Σ_n loss_n: those of the head are added to the parameters' gradients, that of
   // `hidden` is left, complete, in the local part of grad_hidden [N, D].
-  absl::Status Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden);
+  absl::Status Train(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                     const HeadObservation* observed = nullptr);
 
   // Logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the head's
   // workspace.
@@ -69,6 +78,12 @@ class HeadLoss {
   bool hidden_gradient_is_local() const { return !factorised() && region_->sequence_parallel(); }
   // The vocabulary rows of this shard, [V_i, head_width]: W, or U of a factorised head.
   const Tensor& vocabulary_weight() const { return vocabulary_.weight; }
+  // Its gradient, accumulation type: of tied embeddings the sum of both uses'.
+  const Tensor& vocabulary_gradient() const { return vocabulary_.gradient; }
+  // E of a factorised head, else undefined.
+  const Linear& down() const { return down_; }
+  // The vocabulary rows of this shard.
+  Range vocabulary_rows() const { return shard_.vocabulary; }
 
  private:
   struct Workspace {
@@ -85,8 +100,12 @@ class HeadLoss {
   bool factorised() const { return down_.weight.defined(); }
   // Logits, statistics and loss of one chunk of the head's input.
   absl::Status ForwardChunk(const Tensor& input, const Tensor& targets);
-  absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input);
-  absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden);
+  absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input,
+                             const HeadObservation* observed);
+  // Keeps what the chunk of `tokens` tokens from `begin` on has left in the workspace.
+  absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
+  absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,
+                   const HeadObservation* observed);
 
   Options options_;
   TensorShard shard_;

@@ -164,6 +164,14 @@ int64_t ParameterTable::GlobalCount() const {
   return count;
 }
 
+Range ParameterTable::HeadElements() const {
+  int index = Find("head.weight");
+  if (index < 0) index = Find("head.up.weight");
+  if (index < 0) index = Find("embedding.weight");
+  const ParameterSpec& spec = specs[static_cast<size_t>(index)];
+  return {spec.offset, spec.offset + spec.local_size()};
+}
+
 int ParameterTable::Find(std::string_view name) const {
   for (size_t i = 0; i < specs.size(); ++i) {
     if (specs[i].name == name) return static_cast<int>(i);

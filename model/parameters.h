@@ -68,6 +68,8 @@ struct ParameterTable {
 
   // Parameters of the whole model, not only of this rank.
   int64_t GlobalCount() const;
+  // Elements of the vocabulary-sized factor of the head in the arenas: the embedding table's, where it is that.
+  Range HeadElements() const;
   // Index into specs, -1 when there is none of that name.
   int Find(std::string_view name) const;
 };

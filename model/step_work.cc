@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/decomposition/measurement_memory.h"
 #include "model/model_shape.h"
 #include "model/parameters.h"
 #include "ops/cross_entropy.h"
@@ -253,18 +254,60 @@ class Inventory {
     }
   }
 
-  // The Gram matrices of the lost gradient (model/head_decomposition.h); their factorisation is the host's.
+  // The decomposition of the head (model/head_decomposition.h); what is factored is factored by the host.
   void Telemetry() {
     phase_ = StepPhase::kTelemetry;
-    const int64_t width = shape_.head_width();
-    const double matrix = 8.0 * static_cast<double>(width * width);
-    const bool local = sequence_parallel_ && shape_.head_rank == 0;
-    Product("Gram matrix of the gradient", work_.micro_batches, width, width, local ? local_ : tokens_,
+    const MeasurementShape measured = MeasurementShape::Of(config_, shard_.rank);
+    const int64_t width = measured.width, own = measured.own_tokens(), chunk = measured.token_chunk();
+    const int64_t rows = measured.OwnRows(0).size(), calls = work_.micro_batches,
+                  chunks = calls * measured.token_chunks();
+    constexpr double kDouble = 8;
+    const double matrix = kDouble * static_cast<double>(width * width);
+    const auto send_over_mesh = [&](const std::string& name, double bytes) {
+      Send(name, Collective::kAllReduce, Group::kTensor, 1, bytes);
+      Send(name, Collective::kAllReduce, Group::kData, 1, bytes);
+    };
+    Product("Gram matrix of the head", 1, width, width, rows, Result::kAccumulated);
+    Memory("directions of the head's rows", 1, 2 * Size(static_cast<double>(rows * width)));
+    send_over_mesh("Gram matrix of the head", matrix);
+
+    Product("Gram matrix of the gradient", calls, width, width, own, Result::kAccumulated);
+    Product("gradient and hidden states", calls, width, shape_.width, own, Result::kAccumulated);
+    Product("Gram matrix of the hidden states", calls, shape_.width, shape_.width, own, Result::kAccumulated);
+    Product("retained gradient", 2 * chunks, chunk, width, width, Result::kLogits);
+    Product("Gram matrix of the coefficients", chunks, width, width, chunk, Result::kAccumulated);
+    Send("rows of the targets", Collective::kReduceScatter, Group::kTensor, chunks,
+         Size(static_cast<double>(shard_.ranks * chunk * width)));
+    const auto logits = static_cast<double>(measured.tokens * shard_.vocabulary.size());
+    Memory("energy of vocabulary rows", calls, Size(logits));
+
+    const auto sums =
+        static_cast<double>(2 * width * width + width * shape_.width + shape_.width * shape_.width + shape_.width);
+    send_over_mesh("sums over tokens", kDouble * sums);
+    const auto gradient = static_cast<double>(shard_.vocabulary.size() * width);
+    if (Sharded()) {
+      const Range head = table_.HeadElements();
+      for (const GradientBucket& bucket : Buckets()) {
+        if (bucket.elements.end <= head.begin || bucket.elements.begin >= head.end) continue;
+        Send("head's gradient", Collective::kAllGather, Group::kData, 1,
+             SumSize(static_cast<double>(bucket.elements.size())));
+      }
+    }
+    if (shape_.tied) {
+      Memory("embedding's share of the gradient", 1, SumSize(4 * gradient), 3);
+      Send("embedding's share of the gradient", Collective::kAllReduce, Group::kData, 1, SumSize(gradient));
+    }
+    Product("Gram matrix of the head's gradient", 1, width, width, rows, Result::kAccumulated);
+    send_over_mesh("Gram matrix of the head's gradient", matrix);
+    Product("Gram matrices of frequent rows", 1, width, width, std::min(measured.frequent_rows(), rows),
             Result::kAccumulated);
-    Product("Gram matrix of the head", 1, width, width, shard_.vocabulary.size(), Result::kAccumulated);
-    Send("Gram matrix of the head", Collective::kAllReduce, Group::kTensor, 1, matrix);
-    if (local) Send("Gram matrix of the gradient", Collective::kAllReduce, Group::kTensor, 1, matrix);
-    Send("Gram matrix of the gradient", Collective::kAllReduce, Group::kData, 1, matrix);
+
+    const int64_t sampled = measured.sampled, taken = measured.sample_count();
+    Send("sampled hidden states", Collective::kAllReduce, Group::kData, 1,
+         Size(static_cast<double>(sampled * shape_.width)));
+    Product("logits of sampled tokens", 1, sampled, rows, width, Result::kLogits);
+    Product("Gram matrix of sampled tokens", 1, sampled, sampled, rows, Result::kAccumulated);
+    send_over_mesh("Gram matrix of sampled tokens", SumSize(static_cast<double>(taken * taken)));
   }
 
   const proto::RunConfig& config_;

@@ -12,8 +12,27 @@
 #include "runtime/status.h"
 
 namespace isthmus {
+namespace {
+
+// To host memory, fp32 or fp64.
+absl::Status CopyWidened(const Tensor& from, const Tensor& to, const Stream& stream) {
+  if (from.dtype == to.dtype) return CopyToHost(from, to, stream);
+  std::vector<char> bytes(static_cast<size_t>(from.bytes()));
+  const Tensor copy(bytes.data(), from.dtype, from.rows, from.columns);
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(from, copy, stream));
+  Stream host;
+  return Cast(copy, to, host);
+}
+
+HeadDump::Matrix MakeRoom(DType type, int64_t rows, int64_t columns) {
+  return {type, rows, columns, std::vector<char>(static_cast<size_t>(rows * columns * SizeOf(type)))};
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto::RunConfig& config, const Mesh& mesh,
-                                                                     Stream& stream) {
+                                                                     Stream& stream,
+                                                                     absl::Span<const uint64_t> token_counts) {
   auto model = absl::WrapUnique(new TrainingModel(mesh, stream));
   model->timer_ = std::make_unique<PhaseTimer>(stream);
   const ModelShape shape = ModelShape::From(config.model());
@@ -35,8 +54,9 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
   ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
                            Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
-  ISTHMUS_ASSIGN_OR_RETURN(model->decomposition_,
-                           HeadDecomposition::Create(shape.vocabulary, shape.head_width(), mesh, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(
+      model->decomposition_,
+      HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank()), token_counts, mesh, stream));
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
   ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
   model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
@@ -58,7 +78,7 @@ MemoryBytes TrainingModel::memory() const {
           .optimizer = optimizer_.bytes(),
           .activations = transformer_->bytes(),
           .head = head_.bytes(),
-          .decomposition = decomposition_.bytes(),
+          .decomposition = decomposition_->bytes(),
           .tokens = ids_.bytes() + targets_.bytes(),
           .scratch = StreamScratchBytes(stream_.device())};
 }
@@ -73,19 +93,27 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
     const PhaseTimer::Scope phase(*timer_, "forward", seconds_.forward);
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   }
+  if (dump_ != nullptr) {
+    const Tensor& hidden = transformer_->hidden();
+    const Tensor part = dump_->hidden.tensor().RowSlice(dumped_tokens_, hidden.rows);
+    ISTHMUS_RETURN_IF_ERROR(CopyWidened(hidden, part, stream_));
+    dumped_tokens_ += hidden.rows;
+  }
   {
     const PhaseTimer::Scope phase(*timer_, "head", seconds_.head);
-    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, kind.scale, transformer_->grad_hidden()));
+    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, kind.scale, transformer_->grad_hidden(),
+                                        kind.measure_head ? &decomposition_->head_observation() : nullptr));
   }
   if (kind.measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(decomposition_.AddMicroBatch(head_));
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(head_, transformer_->hidden(), targets));
   }
   {
     const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
     Transformer::SegmentReady segment_ready;
     if (kind.last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
-    ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(ids, segment_ready));
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(
+        ids, segment_ready, kind.measure_head ? decomposition_->backward_observation() : Transformer::Observation()));
   }
   if (!kind.last) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
@@ -108,7 +136,7 @@ absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, co
 }
 
 absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
-  if (!capture_) return MicroBatch(ids, targets, kind);
+  if (!capture_ || dump_ != nullptr) return MicroBatch(ids, targets, kind);
   // The first time libraries prepare what a capture must find ready.
   const auto [found, first] = recurring_.try_emplace(kind);
   if (first) return MicroBatch(ids, targets, kind);
@@ -119,6 +147,34 @@ absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targe
   timer_->Replayed(recurring.phases);
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Replayed());
   return mesh_.data().Replayed();
+}
+
+absl::Status TrainingModel::BeginDump(const Tensor& host_targets, HeadDump& dump) {
+  const DType type = AccumulationType(parameters_.compute_type());
+  const auto copy = [&](const Tensor& from, HeadDump::Matrix& to) {
+    to = MakeRoom(type, from.rows, from.columns);
+    return CopyWidened(from, to.tensor(), stream_);
+  };
+  ISTHMUS_RETURN_IF_ERROR(copy(head_.vocabulary_weight(), dump.weight));
+  if (head_.down().weight.defined()) ISTHMUS_RETURN_IF_ERROR(copy(head_.down().weight, dump.down));
+  dump.hidden = MakeRoom(type, host_targets.columns, transformer_->hidden().columns);
+  const auto* targets = host_targets.As<int32_t>();
+  dump.targets.assign(targets, targets + host_targets.columns);
+  return absl::OkStatus();
+}
+
+absl::Status TrainingModel::MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind) {
+  const int64_t tokens = MicroBatchTokens();
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
+  if (kind.measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginMicroBatch(begin / tokens));
+  }
+  ISTHMUS_RETURN_IF_ERROR(RunMicroBatch(ids, targets, kind));
+  if (!kind.measure_head) return absl::OkStatus();
+  const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+  return decomposition_->EndMicroBatch(host_targets.ColumnSlice(begin, tokens));
 }
 
 int TrainingModel::captured() const {
@@ -136,7 +192,7 @@ absl::Status TrainingModel::Rehearse() {
 }
 
 absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
-                                               double learning_rate, bool measure_head) {
+                                               double learning_rate, bool measure_head, HeadDump* dump) {
   StepResult result;
   const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
   if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
@@ -146,18 +202,22 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   timer_->Reset();
   seconds_ = {};
+  dump_ = dump;
+  dumped_tokens_ = 0;
+  if (dump != nullptr) ISTHMUS_RETURN_IF_ERROR(BeginDump(host_targets, *dump));
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
-  if (measure_head) ISTHMUS_RETURN_IF_ERROR(decomposition_.Reset());
-
+  if (measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/dump != nullptr));
+  }
   ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
-    ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(index * tokens, tokens, stream_));
-    ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(index * tokens, tokens, stream_));
-    ISTHMUS_RETURN_IF_ERROR(RunMicroBatch(
-        ids, targets, {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
+    ISTHMUS_RETURN_IF_ERROR(
+        MeasuredMicroBatch(index * tokens, host_targets,
+                           {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
   }
   HeadLossSums sums;
   {
@@ -176,7 +236,10 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_ASSIGN_OR_RETURN(result.head, decomposition_.Measure(head_, sums.energy, scale));
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters_.table().HeadElements()));
+    ISTHMUS_ASSIGN_OR_RETURN(HeadDecomposition::Result measured, decomposition_->EndStep(head_, sums.energy));
+    result.head = std::move(measured.head);
+    result.layer_gradient_norms = std::move(measured.layer_gradient_norms);
   }
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);

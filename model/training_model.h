@@ -5,6 +5,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
 #include <map>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "model/head_decomposition.h"
+#include "model/head_dump.h"
 #include "model/head_loss.h"
 #include "model/optimizer.h"
 #include "model/parameters.h"
@@ -37,23 +39,27 @@ struct StepSeconds {
 struct StepResult {
   double loss = 0;           // mean over all tokens of the step, nats
   double gradient_norm = 0;  // of the whole model, before clipping
-  std::optional<HeadMeasurement> head;
+  std::optional<HeadFigures> head;
+  std::vector<double> layer_gradient_norms;  // with `head`: HeadDecomposition::Result
   StepSeconds seconds;
 };
 
 class TrainingModel {
  public:
-  // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model.
+  // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model. `token_counts`: how often
+  // each token of the vocabulary occurs, for measurements by frequency; empty: all alike.
   static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
-                                                               Stream& stream);
+                                                               Stream& stream,
+                                                               absl::Span<const uint64_t> token_counts = {});
 
   absl::Status InitializeWeights(uint64_t seed);
 
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
   // the seconds. Errors: Aborted on every rank, before a weight changes, when the loss or the gradient is not finite.
+  // `dump`, where given, receives the tensors that the head's decomposition is of; memory is then allocated.
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
-                                  bool measure_head);
+                                  bool measure_head, HeadDump* dump = nullptr);
 
   // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
   // Weights stay as they are. Collective.
@@ -96,6 +102,10 @@ class TrainingModel {
   absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
   // Collective: all ranks capture or none does, from then on.
   absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
+  // Room for the hidden states of a step, and the head as it is.
+  absl::Status BeginDump(const Tensor& host_targets, HeadDump& dump);
+  // The same, measured where that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
+  absl::Status MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind);
   int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
 
   const Mesh& mesh_;
@@ -109,9 +119,11 @@ class TrainingModel {
   HeadLoss head_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
-  HeadDecomposition decomposition_;
+  std::unique_ptr<HeadDecomposition> decomposition_;
   std::vector<std::shared_ptr<void>> registered_;  // arenas, with communicators
   bool capture_ = false;
+  HeadDump* dump_ = nullptr;  // of the step that runs, with the tokens that it has so far
+  int64_t dumped_tokens_ = 0;
   std::map<MicroBatchKind, Recurring> recurring_;
 };
 

@@ -3,6 +3,7 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 
+#include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -121,9 +122,13 @@ absl::Status Transformer::LayerBackward(int64_t layer) {
   return attention.Backward(activations_.grad_stream, saved.attention);
 }
 
-absl::Status Transformer::Backward(const Tensor& ids, const SegmentReady& segment_ready) {
+absl::Status Transformer::Backward(const Tensor& ids, const SegmentReady& segment_ready, const Observation& observed) {
   const TensorRegion& region = context_.region;
   Stream& stream = *context_.stream;
+  const auto observe = [&](int64_t layer) {
+    if (!observed.layer_squares.defined()) return absl::OkStatus();
+    return AddSumOfSquares(activations_.grad_stream, observed.layer_squares.ColumnSlice(layer, 1), stream);
+  };
   const auto segment_done = [&](int segment, std::string_view first_norm, std::string_view last_norm) -> absl::Status {
     if (!segment_ready) return absl::OkStatus();
     const ParameterTable& table = parameters_.table();
@@ -141,9 +146,11 @@ absl::Status Transformer::Backward(const Tensor& ids, const SegmentReady& segmen
                                            .accumulate = false},
                                           stream));
   const int64_t layers = context_.shape.layers;
+  ISTHMUS_RETURN_IF_ERROR(observe(layers));
   ISTHMUS_RETURN_IF_ERROR(segment_done(static_cast<int>(layers) + 1, "final_norm.weight", "final_norm.weight"));
   for (int64_t layer = layers - 1; layer >= 0; --layer) {
     ISTHMUS_RETURN_IF_ERROR(LayerBackward(layer));
+    ISTHMUS_RETURN_IF_ERROR(observe(layer));
     const std::string prefix = absl::StrCat("layers.", layer, ".");
     ISTHMUS_RETURN_IF_ERROR(segment_done(static_cast<int>(layer) + 1, prefix + "attention_norm.weight",
                                          prefix + "feed_forward_norm.weight"));
@@ -151,12 +158,15 @@ absl::Status Transformer::Backward(const Tensor& ids, const SegmentReady& segmen
 
   const Tensor grad_embedded = region.sequence_parallel() ? context_.scratch.grad_full : activations_.grad_stream;
   ISTHMUS_RETURN_IF_ERROR(region.Enter(activations_.grad_stream, grad_embedded));
-  ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward({.ids = ids,
-                                             .grad_y = grad_embedded,
-                                             .first_row = context_.shard.vocabulary.begin,
-                                             .grad_table = parameters_.Gradient("embedding.weight"),
-                                             .workspace = activations_.embedding_workspace},
-                                            stream));
+  for (const Tensor& table : {parameters_.Gradient("embedding.weight"), observed.embedding_gradient}) {
+    if (!table.defined()) continue;
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward({.ids = ids,
+                                               .grad_y = grad_embedded,
+                                               .first_row = context_.shard.vocabulary.begin,
+                                               .grad_table = table,
+                                               .workspace = activations_.embedding_workspace},
+                                              stream));
+  }
   return segment_ready ? segment_ready(0) : absl::OkStatus();
 }
 

@@ -47,7 +47,18 @@ class Transformer {
   // added to. `segment_ready`, where given, is called with each segment of the parameter table as its gradients become
   // complete: given on the last micro-batch only. `ids` as in Forward.
   using SegmentReady = std::function<absl::Status(int segment)>;
-  absl::Status Backward(const Tensor& ids, const SegmentReady& segment_ready);
+  // What a measured step keeps; in memory of the stream's device. Undefined tensors are left alone.
+  struct Observation {
+    // fp64 [1, L + 1]: the squared norm of the gradient of the residual stream is added, of what enters layer l at l,
+    // of what enters the final norm at L; of the local tokens.
+    Tensor layer_squares;
+    // [V_i, D] accumulation type: the gradient of the embedding table as the input, without the head's, is added.
+    Tensor embedding_gradient;
+  };
+  absl::Status Backward(const Tensor& ids, const SegmentReady& segment_ready, const Observation& observed);
+  absl::Status Backward(const Tensor& ids, const SegmentReady& segment_ready) {
+    return Backward(ids, segment_ready, Observation());
+  }
 
   // [N, D] after the final norm; valid until Backward or the next Forward.
   const Tensor& hidden() const { return context_.scratch.normed; }

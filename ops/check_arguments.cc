@@ -208,6 +208,26 @@ absl::Status CheckArguments(const GramArgs& args, Device device) {
   return CheckDevice("Gram", args.x, device);
 }
 
+absl::Status CheckArguments(const RowDotsArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("RowDots", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("RowDots", "y", args.y, args.x.dtype, args.x.rows, args.x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("RowDots", "dots", args.dots, DType::kFloat64, 1, args.x.rows));
+  return CheckDevice("RowDots", args.x, device);
+}
+
+absl::Status CheckArguments(const AddColumnSquaresArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSquares", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSquares", "total", args.total, DType::kFloat64, 1, args.x.columns));
+  return CheckDevice("AddColumnSquares", args.x, device);
+}
+
+absl::Status CheckArguments(const AddUnitRowsArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddUnitRows", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "squares", args.squares, DType::kFloat64, 1, args.x.rows));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "total", args.total, DType::kFloat64, 1, args.x.columns));
+  return CheckDevice("AddUnitRows", args.x, device);
+}
+
 absl::Status CheckArguments(const QuantizeArgs& args, Device) {
   constexpr char kOp[] = "Quantize";
   const DType type = args.y.defined() ? args.y.dtype : args.transposed.dtype;
@@ -308,6 +328,15 @@ absl::Status CheckAdd(const Tensor& x, const Tensor& y, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Add", "x", x));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("Add", "y", y, x.dtype, x.rows, x.columns));
   return CheckDevice("Add", x, device);
+}
+
+absl::Status CheckSubtractFrom(const Tensor& x, const Tensor& y, Device device) {
+  if (x.dtype != DType::kFloat32 && x.dtype != DType::kFloat64) {
+    return absl::InvalidArgumentError(absl::StrCat("SubtractFrom: x is ", x.Describe(), "; needs fp32 or fp64"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SubtractFrom", "x", x, x.dtype, x.rows, x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("SubtractFrom", "y", y, x.dtype, x.rows, x.columns));
+  return CheckDevice("SubtractFrom", x, device);
 }
 
 absl::Status CheckCast(const Tensor& x, const Tensor& y) {

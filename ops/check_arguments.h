@@ -14,6 +14,7 @@
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/quantize.h"
+#include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -21,6 +22,8 @@
 namespace isthmus {
 
 absl::Status CheckArguments(const AdamWArgs& args, Device device);
+absl::Status CheckArguments(const AddColumnSquaresArgs& args, Device device);
+absl::Status CheckArguments(const AddUnitRowsArgs& args, Device device);
 absl::Status CheckArguments(const AttentionBackwardArgs& args, Device device);
 absl::Status CheckArguments(const AttentionForwardArgs& args, Device device);
 absl::Status CheckArguments(const CrossEntropyCombineArgs& args, Device device);
@@ -35,9 +38,11 @@ absl::Status CheckArguments(const QuantizeArgs& args, Device device);
 absl::Status CheckArguments(const RmsNormBackwardArgs& args, Device device);
 absl::Status CheckArguments(const RmsNormForwardArgs& args, Device device);
 absl::Status CheckArguments(const RopeArgs& args, Device device);
+absl::Status CheckArguments(const RowDotsArgs& args, Device device);
 absl::Status CheckArguments(const SwigluBackwardArgs& args, Device device);
 absl::Status CheckArguments(const SwigluForwardArgs& args, Device device);
 absl::Status CheckAdd(const Tensor& x, const Tensor& y, Device device);
+absl::Status CheckSubtractFrom(const Tensor& x, const Tensor& y, Device device);
 absl::Status CheckCast(const Tensor& x, const Tensor& y);
 absl::Status CheckSetZero(const Tensor& x);
 absl::Status CheckSum(const char* op, const Tensor& x, const Tensor& total);

@@ -168,6 +168,14 @@ absl::Status Add(const Tensor& x, const Tensor& y, Stream& stream) {
   return cpu::Add(x, y);
 }
 
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSubtractFrom(x, y, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::SubtractFrom(x, y, stream.cuda());
+  }
+  return cpu::SubtractFrom(x, y);
+}
+
 absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCast(x, y));
   if constexpr (kHasCuda) {
@@ -198,6 +206,30 @@ absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& strea
     if (stream.device() == Device::kCuda) return cuda::AddSumOfSquares(x, total, stream.cuda());
   }
   return cpu::AddSumOfSquares(x, total);
+}
+
+absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::RowDots(args, stream.cuda());
+  }
+  return cpu::RowDots(args);
+}
+
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddColumnSquares(args, stream.cuda());
+  }
+  return cpu::AddColumnSquares(args);
+}
+
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::AddUnitRows(args, stream.cuda());
+  }
+  return cpu::AddUnitRows(args);
 }
 
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {

@@ -13,6 +13,9 @@ namespace isthmus {
 // y += x. x, y [N, D] fp32 | bf16 | fp64, the same; bf16 adds in fp32 and rounds.
 absl::Status Add(const Tensor& x, const Tensor& y, Stream& stream);
 
+// y = x - y. x, y [N, D] fp32 | fp64, the same.
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y, Stream& stream);
+
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
 absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream);
 

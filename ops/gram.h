@@ -4,7 +4,7 @@
 //
 //   x  [N, D1]   fp32 | bf16 | fp64
 //   y  [N, D2]   dtype of x; may be x itself, then only half of the work is done where that is faster
-//   c  [D1, D2]  fp64
+//   c  [D1, D2]  fp64; symmetric where y is x
 //
 // Products of blocks of rows are formed in fp32 (fp64 for fp64) and the blocks added in fp64, so that the error does
 // not grow with N. Errors: InvalidArgument when shapes or dtypes disagree. Deterministic. Cost: 2·N·D1·D2 operations.

@@ -95,13 +95,18 @@ void GradientReducer::Reset() {
   }
 }
 
-absl::Status GradientReducer::GatherWeights(const Tensor& weights) {
+absl::Status GradientReducer::GatherGradients(Range elements) { return Gather(gradients_, elements); }
+
+absl::Status GradientReducer::GatherWeights(const Tensor& weights) { return Gather(weights, {0, weights.size()}); }
+
+absl::Status GradientReducer::Gather(const Tensor& all, Range elements) {
   if (!shard_) return absl::OkStatus();
   for (Bucket& bucket : buckets_) {
+    if (bucket.elements.end <= elements.begin || bucket.elements.begin >= elements.end) continue;
     const Range part = PartOf(bucket);
     ISTHMUS_ASSIGN_OR_RETURN(bucket.ticket,
-                             data_->StartAllGather(weights.ColumnSlice(part.begin, part.size()),
-                                                   weights.ColumnSlice(bucket.elements.begin, bucket.elements.size())));
+                             data_->StartAllGather(all.ColumnSlice(part.begin, part.size()),
+                                                   all.ColumnSlice(bucket.elements.begin, bucket.elements.size())));
   }
   for (Bucket& bucket : buckets_) {
     ISTHMUS_RETURN_IF_ERROR(data_->Wait(bucket.ticket));

@@ -47,6 +47,10 @@ class GradientReducer {
   // Forgets what has become ready and what was started, where it never ran: a capture that failed.
   void Reset();
 
+  // After Finish: the whole sum of elements [begin, end), on every data rank, in the gradients' memory. Nothing to do
+  // without a sharded optimizer.
+  absl::Status GatherGradients(Range elements);
+
   // After the update: the owned parts of the weights (same elements as the gradients, any dtype) to all data ranks.
   // Nothing to do without a sharded optimizer.
   absl::Status GatherWeights(const Tensor& weights);
@@ -57,6 +61,8 @@ class GradientReducer {
     Ticket ticket;
   };
   Range PartOf(const Bucket& bucket) const;
+  // The owned parts of the buckets that overlap `elements`, to all data ranks.
+  absl::Status Gather(const Tensor& all, Range elements);
 
   Communicator* data_ = nullptr;
   Tensor gradients_;

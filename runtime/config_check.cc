@@ -183,6 +183,9 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.AtLeast<int64_t>(1, "telemetry.log_interval", telemetry.log_interval());
   rules.AtLeast<int64_t>(0, "telemetry.validation_interval", telemetry.validation_interval());
   rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
+  rules.Require(telemetry.sample_tokens() >= 1 && telemetry.sample_tokens() <= 16384, "telemetry.sample_tokens",
+                telemetry.sample_tokens(), "accepts 1 to 16384");
+  rules.AtLeast<int64_t>(0, "telemetry.dump_step", telemetry.dump_step());
   const auto& prometheus = telemetry.prometheus();
   in6_addr address{};
   rules.Require(inet_pton(AF_INET, prometheus.address().c_str(), &address) == 1 ||

@@ -4,6 +4,8 @@
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -16,9 +18,11 @@ struct HeadPart {
   int64_t rows = 0;
   double logit_gradient_energy = 0;  // ‖G[:, rows]‖²
   double retained_energy = 0;        // ‖G_∥[:, rows]‖²
+  // 0 where the part is empty. Below 0 where the projection moved more energy into the part than it took.
   double lost_energy_ratio() const {
     return logit_gradient_energy > 0 ? (logit_gradient_energy - retained_energy) / logit_gradient_energy : 0;
   }
+  double lost_norm_ratio() const { return std::sqrt(std::max(lost_energy_ratio(), 0.0)); }  // 0 where that is below 0
 };
 
 // What backpropagation through the head loses (DESIGN 4.2).
@@ -69,6 +73,7 @@ struct HeadWeightFigures {
   // W-error(d) = (Σ_{i>d} s_i²)^½ / ‖W‖ at an eighth, a quarter and a half of D.
   double error_ratio_at_eighth = 0, error_ratio_at_quarter = 0, error_ratio_at_half = 0;
   double row_anisotropy = 0;  // mean cosine of two rows of the vocabulary-sized factor
+  int64_t step = 0;           // of training, whose head the figures from singular values are of; 0 outside of it
   std::vector<double> singular_values;
 };
 

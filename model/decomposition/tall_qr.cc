@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/decomposition/host_copy.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
@@ -90,6 +91,28 @@ std::vector<Matrix> ShardedQr::Apply(const Eigen::MatrixXd& c) const {
     products.emplace_back(shards_[i].Apply(stack.middleRows(first_row_[i], shards_[i].r().rows())));
   }
   return products;
+}
+
+absl::StatusOr<Eigen::MatrixXd> TriangularFactor(const Tensor& shard, Communicator& group, const Stream& stream) {
+  const int64_t columns = shard.columns, step = std::max<int64_t>(2 * columns, 256);
+  const auto reduce = [&](const auto& above, const auto& below) {
+    Eigen::MatrixXd stack(above.rows() + below.rows(), columns);
+    stack << above, below;
+    const Eigen::HouseholderQR<Eigen::MatrixXd> qr(std::move(stack));
+    return Eigen::MatrixXd(qr.matrixQR().topRows(columns).template triangularView<Eigen::Upper>());
+  };
+  Eigen::MatrixXd r = Eigen::MatrixXd::Zero(columns, columns);
+  for (int64_t row = 0; row < shard.rows; row += step) {
+    ISTHMUS_ASSIGN_OR_RETURN(const Matrix rows,
+                             HostCopy(shard.RowSlice(row, std::min(step, shard.rows - row)), stream));
+    r = reduce(r, rows);
+  }
+  if (group.size() == 1) return r;
+  Matrix own = r, all(columns * group.size(), columns);
+  ISTHMUS_RETURN_IF_ERROR(group.AllGather(TensorOf(own), TensorOf(all)));
+  r.setZero();
+  for (int64_t row = 0; row < all.rows(); row += columns) r = reduce(r, all.middleRows(row, columns));
+  return r;
 }
 
 }  // namespace isthmus

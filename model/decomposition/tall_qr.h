@@ -14,6 +14,7 @@
 #include "model/decomposition/matrix.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"
+#include "runtime/stream.h"
 
 namespace isthmus {
 
@@ -51,6 +52,11 @@ class ShardedQr {
   std::vector<Eigen::Index> first_row_;  // of each local shard's R in the stack of all
   std::optional<TallQr> top_;
 };
+
+// R [n, n] alone of a matrix [m, n] of any floating type whose row shards are spread over the ranks of `group`; with
+// fewer rows than columns its last rows are zero. A few rows at a time: memory of a few n×n matrices for each rank of
+// the group. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.
+absl::StatusOr<Eigen::MatrixXd> TriangularFactor(const Tensor& shard, Communicator& group, const Stream& stream);
 
 }  // namespace isthmus
 

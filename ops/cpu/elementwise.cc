@@ -31,6 +31,20 @@ void AddRows(const Tensor& x, const Tensor& y) {
   });
 }
 
+template <typename T>
+void SubtractRows(const Tensor& x, const Tensor& y) {
+  const hn::ScalableTag<T> d;
+  ParallelFor(x.rows, 8, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T* from = x.Row<T>(row);
+      T* to = y.Row<T>(row);
+      ForParts(d, x.columns, [&](int64_t i, size_t n) {
+        StorePart(d, hn::Sub(LoadPart(d, from + i, n), LoadPart(d, to + i, n)), to + i, n);
+      });
+    }
+  });
+}
+
 template <typename From, typename To>
 void CastRows(const Tensor& x, const Tensor& y) {
   ParallelFor(x.rows * x.columns, 16384, [&](int64_t begin, int64_t end, int) {
@@ -104,6 +118,9 @@ double SumBlocks(const Tensor& x) {
 void AddAny(const Tensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto zero) { AddRows<decltype(zero)>(x, y); });
 }
+void SubtractAny(const Tensor& x, const Tensor& y) {
+  x.dtype == DType::kFloat64 ? SubtractRows<double>(x, y) : SubtractRows<float>(x, y);
+}
 void CastAny(const Tensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto from) {
     VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
@@ -128,11 +145,17 @@ HWY_AFTER_NAMESPACE();
 namespace isthmus::cpu {
 
 HWY_EXPORT(AddAny);
+HWY_EXPORT(SubtractAny);
 HWY_EXPORT(CastAny);
 HWY_EXPORT(SumAny);
 
 absl::Status Add(const Tensor& x, const Tensor& y) {
   HWY_DYNAMIC_DISPATCH(AddAny)(x, y);
+  return absl::OkStatus();
+}
+
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(SubtractAny)(x, y);
   return absl::OkStatus();
 }
 

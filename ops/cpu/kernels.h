@@ -12,6 +12,7 @@
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/quantize.h"
+#include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -38,10 +39,14 @@ absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args);
 absl::Status AdamW(const AdamWArgs& args);
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
 absl::Status Add(const Tensor& x, const Tensor& y);
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y);
 absl::Status Cast(const Tensor& x, const Tensor& y);
 absl::Status SetZero(const Tensor& x);
 absl::Status AddSum(const Tensor& x, const Tensor& total);
 absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total);
+absl::Status RowDots(const RowDotsArgs& args);
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args);
+absl::Status AddUnitRows(const AddUnitRowsArgs& args);
 
 }  // namespace isthmus::cpu
 

@@ -45,6 +45,11 @@ __global__ void __launch_bounds__(kThreads) AddKernel(Rows<const T> x, Rows<T> y
   });
 }
 
+__global__ void __launch_bounds__(kThreads)
+    SubtractKernel(Rows<const float> x, Rows<float> y, int64_t rows, int64_t columns) {
+  ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] = x[row][c] - y[row][c]; });
+}
+
 template <typename From, typename To, int kWidth>
 __global__ void __launch_bounds__(kThreads) CastKernel(Rows<const From> x, Rows<To> y, int64_t rows, int64_t columns) {
   ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
@@ -161,6 +166,13 @@ absl::Status Add(const Tensor& from, const Tensor& to, const Context& context) {
 
 absl::Status AddWidened(const Tensor& x, const Tensor& y, const Context& context) {
   return Launch("AddWidened", AddWidenedKernel, ShapeFor(context, y, 1), context, Rows<const float>(x), Rows<double>(y),
+                y.rows, y.columns);
+}
+
+absl::Status SubtractFrom(const Tensor& from, const Tensor& to, const Context& context) {
+  const bool flat = from.contiguous() && to.contiguous();
+  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
+  return Launch("SubtractFrom", SubtractKernel, ShapeFor(context, y, 1), context, Rows<const float>(x), Rows<float>(y),
                 y.rows, y.columns);
 }
 

@@ -13,6 +13,7 @@
 #include "ops/matmul.h"
 #include "ops/matmul_algorithms.h"
 #include "ops/quantize.h"
+#include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -39,10 +40,14 @@ absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, const Cont
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, const Context& context);
 absl::Status AdamW(const AdamWArgs& args, const Context& context);
 absl::Status Add(const Tensor& x, const Tensor& y, const Context& context);
+absl::Status SubtractFrom(const Tensor& x, const Tensor& y, const Context& context);
 absl::Status Cast(const Tensor& x, const Tensor& y, const Context& context);
 absl::Status SetZero(const Tensor& x, const Context& context);
 absl::Status AddSum(const Tensor& x, const Tensor& total, const Context& context);
 absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, const Context& context);
+absl::Status RowDots(const RowDotsArgs& args, const Context& context);
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, const Context& context);
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, const Context& context);
 
 // Of the libraries, as 10000 · major + 100 · minor + patch; 0 in a build without.
 int64_t CublasLtVersionNumber();

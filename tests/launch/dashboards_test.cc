@@ -89,6 +89,10 @@ nlohmann::json ReadTensorboard(const std::string& folder, std::string& skipped) 
   return nlohmann::json::parse(read.out, nullptr, false);
 }
 
+// Lists of a record whose elements have figures of their own, and the field that tells them apart.
+const std::map<std::string, std::string> kLabelOfList = {
+    {"head/shards", "tp_rank"}, {"head/buckets", "bucket"}, {"layers", "layer"}, {"time/phases", "phase"}};
+
 TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
   std::string skipped;
   const auto read = ReadTensorboard(folder(), skipped);
@@ -99,30 +103,35 @@ TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
     return value.is_null() ? value : nlohmann::json(value.get<float>());
   };
   std::map<std::string, std::vector<std::pair<int64_t, nlohmann::json>>> scalars;
-  size_t histograms = 0;
+  std::map<std::string, size_t> histograms;
   for (const auto& record : Records(folder())) {
     for (const auto& [key, value] : record.items()) {
       if ((value.is_number() || value.is_null()) && absl::StrContains(key, '/') && !absl::StartsWith(key, "rank/")) {
         scalars[key].emplace_back(record["step"], held(value));
-      } else if (key == "time/step_seconds") {
-        const auto& event = read["histograms"][key].at(histograms++);
+      } else if (value.is_object()) {
+        const auto& event = read["histograms"][key].at(histograms[key]++);
         EXPECT_EQ(event[0], record["step"]);
         EXPECT_EQ(event[2].get<double>(), value["sum"].get<double>());
         EXPECT_EQ(event[4], nlohmann::json(value["counts"].get<std::vector<double>>()));
         EXPECT_EQ(event[3].size(), value["bounds"].size() + 1);
-      } else if (key == "head/shards") {
-        for (const auto& shard : value) {
-          for (const char* field : {"logit_gradient_norm", "lost_norm_ratio", "lost_energy_ratio"}) {
-            const std::string tag = absl::StrCat("head/shards/", shard["tp_rank"].get<int>(), "/", field);
-            scalars[tag].emplace_back(record["step"], held(shard[field]));
+      } else if (kLabelOfList.count(key) > 0) {
+        for (const auto& element : value) {
+          const auto& label = element[kLabelOfList.at(key)];
+          for (const auto& [field, number] : element.items()) {
+            if (field == kLabelOfList.at(key)) continue;
+            const std::string place = label.is_string() ? label.get<std::string>() : label.dump();
+            scalars[absl::StrCat(key, "/", place, "/", field)].emplace_back(record["step"], held(number));
           }
         }
       }
     }
   }
-  EXPECT_GT(histograms, 2u);
-  EXPECT_EQ(read["histograms"]["time/step_seconds"].size(), histograms);
-  ASSERT_GT(scalars.size(), 30u);
+  ASSERT_EQ(histograms.size(), 3u);
+  for (const auto& [key, count] : histograms) {
+    EXPECT_GT(count, 2u) << key;
+    EXPECT_EQ(read["histograms"][key].size(), count) << key;
+  }
+  ASSERT_GT(scalars.size(), 90u);
   for (const auto& [tag, values] : scalars) {
     ASSERT_TRUE(read["scalars"].contains(tag)) << tag;
     ASSERT_EQ(read["scalars"][tag].size(), values.size()) << tag;

@@ -122,7 +122,7 @@ TEST_F(CudaGraphTest, TrainingGivesTheSameBits) {
       EXPECT_EQ(found.gradient_norm, expected.gradient_norm);
       ASSERT_EQ(found.head.has_value(), measure_head);
       const auto retained = [](const StepResult& result) {
-        return result.head ? result.head->retained_gradient_norm : 0.0;
+        return result.head ? result.head->gradient.retained_gradient_norm : 0.0;
       };
       EXPECT_EQ(retained(found), retained(expected));
       EXPECT_GT(found.seconds.forward, 0);

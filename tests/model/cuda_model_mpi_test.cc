@@ -10,6 +10,7 @@
 #include "ops/fp8_matmul.h"
 #include "parallel/communicator.h"
 #include "runtime/device.h"
+#include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/tiny_model.h"
 
@@ -115,10 +116,8 @@ TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
   for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
     SCOPED_TRACE(options.Name());
     Replica cpu(options), gpu(options, &World(), 7, stream_);
-    const HeadMeasurement expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
-    EXPECT_NEAR(found.lost_energy_ratio, expected.lost_energy_ratio, 1e-4);
-    EXPECT_NEAR(found.logit_gradient_norm, expected.logit_gradient_norm, 1e-4 * expected.logit_gradient_norm);
-    EXPECT_EQ(found.head_numerical_rank, expected.head_numerical_rank);
+    const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
+    ExpectSameFigures(found, expected, 1e-4);
   }
 }
 

@@ -45,6 +45,22 @@ TEST(Elementwise, AddMatchesReferenceWithStrides) {
   }
 }
 
+TEST(Elementwise, SubtractFromMatchesReferenceWithStrides) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1), 1), y(dtype, Normal(s.rows, s.columns, 2), s.padding);
+      Matrix expected = x.Get();
+      const Matrix taken = y.Get();
+      for (size_t i = 0; i < expected.values.size(); ++i) expected.values[i] -= taken.values[i];
+      ASSERT_TRUE(SubtractFrom(x, y, stream).ok());
+      EXPECT_EQ(y.Get().values, Buffer(dtype, expected).Get().values);
+      EXPECT_TRUE(y.PaddingUntouched());
+    }
+  }
+}
+
 TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
   Stream& stream = reference::TestStream();
   for (const DType from : reference::FloatTypes()) {

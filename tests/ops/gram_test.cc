@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "tests/support/reference.h"
 
 namespace isthmus {
@@ -48,13 +50,21 @@ TEST(Gram, MatchesReferenceAndAdds) {
 TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
-    const Buffer x(dtype, Normal(1300, 19, 1)), c(DType::kFloat64, 19, 19), workspace(DType::kFloat32, 19, 19);
-    ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
-    const Matrix found = c.Get();
-    ExpectAgrees("c", found, GramOf(Matrix(19, 19), x.Get(), x.Get()), dtype == DType::kFloat64 ? 1e-12 : 1e-5);
-    for (int64_t i = 0; i < 19; ++i) {
-      EXPECT_GT(found(i, i), 0);
-      for (int64_t j = 0; j < i; ++j) EXPECT_NEAR(found(i, j), found(j, i), 1e-5 * found(i, i));
+    // More rows than are summed in fp32; more columns than are formed at once where half of them follows.
+    for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>(4500, 19), {70, 530}}) {
+      const Buffer x(dtype, Normal(rows, columns, 1)), c(DType::kFloat64, columns, columns);
+      const Buffer workspace(DType::kFloat32, columns, columns);
+      for (int times = 1; times <= 2; ++times) {  // a second product is added
+        ASSERT_TRUE(Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream).ok());
+        const Matrix found = c.Get();
+        Matrix expected = GramOf(Matrix(columns, columns), x.Get(), x.Get());
+        for (double& value : expected.values) value *= times;
+        ExpectAgrees("c", found, expected, dtype == DType::kFloat64 ? 1e-12 : 2e-5);
+        for (int64_t i = 0; i < columns; ++i) {
+          EXPECT_GT(found(i, i), 0);
+          for (int64_t j = 0; j < i; ++j) EXPECT_NEAR(found(i, j), found(j, i), 1e-5 * found(i, i));
+        }
+      }
     }
   }
 }

@@ -182,6 +182,8 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"telemetry.log_interval=0", 1, "telemetry.log_interval: 0"},
         Rule{"telemetry.validation_interval=-1", 1, "telemetry.validation_interval: -1"},
         Rule{"telemetry.validation_batches=0", 1, "telemetry.validation_batches: 0"},
+        Rule{"telemetry.sample_tokens=0", 1, "telemetry.sample_tokens: 0; accepts 1 to 16384"},
+        Rule{"telemetry.dump_step=-1", 1, "telemetry.dump_step: -1"},
         Rule{"telemetry.prometheus.port=65536", 1, "telemetry.prometheus.port: 65536; accepts 1 to 65535, or 0"},
         Rule{"telemetry.prometheus.address=here", 1, "telemetry.prometheus.address: \"here\"; accepts an address"},
         Rule{"folder=", 1, "folder: \"\""}, Rule{"data.train=", 1, "data.train: empty"},

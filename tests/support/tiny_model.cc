@@ -58,6 +58,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   precision.set_recompute(options.recompute);
   precision.set_fp8_layers(options.fp8);
   precision.set_loss_chunk(options.loss_chunk);
+  config.mutable_telemetry()->set_sample_tokens(options.sample_tokens);
   config.mutable_cuda()->set_graph(options.cuda_graph);
   return config;
 }
@@ -79,6 +80,14 @@ TokenBatch MakeBatch(const TinyOptions& options, int64_t step) {
   return batch;
 }
 
+std::vector<uint64_t> TinyCounts(const TinyOptions& options) {
+  std::vector<uint64_t> counts;
+  for (uint64_t row = 0; row < static_cast<uint64_t>(options.vocabulary); ++row) {
+    counts.push_back(Philox::Words(5, RandomPurpose::kTest, 0, row)[0] % 1000);
+  }
+  return counts;
+}
+
 Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts) {
   const auto size = static_cast<int64_t>(tokens.size()) / parts;
   return Tensor(tokens.data() + index * size, DType::kInt32, 1, size);
@@ -92,7 +101,7 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
     world = self_.get();
   }
   mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data, stream_)));
-  model_ = ValueOrDie(TrainingModel::Create(TinyConfig(options_), *mesh_, stream_));
+  model_ = ValueOrDie(TrainingModel::Create(TinyConfig(options_), *mesh_, stream_, TinyCounts(options_)));
   if (!model_->InitializeWeights(seed).ok()) std::abort();
 }
 

@@ -30,6 +30,7 @@ struct TinyOptions {
   int64_t sequences = 8;
   int64_t sequence_length = 8;
   int64_t loss_chunk = 10;
+  int64_t sample_tokens = 256;
   bool cuda_graph = false;
 
   std::string Name() const;
@@ -46,6 +47,9 @@ TokenBatch MakeBatch(const TinyOptions& options, int64_t step);
 
 // Part `index` of `parts` of a batch's rows, as tensors that view it.
 Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts);
+
+// How often each token occurs in what the model trains on; a function of the vocabulary alone.
+std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 
 // A training model and the mesh it lives on. Without a world: one rank alone.
 class Replica {

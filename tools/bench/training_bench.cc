@@ -2,6 +2,9 @@
 // operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run on the same
 // device. The head's own ratio is that of its products to the time of the phase `head`, which also holds the loss.
 //
+// Each timed step is followed by one that measures its head (model/head_decomposition.h). What that adds is the
+// difference of the fastest step of either kind; beside it the phase `telemetry` and the time of the product WᵀW alone.
+//
 //   training_bench                               one rank, all its threads
 //   mpirun -n 2 training_bench                   the quickstart's mesh
 //   training_bench --device=cuda                 a model of 2 billion parameters in bf16 on a GPU
@@ -25,6 +28,7 @@
 #include "launch/options.h"
 #include "model/flops.h"
 #include "model/training_model.h"
+#include "ops/gram.h"
 #include "ops/matmul_peak.h"
 #include "parallel/mesh.h"
 #include "runtime/durable_file.h"
@@ -99,6 +103,52 @@ void Add(const StepSeconds& step, StepSeconds& sum) {
   sum.backward += step.backward;
   sum.reduce += step.reduce;
   sum.optimizer += step.optimizer;
+  sum.telemetry += step.telemetry;
+}
+
+// What measuring the head costs.
+struct Measuring {
+  double step_seconds = 0;       // of the fastest step that measures
+  double telemetry_seconds = 0;  // of its phase `telemetry`
+  double gram_seconds = 0;       // of WᵀW alone, of this rank's rows
+};
+
+nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
+  const double added = measuring.step_seconds - step;
+  std::printf("%s\n",
+              absl::StrFormat("%11s measuring the head adds %.3f s = %.1f %% of a step (phase telemetry %.3f s; "
+                              "WᵀW alone %.3f s = %.1f %%): every step %.1f %% more than WᵀW, every 10 steps "
+                              "%.2f %%",
+                              "", added, 100 * added / step, measuring.telemetry_seconds, measuring.gram_seconds,
+                              100 * measuring.gram_seconds / step, 100 * (added - measuring.gram_seconds) / step,
+                              10 * added / step)
+                  .c_str());
+  std::fflush(stdout);
+  return {{"measured_step_seconds", measuring.step_seconds},
+          {"measuring_adds_seconds", added},
+          {"telemetry_seconds", measuring.telemetry_seconds},
+          {"gram_product_seconds", measuring.gram_seconds},
+          {"every_step_adds_ratio", added / step},
+          {"every_step_adds_ratio_beyond_gram_product", (added - measuring.gram_seconds) / step},
+          {"every_10_steps_add_ratio", added / step / 10}};
+}
+
+// Seconds of the product WᵀW of this rank's rows of the head, the faster of two.
+absl::StatusOr<double> GramSeconds(TrainingModel& model, Stream& stream) {
+  const Tensor weight = model.head().vocabulary_weight();
+  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena,
+                           Arena::Allocate("Gram", weight.columns * weight.columns * 12, stream.device()));
+  const Tensor gram = arena.At(0, DType::kFloat64, weight.columns, weight.columns);
+  const Tensor workspace = arena.At(gram.bytes(), DType::kFloat32, weight.columns, weight.columns);
+  double best = 0;
+  for (int i = 0; i < 2; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    ISTHMUS_RETURN_IF_ERROR(Gram({.x = weight, .y = weight, .c = gram, .workspace = workspace}, stream));
+    ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = i == 0 ? seconds : std::min(best, seconds);
+  }
+  return best;
 }
 
 // Prints one line; returns the same figures.
@@ -164,6 +214,16 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
   double peak = 0;
   StepSeconds phases;
   std::vector<double> step_seconds;
+  Measuring measuring;
+  int64_t step_number = 0;
+  const auto train = [&](bool measure, double& seconds) {
+    // Steps far enough apart to find the head's singular values each time.
+    step_number += 10;
+    const auto start = std::chrono::steady_clock::now();
+    auto result = model->Step(batch, batch, step_number, 1e-4, measure);
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+  };
   // One step warms up; the peak is measured between the steps, on all ranks at once.
   for (int64_t step = 0; step <= steps; ++step) {
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
@@ -174,14 +234,22 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
     peak = std::max(peak, rate);
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
-    const auto start = std::chrono::steady_clock::now();
-    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model->Step(batch, batch, step + 1, 1e-4, false));
+    double seconds = 0, measured_seconds = 0;
+    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, train(false, seconds));
+    ISTHMUS_RETURN_IF_ERROR(world.Barrier());
+    ISTHMUS_ASSIGN_OR_RETURN(const StepResult measured, train(true, measured_seconds));
     if (step == 0) continue;
-    step_seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    step_seconds.push_back(seconds);
     Add(result.seconds, phases);
+    if (step > 1 && measured_seconds >= measuring.step_seconds) continue;
+    measuring.step_seconds = measured_seconds;
+    measuring.telemetry_seconds = measured.seconds.telemetry;
   }
+  ISTHMUS_ASSIGN_OR_RETURN(measuring.gram_seconds, GramSeconds(*model, stream));
   if (world.rank() != 0) return nlohmann::json();
-  return Report(name, test, precision, device, world.size(), step_seconds, phases, peak);
+  nlohmann::json row = Report(name, test, precision, device, world.size(), step_seconds, phases, peak);
+  row.update(ReportMeasuring(measuring, *std::min_element(step_seconds.begin(), step_seconds.end())));
+  return row;
 }
 
 absl::Status Check(Request& request) {

@@ -1,0 +1,102 @@
+#include "model/decomposition/measurement_memory.h"
+
+#include <algorithm>
+
+#include "model/model_shape.h"
+#include "model/parameters.h"
+
+namespace isthmus {
+
+MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank) {
+  const ModelShape model = ModelShape::From(config.model());
+  MeasurementShape shape;
+  shape.vocabulary = model.vocabulary;
+  shape.width = model.head_width();
+  shape.hidden_width = model.width;
+  shape.layers = model.layers;
+  shape.factorised = model.head_rank > 0;
+  shape.tied = model.tied;
+  shape.tensor_ranks = config.mesh().tensor();
+  shape.data_ranks = config.mesh().data();
+  shape.sequence_parallel = config.mesh().sequence_parallel() && shape.tensor_ranks > 1;
+  shape.shard = TensorShard::Of(model, tensor_rank, shape.tensor_ranks).vocabulary;
+  shape.tokens = config.batch().micro_batch() * config.data().sequence_length();
+  shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
+  shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);
+  shape.type = ComputeType(config.precision());
+  return shape;
+}
+
+Range MeasurementShape::OwnTokens(int tensor_rank) const {
+  const int64_t begin = std::min(own_tokens() * tensor_rank, tokens);
+  return {begin, std::min(begin + own_tokens(), tokens)};
+}
+
+int64_t MeasurementShape::token_chunk() const { return std::min<int64_t>(own_tokens(), 1024); }
+
+int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<int64_t>(shard.size(), 1), 4096); }
+
+MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, TensorPlacer& placer) {
+  constexpr DType kSum = DType::kFloat64;
+  const int64_t width = shape.width, hidden = shape.hidden_width, chunk = shape.token_chunk(), rows = shape.row_block();
+  const int64_t own = shape.own_tokens(), sampled = shape.sampled;
+  const DType type = shape.type, wide = shape.sum_type();
+  MeasurementMemory m;
+  m.sums = placer.Place("measurement.sums", kSum, 1, 2 * width * width + width * hidden + hidden * hidden + hidden);
+  int64_t at = 0;
+  const auto view = [&](int64_t view_rows, int64_t columns) {
+    const Tensor whole = m.sums.ColumnSlice(at, view_rows * columns);
+    at += view_rows * columns;
+    return Tensor(whole.data, kSum, view_rows, columns);
+  };
+  m.signal_gram = view(width, width);
+  m.signal_hidden = view(width, hidden);
+  m.hidden_gram = view(hidden, hidden);
+  m.coefficient_gram = view(width, width);
+  m.hidden_unit_sum = view(1, hidden);
+
+  m.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
+  if (wide != kSum) m.gram_workspace = placer.Place("measurement.gram_workspace", wide, 1, hidden * hidden);
+  m.projector = placer.Place("measurement.projector", wide, width, width);
+  m.head_unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
+  m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
+
+  m.loss = placer.Place("measurement.loss", wide, 1, shape.tokens);
+  m.log_sum_exp = placer.Place("measurement.log_sum_exp", wide, 1, shape.tokens);
+  m.energy = placer.Place("measurement.energy", kSum, shape.tensor_ranks, shape.tokens);
+  m.retained = placer.Place("measurement.retained", kSum, 1, own);
+  m.target_dots = placer.Place("measurement.target_dots", kSum, 1, own);
+  m.squares = placer.Place("measurement.squares", kSum, 1, std::max(own, rows));
+  m.projected = placer.Place("measurement.projected", wide, chunk, width);
+  m.coefficients = placer.Place("measurement.coefficients", wide, chunk, width);
+  m.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
+  if (shape.tensor_ranks > 1) {
+    m.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
+  }
+  if (wide != type) {
+    m.signal = placer.Place("measurement.signal", wide, chunk, width);
+    m.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
+  }
+
+  m.row_energy = placer.Place("measurement.row_energy", kSum, 1, shape.shard.size());
+  if (shape.tied) {
+    m.embedding_gradient = placer.Place("measurement.embedding_gradient", wide, shape.shard.size(), hidden);
+  }
+  const int64_t most_own_rows = shape.OwnRows(0).size();
+  m.frequent_rows =
+      placer.Place("measurement.frequent_rows", DType::kInt32, 1, std::min(shape.frequent_rows(), most_own_rows));
+  m.row_block = placer.Place("measurement.row_block", type, rows, width);
+
+  m.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
+  m.sampled_targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
+  m.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
+  m.sampled_hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
+  if (shape.factorised) m.sampled_input = placer.Place("measurement.sampled_input", type, sampled, width);
+  m.sampled_loss = placer.Place("measurement.sampled_loss", wide, 1, sampled);
+  m.sampled_log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
+  m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, rows);
+  m.sample_gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
+  return m;
+}
+
+}  // namespace isthmus

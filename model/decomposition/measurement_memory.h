@@ -1,0 +1,95 @@
+// What a rank needs to measure its head while it trains: sizes and memory, from the configuration alone.
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_MEASUREMENT_MEMORY_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_MEASUREMENT_MEMORY_H_
+
+#include <cstdint>
+
+#include "model/decomposition/token_sample.h"
+#include "parallel/shard.h"
+#include "proto/config.pb.h"
+#include "runtime/arena.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct MeasurementShape {
+  int64_t vocabulary = 0;
+  int64_t width = 0;         // of what enters the vocabulary-sized factor U: D, or R of a factorised head
+  int64_t hidden_width = 0;  // D
+  int64_t layers = 0;
+  bool factorised = false, tied = false;
+  bool sequence_parallel = false;  // with several tensor ranks
+  Range shard;                     // vocabulary rows of this tensor rank
+  int tensor_ranks = 1, data_ranks = 1;
+  int64_t tokens = 0;       // N of one micro-batch
+  int64_t step_tokens = 0;  // over all data ranks
+  int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
+  DType type = DType::kFloat32;
+
+  // `config` is resolved, and its model.vocabulary known.
+  static MeasurementShape Of(const proto::RunConfig& config, int tensor_rank);
+
+  DType sum_type() const { return AccumulationType(type); }
+  // Tokens of a micro-batch are divided among the tensor ranks, rows of a shard among the data ranks: each computes for
+  // its part what would be the same on all. The first ranks' parts are this long, the last may be shorter or empty.
+  int64_t own_tokens() const { return (tokens + tensor_ranks - 1) / tensor_ranks; }
+  Range OwnTokens(int tensor_rank) const;
+  Range OwnRows(int data_rank) const { return ShardOf(shard.size(), data_ranks, data_rank); }
+  // Tokens that are projected at once, and how often that is for a micro-batch.
+  int64_t token_chunk() const;
+  int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
+  // Tokens of a step that are sampled.
+  int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
+  // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
+  int64_t row_block() const;
+  // Rows of all buckets of frequency but the last (model/decomposition/frequency_buckets.h).
+  int64_t frequent_rows() const { return (vocabulary + 9) / 10; }
+};
+
+// [rows, columns] of fp64 unless said otherwise; U as above, H hidden states, A = G W with respect to U, P the
+// projector, C = A P Pᵀ.
+struct MeasurementMemory {
+  // Sums over tokens, one after the other: `sums` is all of them.
+  Tensor sums;              // [1, …]
+  Tensor signal_gram;       // AᵀA [width, width]
+  Tensor signal_hidden;     // AᵀH [width, D]
+  Tensor hidden_gram;       // HᵀH [D, D]
+  Tensor coefficient_gram;  // CᵀC [width, width]
+  Tensor hidden_unit_sum;   // [1, D]
+
+  Tensor part_gram;       // [width, width]: of the head, of its gradient, of a bucket, in turn
+  Tensor gram_workspace;  // fp32 [1, D²]; not with fp64
+  Tensor projector;       // P [width, width] sum type
+  Tensor head_unit_sum;   // [1, width]
+  Tensor layer_squares;   // [1, layers + 1]
+
+  // Of the tokens of a micro-batch.
+  Tensor loss, log_sum_exp;  // [1, N] sum type
+  Tensor energy;             // [T, N]
+  Tensor retained;           // [1, own tokens] ‖A P‖² by row
+  Tensor target_dots;        // [1, own tokens] C · the target's row of U
+  Tensor squares;            // [1, max(own tokens, row block)]
+  // Of a chunk of them.
+  Tensor signal;                             // A, sum type; only where that is not the compute type
+  Tensor projected, coefficients;            // A P and C, sum type
+  Tensor target_rows;                        // compute type
+  Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
+  Tensor wide_target_rows;                   // sum type; only where that is not the compute type
+  Tensor row_energy;                         // [1, V_i]
+  Tensor embedding_gradient;                 // [V_i, D] sum type; only with tied embeddings
+  Tensor frequent_rows;                      // int32 [1, …]
+  Tensor row_block;                          // compute type [rows, width]
+  Tensor positions, sampled_targets;         // int32 [1, sampled]
+  Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch
+  Tensor sampled_hidden;                     // [sampled, D] compute type
+  Tensor sampled_input;                      // [sampled, width] compute type; only of a factorised head
+  Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
+  Tensor sampled_logits;                     // [sampled, row block] sum type
+  Tensor sample_gram;                        // [sampled, sampled] sum type
+
+  static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_MEASUREMENT_MEMORY_H_

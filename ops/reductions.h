@@ -1,0 +1,47 @@
+// Sums along the rows and the columns of a matrix, in fp64.
+//
+//   RowDots            dots[n]   = Σ_d x[n, d] y[n, d]
+//   AddColumnSquares   total[d] += Σ_n x[n, d]²
+//   AddUnitRows        total[d] += Σ_n x[n, d] / √squares[n]     a row with squares[n] = 0 counts as zero
+//
+//   x        [N, D]  fp32 | bf16 | fp64, any row stride
+//   y        [N, D]  dtype of x; may be x itself
+//   dots     [1, N]  fp64
+//   squares  [1, N]  fp64: RowDots of x with itself
+//   total    [1, D]  fp64
+//
+// Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for any number of threads. Cost: one pass over
+// the matrices.
+#ifndef ISTHMUS_OPS_REDUCTIONS_H_
+#define ISTHMUS_OPS_REDUCTIONS_H_
+
+#include <absl/status/status.h>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct RowDotsArgs {
+  Tensor x;
+  Tensor y;
+  Tensor dots;
+};
+absl::Status RowDots(const RowDotsArgs& args, Stream& stream);
+
+struct AddColumnSquaresArgs {
+  Tensor x;
+  Tensor total;
+};
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream);
+
+struct AddUnitRowsArgs {
+  Tensor x;
+  Tensor squares;
+  Tensor total;
+};
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_REDUCTIONS_H_

@@ -1,0 +1,140 @@
+// What a run exports of its head is what `isthmus decompose` says of the tensors that the run dumped at that step.
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/support/head_comparison.h"
+#include "tests/support/program.h"
+#include "tests/support/run_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+constexpr int kDumpStep = 5;
+
+// A record's figures under the names of `isthmus decompose`, whose own figures stand for what a record leaves out: rows
+// of a shard, and singular values between those that it has.
+nlohmann::json AsDecomposed(const nlohmann::json& record, nlohmann::json figures) {
+  const auto take = [&](const std::string& name, const std::string& key) {
+    figures[name] = record.contains(key) ? record[key] : nlohmann::json();
+  };
+  take("loss", "train/loss");
+  take("retained_ratio_histogram", "head/token_retained_ratio");
+  take("token_gradient_histogram", "head/token_gradient_norm");
+  for (const auto& [name, value] : figures.items()) {
+    if (!value.is_number() || name == "tokens" || name == "vocabulary" || name == "width" || name == "loss") continue;
+    take(name, absl::StrCat("head/", absl::StartsWith(name, "head_") ? name.substr(5) : name));
+  }
+  for (const char* list : {"shards", "buckets"}) {
+    const auto& parts = record[absl::StrCat("head/", list)];
+    for (size_t i = 0; i < figures[list].size(); ++i) {
+      auto& part = figures[list][i];
+      part["logit_gradient_energy"] = std::pow(parts.at(i)["logit_gradient_norm"].get<double>(), 2);
+      part["retained_energy"] = std::pow(parts.at(i)["retained_gradient_norm"].get<double>(), 2);
+      part["lost_energy_ratio"] = parts.at(i)["lost_energy_ratio"];
+      if (parts.at(i).contains("rows")) part["rows"] = parts.at(i)["rows"];
+    }
+  }
+  for (const auto& [name, key] : {std::pair("head_singular_values", "head/singular_values"),
+                                  std::pair("sampled_singular_values", "head/sampled_singular_values")}) {
+    EXPECT_GE(record[key].size(), 10u);
+    for (const auto& entry : record[key]) figures[name].at(entry["index"].get<size_t>() - 1) = entry["value"];
+  }
+  return figures;
+}
+
+class HeadDump : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void TearDownTestSuite() { delete project_; }
+  static TinyProject& project() { return *project_; }
+
+  // The record of the step that was dumped, of the one after it, and what `isthmus decompose` makes of the dump.
+  struct Run {
+    nlohmann::json record, later, decomposed;
+  };
+  static Run TrainAndDecompose(const std::string& name, int tensor, int data, const std::string& more) {
+    const std::string config = project_->WriteConfig(name), run = *project_ / name;
+    const int ranks = tensor * data;
+    Run result;
+    const ProgramResult trained = RunIsthmus(absl::StrCat("train --config ", config,
+                                                          " --set schedule.steps=6 --set telemetry.interval=3 --set "
+                                                          "telemetry.sample_tokens=100 --set telemetry.dump_step=",
+                                                          kDumpStep, " --set mesh.tensor=", tensor, " ", more),
+                                             ranks > 1 ? ranks : 0);
+    EXPECT_EQ(trained.exit_status, 0) << trained.out;
+    const auto records = Records(run);
+    result.record = records.at(kDumpStep);
+    result.later = records.at(kDumpStep + 1);
+    const std::string dump = absl::StrCat(run, "/head-step-0000000", kDumpStep, "/"), json = run + "/head.json";
+    const bool factorised = std::filesystem::exists(dump + "head-up.npy");
+    const std::string head = factorised
+                                 ? absl::StrCat(" --head-up ", dump, "head-up.npy --head-down ", dump, "head-down.npy")
+                                 : absl::StrCat(" --head ", dump, "head.npy");
+    const ProgramResult decomposed =
+        RunIsthmus(absl::StrCat("decompose --hidden ", dump, "hidden.npy --targets ", dump, "targets.npy --counts ",
+                                dump, "counts.npy", head, " --sample-tokens 100 --tensor ", tensor, " --json ", json));
+    EXPECT_EQ(decomposed.exit_status, 0) << decomposed.out;
+    result.decomposed = nlohmann::json::parse(ReadText(json));
+    return result;
+  }
+
+ private:
+  static TinyProject* project_;
+};
+TinyProject* HeadDump::project_ = nullptr;
+
+TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
+  int number = 0;
+  for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 1), std::pair(1, 2), std::pair(2, 2)}) {
+    for (const char* model : {"", "--set model.head_rank=12 --set batch.micro_batch=2",
+                              "--set model.tied_embeddings=true --set mesh.shard_optimizer=true"}) {
+      SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data, ": ", model));
+      const Run run = TrainAndDecompose(absl::StrCat("dumped", number++), tensor, data, model);
+      EXPECT_EQ(run.decomposed["tokens"], 8 * 32);
+      EXPECT_EQ(run.decomposed["shards"].size(), tensor);
+      EXPECT_EQ(run.record["head/singular_values_step"], kDumpStep);
+      EXPECT_EQ(DifferentFigures(AsDecomposed(run.record, run.decomposed), run.decomposed, 1e-4), "");
+      // Of another step they are others.
+      EXPECT_NE(DifferentFigures(AsDecomposed(run.later, run.decomposed), run.decomposed, 1e-4), "");
+    }
+  }
+}
+
+// The samples are those of a run's validation, and so is the loss.
+TEST_F(HeadDump, OfACheckpointIsTheSameAtEveryMeshAndHasTheValidationLoss) {
+  int number = 0;
+  for (const char* model : {"", "--set model.head_rank=12", "--set model.tied_embeddings=true"}) {
+    const std::string name = absl::StrCat("saved", number++), run = project() / name;
+    ASSERT_EQ(RunIsthmus(absl::StrCat("train --config ", project().WriteConfig(name), " ", model,
+                                      " --set schedule.steps=6 --set mesh.tensor=2"),
+                         2)
+                  .exit_status,
+              0);
+    const auto decompose = [&](const std::string& options, int ranks) {
+      const ProgramResult result =
+          RunIsthmus(absl::StrCat("decompose --checkpoint ", run, " --corpus ", project() / "tokens/validation",
+                                  " --tokens 512 --json ", run, "/figures.json ", options),
+                     ranks);
+      EXPECT_EQ(result.exit_status, 0) << result.out;
+      return nlohmann::json::parse(ReadText(run + "/figures.json"));
+    };
+    const auto two = decompose("--tensor 2 --data 2", 4), alone = decompose("--tensor 2 --data 2", 0);
+    EXPECT_EQ(two["tokens"], 512);
+    EXPECT_EQ(two["shards"].size(), 2u);
+    EXPECT_EQ(DifferentFigures(two, alone, 1e-4), "");
+    EXPECT_NEAR(alone["loss"], Records(run).back()["validation/loss"].get<double>(), 1e-5);
+    EXPECT_GT(alone["lost_norm_ratio"], 0.1);
+  }
+  const ProgramResult both = RunIsthmus("decompose --checkpoint a --corpus b --hidden c --targets d --head e");
+  EXPECT_EQ(both.exit_status, 2);
+  EXPECT_EQ(both.Count("accepts either --checkpoint and --corpus"), 1) << both.out;
+}
+
+}  // namespace
+}  // namespace isthmus::testing

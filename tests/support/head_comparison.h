@@ -1,0 +1,27 @@
+// Compares the figures of two head decompositions, all of them.
+#ifndef ISTHMUS_TESTS_SUPPORT_HEAD_COMPARISON_H_
+#define ISTHMUS_TESTS_SUPPORT_HEAD_COMPARISON_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "model/decomposition/head_figures.h"
+
+namespace isthmus::testing {
+
+// As `isthmus decompose` writes them. Empty when every field of `expected` is in `found` and equal to within
+// `tolerance`, relative; else what differs, line by line. Where an exact value may be zero, as the mean cosine of
+// random directions, the tolerance is of one; where it is a part of the gradient's energy, a thousandth of the whole
+// counts. Counts are equal; in a histogram, one in a hundred tokens may be on the other side of a bound unless the
+// tolerance is below 1e-6.
+std::string DifferentFigures(const nlohmann::json& found, const nlohmann::json& expected, double tolerance);
+
+void ExpectSameFigures(const HeadFigures& found, const HeadFigures& expected, double tolerance);
+
+// Changes every number of a decomposition in turn, by some times the tolerance. Returns the names of those with which
+// it still passes for the same.
+std::string FaultsThatGoUnnoticed(const HeadFigures& figures, double tolerance);
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_HEAD_COMPARISON_H_
