@@ -9,6 +9,7 @@
 #include "model/decomposition/tensor_decomposition.h"
 #include "parallel/communicator.h"
 #include "tests/support/head_comparison.h"
+#include "tests/support/head_reference.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -161,6 +162,70 @@ TEST_F(MeshTest, SameMeshTwiceGivesTheSameBits) {
     EXPECT_EQ(std::memcmp(losses.data(), again.data(), losses.size() * sizeof(double)), 0);
     const Tensor a = first.model().parameters().weights(), b = second.model().parameters().weights();
     EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0);
+  }
+}
+
+TEST_F(MeshTest, LostGradientEqualsBruteForceProjection) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      for (const bool sequence_parallel : {false, true}) {
+        for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::FP32}) {
+          options.sequence_parallel = sequence_parallel;
+          options.precision = precision;
+          options.micro_batch = 2;
+          SCOPED_TRACE(options.Name());
+          const double tolerance = precision == proto::PrecisionConfig::FP64 ? 1e-10 : 1e-4;
+          Replica meshed(options, world_);
+          const StepResult result = meshed.Step(1, /*measure_head=*/true);
+
+          TinyOptions whole = options;
+          whole.micro_batch = 0;
+          Replica alone(whole);
+          TokenBatch batch = MakeBatch(options, 1);
+          TrainingModel& model = alone.model();
+          ASSERT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+          ASSERT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
+          const Tensor hidden = model.transformer().hidden();
+          // Of a factorised head what enters the vocabulary-sized factor is h Eᵀ.
+          std::vector<double> projected;
+          Tensor input = hidden;
+          if (options.head_rank > 0) {
+            const Tensor down = model.parameters().Weight("head.down.weight");
+            for (int64_t n = 0; n < hidden.rows; ++n) {
+              for (int64_t r = 0; r < down.rows; ++r) {
+                double sum = 0;
+                for (int64_t d = 0; d < down.columns; ++d) {
+                  sum += ElementOf(hidden, n * hidden.columns + d) * ElementOf(down, r * down.columns + d);
+                }
+                projected.push_back(sum);
+              }
+            }
+            input = Tensor(projected.data(), DType::kFloat64, hidden.rows, down.rows);
+          }
+          std::vector<Range> shards;
+          for (int rank = 0; rank < options.tensor; ++rank) {
+            shards.push_back(ShardOf(options.vocabulary, options.tensor, rank));
+          }
+          const HeadReference reference =
+              DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
+          ASSERT_TRUE(result.head.has_value());
+          const HeadGradientFigures& head = result.head->gradient;
+          const std::vector<HeadPart>& parts = result.head->shards;
+          const auto near = [&](double found, double expected) {
+            EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
+          };
+          near(head.lost_energy_ratio, reference.lost_energy_ratio);
+          near(head.logit_gradient_norm, reference.logit_gradient_norm);
+          near(head.retained_gradient_norm, reference.retained_gradient_norm);
+          near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
+          ASSERT_EQ(parts.size(), shards.size());
+          for (size_t i = 0; i < shards.size(); ++i) {
+            near(parts[i].logit_gradient_energy, reference.shard_energy[i]);
+            near(parts[i].retained_energy, reference.shard_retained[i]);
+          }
+        }
+      }
+    }
   }
 }
 

@@ -1,0 +1,27 @@
+// The head decomposition by brute force: N×V matrices in fp64 and an orthonormal basis of the head's column space.
+// Shares no code with model/head_decomposition.cc.
+#ifndef ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
+#define ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "runtime/tensor.h"
+
+namespace isthmus::testing {
+
+struct HeadReference {
+  double logit_gradient_norm = 0;
+  double retained_gradient_norm = 0;
+  double lost_energy_ratio = 0;
+  std::vector<double> shard_energy, shard_retained;
+};
+
+// hidden [N, D] and head [V, D] of any floating type, targets [N]; shards: ranges of vocabulary rows.
+HeadReference DecomposeByBruteForce(const Tensor& hidden, const Tensor& head, const std::vector<int32_t>& targets,
+                                    const std::vector<Range>& shards);
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
