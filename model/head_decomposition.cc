@@ -163,6 +163,10 @@ absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step, b
 
   host.TakeSingularValues();
   auto projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(shape_.type));
+  if (!projection.has_value() && shape_.type != DType::kFloat64) {
+    ISTHMUS_RETURN_IF_ERROR(WideGram(own));
+    projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(DType::kFloat64));
+  }
   if (projection.has_value()) {
     if (!fresh && host.latest_step > 0 && step < host.latest_step + kSingularValueSteps)
       return UseProjector(*projection);
@@ -177,6 +181,21 @@ absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step, b
     host.latest_step = step;
   }
   return UseProjector(*projection);
+}
+
+absl::Status HeadDecomposition::WideGram(const Tensor& rows) {
+  Host& host = *host_;
+  Stream on_host;
+  host.shard_gram.setZero();
+  const Tensor gram = TensorOf(host.shard_gram);
+  for (int64_t begin = 0; begin < rows.rows; begin += shape_.row_block()) {
+    ISTHMUS_ASSIGN_OR_RETURN(Matrix block,
+                             HostCopy(rows.RowSlice(begin, std::min(shape_.row_block(), rows.rows - begin)), stream_));
+    ISTHMUS_RETURN_IF_ERROR(Gram({.x = TensorOf(block), .y = TensorOf(block), .c = gram, .workspace = {}}, on_host));
+  }
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().host().AllReduce(gram));
+  host.sums.head_gram = host.shard_gram;
+  return mesh_.tensor().host().AllReduce(TensorOf(host.sums.head_gram));
 }
 
 absl::Status HeadDecomposition::UseProjector(const HeadProjection& projection) {

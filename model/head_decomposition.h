@@ -80,6 +80,8 @@ class HeadDecomposition {
   absl::Status GramOf(const Tensor& x);
   absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
   absl::Status FactorHead(const HeadLoss& head, int64_t step, bool fresh);
+  // The head's Gram matrices again, all in fp64 and on the host: slow, for heads whose condition fp32 does not bear.
+  absl::Status WideGram(const Tensor& rows);
   absl::Status UseProjector(const struct HeadProjection& projection);
   absl::Status AddHeadDirections(const Tensor& weight);
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.

@@ -309,8 +309,8 @@ TEST_F(MeshTest, EveryHeadFigureEqualsTheDecompositionOfTheWholeTensors) {
   }
 }
 
-// Heads whose Gram matrix can't be factored: fewer rows than columns, a column that is another's twin, a column that is
-// a hundred thousand times smaller than the others.
+// Heads whose Gram matrix can't be factored as it is: fewer rows than columns, a column that is another's twin, a
+// column that is a million times smaller than the others, or in fp32 five thousand times.
 TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
@@ -332,6 +332,12 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
       const HeadFigures found = deficient.Found();
       EXPECT_EQ(found.weight.numerical_rank, found.width - 1);
       ExpectSameFigures(found, deficient.Expected(), 1e-8);
+      TinyOptions narrow = options;
+      narrow.precision = proto::PrecisionConfig::FP32;
+      MeasuredStep narrow_conditioned(narrow, world_);
+      narrow_conditioned.ChangeHead(
+          [](int64_t, int64_t column, double value) { return column == 2 ? 2e-4 * value : value; });
+      ExpectSameFigures(narrow_conditioned.Found(), narrow_conditioned.Expected(), 1e-4);
       conditioned.ChangeHead([](int64_t, int64_t column, double value) { return column == 2 ? 1e-6 * value : value; });
       ExpectSameFigures(conditioned.Found(), conditioned.Expected(), 1e-6);
     }
