@@ -98,7 +98,7 @@ absl::StatusOr<Eigen::MatrixXd> TriangularFactor(const Tensor& shard, Communicat
   const auto reduce = [&](const auto& above, const auto& below) {
     Eigen::MatrixXd stack(above.rows() + below.rows(), columns);
     stack << above, below;
-    const Eigen::HouseholderQR<Eigen::MatrixXd> qr(std::move(stack));
+    const Eigen::HouseholderQR<Eigen::MatrixXd> qr(stack);
     return Eigen::MatrixXd(qr.matrixQR().topRows(columns).template triangularView<Eigen::Upper>());
   };
   Eigen::MatrixXd r = Eigen::MatrixXd::Zero(columns, columns);

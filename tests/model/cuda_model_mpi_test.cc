@@ -115,7 +115,8 @@ TEST_F(CudaModelTest, TheSameMeshTwiceGivesTheSameBits) {
 TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
   for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
     SCOPED_TRACE(options.Name());
-    Replica cpu(options), gpu(options, &World(), 7, stream_);
+    // Of the same mesh: the shards are figures, too.
+    Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
     ExpectSameFigures(found, expected, 1e-4);
   }
