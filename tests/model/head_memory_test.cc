@@ -28,6 +28,24 @@ TEST(HeadMemory, DoesNotGrowWithTheTokens) {
   }
 }
 
+// What measures a head keeps a few numbers of each token of a micro-batch, and of each vocabulary row.
+TEST(HeadMemory, OfMeasuringHoldsNeitherLogitsNorHiddenStatesOfAllTokens) {
+  for (TinyOptions options : {TinyOptions{}, TinyOptions{.tensor = 4}, TinyOptions{.head_rank = 5}}) {
+    options.precision = proto::PrecisionConfig::FP32;
+    options.vocabulary = kVocabulary;
+    const auto bytes = [&](int64_t sequences) {
+      options.sequences = sequences;
+      return HeadDecomposition::Layout(MeasurementShape::Of(TinyConfig(options), 0)).bytes();
+    };
+    constexpr int64_t kFew = 1024, kMany = 64 * 1024;  // both more tokens than are projected at once
+    const int64_t tokens = (kMany - kFew) * options.sequence_length;
+    const int64_t growth = bytes(kMany) - bytes(kFew);
+    EXPECT_GT(growth, 0);
+    EXPECT_LE(growth, tokens * (2 * 4 + 8 * options.tensor + 3 * 8)) << options.Name();
+    EXPECT_LT(bytes(kFew), kFew * options.sequence_length * kVocabulary / 8);
+  }
+}
+
 // A factorised head keeps what enters its second factor: R numbers per token, not V.
 TEST(HeadMemory, OfAFactorisedHeadGrowsWithTheRankAlone) {
   constexpr int64_t kRank = 5, kFew = 1024, kMany = 4096;
