@@ -183,6 +183,10 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.AtLeast<int64_t>(1, "telemetry.log_interval", telemetry.log_interval());
   rules.AtLeast<int64_t>(0, "telemetry.validation_interval", telemetry.validation_interval());
   rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
+  const auto& checkpoint = config.checkpoint();
+  rules.AtLeast<int64_t>(0, "checkpoint.interval", checkpoint.interval());
+  rules.AtLeast<int64_t>(1, "checkpoint.keep", checkpoint.keep());
+  rules.AtLeast<int64_t>(0, "checkpoint.keep_every", checkpoint.keep_every());
   const auto& prometheus = telemetry.prometheus();
   in6_addr address{};
   rules.Require(inet_pton(AF_INET, prometheus.address().c_str(), &address) == 1 ||
