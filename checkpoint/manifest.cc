@@ -1,13 +1,17 @@
 #include "checkpoint/manifest.h"
 
 #include <absl/strings/match.h>
+#include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <map>
 #include <system_error>
 #include <vector>
 
@@ -21,31 +25,58 @@ constexpr char kManifestMagic[8] = {'I', 'S', 'T', 'H', 'C', 'K', 'P', '\n'};
 constexpr size_t kPrefix = sizeof(kManifestMagic) + sizeof(uint64_t);
 constexpr char kManifest[] = "manifest.pb";
 
-// Slices come from disjoint shards: that they lie inside the tensor, do not overlap, and have its size in sum, means
-// that they cover it.
+// Whether two slices share an element, in n log n: a sweep over the rows, with the columns of the slices that lie on
+// the current row in order. Thousands of ranks make thousands of slices.
+bool Overlap(const proto::TensorEntry& tensor) {
+  std::vector<const proto::TensorSlice*> by_begin, by_end;
+  for (const auto& slice : tensor.slices()) by_begin.push_back(&slice);
+  by_end = by_begin;
+  std::sort(by_begin.begin(), by_begin.end(), [](auto* a, auto* b) { return a->row_begin() < b->row_begin(); });
+  std::sort(by_end.begin(), by_end.end(), [](auto* a, auto* b) { return a->row_end() < b->row_end(); });
+  std::map<int64_t, int64_t> columns;  // from begin to end
+  size_t ended = 0;
+  for (const auto* slice : by_begin) {
+    for (; by_end[ended]->row_end() <= slice->row_begin(); ++ended) columns.erase(by_end[ended]->column_begin());
+    const auto next = columns.lower_bound(slice->column_begin());
+    if (next != columns.end() && next->first < slice->column_end()) return true;
+    if (next != columns.begin() && std::prev(next)->second > slice->column_begin()) return true;
+    columns.emplace(slice->column_begin(), slice->column_end());
+  }
+  return false;
+}
+
+// Slices that lie inside the tensor, do not overlap, and have its size in sum cover it.
 absl::Status CheckSlices(const proto::TensorEntry& tensor, const std::string& path) {
   const auto fail = [&](absl::string_view what) {
     return absl::DataLossError(absl::StrCat(path, ": tensor ", tensor.name(), ": ", what));
   };
   int64_t elements = 0;
-  for (int i = 0; i < tensor.slices_size(); ++i) {
-    const auto& a = tensor.slices(i);
-    if (a.row_begin() < 0 || a.row_begin() > a.row_end() || a.row_end() > tensor.rows() || a.column_begin() < 0 ||
-        a.column_begin() > a.column_end() || a.column_end() > tensor.columns() || a.offset() < 0 ||
-        a.file().find('/') != std::string::npos) {
+  for (const auto& slice : tensor.slices()) {
+    const int64_t rows = slice.row_end() - slice.row_begin();
+    if (slice.row_begin() < 0 || rows <= 0 || slice.row_end() > tensor.rows() || slice.column_begin() < 0 ||
+        slice.column_begin() >= slice.column_end() || slice.column_end() > tensor.columns() || slice.offset() < 0 ||
+        slice.file().find('/') != std::string::npos) {
       return fail("a slice lies outside of the tensor");
     }
-    elements += (a.row_end() - a.row_begin()) * (a.column_end() - a.column_begin());
-    for (int j = 0; j < i; ++j) {
-      const auto& b = tensor.slices(j);
-      if (a.row_begin() < b.row_end() && b.row_begin() < a.row_end() && a.column_begin() < b.column_end() &&
-          b.column_begin() < a.column_end()) {
-        return fail("two slices overlap");
-      }
+    if (slice.chunk_rows() < 1 ||
+        (rows + slice.chunk_rows() - 1) / slice.chunk_rows() != slice.chunk_checksums_size()) {
+      return fail("a slice has another number of checksums than of chunks");
     }
+    elements += rows * (slice.column_end() - slice.column_begin());
   }
+  if (Overlap(tensor)) return fail("two slices overlap");
   if (elements != tensor.rows() * tensor.columns()) return fail("its slices do not cover it");
   return absl::OkStatus();
+}
+
+// Version 1 has one checksum for a slice.
+void TakeOneChunkPerSlice(proto::CheckpointManifest& manifest) {
+  for (auto& tensor : *manifest.mutable_tensors()) {
+    for (auto& slice : *tensor.mutable_slices()) {
+      slice.set_chunk_rows(std::max<int64_t>(slice.row_end() - slice.row_begin(), 1));
+      slice.add_chunk_checksums(slice.checksum());
+    }
+  }
 }
 
 }  // namespace
@@ -54,25 +85,31 @@ std::string CheckpointFolder(const std::string& run_folder, int64_t step) {
   return absl::StrFormat("%s/checkpoints/step-%08d", run_folder, step);
 }
 
+std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder) {
+  std::vector<StoredCheckpoint> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(run_folder + "/checkpoints", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    int64_t step = 0;
+    // Incomplete ones, and those that were put aside, have more behind the number.
+    if (!absl::StartsWith(name, "step-") || !absl::SimpleAtoi(name.substr(5), &step)) continue;
+    found.push_back({step, entry->path().string()});
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return found;
+}
+
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return FileError(path, "can't open the checkpoint", ENOENT);
   if (std::filesystem::exists(path + "/" + kManifest, error)) return path;
-  const std::string checkpoints = path + "/checkpoints";
-  std::string newest;
-  for (std::filesystem::directory_iterator entry(checkpoints, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    // Incomplete ones end in .tmp. Numbers have leading zeros: the last name is the newest.
-    if (absl::StartsWith(name, "step-") && !absl::EndsWith(name, ".tmp") && entry->path().string() > newest) {
-      newest = entry->path().string();
-    }
-  }
-  if (newest.empty()) {
+  const std::vector<StoredCheckpoint> stored = ListCheckpoints(path);
+  if (stored.empty()) {
     return absl::NotFoundError(absl::StrCat(path, ": holds no complete checkpoint; give a folder with ", kManifest,
                                             ", or a run folder with checkpoints/step-…"));
   }
-  return newest;
+  return stored.front().folder;
 }
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest) {
@@ -98,10 +135,11 @@ absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder
       !manifest.ParseFromArray(contents.data() + kPrefix, static_cast<int>(contents.size() - kPrefix))) {
     return fail("the checksum is wrong: the file is damaged or truncated; use another checkpoint");
   }
-  if (manifest.version() != kCheckpointVersion) {
-    return fail(absl::StrCat("checkpoint of version ", manifest.version(), "; this program reads version ",
+  if (manifest.version() < 1 || manifest.version() > kCheckpointVersion) {
+    return fail(absl::StrCat("checkpoint of version ", manifest.version(), "; this program reads versions 1 to ",
                              kCheckpointVersion));
   }
+  if (manifest.version() == 1) TakeOneChunkPerSlice(manifest);
   for (const auto& tensor : manifest.tensors()) {
     ISTHMUS_RETURN_IF_ERROR(CheckSlices(tensor, path));
   }

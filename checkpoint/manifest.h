@@ -7,15 +7,24 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "proto/checkpoint.pb.h"
 
 namespace isthmus {
 
-inline constexpr int kCheckpointVersion = 1;
+// Of checkpoints that are written. Version 1, weights alone, can be read too.
+inline constexpr int kCheckpointVersion = 2;
 
 // run_folder/checkpoints/step-00001000.
 std::string CheckpointFolder(const std::string& run_folder, int64_t step);
+
+struct StoredCheckpoint {
+  int64_t step = 0;
+  std::string folder;
+};
+// The checkpoints of a run folder, newest first: those that have their name, hence were complete when they got it.
+std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder);
 
 // `path` itself when it is a checkpoint, else the newest complete checkpoint of the run folder `path`. Errors:
 // NotFound.
@@ -23,8 +32,8 @@ absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);
 
-// Checks checksum, version, and that the slices of every tensor lie in it and hold each element once. Errors: by errno;
-// DataLoss naming the file.
+// Checks checksum, version, and that the slices of every tensor lie in it and hold each element once. Slices of
+// version 1 are returned as slices of one chunk. Errors: by errno; DataLoss naming the file.
 absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder);
 
 }  // namespace isthmus

@@ -1,12 +1,15 @@
-// The weights of a model in a checkpoint: written by any mesh, read by any other.
+// A model in a checkpoint, its weights alone or with all that training continues from: written by any mesh, read by any
+// other.
 #ifndef ISTHMUS_CHECKPOINT_WEIGHTS_H_
 #define ISTHMUS_CHECKPOINT_WEIGHTS_H_
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <cstdint>
 #include <string>
 
+#include "model/optimizer.h"
 #include "model/parameters.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
@@ -19,16 +22,28 @@ struct CheckpointContents {
   std::string tokenizer_path;
 };
 
-// Writes the checkpoint `folder`; it appears when it is complete, and never replaces another.
-// Every tensor rank of the first data rank writes its own slices. Collective over the mesh; fails on all ranks or none.
-absl::Status SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
-                            const ParameterStore& parameters, const Mesh& mesh);
+struct SavedCheckpoint {
+  int64_t bytes = 0;    // of all ranks' files
+  bool finite = false;  // every value was looked at, and none is NaN or infinite
+};
+
+// Writes the checkpoint `folder`; it appears when it is complete and on disk, and never replaces another. Every rank
+// writes its part (PartsToSave) to a file of its own. Without an optimizer: weights alone. Collective over the mesh;
+// fails on all ranks or none, and then leaves nothing of it. Errors: by errno, naming rank and file; of collectives.
+absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
+                                               const ParameterStore& parameters, const Mesh& mesh,
+                                               const Optimizer* optimizer = nullptr);
 
 // Fills this rank's shard of every parameter from the checkpoint, converting dtypes. Local: reads only what overlaps
 // the shard. Errors: DataLoss naming file and tensor for damaged or truncated data; InvalidArgument that lists missing
 // and unexpected tensors, or one of another shape.
 absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManifest& manifest,
                          const ParameterStore& parameters);
+
+// The same with the optimizer's state, and with a check of the folder's other files: what training continues from.
+// Errors: as LoadWeights; InvalidArgument for a checkpoint of weights alone, or of another precision.
+absl::Status LoadTrainingState(const std::string& folder, const proto::CheckpointManifest& manifest,
+                               const ParameterStore& parameters, const Optimizer& optimizer);
 
 }  // namespace isthmus
 

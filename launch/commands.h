@@ -31,6 +31,7 @@ absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& 
 absl::Status DoctorCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream& out);
+absl::Status CheckpointCommand(absl::Span<const std::string> arguments, std::ostream& out);
 
 // Runs the program: arguments without the program's name. `errors` receives the message of a failure, once for the
 // whole job. Returns the exit status; a failure of one rank alone ends the job on all.

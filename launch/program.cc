@@ -25,6 +25,7 @@ constexpr Command kCommands[] = {
     {"decompose", "how much gradient a dumped head loses", DecomposeCommand, nullptr},
     {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
     {"data", "check and show token shards", nullptr, DataCommand},
+    {"checkpoint", "check and show what training saved", nullptr, CheckpointCommand},
     {"plan", "parameters, memory and predicted speed of a run, without a GPU", nullptr, PlanCommand},
     {"report", "one page that compares runs", nullptr, ReportCommand},
     {"doctor", "what this machine has, and how to get the rest", nullptr, DoctorCommand},

@@ -11,12 +11,14 @@
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
-                                                 int64_t first_step) {
+                                                 int64_t first_step, bool continued) {
   const auto& telemetry = config.telemetry();
   const auto& http = telemetry.prometheus();
   auto sinks = std::make_unique<Sinks>();
   if (rank == 0) {
-    ISTHMUS_ASSIGN_OR_RETURN(auto jsonl, JsonlSink::Create(config.folder() + "/metrics.jsonl"));
+    const std::string metrics = config.folder() + "/metrics.jsonl";
+    ISTHMUS_ASSIGN_OR_RETURN(auto jsonl,
+                             continued ? JsonlSink::Continue(metrics, first_step - 1) : JsonlSink::Create(metrics));
     sinks->Add(std::move(jsonl), &proto::SinksRecord::set_jsonl_dropped_total);
     if (telemetry.tensorboard()) {
       ISTHMUS_ASSIGN_OR_RETURN(auto tensorboard, TensorboardSink::Create(config.folder(), first_step));

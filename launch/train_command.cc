@@ -34,6 +34,9 @@ absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std
 
 std::string SummaryText(const TrainingRun& run) {
   const TrainingRun::Summary& summary = run.summary();
+  if (summary.already_complete) {
+    return absl::StrFormat("nothing left to train: the run is complete since step %d\n", summary.steps);
+  }
   const double entropy = run.unigram_entropy();
   std::string text = absl::StrFormat(
       "trained %d steps, %.2f million tokens, in %.1f s: loss %.4f\n"
@@ -48,18 +51,22 @@ std::string SummaryText(const TrainingRun& run) {
     }
     text += "\n";
   }
-  if (!summary.checkpoint.empty()) absl::StrAppend(&text, "weights: ", summary.checkpoint, "\n");
+  if (!summary.checkpoint.empty()) absl::StrAppend(&text, "checkpoint: ", summary.checkpoint, "\n");
   return text;
 }
 
 }  // namespace
 
 absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context) {
-  std::string path, progress = "auto";
+  std::string path, progress = "auto", resume = "never";
   std::vector<std::string> overrides;
   Options options("isthmus train", "Pretrains a model. Start it alone, under mpirun, or under srun --mpi=pmix.");
   options.Add("config", "FILE", "run configuration, text format of proto/config.proto", &path, true)
       .Add("set", "PATH=VALUE", "override a field, for example optimizer.learning_rate=1e-3", &overrides)
+      .Add("resume", "HOW",
+           "auto: continue from the newest sound checkpoint of the run folder, where there is one; never; or a "
+           "checkpoint to continue from, or a run folder with it",
+           &resume)
       .Add("progress", "HOW",
            "line: one that is rewritten, plain: lines, auto: line on a terminal, but not under mpirun or srun",
            &progress);
@@ -74,7 +81,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   SetThreads(ThreadsPerRank(context.mpi.local_size()));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto run, TrainingRun::Create(std::move(config), path, context.world,
+  ISTHMUS_ASSIGN_OR_RETURN(const auto run, TrainingRun::Create(std::move(config), path, resume, context.world,
                                                                context.mpi.local_rank(), context.out, line));
   ISTHMUS_RETURN_IF_ERROR(run->Train());
   if (context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);

@@ -3,12 +3,14 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/rotation.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
 #include "launch/head_dump_files.h"
@@ -22,6 +24,7 @@
 #include "runtime/config.h"
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
+#include "runtime/exit_status.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
@@ -42,8 +45,9 @@ absl::Status CheckFp8(const Stream& stream, const std::string& source) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfig config, const std::string& source,
-                                                                 Communicator& world, int local_rank,
-                                                                 std::ostream& progress, bool progress_is_terminal) {
+                                                                 const std::string& resume, Communicator& world,
+                                                                 int local_rank, std::ostream& progress,
+                                                                 bool progress_is_terminal) {
   auto run = absl::WrapUnique(new TrainingRun(world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   run->config_ = std::move(config);
@@ -61,8 +65,9 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
                                                     absl::Seconds(mesh.setup_timeout_seconds())));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
-  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(local_rank));
+  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume, local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
+  ISTHMUS_RETURN_IF_ERROR(run->Continue(local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
   run->mesh_->set_deadline(absl::Seconds(mesh.collective_timeout_seconds()));
   return run;
@@ -75,32 +80,61 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
     data_ = *std::move(data);
     status = ResolveVocabulary(config_, data_.training.dataset->vocabulary(), source);
   }
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
-  loader_ =
-      std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
-                                                                       .data_rank = mesh_->data_rank(),
-                                                                       .data_ranks = mesh_->data_ranks(),
-                                                                       .seed = config_.seed(),
-                                                                       .prefetch = config_.data().prefetch_batches()});
-  return absl::OkStatus();
+  return AgreeOnStatus(world_, status);
 }
 
-absl::Status TrainingRun::OpenFolder(int local_rank) {
-  const auto create = [&]() -> absl::Status {
-    ISTHMUS_RETURN_IF_ERROR(MakeFolder(config_.folder()));
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank, 0));
-    return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
-  };
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
-  if (world_.rank() != 0) {
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank, 0));
-  }
+absl::Status TrainingRun::OpenFolder(const std::string& resume, int local_rank) {
+  ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanResume(resume, config_.folder(), world_));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? MakeFolder(config_.folder()) : absl::OkStatus()));
+  if (!plan_.continued && plan_.candidates.empty()) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
   auto log = Log::Open(config_.folder(), world_.rank());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
   log_ = *std::move(log);
   if (world_.rank() == 0) {
     progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
   }
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::OpenRecords(int local_rank) {
+  const int64_t first_step = restored_.has_value() ? restored_->step() + 1 : 0;
+  const auto create = [&]() -> absl::Status {
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank, first_step, plan_.continued));
+    return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
+  };
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
+  if (world_.rank() != 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank, first_step, plan_.continued));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::Continue(int local_rank) {
+  if (!plan_.candidates.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(restored_, Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+    summary_.steps = restored_->step();
+    summary_.tokens = restored_->tokens();
+    summary_.validation_loss = restored_->validation_loss();
+    if (plan_.continued) summary_.checkpoint = CheckpointFolder(config_.folder(), restored_->step());
+    log_->Info(absl::StrCat("continued after step ", restored_->step()));
+  }
+  if (plan_.continued) {
+    absl::Status status;
+    if (world_.rank() == 0) {
+      const auto aside = SetAsideLater(config_.folder(), summary_.steps);
+      status = aside.status();
+      if (aside.ok() && !aside->empty()) log_->Warning("set aside: " + absl::StrJoin(*aside, ", "));
+    }
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
+  }
+  if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
+  loader_ =
+      std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
+                                                                       .data_rank = mesh_->data_rank(),
+                                                                       .data_ranks = mesh_->data_ranks(),
+                                                                       .seed = config_.seed(),
+                                                                       .first_step = summary_.steps + 1,
+                                                                       .prefetch = config_.data().prefetch_batches()});
   return absl::OkStatus();
 }
 
@@ -162,6 +196,13 @@ absl::Status TrainingRun::WriteFirstRecord() {
                           ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
                           MaxThreads(), " threads, on ", device_name_));
   if (world_.rank() == 0) progress_->Note(text);
+  if (restored_.has_value()) {
+    // A record of its own would be a second one of the checkpoint's step.
+    run.set_resumed_step(restored_->step());
+    resumed_run_ = std::move(run);
+    if (world_.rank() == 0) progress_->Note(absl::StrCat("continues after step ", restored_->step()));
+    return absl::OkStatus();
+  }
   Publish(std::move(record));
   return absl::OkStatus();
 }
@@ -252,7 +293,9 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     record.mutable_validation()->set_loss(summary_.validation_loss);
     record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
   }
-  if (!last && !validate && !measure_head && !due(telemetry.log_interval())) return absl::OkStatus();
+  if (!last && !validate && !measure_head && !due(telemetry.log_interval()) && !SaveDue(step, last)) {
+    return absl::OkStatus();
+  }
 
   const double tokens_per_second = static_cast<double>(TokensPerStep()) / step_seconds;
   record.set_step(step);
@@ -284,11 +327,8 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     if (schedule.max_seconds() > 0) remaining = std::min(remaining, schedule.max_seconds() - record.elapsed_seconds());
     progress_->Update(record, last ? 0 : remaining, last);
   }
-  if (last) {
-    last_record_ = std::move(record);
-  } else {
-    Publish(std::move(record));
-  }
+  if (resumed_run_.has_version()) record.mutable_run()->Swap(&resumed_run_);
+  record_ = std::move(record);
   return absl::OkStatus();
 }
 
@@ -306,36 +346,71 @@ void TrainingRun::LogNotes() {
   for (const std::string& note : sinks_->TakeNotes()) log_->Info(note);
 }
 
+bool TrainingRun::SaveDue(int64_t step, bool last) const {
+  const auto& checkpoint = config_.checkpoint();
+  if (last) return checkpoint.save_final();
+  return checkpoint.interval() > 0 && step % checkpoint.interval() == 0;
+}
+
 absl::Status TrainingRun::Save() {
   const double begin = MonotonicSeconds();
-  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   const std::string folder = CheckpointFolder(config_.folder(), summary_.steps);
   CheckpointContents contents;
   contents.tokenizer_path = config_.data().tokenizer();
   contents.manifest.set_step(summary_.steps);
   contents.manifest.set_samples(summary_.steps * config_.batch().sequences());
+  contents.manifest.set_tokens(summary_.tokens);
+  contents.manifest.set_elapsed_seconds(record_.elapsed_seconds());
+  contents.manifest.set_training_samples(data_.training.count);
   contents.manifest.set_tokenizer_fingerprint(data_.training.dataset->tokenizer_fingerprint());
-  contents.manifest.set_validation_loss(summary_.validation_loss);
+  if (record_.has_validation()) contents.manifest.set_validation_loss(summary_.validation_loss);
   *contents.manifest.mutable_config() = config_;
-  ISTHMUS_RETURN_IF_ERROR(SaveCheckpoint(folder, contents, model_->parameters(), *mesh_));
+  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  const auto saved = SaveCheckpoint(folder, contents, model_->parameters(), *mesh_, &model_->optimizer());
+  mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  ISTHMUS_RETURN_IF_ERROR(saved.status());
   summary_.checkpoint = folder;
-  auto& record = *last_record_.mutable_checkpoint();
+  auto& record = *record_.mutable_checkpoint();
   record.set_step(summary_.steps);
   record.set_timestamp_seconds(UnixSeconds());
   record.set_save_seconds(MonotonicSeconds() - begin);
+  record.set_saved_bytes(saved->bytes);
   log_->Info("saved " + folder);
+  if (!saved->finite) log_->Warning(folder + ": holds values that are not finite");
+  if (world_.rank() != 0) return absl::OkStatus();
+  // The checkpoint is complete whatever becomes of these.
+  absl::Status tidied = PointToLatest(config_.folder(), summary_.steps);
+  if (tidied.ok()) tidied = RotateCheckpoints(config_.folder(), config_.checkpoint());
+  if (!tidied.ok()) log_->Warning(std::string(tidied.message()));
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::TryToSave(bool last) {
+  const absl::Status status = Save();
+  if (status.ok()) return status;
+  record_.mutable_checkpoint()->set_failed_total(++failed_saves_);
+  // The ranks agree on what failed: a file on one of them, or the collective itself.
+  if (last || ExitStatusOf(status.code()) == kExitRankFailed) return status;
+  const std::string text = absl::StrCat("step ", summary_.steps, ": no checkpoint: ", status.message());
+  log_->Error(text);
+  if (world_.rank() == 0) progress_->Note(text);
   return absl::OkStatus();
 }
 
 absl::Status TrainingRun::Train() {
   ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
-  start_seconds_ = MonotonicSeconds();
+  const double elapsed = restored_.has_value() ? restored_->elapsed_seconds() : 0;
+  start_seconds_ = MonotonicSeconds() - elapsed;
+  const auto& schedule = config_.schedule();
   absl::Status status;
-  bool last = false;
-  for (int64_t step = 1; !last && status.ok(); ++step) status = TrainStep(step, last);
+  bool last = summary_.steps >= schedule.steps() || (schedule.max_seconds() > 0 && elapsed >= schedule.max_seconds());
+  summary_.already_complete = last;
+  for (int64_t step = summary_.steps + 1; !last && status.ok(); ++step) {
+    status = TrainStep(step, last);
+    if (status.ok() && SaveDue(step, last)) status = TryToSave(last);
+    if (record_.has_step()) Publish(std::exchange(record_, {}));
+  }
   summary_.seconds = Elapsed();
-  if (status.ok() && config_.checkpoint().save_final()) status = Save();
-  if (last_record_.has_step()) Publish(std::move(last_record_));
   sinks_->Close(Sinks::kCloseDeadline);
   LogNotes();
   if (!status.ok()) {

@@ -12,9 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "launch/resume.h"
 #include "launch/run_data.h"
 #include "model/training_model.h"
 #include "parallel/mesh.h"
+#include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"
 #include "proto/telemetry.pb.h"
 #include "runtime/data/batch_loader.h"
@@ -29,24 +31,27 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // Collective; fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive
-  // the run; `progress` receives rank 0's display.
+  // `resume`: what to continue from (launch/resume.h). Collective; fails on all ranks or none. `local_rank`: this
+  // rank's place on its node. `world` must outlive the run; `progress` receives rank 0's display.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
-                                                             Communicator& world, int local_rank,
-                                                             std::ostream& progress, bool progress_is_terminal);
+                                                             const std::string& resume, Communicator& world,
+                                                             int local_rank, std::ostream& progress,
+                                                             bool progress_is_terminal);
 
-  // Trains to the end and saves the weights. Errors: Aborted when training diverged; of the data; of collectives.
+  // Trains to the end, saving checkpoints. One that can't be saved on the way costs that checkpoint, the last one is an
+  // error. Errors: Aborted when training diverged; of the data; of collectives.
   absl::Status Train();
 
   // After Train: what it ended with.
   struct Summary {
+    bool already_complete = false;  // what was continued from had nothing left to train
     int64_t steps = 0;
     int64_t tokens = 0;
     double seconds = 0;
     double train_loss = 0;
     double validation_loss = 0;
     std::optional<HeadFigures> head;  // of the last telemetry step
-    std::string checkpoint;           // folder, empty when none was saved
+    std::string checkpoint;               // newest folder, empty when none was saved
   };
   const Summary& summary() const { return summary_; }
   const proto::RunConfig& config() const { return config_; }
@@ -57,8 +62,12 @@ class TrainingRun {
       : world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
 
   absl::Status OpenData(const std::string& source);
-  absl::Status OpenFolder(int local_rank);
+  // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
+  absl::Status OpenFolder(const std::string& resume, int local_rank);
+  absl::Status OpenRecords(int local_rank);
   absl::Status BuildModel();
+  // Takes state and step from a checkpoint, where the plan has one.
+  absl::Status Continue(int local_rank);
   absl::Status WriteFirstRecord();
 
   // Hands the record to the sinks: all of it on rank 0, only the rank's own figures on others.
@@ -73,7 +82,11 @@ class TrainingRun {
   double Elapsed() const;
   // How often each token of the model's vocabulary occurs in the training shards.
   std::vector<uint64_t> Counts() const;
+  bool SaveDue(int64_t step, bool last) const;
+  // After the step of record_, which then tells of it.
   absl::Status Save();
+  // The same; a failure is for the log, unless it is a rank's or the checkpoint the last one.
+  absl::Status TryToSave(bool last);
   int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
 
   Communicator& world_;
@@ -88,8 +101,12 @@ class TrainingRun {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<TrainingModel> model_;
   std::unique_ptr<Sinks> sinks_;
-  proto::Histogram step_times_;         // of the steps since the last record
-  proto::TelemetryRecord last_record_;  // of the last step, until it can tell of the checkpoint
+  proto::Histogram step_times_;    // of the steps since the last record
+  proto::TelemetryRecord record_;  // of the latest step, until it can tell of a checkpoint
+  ResumePlan plan_;
+  std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
+  proto::RunRecord resumed_run_;                       // for the first record of a continued run
+  int64_t failed_saves_ = 0;
   std::unique_ptr<Progress> progress_;  // rank 0
   double peak_flops_ = 0;               // of all ranks
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;

@@ -40,12 +40,16 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   optimizer.stream_ = &stream;
   optimizer.config_ = config;
   for (const Range& range : owned) {
-    for (const ParameterSpec& spec : parameters.specs()) {
+    for (size_t index = 0; index < parameters.specs().size(); ++index) {
+      const ParameterSpec& spec = parameters.specs()[index];
       const int64_t begin = std::max(range.begin, spec.offset);
       const int64_t end = std::min(range.end, spec.offset + spec.local_size());
       if (begin >= end) continue;
-      optimizer.pieces_.push_back(
-          {{begin, end}, optimizer.owned_ + begin - range.begin, spec.decay, spec.sharding == Sharding::kReplicated});
+      optimizer.pieces_.push_back({static_cast<int>(index),
+                                   {begin, end},
+                                   optimizer.owned_ + begin - range.begin,
+                                   spec.decay,
+                                   spec.sharding == Sharding::kReplicated});
     }
     optimizer.owned_ += range.size();
   }
@@ -85,6 +89,17 @@ absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) {
   if (mesh.data_ranks() > 1 && sharded_) ISTHMUS_RETURN_IF_ERROR(mesh.data().AllReduceNumbers(squares));
   if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(squares.subspan(0, 1)));
   return std::sqrt(squares[0] + squares[1]);
+}
+
+std::vector<Optimizer::StatePart> Optimizer::State() const {
+  std::vector<StatePart> parts;
+  for (const Piece& piece : pieces_) {
+    const int64_t count = piece.elements.size();
+    parts.push_back({piece.spec, piece.elements, first_moment_.ColumnSlice(piece.state, count),
+                     second_moment_.ColumnSlice(piece.state, count),
+                     masters_.defined() ? masters_.ColumnSlice(piece.state, count) : Tensor()});
+  }
+  return parts;
 }
 
 absl::Status Optimizer::Update(int64_t step, double learning_rate, double grad_scale) {

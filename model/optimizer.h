@@ -39,12 +39,25 @@ class Optimizer {
   // or infinite when any element is.
   absl::StatusOr<double> GradientNorm(const Mesh& mesh);
 
+  // A run of elements of one parameter with what the optimizer knows of them: views [1, elements.size()].
+  struct StatePart {
+    int spec = 0;    // of the parameters
+    Range elements;  // in the arena
+    Tensor first_moment, second_moment;
+    Tensor master;  // only with bf16 weights
+  };
+  // All owned elements, ascending.
+  std::vector<StatePart> State() const;
+  // Other data ranks own other elements.
+  bool sharded() const { return sharded_; }
+
   // One update of the owned elements with gradients times grad_scale; `step` counts from 1.
   absl::Status Update(int64_t step, double learning_rate, double grad_scale);
 
  private:
   // A run of owned elements of one parameter.
   struct Piece {
+    int spec = 0;
     Range elements;     // in the arena
     int64_t state = 0;  // first element in the arenas of the state
     bool decay = true;

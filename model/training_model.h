@@ -71,6 +71,7 @@ class TrainingModel {
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
 
   ParameterStore& parameters() { return parameters_; }
+  const Optimizer& optimizer() const { return optimizer_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
   // What is allocated.

@@ -18,6 +18,9 @@ absl::Status BroadcastBytes(Communicator& communicator, std::string& bytes, int 
 // Every rank's bytes, by rank, on every rank. Collective. Costs size() times the longest.
 absl::StatusOr<std::vector<std::string>> AllGatherBytes(Communicator& communicator, const std::string& bytes);
 
+// Every rank's bytes, by rank, on rank 0; nothing on others. Collective.
+absl::StatusOr<std::vector<std::string>> GatherBytes(Communicator& communicator, const std::string& bytes);
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_PARALLEL_HOST_BYTES_H_

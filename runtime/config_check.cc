@@ -186,6 +186,10 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.Require(telemetry.sample_tokens() >= 1 && telemetry.sample_tokens() <= 16384, "telemetry.sample_tokens",
                 telemetry.sample_tokens(), "accepts 1 to 16384");
   rules.AtLeast<int64_t>(0, "telemetry.dump_step", telemetry.dump_step());
+  const auto& checkpoint = config.checkpoint();
+  rules.AtLeast<int64_t>(0, "checkpoint.interval", checkpoint.interval());
+  rules.AtLeast<int64_t>(1, "checkpoint.keep", checkpoint.keep());
+  rules.AtLeast<int64_t>(0, "checkpoint.keep_every", checkpoint.keep_every());
   const auto& prometheus = telemetry.prometheus();
   in6_addr address{};
   rules.Require(inet_pton(AF_INET, prometheus.address().c_str(), &address) == 1 ||

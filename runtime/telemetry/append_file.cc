@@ -15,7 +15,15 @@ absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Create(const std::string
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (descriptor < 0 && errno == EEXIST) return absl::AlreadyExistsError(path + ": there is one already");
   if (descriptor < 0) return FileError(path, "can't create the file", errno);
-  return absl::WrapUnique(new AppendFile(path, descriptor));
+  return absl::WrapUnique(new AppendFile(path, descriptor, 0));
+}
+
+absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Continue(const std::string& path, int64_t bytes) {
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor < 0) return FileError(path, "can't open the file", errno);
+  auto file = absl::WrapUnique(new AppendFile(path, descriptor, bytes));
+  if (ftruncate(descriptor, bytes) != 0) return FileError(path, "can't cut the file", errno);
+  return file;
 }
 
 AppendFile::~AppendFile() { close(descriptor_); }

@@ -16,6 +16,9 @@ class AppendFile {
  public:
   // Makes the file. Errors: AlreadyExists when there is one; by errno.
   static absl::StatusOr<std::unique_ptr<AppendFile>> Create(const std::string& path);
+  // Appends to the first `bytes` of a file; what is behind them is cut off. Makes the file where there is none. Errors:
+  // by errno.
+  static absl::StatusOr<std::unique_ptr<AppendFile>> Continue(const std::string& path, int64_t bytes);
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
@@ -24,11 +27,12 @@ class AppendFile {
   absl::Status Append(absl::string_view piece);
 
  private:
-  AppendFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  AppendFile(std::string path, int descriptor, int64_t bytes)
+      : path_(std::move(path)), descriptor_(descriptor), bytes_(bytes) {}
 
   std::string path_;
   int descriptor_;
-  int64_t bytes_ = 0;
+  int64_t bytes_;
 };
 
 }  // namespace isthmus

@@ -5,6 +5,7 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,6 +20,9 @@ class JsonlSink : public TelemetrySink {
  public:
   // Makes the file. Errors: AlreadyExists when there is one, so that two runs never share a folder; by errno.
   static absl::StatusOr<std::unique_ptr<JsonlSink>> Create(const std::string& path);
+  // Appends to the file of an earlier start of the run, whose records up to `last_step` stay; later ones, which are
+  // made anew, and a line that is not whole are cut off. Makes the file where there is none. Errors: by errno.
+  static absl::StatusOr<std::unique_ptr<JsonlSink>> Continue(const std::string& path, int64_t last_step);
 
   const char* name() const override { return "metrics.jsonl"; }
   // Appends one whole line, or nothing.

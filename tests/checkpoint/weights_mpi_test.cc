@@ -65,7 +65,7 @@ TEST(Weights, SavedAtAnyMeshAndLoadedAtAnyOtherAreTheSameBits) {
         ParameterStore saved = StoreOf(options, mesh, DType::kFloat32);
         ASSERT_TRUE(saved.Initialize(31).ok());
         const std::string path = folder / ("checkpoints/" + std::to_string(number++));
-        const absl::Status status = SaveCheckpoint(path, {}, saved, mesh);
+        const absl::Status status = SaveCheckpoint(path, {}, saved, mesh).status();
         ASSERT_TRUE(status.ok()) << status;
         const auto manifest = ReadManifest(path);
         ASSERT_TRUE(manifest.ok()) << manifest.status();

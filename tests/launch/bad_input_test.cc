@@ -209,19 +209,19 @@ TEST_F(BadInput, CheckpointsThatAreDamagedOrForeignAreRejected) {
   const std::string config = project().WriteConfig("good");
   ASSERT_EQ(RunIsthmus("train --config " + config + " --set schedule.steps=2").exit_status, 0);
   const std::string checkpoint = project() / "good/checkpoints/step-00000002";
-  const std::string weights = ReadText(checkpoint + "/rank-0000.weights"),
+  const std::string weights = ReadText(checkpoint + "/rank-0000.tensors"),
                     manifest = ReadText(checkpoint + "/manifest.pb");
   const std::string sample = "sample --checkpoint " + checkpoint + " --prompt a --tokens 2";
   ASSERT_EQ(RunIsthmus(sample).exit_status, 0);
   std::string damaged = weights;
   damaged[1000] = static_cast<char>(damaged[1000] ^ 4);
-  WriteText(checkpoint + "/rank-0000.weights", damaged);
+  WriteText(checkpoint + "/rank-0000.tensors", damaged);
   ExpectFails(sample, "the checksum is wrong");
-  WriteText(checkpoint + "/rank-0000.weights", weights.substr(0, weights.size() / 2));
+  WriteText(checkpoint + "/rank-0000.tensors", weights.substr(0, weights.size() / 2));
   ExpectFails(sample, "truncated");
-  std::filesystem::remove(checkpoint + "/rank-0000.weights");
-  ExpectFails(sample, "rank-0000.weights: can");
-  WriteText(checkpoint + "/rank-0000.weights", weights);
+  std::filesystem::remove(checkpoint + "/rank-0000.tensors");
+  ExpectFails(sample, "rank-0000.tensors: can");
+  WriteText(checkpoint + "/rank-0000.tensors", weights);
   WriteText(checkpoint + "/manifest.pb", manifest.substr(0, manifest.size() - 1));
   ExpectFails(sample, "damaged or truncated");
   WriteText(checkpoint + "/manifest.pb", "something else, and long enough for a header");

@@ -35,8 +35,8 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   model.set_vocabulary(options.vocabulary);
   model.set_width(options.width);
   model.set_layers(2);
-  model.set_heads(4);
-  model.set_kv_heads(4);
+  model.set_heads(options.heads);
+  model.set_kv_heads(options.heads);
   model.set_head_dim(options.head_dim);
   model.set_feed_forward(options.feed_forward);
   model.set_tied_embeddings(options.tied);

@@ -23,7 +23,7 @@ struct TinyOptions {
   int64_t micro_batch = 0;  // sequences per rank and pass; 0: all
   bool tied = false;
   bool fp8 = false;
-  int64_t width = 16, head_dim = 4, feed_forward = 24;
+  int64_t width = 16, heads = 4, head_dim = 4, feed_forward = 24;
   int64_t head_rank = 0;
   int64_t vocabulary = 509;
   proto::PrecisionConfig::Kind precision = proto::PrecisionConfig::FP64;

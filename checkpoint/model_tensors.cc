@@ -1,0 +1,98 @@
+#include "checkpoint/model_tensors.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+
+namespace isthmus {
+namespace {
+
+// A run of a shard's elements, row-major, is at most three rectangles: the end of a row, whole rows, the start of one.
+// `elements` are in the arena, `run` is their memory.
+void AppendRun(const ParameterSpec& spec, proto::TensorRole role, Range elements, const Tensor& run,
+               std::vector<TensorPart>& parts) {
+  const int64_t width = spec.local_columns(), end = elements.end - spec.offset;
+  const bool by_columns = spec.sharding == Sharding::kColumns;
+  const int64_t first_row = by_columns ? 0 : spec.shard.begin, first_column = by_columns ? spec.shard.begin : 0;
+  for (int64_t at = elements.begin - spec.offset; at < end;) {
+    const int64_t row = at / width, column = at % width;
+    const bool whole_rows = column == 0 && end - at >= width;
+    const int64_t rows = whole_rows ? (end - at) / width : 1;
+    const int64_t columns = whole_rows ? width : std::min(width - column, end - at);
+    const int64_t place = at + spec.offset - elements.begin;
+    parts.push_back({&spec,
+                     role,
+                     {first_row + row, first_row + row + rows},
+                     {first_column + column, first_column + column + columns},
+                     run.ColumnSlice(place, rows * columns).Reshape(rows, columns)});
+    at += rows * columns;
+  }
+}
+
+void AppendState(const ParameterStore& parameters, const Optimizer::StatePart& state, Range elements,
+                 std::vector<TensorPart>& parts) {
+  const ParameterSpec& spec = parameters.specs()[static_cast<size_t>(state.spec)];
+  const auto append = [&](proto::TensorRole role, const Tensor& all) {
+    if (!all.defined()) return;
+    AppendRun(spec, role, elements, all.ColumnSlice(elements.begin - state.elements.begin, elements.size()), parts);
+  };
+  append(proto::MASTER, state.master);
+  append(proto::FIRST_MOMENT, state.first_moment);
+  append(proto::SECOND_MOMENT, state.second_moment);
+}
+
+Range Common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
+
+Range ElementsOf(const ParameterSpec& spec) { return {spec.offset, spec.offset + spec.local_size()}; }
+
+}  // namespace
+
+std::vector<TensorPart> PartsToSave(const ParameterStore& parameters, const Optimizer* optimizer, const Mesh& mesh) {
+  std::vector<TensorPart> parts;
+  // What all data ranks hold alike is cut evenly among them.
+  const Range even = ShardOf(parameters.table().size, mesh.data_ranks(), mesh.data_rank());
+  // Of what all tensor ranks hold alike the first one writes its copy.
+  const auto mine = [&](const ParameterSpec& spec) {
+    return spec.sharding != Sharding::kReplicated || mesh.tensor_rank() == 0;
+  };
+  for (const ParameterSpec& spec : parameters.specs()) {
+    const Range elements = Common(ElementsOf(spec), even);
+    if (!mine(spec) || elements.size() <= 0) continue;
+    AppendRun(spec, proto::WEIGHT, elements, parameters.weights().ColumnSlice(elements.begin, elements.size()), parts);
+  }
+  if (optimizer == nullptr) return parts;
+  for (const Optimizer::StatePart& state : optimizer->State()) {
+    const Range elements = optimizer->sharded() ? state.elements : Common(state.elements, even);
+    if (!mine(parameters.specs()[static_cast<size_t>(state.spec)]) || elements.size() <= 0) continue;
+    AppendState(parameters, state, elements, parts);
+  }
+  return parts;
+}
+
+std::vector<TensorPart> PartsToLoad(const ParameterStore& parameters, const Optimizer* optimizer) {
+  std::vector<TensorPart> parts;
+  for (const ParameterSpec& spec : parameters.specs()) {
+    const Range elements = ElementsOf(spec);
+    AppendRun(spec, proto::WEIGHT, elements, parameters.weights().ColumnSlice(elements.begin, elements.size()), parts);
+  }
+  if (optimizer == nullptr) return parts;
+  for (const Optimizer::StatePart& state : optimizer->State()) {
+    AppendState(parameters, state, state.elements, parts);
+  }
+  return parts;
+}
+
+std::string TensorTitle(const std::string& name, proto::TensorRole role) {
+  switch (role) {
+    case proto::MASTER:
+      return absl::StrCat(name, " (master)");
+    case proto::FIRST_MOMENT:
+      return absl::StrCat(name, " (first moment)");
+    case proto::SECOND_MOMENT:
+      return absl::StrCat(name, " (second moment)");
+    default:
+      return name;
+  }
+}
+
+}  // namespace isthmus

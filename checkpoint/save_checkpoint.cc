@@ -1,0 +1,195 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/model_tensors.h"
+#include "checkpoint/weights.h"
+#include "parallel/host_bytes.h"
+#include "runtime/device.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+#include "runtime/version.h"
+
+namespace isthmus {
+namespace {
+
+// Large enough for a disk's full rate, small enough to be staged.
+constexpr int64_t kChunkBytes = int64_t{1} << 22;
+
+// Whether no element has all bits of its exponent set.
+template <typename Bits>
+bool AllFinite(const void* data, int64_t count, Bits exponent) {
+  const char* from = static_cast<const char*>(data);
+  bool finite = true;
+  for (int64_t i = 0; i < count; ++i) {
+    Bits bits;
+    std::memcpy(&bits, from + i * static_cast<int64_t>(sizeof(Bits)), sizeof(Bits));
+    finite &= (bits & exponent) != exponent;
+  }
+  return finite;
+}
+
+bool AllFinite(const Tensor& tensor) {
+  switch (tensor.dtype) {
+    case DType::kFloat64:
+      return AllFinite<uint64_t>(tensor.data, tensor.size(), 0x7FF0000000000000);
+    case DType::kBFloat16:
+      return AllFinite<uint16_t>(tensor.data, tensor.size(), 0x7F80);
+    default:
+      return AllFinite<uint32_t>(tensor.data, tensor.size(), 0x7F800000);
+  }
+}
+
+// Appends a part's chunks to the file and describes them.
+absl::Status WritePart(const TensorPart& part, const std::string& name, const Stream& stream, std::vector<char>& staged,
+                       DurableFile& file, proto::CheckpointManifest& partial) {
+  const Tensor& memory = part.memory;
+  auto& tensor = *partial.add_tensors();
+  tensor.set_name(part.spec->name);
+  tensor.set_role(part.role);
+  tensor.set_dtype(std::string(Name(memory.dtype)));
+  tensor.set_rows(part.spec->rows);
+  tensor.set_columns(part.spec->columns);
+  auto& slice = *tensor.add_slices();
+  slice.set_row_begin(part.rows.begin);
+  slice.set_row_end(part.rows.end);
+  slice.set_column_begin(part.columns.begin);
+  slice.set_column_end(part.columns.end);
+  slice.set_file(name);
+  slice.set_offset(file.size());
+  slice.set_chunk_rows(std::max<int64_t>(kChunkBytes / (memory.columns * SizeOf(memory.dtype)), 1));
+  for (int64_t row = 0; row < memory.rows; row += slice.chunk_rows()) {
+    Tensor chunk = memory.RowSlice(row, std::min(slice.chunk_rows(), memory.rows - row));
+    if (stream.device() == Device::kCuda) {
+      staged.resize(static_cast<size_t>(chunk.bytes()));
+      const Tensor host(staged.data(), chunk.dtype, chunk.rows, chunk.columns);
+      ISTHMUS_RETURN_IF_ERROR(CopyToHost(chunk, host, stream));
+      chunk = host;
+    }
+    if (partial.finite()) partial.set_finite(AllFinite(chunk));
+    slice.add_chunk_checksums(XXH3_64bits(chunk.data, static_cast<size_t>(chunk.bytes())));
+    ISTHMUS_RETURN_IF_ERROR(file.Append(chunk.data, chunk.bytes()));
+  }
+  return absl::OkStatus();
+}
+
+// Writes this rank's file and describes it in `partial`. Files have no byte that no checksum covers.
+absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
+                        proto::CheckpointManifest& partial) {
+  partial.set_finite(true);
+  if (parts.empty()) return absl::OkStatus();
+  const std::string name = absl::StrFormat("rank-%04d.tensors", rank);
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(folder + "/" + name));
+  std::vector<char> staged;
+  for (const TensorPart& part : parts) {
+    ISTHMUS_RETURN_IF_ERROR(WritePart(part, name, stream, staged, *file, partial));
+  }
+  auto& entry = *partial.add_files();
+  entry.set_name(name);
+  entry.set_bytes(file->size());
+  return file->Commit();
+}
+
+absl::Status PrepareFolder(const std::string& folder, int rank) {
+  if (rank != 0) return absl::OkStatus();
+  std::error_code error;
+  std::filesystem::remove_all(folder, error);
+  if (error) return FileError(folder, "can't remove an incomplete checkpoint", error.value());
+  return MakeFolder(folder);
+}
+
+// Adds the parts of all ranks to the manifest, tensors by role and in the order of the model.
+absl::Status MergePartials(const std::vector<std::string>& partials, const ParameterStore& parameters,
+                           proto::CheckpointManifest& manifest) {
+  manifest.clear_tensors();
+  manifest.clear_files();
+  manifest.set_finite(true);
+  std::map<std::pair<int, int>, proto::TensorEntry> tensors;
+  for (const std::string& bytes : partials) {
+    proto::CheckpointManifest partial;
+    if (!partial.ParseFromString(bytes)) return absl::InternalError("a rank's part of the manifest can't be parsed");
+    for (auto& tensor : *partial.mutable_tensors()) {
+      tensors[{tensor.role(), parameters.table().Find(tensor.name())}].MergeFrom(tensor);
+    }
+    manifest.mutable_files()->MergeFrom(partial.files());
+    manifest.set_finite(manifest.finite() && partial.finite());
+  }
+  for (auto& [key, tensor] : tensors) *manifest.add_tensors() = std::move(tensor);
+  return absl::OkStatus();
+}
+
+absl::Status CopyTokenizer(const std::string& from, const std::string& folder, proto::CheckpointManifest& manifest) {
+  if (from.empty()) return absl::OkStatus();
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string tokenizer, ReadFile(from));
+  auto& entry = *manifest.add_files();
+  entry.set_name("tokenizer.model");
+  entry.set_bytes(static_cast<int64_t>(tokenizer.size()));
+  entry.set_checksum(XXH3_64bits(tokenizer.data(), tokenizer.size()));
+  return WriteDurably(folder + "/" + entry.name(), tokenizer);
+}
+
+// Rank 0's last part: tokenizer, manifest, and the rename that makes the checkpoint complete.
+absl::Status CompleteFolder(const std::string& folder, const std::string& temporary, const CheckpointContents& contents,
+                            const std::vector<std::string>& partials, const ParameterStore& parameters,
+                            SavedCheckpoint& saved) {
+  proto::CheckpointManifest manifest = contents.manifest;
+  manifest.set_version(kCheckpointVersion);
+  manifest.set_program_version(kVersion);
+  ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, parameters, manifest));
+  ISTHMUS_RETURN_IF_ERROR(CopyTokenizer(contents.tokenizer_path, temporary, manifest));
+  for (const auto& file : manifest.files()) saved.bytes += file.bytes();
+  saved.finite = manifest.finite();
+  ISTHMUS_RETURN_IF_ERROR(WriteManifest(temporary, manifest));
+  // Fails, and leaves both, where a checkpoint has the name already.
+  if (std::rename(temporary.c_str(), folder.c_str()) != 0) {
+    return FileError(folder, "can't rename the complete checkpoint to its name", errno);
+  }
+  return SyncFolder(std::filesystem::path(folder).parent_path().string());
+}
+
+absl::Status Save(const std::string& folder, const std::string& temporary, const CheckpointContents& contents,
+                  const ParameterStore& parameters, const Mesh& mesh, const Optimizer* optimizer,
+                  SavedCheckpoint& saved) {
+  Communicator& world = mesh.world();
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareFolder(temporary, world.rank())));
+  proto::CheckpointManifest partial;
+  const auto parts = PartsToSave(parameters, optimizer, mesh);
+  ISTHMUS_RETURN_IF_ERROR(
+      AgreeOnStatus(world, WriteParts(temporary, parts, parameters.stream(), world.rank(), partial)));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> partials, GatherBytes(world, partial.SerializeAsString()));
+  absl::Status complete;
+  if (world.rank() == 0) complete = CompleteFolder(folder, temporary, contents, partials, parameters, saved);
+  return AgreeOnStatus(world, complete);
+}
+
+}  // namespace
+
+absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
+                                               const ParameterStore& parameters, const Mesh& mesh,
+                                               const Optimizer* optimizer) {
+  const std::string temporary = folder + ".tmp";
+  SavedCheckpoint saved;
+  const absl::Status status = Save(folder, temporary, contents, parameters, mesh, optimizer, saved);
+  if (!status.ok()) {
+    // What fills the disk would make the next one fail, too.
+    std::error_code ignored;
+    if (mesh.world().rank() == 0) std::filesystem::remove_all(temporary, ignored);
+    return status;
+  }
+  double figures[] = {static_cast<double>(saved.bytes), saved.finite ? 1.0 : 0.0};
+  ISTHMUS_RETURN_IF_ERROR(mesh.world().AllReduceNumbers(absl::MakeSpan(figures)));
+  return SavedCheckpoint{static_cast<int64_t>(figures[0]), figures[1] > 0};
+}
+
+}  // namespace isthmus

@@ -1,0 +1,123 @@
+#include "checkpoint/tensor_reader.h"
+
+#include <absl/strings/str_cat.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "checkpoint/model_tensors.h"
+#include "ops/elementwise.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+namespace {
+
+constexpr char kDamaged[] = "the checksum is wrong: the file is damaged; use another checkpoint";
+
+}  // namespace
+
+absl::StatusOr<DType> StoredDType(const std::string& name) {
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
+    if (name == Name(dtype)) return dtype;
+  }
+  return absl::DataLossError(absl::StrCat("dtype \"", name, "\"; accepted: fp32, fp64, bf16"));
+}
+
+TensorReader::TensorReader(std::string folder, const proto::CheckpointManifest& manifest) : folder_(std::move(folder)) {
+  for (const auto& file : manifest.files()) sizes_[file.name()] = file.bytes();
+}
+
+TensorReader::~TensorReader() {
+  for (const auto& [name, descriptor] : descriptors_) close(descriptor);
+}
+
+absl::StatusOr<int> TensorReader::Open(const std::string& file) {
+  if (const auto found = descriptors_.find(file); found != descriptors_.end()) return found->second;
+  const std::string path = folder_ + "/" + file;
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return FileError(path, "can't open the checkpoint's data", errno);
+  descriptors_[file] = descriptor;
+  struct stat state {};
+  if (fstat(descriptor, &state) != 0) return FileError(path, "can't read", errno);
+  // Version 1 does not state sizes.
+  const auto size = sizes_.find(file);
+  if (size != sizes_.end() && size->second != state.st_size) {
+    close(descriptor);
+    descriptors_.erase(file);
+    return absl::DataLossError(absl::StrCat(path, ": ", state.st_size < size->second ? "truncated: " : "too long: ",
+                                            state.st_size, " bytes, the manifest says ", size->second));
+  }
+  return descriptor;
+}
+
+absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice,
+                                               int index) {
+  ISTHMUS_ASSIGN_OR_RETURN(const DType dtype, StoredDType(tensor.dtype()));
+  ISTHMUS_ASSIGN_OR_RETURN(const int descriptor, Open(slice.file()));
+  const std::string path = folder_ + "/" + slice.file();
+  const int64_t columns = slice.column_end() - slice.column_begin(), first = index * slice.chunk_rows();
+  const int64_t rows = std::min(slice.chunk_rows(), slice.row_end() - slice.row_begin() - first);
+  const int64_t offset = slice.offset() + first * columns * SizeOf(dtype);
+  const int64_t size = rows * columns * SizeOf(dtype);
+  const auto fail = [&](absl::string_view what) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": tensor ", TensorTitle(tensor.name(), tensor.role()), " at byte ", offset, ": ", what));
+  };
+  bytes_.resize(static_cast<size_t>(size));
+  for (int64_t done = 0; done < size;) {
+    const ssize_t got = pread(descriptor, bytes_.data() + done, static_cast<size_t>(size - done), offset + done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return FileError(path, "can't read", errno);
+    if (got == 0) return fail(absl::StrCat("truncated: needs ", size, " bytes, ", done, " are there"));
+    done += got;
+  }
+  if (XXH3_64bits(bytes_.data(), bytes_.size()) != slice.chunk_checksums(index)) return fail(kDamaged);
+  return Tensor(bytes_.data(), dtype, rows, columns);
+}
+
+absl::Status TensorReader::Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out) {
+  Stream host;
+  for (const auto& slice : tensor.slices()) {
+    const Range common_columns = {std::max(columns.begin, slice.column_begin()),
+                                  std::min(columns.end, slice.column_end())};
+    const Range common_rows = {std::max(rows.begin, slice.row_begin()), std::min(rows.end, slice.row_end())};
+    if (common_rows.size() <= 0 || common_columns.size() <= 0) continue;
+    const auto first = static_cast<int>((common_rows.begin - slice.row_begin()) / slice.chunk_rows());
+    const auto last = static_cast<int>((common_rows.end - 1 - slice.row_begin()) / slice.chunk_rows());
+    for (int index = first; index <= last; ++index) {
+      ISTHMUS_ASSIGN_OR_RETURN(const Tensor chunk, ReadChunk(tensor, slice, index));
+      const int64_t chunk_begin = slice.row_begin() + index * slice.chunk_rows();
+      const Range taken = {std::max(common_rows.begin, chunk_begin),
+                           std::min(common_rows.end, chunk_begin + chunk.rows)};
+      const auto part = [&](const Tensor& from, int64_t first_row, int64_t first_column) {
+        return from.RowSlice(taken.begin - first_row, taken.size())
+            .ColumnSlice(common_columns.begin - first_column, common_columns.size());
+      };
+      ISTHMUS_RETURN_IF_ERROR(
+          Cast(part(chunk, chunk_begin, slice.column_begin()), part(out, rows.begin, columns.begin), host));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorReader::CheckWholeFile(const proto::FileEntry& file) {
+  if (file.name().find('/') != std::string::npos) {
+    return absl::DataLossError(absl::StrCat(folder_, ": the manifest names a file outside: ", file.name()));
+  }
+  ISTHMUS_RETURN_IF_ERROR(Open(file.name()).status());
+  const std::string path = folder_ + "/" + file.name();
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
+  if (file.has_checksum() && XXH3_64bits(contents.data(), contents.size()) != file.checksum()) {
+    return absl::DataLossError(absl::StrCat(path, ": ", kDamaged));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,53 @@
+// Reads rectangles of the tensors of a checkpoint, checking every byte that it uses.
+#ifndef ISTHMUS_CHECKPOINT_TENSOR_READER_H_
+#define ISTHMUS_CHECKPOINT_TENSOR_READER_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "proto/checkpoint.pb.h"
+#include "runtime/dtype.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// The dtype of that name. Errors: DataLoss.
+absl::StatusOr<DType> StoredDType(const std::string& name);
+
+class TensorReader {
+ public:
+  // `manifest` must outlive the reader. No file is opened yet.
+  TensorReader(std::string folder, const proto::CheckpointManifest& manifest);
+  ~TensorReader();
+  TensorReader(const TensorReader&) = delete;
+  TensorReader& operator=(const TensorReader&) = delete;
+
+  // Rows and columns of a tensor of the manifest to `out` in host memory, [rows.size(), columns.size()], converted to
+  // its dtype. Reads the chunks that overlap. Errors: DataLoss naming file, tensor and offset; by errno for files.
+  absl::Status Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out);
+
+  // The bytes of chunk `index` of a slice, checked; they stay until the next call.
+  absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index);
+
+  // A file of the manifest with a checksum of its own, read and checked.
+  absl::Status CheckWholeFile(const proto::FileEntry& file);
+
+ private:
+  // Errors: by errno; DataLoss when the file's size is not the manifest's.
+  absl::StatusOr<int> Open(const std::string& file);
+
+  std::string folder_;
+  std::map<std::string, int64_t> sizes_;
+  std::map<std::string, int> descriptors_;
+  std::vector<char> bytes_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_CHECKPOINT_TENSOR_READER_H_

@@ -1,0 +1,188 @@
+// Whatever happens to the bytes of a checkpoint, verify and load notice.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/statistics.h"
+#include "checkpoint/verify.h"
+#include "checkpoint/weights.h"
+#include "tests/support/program.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+// As small as a model with all kinds of tensors gets.
+TinyOptions SmallestOptions() {
+  return {.width = 4,
+          .heads = 2,
+          .head_dim = 2,
+          .feed_forward = 4,
+          .vocabulary = 11,
+          .precision = proto::PrecisionConfig::BF16};
+}
+
+class Damage : public ::testing::Test {
+ protected:
+  Damage() : replica_(SmallestOptions()), checkpoint_(folder_ / "checkpoints/step-00000002") {
+    WriteText(folder_ / "tokenizer.model", "not looked into");
+    replica_.Step(1);
+    Save(checkpoint_);
+  }
+
+  void Save(const std::string& path) {
+    CheckpointContents contents;
+    contents.manifest.set_step(2);
+    contents.tokenizer_path = folder_ / "tokenizer.model";
+    const auto saved =
+        SaveCheckpoint(path, contents, replica_.model().parameters(), replica_.mesh(), &replica_.model().optimizer());
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    ASSERT_TRUE(saved->finite);
+  }
+  absl::Status Load(const std::string& path) {
+    const auto manifest = ReadManifest(path);
+    if (!manifest.ok()) return manifest.status();
+    return LoadTrainingState(path, *manifest, replica_.model().parameters(), replica_.model().optimizer());
+  }
+  void ExpectSound() {
+    EXPECT_THAT(VerifyCheckpoint(checkpoint_).problems, IsEmpty());
+    EXPECT_TRUE(Load(checkpoint_).ok()) << Load(checkpoint_);
+  }
+  // `file`: what the messages must name.
+  void ExpectDamaged(const std::string& file) {
+    const VerifiedCheckpoint verified = VerifyCheckpoint(checkpoint_);
+    ASSERT_THAT(verified.problems, Not(IsEmpty()));
+    EXPECT_THAT(verified.problems.front(), HasSubstr(file));
+    const absl::Status load = Load(checkpoint_);
+    ASSERT_FALSE(load.ok());
+    EXPECT_THAT(std::string(load.message()), HasSubstr(file));
+  }
+  std::vector<std::string> Files() const {
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(checkpoint_)) {
+      files.push_back(entry.path().filename().string());
+    }
+    return files;
+  }
+
+  TemporaryFolder folder_;
+  Replica replica_;
+  std::string checkpoint_;
+};
+
+TEST_F(Damage, EveryFlippedByteIsNoticed) {
+  ASSERT_THAT(Files(), SizeIs(3));
+  ExpectSound();
+  int64_t flipped = 0;
+  for (const std::string& name : Files()) {
+    const std::string path = checkpoint_ + "/" + name;
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(path));
+    const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_GE(descriptor, 0);
+    for (int64_t at = 0; at < size; ++at, ++flipped) {
+      char byte = 0;
+      ASSERT_EQ(pread(descriptor, &byte, 1, at), 1);
+      const char other = static_cast<char>(byte ^ (1 << (at % 8)));
+      ASSERT_EQ(pwrite(descriptor, &other, 1, at), 1);
+      ExpectDamaged(name);
+      ASSERT_EQ(pwrite(descriptor, &byte, 1, at), 1);
+      if (HasFailure()) FAIL() << name << " byte " << at;
+    }
+    close(descriptor);
+  }
+  EXPECT_GT(flipped, 5000);
+  ExpectSound();
+}
+
+TEST_F(Damage, FilesOfAnotherLengthOrNoneAreNoticed) {
+  for (const std::string& name : Files()) {
+    const std::string path = checkpoint_ + "/" + name, before = ReadText(path);
+    for (const size_t length : {size_t{0}, size_t{1}, before.size() / 2, before.size() - 1}) {
+      WriteText(path, before.substr(0, length));
+      ExpectDamaged(name);
+    }
+    WriteText(path, before + "x");
+    ExpectDamaged(name);
+    std::filesystem::remove(path);
+    ExpectDamaged(name);
+    std::filesystem::create_directories(path);
+    ExpectDamaged(name);
+    std::filesystem::remove(path);
+    WriteText(path, before);
+    ExpectSound();
+  }
+}
+
+TEST_F(Damage, FilesOfAnotherRunOrStepAreNoticed) {
+  const std::string other = folder_ / "checkpoints/step-00000004";
+  replica_.Step(2);
+  WriteText(folder_ / "tokenizer.model", "of another run");
+  Save(other);
+  for (const std::string& name : Files()) {
+    const std::string path = checkpoint_ + "/" + name, before = ReadText(path);
+    WriteText(path, ReadText(other + "/" + name));
+    // Of a foreign manifest all other files are wrong.
+    ExpectDamaged(name == "manifest.pb" ? checkpoint_ : name);
+    WriteText(path, before);
+  }
+  ExpectSound();
+}
+
+TEST_F(Damage, AMessageNamesFileTensorAndPlace) {
+  const auto manifest = ReadManifest(checkpoint_);
+  ASSERT_TRUE(manifest.ok());
+  const auto& tensor = manifest->tensors(manifest->tensors_size() - 1);
+  const auto& slice = tensor.slices(0);
+  const std::string path = checkpoint_ + "/" + slice.file();
+  std::string bytes = ReadText(path);
+  bytes[static_cast<size_t>(slice.offset())] ^= 1;
+  WriteText(path, bytes);
+  const VerifiedCheckpoint verified = VerifyCheckpoint(checkpoint_);
+  ASSERT_THAT(verified.problems, SizeIs(1));
+  EXPECT_THAT(verified.problems.front(),
+              HasSubstr(path + ": tensor head.weight (second moment) at byte " + std::to_string(slice.offset())));
+}
+
+TEST_F(Damage, StatisticsAndDifferencesAreThoseOfTheValues) {
+  const std::string other = folder_ / "checkpoints/step-00000004";
+  const Tensor norm = replica_.model().parameters().Weight("final_norm.weight");
+  for (int64_t i = 0; i < 4; ++i) SetElement(norm, i, static_cast<double>(i) - 1);
+  std::filesystem::remove_all(checkpoint_);
+  Save(checkpoint_);
+  SetElement(norm, 3, 5);
+  Save(other);
+  const auto manifest = *ReadManifest(checkpoint_), changed = *ReadManifest(other);
+  TensorReader reader(checkpoint_, manifest), other_reader(other, changed);
+  for (int i = 0; i < manifest.tensors_size(); ++i) {
+    const auto& tensor = manifest.tensors(i);
+    const auto difference = DifferenceOf(tensor, reader, changed.tensors(i), other_reader);
+    ASSERT_TRUE(difference.ok()) << difference.status();
+    const bool is_norm = tensor.name() == "final_norm.weight" && tensor.role() == proto::WEIGHT;
+    EXPECT_EQ(difference->different, is_norm ? 1 : 0) << tensor.name();
+    if (!is_norm) continue;
+    EXPECT_EQ(difference->largest, 3);
+    EXPECT_NEAR(difference->relative, 3 / std::sqrt(6.0), 1e-12);
+    const auto statistics = StatisticsOf(tensor, reader);
+    ASSERT_TRUE(statistics.ok());
+    EXPECT_EQ(statistics->minimum, -1);
+    EXPECT_EQ(statistics->maximum, 2);
+    EXPECT_EQ(statistics->mean, 0.5);
+    EXPECT_NEAR(statistics->root_mean_square, std::sqrt(1.5), 1e-12);
+    EXPECT_EQ(statistics->not_finite, 0);
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

@@ -1,0 +1,304 @@
+// A run that was stopped goes on as if it had not been.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+#include "tests/support/run_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Resume : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void TearDownTestSuite() { delete project_; }
+  static TinyProject& project() { return *project_; }
+
+  // Trains, with a checkpoint every five steps, in the project's folder `name`.
+  static ProgramResult Train(const std::string& name, int ranks, const std::string& more) {
+    return RunIsthmus(absl::StrCat("train --config ", project().WriteConfig(name),
+                                   " --set checkpoint.interval=5 --set checkpoint.keep=9 ", more),
+                      ranks);
+  }
+  static std::string Checkpoint(const std::string& name, int step) {
+    return absl::StrCat(project() / name, "/checkpoints/step-000000", step < 10 ? "0" : "", step);
+  }
+  // `to` is the folder of `from` as if it had been killed somewhat after step 10.
+  static void CopyStopped(const std::string& from, const std::string& to) {
+    std::filesystem::copy(project() / from, project() / to,
+                          std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks);
+    std::filesystem::remove_all(Checkpoint(to, 15));
+    std::filesystem::remove_all(Checkpoint(to, 20));
+    const std::string metrics = project() / to + "/metrics.jsonl";
+    const std::string text = ReadText(metrics);
+    WriteText(metrics, text.substr(0, text.rfind('{') + 20));  // the last line is half written
+  }
+  static void ExpectSameFiles(const std::string& a, const std::string& b) {
+    int compared = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(a)) {
+      const std::string name = entry.path().filename().string();
+      if (entry.path().extension() != ".tensors") continue;
+      EXPECT_TRUE(ReadText(a + "/" + name) == ReadText(b + "/" + name)) << b << "/" << name;
+      ++compared;
+    }
+    EXPECT_GT(compared, 0);
+  }
+  // Everything that a step reports but times and what names places.
+  static std::vector<std::map<std::string, nlohmann::json>> Figures(const std::string& name) {
+    std::vector<std::map<std::string, nlohmann::json>> all;
+    for (const auto& record : Records(project() / name)) {
+      auto& figures = all.emplace_back();
+      for (const auto& [key, value] : record.items()) {
+        if (key == "step" || key == "tokens" || key == "train/loss" || key == "train/gradient_norm" ||
+            key == "train/learning_rate" || key == "validation/loss" || key == "head/lost_energy_ratio") {
+          figures[key] = value;
+        }
+      }
+    }
+    return all;
+  }
+
+ private:
+  static TinyProject* project_;
+};
+TinyProject* Resume::project_ = nullptr;
+
+TEST_F(Resume, AtTheSameMeshTheRunIsBitForBitTheUninterruptedOne) {
+  int number = 0;
+  for (const char* more : {"--set mesh.tensor=2", "--set mesh.data=2 --set mesh.shard_optimizer=true",
+                           "--set mesh.data=2 --set precision.compute=BF16"}) {
+    SCOPED_TRACE(more);
+    const std::string whole = absl::StrCat("whole", number), parts = absl::StrCat("parts", number++);
+    ProgramResult result = Train(whole, 2, more);
+    ASSERT_EQ(result.exit_status, 0) << result.out;
+    CopyStopped(whole, parts);
+    result = Train(parts, 2, absl::StrCat(more, " --resume auto"));
+    ASSERT_EQ(result.exit_status, 0) << result.out;
+    EXPECT_EQ(result.Count("continues after step 10"), 1) << result.out;
+    const auto expected = Figures(whole), found = Figures(parts);
+    ASSERT_EQ(found.size(), 21u);
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i], expected[i]) << "record " << i;
+    ExpectSameFiles(Checkpoint(whole, 20), Checkpoint(parts, 20));
+    // What it continued from is part of the first record that it made itself.
+    const auto records = Records(project() / parts);
+    EXPECT_EQ(records[11]["run/resumed_step"], 10);
+    EXPECT_FALSE(records[10].contains("run/resumed_step"));
+    EXPECT_EQ(records[20]["checkpoint/step"], 20);
+    EXPECT_GT(records[11]["elapsed_seconds"], records[10]["elapsed_seconds"]);
+  }
+}
+
+TEST_F(Resume, AtAnotherMeshItIsWithinRounding) {
+  const std::string fp64 = "--set precision.compute=FP64 ";
+  ASSERT_EQ(Train("mesh", 2, fp64 + "--set mesh.tensor=2").exit_status, 0);
+  const auto expected = Losses(project() / "mesh");
+  struct Other {
+    const char* name;
+    int ranks;
+    const char* more;
+  };
+  for (const Other& other :
+       {Other{"mesh1", 0, ""}, Other{"mesh2", 2, "--set mesh.data=2 --set mesh.shard_optimizer=true"},
+        Other{"mesh3", 4, "--set mesh.tensor=4"}}) {
+    SCOPED_TRACE(other.name);
+    CopyStopped("mesh", other.name);
+    const ProgramResult result = Train(other.name, other.ranks, absl::StrCat(fp64, other.more, " --resume auto"));
+    ASSERT_EQ(result.exit_status, 0) << result.out;
+    const auto found = Losses(project() / other.name);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i] / expected[i], 1, 1e-10) << "step " << i + 1;
+  }
+}
+
+// Not a copy: a rank is killed in the middle of training, at whatever it was doing.
+TEST_F(Resume, AKilledRunGoesOn) {
+  const std::string more =
+      "--set mesh.data=2 --set schedule.steps=400 --set telemetry.validation_interval=0 "
+      "--set checkpoint.interval=20 ";
+  ASSERT_EQ(Train("unkilled", 2, more).exit_status, 0);
+  const std::string config = project().WriteConfig("killed");
+  const ProgramResult killed = RunShell(
+      absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", LauncherPath(),
+                   " --oversubscribe --bind-to none -n 2 ", ProgramPath(), " train --config ", config,
+                   " --set checkpoint.keep=9 ", more, " & launcher=$!; until [ -e ", project() / "killed",
+                   "/checkpoints/step-00000100 ]; do sleep 0.01; done; kill -9 $(pgrep -P $launcher | tail -1); "
+                   "wait $launcher"));
+  ASSERT_NE(killed.exit_status, 0) << killed.out;
+  ASSERT_FALSE(std::filesystem::exists(project() / "killed/checkpoints/step-00000400"));
+  const ProgramResult result = Train("killed", 2, more + "--resume auto");
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("continues after step "), 1) << result.out;
+  const auto expected = Losses(project() / "unkilled"), found = Losses(project() / "killed");
+  EXPECT_EQ(found, expected);
+  ExpectSameFiles(project() / "unkilled/checkpoints/step-00000400", project() / "killed/checkpoints/step-00000400");
+}
+
+TEST_F(Resume, ADamagedCheckpointIsPassedOverAndSetAside) {
+  ASSERT_EQ(Train("sound", 2, "--set mesh.tensor=2").exit_status, 0);
+  CopyStopped("sound", "damaged");
+  const std::string data = Checkpoint("damaged", 10) + "/rank-0001.tensors";
+  std::string bytes = ReadText(data);
+  bytes[bytes.size() / 2] ^= 1;
+  WriteText(data, bytes);
+  const ProgramResult result = Train("damaged", 2, "--set mesh.tensor=2 --resume auto");
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("continues after step 5"), 1) << result.out;
+  EXPECT_THAT(ReadText(project() / "damaged/log/rank-0000.log"), HasSubstr(data + ": tensor "));
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("damaged", 10) + ".set-aside"));
+  EXPECT_EQ(Losses(project() / "damaged"), Losses(project() / "sound"));
+  ExpectSameFiles(Checkpoint("sound", 20), Checkpoint("damaged", 20));
+}
+
+TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
+  ASSERT_EQ(Train("bad", 2, "--set mesh.data=2 --set schedule.steps=10").exit_status, 0);
+  WriteText(Checkpoint("bad", 10) + "/manifest.pb", "nonsense that is long enough");
+  std::filesystem::remove(Checkpoint("bad", 5) + "/rank-0000.tensors");
+  const std::string metrics = ReadText(project() / "bad/metrics.jsonl");
+  const ProgramResult result = Train("bad", 2, "--set mesh.data=2 --resume auto");
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("none is sound"), 1) << result.out;
+  EXPECT_THAT(result.out, HasSubstr(Checkpoint("bad", 10) + "/manifest.pb: is not the manifest"));
+  EXPECT_THAT(result.out, HasSubstr(Checkpoint("bad", 5) + "/rank-0000.tensors: can"));
+  EXPECT_EQ(ReadText(project() / "bad/metrics.jsonl"), metrics);
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("bad", 10)));
+}
+
+TEST_F(Resume, WithoutACheckpointTheRunBegins) {
+  ASSERT_EQ(Train("begun", 2, "--resume auto --set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
+  // As if it had been killed before its first checkpoint.
+  const ProgramResult again = Train("begun", 2, "--resume auto --set schedule.steps=5");
+  ASSERT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(Records(project() / "begun").size(), 6u);
+  // And with nothing left to do it does nothing.
+  const std::string metrics = ReadText(project() / "begun/metrics.jsonl");
+  const ProgramResult done = Train("begun", 2, "--resume auto --set schedule.steps=5");
+  ASSERT_EQ(done.exit_status, 0) << done.out;
+  EXPECT_EQ(done.Count("nothing left to train"), 1) << done.out;
+  EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl"), metrics);
+  EXPECT_EQ(Train("begun", 2, "--resume never").Count("already holds a run"), 1);
+}
+
+TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
+  ASSERT_EQ(Train("origin", 0, "").exit_status, 0);
+  const ProgramResult branch = Train("branch", 2, "--resume " + Checkpoint("origin", 10));
+  ASSERT_EQ(branch.exit_status, 0) << branch.out;
+  const auto records = Records(project() / "branch");
+  ASSERT_EQ(records.size(), 10u);
+  EXPECT_EQ(records[0]["step"], 11);
+  EXPECT_NEAR(records[9]["train/loss"].get<double>() / Losses(project() / "origin").back(), 1, 1e-4);
+  // In its own folder the run goes back, and what came later is set aside.
+  const auto expected = Losses(project() / "origin");
+  ASSERT_EQ(Train("origin", 0, "--resume " + Checkpoint("origin", 5)).exit_status, 0);
+  EXPECT_EQ(Losses(project() / "origin"), expected);
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("origin", 15) + ".set-aside"));
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("origin", 15)));
+  EXPECT_EQ(Train("branch", 2, "--resume " + Checkpoint("origin", 10)).Count("already holds a run"), 1);
+}
+
+TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
+  ASSERT_EQ(Train("same", 2, "--set schedule.steps=5").exit_status, 0);
+  const auto refused = [&](const std::string& more, const std::string& message) {
+    const ProgramResult result = Train("same", 2, "--resume auto " + more);
+    EXPECT_EQ(result.exit_status, 2) << result.out;
+    EXPECT_EQ(result.Count(message), 1) << message << "\n" << result.out;
+  };
+  refused("--set model.width=64", "model.width: 32 -> 64");
+  refused("--set seed=9", "seed: 1234 -> 9");
+  refused("--set precision.compute=BF16", "precision.compute: FP32 -> BF16");
+  refused("--set batch.sequences=16", "batch.sequences: 8 -> 16");
+  refused(absl::StrCat("--set data.train=", project() / "tokens/validation"), "training samples, it had");
+  EXPECT_EQ(Train("same", 2, "--resume /nowhere/run").Count("/nowhere/run: can"), 1);
+  // Other settings may change on the way; the log tells.
+  ASSERT_EQ(Train("same", 2, "--resume auto --set schedule.steps=8 --set optimizer.weight_decay=0").exit_status, 0);
+  EXPECT_THAT(ReadText(project() / "same/log/rank-0000.log"), HasSubstr("optimizer.weight_decay: 0.1 -> 0"));
+}
+
+TEST_F(Resume, CurvesOfTensorBoardDoNotOverlap) {
+  ASSERT_EQ(Train("curves", 0, "").exit_status, 0);
+  // Another file of events, whose start makes void what the first has from step 6 on.
+  ASSERT_EQ(Train("curves", 0, "--resume " + Checkpoint("curves", 5)).exit_status, 0);
+  const ProgramResult read =
+      RunShell(SourceFolder() + "/tests/support/read_tensorboard " + (project() / "curves") + " 2>/dev/null", 200);
+  if (read.exit_status == 77) GTEST_SKIP() << read.out;
+  ASSERT_EQ(read.exit_status, 0) << read.out;
+  const auto losses = nlohmann::json::parse(read.out)["scalars"]["train/loss"];
+  ASSERT_EQ(losses.size(), 20u);
+  for (size_t i = 0; i < losses.size(); ++i) EXPECT_EQ(losses[i][0], i + 1);
+}
+
+// The disk of this test is a small file system of its own; to mount one takes root.
+TEST_F(Resume, AFullDiskCostsACheckpointAndNotTheRun) {
+  ASSERT_EQ(Train("size", 2, "--set schedule.steps=5").exit_status, 0);
+  uintmax_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(project() / "size")) {
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  }
+  const std::string disk = project() / "disk", run = disk + "/run";
+  std::filesystem::create_directories(disk);
+  // One checkpoint fits, with some room for metrics.
+  const std::string size = absl::StrCat("size=", bytes + bytes / 2);
+  if (geteuid() != 0 || mount("isthmus-test", disk.c_str(), "tmpfs", 0, size.c_str()) != 0) {
+    GTEST_SKIP() << "needs root and the right to mount a small tmpfs";
+  }
+  const ProgramResult result =
+      Train("full", 2, absl::StrCat("--set folder=", run, " --set checkpoint.save_final=false"));
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("step 10: no checkpoint: "), 1) << result.out;
+  // Records that come just when the disk is full are lost.
+  std::map<int, nlohmann::json> records;
+  for (const auto& record : Records(run)) records[record["step"]] = record;
+  EXPECT_EQ(records[5]["checkpoint/step"], 5);
+  EXPECT_EQ(records[10]["checkpoint/failed_total"], 1);
+  EXPECT_EQ(records[15]["checkpoint/failed_total"], 2);
+  EXPECT_EQ(records.rbegin()->first, 20);
+  EXPECT_THAT(ReadText(run + "/log/rank-0000.log"), HasSubstr("No space left on device"));
+  EXPECT_FALSE(std::filesystem::exists(run + "/checkpoints/step-00000010.tmp"));
+  const ProgramResult verified = RunIsthmus("checkpoint verify " + run);
+  EXPECT_EQ(verified.exit_status, 0) << verified.out;
+  EXPECT_EQ(verified.Count("sound: step 5"), 1) << verified.out;
+  umount2(disk.c_str(), MNT_DETACH);
+}
+
+TEST_F(Resume, VerifyAndShowTellWhatACheckpointHolds) {
+  ASSERT_EQ(Train("shown", 2, "--set mesh.tensor=2 --set schedule.steps=10").exit_status, 0);
+  const ProgramResult sound = RunIsthmus("checkpoint verify " + (project() / "shown"));
+  EXPECT_EQ(sound.exit_status, 0) << sound.out;
+  EXPECT_EQ(sound.Count(": sound: step "), 2) << sound.out;
+  const ProgramResult shown = RunIsthmus("checkpoint show " + (project() / "shown"));
+  EXPECT_EQ(shown.exit_status, 0) << shown.out;
+  EXPECT_EQ(shown.Count("step 10, 2560 tokens"), 1) << shown.out;
+  EXPECT_EQ(shown.Count("layers.1.attention.q_proj.weight (second moment)"), 1) << shown.out;
+  const ProgramResult compared =
+      RunIsthmus(absl::StrCat("checkpoint show ", Checkpoint("shown", 5), " ", Checkpoint("shown", 10)));
+  EXPECT_EQ(compared.exit_status, 0) << compared.out;
+  EXPECT_EQ(compared.Count("0 tensors are equal"), 1) << compared.out;
+  const ProgramResult same =
+      RunIsthmus(absl::StrCat("checkpoint show ", Checkpoint("shown", 10), " ", project() / "shown"));
+  EXPECT_EQ(same.Count("elements differ"), 0) << same.out;
+
+  const std::string data = Checkpoint("shown", 5) + "/rank-0001.tensors";
+  std::string bytes = ReadText(data);
+  bytes[100] ^= 1;
+  WriteText(data, bytes);
+  const ProgramResult damaged = RunIsthmus("checkpoint verify " + (project() / "shown"));
+  EXPECT_EQ(damaged.exit_status, 2) << damaged.out;
+  EXPECT_EQ(damaged.Count(data + ": tensor embedding.weight at byte 0: the checksum is wrong"), 1) << damaged.out;
+  EXPECT_EQ(damaged.Count(": sound: step 10"), 1) << damaged.out;
+  EXPECT_EQ(RunIsthmus("checkpoint verify /nowhere").exit_status, 2);
+  EXPECT_EQ(RunIsthmus("checkpoint fly").Count("accepts verify or show"), 1);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
