@@ -51,7 +51,7 @@ class TrainingRun {
     double train_loss = 0;
     double validation_loss = 0;
     std::optional<HeadFigures> head;  // of the last telemetry step
-    std::string checkpoint;               // newest folder, empty when none was saved
+    std::string checkpoint;           // newest folder, empty when none was saved
   };
   const Summary& summary() const { return summary_; }
   const proto::RunConfig& config() const { return config_; }
