@@ -14,6 +14,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/model_tensors.h"
+#include "checkpoint/save_steps.h"
 #include "checkpoint/weights.h"
 #include "parallel/host_bytes.h"
 #include "runtime/device.h"
@@ -84,43 +85,20 @@ absl::Status WritePart(const TensorPart& part, const std::string& name, const St
   return absl::OkStatus();
 }
 
-// Writes this rank's file and describes it in `partial`. Files have no byte that no checksum covers.
-absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
-                        proto::CheckpointManifest& partial) {
-  partial.set_finite(true);
-  if (parts.empty()) return absl::OkStatus();
-  const std::string name = absl::StrFormat("rank-%04d.tensors", rank);
-  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(folder + "/" + name));
-  std::vector<char> staged;
-  for (const TensorPart& part : parts) {
-    ISTHMUS_RETURN_IF_ERROR(WritePart(part, name, stream, staged, *file, partial));
-  }
-  auto& entry = *partial.add_files();
-  entry.set_name(name);
-  entry.set_bytes(file->size());
-  return file->Commit();
-}
-
-absl::Status PrepareFolder(const std::string& folder, int rank) {
-  if (rank != 0) return absl::OkStatus();
-  std::error_code error;
-  std::filesystem::remove_all(folder, error);
-  if (error) return FileError(folder, "can't remove an incomplete checkpoint", error.value());
-  return MakeFolder(folder);
-}
-
 // Adds the parts of all ranks to the manifest, tensors by role and in the order of the model.
-absl::Status MergePartials(const std::vector<std::string>& partials, const ParameterStore& parameters,
+absl::Status MergePartials(const std::vector<std::string>& partials, const std::vector<std::string>& names,
                            proto::CheckpointManifest& manifest) {
+  std::map<std::string, size_t> places;
+  for (const std::string& name : names) places.emplace(name, places.size());
   manifest.clear_tensors();
   manifest.clear_files();
   manifest.set_finite(true);
-  std::map<std::pair<int, int>, proto::TensorEntry> tensors;
+  std::map<std::pair<int, size_t>, proto::TensorEntry> tensors;
   for (const std::string& bytes : partials) {
     proto::CheckpointManifest partial;
     if (!partial.ParseFromString(bytes)) return absl::InternalError("a rank's part of the manifest can't be parsed");
     for (auto& tensor : *partial.mutable_tensors()) {
-      tensors[{tensor.role(), parameters.table().Find(tensor.name())}].MergeFrom(tensor);
+      tensors[{tensor.role(), places[tensor.name()]}].MergeFrom(tensor);
     }
     manifest.mutable_files()->MergeFrom(partial.files());
     manifest.set_finite(manifest.finite() && partial.finite());
@@ -139,14 +117,48 @@ absl::Status CopyTokenizer(const std::string& from, const std::string& folder, p
   return WriteDurably(folder + "/" + entry.name(), tokenizer);
 }
 
-// Rank 0's last part: tokenizer, manifest, and the rename that makes the checkpoint complete.
-absl::Status CompleteFolder(const std::string& folder, const std::string& temporary, const CheckpointContents& contents,
-                            const std::vector<std::string>& partials, const ParameterStore& parameters,
+}  // namespace
+
+std::string TemporaryFolderOf(const std::string& folder) { return folder + ".tmp"; }
+
+absl::Status PrepareTemporaryFolder(const std::string& folder, int rank) {
+  if (rank != 0) return absl::OkStatus();
+  const std::string temporary = TemporaryFolderOf(folder);
+  std::error_code error;
+  std::filesystem::remove_all(temporary, error);
+  if (error) return FileError(temporary, "can't remove an incomplete checkpoint", error.value());
+  return MakeFolder(temporary);
+}
+
+void RemoveTemporaryFolder(const std::string& folder) {
+  std::error_code ignored;
+  std::filesystem::remove_all(TemporaryFolderOf(folder), ignored);
+}
+
+absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
+                        proto::CheckpointManifest& partial) {
+  partial.set_finite(true);
+  if (parts.empty()) return absl::OkStatus();
+  const std::string name = absl::StrFormat("rank-%04d.tensors", rank);
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(TemporaryFolderOf(folder) + "/" + name));
+  std::vector<char> staged;
+  for (const TensorPart& part : parts) {
+    ISTHMUS_RETURN_IF_ERROR(WritePart(part, name, stream, staged, *file, partial));
+  }
+  auto& entry = *partial.add_files();
+  entry.set_name(name);
+  entry.set_bytes(file->size());
+  return file->Commit();
+}
+
+absl::Status CompleteFolder(const std::string& folder, const CheckpointContents& contents,
+                            const std::vector<std::string>& partials, const std::vector<std::string>& names,
                             SavedCheckpoint& saved) {
+  const std::string temporary = TemporaryFolderOf(folder);
   proto::CheckpointManifest manifest = contents.manifest;
   manifest.set_version(kCheckpointVersion);
   manifest.set_program_version(kVersion);
-  ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, parameters, manifest));
+  ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, names, manifest));
   ISTHMUS_RETURN_IF_ERROR(CopyTokenizer(contents.tokenizer_path, temporary, manifest));
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
@@ -158,38 +170,39 @@ absl::Status CompleteFolder(const std::string& folder, const std::string& tempor
   return SyncFolder(std::filesystem::path(folder).parent_path().string());
 }
 
-absl::Status Save(const std::string& folder, const std::string& temporary, const CheckpointContents& contents,
-                  const ParameterStore& parameters, const Mesh& mesh, const Optimizer* optimizer,
-                  SavedCheckpoint& saved) {
-  Communicator& world = mesh.world();
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareFolder(temporary, world.rank())));
-  proto::CheckpointManifest partial;
-  const auto parts = PartsToSave(parameters, optimizer, mesh);
-  ISTHMUS_RETURN_IF_ERROR(
-      AgreeOnStatus(world, WriteParts(temporary, parts, parameters.stream(), world.rank(), partial)));
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> partials, GatherBytes(world, partial.SerializeAsString()));
-  absl::Status complete;
-  if (world.rank() == 0) complete = CompleteFolder(folder, temporary, contents, partials, parameters, saved);
-  return AgreeOnStatus(world, complete);
+std::vector<std::string> NamesOf(const ParameterStore& parameters) {
+  std::vector<std::string> names;
+  for (const ParameterSpec& spec : parameters.specs()) names.push_back(spec.name);
+  return names;
 }
 
-}  // namespace
+absl::StatusOr<SavedCheckpoint> ShareOutcome(Communicator& world, const SavedCheckpoint& saved) {
+  double figures[] = {static_cast<double>(saved.bytes), saved.finite ? 1.0 : 0.0};
+  ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(figures)));
+  return SavedCheckpoint{static_cast<int64_t>(figures[0]), figures[1] > 0};
+}
 
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer) {
-  const std::string temporary = folder + ".tmp";
+  Communicator& world = mesh.world();
   SavedCheckpoint saved;
-  const absl::Status status = Save(folder, temporary, contents, parameters, mesh, optimizer, saved);
-  if (!status.ok()) {
-    // What fills the disk would make the next one fail, too.
-    std::error_code ignored;
-    if (mesh.world().rank() == 0) std::filesystem::remove_all(temporary, ignored);
+  const auto save = [&]() -> absl::Status {
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareTemporaryFolder(folder, world.rank())));
+    proto::CheckpointManifest partial;
+    const auto parts = PartsToSave(parameters, optimizer, mesh);
+    ISTHMUS_RETURN_IF_ERROR(
+        AgreeOnStatus(world, WriteParts(folder, parts, parameters.stream(), world.rank(), partial)));
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> partials, GatherBytes(world, partial.SerializeAsString()));
+    absl::Status complete;
+    if (world.rank() == 0) complete = CompleteFolder(folder, contents, partials, NamesOf(parameters), saved);
+    return AgreeOnStatus(world, complete);
+  };
+  if (const absl::Status status = save(); !status.ok()) {
+    if (world.rank() == 0) RemoveTemporaryFolder(folder);
     return status;
   }
-  double figures[] = {static_cast<double>(saved.bytes), saved.finite ? 1.0 : 0.0};
-  ISTHMUS_RETURN_IF_ERROR(mesh.world().AllReduceNumbers(absl::MakeSpan(figures)));
-  return SavedCheckpoint{static_cast<int64_t>(figures[0]), figures[1] > 0};
+  return ShareOutcome(world, saved);
 }
 
 }  // namespace isthmus

@@ -45,10 +45,10 @@ absl::Status CheckFp8(const Stream& stream, const std::string& source) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfig config, const std::string& source,
-                                                                 const std::string& resume, Communicator& world,
-                                                                 int local_rank, std::ostream& progress,
-                                                                 bool progress_is_terminal) {
-  auto run = absl::WrapUnique(new TrainingRun(world, progress, progress_is_terminal));
+                                                                 const std::string& resume, const StopSignals& signals,
+                                                                 Communicator& world, int local_rank,
+                                                                 std::ostream& progress, bool progress_is_terminal) {
+  auto run = absl::WrapUnique(new TrainingRun(signals, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   run->config_ = std::move(config);
   const auto& mesh = run->config_.mesh();
@@ -128,6 +128,7 @@ absl::Status TrainingRun::Continue(int local_rank) {
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
   }
   if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
+  checkpoints_ = std::make_unique<RunCheckpoints>(config_, data_, *mesh_, *model_, *log_);
   loader_ =
       std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
                                                                        .data_rank = mesh_->data_rank(),
@@ -293,7 +294,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     record.mutable_validation()->set_loss(summary_.validation_loss);
     record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
   }
-  if (!last && !validate && !measure_head && !due(telemetry.log_interval()) && !SaveDue(step, last)) {
+  if (!last && !validate && !measure_head && !due(telemetry.log_interval()) && !checkpoints_->Due(step, last)) {
     return absl::OkStatus();
   }
 
@@ -346,73 +347,69 @@ void TrainingRun::LogNotes() {
   for (const std::string& note : sinks_->TakeNotes()) log_->Info(note);
 }
 
-bool TrainingRun::SaveDue(int64_t step, bool last) const {
-  const auto& checkpoint = config_.checkpoint();
-  if (last) return checkpoint.save_final();
-  return checkpoint.interval() > 0 && step % checkpoint.interval() == 0;
+TrainingMoment TrainingRun::Moment() const {
+  TrainingMoment moment{.step = summary_.steps, .tokens = summary_.tokens, .elapsed_seconds = Elapsed()};
+  if (record_.has_validation()) moment.validation_loss = summary_.validation_loss;
+  return moment;
 }
 
-absl::Status TrainingRun::Save() {
-  const double begin = MonotonicSeconds();
-  const std::string folder = CheckpointFolder(config_.folder(), summary_.steps);
-  CheckpointContents contents;
-  contents.tokenizer_path = config_.data().tokenizer();
-  contents.manifest.set_step(summary_.steps);
-  contents.manifest.set_samples(summary_.steps * config_.batch().sequences());
-  contents.manifest.set_tokens(summary_.tokens);
-  contents.manifest.set_elapsed_seconds(record_.elapsed_seconds());
-  contents.manifest.set_training_samples(data_.training.count);
-  contents.manifest.set_tokenizer_fingerprint(data_.training.dataset->tokenizer_fingerprint());
-  if (record_.has_validation()) contents.manifest.set_validation_loss(summary_.validation_loss);
-  *contents.manifest.mutable_config() = config_;
-  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
-  const auto saved = SaveCheckpoint(folder, contents, model_->parameters(), *mesh_, &model_->optimizer());
-  mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
-  ISTHMUS_RETURN_IF_ERROR(saved.status());
-  summary_.checkpoint = folder;
-  auto& record = *record_.mutable_checkpoint();
-  record.set_step(summary_.steps);
-  record.set_timestamp_seconds(UnixSeconds());
-  record.set_save_seconds(MonotonicSeconds() - begin);
-  record.set_saved_bytes(saved->bytes);
-  log_->Info("saved " + folder);
-  if (!saved->finite) log_->Warning(folder + ": holds values that are not finite");
-  if (world_.rank() != 0) return absl::OkStatus();
-  // The checkpoint is complete whatever becomes of these.
-  absl::Status tidied = PointToLatest(config_.folder(), summary_.steps);
-  if (tidied.ok()) tidied = RotateCheckpoints(config_.folder(), config_.checkpoint());
-  if (!tidied.ok()) log_->Warning(std::string(tidied.message()));
-  return absl::OkStatus();
+absl::StatusOr<int> TrainingRun::AgreedStop() {
+  double signal = signals_.received();
+  ISTHMUS_RETURN_IF_ERROR(world_.AllReduceNumbers(absl::MakeSpan(&signal, 1), Reduction::kMax));
+  return static_cast<int>(signal);
 }
 
-absl::Status TrainingRun::TryToSave(bool last) {
-  const absl::Status status = Save();
-  if (status.ok()) return status;
-  record_.mutable_checkpoint()->set_failed_total(++failed_saves_);
-  // The ranks agree on what failed: a file on one of them, or the collective itself.
-  if (last || ExitStatusOf(status.code()) == kExitRankFailed) return status;
-  const std::string text = absl::StrCat("step ", summary_.steps, ": no checkpoint: ", status.message());
-  log_->Error(text);
-  if (world_.rank() == 0) progress_->Note(text);
+void TrainingRun::PublishRecord() {
+  if (!record_.has_step()) return;
+  checkpoints_->FillRecord(record_);
+  if (world_.rank() == 0 && record_.checkpoint().has_failed_total() && !record_.checkpoint().has_step()) {
+    progress_->Note("a checkpoint could not be saved; the log says why");
+  }
+  Publish(std::exchange(record_, {}));
+}
+
+absl::Status TrainingRun::TrainSteps() {
+  const double elapsed = restored_.has_value() ? restored_->elapsed_seconds() : 0;
+  start_seconds_ = MonotonicSeconds() - elapsed;
+  const auto& schedule = config_.schedule();
+  bool last = summary_.steps >= schedule.steps() || (schedule.max_seconds() > 0 && elapsed >= schedule.max_seconds());
+  summary_.already_complete = last;
+  ISTHMUS_ASSIGN_OR_RETURN(int stop, AgreedStop());
+  if (!last && stop != 0) {
+    return absl::CancelledError(
+        absl::StrCat("stopped by ", SignalName(stop), " before the first step; everything is as it was"));
+  }
+  for (int64_t step = summary_.steps + 1; !last; ++step) {
+    ISTHMUS_RETURN_IF_ERROR(TrainStep(step, last));
+    ISTHMUS_RETURN_IF_ERROR(checkpoints_->Poll());
+    ISTHMUS_ASSIGN_OR_RETURN(stop, AgreedStop());
+    const bool ends = last || stop != 0;
+    if (checkpoints_->Due(step, last) || (stop != 0 && !last)) {
+      ISTHMUS_RETURN_IF_ERROR(checkpoints_->Save(Moment(), ends));
+    }
+    if (!last && stop != 0) {
+      return absl::CancelledError(absl::StrCat("stopped by ", SignalName(stop), " after step ", step, "; saved ",
+                                               checkpoints_->newest(), "; start again with --resume auto"));
+    }
+    if (!last) PublishRecord();
+  }
   return absl::OkStatus();
 }
 
 absl::Status TrainingRun::Train() {
   ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
-  const double elapsed = restored_.has_value() ? restored_->elapsed_seconds() : 0;
-  start_seconds_ = MonotonicSeconds() - elapsed;
-  const auto& schedule = config_.schedule();
-  absl::Status status;
-  bool last = summary_.steps >= schedule.steps() || (schedule.max_seconds() > 0 && elapsed >= schedule.max_seconds());
-  summary_.already_complete = last;
-  for (int64_t step = summary_.steps + 1; !last && status.ok(); ++step) {
-    status = TrainStep(step, last);
-    if (status.ok() && SaveDue(step, last)) status = TryToSave(last);
-    if (record_.has_step()) Publish(std::exchange(record_, {}));
-  }
+  absl::Status status = TrainSteps();
+  // What has been begun is ended, whatever ended training, but for a rank that is lost.
+  if (ExitStatusOf(status.code()) != kExitRankFailed) status.Update(checkpoints_->Wait());
+  if (!checkpoints_->newest().empty()) summary_.checkpoint = checkpoints_->newest();
+  PublishRecord();
   summary_.seconds = Elapsed();
   sinks_->Close(Sinks::kCloseDeadline);
   LogNotes();
+  if (absl::IsCancelled(status)) {
+    log_->Info(std::string(status.message()));
+    return status;
+  }
   if (!status.ok()) {
     log_->Error(std::string(status.message()));
     return status;

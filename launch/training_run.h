@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "launch/resume.h"
+#include "launch/run_checkpoints.h"
 #include "launch/run_data.h"
 #include "model/training_model.h"
 #include "parallel/mesh.h"
@@ -21,6 +22,7 @@
 #include "proto/telemetry.pb.h"
 #include "runtime/data/batch_loader.h"
 #include "runtime/log.h"
+#include "runtime/stop_signals.h"
 #include "runtime/stream.h"
 #include "runtime/telemetry/progress.h"
 #include "runtime/telemetry/sinks.h"
@@ -31,15 +33,17 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // `resume`: what to continue from (launch/resume.h). Collective; fails on all ranks or none. `local_rank`: this
-  // rank's place on its node. `world` must outlive the run; `progress` receives rank 0's display.
+  // `resume`: what to continue from (launch/resume.h). `signals`: end Train early; must outlive the run. Collective;
+  // fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive the run; `progress`
+  // receives rank 0's display.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
-                                                             const std::string& resume, Communicator& world,
-                                                             int local_rank, std::ostream& progress,
-                                                             bool progress_is_terminal);
+                                                             const std::string& resume, const StopSignals& signals,
+                                                             Communicator& world, int local_rank,
+                                                             std::ostream& progress, bool progress_is_terminal);
 
   // Trains to the end, saving checkpoints. One that can't be saved on the way costs that checkpoint, the last one is an
-  // error. Errors: Aborted when training diverged; of the data; of collectives.
+  // error. Errors: Cancelled when a signal came, on whatever rank, and a checkpoint was saved; Aborted when training
+  // diverged; of the data; of collectives.
   absl::Status Train();
 
   // After Train: what it ended with.
@@ -58,8 +62,8 @@ class TrainingRun {
   double unigram_entropy() const { return data_.unigram_entropy; }
 
  private:
-  TrainingRun(Communicator& world, std::ostream& progress, bool progress_is_terminal)
-      : world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
+  TrainingRun(const StopSignals& signals, Communicator& world, std::ostream& progress, bool progress_is_terminal)
+      : signals_(signals), world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
 
   absl::Status OpenData(const std::string& source);
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
@@ -76,19 +80,22 @@ class TrainingRun {
   void LogNotes();
   // One step with its record. Sets `last` when the run is over after it.
   absl::Status TrainStep(int64_t step, bool& last);
+  // Until the last one, or a signal.
+  absl::Status TrainSteps();
   absl::StatusOr<double> ValidationLoss();
   // Seconds since the start of training, the same on every rank. Collective.
   absl::StatusOr<double> AgreedElapsed();
   double Elapsed() const;
   // How often each token of the model's vocabulary occurs in the training shards.
   std::vector<uint64_t> Counts() const;
-  bool SaveDue(int64_t step, bool last) const;
-  // After the step of record_, which then tells of it.
-  absl::Status Save();
-  // The same; a failure is for the log, unless it is a rank's or the checkpoint the last one.
-  absl::Status TryToSave(bool last);
+  // The signal that any rank has received, 0 for none. Collective.
+  absl::StatusOr<int> AgreedStop();
+  // The record of the latest step, which can tell of checkpoints now.
+  void PublishRecord();
+  TrainingMoment Moment() const;
   int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
 
+  const StopSignals& signals_;
   Communicator& world_;
   std::ostream& progress_stream_;
   bool progress_is_terminal_;
@@ -106,7 +113,7 @@ class TrainingRun {
   ResumePlan plan_;
   std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
   proto::RunRecord resumed_run_;                       // for the first record of a continued run
-  int64_t failed_saves_ = 0;
+  std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<Progress> progress_;  // rank 0
   double peak_flops_ = 0;               // of all ranks
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;

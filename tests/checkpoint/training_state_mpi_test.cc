@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/background_save.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/tensor_reader.h"
@@ -197,6 +198,44 @@ TEST_F(TrainingState, ValuesThatAreNotFiniteAreSeenOnWhicheverRankTheyAre) {
   EXPECT_TRUE(save("good"));
   if (World().rank() == 2) SetElement(replica.model().optimizer().State().back().second_moment, 0, NAN);
   EXPECT_FALSE(save("bad"));
+}
+
+TEST_F(TrainingState, IsWrittenInTheBackgroundAsItWasWhenTheSaveBegan) {
+  const StateFolder folder;
+  Replica replica(OptionsFor(2, 2, proto::PrecisionConfig::BF16, true), &World());
+  replica.Step(1);
+  const std::string expected = folder / "checkpoints/1", found = folder / "checkpoints/2";
+  ASSERT_TRUE(SaveReplica(replica, expected).ok());
+  BackgroundSave background(replica.mesh());
+  int called = 0;
+  const auto start = [&] {
+    return background.Start(found, {}, replica.model().parameters(), replica.model().optimizer(), [&] { ++called; });
+  };
+  ASSERT_TRUE(start().ok());
+  EXPECT_TRUE(background.pending());
+  replica.Step(2);
+  bool complete = false;
+  for (int64_t step = 3; !complete; ++step) {
+    const auto outcome = background.Poll(step > 50);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    complete = outcome->has_value();
+    if (complete) {
+      EXPECT_TRUE((*outcome)->finite);
+    }
+    replica.Step(step);
+  }
+  EXPECT_FALSE(background.pending());
+  EXPECT_EQ(called, World().rank() == 0 ? 1 : 0);
+  const std::string name = "/rank-000" + std::to_string(World().rank()) + ".tensors";
+  EXPECT_TRUE(ReadText(expected + name) == ReadText(found + name));
+  // A name that is taken: on all ranks the same error, nothing pending, the checkpoint as it was.
+  ASSERT_TRUE(start().ok());
+  EXPECT_FALSE(background.Poll(true).ok());
+  EXPECT_FALSE(background.pending());
+  if (World().rank() == 0) {
+    EXPECT_FALSE(std::filesystem::exists(found + ".tmp"));
+    EXPECT_THAT(VerifyCheckpoint(found).problems, IsEmpty());
+  }
 }
 
 }  // namespace

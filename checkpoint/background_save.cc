@@ -1,0 +1,113 @@
+#include "checkpoint/background_save.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <exception>
+#include <utility>
+
+#include "checkpoint/save_steps.h"
+#include "parallel/host_bytes.h"
+#include "runtime/device.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+BackgroundSave::~BackgroundSave() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void BackgroundSave::Run(std::function<absl::Status()> work) {
+  done_ = false;
+  thread_ = std::thread([this, work = std::move(work)] {
+    // A nice value is a thread's own on Linux: where all cores are busy saving gets about a tenth of one.
+    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
+    try {
+      status_ = work();
+    } catch (const std::exception& error) {
+      status_ = absl::ResourceExhaustedError(error.what());
+    }
+    done_ = true;
+  });
+}
+
+absl::Status BackgroundSave::Join() {
+  if (thread_.joinable()) thread_.join();
+  return std::exchange(status_, absl::OkStatus());
+}
+
+absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointContents& contents,
+                                   const ParameterStore& parameters, const Optimizer& optimizer,
+                                   std::function<void()> after) {
+  Communicator& world = mesh_.world();
+  folder_ = folder;
+  contents_ = contents;
+  after_ = std::move(after);
+  names_ = NamesOf(parameters);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareTemporaryFolder(folder_, world.rank())));
+  parts_ = PartsToSave(parameters, &optimizer, mesh_);
+  size_t bytes = 0;
+  for (const TensorPart& part : parts_) bytes += static_cast<size_t>(part.memory.bytes());
+  staged_.resize(bytes);
+  char* to = staged_.data();
+  absl::Status copied;
+  for (TensorPart& part : parts_) {
+    const Tensor host(to, part.memory.dtype, part.memory.rows, part.memory.columns);
+    to += host.bytes();
+    if (copied.ok()) copied = CopyToHost(part.memory, host, parameters.stream());
+    part.memory = host;
+  }
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, copied));
+  partial_.Clear();
+  saved_ = {};
+  phase_ = Phase::kWriting;
+  Run([this, rank = world.rank()] { return WriteParts(folder_, parts_, Stream(), rank, partial_); });
+  return absl::OkStatus();
+}
+
+absl::Status BackgroundSave::Abandon(const absl::Status& status) {
+  phase_ = Phase::kNone;
+  if (mesh_.world().rank() == 0) RemoveTemporaryFolder(folder_);
+  return status;
+}
+
+absl::Status BackgroundSave::BeginCompletion() {
+  Communicator& world = mesh_.world();
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, Join()));
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<std::string> partials, GatherBytes(world, partial_.SerializeAsString()));
+  phase_ = Phase::kCompleting;
+  if (world.rank() != 0) return absl::OkStatus();
+  Run([this, partials = std::move(partials)] {
+    ISTHMUS_RETURN_IF_ERROR(CompleteFolder(folder_, contents_, partials, names_, saved_));
+    after_();
+    return absl::OkStatus();
+  });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<SavedCheckpoint>> BackgroundSave::Advance() {
+  if (phase_ == Phase::kWriting) {
+    if (const absl::Status status = BeginCompletion(); !status.ok()) return Abandon(status);
+    return std::nullopt;
+  }
+  if (const absl::Status status = AgreeOnStatus(mesh_.world(), Join()); !status.ok()) return Abandon(status);
+  phase_ = Phase::kNone;
+  ISTHMUS_ASSIGN_OR_RETURN(const SavedCheckpoint saved, ShareOutcome(mesh_.world(), saved_));
+  return saved;
+}
+
+absl::StatusOr<std::optional<SavedCheckpoint>> BackgroundSave::Poll(bool wait) {
+  while (pending()) {
+    if (!wait) {
+      double all_done = done_ ? 1 : 0;
+      ISTHMUS_RETURN_IF_ERROR(mesh_.world().AllReduceNumbers(absl::MakeSpan(&all_done, 1), Reduction::kMin));
+      if (all_done == 0) return std::nullopt;
+    }
+    auto outcome = Advance();
+    if (!outcome.ok() || outcome->has_value()) return outcome;
+  }
+  return std::nullopt;
+}
+
+}  // namespace isthmus

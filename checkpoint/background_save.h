@@ -1,0 +1,68 @@
+// Saves a checkpoint while training goes on: a step waits only until its state is copied.
+#ifndef ISTHMUS_CHECKPOINT_BACKGROUND_SAVE_H_
+#define ISTHMUS_CHECKPOINT_BACKGROUND_SAVE_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/model_tensors.h"
+#include "checkpoint/weights.h"
+
+namespace isthmus {
+
+// One save at a time. All calls are collective over the mesh and come from the training thread; files are written by a
+// thread of lower priority, which uses no communicator.
+class BackgroundSave {
+ public:
+  // `mesh` must outlive it.
+  explicit BackgroundSave(const Mesh& mesh) : mesh_(mesh) {}
+  // Waits for this rank's thread alone: what it writes stays incomplete.
+  ~BackgroundSave();
+  BackgroundSave(const BackgroundSave&) = delete;
+  BackgroundSave& operator=(const BackgroundSave&) = delete;
+
+  // Copies what this rank writes into host memory, which is kept for the next save, and starts to write as
+  // SaveCheckpoint does. `after`: called on rank 0, on the thread, once the checkpoint is complete. None must be
+  // pending. Errors: by errno; of collectives.
+  absl::Status Start(const std::string& folder, const CheckpointContents& contents, const ParameterStore& parameters,
+                     const Optimizer& optimizer, std::function<void()> after);
+  bool pending() const { return phase_ != Phase::kNone; }
+
+  // The outcome once all ranks have one, else nothing; `wait`: waits for it. The same on all ranks. Errors: as
+  // SaveCheckpoint; nothing is pending then.
+  absl::StatusOr<std::optional<SavedCheckpoint>> Poll(bool wait);
+
+ private:
+  enum class Phase { kNone, kWriting, kCompleting };
+  void Run(std::function<absl::Status()> work);
+  absl::Status Join();
+  // Moves on to the next phase when all ranks are done with this one.
+  absl::StatusOr<std::optional<SavedCheckpoint>> Advance();
+  absl::Status BeginCompletion();
+  absl::Status Abandon(const absl::Status& status);
+
+  const Mesh& mesh_;
+  Phase phase_ = Phase::kNone;
+  std::string folder_;
+  CheckpointContents contents_;
+  std::vector<std::string> names_;  // of the model's tensors, in order
+  std::function<void()> after_;
+  std::vector<char> staged_;
+  std::vector<TensorPart> parts_;  // in staged_
+  proto::CheckpointManifest partial_;
+  SavedCheckpoint saved_;
+  std::thread thread_;
+  std::atomic<bool> done_ = true;
+  absl::Status status_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_CHECKPOINT_BACKGROUND_SAVE_H_
