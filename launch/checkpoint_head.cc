@@ -71,8 +71,8 @@ absl::StatusOr<Batch> ReadBatch(const Opened& opened, const Mesh& mesh) {
 
 }  // namespace
 
-CheckpointHead::Block CheckpointHead::Widened(const Tensor& tensor) {
-  Block block{std::vector<double>(static_cast<size_t>(tensor.size())), tensor.rows, tensor.columns};
+HostBlock CheckpointHead::Widened(const Tensor& tensor) {
+  HostBlock block{std::vector<double>(static_cast<size_t>(tensor.size())), tensor.rows, tensor.columns};
   Stream host;
   Cast(tensor, block.tensor(), host).IgnoreError();  // of shapes alone, which agree
   return block;

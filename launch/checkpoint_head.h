@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/host_block.h"
 #include "model/decomposition/tensor_decomposition.h"
 #include "parallel/mesh.h"
 
@@ -32,18 +33,13 @@ class CheckpointHead {
   HeadTensors Tensors() const;
 
  private:
-  struct Block {
-    std::vector<double> values;
-    int64_t rows = 0, columns = 0;
-    Tensor tensor() const { return Tensor(const_cast<double*>(values.data()), DType::kFloat64, rows, columns); }
-  };
-  static Block Widened(const Tensor& tensor);
+  static HostBlock Widened(const Tensor& tensor);
 
   int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all
   int first_shard_ = 0, first_part_ = 0;
   bool alone_ = true;
   int64_t tokens_ = 0, vocabulary_ = 0;  // of all ranks
-  Block weight_, down_, hidden_;
+  HostBlock weight_, down_, hidden_;
   std::vector<int32_t> targets_;
   std::vector<uint64_t> counts_;
 };

@@ -48,8 +48,8 @@ absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t li
 
 }  // namespace
 
-absl::StatusOr<DumpedHead::Block> DumpedHead::ReadBlock(const NpyArray& array, int64_t begin, int64_t rows) {
-  Block block;
+absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t begin, int64_t rows) {
+  HostBlock block;
   block.rows = rows;
   block.columns = array.shape()[1];
   block.values.resize(static_cast<size_t>(rows * block.columns));
@@ -110,7 +110,7 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
   for (int i = 0; i < shards.tensor_ranks; ++i) {
     dump.shards_.push_back(ShardOf(dump.vocabulary_, shards.tensor_ranks, i));
     if (i < shards.tensor_first || i >= shards.tensor_first + shards.tensor_count) continue;
-    ISTHMUS_ASSIGN_OR_RETURN(Block weight, ReadBlock(*head, dump.shards_.back().begin, dump.shards_.back().size()));
+    ISTHMUS_ASSIGN_OR_RETURN(HostBlock weight, ReadBlock(*head, dump.shards_.back().begin, dump.shards_.back().size()));
     dump.weights_.push_back(std::move(weight));
   }
   dump.first_shard_ = static_cast<size_t>(shards.tensor_first);
@@ -131,7 +131,7 @@ HeadTensors DumpedHead::Tensors() const {
   tensors.vocabulary = vocabulary_;
   tensors.shards = shards_;
   tensors.first_shard = first_shard_;
-  for (const Block& weight : weights_) tensors.weights.push_back(weight.tensor());
+  for (const HostBlock& weight : weights_) tensors.weights.push_back(weight.tensor());
   if (!down_.values.empty()) tensors.down = down_.tensor();
   for (const Part& part : parts_) {
     tensors.parts.push_back(

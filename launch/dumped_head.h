@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/host_block.h"
 #include "model/decomposition/tensor_decomposition.h"
 
 namespace isthmus {
@@ -38,23 +39,18 @@ class DumpedHead {
   HeadTensors Tensors() const;
 
  private:
-  struct Block {
-    std::vector<double> values;
-    int64_t rows = 0, columns = 0;
-    Tensor tensor() const { return Tensor(const_cast<double*>(values.data()), DType::kFloat64, rows, columns); }
-  };
   struct Part {
-    Block hidden;
+    HostBlock hidden;
     std::vector<int32_t> targets;
     int64_t first_token = 0;
   };
-  static absl::StatusOr<Block> ReadBlock(const class NpyArray& array, int64_t begin, int64_t rows);
+  static absl::StatusOr<HostBlock> ReadBlock(const class NpyArray& array, int64_t begin, int64_t rows);
 
   int64_t tokens_ = 0, vocabulary_ = 0;
   std::vector<Range> shards_;
   size_t first_shard_ = 0;
-  std::vector<Block> weights_;
-  Block down_;
+  std::vector<HostBlock> weights_;
+  HostBlock down_;
   std::vector<Part> parts_;
   std::vector<uint64_t> counts_;
 };
