@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <future>
 #include <string>
@@ -130,14 +129,16 @@ class HostileClients {
       if (thread.joinable()) thread.join();
     }
   }
-  int answered() const { return answered_; }
-  int connections() const { return connections_; }
+  // Connections of each kind. How many there are within a run depends on the machine.
+  int floods() const { return floods_; }
+  int nonsenses() const { return nonsenses_; }
+  int slow() const { return slow_; }
 
  private:
   void Flood() {
     for (int i = 0; i < 10'000 && !stopping_; ++i) {
-      if (!HttpGet(port_, "/metrics").empty()) ++answered_;
-      ++connections_;
+      HttpGet(port_, "/metrics");
+      ++floods_;
     }
   }
   void Nonsense() {
@@ -153,16 +154,17 @@ class HostileClients {
       for (const std::string& bytes : junk) {
         const Socket socket = Socket::Connect(port_);
         if (socket.valid()) socket.Send(bytes);  // and gone without reading the answer
-        ++connections_;
+        ++nonsenses_;
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
   void Slowloris() {
     std::vector<Socket> sockets;
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 50 && !stopping_; ++i) {
       sockets.push_back(Socket::Connect(port_));
       sockets.back().Send("GET /metrics HTTP/1.1\r\nX-Slow: ");
+      ++slow_;
     }
     while (!stopping_) {
       for (const Socket& socket : sockets) socket.Send("z");
@@ -172,7 +174,7 @@ class HostileClients {
 
   int port_;
   std::atomic<bool> stopping_ = false;
-  std::atomic<int> answered_ = 0, connections_ = 0;
+  std::atomic<int> floods_ = 0, nonsenses_ = 0, slow_ = 0;
   std::vector<std::thread> threads_;
 };
 
@@ -186,8 +188,9 @@ TEST_F(TelemetryFaults, HostileClientsChangeNoBit) {
   clients.Stop();
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_EQ(Losses(project() / "hostile"), losses());
-  EXPECT_GT(clients.connections(), 50);
-  std::printf("%d connections, %d scrapes answered\n", clients.connections(), clients.answered());
+  EXPECT_GT(clients.floods(), 0);
+  EXPECT_GT(clients.nonsenses(), 0);
+  EXPECT_GT(clients.slow(), 0);
 }
 
 }  // namespace
