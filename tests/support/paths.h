@@ -10,6 +10,8 @@ namespace isthmus::testing {
 std::string SourceFolder();  // ISTHMUS_SOURCE_FOLDER: the folder with tests/golden
 std::string ProgramPath();   // ISTHMUS_PROGRAM
 std::string LauncherPath();  // ISTHMUS_MPIRUN
+// ISTHMUS_PROGRAM_WITH_FAULTS: the program with tests/faults/fault_point.cc
+std::string ProgramWithFaultsPath();
 
 }  // namespace isthmus::testing
 

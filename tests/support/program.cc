@@ -15,6 +15,15 @@
 #include "tests/support/paths.h"
 
 namespace isthmus::testing {
+namespace {
+
+std::string CommandLine(const std::string& program, const std::string& arguments, int ranks) {
+  if (ranks == 0) return absl::StrCat("OMP_NUM_THREADS=1 ", program, " ", arguments);
+  return absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", LauncherPath(),
+                      " --oversubscribe --bind-to none -n ", ranks, " ", program, " ", arguments);
+}
+
+}  // namespace
 
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = std::filesystem::temp_directory_path().string() + "/isthmus-test-XXXXXX";
@@ -48,11 +57,14 @@ ProgramResult RunShell(const std::string& command, int seconds) {
 }
 
 ProgramResult RunIsthmus(const std::string& arguments, int ranks, int seconds) {
-  if (ranks == 0) return RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " ", arguments), seconds);
-  return RunShell(
-      absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ", LauncherPath(),
-                   " --oversubscribe --bind-to none -n ", ranks, " ", ProgramPath(), " ", arguments),
-      seconds);
+  return RunShell(CommandLine(ProgramPath(), arguments, ranks), seconds);
+}
+
+ProgramResult RunWithFaults(const std::string& faults, const std::string& arguments, int ranks, int seconds,
+                            const std::string& log) {
+  return RunShell(absl::StrCat("ISTHMUS_FAULTS=\"", faults, "\" ISTHMUS_FAULT_LOG=\"", log, "\" ",
+                               CommandLine(ProgramWithFaultsPath(), arguments, ranks)),
+                  seconds);
 }
 
 std::string ReadText(const std::string& path) {

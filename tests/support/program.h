@@ -33,6 +33,9 @@ struct ProgramResult {
 ProgramResult RunShell(const std::string& command, int seconds = 120);
 // `isthmus arguments` alone, or under mpirun on `ranks` ranks.
 ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0, int seconds = 120);
+// The same with faults as tests/faults/fault_point.cc describes them; `log`: the file of passed points, if any.
+ProgramResult RunWithFaults(const std::string& faults, const std::string& arguments, int ranks = 0, int seconds = 120,
+                            const std::string& log = "");
 
 std::string ReadText(const std::string& path);
 void WriteText(const std::string& path, const std::string& text);

@@ -1,0 +1,18 @@
+// Named places at which tests make one rank fail. In the program they do nothing: it has runtime/fault_point.cc. Tests
+// build a second program from the same libraries, `isthmus_with_faults`, with tests/faults/fault_point.cc instead.
+#ifndef ISTHMUS_RUNTIME_FAULT_POINT_H_
+#define ISTHMUS_RUNTIME_FAULT_POINT_H_
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// `name`: "phase.place", for example "checkpoint.rename". Never per element: it costs a call.
+void FaultPoint(const char* name);
+// Where `data`, on the stream's device, has just been computed: a test may spoil it.
+void FaultPoint(const char* name, const Tensor& data, const Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_FAULT_POINT_H_
