@@ -138,10 +138,10 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
   }
-  return FactorHead(head, step, fresh);
+  return PrepareHead(head, step, fresh);
 }
 
-absl::Status HeadDecomposition::FactorHead(const HeadLoss& head, int64_t step, bool fresh) {
+absl::Status HeadDecomposition::PrepareHead(const HeadLoss& head, int64_t step, bool fresh) {
   Host& host = *host_;
   const Tensor weight = head.vocabulary_weight();
   const Tensor own = weight.RowSlice(own_rows().begin, own_rows().size());

@@ -79,7 +79,7 @@ class HeadDecomposition {
   // part_gram = xᵀx.
   absl::Status GramOf(const Tensor& x);
   absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
-  absl::Status FactorHead(const HeadLoss& head, int64_t step, bool fresh);
+  absl::Status PrepareHead(const HeadLoss& head, int64_t step, bool fresh);
   // The head's Gram matrices again, all in fp64 and on the host: slow, for heads whose condition fp32 does not bear.
   absl::Status WideGram(const Tensor& rows);
   absl::Status UseProjector(const struct HeadProjection& projection);

@@ -95,13 +95,15 @@ class RecordReader {
     run_.timestamp = NumberOf(record, "timestamp_seconds");
     if (IsPlottable(seconds)) run_.seconds = seconds;
     clock_.Add(tokens, seconds, seconds);
-    saved_ = record.contains("checkpoint/step");
     for (const auto& [key, value] : record.items()) AddFigure(key, value, tokens, seconds);
   }
 
   void Finish() {
-    const double last = run_.config.has_value() ? static_cast<double>(run_.config->schedule().steps()) : kNaN;
-    run_.finished = saved_ || run_.step == last;
+    if (run_.config.has_value()) {
+      const auto& schedule = run_.config->schedule();
+      const bool out_of_time = schedule.max_seconds() > 0 && run_.seconds >= schedule.max_seconds();
+      run_.finished = out_of_time || run_.step >= static_cast<double>(schedule.steps());
+    }
     if (resumes_ > 0) {
       run_.notes.push_back(absl::StrCat("the run went back to an earlier step ", resumes_,
                                         resumes_ == 1 ? " time" : " times", ": what it repeated is shown once"));
@@ -187,7 +189,6 @@ class RecordReader {
   Series clock_;  // seconds by tokens
   double seconds_before_ = 0;
   int64_t resumes_ = 0;
-  bool saved_ = false;
 };
 
 absl::Status ReadMetrics(const std::string& path, Run& run) {

@@ -53,7 +53,7 @@ struct Run {
   double tokens = std::numeric_limits<double>::quiet_NaN();
   double seconds = std::numeric_limits<double>::quiet_NaN();
   double timestamp = std::numeric_limits<double>::quiet_NaN();  // since 1970
-  bool finished = false;           // the last step was taken, or the final checkpoint saved
+  bool finished = false;           // the last step was taken, or its time is over
   std::vector<std::string> notes;  // what a reader should know of the files
 
   // The figure's series; an empty one where no record has it.

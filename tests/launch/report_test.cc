@@ -163,6 +163,10 @@ TEST_F(Report, LastLineThatIsStillBeingWrittenIsLeftOutAndSaid) {
   EXPECT_EQ(complete.exit_status, 0) << complete.out;
   EXPECT_EQ(complete.Count("2 records"), 1) << complete.out;
   EXPECT_EQ(complete.Count("not whole"), 0) << complete.out;
+  // A checkpoint on the way is not the end.
+  const std::string saved = whole.substr(0, whole.rfind('}')) + ",\"checkpoint/step\":2}\n";
+  ASSERT_EQ(Start(MakeRun("saved", RecordLine(1, 5, 1) + saved, "schedule { steps: 1000 }")).exit_status, 0);
+  EXPECT_THAT(ReadText(page_), HasSubstr("not finished: at step 2 of 1000"));
 }
 
 TEST_F(Report, GarbageIsNamedWithFileAndLine) {

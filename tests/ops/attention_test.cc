@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/device.h"
 #include "tests/support/reference.h"
 
 namespace isthmus {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "runtime/device.h"
 #include "tests/support/reference.h"
 
 namespace isthmus {
@@ -43,15 +44,8 @@ struct Fp8Operands {
 
   // In fp64, of the numbers that the operands hold.
   Matrix Expected() const {
-    const Matrix left = a.Get(), right = b.Get();
-    Matrix c(left.rows, right.rows);
-    for (int64_t i = 0; i < c.rows; ++i) {
-      for (int64_t j = 0; j < c.columns; ++j) {
-        double sum = 0;
-        for (int64_t k = 0; k < left.columns; ++k) sum += left(i, k) * right(j, k);
-        c(i, j) = sum * kAInverse * kBInverse;
-      }
-    }
+    Matrix c = reference::Product(a.Get(), reference::Transpose(b.Get()));
+    for (double& value : c.values) value *= kAInverse * kBInverse;
     return c;
   }
   Fp8MatmulArgs Args(const Tensor& c, bool accumulate = false) const {

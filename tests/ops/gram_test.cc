@@ -23,11 +23,8 @@ const std::vector<GramShape> kGramShapes = {
 
 // c + xᵀ y
 Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
-  for (int64_t n = 0; n < x.rows; ++n) {
-    for (int64_t i = 0; i < x.columns; ++i) {
-      for (int64_t j = 0; j < y.columns; ++j) c(i, j) += x(n, i) * y(n, j);
-    }
-  }
+  const Matrix product = reference::Product(reference::Transpose(x), y);
+  for (size_t i = 0; i < c.values.size(); ++i) c.values[i] += product.values[i];
   return c;
 }
 

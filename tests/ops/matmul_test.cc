@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "ops/cpu/widened_product.h"
+#include "runtime/device.h"
 #include "tests/support/reference.h"
 
 namespace isthmus {
@@ -13,30 +16,13 @@ using reference::Buffer;
 using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
+using reference::Product;
 
 struct MatmulShape {
   int64_t m, n, k, padding;
 };
 const std::vector<MatmulShape> kMatmulShapes = {{1, 1, 1, 0},    {1, 17, 5, 0},    {5, 1, 33, 3},   {3, 7, 2, 5},
                                                 {64, 64, 64, 0}, {31, 65, 129, 1}, {130, 48, 7, 0}, {33, 509, 300, 3}};
-
-Matrix Transposed(const Matrix& a) {
-  Matrix result(a.columns, a.rows);
-  for (int64_t i = 0; i < a.rows; ++i) {
-    for (int64_t j = 0; j < a.columns; ++j) result(j, i) = a(i, j);
-  }
-  return result;
-}
-
-Matrix ProductOf(const Matrix& a, const Matrix& b) {
-  Matrix c(a.rows, b.columns);
-  for (int64_t i = 0; i < a.rows; ++i) {
-    for (int64_t k = 0; k < a.columns; ++k) {
-      for (int64_t j = 0; j < b.columns; ++j) c(i, j) += a(i, k) * b(k, j);
-    }
-  }
-  return c;
-}
 
 // op(a) [M, K] and op(b) [K, N] of a product, kept as its arguments want them.
 struct Operands {
@@ -49,8 +35,10 @@ struct Operands {
         a(dtype, Oriented(Normal(shape.m, shape.k, 1), transpose_a_), shape.padding),
         b(dtype, Oriented(Normal(shape.k, shape.n, 2), transpose_b_), shape.padding) {}
 
-  static Matrix Oriented(const Matrix& matrix, bool transpose) { return transpose ? Transposed(matrix) : matrix; }
-  Matrix Expected() const { return ProductOf(Oriented(a.Get(), transpose_a), Oriented(b.Get(), transpose_b)); }
+  static Matrix Oriented(const Matrix& matrix, bool transpose) {
+    return transpose ? reference::Transpose(matrix) : matrix;
+  }
+  Matrix Expected() const { return Product(Oriented(a.Get(), transpose_a), Oriented(b.Get(), transpose_b)); }
   MatmulArgs Args(const Tensor& c, bool accumulate = false) const {
     return {.a = a, .b = b, .c = c, .transpose_a = transpose_a, .transpose_b = transpose_b, .accumulate = accumulate};
   }

@@ -23,14 +23,6 @@ using reference::Normal;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr DType kSources[] = {DType::kFloat32, DType::kBFloat16};
 
-Matrix TransposeOf(const Matrix& a) {
-  Matrix result(a.columns, a.rows);
-  for (int64_t i = 0; i < a.rows; ++i) {
-    for (int64_t j = 0; j < a.columns; ++j) result(j, i) = a(i, j);
-  }
-  return result;
-}
-
 // The contract, in fp64.
 struct Expected {
   Matrix y;
@@ -74,7 +66,7 @@ void ExpectQuantized(const Float8Format& format, const Buffer& x, int64_t paddin
   const Quantized found(format.dtype, x, padding);
   EXPECT_EQ(found.Inverse(), expected.inverse);
   EXPECT_TRUE(Same(found.y.Get(), expected.y));
-  EXPECT_TRUE(Same(found.transposed.Get(), TransposeOf(expected.y)));
+  EXPECT_TRUE(Same(found.transposed.Get(), reference::Transpose(expected.y)));
   EXPECT_TRUE(found.y.PaddingUntouched());
   EXPECT_TRUE(found.transposed.PaddingUntouched());
 }
@@ -111,7 +103,7 @@ TEST(Quantize, TheComparisonNoticesAWrongCodeAWrongScaleAndAMissingTransposition
       wrong.values[i] *= 1.25;  // the next code, or the one after it
       EXPECT_FALSE(Same(wrong, expected.y));
     }
-    EXPECT_FALSE(Same(found.y.Get(), TransposeOf(expected.y)));
+    EXPECT_FALSE(Same(found.y.Get(), reference::Transpose(expected.y)));
     Matrix halves = x.Get();
     for (double& value : halves.values) value /= 2;
     EXPECT_NE(Expected(format, halves).inverse, found.Inverse());
@@ -128,7 +120,7 @@ TEST(Quantize, WritesOnlyWhatIsAskedFor) {
     ASSERT_TRUE(Quantize({.x = x, .y = y, .inverse = inverse}, stream).ok());
     EXPECT_TRUE(Same(y.Get(), expected.y));
     ASSERT_TRUE(Quantize({.x = x, .transposed = transposed, .inverse = inverse}, stream).ok());
-    EXPECT_TRUE(Same(transposed.Get(), TransposeOf(expected.y)));
+    EXPECT_TRUE(Same(transposed.Get(), reference::Transpose(expected.y)));
   }
 }
 

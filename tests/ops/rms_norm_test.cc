@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/support/reference.h"
 
 namespace isthmus {
@@ -40,17 +42,16 @@ Matrix NormOf(const Matrix& s, const Matrix& weight) {
   return y;
 }
 
-// The gradient by the textbook's formula, independent of the kernel's: ∂y_j/∂s_i = w_j (δ_ij r - s_i s_j r³ / D).
+// The gradient by the textbook's formula, ∂y_j/∂s_i = w_j (δ_ij r - s_i s_j r³ / D), summed over j.
 Matrix GradOf(const Matrix& grad_y, const Matrix& s, const Matrix& weight) {
   const std::vector<double> inverse = InverseOf(s);
   Matrix grad(s.rows, s.columns);
   for (int64_t n = 0; n < s.rows; ++n) {
     const double r = inverse[static_cast<size_t>(n)];
+    double along = 0;  // of the gradient of the normed row, on the row
+    for (int64_t j = 0; j < s.columns; ++j) along += grad_y(n, j) * weight(0, j) * s(n, j);
     for (int64_t i = 0; i < s.columns; ++i) {
-      for (int64_t j = 0; j < s.columns; ++j) {
-        const double slope = (i == j ? r : 0) - s(n, i) * s(n, j) * r * r * r / static_cast<double>(s.columns);
-        grad(n, i) += grad_y(n, j) * weight(0, j) * slope;
-      }
+      grad(n, i) = grad_y(n, i) * weight(0, i) * r - s(n, i) * r * r * r / static_cast<double>(s.columns) * along;
     }
   }
   return grad;
