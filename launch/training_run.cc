@@ -133,6 +133,7 @@ absl::Status TrainingRun::Continue(int local_rank) {
   }
   if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, data_, *mesh_, *model_, *log_);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, checkpoints_->Reserve()));
   loader_ =
       std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
                                                                        .data_rank = mesh_->data_rank(),
@@ -393,7 +394,10 @@ absl::Status TrainingRun::TrainSteps() {
     ISTHMUS_ASSIGN_OR_RETURN(stop, AgreedStop());
     const bool ends = last || stop != 0;
     if (checkpoints_->Due(step, last) || (stop != 0 && !last)) {
-      ISTHMUS_RETURN_IF_ERROR(checkpoints_->Save(Moment(), ends));
+      const TrainingMoment moment = Moment();
+      // A run that is killed once the checkpoint is complete does not make the step's record again.
+      if (!ends) PublishRecord();
+      ISTHMUS_RETURN_IF_ERROR(checkpoints_->Save(moment, ends));
     }
     if (!last && stop != 0) {
       return absl::CancelledError(absl::StrCat("stopped by ", SignalName(stop), " after step ", step, "; saved ",
