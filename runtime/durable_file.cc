@@ -19,6 +19,8 @@
 namespace isthmus {
 namespace {
 
+constexpr int64_t kEarlyWrite = int64_t{1} << 20;
+
 std::string FolderOf(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
@@ -78,6 +80,9 @@ absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t byte
     offset += written;
     from += written;
   }
+  // The disk begins at once, rather than with all of it at Commit, and less memory waits for it. No matter where that
+  // is not possible.
+  if (bytes >= kEarlyWrite) sync_file_range(descriptor_, end - bytes, bytes, SYNC_FILE_RANGE_WRITE);
   size_ = std::max(size_, end);
   return absl::OkStatus();
 }

@@ -34,6 +34,21 @@ class DiskFaults : public ::testing::Test {
     return absl::StrCat("train --config ", project().WriteConfig(name), " --set checkpoint.interval=5 ", more);
   }
 
+  // Before each of these steps of this start, from 1, the program stops itself until the command has been run.
+  static ProgramResult RunWithChanges(const std::string& arguments, const std::map<int, std::string>& changes) {
+    const std::string log = project() / absl::StrCat("points-", ++logs_);
+    std::string faults, commands;
+    for (const auto& [step, command] : changes) {
+      absl::StrAppend(&faults, "step.begin#", step, "=stop;");
+      absl::StrAppend(&commands, "until [ $(grep -c step.begin ", log, ".0) -ge ", step,
+                      " ] && grep -q \"^State:.T\" /proc/$program/status; do sleep 0.02; done; ", command,
+                      " && kill -CONT $program; ");
+    }
+    return RunShell(absl::StrCat("ISTHMUS_FAULTS=\"", faults, "\" ISTHMUS_FAULT_LOG=", log, " OMP_NUM_THREADS=1 ",
+                                 ProgramWithFaultsPath(), " ", arguments, " & program=$!; ", commands,
+                                 "wait $program"));
+  }
+
   // What the run's checkpoints are in the end, all of them sound.
   static std::set<int64_t> SoundSteps(const std::string& run) {
     std::set<int64_t> steps;
@@ -55,8 +70,10 @@ class DiskFaults : public ::testing::Test {
 
  private:
   static TinyProject* project_;
+  static int logs_;
 };
 TinyProject* DiskFaults::project_ = nullptr;
+int DiskFaults::logs_ = 0;
 
 // The checkpoints' folder is a file system of its own, which becomes read-only between two steps, as disks with errors
 // do, and is repaired five steps later.
@@ -66,21 +83,17 @@ TEST_F(DiskFaults, AReadOnlyDiskCostsTheCheckpointsUntilItIsRepaired) {
   if (geteuid() != 0 || mount("isthmus-test", disk.c_str(), "tmpfs", 0, "size=64m") != 0) {
     GTEST_SKIP() << "needs root and the right to mount a tmpfs";
   }
-  // The program stops itself before these steps until the disk has changed.
-  const std::string stopped = "until grep -q \"^State:.T\" /proc/$program/status; do sleep 0.02; done; ";
-  const ProgramResult result = RunShell(absl::StrCat(
-      "ISTHMUS_FAULTS=\"step.begin#12=stop;step.begin#17=stop\" OMP_NUM_THREADS=1 ", ProgramWithFaultsPath(), " ",
-      Train("read-only", "--set checkpoint.background=false"), " & program=$!; ", stopped, "mount -o remount,ro ", disk,
-      " && kill -CONT $program; until grep -q \"step.: *16\\b\" ", run, "/metrics.jsonl; do sleep 0.02; done; ",
-      stopped, "mount -o remount,rw ", disk, " && kill -CONT $program; wait $program"));
+  const ProgramResult result = RunWithChanges(
+      Train("read-only", "--set checkpoint.background=false"),
+      {{12, absl::StrCat("mount -o remount,ro ", disk)}, {17, absl::StrCat("mount -o remount,rw ", disk)}});
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_THAT(SoundSteps(run), ElementsAre(5, 10, 20));
   EXPECT_THAT(Figures(run, "checkpoint/step"), ElementsAre(5, 10, 20));
   EXPECT_THAT(Figures(run, "checkpoint/failed_total"), ElementsAre(1));
   EXPECT_EQ(Losses(run).size(), 20u);
-  const std::string log = ReadText(run + "/log/rank-0000.log");
-  EXPECT_THAT(log, HasSubstr("no checkpoint of step 15: "));
-  EXPECT_THAT(log, HasSubstr("Read-only file system"));
+  const std::string said = ReadText(run + "/log/rank-0000.log");
+  EXPECT_THAT(said, HasSubstr("no checkpoint of step 15: "));
+  EXPECT_THAT(said, HasSubstr("Read-only file system"));
   umount2(disk.c_str(), MNT_DETACH);
 }
 
@@ -88,8 +101,10 @@ TEST_F(DiskFaults, AReadOnlyDiskCostsTheCheckpointsUntilItIsRepaired) {
 TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   const std::string run = project() / "limited";
   ASSERT_EQ(RunIsthmus(Train("limited", "--set schedule.steps=5")).exit_status, 0);
-  const std::string start = absl::StrCat("ulimit -f 256; OMP_NUM_THREADS=1 ", ProgramPath(), " ");
-  const ProgramResult result = RunShell(start + Train("limited", "--resume auto --set checkpoint.save_final=false"));
+  // From the first step on: MPI has files of its own.
+  const std::map<int, std::string> limit = {{1, "prlimit --pid $program --fsize=262144"}};
+  const ProgramResult result =
+      RunWithChanges(Train("limited", "--resume auto --set checkpoint.save_final=false"), limit);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_THAT(SoundSteps(run), ElementsAre(5));
   EXPECT_THAT(Figures(run, "checkpoint/failed_total"), ElementsAre(1, 2));
@@ -97,7 +112,7 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   EXPECT_THAT(ReadText(run + "/log/rank-0000.log"), HasSubstr("rank-0000.tensors: can't write: File too large"));
   EXPECT_FALSE(std::filesystem::exists(run + "/checkpoints/step-00000010.tmp"));
   // The last checkpoint is what a run is for: that is an error. And what there was can be continued from.
-  const ProgramResult last = RunShell(start + Train("limited", "--resume auto"));
+  const ProgramResult last = RunWithChanges(Train("limited", "--resume auto"), limit);
   EXPECT_EQ(last.exit_status, 2) << last.out;
   EXPECT_EQ(last.Count("File too large; free space or choose another folder"), 1) << last.out;
   const ProgramResult again = RunIsthmus(Train("limited", "--resume auto"));

@@ -84,7 +84,7 @@ class Chain {
       SCOPED_TRACE(absl::StrCat(fault, background ? ", background" : "", ", after ", done.size(), " kills"));
       if (StartAndCheck(background, fault)) {
         done.push_back(fault);
-        absl::PrintF("%s killed at %s\n", mesh_, fault);
+        absl::PrintF("%s: killed at %s\n", whole_.substr(whole_.rfind('-') + 1), fault);
         std::fflush(stdout);
       } else {
         Finish();
@@ -99,7 +99,7 @@ class Chain {
 
  private:
   ProgramResult Start(const std::string& run, bool background, const std::string& fault) {
-    log_ = project_ / absl::StrCat("points-", ++starts_);
+    log_ = absl::StrCat(whole_, "-points-", ++starts_);
     return RunWithFaults(
         fault,
         absl::StrCat("train --resume auto --config ", config_, " --set folder=", run, " ", mesh_,
@@ -176,7 +176,9 @@ class Chain {
       EXPECT_EQ(newest, kSteps);
       return false;
     }
-    if (newest == kSteps) EXPECT_EQ(begun, kSteps - before);
+    if (newest == kSteps) {
+      EXPECT_EQ(begun, kSteps - before);
+    }
     EXPECT_NE(result.out.find("signal 9"), std::string::npos) << result.out;
     return true;
   }
