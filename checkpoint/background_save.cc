@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "checkpoint/save_steps.h"
+#include "checkpoint/staging.h"
 #include "parallel/host_bytes.h"
 #include "runtime/device.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -37,6 +39,11 @@ absl::Status BackgroundSave::Join() {
   return std::exchange(status_, absl::OkStatus());
 }
 
+absl::Status BackgroundSave::Reserve(const ParameterStore& parameters) {
+  const int64_t bytes = StagingBytes(parameters.table(), parameters.compute_type(), mesh_.data_ranks());
+  return staged_.Room(DType::kUInt8, 1, bytes, parameters.stream()).status();
+}
+
 absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointContents& contents,
                                    const ParameterStore& parameters, const Optimizer& optimizer,
                                    std::function<void()> after) {
@@ -47,12 +54,10 @@ absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointCo
   names_ = NamesOf(parameters);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareTemporaryFolder(folder_, world.rank())));
   parts_ = PartsToSave(parameters, &optimizer, mesh_);
-  size_t bytes = 0;
-  for (const TensorPart& part : parts_) bytes += static_cast<size_t>(part.memory.bytes());
-  staged_.resize(bytes);
-  char* to = staged_.data();
-  absl::Status copied;
+  absl::Status copied = Reserve(parameters);
+  char* to = copied.ok() ? staged_.Room(DType::kUInt8, 1, staged_.bytes(), parameters.stream())->As<char>() : nullptr;
   for (TensorPart& part : parts_) {
+    FaultPoint("checkpoint.stage");
     const Tensor host(to, part.memory.dtype, part.memory.rows, part.memory.columns);
     to += host.bytes();
     if (copied.ok()) copied = CopyToHost(part.memory, host, parameters.stream());
@@ -75,6 +80,7 @@ absl::Status BackgroundSave::Abandon(const absl::Status& status) {
 absl::Status BackgroundSave::BeginCompletion() {
   Communicator& world = mesh_.world();
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, Join()));
+  FaultPoint("checkpoint.gather");
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<std::string> partials, GatherBytes(world, partial_.SerializeAsString()));
   phase_ = Phase::kCompleting;
   if (world.rank() != 0) return absl::OkStatus();

@@ -14,6 +14,7 @@
 
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/weights.h"
+#include "runtime/host_buffer.h"
 
 namespace isthmus {
 
@@ -28,9 +29,14 @@ class BackgroundSave {
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
 
-  // Copies what this rank writes into host memory, which is kept for the next save, and starts to write as
-  // SaveCheckpoint does. `after`: called on rank 0, on the thread, once the checkpoint is complete. None must be
-  // pending. Errors: by errno; of collectives.
+  // Takes the host memory that saves of these parameters stage, StagingBytes of checkpoint/staging.h, page-locked for a
+  // GPU, and keeps it. Local. Errors: ResourceExhausted.
+  absl::Status Reserve(const ParameterStore& parameters);
+  int64_t staging_bytes() const { return staged_.bytes(); }
+
+  // Copies what this rank writes into the staging memory, which it reserves where that was not done, and starts to
+  // write as SaveCheckpoint does. `after`: called on rank 0, on the thread, once the checkpoint is complete. None must
+  // be pending. Errors: by errno; of collectives.
   absl::Status Start(const std::string& folder, const CheckpointContents& contents, const ParameterStore& parameters,
                      const Optimizer& optimizer, std::function<void()> after);
   bool pending() const { return phase_ != Phase::kNone; }
@@ -54,7 +60,7 @@ class BackgroundSave {
   CheckpointContents contents_;
   std::vector<std::string> names_;  // of the model's tensors, in order
   std::function<void()> after_;
-  std::vector<char> staged_;
+  HostBuffer staged_;
   std::vector<TensorPart> parts_;  // in staged_
   proto::CheckpointManifest partial_;
   SavedCheckpoint saved_;

@@ -11,6 +11,7 @@
 #include "checkpoint/tensor_reader.h"
 #include "checkpoint/weights.h"
 #include "runtime/device.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -61,6 +62,7 @@ absl::Status LoadParts(const std::vector<TensorPart>& parts, const StoredTensors
                        TensorReader& reader) {
   std::vector<char> staged;
   for (const TensorPart& part : parts) {
+    FaultPoint("checkpoint.load");
     const Tensor& memory = part.memory;
     const bool on_gpu = stream.device() == Device::kCuda;
     if (on_gpu) staged.resize(static_cast<size_t>(memory.bytes()));

@@ -79,6 +79,12 @@ void TakeOneChunkPerSlice(proto::CheckpointManifest& manifest) {
   }
 }
 
+// Incomplete checkpoints, and those that were put aside, have more behind the number.
+bool StepOf(const std::filesystem::path& folder, int64_t& step) {
+  const std::string name = folder.filename().string();
+  return absl::StartsWith(name, "step-") && absl::SimpleAtoi(name.substr(5), &step);
+}
+
 }  // namespace
 
 std::string CheckpointFolder(const std::string& run_folder, int64_t step) {
@@ -90,11 +96,7 @@ std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder) {
   std::error_code error;
   for (std::filesystem::directory_iterator entry(run_folder + "/checkpoints", error), end; !error && entry != end;
        entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    int64_t step = 0;
-    // Incomplete ones, and those that were put aside, have more behind the number.
-    if (!absl::StartsWith(name, "step-") || !absl::SimpleAtoi(name.substr(5), &step)) continue;
-    found.push_back({step, entry->path().string()});
+    if (int64_t step = 0; StepOf(entry->path(), step)) found.push_back({step, entry->path().string()});
   }
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
   return found;
@@ -138,6 +140,10 @@ absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder
   if (manifest.version() < 1 || manifest.version() > kCheckpointVersion) {
     return fail(absl::StrCat("checkpoint of version ", manifest.version(), "; this program reads versions 1 to ",
                              kCheckpointVersion));
+  }
+  // Another step's files, all of them, would pass for this one's.
+  if (int64_t step = 0; StepOf(folder, step) && step != manifest.step()) {
+    return fail(absl::StrCat("is of step ", manifest.step(), ", not of the step that the folder is named after"));
   }
   if (manifest.version() == 1) TakeOneChunkPerSlice(manifest);
   for (const auto& tensor : manifest.tensors()) {

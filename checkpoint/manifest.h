@@ -32,8 +32,9 @@ absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);
 
-// Checks checksum, version, and that the slices of every tensor lie in it and hold each element once. Slices of
-// version 1 are returned as slices of one chunk. Errors: by errno; DataLoss naming the file.
+// Checks checksum, version, that the step is the one in the folder's name, where there is one, and that the slices of
+// every tensor lie in it and hold each element once. Slices of version 1 are returned as slices of one chunk. Errors:
+// by errno; DataLoss naming the file.
 absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder);
 
 }  // namespace isthmus

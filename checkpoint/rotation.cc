@@ -13,6 +13,7 @@
 
 #include "checkpoint/manifest.h"
 #include "runtime/durable_file.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -20,15 +21,29 @@ namespace {
 
 std::string Parent(const std::string& run_folder) { return run_folder + "/checkpoints"; }
 
-// A removal that is killed must not leave half a checkpoint under its name.
-absl::Status Remove(const std::string& folder) {
-  const std::string doomed = folder + ".tmp";
+// File by file, so that there is a fault point between any two. A folder that does not exist is fine.
+absl::Status RemoveFolder(const std::string& folder) {
+  std::vector<std::filesystem::path> paths;
   std::error_code error;
-  std::filesystem::remove_all(doomed, error);
-  if (std::rename(folder.c_str(), doomed.c_str()) != 0) return FileError(folder, "can't rename", errno);
-  std::filesystem::remove_all(doomed, error);
-  if (error) return FileError(doomed, "can't remove", error.value());
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    paths.push_back(entry->path());
+  }
+  paths.emplace_back(folder);
+  for (const auto& path : paths) {
+    FaultPoint("checkpoint.remove");
+    std::filesystem::remove_all(path, error);
+    if (error) return FileError(path.string(), "can't remove", error.value());
+  }
   return absl::OkStatus();
+}
+
+// A removal that is killed must not leave half a checkpoint under its name.
+absl::Status RemoveCheckpoint(const std::string& folder) {
+  const std::string doomed = folder + ".tmp";
+  ISTHMUS_RETURN_IF_ERROR(RemoveFolder(doomed));
+  FaultPoint("checkpoint.rotate");
+  if (std::rename(folder.c_str(), doomed.c_str()) != 0) return FileError(folder, "can't rename", errno);
+  return RemoveFolder(doomed);
 }
 
 absl::Status RemoveLeftovers(const std::string& run_folder) {
@@ -39,10 +54,7 @@ absl::Status RemoveLeftovers(const std::string& run_folder) {
     const std::string name = entry->path().filename().string();
     if (absl::StartsWith(name, "step-") && absl::EndsWith(name, ".tmp")) found.push_back(entry->path().string());
   }
-  for (const std::string& path : found) {
-    std::filesystem::remove_all(path, error);
-    if (error) return FileError(path, "can't remove", error.value());
-  }
+  for (const std::string& path : found) ISTHMUS_RETURN_IF_ERROR(RemoveFolder(path));
   return absl::OkStatus();
 }
 
@@ -51,8 +63,11 @@ absl::Status RemoveLeftovers(const std::string& run_folder) {
 absl::Status PointToLatest(const std::string& run_folder, int64_t step) {
   const std::string name = std::filesystem::path(CheckpointFolder(run_folder, step)).filename().string();
   const std::string link = Parent(run_folder) + "/latest", temporary = link + ".tmp";
+  FaultPoint("checkpoint.latest");
   unlink(temporary.c_str());
+  FaultPoint("checkpoint.latest_link");
   if (symlink(name.c_str(), temporary.c_str()) != 0) return FileError(link, "can't make the link", errno);
+  FaultPoint("checkpoint.latest_rename");
   if (std::rename(temporary.c_str(), link.c_str()) != 0) return FileError(link, "can't replace the link", errno);
   return SyncFolder(Parent(run_folder));
 }
@@ -86,7 +101,7 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
   if (finite.has_value()) kept.insert(*finite);
   if (best != nullptr) kept.insert(best->stored.step);
   for (const Readable& one : all) {
-    if (!kept.contains(one.stored.step)) ISTHMUS_RETURN_IF_ERROR(Remove(one.stored.folder));
+    if (!kept.contains(one.stored.step)) ISTHMUS_RETURN_IF_ERROR(RemoveCheckpoint(one.stored.folder));
   }
   ISTHMUS_RETURN_IF_ERROR(RemoveLeftovers(run_folder));
   return SyncFolder(Parent(run_folder));
@@ -101,6 +116,7 @@ absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_fo
     for (int count = 2; std::filesystem::exists(name, error); ++count) {
       name = absl::StrCat(stored.folder, ".set-aside-", count);
     }
+    FaultPoint("checkpoint.set_aside");
     if (std::rename(stored.folder.c_str(), name.c_str()) != 0) return FileError(stored.folder, "can't rename", errno);
     names.push_back(std::move(name));
   }

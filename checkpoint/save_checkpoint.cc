@@ -19,6 +19,7 @@
 #include "parallel/host_bytes.h"
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
 
@@ -78,6 +79,7 @@ absl::Status WritePart(const TensorPart& part, const std::string& name, const St
       ISTHMUS_RETURN_IF_ERROR(CopyToHost(chunk, host, stream));
       chunk = host;
     }
+    FaultPoint("checkpoint.write");
     if (partial.finite()) partial.set_finite(AllFinite(chunk));
     slice.add_chunk_checksums(XXH3_64bits(chunk.data, static_cast<size_t>(chunk.bytes())));
     ISTHMUS_RETURN_IF_ERROR(file.Append(chunk.data, chunk.bytes()));
@@ -125,8 +127,10 @@ absl::Status PrepareTemporaryFolder(const std::string& folder, int rank) {
   if (rank != 0) return absl::OkStatus();
   const std::string temporary = TemporaryFolderOf(folder);
   std::error_code error;
+  FaultPoint("checkpoint.prepare");
   std::filesystem::remove_all(temporary, error);
   if (error) return FileError(temporary, "can't remove an incomplete checkpoint", error.value());
+  FaultPoint("checkpoint.make_folder");
   return MakeFolder(temporary);
 }
 
@@ -148,6 +152,7 @@ absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>
   auto& entry = *partial.add_files();
   entry.set_name(name);
   entry.set_bytes(file->size());
+  FaultPoint("checkpoint.sync");
   return file->Commit();
 }
 
@@ -159,15 +164,22 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   manifest.set_version(kCheckpointVersion);
   manifest.set_program_version(kVersion);
   ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, names, manifest));
+  FaultPoint("checkpoint.tokenizer");
   ISTHMUS_RETURN_IF_ERROR(CopyTokenizer(contents.tokenizer_path, temporary, manifest));
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
+  FaultPoint("checkpoint.manifest");
   ISTHMUS_RETURN_IF_ERROR(WriteManifest(temporary, manifest));
+  FaultPoint("checkpoint.rename");
   // Fails, and leaves both, where a checkpoint has the name already.
   if (std::rename(temporary.c_str(), folder.c_str()) != 0) {
     return FileError(folder, "can't rename the complete checkpoint to its name", errno);
   }
-  return SyncFolder(std::filesystem::path(folder).parent_path().string());
+  FaultPoint("checkpoint.renamed");
+  const auto parent = std::filesystem::path(folder).parent_path();
+  ISTHMUS_RETURN_IF_ERROR(SyncFolder(parent.string()));
+  // The first checkpoint has made that folder itself.
+  return SyncFolder(parent.parent_path().string());
 }
 
 std::vector<std::string> NamesOf(const ParameterStore& parameters) {
@@ -193,6 +205,7 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const 
     const auto parts = PartsToSave(parameters, optimizer, mesh);
     ISTHMUS_RETURN_IF_ERROR(
         AgreeOnStatus(world, WriteParts(folder, parts, parameters.stream(), world.rank(), partial)));
+    FaultPoint("checkpoint.gather");
     ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> partials, GatherBytes(world, partial.SerializeAsString()));
     absl::Status complete;
     if (world.rank() == 0) complete = CompleteFolder(folder, contents, partials, NamesOf(parameters), saved);

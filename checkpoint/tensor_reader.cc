@@ -19,6 +19,8 @@
 namespace isthmus {
 namespace {
 
+constexpr int64_t kAhead = 2;  // chunks
+
 constexpr char kDamaged[] = "the checksum is wrong: the file is damaged; use another checkpoint";
 
 }  // namespace
@@ -59,6 +61,11 @@ absl::StatusOr<int> TensorReader::Open(const std::string& file) {
 
 absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice,
                                                int index) {
+  return ReadChunk(tensor, slice, index, nullptr);
+}
+
+absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice,
+                                               int index, char* to) {
   ISTHMUS_ASSIGN_OR_RETURN(const DType dtype, StoredDType(tensor.dtype()));
   ISTHMUS_ASSIGN_OR_RETURN(const int descriptor, Open(slice.file()));
   const std::string path = folder_ + "/" + slice.file();
@@ -70,20 +77,26 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
     return absl::DataLossError(
         absl::StrCat(path, ": tensor ", TensorTitle(tensor.name(), tensor.role()), " at byte ", offset, ": ", what));
   };
-  bytes_.resize(static_cast<size_t>(size));
+  if (to == nullptr) {
+    bytes_.resize(static_cast<size_t>(size));
+    to = bytes_.data();
+  }
+  // The disk goes on while this chunk is checked.
+  posix_fadvise(descriptor, offset + size, kAhead * size, POSIX_FADV_WILLNEED);
   for (int64_t done = 0; done < size;) {
-    const ssize_t got = pread(descriptor, bytes_.data() + done, static_cast<size_t>(size - done), offset + done);
+    const ssize_t got = pread(descriptor, to + done, static_cast<size_t>(size - done), offset + done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return FileError(path, "can't read", errno);
     if (got == 0) return fail(absl::StrCat("truncated: needs ", size, " bytes, ", done, " are there"));
     done += got;
   }
-  if (XXH3_64bits(bytes_.data(), bytes_.size()) != slice.chunk_checksums(index)) return fail(kDamaged);
-  return Tensor(bytes_.data(), dtype, rows, columns);
+  if (XXH3_64bits(to, static_cast<size_t>(size)) != slice.chunk_checksums(index)) return fail(kDamaged);
+  return Tensor(to, dtype, rows, columns);
 }
 
 absl::Status TensorReader::Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out) {
   Stream host;
+  ISTHMUS_ASSIGN_OR_RETURN(const DType stored, StoredDType(tensor.dtype()));
   for (const auto& slice : tensor.slices()) {
     const Range common_columns = {std::max(columns.begin, slice.column_begin()),
                                   std::min(columns.end, slice.column_end())};
@@ -92,16 +105,20 @@ absl::Status TensorReader::Read(const proto::TensorEntry& tensor, Range rows, Ra
     const auto first = static_cast<int>((common_rows.begin - slice.row_begin()) / slice.chunk_rows());
     const auto last = static_cast<int>((common_rows.end - 1 - slice.row_begin()) / slice.chunk_rows());
     for (int index = first; index <= last; ++index) {
-      ISTHMUS_ASSIGN_OR_RETURN(const Tensor chunk, ReadChunk(tensor, slice, index));
       const int64_t chunk_begin = slice.row_begin() + index * slice.chunk_rows();
-      const Range taken = {std::max(common_rows.begin, chunk_begin),
-                           std::min(common_rows.end, chunk_begin + chunk.rows)};
+      const Range chunk_rows = {chunk_begin, std::min(chunk_begin + slice.chunk_rows(), slice.row_end())};
+      const Range taken = {std::max(common_rows.begin, chunk_rows.begin), std::min(common_rows.end, chunk_rows.end)};
       const auto part = [&](const Tensor& from, int64_t first_row, int64_t first_column) {
         return from.RowSlice(taken.begin - first_row, taken.size())
             .ColumnSlice(common_columns.begin - first_column, common_columns.size());
       };
-      ISTHMUS_RETURN_IF_ERROR(
-          Cast(part(chunk, chunk_begin, slice.column_begin()), part(out, rows.begin, columns.begin), host));
+      const Tensor place = part(out, rows.begin, columns.begin);
+      // A chunk that is wanted as it is needs no copy.
+      const bool as_stored = stored == out.dtype && taken == chunk_rows && place.contiguous() &&
+                             common_columns.size() == slice.column_end() - slice.column_begin();
+      char* const to = as_stored ? place.As<char>() : nullptr;
+      ISTHMUS_ASSIGN_OR_RETURN(const Tensor chunk, ReadChunk(tensor, slice, index, to));
+      if (!as_stored) ISTHMUS_RETURN_IF_ERROR(Cast(part(chunk, chunk_begin, slice.column_begin()), place, host));
     }
   }
   return absl::OkStatus();

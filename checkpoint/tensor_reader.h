@@ -29,7 +29,8 @@ class TensorReader {
   TensorReader& operator=(const TensorReader&) = delete;
 
   // Rows and columns of a tensor of the manifest to `out` in host memory, [rows.size(), columns.size()], converted to
-  // its dtype. Reads the chunks that overlap. Errors: DataLoss naming file, tensor and offset; by errno for files.
+  // its dtype. Reads the chunks that overlap. After an error `out` may hold anything. Errors: DataLoss naming file,
+  // tensor and offset; by errno for files.
   absl::Status Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out);
 
   // The bytes of chunk `index` of a slice, checked; they stay until the next call.
@@ -39,6 +40,9 @@ class TensorReader {
   absl::Status CheckWholeFile(const proto::FileEntry& file);
 
  private:
+  // To `to`, or, without one, to bytes_.
+  absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index,
+                                   char* to);
   // Errors: by errno; DataLoss when the file's size is not the manifest's.
   absl::StatusOr<int> Open(const std::string& file);
 

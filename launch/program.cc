@@ -1,6 +1,7 @@
 // The program's table of commands, and the one place where a status becomes an exit status.
 #include <absl/strings/str_cat.h>
 
+#include <csignal>
 #include <memory>
 #include <vector>
 
@@ -81,6 +82,8 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
 }  // namespace
 
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
+  // A limit on the size of files is an error of the write that meets it, not the end of the program.
+  std::signal(SIGXFSZ, SIG_IGN);
   const std::string name = arguments.empty() ? "" : arguments.front();
   if (name == "help" || name == "--help" || name == "-h") {
     out << Help();

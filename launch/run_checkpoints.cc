@@ -7,6 +7,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
+#include "checkpoint/staging.h"
 #include "launch/step_record.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
@@ -34,6 +35,10 @@ CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& dat
 }
 
 }  // namespace
+
+absl::Status RunCheckpoints::Reserve() {
+  return SavesInBackground(config_.checkpoint()) ? background_.Reserve(model_.parameters()) : absl::OkStatus();
+}
 
 bool RunCheckpoints::Due(int64_t step, bool last) const {
   const auto& checkpoint = config_.checkpoint();

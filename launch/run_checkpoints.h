@@ -34,6 +34,8 @@ class RunCheckpoints {
   RunCheckpoints(const proto::RunConfig& config, const RunData& data, Mesh& mesh, TrainingModel& model, Log& log)
       : config_(config), data_(data), mesh_(mesh), model_(model), log_(log), background_(mesh) {}
 
+  // Takes the memory that saves need, so that none is taken later. Local. Errors: ResourceExhausted.
+  absl::Status Reserve();
   bool Due(int64_t step, bool last) const;
 
   // Saves. `at_once`: nothing follows that could go on meanwhile, and a failure is an error.

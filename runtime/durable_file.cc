@@ -13,10 +13,13 @@
 #include <filesystem>
 #include <utility>
 
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
+
+constexpr int64_t kEarlyWrite = int64_t{1} << 20;
 
 std::string FolderOf(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
@@ -50,6 +53,7 @@ DurableFile::DurableFile(std::string path, std::string temporary, int descriptor
 absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string path) {
   // The process id keeps two writers of the same name apart.
   std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+  FaultPoint("file.create");
   const int descriptor = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) return FileError(path, "can't create the file", errno);
   return absl::WrapUnique(new DurableFile(std::move(path), std::move(temporary), descriptor));
@@ -67,6 +71,7 @@ absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t byte
   const char* from = static_cast<const char*>(data);
   const int64_t end = offset + bytes;
   while (offset < end) {
+    FaultPoint("file.write");
     const ssize_t written = pwrite(descriptor_, from, static_cast<size_t>(end - offset), offset);
     if (written < 0) {
       if (errno == EINTR) continue;
@@ -75,17 +80,22 @@ absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t byte
     offset += written;
     from += written;
   }
+  // The disk begins at once, rather than with all of it at Commit, and less memory waits for it. No matter where that
+  // is not possible.
+  if (bytes >= kEarlyWrite) sync_file_range(descriptor_, end - bytes, bytes, SYNC_FILE_RANGE_WRITE);
   size_ = std::max(size_, end);
   return absl::OkStatus();
 }
 
 absl::Status DurableFile::Commit() {
+  FaultPoint("file.sync");
   if (fsync(descriptor_) != 0) return FileError(path_, "can't flush to disk", errno);
   if (close(std::exchange(descriptor_, -1)) != 0) {
     const int error = errno;
     unlink(temporary_.c_str());
     return FileError(path_, "can't close", error);
   }
+  FaultPoint("file.rename");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
     const int error = errno;
     unlink(temporary_.c_str());
@@ -103,6 +113,7 @@ absl::Status WriteDurably(const std::string& path, absl::string_view contents) {
 absl::Status SyncFolder(const std::string& folder) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return FileError(folder, "can't open the folder", errno);
+  FaultPoint("file.sync_folder");
   const int result = fsync(descriptor), error = errno;
   close(descriptor);
   // Some network file systems can't flush folders; the rename is as durable there as it gets.

@@ -24,6 +24,7 @@ class HostBuffer {
   // The start of the buffer as a contiguous tensor. Grows where it must; what was in it is then lost, and nothing may
   // still be copying from it. Errors: ResourceExhausted.
   absl::StatusOr<Tensor> Room(DType dtype, int64_t rows, int64_t columns, const Stream& stream);
+  int64_t bytes() const { return bytes_; }
 
  private:
   void Free();

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "checkpoint/staging.h"
 #include "model/flops.h"
 #include "runtime/config.h"
 #include "runtime/status.h"
@@ -80,6 +81,7 @@ absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, i
   const ModelShape shape = ModelShape::From(plan.config.model());
   plan.parameters = ParameterGroups::Of(ParameterTable::Build(shape, TensorShard::Of(shape, 0, 1), 1));
   plan.memory = PlanLargestTrainingMemory(plan.config, machine.device.device);
+  plan.staging_bytes = PlanStagingBytes(plan.config);
   plan.causal_flops_per_token = CausalFlopsPerToken(shape, plan.config.data().sequence_length());
   plan.full_flops_per_token = FullFlopsPerToken(shape, plan.config.data().sequence_length());
   plan.work = WorkOfStep(plan.config, 0);

@@ -31,7 +31,8 @@ struct Plan {
   int world = 1;
   Machine machine;
   ParameterGroups parameters;
-  TrainingMemory memory;  // of the rank that holds most
+  TrainingMemory memory;      // of the rank that holds most
+  int64_t staging_bytes = 0;  // of host memory on a rank, for checkpoints in the background
   double causal_flops_per_token = 0, full_flops_per_token = 0;
   StepWork work;  // of tensor rank 0, which has most vocabulary rows
   StepTime time;
@@ -42,7 +43,11 @@ struct Plan {
   double Utilisation(double flops_per_token) const {
     return TokensPerSecond() * flops_per_token / (world * machine.device.peak_flops);
   }
-  int64_t RequiredBytes() const { return memory.bytes().total() + machine.device.reserved_bytes; }
+  // On the device, which is the host, too, when it is a CPU.
+  int64_t RequiredBytes() const {
+    const int64_t staging = machine.device.device == Device::kCpu ? staging_bytes : 0;
+    return memory.bytes().total() + machine.device.reserved_bytes + staging;
+  }
   bool Fits() const { return RequiredBytes() <= machine.device.memory_bytes; }
 };
 

@@ -19,7 +19,8 @@ Json MemoryJson(const Plan& plan) {
           {"scratch", bytes.scratch},
           {"total", bytes.total()},
           {"reserved", plan.machine.device.reserved_bytes},
-          {"device", plan.machine.device.memory_bytes}};
+          {"device", plan.machine.device.memory_bytes},
+          {"host_staging", plan.staging_bytes}};
 }
 
 Json MeshJson(const Plan& plan) {

@@ -66,6 +66,7 @@ void AddMemory(const Plan& plan, bool verbose, std::string& text) {
   row("scratch", bytes.scratch);
   row("total", bytes.total());
   row("reserved for libraries", plan.machine.device.reserved_bytes);
+  row("host: staged checkpoint", plan.staging_bytes);
   absl::StrAppendFormat(&text, "  %s %.1f of %.1f GB\n",
                         plan.Fits() ? "fits:" : "DOES NOT FIT:", Giga(plan.RequiredBytes()),
                         Giga(plan.machine.device.memory_bytes));

@@ -40,15 +40,15 @@ class Damage : public ::testing::Test {
   Damage() : replica_(SmallestOptions()), checkpoint_(folder_ / "checkpoints/step-00000002") {
     WriteText(folder_ / "tokenizer.model", "not looked into");
     replica_.Step(1);
-    Save(checkpoint_);
+    Save(replica_, 2);
   }
 
-  void Save(const std::string& path) {
+  void Save(Replica& replica, int64_t step) {
     CheckpointContents contents;
-    contents.manifest.set_step(2);
+    contents.manifest.set_step(step);
     contents.tokenizer_path = folder_ / "tokenizer.model";
-    const auto saved =
-        SaveCheckpoint(path, contents, replica_.model().parameters(), replica_.mesh(), &replica_.model().optimizer());
+    const auto saved = SaveCheckpoint(CheckpointFolder(folder_.path(), step), contents, replica.model().parameters(),
+                                      replica.mesh(), &replica.model().optimizer());
     ASSERT_TRUE(saved.ok()) << saved.status();
     ASSERT_TRUE(saved->finite);
   }
@@ -69,6 +69,19 @@ class Damage : public ::testing::Test {
     const absl::Status load = Load(checkpoint_);
     ASSERT_FALSE(load.ok());
     EXPECT_THAT(std::string(load.message()), HasSubstr(file));
+  }
+  // Replaces each file in turn with the one of that name in `other`.
+  void ExpectEveryForeignFileNoticed(const std::string& other) {
+    for (const std::string& name : Files()) {
+      const std::string path = checkpoint_ + "/" + name, before = ReadText(path),
+                        foreign = ReadText(other + "/" + name);
+      ASSERT_FALSE(before == foreign) << name;
+      WriteText(path, foreign);
+      // Of a foreign manifest all other files are wrong.
+      ExpectDamaged(name == "manifest.pb" ? checkpoint_ : name);
+      WriteText(path, before);
+    }
+    ExpectSound();
   }
   std::vector<std::string> Files() const {
     std::vector<std::string> files;
@@ -128,19 +141,32 @@ TEST_F(Damage, FilesOfAnotherLengthOrNoneAreNoticed) {
   }
 }
 
-TEST_F(Damage, FilesOfAnotherRunOrStepAreNoticed) {
+// Each file in turn, then all at once.
+TEST_F(Damage, FilesOfAnotherStepAreNoticed) {
   const std::string other = folder_ / "checkpoints/step-00000004";
   replica_.Step(2);
-  WriteText(folder_ / "tokenizer.model", "of another run");
-  Save(other);
+  WriteText(folder_ / "tokenizer.model", "of another run.");
+  Save(replica_, 4);
+  ExpectEveryForeignFileNoticed(other);
+  std::filesystem::remove_all(checkpoint_);
+  std::filesystem::copy(other, checkpoint_);
+  ExpectDamaged(checkpoint_ + "/manifest.pb: is of step 4, not of the step that the folder is named after");
+}
+
+// With the same shapes and the same step; the whole folder would be a sound checkpoint, of a run that has another seed.
+TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
+  std::filesystem::rename(checkpoint_, folder_ / "kept");
+  Replica foreign(SmallestOptions(), nullptr, 8);
+  foreign.Step(1);
+  WriteText(folder_ / "tokenizer.model", "of another run.");
+  Save(foreign, 2);
+  std::filesystem::rename(checkpoint_, folder_ / "other");
+  std::filesystem::rename(folder_ / "kept", checkpoint_);
   for (const std::string& name : Files()) {
-    const std::string path = checkpoint_ + "/" + name, before = ReadText(path);
-    WriteText(path, ReadText(other + "/" + name));
-    // Of a foreign manifest all other files are wrong.
-    ExpectDamaged(name == "manifest.pb" ? checkpoint_ : name);
-    WriteText(path, before);
+    ASSERT_EQ(std::filesystem::file_size(checkpoint_ + "/" + name),
+              std::filesystem::file_size(folder_ / "other/" + name));
   }
-  ExpectSound();
+  ExpectEveryForeignFileNoticed(folder_ / "other");
 }
 
 TEST_F(Damage, AMessageNamesFileTensorAndPlace) {
@@ -163,9 +189,9 @@ TEST_F(Damage, StatisticsAndDifferencesAreThoseOfTheValues) {
   const Tensor norm = replica_.model().parameters().Weight("final_norm.weight");
   for (int64_t i = 0; i < 4; ++i) SetElement(norm, i, static_cast<double>(i) - 1);
   std::filesystem::remove_all(checkpoint_);
-  Save(checkpoint_);
+  Save(replica_, 2);
   SetElement(norm, 3, 5);
-  Save(other);
+  Save(replica_, 4);
   const auto manifest = *ReadManifest(checkpoint_), changed = *ReadManifest(other);
   TensorReader reader(checkpoint_, manifest), other_reader(other, changed);
   for (int i = 0; i < manifest.tensors_size(); ++i) {

@@ -13,6 +13,7 @@
 #include "checkpoint/background_save.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/model_tensors.h"
+#include "checkpoint/staging.h"
 #include "checkpoint/tensor_reader.h"
 #include "checkpoint/verify.h"
 #include "checkpoint/weights.h"
@@ -97,6 +98,13 @@ void ExpectStoredBits(Replica& replica, const std::string& folder, const proto::
   }
 }
 
+double NextLossInFp32(int tensor, int data, Communicator* world, const std::string& folder,
+                      const proto::CheckpointManifest& manifest) {
+  Replica replica(OptionsFor(tensor, data, proto::PrecisionConfig::FP32, false), world, 99);
+  EXPECT_TRUE(LoadWeights(folder, manifest, replica.model().parameters()).ok());
+  return replica.Step(3).loss;
+}
+
 TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
   const StateFolder folder;
   int number = 0;
@@ -114,6 +122,8 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
     EXPECT_TRUE(manifest->finite());
     ExpectStoredBits(saved, path, *manifest);
     const double next = saved.Step(3).loss;
+    // The same weights in fp32 arithmetic: bf16's rounding differs from mesh to mesh.
+    const double exact = NextLossInFp32(4, 1, &World(), path, *manifest);
 
     struct Layout {
       int tensor, data;
@@ -131,6 +141,7 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
           LoadTrainingState(path, *manifest, loaded.model().parameters(), loaded.model().optimizer());
       ASSERT_TRUE(load.ok()) << load;
       ExpectStoredBits(loaded, path, *manifest);
+      EXPECT_NEAR(NextLossInFp32(layout.tensor, layout.data, group.get(), path, *manifest) / exact, 1, 1e-6);
       const double loss = loaded.Step(3).loss;
       EXPECT_NEAR(loss / next, 1, precision == proto::PrecisionConfig::BF16 ? 2e-3 : 1e-6);
       if (layout.tensor == 4) {
@@ -198,6 +209,35 @@ TEST_F(TrainingState, ValuesThatAreNotFiniteAreSeenOnWhicheverRankTheyAre) {
   EXPECT_TRUE(save("good"));
   if (World().rank() == 2) SetElement(replica.model().optimizer().State().back().second_moment, 0, NAN);
   EXPECT_FALSE(save("bad"));
+}
+
+// What `isthmus plan` states, and not much more than what is staged.
+TEST_F(TrainingState, StagesInMemoryThatWasPlanned) {
+  for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+    for (const int tensor : {1, 2, 4}) {
+      for (const bool sharded : {false, true}) {
+        const TinyOptions options = OptionsFor(tensor, 4 / tensor, precision, sharded);
+        SCOPED_TRACE(options.Name());
+        Replica replica(options, &World());
+        BackgroundSave background(replica.mesh());
+        ASSERT_TRUE(background.Reserve(replica.model().parameters()).ok());
+        proto::RunConfig config = TinyConfig(options);
+        config.mutable_checkpoint()->set_interval(1);
+        const int64_t planned = PlanStagingBytes(config);
+        int64_t staged = 0;
+        for (const auto& part :
+             PartsToSave(replica.model().parameters(), &replica.model().optimizer(), replica.mesh())) {
+          staged += part.memory.bytes();
+        }
+        EXPECT_LE(staged, background.staging_bytes());
+        EXPECT_LE(background.staging_bytes(), planned);
+        double figures[] = {static_cast<double>(staged), static_cast<double>(background.staging_bytes())};
+        ASSERT_TRUE(World().AllReduceNumbers(absl::MakeSpan(figures), Reduction::kMax).ok());
+        EXPECT_GT(figures[0], 0.9 * figures[1]);
+        EXPECT_EQ(static_cast<int64_t>(figures[1]), planned);
+      }
+    }
+  }
 }
 
 TEST_F(TrainingState, IsWrittenInTheBackgroundAsItWasWhenTheSaveBegan) {

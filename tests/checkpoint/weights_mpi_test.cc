@@ -126,8 +126,10 @@ TEST(Weights, ACheckpointIsNeverReplaced) {
   ASSERT_TRUE(first.Initialize(1).ok());
   ASSERT_TRUE(second.Initialize(2).ok());
   const std::string path = folder / "checkpoints/step-00000001";
-  ASSERT_TRUE(SaveCheckpoint(path, {}, first, mesh).ok());
-  EXPECT_FALSE(SaveCheckpoint(path, {}, second, mesh).ok());
+  CheckpointContents contents;
+  contents.manifest.set_step(1);
+  ASSERT_TRUE(SaveCheckpoint(path, contents, first, mesh).ok());
+  EXPECT_FALSE(SaveCheckpoint(path, contents, second, mesh).ok());
   ASSERT_TRUE(LoadWeights(path, *ReadManifest(path), second).ok());
   ExpectInitialValues(second, first);
   EXPECT_TRUE(std::filesystem::equivalent(*FindCheckpoint(folder / ""), path));

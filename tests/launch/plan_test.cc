@@ -89,6 +89,23 @@ TEST(Plan, MemoryIsWhatTheFormulasOfThePartsSay) {
   EXPECT_FALSE(PlanOf("2b-full", 1, {"batch.micro_batch=32"}).Fits());
 }
 
+TEST(Plan, StagedCheckpointsAreMemoryOfTheHost) {
+  const std::string saves = "checkpoint.interval=100";
+  EXPECT_EQ(PlanOf("2b-full", 8, {"checkpoint.interval=0"}).staging_bytes, 0);
+  EXPECT_EQ(PlanOf("2b-full", 8, {saves, "checkpoint.background=false"}).staging_bytes, 0);
+  // 14 bytes of a parameter, all but the gradient, and an eighth of them on each of eight ranks.
+  const Plan plan = PlanOf("2b-full", 8, {saves});
+  EXPECT_NEAR(static_cast<double>(plan.staging_bytes), 14.0 / 8 * static_cast<double>(plan.parameters.total()), 1e5);
+  EXPECT_EQ(plan.RequiredBytes(), PlanOf("2b-full", 8, {"checkpoint.interval=0"}).RequiredBytes());
+  // Where the host is the device it must fit beside the rest.
+  Machine host = plan.machine;
+  host.device.device = Device::kCpu;
+  const auto required = [&](const std::string& interval) {
+    return MakePlan(Load("2b-full", {"checkpoint.interval=" + interval}), host, 8, "2b-full")->RequiredBytes();
+  };
+  EXPECT_EQ(required("100") - required("0"), plan.staging_bytes);
+}
+
 TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
   for (const int world : {8, 64, 1024}) {
     const Plan plan = PlanOf("2b-full", world, {"batch.sequences=4096"});
@@ -124,6 +141,7 @@ TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
   const Plan plan = PlanOf("2b-rank-32", 16, {"mesh.tensor=2"});
   EXPECT_EQ(json.at("parameters").at("total"), plan.parameters.total());
   EXPECT_EQ(json.at("memory_bytes").at("total"), plan.memory.bytes().total());
+  EXPECT_EQ(json.at("memory_bytes").at("host_staging"), plan.staging_bytes);
   EXPECT_EQ(json.at("collectives").size(), plan.work.collectives.size());
   EXPECT_DOUBLE_EQ(json.at("step_seconds").at("total"), plan.time.Total());
   EXPECT_EQ(json.at("mesh").at("tensor"), 2);

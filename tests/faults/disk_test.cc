@@ -1,0 +1,143 @@
+// A disk that fails costs a checkpoint, a line in the log and a count in the metrics, never the run. A full one is in
+// tests/launch/resume_test.cc.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/verify.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+#include "tests/support/run_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class DiskFaults : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void TearDownTestSuite() { delete project_; }
+  static const TinyProject& project() { return *project_; }
+  static std::string Train(const std::string& name, const std::string& more) {
+    return absl::StrCat("train --config ", project().WriteConfig(name), " --set checkpoint.interval=5 ", more);
+  }
+
+  // Before each of these steps of this start, from 1, the program stops itself until the command has been run.
+  static ProgramResult RunWithChanges(const std::string& arguments, const std::map<int, std::string>& changes) {
+    const std::string log = project() / absl::StrCat("points-", ++logs_);
+    std::string faults, commands;
+    for (const auto& [step, command] : changes) {
+      absl::StrAppend(&faults, "step.begin#", step, "=stop;");
+      absl::StrAppend(&commands, "until [ $(grep -c step.begin ", log, ".0) -ge ", step,
+                      " ] && grep -q \"^State:.T\" /proc/$program/status; do sleep 0.02; done; ", command,
+                      " && kill -CONT $program; ");
+    }
+    return RunShell(absl::StrCat("ISTHMUS_FAULTS=\"", faults, "\" ISTHMUS_FAULT_LOG=", log, " OMP_NUM_THREADS=1 ",
+                                 ProgramWithFaultsPath(), " ", arguments, " & program=$!; ", commands,
+                                 "wait $program"));
+  }
+
+  // What the run's checkpoints are in the end, all of them sound.
+  static std::set<int64_t> SoundSteps(const std::string& run) {
+    std::set<int64_t> steps;
+    for (const StoredCheckpoint& stored : ListCheckpoints(run)) {
+      EXPECT_THAT(VerifyCheckpoint(stored.folder).problems, IsEmpty());
+      steps.insert(stored.step);
+    }
+    EXPECT_THAT(VerifyCheckpoint(run + "/checkpoints/latest").problems, IsEmpty());
+    return steps;
+  }
+  // The figures `key` of all records, without repetition.
+  static std::set<int64_t> Figures(const std::string& run, const std::string& key) {
+    std::set<int64_t> found;
+    for (const auto& record : Records(run)) {
+      if (record.contains(key)) found.insert(record[key].get<int64_t>());
+    }
+    return found;
+  }
+
+ private:
+  static TinyProject* project_;
+  static int logs_;
+};
+TinyProject* DiskFaults::project_ = nullptr;
+int DiskFaults::logs_ = 0;
+
+// The checkpoints' folder is a file system of its own, which becomes read-only between two steps, as disks with errors
+// do, and is repaired five steps later.
+TEST_F(DiskFaults, AReadOnlyDiskCostsTheCheckpointsUntilItIsRepaired) {
+  const std::string run = project() / "read-only", disk = run + "/checkpoints";
+  std::filesystem::create_directories(disk);
+  if (geteuid() != 0 || mount("isthmus-test", disk.c_str(), "tmpfs", 0, "size=64m") != 0) {
+    GTEST_SKIP() << "needs root and the right to mount a tmpfs";
+  }
+  const ProgramResult result = RunWithChanges(
+      Train("read-only", "--set checkpoint.background=false"),
+      {{12, absl::StrCat("mount -o remount,ro ", disk)}, {17, absl::StrCat("mount -o remount,rw ", disk)}});
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_THAT(SoundSteps(run), ElementsAre(5, 10, 20));
+  EXPECT_THAT(Figures(run, "checkpoint/step"), ElementsAre(5, 10, 20));
+  EXPECT_THAT(Figures(run, "checkpoint/failed_total"), ElementsAre(1));
+  EXPECT_EQ(Losses(run).size(), 20u);
+  const std::string said = ReadText(run + "/log/rank-0000.log");
+  EXPECT_THAT(said, HasSubstr("no checkpoint of step 15: "));
+  EXPECT_THAT(said, HasSubstr("Read-only file system"));
+  umount2(disk.c_str(), MNT_DETACH);
+}
+
+// A limit on a file's size fails as a quota does, in the middle of a write, and without a privilege to set it.
+TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
+  const std::string run = project() / "limited";
+  ASSERT_EQ(RunIsthmus(Train("limited", "--set schedule.steps=5")).exit_status, 0);
+  // From the first step on: MPI has files of its own.
+  const std::map<int, std::string> limit = {{1, "prlimit --pid $program --fsize=262144"}};
+  const ProgramResult result =
+      RunWithChanges(Train("limited", "--resume auto --set checkpoint.save_final=false"), limit);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_THAT(SoundSteps(run), ElementsAre(5));
+  EXPECT_THAT(Figures(run, "checkpoint/failed_total"), ElementsAre(1, 2));
+  EXPECT_EQ(Losses(run).size(), 20u);
+  EXPECT_THAT(ReadText(run + "/log/rank-0000.log"), HasSubstr("rank-0000.tensors: can't write: File too large"));
+  EXPECT_FALSE(std::filesystem::exists(run + "/checkpoints/step-00000010.tmp"));
+  // The last checkpoint is what a run is for: that is an error. And what there was can be continued from.
+  const ProgramResult last = RunWithChanges(Train("limited", "--resume auto"), limit);
+  EXPECT_EQ(last.exit_status, 2) << last.out;
+  EXPECT_EQ(last.Count("File too large; free space or choose another folder"), 1) << last.out;
+  const ProgramResult again = RunIsthmus(Train("limited", "--resume auto"));
+  EXPECT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("continues after step 5"), 1) << again.out;
+}
+
+// The disk of one rank takes 3 s for a flush, longer than collectives may take and than many steps do.
+TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
+  const std::string run = project() / "slow";
+  const ProgramResult result =
+      RunWithFaults("checkpoint.sync@1#1=sleep:3;step.begin#*=sleep:0.05",
+                    Train("slow",
+                          "--set checkpoint.interval=20 --set schedule.steps=45 --set mesh.data=2 "
+                          "--set mesh.collective_timeout_seconds=1.5 --set telemetry.validation_interval=0"),
+                    2);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_THAT(SoundSteps(run), ElementsAre(20, 40, 45));
+  EXPECT_THAT(Figures(run, "checkpoint/failed_total"), IsEmpty());
+  for (const auto& record : Records(run)) {
+    if (record.value("checkpoint/step", 0) != 20) continue;
+    EXPECT_GT(record["step"], 25);  // training went on meanwhile
+    EXPECT_GE(record["checkpoint/save_seconds"], 3);
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

@@ -1,0 +1,296 @@
+// What checkpoints of the GPT-2-sized model cost: the rates of saving and loading beside those that the same disk gives
+// in the same run, and the time that a save in the background adds to the steps beside it.
+//
+// The disk's rates are those of plain sequential reading and writing of as many bytes in one file of the same folder,
+// in pieces of the size of a checkpoint's chunks: written with an fsync at the end, read after the file was dropped
+// from the page cache. Both are measured in turn with the saves and loads, so that a disk whose speed changes changes
+// both.
+//
+//   checkpoint_bench --folder runs          one rank, all its threads
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <absl/time/time.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/background_save.h"
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
+#include "launch/options.h"
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
+#include "runtime/philox.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr int64_t kPiece = int64_t{1} << 22;
+constexpr int64_t kInterval = 50;  // steps between checkpoints
+
+struct Request {
+  std::string folder = ".", json;
+  int64_t repeats = 5, sequences = 1, layers = 12;
+};
+
+proto::RunConfig ConfigOf(const Request& request) {
+  proto::RunConfig config;
+  auto& model = *config.mutable_model();
+  model.set_vocabulary(50257);
+  model.set_width(768);
+  model.set_layers(static_cast<int32_t>(request.layers));
+  model.set_heads(12);
+  model.set_kv_heads(12);
+  model.set_head_dim(64);
+  model.set_feed_forward(2048);
+  config.mutable_data()->set_sequence_length(1024);
+  config.mutable_mesh()->set_tensor(1);
+  config.mutable_mesh()->set_data(1);
+  config.mutable_batch()->set_sequences(request.sequences);
+  config.mutable_batch()->set_micro_batch(1);
+  config.mutable_precision()->set_loss_chunk(512);
+  config.mutable_optimizer()->set_learning_rate(1e-4);
+  return config;
+}
+
+template <typename Work>
+absl::StatusOr<double> Timed(const Work& work) {
+  const auto start = std::chrono::steady_clock::now();
+  ISTHMUS_RETURN_IF_ERROR(work());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// From here on it must be read from the disk.
+absl::Status DropFromCache(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return FileError(path, "can't open", errno);
+  fsync(descriptor);  // dirty pages stay
+  const int error = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  close(descriptor);
+  return error == 0 ? absl::OkStatus() : FileError(path, "can't drop from the page cache", error);
+}
+
+// `bytes` from memory that is as large, as a save writes them, too.
+absl::Status WritePlain(const std::string& path, const std::vector<char>& data) {
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor < 0) return FileError(path, "can't create", errno);
+  const auto size = static_cast<int64_t>(data.size());
+  for (int64_t at = 0; at < size; at += kPiece) {
+    const auto piece = static_cast<size_t>(std::min(kPiece, size - at));
+    if (write(descriptor, data.data() + at, piece) != static_cast<ssize_t>(piece)) {
+      return FileError(path, "can't write", errno);
+    }
+  }
+  if (fsync(descriptor) != 0) return FileError(path, "can't flush", errno);
+  close(descriptor);
+  return absl::OkStatus();
+}
+
+absl::Status ReadPlain(const std::string& path, std::vector<char>& data) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return FileError(path, "can't open", errno);
+  posix_fadvise(descriptor, 0, 0, POSIX_FADV_SEQUENTIAL);
+  for (size_t at = 0; at < data.size();) {
+    const ssize_t got = read(descriptor, data.data() + at, std::min(static_cast<size_t>(kPiece), data.size() - at));
+    if (got <= 0) return FileError(path, "can't read", errno);
+    at += static_cast<size_t>(got);
+  }
+  close(descriptor);
+  return absl::OkStatus();
+}
+
+class Bench {
+ public:
+  explicit Bench(const Request& request) : request_(request), checkpoints_(request.folder + "/checkpoint-bench") {}
+  ~Bench() {
+    std::error_code ignored;
+    std::filesystem::remove_all(checkpoints_, ignored);
+  }
+
+  absl::Status Prepare() {
+    std::error_code ignored;
+    std::filesystem::remove_all(checkpoints_, ignored);
+    ISTHMUS_RETURN_IF_ERROR(MakeFolder(checkpoints_ + "/checkpoints"));
+    world_ = MakeSelfCommunicator();
+    ISTHMUS_ASSIGN_OR_RETURN(mesh_, Mesh::Create(*world_, 1, 1));
+    ISTHMUS_ASSIGN_OR_RETURN(model_, TrainingModel::Create(ConfigOf(request_), *mesh_, stream_));
+    ISTHMUS_RETURN_IF_ERROR(model_->InitializeWeights(1));
+    ids_.resize(static_cast<size_t>(request_.sequences * 1024));
+    for (size_t i = 0; i < ids_.size(); ++i) {
+      ids_[i] = static_cast<int32_t>(Philox::Words(1, RandomPurpose::kTest, 0, i)[0] % 50257);
+    }
+    return Step().status();  // so that moments are numbers like any others
+  }
+
+  // Rates of the disk, of saves and of loads, each in turn.
+  absl::Status MeasureRates() {
+    std::vector<double> written, saved, read, loaded;
+    const std::string plain = checkpoints_ + "/plain";
+    std::vector<char> data;
+    for (int64_t repeat = 0; repeat <= request_.repeats; ++repeat) {
+      const std::string folder = CheckpointFolder(checkpoints_, repeat);
+      CheckpointContents contents;
+      contents.manifest.set_step(repeat);
+      SavedCheckpoint outcome;
+      ISTHMUS_ASSIGN_OR_RETURN(
+          const double save, Timed([&]() -> absl::Status {
+            ISTHMUS_ASSIGN_OR_RETURN(
+                outcome, SaveCheckpoint(folder, contents, model_->parameters(), *mesh_, &model_->optimizer()));
+            return absl::OkStatus();
+          }));
+      if (data.empty()) {
+        bytes_ = static_cast<double>(outcome.bytes);
+        data.assign(static_cast<size_t>(outcome.bytes), 'x');
+      }
+      ISTHMUS_ASSIGN_OR_RETURN(const double write, Timed([&] { return WritePlain(plain, data); }));
+      ISTHMUS_RETURN_IF_ERROR(DropFromCache(plain));
+      ISTHMUS_RETURN_IF_ERROR(DropFromCache(folder + "/rank-0000.tensors"));
+      ISTHMUS_ASSIGN_OR_RETURN(const double reading, Timed([&] { return ReadPlain(plain, data); }));
+      ISTHMUS_ASSIGN_OR_RETURN(const double load, Timed([&]() -> absl::Status {
+                                 ISTHMUS_ASSIGN_OR_RETURN(const auto manifest, ReadManifest(folder));
+                                 return LoadTrainingState(folder, manifest, model_->parameters(), model_->optimizer());
+                               }));
+      std::error_code ignored;
+      std::filesystem::remove_all(folder, ignored);
+      std::filesystem::remove(plain, ignored);
+      if (repeat == 0) continue;  // the first touches memory
+      written.push_back(bytes_ / write);
+      saved.push_back(bytes_ / save);
+      read.push_back(bytes_ / reading);
+      loaded.push_back(bytes_ / load);
+    }
+    const double disk_write = Median(written), disk_read = Median(read);
+    Report("save_bytes_per_second", Median(saved), "disk_write_bytes_per_second", disk_write, "save_ratio_to_disk");
+    Report("load_bytes_per_second", Median(loaded), "disk_read_bytes_per_second", disk_read, "load_ratio_to_disk");
+    return absl::OkStatus();
+  }
+
+  // Steps without a save, then as many as one takes, in turn.
+  absl::Status MeasureBackground() {
+    BackgroundSave background(*mesh_);
+    ISTHMUS_RETURN_IF_ERROR(background.Reserve(model_->parameters()));
+    std::vector<double> plain, staging, added, whole;
+    for (int64_t repeat = 1; repeat <= request_.repeats; ++repeat) {
+      ISTHMUS_ASSIGN_OR_RETURN(const double before, Step());
+      const std::string folder = CheckpointFolder(checkpoints_, repeat);
+      CheckpointContents contents;
+      contents.manifest.set_step(repeat);
+      const auto start = std::chrono::steady_clock::now();
+      ISTHMUS_ASSIGN_OR_RETURN(
+          const double staged,
+          Timed([&] { return background.Start(folder, contents, model_->parameters(), model_->optimizer(), [] {}); }));
+      double beside = 0;
+      int64_t steps = 0;
+      for (bool complete = false; !complete; ++steps) {
+        ISTHMUS_ASSIGN_OR_RETURN(const double seconds, Step());
+        beside += seconds;
+        ISTHMUS_ASSIGN_OR_RETURN(const auto outcome, background.Poll(false));
+        complete = outcome.has_value();
+      }
+      whole.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      ISTHMUS_ASSIGN_OR_RETURN(const double after, Step());
+      const double undisturbed = (before + after) / 2;
+      plain.push_back(undisturbed);
+      staging.push_back(staged);
+      added.push_back(staged + beside - static_cast<double>(steps) * undisturbed);
+      std::error_code ignored;
+      std::filesystem::remove_all(folder, ignored);
+    }
+    const double step = Median(plain), cost = Median(added);
+    row_["step_seconds"] = step;
+    row_["tokens_per_step"] = ids_.size();
+    row_["staging_seconds"] = Median(staging);
+    row_["background_save_seconds"] = Median(whole);
+    row_["background_save_adds_seconds"] = cost;
+    row_["background_save_adds_ratio_every_50_steps"] = cost / (kInterval * step);
+    absl::PrintF(
+        "%d tokens, step %.3f s: a save in the background adds %.3f s, of which staging %.3f s; every %d steps "
+        "%.2f %%\n",
+        ids_.size(), step, cost, Median(staging), kInterval, 100 * cost / (kInterval * step));
+    return absl::OkStatus();
+  }
+
+  const nlohmann::json& row() const { return row_; }
+
+ private:
+  absl::StatusOr<double> Step() {
+    const Tensor batch(ids_.data(), DType::kInt32, 1, static_cast<int64_t>(ids_.size()));
+    return Timed([&] { return model_->Step(batch, batch, ++steps_, 1e-4, false).status(); });
+  }
+  void Report(const char* name, double rate, const char* limit_name, double limit, const char* ratio) {
+    row_[name] = rate;
+    row_[limit_name] = limit;
+    row_[ratio] = rate / limit;
+    row_["bytes"] = bytes_;
+    absl::PrintF("%.2f GB: %s %.2f GB/s, %s %.2f GB/s: %.1f %%\n", bytes_ / 1e9, name, rate / 1e9, limit_name,
+                 limit / 1e9, 100 * rate / limit);
+    std::fflush(stdout);
+  }
+
+  Request request_;
+  std::string checkpoints_;
+  Stream stream_;
+  std::unique_ptr<Communicator> world_;
+  std::optional<Mesh> mesh_;
+  std::unique_ptr<TrainingModel> model_;
+  std::vector<int32_t> ids_;
+  int64_t steps_ = 0;
+  double bytes_ = 0;  // of a checkpoint
+  nlohmann::json row_;
+};
+
+absl::Status Main(const std::vector<std::string>& arguments) {
+  Request request;
+  Options options("checkpoint_bench", "Measures what checkpoints of a GPT-2-sized model cost.");
+  options.Add("folder", "DIR", "on the disk that is measured; takes two checkpoints of 2 GB", &request.folder)
+      .Add("repeats", "N", "of which the median is shown", &request.repeats)
+      .Add("sequences", "N", "of 1,024 tokens in a step", &request.sequences)
+      .Add("layers", "N", "of the model", &request.layers)
+      .Add("json", "FILE", "also write the figures there", &request.json);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    std::fputs(options.Help().c_str(), stdout);
+    return absl::OkStatus();
+  }
+  if (request.repeats < 1 || request.sequences < 1 || request.layers < 1) {
+    return absl::InvalidArgumentError("--repeats, --sequences and --layers accept 1 or more");
+  }
+  SetThreads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  Bench bench(request);
+  ISTHMUS_RETURN_IF_ERROR(bench.Prepare());
+  ISTHMUS_RETURN_IF_ERROR(bench.MeasureRates());
+  ISTHMUS_RETURN_IF_ERROR(bench.MeasureBackground());
+  if (request.json.empty()) return absl::OkStatus();
+  return WriteDurably(request.json, bench.row().dump(1) + "\n");
+}
+
+}  // namespace
+}  // namespace isthmus
+
+int main(int argc, char** argv) {
+  const absl::Status status = isthmus::Main(std::vector<std::string>(argv + 1, argv + argc));
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  return absl::IsInvalidArgument(status) ? 2 : 4;
+}
