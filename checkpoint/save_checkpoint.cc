@@ -19,6 +19,7 @@
 #include "parallel/host_bytes.h"
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
 
@@ -78,6 +79,7 @@ absl::Status WritePart(const TensorPart& part, const std::string& name, const St
       ISTHMUS_RETURN_IF_ERROR(CopyToHost(chunk, host, stream));
       chunk = host;
     }
+    FaultPoint("checkpoint.write");
     if (partial.finite()) partial.set_finite(AllFinite(chunk));
     slice.add_chunk_checksums(XXH3_64bits(chunk.data, static_cast<size_t>(chunk.bytes())));
     ISTHMUS_RETURN_IF_ERROR(file.Append(chunk.data, chunk.bytes()));
