@@ -7,6 +7,7 @@
 
 #include "launch/commands.h"
 #include "runtime/exit_status.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 #include "runtime/stop_signals.h"
 
@@ -68,6 +69,7 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
   // Before MPI, which takes its time.
   std::optional<StopSignals> signals;
   if (command.saves_when_signalled) signals.emplace();
+  FaultPoint("setup.begin");
   auto mpi = MpiRuntime::Initialize();
   if (!mpi.ok()) return Finish(mpi.status(), out, errors);
   const std::unique_ptr<Communicator> world = (*mpi)->World();

@@ -25,7 +25,8 @@ SlurmCluster::SlurmCluster() {
   const std::string file = folder_ / "state";
   for (int i = 0; commands_ != nullptr && i < 300 && state_.empty(); ++i) {
     std::this_thread::sleep_for(kPause);
-    state_ = absl::StripAsciiWhitespace(ReadText(file));
+    state_ = ReadText(file);
+    absl::StripAsciiWhitespace(&state_);
   }
   if (state_.empty()) state_ = "it did not start: " + ReadText(folder_ / "out");
 }
