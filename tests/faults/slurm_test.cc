@@ -32,6 +32,7 @@ class Slurm : public ::testing::Test {
     crashed_ = Queue("crashed", kShort, "", kPause);
     if (!WaitForSteps("crashed", 15)) return;
     const std::string nodes = cluster_->Field(crashed_, "NodeList");  // "node[3-4]"
+    if (nodes.size() < 2) return;
     crashed_node_ = absl::StrCat("node", nodes.substr(nodes.size() - 2, 1));
     cluster_->Crash(crashed_node_);
   }
