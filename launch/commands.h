@@ -10,12 +10,14 @@
 #include <string>
 
 #include "parallel/communicator.h"
+#include "runtime/stop_signals.h"
 
 namespace isthmus {
 
 struct CommandContext {
   MpiRuntime& mpi;
   Communicator& world;
+  const StopSignals* signals = nullptr;  // from before MPI was initialised; of a command that saves when one comes
   std::ostream& out;
   bool out_is_terminal = false;
 };

@@ -3,11 +3,14 @@
 
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "launch/commands.h"
 #include "runtime/exit_status.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
+#include "runtime/stop_signals.h"
 
 namespace isthmus {
 namespace {
@@ -18,10 +21,12 @@ struct Command {
   // One of them: on all ranks, or on one process without MPI.
   absl::Status (*parallel)(absl::Span<const std::string>, CommandContext&);
   absl::Status (*single)(absl::Span<const std::string>, std::ostream&);
+  // A signal is a wish to save, not the end.
+  bool saves_when_signalled = false;
 };
 
 constexpr Command kCommands[] = {
-    {"train", "pretrain; under mpirun, srun, or alone", TrainCommand, nullptr},
+    {"train", "pretrain; under mpirun, srun, or alone", TrainCommand, nullptr, true},
     {"sample", "continue a prompt with trained weights", SampleCommand, nullptr},
     {"decompose", "how much gradient a dumped head loses", DecomposeCommand, nullptr},
     {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
@@ -62,11 +67,18 @@ int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors) 
 // Ranks that fail together say so once, and leave together; a rank that fails alone ends the job on all.
 int RunParallel(const Command& command, absl::Span<const std::string> arguments, std::ostream& out,
                 std::ostream& errors, bool out_is_terminal) {
+  // Before MPI, which takes its time.
+  std::optional<StopSignals> signals;
+  if (command.saves_when_signalled) signals.emplace();
+  FaultPoint("setup.begin");
   auto mpi = MpiRuntime::Initialize();
   if (!mpi.ok()) return Finish(mpi.status(), out, errors);
   const std::unique_ptr<Communicator> world = (*mpi)->World();
-  CommandContext context{
-      .mpi = **mpi, .world = *world, .out = out, .out_is_terminal = out_is_terminal && world->rank() == 0};
+  CommandContext context{.mpi = **mpi,
+                         .world = *world,
+                         .signals = signals.has_value() ? &*signals : nullptr,
+                         .out = out,
+                         .out_is_terminal = out_is_terminal && world->rank() == 0};
   const absl::Status status = command.parallel(arguments, context);
   if (status.ok()) return Finish(status, out, errors);
   const int exit_status = ExitStatusOf(status.code());

@@ -9,13 +9,14 @@
 
 namespace isthmus {
 
-absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source) {
+absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
+                                    const StopSignals& signals) {
   const std::vector<std::string> train(config.train().begin(), config.train().end());
   const std::vector<std::string> validate(config.validation().begin(), config.validation().end());
   ISTHMUS_ASSIGN_OR_RETURN(const auto training, TokenDataset::Open(train, config.sequence_length()));
   RunData data;
   data.unigram_entropy = UnigramEntropy(training->Counts());
-  if (verify) ISTHMUS_RETURN_IF_ERROR(training->VerifyChecksums());
+  if (verify) ISTHMUS_RETURN_IF_ERROR(training->VerifyChecksums(signals));
   if (!config.tokenizer().empty()) {
     ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(config.tokenizer()));
     ISTHMUS_RETURN_IF_ERROR(CheckTokenizer(*tokenizer, config.tokenizer(), *training->shards().front()));
@@ -33,7 +34,7 @@ absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify
                                                    " was made with another tokenizer than ",
                                                    training->shards().front()->path(), "; encode both with the same"));
   }
-  if (verify) ISTHMUS_RETURN_IF_ERROR(validation->VerifyChecksums());
+  if (verify) ISTHMUS_RETURN_IF_ERROR(validation->VerifyChecksums(signals));
   data.training = AllSamples(training);
   data.validation = AllSamples(validation);
   return data;

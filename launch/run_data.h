@@ -9,6 +9,7 @@
 
 #include "proto/config.pb.h"
 #include "runtime/data/token_dataset.h"
+#include "runtime/stop_signals.h"
 
 namespace isthmus {
 
@@ -17,10 +18,11 @@ struct RunData {
   double unigram_entropy = 0;  // of the training shards, nats per token
 };
 
-// Opens what config.data names; `verify` reads all of it once. `source`: the configuration's file, for messages.
-// Errors: those of TokenDataset; InvalidArgument when the tokenizer is not the shards', or training and validation
-// shards disagree.
-absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source);
+// Opens what config.data names; `verify` reads all of it once, unless a signal ends that. `source`: the configuration's
+// file, for messages. Errors: those of TokenDataset; InvalidArgument when the tokenizer is not the shards', or training
+// and validation shards disagree.
+absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
+                                    const StopSignals& signals);
 
 }  // namespace isthmus
 

@@ -9,7 +9,6 @@
 #include "runtime/config.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
-#include "runtime/stop_signals.h"
 
 namespace isthmus {
 namespace {
@@ -71,7 +70,6 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
       .Add("progress", "HOW",
            "line: one that is rewritten, plain: lines, auto: line on a terminal, but not under mpirun or srun",
            &progress);
-  const StopSignals signals;
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     if (context.world.rank() == 0) context.out << options.Help();
@@ -83,8 +81,9 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   SetThreads(ThreadsPerRank(context.mpi.local_size()));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto run, TrainingRun::Create(std::move(config), path, resume, signals, context.world,
-                                                               context.mpi.local_rank(), context.out, line));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto run,
+                           TrainingRun::Create(std::move(config), path, resume, *context.signals, context.world,
+                                               context.mpi.local_rank(), context.out, line));
   ISTHMUS_RETURN_IF_ERROR(run->Train());
   if (context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);
   return absl::OkStatus();

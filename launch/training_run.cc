@@ -12,6 +12,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
 #include "checkpoint/weights.h"
+#include "launch/agreed_stop.h"
 #include "launch/choose_device.h"
 #include "launch/head_dump_files.h"
 #include "launch/head_record.h"
@@ -67,9 +68,11 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   FaultPoint("setup.data");
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
+  ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the data were opened"));
   ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume, local_rank));
   FaultPoint("setup.model");
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
+  ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the model was made"));
   FaultPoint("setup.load");
   ISTHMUS_RETURN_IF_ERROR(run->Continue(local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
@@ -78,7 +81,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
 }
 
 absl::Status TrainingRun::OpenData(const std::string& source) {
-  auto data = OpenRunData(config_.data(), config_.data().verify() && world_.rank() == 0, source);
+  auto data = OpenRunData(config_.data(), config_.data().verify() && world_.rank() == 0, source, signals_);
   absl::Status status = data.status();
   if (status.ok()) {
     data_ = *std::move(data);
@@ -116,6 +119,7 @@ absl::Status TrainingRun::OpenRecords(int local_rank) {
 absl::Status TrainingRun::Continue(int local_rank) {
   if (!plan_.candidates.empty()) {
     ISTHMUS_ASSIGN_OR_RETURN(restored_, Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+    ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "a checkpoint was loaded"));
     summary_.steps = restored_->step();
     summary_.tokens = restored_->tokens();
     summary_.validation_loss = restored_->validation_loss();
@@ -227,7 +231,7 @@ absl::StatusOr<double> TrainingRun::AgreedElapsed() {
   return elapsed;
 }
 
-absl::StatusOr<double> TrainingRun::ValidationLoss() {
+absl::StatusOr<std::optional<double>> TrainingRun::ValidationLoss(bool last) {
   const int64_t sequences = config_.batch().sequences();
   // A set smaller than a batch is seen more than once; of a larger one every sample at most once.
   const int64_t batches =
@@ -246,6 +250,9 @@ absl::StatusOr<double> TrainingRun::ValidationLoss() {
     ISTHMUS_ASSIGN_OR_RETURN(const double loss, model_->Evaluate(batch->ids(), batch->targets()));
     sum += loss;
     loader.Recycle(*std::move(batch));
+    if (last) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(const int stop, AgreedStop(signals_, world_));
+    if (stop != 0) return std::nullopt;
   }
   return sum / static_cast<double>(batches);
 }
@@ -298,9 +305,14 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   const bool validate = last || due(telemetry.validation_interval());
   proto::TelemetryRecord record;
   if (validate) {
-    ISTHMUS_ASSIGN_OR_RETURN(summary_.validation_loss, ValidationLoss());
-    record.mutable_validation()->set_loss(summary_.validation_loss);
-    record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
+    ISTHMUS_ASSIGN_OR_RETURN(const std::optional<double> loss, ValidationLoss(last));
+    if (loss.has_value()) {
+      summary_.validation_loss = *loss;
+      record.mutable_validation()->set_loss(*loss);
+      record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
+    } else {
+      log_->Info("no validation of this step: a signal ended it");
+    }
   }
   if (!last && !validate && !measure_head && !due(telemetry.log_interval()) && !checkpoints_->Due(step, last)) {
     return absl::OkStatus();
@@ -361,12 +373,6 @@ TrainingMoment TrainingRun::Moment() const {
   return moment;
 }
 
-absl::StatusOr<int> TrainingRun::AgreedStop() {
-  double signal = signals_.received();
-  ISTHMUS_RETURN_IF_ERROR(world_.AllReduceNumbers(absl::MakeSpan(&signal, 1), Reduction::kMax));
-  return static_cast<int>(signal);
-}
-
 void TrainingRun::PublishRecord() {
   if (!record_.has_step()) return;
   checkpoints_->FillRecord(record_);
@@ -382,16 +388,12 @@ absl::Status TrainingRun::TrainSteps() {
   const auto& schedule = config_.schedule();
   bool last = summary_.steps >= schedule.steps() || (schedule.max_seconds() > 0 && elapsed >= schedule.max_seconds());
   summary_.already_complete = last;
-  ISTHMUS_ASSIGN_OR_RETURN(int stop, AgreedStop());
-  if (!last && stop != 0) {
-    return absl::CancelledError(
-        absl::StrCat("stopped by ", SignalName(stop), " before the first step; everything is as it was"));
-  }
+  if (!last) ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "everything was set up"));
   for (int64_t step = summary_.steps + 1; !last; ++step) {
     ISTHMUS_RETURN_IF_ERROR(TrainStep(step, last));
     FaultPoint("step.end");
     ISTHMUS_RETURN_IF_ERROR(checkpoints_->Poll());
-    ISTHMUS_ASSIGN_OR_RETURN(stop, AgreedStop());
+    ISTHMUS_ASSIGN_OR_RETURN(const int stop, AgreedStop(signals_, world_));
     const bool ends = last || stop != 0;
     if (checkpoints_->Due(step, last) || (stop != 0 && !last)) {
       const TrainingMoment moment = Moment();

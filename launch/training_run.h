@@ -33,9 +33,9 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // `resume`: what to continue from (launch/resume.h). `signals`: end Train early; must outlive the run. Collective;
-  // fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive the run; `progress`
-  // receives rank 0's display.
+  // `resume`: what to continue from (launch/resume.h). `signals`: end Create or Train early; must outlive the run.
+  // Collective; fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive the run;
+  // `progress` receives rank 0's display. Errors: Cancelled when a signal came, on whatever rank; nothing is lost then.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
                                                              const std::string& resume, const StopSignals& signals,
                                                              Communicator& world, int local_rank,
@@ -82,14 +82,13 @@ class TrainingRun {
   absl::Status TrainStep(int64_t step, bool& last);
   // Until the last one, or a signal.
   absl::Status TrainSteps();
-  absl::StatusOr<double> ValidationLoss();
+  // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
+  absl::StatusOr<std::optional<double>> ValidationLoss(bool last);
   // Seconds since the start of training, the same on every rank. Collective.
   absl::StatusOr<double> AgreedElapsed();
   double Elapsed() const;
   // How often each token of the model's vocabulary occurs in the training shards.
   std::vector<uint64_t> Counts() const;
-  // The signal that any rank has received, 0 for none. Collective.
-  absl::StatusOr<int> AgreedStop();
   // The record of the latest step, which can tell of checkpoints now.
   void PublishRecord();
   TrainingMoment Moment() const;

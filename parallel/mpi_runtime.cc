@@ -20,6 +20,18 @@ int EnvironmentNumber(const char* name) {
   return text != nullptr && absl::SimpleAtoi(text, &value) ? value : 0;
 }
 
+// Open MPI ends a process that Slurm started without a way for the tasks to find each other, and its message names what
+// was built rather than what was typed.
+absl::Status CheckTasksCanMeet() {
+  const int tasks = EnvironmentNumber("SLURM_STEP_NUM_TASKS");
+  if (tasks < 2 || std::getenv("SLURM_PROCID") == nullptr) return absl::OkStatus();
+  for (const char* name : {"PMIX_NAMESPACE", "PMI_RANK", "PMI_FD", "OMPI_COMM_WORLD_SIZE"}) {
+    if (std::getenv(name) != nullptr) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("Slurm started ", tasks, " tasks, but not so that MPI knows of them; start with `srun --mpi=pmix`"));
+}
+
 // A launcher that started several tasks which MPI does not know of each other leaves every task as rank 0 of 1: all
 // would train the same run and overwrite each other's files.
 absl::Status CheckLauncher(int size) {
@@ -82,6 +94,7 @@ absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
   int initialized = 0;
   MPI_Initialized(&initialized);
   if (!initialized) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTasksCanMeet());
     int provided = 0;
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
       return absl::UnavailableError("MPI could not be initialised; see the message of the MPI library above");

@@ -85,8 +85,12 @@ std::vector<uint64_t> TokenDataset::Counts() const {
   return counts;
 }
 
-absl::Status TokenDataset::VerifyChecksums() const {
+absl::Status TokenDataset::VerifyChecksums(const StopSignals& signals) const {
   for (const auto& shard : shards_) {
+    if (const int signal = signals.received(); signal != 0) {
+      return absl::CancelledError(
+          absl::StrCat("stopped by ", SignalName(signal), " before ", shard->path(), " was read"));
+    }
     ISTHMUS_RETURN_IF_ERROR(shard->VerifyChecksum());
   }
   return absl::OkStatus();

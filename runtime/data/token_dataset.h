@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/data/token_shard.h"
+#include "runtime/stop_signals.h"
 
 namespace isthmus {
 
@@ -36,7 +37,8 @@ class TokenDataset {
   const std::vector<std::shared_ptr<const TokenShard>>& shards() const { return shards_; }
   // Counts of all shards, [vocabulary()].
   std::vector<uint64_t> Counts() const;
-  absl::Status VerifyChecksums() const;
+  // Reads everything. Errors: those of TokenShard; Cancelled before the next shard once a signal has come.
+  absl::Status VerifyChecksums(const StopSignals& signals) const;
 
   // Copies the T + 1 tokens of sample `index`.
   absl::Status Read(int64_t index, absl::Span<int32_t> out) const;

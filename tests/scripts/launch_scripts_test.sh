@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# launch/slurm/submit and launch/mpirun/train: the help lists what is accepted, what can't be accepted is refused before
+# anything starts, and the line that would start is the one that is meant.
+set -euo pipefail
+cd "$1"
+program=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo 'folder: "run"' >"$work/run of mine.textproto"
+config=$work/run\ of\ mine.textproto
+fail() { echo "$1"; exit 1; }
+expect() { grep -qF -- "$2" <<<"$1" || fail "not in: $1"$'\n'"missing: $2"; }
+# COMMAND… ends with status 2 and says WHAT.
+refuses() {
+  local what=$1 out status=0
+  shift
+  out=$("$@" 2>&1) || status=$?
+  [ "$status" -eq 2 ] || fail "$*: status $status, $out"
+  expect "$out" "$what"
+}
+
+for script in launch/slurm/submit launch/mpirun/train; do
+  [ -x "$script" ] || fail "$script is not executable"
+  bash -n "$script"
+  help=$("$script" --help)
+  # Every option of the help is accepted: refused is only its value.
+  options=$(sed -nE 's/^  --([a-z-]+).*/\1/p' <<<"$help")
+  [ "$(wc -l <<<"$options")" -ge 7 ] || fail "$script --help lists too little: $help"
+  for option in $options; do
+    out=$("$script" --config /nowhere "--$option" 2>&1) && fail "$script --$option: ended well"
+    ! grep -q 'unknown argument' <<<"$out" || fail "$script does not know --$option of its help"
+  done
+  # And what the script uses is in the help.
+  for option in $(grep -oE 'option\[[a-z-]+\]' "$script" launch/script_options | sed -E 's/.*\[(.*)\]/\1/' | sort -u); do
+    [ "$option" = name ] || grep -qx "$option" <<<"$options" || fail "$script: --$option is not in the help"
+  done
+  refuses 'unknown argument "--fly"' "$script" --fly
+  refuses '--config is missing' "$script"
+  refuses "--config: can't read /nowhere" "$script" --config /nowhere --program "$program"
+  refuses '--program: no program at /nowhere' "$script" --config "$config" --program /nowhere
+  refuses '--config needs a value: FILE' "$script" --config
+  refuses '--dry-run takes no value' "$script" --dry-run=1
+done
+
+refuses '--nodes: found "two"; accepts a whole number' launch/slurm/submit --nodes two
+refuses '--nodes: found 0; accepts 1 or more' launch/slurm/submit --config "$config" --program "$program" --nodes=0
+out=$(launch/slurm/submit --config "$config" --program "$program" --nodes 3 --gpus-per-node=8 --time 1:00:00 --partition p \
+  --name n --signal-before 90 --max-requeues 7 --logs "$work/logs" --set a=1 --set 'b="c d"' --sbatch=--account=x --dry-run)
+expect "$out" 'srun --mpi=pmix'
+line=$(tail -n 1 <<<"$out")
+for part in "'--job-name=n' '--nodes=3' '--ntasks-per-node=8' '--time=1:00:00'" "'--output=$work/logs/%x-%j.log'" \
+  "'--gpus-per-node=8'" "'--exclusive'" "'--partition=p'" "'--signal=USR1@90'" "'--account=x'" \
+  "'$PWD/launch/slurm/train.sbatch' '$PWD' '$work/logs' '7' '$program'" \
+  "'train' '--config' '$config' '--set' 'a=1' '--set' 'b=\"c d\"' '--resume' 'auto'"; do
+  expect "$line" "$part"
+done
+[ ! -e "$work/logs" ] || fail "--dry-run made a folder"
+line=$(launch/slurm/submit --config "$config" --program "$program" --tasks-per-node 4 --cpus-per-task 6 --signal-before 0 --dry-run | tail -n 1)
+expect "$line" "'--ntasks-per-node=4'"
+expect "$line" "'--cpus-per-task=6'"
+! grep -qE 'exclusive|signal|gpus|partition' <<<"$line" || fail "not wanted: $line"
+
+printf 'one slots=8\n# none\n\ntwo\n' >"$work/hosts"
+line=$(launch/mpirun/train --config "$config" --program "$program" --hosts "$work/hosts" --ranks-per-host 4 --set a=1 --dry-run)
+expect "$line" "'--hostfile' '$work/hosts' '--map-by' 'ppr:4:node' '-n' '8'"
+expect "$line" "'$program' 'train' '--config' '$config' '--set' 'a=1' '--resume' 'auto'"
+echo '# none' >"$work/hosts"
+refuses 'names no host' launch/mpirun/train --config "$config" --program "$program" --hosts "$work/hosts"
