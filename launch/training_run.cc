@@ -25,6 +25,7 @@
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
+#include "runtime/fault_point.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
@@ -64,9 +65,12 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_,
                                                     absl::Seconds(mesh.setup_timeout_seconds())));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
+  FaultPoint("setup.data");
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
   ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume, local_rank));
+  FaultPoint("setup.model");
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
+  FaultPoint("setup.load");
   ISTHMUS_RETURN_IF_ERROR(run->Continue(local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
   run->mesh_->set_deadline(absl::Seconds(mesh.collective_timeout_seconds()));
@@ -235,6 +239,7 @@ absl::StatusOr<double> TrainingRun::ValidationLoss() {
                                         .prefetch = 2});
   double sum = 0;
   for (int64_t i = 0; i < batches; ++i) {
+    FaultPoint("evaluate.batch");
     auto batch = loader.Next();
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
     ISTHMUS_ASSIGN_OR_RETURN(const double loss, model_->Evaluate(batch->ids(), batch->targets()));
@@ -245,6 +250,7 @@ absl::StatusOr<double> TrainingRun::ValidationLoss() {
 }
 
 absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
+  FaultPoint("step.begin");
   const auto& telemetry = config_.telemetry();
   const auto& schedule = config_.schedule();
   log_->set_step(step);
@@ -259,6 +265,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
       dump_head || (telemetry.interval() > 0 && (due(telemetry.interval()) || step == schedule.steps()));
 
   const double begin = MonotonicSeconds();
+  FaultPoint("step.data");
   auto batch = loader_->Next();
   const double data_seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
@@ -381,6 +388,7 @@ absl::Status TrainingRun::TrainSteps() {
   }
   for (int64_t step = summary_.steps + 1; !last; ++step) {
     ISTHMUS_RETURN_IF_ERROR(TrainStep(step, last));
+    FaultPoint("step.end");
     ISTHMUS_RETURN_IF_ERROR(checkpoints_->Poll());
     ISTHMUS_ASSIGN_OR_RETURN(stop, AgreedStop());
     const bool ends = last || stop != 0;

@@ -9,6 +9,7 @@
 
 #include "ops/elementwise.h"
 #include "runtime/device.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -91,6 +92,7 @@ absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
 absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
   {
     const PhaseTimer::Scope phase(*timer_, "forward", seconds_.forward);
+    FaultPoint("step.forward");
     ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
   }
   if (dump_ != nullptr) {
@@ -110,6 +112,7 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
   }
   {
     const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
+    FaultPoint("step.backward");
     Transformer::SegmentReady segment_ready;
     if (kind.last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
     ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(
@@ -117,6 +120,7 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
   }
   if (!kind.last) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
+  FaultPoint("step.reduce");
   return reducer_->Finish();
 }
 
@@ -243,6 +247,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
+    FaultPoint("step.optimizer");
     const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
     ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
