@@ -19,6 +19,7 @@
 #include "parallel/host_bytes.h"
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
 
@@ -148,6 +149,7 @@ absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>
   auto& entry = *partial.add_files();
   entry.set_name(name);
   entry.set_bytes(file->size());
+  FaultPoint("checkpoint.sync");
   return file->Commit();
 }
 
