@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launch/commands.h"
+#include "launch/same_start.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
@@ -14,6 +15,9 @@
 
 namespace isthmus {
 namespace {
+
+// Ranks end at about the same time: rank 0 has some files to close.
+constexpr absl::Duration kEndDeadline = absl::Minutes(5);
 
 struct Command {
   const char* name;
@@ -79,7 +83,15 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
                          .signals = signals.has_value() ? &*signals : nullptr,
                          .out = out,
                          .out_is_terminal = out_is_terminal && world->rank() == 0};
-  const absl::Status status = command.parallel(arguments, context);
+  std::vector<std::string> line = {command.name};
+  line.insert(line.end(), arguments.begin(), arguments.end());
+  absl::Status status = CheckSameProgram(*world, line);
+  if (status.ok()) status = command.parallel(arguments, context);
+  // MPI's own end waits for all ranks, however long: a rank that is lost must not keep the others.
+  if (ExitStatusOf(status.code()) != kExitRankFailed) {
+    world->set_deadline(kEndDeadline);
+    if (const absl::Status ended = world->Barrier(); !ended.ok()) status = ended;
+  }
   if (status.ok()) return Finish(status, out, errors);
   const int exit_status = ExitStatusOf(status.code());
   if (exit_status == kExitRankFailed) {

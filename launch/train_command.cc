@@ -3,19 +3,24 @@
 
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/rank_watch.h"
+#include "launch/same_start.h"
 #include "launch/threads.h"
 #include "launch/training_run.h"
 #include "parallel/host_bytes.h"
 #include "runtime/config.h"
+#include "runtime/exit_status.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
-// Rank 0 reads the configuration, so that all ranks work with the same.
+// Rank 0 reads the configuration, so that all ranks work with the same; another one on another node is a mistake that
+// nobody would see.
 absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std::vector<std::string>& overrides,
                                               Communicator& world) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSameFile(world, path));
   std::string text;
   absl::Status status;
   if (world.rank() == 0) {
@@ -81,12 +86,22 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   SetThreads(ThreadsPerRank(context.mpi.local_size()));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto run,
-                           TrainingRun::Create(std::move(config), path, resume, *context.signals, context.world,
-                                               context.mpi.local_rank(), context.out, line));
-  ISTHMUS_RETURN_IF_ERROR(run->Train());
-  if (context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);
-  return absl::OkStatus();
+  // Of ranks at the end of training; rank 0 has files to close.
+  const absl::Duration end_deadline =
+      absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
+  RankWatch watch(context.mpi.ring());
+  auto run = TrainingRun::Create(std::move(config), path, resume, *context.signals, watch, context.world,
+                                 context.mpi.local_rank(), context.out, line);
+  absl::Status status = run.ok() ? (*run)->Train() : run.status();
+  if (ExitStatusOf(status.code()) != kExitRankFailed) {
+    context.world.set_deadline(end_deadline);
+    if (const absl::Status ended = context.world.Barrier(); !ended.ok()) status = ended;
+  }
+  // While the run still stands: what else it would wait for at its end may be what hangs.
+  if (ExitStatusOf(status.code()) == kExitRankFailed) return watch.Explain(status);
+  watch.Stop();
+  if (status.ok() && context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(**run);
+  return status;
 }
 
 }  // namespace isthmus

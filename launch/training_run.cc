@@ -48,9 +48,9 @@ absl::Status CheckFp8(const Stream& stream, const std::string& source) {
 
 absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfig config, const std::string& source,
                                                                  const std::string& resume, const StopSignals& signals,
-                                                                 Communicator& world, int local_rank,
+                                                                 RankWatch& watch, Communicator& world, int local_rank,
                                                                  std::ostream& progress, bool progress_is_terminal) {
-  auto run = absl::WrapUnique(new TrainingRun(signals, world, progress, progress_is_terminal));
+  auto run = absl::WrapUnique(new TrainingRun(signals, watch, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   run->config_ = std::move(config);
   const auto& mesh = run->config_.mesh();
@@ -66,13 +66,16 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   ISTHMUS_ASSIGN_OR_RETURN(run->mesh_, Mesh::Create(world, mesh.tensor(), mesh.data(), run->stream_,
                                                     absl::Seconds(mesh.setup_timeout_seconds())));
   run->mesh_->set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
+  watch.whereabouts().Enter("opening data");
   FaultPoint("setup.data");
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
   ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the data were opened"));
   ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume, local_rank));
+  watch.whereabouts().Enter("building the model");
   FaultPoint("setup.model");
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
   ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the model was made"));
+  watch.whereabouts().Enter("loading");
   FaultPoint("setup.load");
   ISTHMUS_RETURN_IF_ERROR(run->Continue(local_rank));
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
@@ -97,6 +100,8 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume, int local_rank) 
   auto log = Log::Open(config_.folder(), world_.rank());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
   log_ = *std::move(log);
+  ISTHMUS_RETURN_IF_ERROR(
+      watch_.Start(config_.folder(), absl::Seconds(config_.mesh().collective_timeout_seconds()), world_, log_));
   if (world_.rank() == 0) {
     progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
   }
@@ -262,6 +267,8 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   const auto& telemetry = config_.telemetry();
   const auto& schedule = config_.schedule();
   log_->set_step(step);
+  watch_.whereabouts().set_step(step);
+  watch_.whereabouts().Enter("between phases");
   const auto due = [&](int64_t interval) { return interval > 0 && step % interval == 0; };
   double elapsed = 0;
   if (schedule.max_seconds() > 0) {
@@ -273,8 +280,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
       dump_head || (telemetry.interval() > 0 && (due(telemetry.interval()) || step == schedule.steps()));
 
   const double begin = MonotonicSeconds();
+  watch_.whereabouts().Enter("data");
   FaultPoint("step.data");
   auto batch = loader_->Next();
+  watch_.whereabouts().Enter("between phases");
   const double data_seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
   HeadDump dump;
@@ -287,6 +296,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     log_->Info("dumped the head's tensors to " + folder);
   }
   const double step_seconds = MonotonicSeconds() - begin;
+  stragglers_.AddStep(result.seconds, data_seconds, watch_.whereabouts());
   CountStep(step_seconds, step_times_);
 
   for (const std::string& note : stream_.TakeNotes()) log_->Info(note);
@@ -305,6 +315,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   const bool validate = last || due(telemetry.validation_interval());
   proto::TelemetryRecord record;
   if (validate) {
+    watch_.whereabouts().Enter("evaluation");
     ISTHMUS_ASSIGN_OR_RETURN(const std::optional<double> loss, ValidationLoss(last));
     if (loss.has_value()) {
       summary_.validation_loss = *loss;
@@ -334,6 +345,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
   }
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
+  ISTHMUS_RETURN_IF_ERROR(FillRanks(record));
   *record.mutable_time()->mutable_step_seconds() = std::exchange(step_times_, {});
   if (result.head.has_value()) {
     FillHeadRecord(*result.head, *record.mutable_head());
@@ -350,6 +362,14 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   }
   if (resumed_run_.has_version()) record.mutable_run()->Swap(&resumed_run_);
   record_ = std::move(record);
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::FillRanks(proto::TelemetryRecord& record) {
+  if (world_.size() == 1) return absl::OkStatus();
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> warnings, stragglers_.FillRecord(world_, record));
+  for (const std::string& warning : warnings) log_->Warning(warning);
+  record.mutable_ranks()->set_stale_heartbeats_total(watch_.stale_heartbeats());
   return absl::OkStatus();
 }
 
@@ -391,11 +411,13 @@ absl::Status TrainingRun::TrainSteps() {
   if (!last) ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "everything was set up"));
   for (int64_t step = summary_.steps + 1; !last; ++step) {
     ISTHMUS_RETURN_IF_ERROR(TrainStep(step, last));
+    watch_.whereabouts().Enter("between steps");
     FaultPoint("step.end");
     ISTHMUS_RETURN_IF_ERROR(checkpoints_->Poll());
     ISTHMUS_ASSIGN_OR_RETURN(const int stop, AgreedStop(signals_, world_));
     const bool ends = last || stop != 0;
     if (checkpoints_->Due(step, last) || (stop != 0 && !last)) {
+      watch_.whereabouts().Enter("saving a checkpoint");
       const TrainingMoment moment = Moment();
       // A run that is killed once the checkpoint is complete does not make the step's record again.
       if (!ends) PublishRecord();
@@ -413,6 +435,7 @@ absl::Status TrainingRun::TrainSteps() {
 absl::Status TrainingRun::Train() {
   ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
   absl::Status status = TrainSteps();
+  watch_.whereabouts().Enter("ending");
   // What has been begun is ended, whatever ended training, but for a rank that is lost.
   if (ExitStatusOf(status.code()) != kExitRankFailed) status.Update(checkpoints_->Wait());
   if (!checkpoints_->newest().empty()) summary_.checkpoint = checkpoints_->newest();

@@ -12,9 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "launch/rank_watch.h"
 #include "launch/resume.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_data.h"
+#include "launch/stragglers.h"
 #include "model/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
@@ -33,12 +35,13 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // `resume`: what to continue from (launch/resume.h). `signals`: end Create or Train early; must outlive the run.
-  // Collective; fails on all ranks or none. `local_rank`: this rank's place on its node. `world` must outlive the run;
-  // `progress` receives rank 0's display. Errors: Cancelled when a signal came, on whatever rank; nothing is lost then.
+  // `resume`: what to continue from (launch/resume.h). `signals`: end Create or Train early. `watch` is started once the
+  // folder has a log, and told where training is. Collective; fails on all ranks or none. `local_rank`: this rank's
+  // place on its node. `signals`, `watch` and `world` must outlive the run; `progress` receives rank 0's display.
+  // Errors: Cancelled when a signal came, on whatever rank; nothing is lost then.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
                                                              const std::string& resume, const StopSignals& signals,
-                                                             Communicator& world, int local_rank,
+                                                             RankWatch& watch, Communicator& world, int local_rank,
                                                              std::ostream& progress, bool progress_is_terminal);
 
   // Trains to the end, saving checkpoints. One that can't be saved on the way costs that checkpoint, the last one is an
@@ -62,8 +65,13 @@ class TrainingRun {
   double unigram_entropy() const { return data_.unigram_entropy; }
 
  private:
-  TrainingRun(const StopSignals& signals, Communicator& world, std::ostream& progress, bool progress_is_terminal)
-      : signals_(signals), world_(world), progress_stream_(progress), progress_is_terminal_(progress_is_terminal) {}
+  TrainingRun(const StopSignals& signals, RankWatch& watch, Communicator& world, std::ostream& progress,
+              bool progress_is_terminal)
+      : signals_(signals),
+        watch_(watch),
+        world_(world),
+        progress_stream_(progress),
+        progress_is_terminal_(progress_is_terminal) {}
 
   absl::Status OpenData(const std::string& source);
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
@@ -74,6 +82,8 @@ class TrainingRun {
   absl::Status Continue(int local_rank);
   absl::Status WriteFirstRecord();
 
+  // What a run of several ranks says of them. Collective.
+  absl::Status FillRanks(proto::TelemetryRecord& record);
   // Hands the record to the sinks: all of it on rank 0, only the rank's own figures on others.
   void Publish(proto::TelemetryRecord record);
   // What the sinks had to say goes to the log.
@@ -95,6 +105,7 @@ class TrainingRun {
   int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
 
   const StopSignals& signals_;
+  RankWatch& watch_;
   Communicator& world_;
   std::ostream& progress_stream_;
   bool progress_is_terminal_;
@@ -102,11 +113,12 @@ class TrainingRun {
   Stream stream_;
   std::string device_name_;
   std::optional<Mesh> mesh_;
-  std::unique_ptr<Log> log_;
+  std::shared_ptr<Log> log_;
   RunData data_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<TrainingModel> model_;
   std::unique_ptr<Sinks> sinks_;
+  Stragglers stragglers_;
   proto::Histogram step_times_;    // of the steps since the last record
   proto::TelemetryRecord record_;  // of the latest step, until it can tell of a checkpoint
   ResumePlan plan_;

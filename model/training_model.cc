@@ -35,7 +35,8 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
                                                                      Stream& stream,
                                                                      absl::Span<const uint64_t> token_counts) {
   auto model = absl::WrapUnique(new TrainingModel(mesh, stream));
-  model->timer_ = std::make_unique<PhaseTimer>(stream);
+  const Communicator::Record record = mesh.world().record();
+  model->timer_ = std::make_unique<PhaseTimer>(stream, record.ring == nullptr ? nullptr : &record.ring->whereabouts());
   const ModelShape shape = ModelShape::From(config.model());
   const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
   const DType type = ComputeType(config.precision());

@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 
+#include "parallel/collective_ring.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -79,6 +80,13 @@ class Communicator {
   // The same group for tensors in host memory: itself where its tensors are.
   virtual Communicator& host() { return *this; }
 
+  // Where this group's operations are recorded, and as which group; nowhere in a group of one.
+  struct Record {
+    std::shared_ptr<CollectiveRing> ring;
+    int group = 0;
+  };
+  virtual Record record() const { return {}; }
+
   // Ends every process of the job at once with this exit status. Does not return.
   [[noreturn]] virtual void Abort(int exit_status) = 0;
 
@@ -117,8 +125,10 @@ class MpiRuntime {
   // without `--mpi=pmix`), with the remedy.
   static absl::StatusOr<std::unique_ptr<MpiRuntime>> Initialize();
   virtual ~MpiRuntime() = default;
-  // All ranks.
+  // All ranks. Its deadline is that of setting up, half an hour, until it is set.
   virtual std::unique_ptr<Communicator> World() = 0;
+  // What World() and all groups of it write to.
+  virtual const std::shared_ptr<CollectiveRing>& ring() const = 0;
   // Ranks on this node, and this rank's place among them: how many cores it may use.
   virtual int local_rank() const = 0;
   virtual int local_size() const = 0;

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "parallel/wait_clock.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -36,16 +37,29 @@ void SumBFloat16(void* input, void* inout, int* length, MPI_Datatype*) {
   for (int i = 0; i < *length; ++i) out[i] = BFloat16(static_cast<float>(in[i]) + static_cast<float>(out[i]));
 }
 
+// The world's rank of a group's rank.
+int WorldRankOf(MPI_Comm comm, int rank) {
+  MPI_Group world = MPI_GROUP_NULL, group = MPI_GROUP_NULL;
+  MPI_Comm_group(MPI_COMM_WORLD, &world);
+  MPI_Comm_group(comm, &group);
+  int world_rank = -1;
+  MPI_Group_translate_ranks(group, 1, &rank, world, &world_rank);
+  MPI_Group_free(&group);
+  MPI_Group_free(&world);
+  return world_rank;
+}
+
 // Polls without yielding this often: a collective within a node is over sooner than the scheduler returns.
 constexpr int kSpins = 200;
 
 }  // namespace
 
-MpiCommunicator::MpiCommunicator(MPI_Comm comm, int world_rank, std::string name)
-    : comm_(comm), world_rank_(world_rank), name_(std::move(name)) {
+MpiCommunicator::MpiCommunicator(MPI_Comm comm, int world_rank, std::string name, std::shared_ptr<CollectiveRing> ring)
+    : comm_(comm), world_rank_(world_rank), name_(std::move(name)), ring_(std::move(ring)) {
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+  group_ = ring_->AddGroup(name_, WorldRankOf(comm_, 0), size_);
 }
 
 MpiCommunicator::~MpiCommunicator() {
@@ -69,10 +83,11 @@ absl::Status MpiCommunicator::Check(const char* operation, int mpi_error) {
 }
 
 std::string MpiCommunicator::Describe(const Pending& pending) const {
-  return absl::StrCat(name_, " group: ", pending.operation, " #", pending.sequence, " of ", pending.data.Describe());
+  const std::string which = pending.peer < 0 ? absl::StrCat("#", pending.order) : absl::StrCat("rank ", pending.peer);
+  return absl::StrCat(name_, " group: ", pending.operation, " ", which, " of ", pending.data.Describe());
 }
 
-absl::StatusOr<MpiCommunicator::Pending*> MpiCommunicator::Begin(const char* operation, const Tensor& data) {
+absl::StatusOr<MpiCommunicator::Pending*> MpiCommunicator::Begin(const char* operation, const Tensor& data, int peer) {
   if (!failure_.ok()) return failure_;
   if (!data.contiguous() || data.size() > std::numeric_limits<int>::max()) {
     return absl::InvalidArgumentError(absl::StrCat(name_, " group: ", operation, " of ", data.Describe(),
@@ -85,6 +100,13 @@ absl::StatusOr<MpiCommunicator::Pending*> MpiCommunicator::Begin(const char* ope
   if (slot == nullptr) slot = pending_.emplace_back(std::make_unique<Pending>()).get();
   slot->operation = operation;
   slot->data = data;
+  slot->peer = peer;
+  if (peer < 0) {
+    slot->order = next_order_++;
+    slot->number = ring_->Start(group_, slot->order, operation, data.bytes());
+  } else {
+    slot->number = ring_->StartMessage(group_, WorldRankOf(comm_, peer), operation, data.bytes());
+  }
   return slot;
 }
 
@@ -169,17 +191,25 @@ absl::StatusOr<Ticket> MpiCommunicator::StartBroadcast(const Tensor& data, int r
                                      &pending->request));
 }
 
+void MpiCommunicator::Ended(Pending& pending) {
+  pending.sequence = -1;
+  ring_->End(pending.number);
+}
+
 absl::Status MpiCommunicator::Poll(Pending& pending) {
   const absl::Time start = absl::Now();
+  WaitClock clock(start);
   for (int64_t polls = 0;; ++polls) {
     int done = 0;
     ISTHMUS_RETURN_IF_ERROR(Check(pending.operation, MPI_Test(&pending.request, &done, MPI_STATUS_IGNORE)));
     if (done) {
-      pending.sequence = -1;
+      Ended(pending);
+      ring_->whereabouts().AddWait(absl::ToDoubleSeconds(absl::Now() - start));
       return absl::OkStatus();
     }
     if (polls < kSpins) continue;
-    if (absl::Now() - start > deadline_) {
+    if (polls == kSpins) ring_->Wait(pending.number);
+    if (clock.Elapsed(absl::Now()) > deadline_) {
       failure_ = absl::DeadlineExceededError(absl::StrCat(
           Describe(pending), " did not complete within ", absl::FormatDuration(deadline_), " on rank ", rank_, " of ",
           size_, " (world rank ", world_rank_, "); another rank is late, stopped or failed"));
@@ -204,13 +234,13 @@ absl::Status MpiCommunicator::Progress() {
     if (pending->sequence < 0) continue;
     int done = 0;
     ISTHMUS_RETURN_IF_ERROR(Check(pending->operation, MPI_Test(&pending->request, &done, MPI_STATUS_IGNORE)));
-    if (done) pending->sequence = -1;
+    if (done) Ended(*pending);
   }
   return absl::OkStatus();
 }
 
 absl::Status MpiCommunicator::Send(const Tensor& data, int destination) {
-  ISTHMUS_ASSIGN_OR_RETURN(Pending * pending, Begin("send", data));
+  ISTHMUS_ASSIGN_OR_RETURN(Pending * pending, Begin("send to", data, destination));
   ISTHMUS_ASSIGN_OR_RETURN(const Ticket ticket,
                            Started(pending, MPI_Isend(data.data, static_cast<int>(data.size()), DatatypeOf(data.dtype),
                                                       destination, /*tag=*/0, comm_, &pending->request)));
@@ -218,7 +248,7 @@ absl::Status MpiCommunicator::Send(const Tensor& data, int destination) {
 }
 
 absl::Status MpiCommunicator::Receive(const Tensor& data, int source) {
-  ISTHMUS_ASSIGN_OR_RETURN(Pending * pending, Begin("receive", data));
+  ISTHMUS_ASSIGN_OR_RETURN(Pending * pending, Begin("receive from", data, source));
   ISTHMUS_ASSIGN_OR_RETURN(const Ticket ticket,
                            Started(pending, MPI_Irecv(data.data, static_cast<int>(data.size()), DatatypeOf(data.dtype),
                                                       source, /*tag=*/0, comm_, &pending->request)));
@@ -243,7 +273,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> MpiCommunicator::Split(int color, 
     MPI_Comm_free(&part);
     return MakeSelfCommunicator(std::move(name));
   }
-  auto communicator = std::make_unique<MpiCommunicator>(part, world_rank_, std::move(name));
+  auto communicator = std::make_unique<MpiCommunicator>(part, world_rank_, std::move(name), ring_);
   communicator->set_deadline(deadline_);
   return communicator;
 }

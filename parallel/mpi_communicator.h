@@ -15,8 +15,8 @@ namespace isthmus {
 
 class MpiCommunicator : public Communicator {
  public:
-  // Takes over `comm` and frees it at the end; world_rank is for messages.
-  MpiCommunicator(MPI_Comm comm, int world_rank, std::string name);
+  // Takes over `comm` and frees it at the end; world_rank is for messages. Operations are recorded in `ring`.
+  MpiCommunicator(MPI_Comm comm, int world_rank, std::string name, std::shared_ptr<CollectiveRing> ring);
   ~MpiCommunicator() override;
 
   int rank() const override { return rank_; }
@@ -34,21 +34,26 @@ class MpiCommunicator : public Communicator {
   absl::Status Barrier() override;
   void set_deadline(absl::Duration deadline) override { deadline_ = deadline; }
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) override;
+  Record record() const override { return {ring_, group_}; }
   void Abort(int exit_status) override;
 
  private:
   // One started operation; slots are used again, so that steady state allocates nothing.
   struct Pending {
     int64_t sequence = -1;
+    int64_t order = -1;   // among the group's collectives, of which all ranks have the same
+    int peer = -1;        // of a message
+    int64_t number = -1;  // in the ring
     const char* operation = "";
     Tensor data;
     MPI_Request request = MPI_REQUEST_NULL;
   };
 
   // Checks what all operations need and returns a slot to start the request in.
-  absl::StatusOr<Pending*> Begin(const char* operation, const Tensor& data);
+  absl::StatusOr<Pending*> Begin(const char* operation, const Tensor& data, int peer = -1);
   absl::StatusOr<Ticket> Started(Pending* pending, int mpi_error);
   absl::Status Poll(Pending& pending);
+  void Ended(Pending& pending);
   absl::Status Check(const char* operation, int mpi_error);
   std::string Describe(const Pending& pending) const;
   // The operation that sums two arrays of bf16.
@@ -59,8 +64,11 @@ class MpiCommunicator : public Communicator {
   int size_ = 1;
   int world_rank_;
   std::string name_;
+  std::shared_ptr<CollectiveRing> ring_;
+  int group_ = 0;  // in the ring
   absl::Duration deadline_ = absl::InfiniteDuration();
   int64_t next_sequence_ = 0;
+  int64_t next_order_ = 0;
   std::vector<std::unique_ptr<Pending>> pending_;
   MPI_Op bf16_sum_ = MPI_OP_NULL;
   absl::Status failure_;

@@ -14,6 +14,8 @@
 namespace isthmus {
 namespace {
 
+constexpr absl::Duration kSetupDeadline = absl::Minutes(30);
+
 int EnvironmentNumber(const char* name) {
   const char* text = std::getenv(name);
   int value = 0;
@@ -68,13 +70,17 @@ class MpiRuntimeImplementation : public MpiRuntime {
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (size == 1) return MakeSelfCommunicator();
-    return std::make_unique<MpiCommunicator>(MPI_COMM_WORLD, rank, "world");
+    auto world = std::make_unique<MpiCommunicator>(MPI_COMM_WORLD, rank, "world", ring_);
+    world->set_deadline(kSetupDeadline);
+    return world;
   }
+  const std::shared_ptr<CollectiveRing>& ring() const override { return ring_; }
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
 
  private:
   bool finalize_;
+  const std::shared_ptr<CollectiveRing> ring_ = std::make_shared<CollectiveRing>();
   int local_rank_ = 0;
   int local_size_ = 1;
 };

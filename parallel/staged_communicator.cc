@@ -61,6 +61,7 @@ class StagedCommunicator : public Communicator {
     ISTHMUS_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> part, host_->Split(color, key, std::move(name)));
     return MakeStagedCommunicator(std::move(part), stream_);
   }
+  Record record() const override { return host_->record(); }
   void Abort(int exit_status) override { host_->Abort(exit_status); }
 
  private:

@@ -22,10 +22,10 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const std::string& folder, int ra
   errno = 0;
   // The sink throws when it can't open its file: found out here first, with the reason.
   if (!std::ofstream(path, std::ios::app)) return FileError(path, "can't open the log", errno);
-  auto dropped = std::make_shared<int64_t>(0);
+  auto dropped = std::make_shared<std::atomic<int64_t>>(0);
   std::shared_ptr<spdlog::logger> logger;
   try {
-    logger = std::make_shared<spdlog::logger>("isthmus", std::make_shared<spdlog::sinks::basic_file_sink_st>(path));
+    logger = std::make_shared<spdlog::logger>("isthmus", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));
   } catch (const spdlog::spdlog_ex& error) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": can't open the log: ", error.what()));
   }
@@ -35,12 +35,12 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const std::string& folder, int ra
   return absl::WrapUnique(new Log(std::move(logger), std::move(dropped), rank));
 }
 
-Log::Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<int64_t> dropped, int rank)
+Log::Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<std::atomic<int64_t>> dropped, int rank)
     : logger_(std::move(logger)), dropped_(std::move(dropped)), rank_(rank) {}
 Log::~Log() = default;
 
-void Log::Info(const std::string& message) { logger_->info("rank={} step={} {}", rank_, step_, message); }
-void Log::Warning(const std::string& message) { logger_->warn("rank={} step={} {}", rank_, step_, message); }
-void Log::Error(const std::string& message) { logger_->error("rank={} step={} {}", rank_, step_, message); }
+void Log::Info(const std::string& message) { logger_->info("rank={} step={} {}", rank_, step_.load(), message); }
+void Log::Warning(const std::string& message) { logger_->warn("rank={} step={} {}", rank_, step_.load(), message); }
+void Log::Error(const std::string& message) { logger_->error("rank={} step={} {}", rank_, step_.load(), message); }
 
 }  // namespace isthmus

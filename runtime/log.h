@@ -4,6 +4,7 @@
 
 #include <absl/status/statusor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,7 +16,7 @@ class logger;
 namespace isthmus {
 
 // Lines "time level rank step message" in folder/log/rank-0000.log, appended to what is there, flushed at each line. A
-// line that can't be written (full disk) is dropped and counted: a log never stops a run.
+// line that can't be written (full disk) is dropped and counted: a log never stops a run. Thread-safe.
 class Log {
  public:
   // Errors: by errno for the folder and the file.
@@ -32,12 +33,12 @@ class Log {
   int64_t dropped() const { return *dropped_; }
 
  private:
-  Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<int64_t> dropped, int rank);
+  Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<std::atomic<int64_t>> dropped, int rank);
 
   std::shared_ptr<spdlog::logger> logger_;
-  std::shared_ptr<int64_t> dropped_;
+  std::shared_ptr<std::atomic<int64_t>> dropped_;
   int rank_;
-  int64_t step_ = 0;
+  std::atomic<int64_t> step_ = 0;
 };
 
 }  // namespace isthmus

@@ -5,7 +5,7 @@
 
 namespace isthmus {
 
-PhaseTimer::PhaseTimer(const Stream& stream) : stream_(stream) {
+PhaseTimer::PhaseTimer(const Stream& stream, Whereabouts* whereabouts) : stream_(stream), whereabouts_(whereabouts) {
   if (stream.device() == Device::kCuda) events_ = std::make_unique<cuda::EventTimer>(stream.cuda());
 }
 
@@ -13,10 +13,15 @@ PhaseTimer::~PhaseTimer() = default;
 
 PhaseTimer::Scope::Scope(PhaseTimer& timer, const char* name, double& seconds)
     : timer_(timer), seconds_(seconds), start_(std::chrono::steady_clock::now()) {
+  if (timer_.whereabouts_ != nullptr) {
+    before_ = timer_.whereabouts_->place().phase;
+    timer_.whereabouts_->Enter(name);
+  }
   if (timer_.events_ != nullptr) timer_.events_->Begin(name, seconds);
 }
 
 PhaseTimer::Scope::~Scope() {
+  if (timer_.whereabouts_ != nullptr) timer_.whereabouts_->Enter(before_);
   if (timer_.events_ != nullptr) {
     timer_.events_->End();
   } else {

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "runtime/stream.h"
+#include "runtime/whereabouts.h"
 
 namespace isthmus {
 
@@ -19,7 +20,8 @@ class EventTimer;  // runtime/cuda/event_timer.h
 // events on the stream say how long it took, once Collect has been called.
 class PhaseTimer {
  public:
-  explicit PhaseTimer(const Stream& stream);
+  // `whereabouts`: where to say which phase it is, if anywhere; must outlive the timer.
+  explicit PhaseTimer(const Stream& stream, Whereabouts* whereabouts = nullptr);
   ~PhaseTimer();
   PhaseTimer(const PhaseTimer&) = delete;
   PhaseTimer& operator=(const PhaseTimer&) = delete;
@@ -35,6 +37,7 @@ class PhaseTimer {
    private:
     PhaseTimer& timer_;
     double& seconds_;
+    const char* before_ = nullptr;  // the phase around this one
     std::chrono::steady_clock::time_point start_;
   };
 
@@ -53,6 +56,7 @@ class PhaseTimer {
 
  private:
   Stream stream_;
+  Whereabouts* whereabouts_;
   std::unique_ptr<cuda::EventTimer> events_;  // of a GPU
 };
 

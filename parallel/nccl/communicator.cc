@@ -11,6 +11,7 @@
 #include <absl/time/clock.h>
 #include <nccl.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdlib>
@@ -101,6 +102,11 @@ class NcclCommunicator : public Communicator {
     std::copy(bytes.begin(), bytes.end(), id.internal);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
+    record_ = host_->record();
+    if (record_.ring != nullptr) {
+      const CollectiveGroup group = record_.ring->groups()[static_cast<size_t>(record_.group)];
+      record_.group = record_.ring->AddGroup(group.name + " by NCCL", group.root, group.size);
+    }
     status = Settled(ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config), "ncclCommInitRankConfig");
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(*host_, status));
     watchdog_ = std::thread([this] { Watch(); });
@@ -150,6 +156,7 @@ class NcclCommunicator : public Communicator {
     ISTHMUS_RETURN_IF_ERROR(Health());
     const std::lock_guard<std::mutex> lock(mutex_);
     latest_operation_ = "captured work";
+    RecordStart(latest_operation_, 0);
     return cuda::Check(cudaEventRecord(EventOf(sequence_++), stream_.cuda().stream), "cudaEventRecord");
   }
 
@@ -196,6 +203,7 @@ class NcclCommunicator : public Communicator {
     ISTHMUS_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> part, host_->Split(color, key, std::move(name)));
     return MakeNcclCommunicator(std::move(part), stream_, Deadline());
   }
+  Record record() const override { return record_; }
   void Abort(int exit_status) override { host_->Abort(exit_status); }
 
  private:
@@ -269,6 +277,7 @@ class NcclCommunicator : public Communicator {
       return ticket;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
+    RecordStart(operation, tensors.size() > 0 ? std::max(tensors.begin()->bytes(), (tensors.end() - 1)->bytes()) : 0);
     const Ticket ticket{sequence_++};
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
     latest_operation_ = operation;
@@ -280,6 +289,11 @@ class NcclCommunicator : public Communicator {
     ISTHMUS_RETURN_IF_ERROR(Wait(*ticket));
     ISTHMUS_RETURN_IF_ERROR(stream_.Synchronize());
     return Health();
+  }
+
+  // Captured operations are recorded each time that they run, as one. Ends are noticed by the watchdog, 20 ms late.
+  void RecordStart(const char* operation, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (record_.ring != nullptr) record_.ring->Start(record_.group, sequence_, operation, bytes);
   }
 
   absl::Duration Deadline() {
@@ -304,6 +318,7 @@ class NcclCommunicator : public Communicator {
       const std::lock_guard<std::mutex> lock(mutex_);
       const int64_t started = sequence_;
       if (finished == started || cudaEventQuery(EventOf(started - 1)) == cudaSuccess) {
+        if (finished < started && record_.ring != nullptr) record_.ring->EndBefore(record_.group, started);
         finished = started;
         since = absl::Now();
         continue;
@@ -314,6 +329,7 @@ class NcclCommunicator : public Communicator {
       if (oldest > finished) {
         finished = oldest;
         since = absl::Now();
+        if (record_.ring != nullptr) record_.ring->EndBefore(record_.group, oldest);
       }
       ncclResult_t state = ncclSuccess;
       const bool broken = ncclCommGetAsyncError(communicator_, &state) != ncclSuccess ||
@@ -323,12 +339,14 @@ class NcclCommunicator : public Communicator {
                               absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
                         : Late(latest_operation_, finished);
       failed_ = true;
+      if (record_.ring != nullptr) record_.ring->Wait(record_.group, finished);
       ncclCommAbort(communicator_);
       return;
     }
   }
 
   const std::unique_ptr<Communicator> host_;
+  Record record_;
   const Stream stream_;
   cudaStream_t queue_ = nullptr;  // of the collectives
   cudaEvent_t ready_ = nullptr;   // what the computing stream had been given when an operation started

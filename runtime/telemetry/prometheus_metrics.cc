@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -100,9 +101,14 @@ void PrometheusMetrics::Set(const Figure& figure) {
 
 void PrometheusMetrics::Update(const proto::TelemetryRecord& record) {
   const std::lock_guard lock(mutex_);
+  std::set<std::string> renewed;
   ForEachFigure(record, [&](const Figure& figure) {
     const bool number = std::holds_alternative<double>(figure.value);
     if (number && figure.field->containing_type() == proto::TimeRecord::descriptor()) return;
+    if (number && !figure.labels.empty() && renewed.insert(figure.metric).second) {
+      const auto family = families_.find(MetricName(figure));
+      if (family != families_.end()) family->second.metric.clear();
+    }
     Set(figure);
   });
 }

@@ -20,7 +20,7 @@ namespace isthmus {
 //   run/version                       label of isthmus_build_info; other texts are labels of isthmus_run_info
 //   time/forward_seconds and others   left out: they are isthmus_time_phase_maximum_seconds, by phase
 // What ends in _total is a counter, the rest gauges. Histograms add up over records, as Prometheus expects of them.
-// Thread-safe.
+// Of a list whose elements have labels those stay that the latest record names. Thread-safe.
 class PrometheusMetrics : public prometheus::Collectable {
  public:
   void Update(const proto::TelemetryRecord& record);

@@ -202,7 +202,7 @@ TEST(Communicator, ARankThatStaysAwayIsADeadlineThatNamesTheOperation) {
   const absl::Status status = late ? group.Receive(data, 0) : group.AllReduce(data);
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(status.message(), HasSubstr("late group: "));
-  EXPECT_THAT(status.message(), HasSubstr(late ? "receive #1" : "all_reduce #1"));
+  EXPECT_THAT(status.message(), HasSubstr(late ? "receive from rank 0" : "all_reduce #1"));
   EXPECT_THAT(status.message(), HasSubstr("fp32 [1, 12]"));
   EXPECT_THAT(status.message(), HasSubstr("within 200ms on rank " + std::to_string(rank) + " of "));
   EXPECT_EQ(group.AllReduce(data), status) << "a group that failed stays failed";

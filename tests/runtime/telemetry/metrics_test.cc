@@ -87,6 +87,27 @@ TEST(HelpText, IsTheCommentOfTheFieldAndItsMessage) {
               HasSubstr("minimum seconds. Wall time of one phase"));
 }
 
+TEST(PrometheusMetrics, OfAListOnlyWhatTheLatestRecordNamesStays) {
+  PrometheusMetrics metrics;
+  const auto straggler = [](int rank, double ratio, proto::TelemetryRecord& record) {
+    auto& one = *record.add_stragglers();
+    one.set_rank(rank);
+    one.set_phase("compute");
+    one.set_slowdown_ratio(ratio);
+  };
+  proto::TelemetryRecord first, without, next;
+  straggler(3, 1.5, first);
+  straggler(4, 1.25, first);
+  without.mutable_train()->set_loss(1);
+  straggler(4, 1.75, next);
+  metrics.Update(first);
+  metrics.Update(without);
+  EXPECT_THAT(metrics.Text(), HasSubstr("isthmus_straggler_slowdown_ratio{rank=\"3\",phase=\"compute\"} 1.5\n"));
+  metrics.Update(next);
+  EXPECT_THAT(metrics.Text(), HasSubstr("isthmus_straggler_slowdown_ratio{rank=\"4\",phase=\"compute\"} 1.75\n"));
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("rank=\"3\"")));
+}
+
 TEST(PrometheusMetrics, HaveTypesHelpAndLabels) {
   PrometheusMetrics metrics;
   metrics.Update(Record());

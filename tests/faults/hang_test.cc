@@ -1,0 +1,232 @@
+// A rank that stops, hangs or is slow: it is named, and the job ends, on all ranks, leaving no process.
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "launch/heartbeat.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+#include "tests/support/run_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Processes that have `text` in their command line. What mpirun has killed may take a moment to be gone.
+std::set<std::string> ProcessesWith(const std::string& text) {
+  std::set<std::string> found;
+  for (int tries = 0; tries < 50; ++tries) {
+    found.clear();
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+      if (absl::StrContains(ReadText(entry.path().string() + "/cmdline"), text)) found.insert(entry.path().filename());
+    }
+    if (found.empty()) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return found;
+}
+
+class Hang : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void TearDownTestSuite() { delete project_; }
+  static TinyProject& project() { return *project_; }
+
+  // Trains with faults and a deadline of two seconds; the job must end with status 4, for good.
+  static std::string ExpectEnds(const std::string& name, int ranks, const std::string& mesh,
+                                const std::string& faults) {
+    const std::string config = project().WriteConfig(
+        name, absl::StrCat("mesh { ", mesh, " collective_timeout_seconds: 2 } checkpoint { save_final: false }"));
+    const ProgramResult result = RunWithFaults(faults, "train --config " + config, ranks, 60);
+    EXPECT_EQ(result.exit_status, 4) << result.out;
+    EXPECT_EQ(result.Count("late: rank "), 1) << "one rank, said once\n" << result.out;
+    EXPECT_THAT(ProcessesWith(config), IsEmpty());
+    // The report is in rank 0's log too, where it can be.
+    EXPECT_THAT(ReadText(project() / (name + "/log/hang.txt")), HasSubstr("late: rank "));
+    return result.out;
+  }
+  static std::string LogOf(const std::string& name, int rank) {
+    return ReadText(project() / absl::StrCat(name, "/log/rank-000", rank, ".log"));
+  }
+  // The last collective of a rank that wrote its ring.
+  static nlohmann::json LastCollective(const std::string& name, int rank) {
+    const std::string ring = ReadText(project() / absl::StrCat(name, "/log/rank-000", rank, ".collectives.jsonl"));
+    const std::vector<std::string> lines = absl::StrSplit(ring, '\n', absl::SkipEmpty());
+    EXPECT_GT(lines.size(), 20u) << name << " " << rank;
+    return lines.empty() ? nlohmann::json() : nlohmann::json::parse(lines.back());
+  }
+
+ private:
+  static TinyProject* project_;
+};
+TinyProject* Hang::project_ = nullptr;
+
+// The rank stops where its heartbeat has just said that it is.
+std::string StopAt(const std::string& point, const std::string& hit) {
+  return absl::StrCat(point, hit, "=sleep:1.3;", point, hit, "=stop");
+}
+
+TEST_F(Hang, AStoppedRankIsNamedWithTheCollectiveAndTheStep) {
+  const std::string out = ExpectEnds("stopped", 2, "", StopAt("step.forward", "@1#3"));
+  EXPECT_THAT(out,
+              ContainsRegex("late: rank 1 \\(process [0-9]+ on [^)]+\\), which shows no sign of life: [^\n]*"
+                            "it has not entered all_reduce #[0-9]+ \\([0-9]+ bytes\\) of the data group, for "
+                            "which rank 0 has waited for [0-9]+ s in step 3, reduce; last seen in step 3, forward\n"));
+  const std::string log = LogOf("stopped", 0);
+  const size_t warned = log.find("rank 1 (process "), reported = log.find("late: rank 1 ");
+  EXPECT_THAT(log,
+              ContainsRegex("warning rank=0 step=3 rank 1 [^\n]* has shown no sign of life for [0-9]+ s; last seen "
+                            "in step 3, forward"));
+  EXPECT_LT(warned, reported) << "it was warned of before the deadline\n" << log;
+  const nlohmann::json last = LastCollective("stopped", 0);
+  EXPECT_EQ(last["group"], "data");
+  EXPECT_EQ(last["step"], 3);
+  EXPECT_TRUE(last["end"].is_null());
+  EXPECT_FALSE(std::filesystem::exists(project() / "stopped/log/rank-0001.collectives.jsonl")) << "it was stopped";
+}
+
+TEST_F(Hang, OfAMeshTheRankThatStoppedIsNamedThoughItIsRankZero) {
+  const std::string out = ExpectEnds("mesh", 4, "tensor: 2 data: 2", StopAt("step.backward", "@0#2"));
+  EXPECT_THAT(out, ContainsRegex("late: rank 0 [^\n]*shows no sign of life[^\n]*last seen in step 2, backward\n"));
+  EXPECT_EQ(LastCollective("mesh", 1)["step"], 2);
+  EXPECT_EQ(LastCollective("mesh", 3)["step"], 2);
+}
+
+TEST_F(Hang, ARankThatLivesButHangsIsToldFromOneThatStopped) {
+  const std::string out = ExpectEnds("alive", 2, "tensor: 2", "step.optimizer@1#2=sleep:1000");
+  EXPECT_THAT(out,
+              ContainsRegex("late: rank 1 [^\n]*whose process is alive; it has not entered [^\n]*last seen in step "
+                            "2, optimizer\n"));
+  // It says itself what it did before.
+  EXPECT_EQ(LastCollective("alive", 1)["step"], 2);
+  EXPECT_THAT(LogOf("alive", 0), HasSubstr("late: rank 1 "));
+}
+
+TEST_F(Hang, AJobThatIsSuspendedLongerThanTheDeadlineGoesOn) {
+  const std::string config =
+      project().WriteConfig("suspended", "mesh { collective_timeout_seconds: 2 } checkpoint { save_final: false }");
+  auto run = std::async(std::launch::async,
+                        [&] { return RunWithFaults("step.forward#3=stop", "train --config " + config, 2, 60); });
+  std::set<int64_t> processes;
+  for (int tries = 0; tries < 300 && processes.size() < 2; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (int rank = 0; rank < 2; ++rank) {
+      const auto beat = ReadHeartbeat(HeartbeatPath(project() / "suspended", rank));
+      if (beat.ok()) processes.insert(beat->process);
+    }
+  }
+  ASSERT_EQ(processes.size(), 2u);
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  for (const int64_t process : processes) EXPECT_EQ(kill(static_cast<pid_t>(process), SIGCONT), 0);
+  const ProgramResult result = run.get();
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(HeartbeatPath(project() / "suspended", 0))) << "training ended well";
+  EXPECT_FALSE(std::filesystem::exists(project() / "suspended/log/hang.txt"));
+}
+
+TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
+  const std::string config = project().WriteConfig(
+      "saving", "mesh { collective_timeout_seconds: 1 } checkpoint { interval: 2 save_final: false }");
+  const ProgramResult result =
+      RunWithFaults("checkpoint.sync@1=sleep:3", "train --config " + config + " --set schedule.steps=5", 2, 60);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  double waited = 0;
+  for (const auto& record : Records(project() / "saving")) waited += record.value("checkpoint/wait_seconds", 0.0);
+  EXPECT_GT(waited, 1.5) << "the checkpoint of step 4 did not wait for that of step 2: nothing was tested";
+}
+
+TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
+  const std::string config = project().WriteConfig("slow", "schedule { steps: 40 } checkpoint { save_final: false }");
+  const ProgramResult result = RunWithFaults("step.forward@1#*=sleep:0.03", "train --config " + config, 2, 60);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  const std::string log = LogOf("slow", 0);
+  EXPECT_THAT(log, ContainsRegex("warning rank=0 step=30 rank 1 is slow: its own work takes 0[.][0-9]+ s a step"));
+  int windows = 0;
+  for (const auto& record : Records(project() / "slow")) {
+    if (!record.contains("stragglers")) continue;
+    ++windows;
+    for (const auto& straggler : record["stragglers"]) {
+      if (straggler["phase"] != "forward") continue;
+      // Rank 0, which waits for it, is not slow: waiting is no work.
+      const bool slow = straggler["rank"] == 1;
+      EXPECT_GE(straggler["compute_seconds"], slow ? 0.03 : 0.0);
+      if (slow) EXPECT_GT(straggler["slowdown_ratio"], 1.3);
+      if (!slow) EXPECT_EQ(straggler["slowdown_ratio"], 1.0);
+    }
+  }
+  EXPECT_EQ(windows, 4);
+}
+
+// Several programs under one mpirun: a rank each.
+ProgramResult RunRanks(const std::vector<std::string>& ranks) {
+  std::string line = absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ",
+                                  LauncherPath(), " --oversubscribe --bind-to none");
+  for (const std::string& rank : ranks) absl::StrAppend(&line, &rank == &ranks.front() ? " -n 1 " : " : -n 1 ", rank);
+  return RunShell(line, 60);
+}
+
+class RanksThatDiffer : public Hang {};
+
+TEST_F(RanksThatDiffer, OtherBuildsOfTheProgramAreFoundAtTheStart) {
+  const std::string arguments = " train --config " + project().WriteConfig("builds");
+  const ProgramResult result =
+      RunRanks({ProgramPath() + arguments, ProgramWithFaultsPath() + arguments, ProgramPath() + arguments});
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("isthmus: "), 1) << result.out;
+  EXPECT_THAT(result.out,
+              ContainsRegex("rank 1 has another build of the program: version [^,]+, build [0-9a-f]{40}; "
+                            "rank 0 has: version [^,]+, build [0-9a-f]{40}; start all ranks with the same"));
+  EXPECT_FALSE(std::filesystem::exists(project() / "builds"));
+}
+
+TEST_F(RanksThatDiffer, OtherArgumentsAreFoundAtTheStart) {
+  const std::string command = ProgramPath() + " train --config " + project().WriteConfig("arguments");
+  const ProgramResult result = RunRanks({command, command + " --set batch.sequences=16"});
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("isthmus: "), 1) << result.out;
+  EXPECT_THAT(result.out,
+              ContainsRegex("rank 1 has another command line: isthmus train [^;]* --set batch.sequences=16; "
+                            "rank 0 has: isthmus train [^;]*; start all ranks with the same one"));
+  // One that only one rank would have refused.
+  const ProgramResult unknown = RunRanks({command, command + " --unknown"});
+  EXPECT_EQ(unknown.exit_status, 2) << unknown.out;
+  EXPECT_EQ(unknown.Count("rank 1 has another command line"), 1) << unknown.out;
+}
+
+TEST_F(RanksThatDiffer, AnotherConfigurationUnderTheSameNameIsFoundAtTheStart) {
+  for (const char* node : {"node1", "node2"}) {
+    std::filesystem::create_directory(project() / node);
+    std::filesystem::rename(project().WriteConfig("run", absl::StrCat("# as on ", node, "\n")),
+                            project() / absl::StrCat(node, "/run.textproto"));
+  }
+  WriteText(project() / "node2/run.textproto", ReadText(project() / "node2/run.textproto") + "seed: 1\n");
+  const auto rank = [&](const std::string& node) {
+    return absl::StrCat("-wdir ", project() / node, " ", ProgramPath(), " train --config run.textproto");
+  };
+  const ProgramResult result = RunRanks({rank("node1"), rank("node2")});
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("isthmus: "), 1) << result.out;
+  EXPECT_THAT(result.out,
+              ContainsRegex("rank 1 has another file run.textproto: [0-9]+ bytes with checksum [0-9a-f]{8}; "
+                            "rank 0 has: [0-9]+ bytes with checksum [0-9a-f]{8}; copy the right one"));
+  EXPECT_FALSE(std::filesystem::exists(project() / "run"));
+}
+
+}  // namespace
+}  // namespace isthmus::testing
