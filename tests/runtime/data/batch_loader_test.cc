@@ -81,14 +81,14 @@ class Loader : public ::testing::Test {
       loaders.push_back(std::make_unique<BatchLoader>(
           AllSamples(dataset_),
           BatchLoaderOptions{
-              .sequences = 4, .data_rank = rank, .data_ranks = data_ranks, .seed = seed, .first_step = first_step}));
+              .sequences = 4, .data_rank = rank, .data_ranks = data_ranks, .seed = seed, .first_batch = first_step}));
     }
     std::vector<int32_t> all;
     for (int64_t step = first_step; step < first_step + steps; ++step) {
       for (auto& loader : loaders) {
         auto batch = loader->Next();
         EXPECT_TRUE(batch.ok());
-        EXPECT_EQ(batch->step, step);
+        EXPECT_EQ(batch->number, step);
         for (size_t i = 0; i < batch->id_values.size(); ++i) {
           EXPECT_EQ(batch->target_values[i], batch->id_values[i] + 1);
         }
