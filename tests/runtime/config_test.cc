@@ -41,13 +41,14 @@ TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
   const proto::RunConfig config =
       Parsed(kGood, {"seed=18446744073709551615", "model.layers=3", "model.layers=5", "optimizer.learning_rate=2.5e-4",
                      "mesh.sequence_parallel=true", "schedule.kind=WARMUP_STABLE_DECAY", "data.train=a,b",
-                     "data.train+=c", "folder=with=equals"});
+                     "data.train+=c", "data.pass_over=7,8", "data.pass_over+=9", "folder=with=equals"});
   EXPECT_EQ(config.seed(), 18446744073709551615u);
   EXPECT_EQ(config.model().layers(), 5);
   EXPECT_EQ(config.optimizer().learning_rate(), 2.5e-4);
   EXPECT_TRUE(config.mesh().sequence_parallel());
   EXPECT_EQ(config.schedule().kind(), proto::ScheduleConfig::WARMUP_STABLE_DECAY);
   EXPECT_THAT(config.data().train(), ::testing::ElementsAre("a", "b", "c"));
+  EXPECT_THAT(config.data().pass_over(), ::testing::ElementsAre(7, 8, 9));
   EXPECT_EQ(config.folder(), "with=equals");
 }
 
@@ -68,19 +69,22 @@ TEST_P(BadOverride, IsNamedWithWhatIsAccepted) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, BadOverride,
-    ::testing::Values(
-        Override{"model.layers", "needs path.to.field=value"}, Override{"=3", "needs path.to.field=value"},
-        Override{"model.depth=3", "unknown field \"depth\"; accepted: vocabulary, width"},
-        Override{"layers=3", "unknown field \"layers\""},
-        Override{"model=3", "a path to one of its fields: vocabulary"},
-        Override{"model.layers.x=3", "is a value, it has no field \"x\""},
-        Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
-        Override{"model.layers=9999999999999999999", "a whole number"}, Override{"seed=-1", "not negative"},
-        Override{"mesh.tensor=4294967296", "32 bits"}, Override{"optimizer.learning_rate=nan", "a finite number"},
-        Override{"optimizer.learning_rate=inf", "a finite number"},
-        Override{"optimizer.learning_rate=", "a finite number"},
-        Override{"mesh.sequence_parallel=perhaps", "true or false"},
-        Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"}, Override{"model.layers+=3", "+= needs a list"}));
+    ::testing::Values(Override{"model.layers", "needs path.to.field=value"},
+                      Override{"=3", "needs path.to.field=value"},
+                      Override{"model.depth=3", "unknown field \"depth\"; accepted: vocabulary, width"},
+                      Override{"layers=3", "unknown field \"layers\""},
+                      Override{"model=3", "a path to one of its fields: vocabulary"},
+                      Override{"model.layers.x=3", "is a value, it has no field \"x\""},
+                      Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
+                      Override{"model.layers=9999999999999999999", "a whole number"},
+                      Override{"seed=-1", "not negative"}, Override{"mesh.tensor=4294967296", "32 bits"},
+                      Override{"data.pass_over=3,x", "pass_over accepts a whole number"},
+                      Override{"optimizer.learning_rate=nan", "a finite number"},
+                      Override{"optimizer.learning_rate=inf", "a finite number"},
+                      Override{"optimizer.learning_rate=", "a finite number"},
+                      Override{"mesh.sequence_parallel=perhaps", "true or false"},
+                      Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"},
+                      Override{"model.layers+=3", "+= needs a list"}));
 
 struct Text {
   const char* text;

@@ -102,6 +102,19 @@ class Loader : public ::testing::Test {
   std::shared_ptr<const TokenDataset> dataset_;
 };
 
+TEST_F(Loader, BatchesThatArePassedOverAreLeftOutAndNothingElseChanges) {
+  const std::vector<int32_t> all = Read(1, 1, 8);
+  const size_t size = all.size() / 8;
+  BatchLoader loader(AllSamples(dataset_), {.sequences = 4, .seed = 3, .first_batch = 2, .pass_over = {6, 1, 3, 4, 6}});
+  for (const int64_t number : {2, 5, 7, 8}) {
+    const auto batch = loader.Next();
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    EXPECT_EQ(batch->number, number);
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(size) * (number - 1);
+    EXPECT_EQ(batch->id_values, std::vector<int32_t>(begin, begin + static_cast<std::ptrdiff_t>(size)));
+  }
+}
+
 TEST_F(Loader, SamplesStayWithinTheirShardAndCoverIt) {
   EXPECT_EQ(dataset_->samples(), 10 + 7);
   std::vector<int32_t> tokens(kLength + 1);
