@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
@@ -33,6 +34,16 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   plan.continued =
       !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
   plan.candidates.push_back(std::move(found));
+  return plan;
+}
+
+// Rank 0's plan on all ranks.
+absl::StatusOr<ResumePlan> Share(absl::StatusOr<ResumePlan> plan, Communicator& world) {
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, plan.status()));
+  std::string shared = absl::StrCat(plan->continued ? "1" : "0", "\n", absl::StrJoin(plan->candidates, "\n"));
+  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
+  plan->continued = shared.front() == '1';
+  plan->candidates = absl::StrSplit(shared.substr(2), '\n', absl::SkipEmpty());
   return plan;
 }
 
@@ -64,6 +75,7 @@ proto::RunConfig Course(const proto::RunConfig& config) {
   *course.mutable_optimizer() = config.optimizer();
   *course.mutable_schedule() = config.schedule();
   course.mutable_precision()->set_fp8_layers(config.precision().fp8_layers());
+  *course.mutable_data()->mutable_pass_over() = config.data().pass_over();
   return course;
 }
 
@@ -108,19 +120,22 @@ absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder,
 
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world) {
   if (how == "never") return ResumePlan();
+  absl::StatusOr<ResumePlan> plan = ResumePlan();
+  if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
+  return Share(std::move(plan), world);
+}
+
+absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
   ResumePlan plan;
-  absl::Status status;
   if (world.rank() == 0) {
-    auto found = LookForCheckpoints(how, run_folder);
-    status = found.status();
-    if (found.ok()) plan = *std::move(found);
+    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
+      const auto manifest = ReadManifest(stored.folder);
+      if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
+    }
+    plan.continued = !plan.candidates.empty();
+    if (plan.candidates.empty()) plan = began;
   }
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, status));
-  std::string shared = absl::StrCat(plan.continued ? "1" : "0", "\n", absl::StrJoin(plan.candidates, "\n"));
-  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
-  plan.continued = shared.front() == '1';
-  plan.candidates = absl::StrSplit(shared.substr(2), '\n', absl::SkipEmpty());
-  return plan;
+  return Share(std::move(plan), world);
 }
 
 absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,

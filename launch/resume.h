@@ -27,6 +27,10 @@ struct ResumePlan {
 // ranks. Errors: those of FindCheckpoint.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
+// What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
+// infinite, else what it began from. Collective; the same on all ranks.
+absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
+
 // Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.
 // What it has to say about others, and about settings that are not the checkpoint's, goes to the log. Collective; fails
 // on all ranks or none. Errors: FailedPrecondition naming each candidate and what is wrong with it, when none is sound;

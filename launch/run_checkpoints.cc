@@ -24,12 +24,13 @@ CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& dat
   contents.tokenizer_path = config.data().tokenizer();
   auto& manifest = contents.manifest;
   manifest.set_step(moment.step);
-  manifest.set_samples(moment.step * config.batch().sequences());
+  manifest.set_samples(moment.batches * config.batch().sequences());
   manifest.set_tokens(moment.tokens);
   manifest.set_elapsed_seconds(moment.elapsed_seconds);
   manifest.set_training_samples(data.training.count);
   manifest.set_tokenizer_fingerprint(data.training.dataset->tokenizer_fingerprint());
   if (moment.validation_loss.has_value()) manifest.set_validation_loss(*moment.validation_loss);
+  *manifest.mutable_stability() = moment.stability;
   *manifest.mutable_config() = config;
   return contents;
 }

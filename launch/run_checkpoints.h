@@ -13,6 +13,7 @@
 #include "launch/run_data.h"
 #include "model/training_model.h"
 #include "parallel/mesh.h"
+#include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"
 #include "proto/telemetry.pb.h"
 #include "runtime/log.h"
@@ -22,7 +23,9 @@ namespace isthmus {
 // Where training is.
 struct TrainingMoment {
   int64_t step = 0, tokens = 0;
+  int64_t batches = 0;  // of the data, that were trained on or passed over
   double elapsed_seconds = 0;
+  proto::StabilityState stability;
   std::optional<double> validation_loss;  // of this step
 };
 

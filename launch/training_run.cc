@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   auto run = absl::WrapUnique(new TrainingRun(signals, watch, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   run->config_ = std::move(config);
+  run->local_rank_ = local_rank;
   const auto& mesh = run->config_.mesh();
   world.set_deadline(absl::Seconds(mesh.setup_timeout_seconds()));
   ISTHMUS_ASSIGN_OR_RETURN(ChosenDevice device, ChooseDevice(run->config_.device(), run->config_.precision().compute(),
@@ -70,14 +71,14 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   FaultPoint("setup.data");
   ISTHMUS_RETURN_IF_ERROR(run->OpenData(source));
   ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the data were opened"));
-  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume, local_rank));
+  ISTHMUS_RETURN_IF_ERROR(run->OpenFolder(resume));
   watch.whereabouts().Enter("building the model");
   FaultPoint("setup.model");
   ISTHMUS_RETURN_IF_ERROR(run->BuildModel());
   ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals, world, "the model was made"));
   watch.whereabouts().Enter("loading");
   FaultPoint("setup.load");
-  ISTHMUS_RETURN_IF_ERROR(run->Continue(local_rank));
+  ISTHMUS_RETURN_IF_ERROR(run->Continue());
   ISTHMUS_RETURN_IF_ERROR(run->WriteFirstRecord());
   run->mesh_->set_deadline(absl::Seconds(mesh.collective_timeout_seconds()));
   return run;
@@ -93,10 +94,10 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
   return AgreeOnStatus(world_, status);
 }
 
-absl::Status TrainingRun::OpenFolder(const std::string& resume, int local_rank) {
+absl::Status TrainingRun::OpenFolder(const std::string& resume) {
   ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanResume(resume, config_.folder(), world_));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? MakeFolder(config_.folder()) : absl::OkStatus()));
-  if (!plan_.continued && plan_.candidates.empty()) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
+  if (!plan_.continued && plan_.candidates.empty()) ISTHMUS_RETURN_IF_ERROR(OpenRecords());
   auto log = Log::Open(config_.folder(), world_.rank());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
   log_ = *std::move(log);
@@ -108,49 +109,66 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume, int local_rank) 
   return absl::OkStatus();
 }
 
-absl::Status TrainingRun::OpenRecords(int local_rank) {
+absl::Status TrainingRun::OpenRecords() {
   const int64_t first_step = restored_.has_value() ? restored_->step() + 1 : 0;
   const auto create = [&]() -> absl::Status {
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank, first_step, plan_.continued));
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank_, first_step, plan_.continued));
     return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
   };
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
   if (world_.rank() != 0) {
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank, first_step, plan_.continued));
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank_, first_step, plan_.continued));
   }
   return absl::OkStatus();
 }
 
-absl::Status TrainingRun::Continue(int local_rank) {
+absl::Status TrainingRun::Continue() {
   if (!plan_.candidates.empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(restored_, Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+    ISTHMUS_RETURN_IF_ERROR(RestoreState());
     ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "a checkpoint was loaded"));
-    summary_.steps = restored_->step();
-    summary_.tokens = restored_->tokens();
-    summary_.validation_loss = restored_->validation_loss();
-    if (plan_.continued) summary_.checkpoint = CheckpointFolder(config_.folder(), restored_->step());
+    if (plan_.continued) ISTHMUS_RETURN_IF_ERROR(SetAsideLaterCheckpoints());
     log_->Info(absl::StrCat("continued after step ", restored_->step()));
   }
-  if (plan_.continued) {
-    absl::Status status;
-    if (world_.rank() == 0) {
-      const auto aside = SetAsideLater(config_.folder(), summary_.steps);
-      status = aside.status();
-      if (aside.ok() && !aside->empty()) log_->Warning("set aside: " + absl::StrJoin(*aside, ", "));
-    }
-    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
-  }
-  if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords(local_rank));
+  const proto::StabilityState stability = restored_.has_value() ? restored_->stability() : proto::StabilityState();
+  stability_ = std::make_unique<Stability>(config_.stability(), stability);
+  if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords());
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, data_, *mesh_, *model_, *log_);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, checkpoints_->Reserve()));
+  OpenLoader();
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::RestoreState() {
+  ISTHMUS_ASSIGN_OR_RETURN(restored_, Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+  position_ = restored_->samples() / config_.batch().sequences();
+  summary_.steps = restored_->step();
+  summary_.tokens = restored_->tokens();
+  summary_.validation_loss = restored_->validation_loss();
+  if (plan_.continued) summary_.checkpoint = CheckpointFolder(config_.folder(), restored_->step());
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::SetAsideLaterCheckpoints() {
+  absl::Status status;
+  if (world_.rank() == 0) {
+    const auto aside = SetAsideLater(config_.folder(), summary_.steps);
+    status = aside.status();
+    if (aside.ok() && !aside->empty()) log_->Warning("set aside: " + absl::StrJoin(*aside, ", "));
+  }
+  return AgreeOnStatus(world_, status);
+}
+
+void TrainingRun::OpenLoader() {
+  std::vector<int64_t> pass_over = stability_->passed_over();
+  pass_over.insert(pass_over.end(), config_.data().pass_over().begin(), config_.data().pass_over().end());
   loader_ =
       std::make_unique<BatchLoader>(data_.training, BatchLoaderOptions{.sequences = config_.batch().sequences(),
                                                                        .data_rank = mesh_->data_rank(),
                                                                        .data_ranks = mesh_->data_ranks(),
                                                                        .seed = config_.seed(),
-                                                                       .first_step = summary_.steps + 1,
+                                                                       .first_batch = position_ + 1,
+                                                                       .pass_over = std::move(pass_over),
                                                                        .prefetch = config_.data().prefetch_batches()});
-  return absl::OkStatus();
 }
 
 absl::Status TrainingRun::BuildModel() {
@@ -211,6 +229,7 @@ absl::Status TrainingRun::WriteFirstRecord() {
                           ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
                           MaxThreads(), " threads, on ", device_name_));
   if (world_.rank() == 0) progress_->Note(text);
+  run_facts_ = run;
   if (restored_.has_value()) {
     // A record of its own would be a second one of the checkpoint's step.
     run.set_resumed_step(restored_->step());
@@ -287,9 +306,14 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   const double data_seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
   HeadDump dump;
+  const auto accept = [this](const StepFigures& figures) { return stability_->Accepts(figures); };
   ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
-                                                                 measure_head, dump_head ? &dump : nullptr));
+                                                                 measure_head, dump_head ? &dump : nullptr, accept));
+  const int64_t number = batch->number;
   loader_->Recycle(*std::move(batch));
+  if (!result.applied) return Refuse(step, number, result);
+  stability_->Applied(result);
+  position_ = number;
   if (dump_head) {
     const std::string folder = absl::StrFormat("%s/head-step-%08d", config_.folder(), step);
     ISTHMUS_RETURN_IF_ERROR(WriteHeadDump(folder, dump, Counts(), *mesh_));
@@ -344,6 +368,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     train.set_causal_utilisation_ratio(tokens_per_second * causal_flops_per_token_ / peak_flops_);
     train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
   }
+  stability_->FillRecord(*record.mutable_stability());
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));
   ISTHMUS_RETURN_IF_ERROR(FillRanks(record));
   *record.mutable_time()->mutable_step_seconds() = std::exchange(step_times_, {});
@@ -388,7 +413,11 @@ void TrainingRun::LogNotes() {
 }
 
 TrainingMoment TrainingRun::Moment() const {
-  TrainingMoment moment{.step = summary_.steps, .tokens = summary_.tokens, .elapsed_seconds = Elapsed()};
+  TrainingMoment moment{.step = summary_.steps,
+                        .tokens = summary_.tokens,
+                        .batches = position_,
+                        .elapsed_seconds = Elapsed(),
+                        .stability = stability_->state()};
   if (record_.has_validation()) moment.validation_loss = summary_.validation_loss;
   return moment;
 }
@@ -409,10 +438,12 @@ absl::Status TrainingRun::TrainSteps() {
   bool last = summary_.steps >= schedule.steps() || (schedule.max_seconds() > 0 && elapsed >= schedule.max_seconds());
   summary_.already_complete = last;
   if (!last) ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "everything was set up"));
-  for (int64_t step = summary_.steps + 1; !last; ++step) {
+  while (!last) {
+    const int64_t step = summary_.steps + 1;
     ISTHMUS_RETURN_IF_ERROR(TrainStep(step, last));
     watch_.whereabouts().Enter("between steps");
     FaultPoint("step.end");
+    if (summary_.steps != step) continue;  // refused
     ISTHMUS_RETURN_IF_ERROR(checkpoints_->Poll());
     ISTHMUS_ASSIGN_OR_RETURN(const int stop, AgreedStop(signals_, world_));
     const bool ends = last || stop != 0;

@@ -16,6 +16,7 @@
 #include "launch/resume.h"
 #include "launch/run_checkpoints.h"
 #include "launch/run_data.h"
+#include "launch/stability.h"
 #include "launch/stragglers.h"
 #include "model/training_model.h"
 #include "parallel/mesh.h"
@@ -75,11 +76,17 @@ class TrainingRun {
 
   absl::Status OpenData(const std::string& source);
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
-  absl::Status OpenFolder(const std::string& resume, int local_rank);
-  absl::Status OpenRecords(int local_rank);
+  absl::Status OpenFolder(const std::string& resume);
+  absl::Status OpenRecords();
   absl::Status BuildModel();
   // Takes state and step from a checkpoint, where the plan has one.
-  absl::Status Continue(int local_rank);
+  absl::Status Continue();
+  // From the plan's checkpoint.
+  absl::Status RestoreState();
+  // Checkpoints of steps after the latest, so that training can save its own.
+  absl::Status SetAsideLaterCheckpoints();
+  // The batches after position_.
+  void OpenLoader();
   absl::Status WriteFirstRecord();
 
   // What a run of several ranks says of them. Collective.
@@ -88,8 +95,17 @@ class TrainingRun {
   void Publish(proto::TelemetryRecord record);
   // What the sinks had to say goes to the log.
   void LogNotes();
-  // One step with its record. Sets `last` when the run is over after it.
+  // One step with its record. Sets `last` when the run is over after it. Where the step is refused, summary_.steps
+  // tells what is the latest one that the weights have seen.
   absl::Status TrainStep(int64_t step, bool& last);
+  // Of a step that was not applied (launch/refused_step.cc): as config.stability has it.
+  absl::Status Refuse(int64_t step, int64_t batch, const StepResult& result);
+  // Where on the ranks a step was not finite, and whether a weight was.
+  absl::StatusOr<std::string> DescribeNonFiniteStep(bool& weights_finite);
+  absl::Status Halt(int64_t step, const StepResult& result, bool savable, const std::string& what);
+  absl::Status RollBack();
+  // The log, and rank 0's display.
+  void Say(const std::string& text);
   // Until the last one, or a signal.
   absl::Status TrainSteps();
   // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
@@ -109,6 +125,7 @@ class TrainingRun {
   Communicator& world_;
   std::ostream& progress_stream_;
   bool progress_is_terminal_;
+  int local_rank_ = 0;
   proto::RunConfig config_;
   Stream stream_;
   std::string device_name_;
@@ -116,6 +133,8 @@ class TrainingRun {
   std::shared_ptr<Log> log_;
   RunData data_;
   std::unique_ptr<BatchLoader> loader_;
+  int64_t position_ = 0;  // the latest batch that was trained on or passed over
+  std::unique_ptr<Stability> stability_;
   std::unique_ptr<TrainingModel> model_;
   std::unique_ptr<Sinks> sinks_;
   Stragglers stragglers_;
@@ -123,7 +142,8 @@ class TrainingRun {
   proto::TelemetryRecord record_;  // of the latest step, until it can tell of a checkpoint
   ResumePlan plan_;
   std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
-  proto::RunRecord resumed_run_;                       // for the first record of a continued run
+  proto::RunRecord run_facts_;                         // of the run's first record
+  proto::RunRecord resumed_run_;                       // the same for the first record after a checkpoint was loaded
   std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<Progress> progress_;  // rank 0
   double peak_flops_ = 0;               // of all ranks

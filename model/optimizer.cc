@@ -1,7 +1,6 @@
 #include "model/optimizer.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "ops/adamw.h"
 #include "ops/elementwise.h"
@@ -66,7 +65,11 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   return optimizer;
 }
 
-absl::Status Optimizer::InitializeMasters(uint64_t seed) {
+absl::Status Optimizer::Initialize(uint64_t seed) {
+  if (owned_ > 0) {
+    ISTHMUS_RETURN_IF_ERROR(SetZero(first_moment_, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(SetZero(second_moment_, *stream_));
+  }
   if (!masters_.defined()) return absl::OkStatus();
   for (const Piece& piece : pieces_) {
     ISTHMUS_RETURN_IF_ERROR(InitialValues(parameters_->table(), seed, piece.elements,
@@ -75,7 +78,7 @@ absl::Status Optimizer::InitializeMasters(uint64_t seed) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) {
+absl::StatusOr<Optimizer::GradientSquares> Optimizer::SquaresOfGradients() {
   const Tensor gradients = parameters_->gradients();
   ISTHMUS_RETURN_IF_ERROR(SetZero(squares_, *stream_));
   for (const Piece& piece : pieces_) {
@@ -84,11 +87,7 @@ absl::StatusOr<double> Optimizer::GradientNorm(const Mesh& mesh) {
   }
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor host, host_squares_.Room(DType::kFloat64, 1, 2, *stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, host, *stream_));
-  const absl::Span<double> squares(host.As<double>(), 2);
-  // Unsharded, every data rank has the whole reduced gradient already. Whether any rank is sharded is the same on all.
-  if (mesh.data_ranks() > 1 && sharded_) ISTHMUS_RETURN_IF_ERROR(mesh.data().AllReduceNumbers(squares));
-  if (mesh.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(squares.subspan(0, 1)));
-  return std::sqrt(squares[0] + squares[1]);
+  return GradientSquares{host.As<double>()[0], host.As<double>()[1]};
 }
 
 std::vector<Optimizer::StatePart> Optimizer::State() const {

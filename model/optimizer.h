@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "model/parameters.h"
-#include "parallel/mesh.h"
 #include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
@@ -32,12 +31,19 @@ class Optimizer {
   static ArenaLayout StateLayout(int64_t owned, DType compute_type);
   int64_t bytes() const { return state_.bytes(); }
 
-  // Starts the master weights from the initial values before their rounding to bf16; nothing to do for other types.
-  absl::Status InitializeMasters(uint64_t seed);
+  // The state before the first step: moments are zero, and with bf16 weights the master weights are the initial values
+  // before their rounding.
+  absl::Status Initialize(uint64_t seed);
 
-  // Norm of the whole model's gradient over the mesh: every element once. Collective; the same bits on every rank. NaN
-  // or infinite when any element is.
-  absl::StatusOr<double> GradientNorm(const Mesh& mesh);
+  // Sums of squares of the gradients of the owned elements: NaN or infinite when an element is. Waits for the stream.
+  struct GradientSquares {
+    double cut = 0;         // of parameters that are cut over the tensor ranks
+    double replicated = 0;  // of those that all tensor ranks have
+  };
+  absl::StatusOr<GradientSquares> SquaresOfGradients();
+
+  // fp64 [1, 1] on the stream's device, for sums between steps.
+  Tensor sum_scratch() const { return squares_.ColumnSlice(0, 1); }
 
   // A run of elements of one parameter with what the optimizer knows of them: views [1, elements.size()].
   struct StatePart {

@@ -87,7 +87,7 @@ MemoryBytes TrainingModel::memory() const {
 
 absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
   ISTHMUS_RETURN_IF_ERROR(parameters_.Initialize(seed));
-  return optimizer_.InitializeMasters(seed);
+  return optimizer_.Initialize(seed);
 }
 
 absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
@@ -115,7 +115,7 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
     const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
     FaultPoint("step.backward");
     Transformer::SegmentReady segment_ready;
-    if (kind.last) segment_ready = [this](int segment) { return reducer_->SegmentReady(segment); };
+    if (kind.last) segment_ready = [this](int segment) { return SegmentReady(segment); };
     ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(
         ids, segment_ready, kind.measure_head ? decomposition_->backward_observation() : Transformer::Observation()));
   }
@@ -123,6 +123,12 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
   const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
   FaultPoint("step.reduce");
   return reducer_->Finish();
+}
+
+absl::Status TrainingModel::SegmentReady(int segment) {
+  // Of the first layer: by then all buckets but the last are on their way.
+  if (segment == 1) FaultPoint("step.gradients", parameters_.Gradient("layers.0.attention.q_proj.weight"), stream_);
+  return reducer_->SegmentReady(segment);
 }
 
 absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind,
@@ -197,7 +203,8 @@ absl::Status TrainingModel::Rehearse() {
 }
 
 absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
-                                               double learning_rate, bool measure_head, HeadDump* dump) {
+                                               double learning_rate, bool measure_head, HeadDump* dump,
+                                               const Accept& accept) {
   StepResult result;
   const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
   if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
@@ -228,16 +235,17 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   {
     const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
     ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
-    ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
-    result.loss = sums.loss * scale;
-    ISTHMUS_ASSIGN_OR_RETURN(result.gradient_norm, optimizer_.GradientNorm(mesh_));
+    FaultPoint("step.loss", Tensor(&sums.loss, DType::kFloat64, 1, 1), Stream());
+    loss_finite_ = std::isfinite(sums.loss);
+    ISTHMUS_ASSIGN_OR_RETURN(const Optimizer::GradientSquares squares, optimizer_.SquaresOfGradients());
+    ISTHMUS_ASSIGN_OR_RETURN(static_cast<StepFigures&>(result),
+                             AgreeOnFigures({sums.loss, squares, optimizer_.sharded()}, scale, mesh_));
   }
-  // Every rank sees the same bits, hence decides the same, before a weight changes.
-  if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
-    return absl::AbortedError(absl::StrCat("step ", step, ": loss ", result.loss, ", gradient norm ",
-                                           result.gradient_norm,
-                                           "; training diverged: lower optimizer.learning_rate, lengthen "
-                                           "schedule.warmup_steps or use precision.compute FP32"));
+  result.applied = result.finite() && (!accept || accept(result));
+  if (!result.applied) {
+    ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
+    result.seconds = seconds_;
+    return result;
   }
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
@@ -256,6 +264,26 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
   result.seconds = seconds_;
   return result;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindNonFinite() {
+  NonFiniteTensors found;
+  found.loss = !loss_finite_;
+  // The first element of what the gradients' squares are summed in.
+  const Tensor scratch = optimizer_.sum_scratch();
+  const auto named = [&](int spec, const Tensor& tensor) {
+    return NamedTensor{parameters_.specs()[static_cast<size_t>(spec)].name, tensor};
+  };
+  std::vector<NamedTensor> weights, gradients;
+  for (int spec = 0; spec < static_cast<int>(parameters_.specs().size()); ++spec) {
+    weights.push_back(named(spec, parameters_.Weight(spec)));
+    gradients.push_back(named(spec, parameters_.Gradient(spec)));
+  }
+  std::reverse(gradients.begin(), gradients.end());
+  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(weights, scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(transformer_->SavedTensors(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, FirstNonFinite(gradients, scratch, stream_));
+  return found;
 }
 
 absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Tensor& host_targets) {

@@ -8,6 +8,7 @@
 #include <absl/types/span.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,8 +18,10 @@
 #include "model/head_decomposition.h"
 #include "model/head_dump.h"
 #include "model/head_loss.h"
+#include "model/non_finite.h"
 #include "model/optimizer.h"
 #include "model/parameters.h"
+#include "model/step_figures.h"
 #include "model/token_buffer.h"
 #include "model/training_memory.h"
 #include "model/transformer.h"
@@ -36,10 +39,9 @@ struct StepSeconds {
   double forward = 0, head = 0, backward = 0, reduce = 0, optimizer = 0, telemetry = 0;
 };
 
-struct StepResult {
-  double loss = 0;           // mean over all tokens of the step, nats
-  double gradient_norm = 0;  // of the whole model, before clipping
-  std::optional<HeadFigures> head;
+struct StepResult : StepFigures {
+  bool applied = false;             // weights and optimizer state have taken the step; else they are as they were
+  std::optional<HeadFigures> head;  // of an applied step that was measured
   std::vector<double> layer_gradient_norms;  // with `head`: HeadDecomposition::Result
   StepSeconds seconds;
 };
@@ -52,14 +54,21 @@ class TrainingModel {
                                                                Stream& stream,
                                                                absl::Span<const uint64_t> token_counts = {});
 
+  // The state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
+  // Asked on every rank before a weight changes, with the same finite figures: whether the step is to be applied.
+  using Accept = std::function<bool(const StepFigures& figures)>;
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
-  // the seconds. Errors: Aborted on every rank, before a weight changes, when the loss or the gradient is not finite.
-  // `dump`, where given, receives the tensors that the head's decomposition is of; memory is then allocated.
+  // the seconds. A step whose loss or gradient is not finite on any rank is not applied on any, nor is one that
+  // `accept` refuses. `dump`, where given, receives the tensors that the head's decomposition is of; memory is then
+  // allocated.
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
-                                  bool measure_head, HeadDump* dump = nullptr);
+                                  bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr);
+
+  // After a step that was not applied because it was not finite: what of it this rank still has. Local.
+  absl::StatusOr<NonFiniteTensors> FindNonFinite();
 
   // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
   // Weights stay as they are. Collective.
@@ -99,6 +108,8 @@ class TrainingModel {
   bool CanCapture(const proto::CudaConfig& config) const;
   // Forward, head and backward pass, with what of the reduction is done in its course.
   absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  // Of the last micro-batch: the gradients of a segment are complete on this rank.
+  absl::Status SegmentReady(int segment);
   // The same, captured or replayed where that is wanted.
   absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
   // Collective: all ranks capture or none does, from then on.
@@ -114,7 +125,8 @@ class TrainingModel {
   double clip_norm_ = 0;
   TokenBuffer ids_, targets_;
   std::unique_ptr<PhaseTimer> timer_;
-  StepSeconds seconds_;  // of the step that runs
+  StepSeconds seconds_;      // of the step that runs
+  bool loss_finite_ = true;  // of its tokens on this rank
   ParameterStore parameters_;
   std::unique_ptr<Transformer> transformer_;
   HeadLoss head_;

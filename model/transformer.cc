@@ -7,6 +7,7 @@
 #include "ops/embedding.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 #include "runtime/trace_range.h"
 
@@ -96,6 +97,7 @@ absl::Status Transformer::Forward(const Tensor& ids) {
     ISTHMUS_RETURN_IF_ERROR(feed_forward_[layer].Forward(saved.attention.x, addend, saved.feed_forward));
     residual = saved.feed_forward.x;
   }
+  FaultPoint("step.activations", addend, stream);
   const Tensor normed = region.LocalPart(context_.scratch.normed);
   ISTHMUS_RETURN_IF_ERROR(RmsNormForward({.x = residual,
                                           .addend = addend,
@@ -106,6 +108,23 @@ absl::Status Transformer::Forward(const Tensor& ids) {
                                           .epsilon = context_.shape.norm_epsilon},
                                          stream));
   return region.Enter(normed, context_.scratch.normed);
+}
+
+std::vector<NamedTensor> Transformer::SavedTensors() const {
+  std::vector<NamedTensor> tensors;
+  for (size_t layer = 0; layer < activations_.layers.size(); ++layer) {
+    const LayerSaved& saved = activations_.layers[layer];
+    const auto add = [&](const char* name, const Tensor& tensor) {
+      tensors.push_back({absl::StrCat("layers.", layer, ".", name), tensor});
+    };
+    add("attention.x", saved.attention.x);
+    if (options_.recompute) continue;
+    add("attention.qkv", saved.attention.qkv);
+    add("attention.out", saved.attention.out);
+    add("feed_forward.x", saved.feed_forward.x);
+  }
+  tensors.push_back({"final_norm.x", activations_.final_x});
+  return tensors;
 }
 
 absl::Status Transformer::LayerBackward(int64_t layer) {

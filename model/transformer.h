@@ -14,6 +14,7 @@
 #include "model/activations.h"
 #include "model/attention_block.h"
 #include "model/feed_forward_block.h"
+#include "model/non_finite.h"
 #include "model/parameters.h"
 #include "parallel/communicator.h"
 
@@ -65,6 +66,9 @@ class Transformer {
   // [N, D]: where the head leaves the gradient of hidden(): partial sums in all rows, then with region().Leave
   // the complete gradient in the local part.
   const Tensor& grad_hidden() const { return context_.scratch.branch; }
+  // What is left of the latest micro-batch, in the order of its forward pass: the residual stream where it enters each
+  // block, and, without recomputation, what is between. Of what the backward pass overwrites nothing.
+  std::vector<NamedTensor> SavedTensors() const;
   const TensorRegion& region() const { return context_.region; }
   const BlockContext& context() const { return context_; }
 

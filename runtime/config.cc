@@ -81,7 +81,7 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std
     case FieldDescriptor::CPPTYPE_INT64: {
       int64_t value = 0;
       if (!absl::SimpleAtoi(text, &value)) return wrong("a whole number of 64 bits");
-      reflection.SetInt64(&message, &field, value);
+      add ? reflection.AddInt64(&message, &field, value) : reflection.SetInt64(&message, &field, value);
       return absl::OkStatus();
     }
     case FieldDescriptor::CPPTYPE_UINT64: {

@@ -200,6 +200,26 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
                 "accepts 1 to 65535, or 0 for none");
 }
 
+void CheckStability(const proto::RunConfig& config, Rules& rules) {
+  const auto& stability = config.stability();
+  const auto& spike = stability.spike();
+  rules.Require(spike.window() >= 4 && spike.window() <= 65536, "stability.spike.window", spike.window(),
+                "accepts 4 to 65536");
+  rules.Between(0, Rules::kLarge, "stability.spike.loss_threshold", spike.loss_threshold());
+  rules.Between(0, Rules::kLarge, "stability.spike.gradient_norm_threshold", spike.gradient_norm_threshold());
+  rules.AtLeast<int64_t>(1, "stability.max_in_a_row", stability.max_in_a_row());
+  rules.AtLeast<int64_t>(1, "stability.max_in_window", stability.max_in_window());
+  rules.AtLeast<int64_t>(1, "stability.window", stability.window());
+  rules.Require(stability.rollback_batches() >= 1 && stability.rollback_batches() <= 1 << 20,
+                "stability.rollback_batches", stability.rollback_batches(), "accepts 1 to 1048576");
+  const auto needs_checkpoints = [&](bool rolls_back, absl::string_view field) {
+    rules.Require(!rolls_back || config.checkpoint().interval() > 0, field, "ROLLBACK",
+                  "needs checkpoints on the way: set checkpoint.interval");
+  };
+  needs_checkpoints(stability.non_finite().policy() == proto::NonFiniteConfig::ROLLBACK, "stability.non_finite.policy");
+  needs_checkpoints(spike.policy() == proto::SpikeConfig::ROLLBACK, "stability.spike.policy");
+}
+
 void CheckData(const proto::RunConfig& config, Rules& rules) {
   const auto& data = config.data();
   rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the folder that the run is written to");
@@ -209,6 +229,7 @@ void CheckData(const proto::RunConfig& config, Rules& rules) {
                 "needs a number above 0 and below 1 where data.validation is empty");
   rules.Require(data.prefetch_batches() >= 1 && data.prefetch_batches() <= 1024, "data.prefetch_batches",
                 data.prefetch_batches(), "accepts 1 to 1024");
+  for (const int64_t batch : data.pass_over()) rules.AtLeast<int64_t>(1, "data.pass_over", batch);
 }
 
 }  // namespace
@@ -220,6 +241,7 @@ absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::strin
   if (rules.status().ok()) CheckBatch(config, rules);
   if (rules.status().ok()) CheckFp8(config, rules);
   CheckTraining(config, rules);
+  CheckStability(config, rules);
   CheckData(config, rules);
   return rules.status();
 }

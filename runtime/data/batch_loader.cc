@@ -9,7 +9,10 @@
 namespace isthmus {
 
 BatchLoader::BatchLoader(SampleSet samples, const BatchLoaderOptions& options)
-    : samples_(std::move(samples)), options_(options), thread_([this] { Run(); }) {}
+    : samples_(std::move(samples)), options_(options) {
+  std::sort(options_.pass_over.begin(), options_.pass_over.end());
+  thread_ = std::thread([this] { Run(); });
+}
 
 BatchLoader::~BatchLoader() {
   {
@@ -20,15 +23,15 @@ BatchLoader::~BatchLoader() {
   thread_.join();
 }
 
-absl::Status BatchLoader::Fill(int64_t step, Batch& batch) const {
+absl::Status BatchLoader::Fill(int64_t number, Batch& batch) const {
   const int64_t length = samples_.dataset->sequence_length();
   const int64_t sequences = options_.sequences / options_.data_ranks;
-  batch.step = step;
+  batch.number = number;
   batch.id_values.resize(static_cast<size_t>(sequences * length));
   batch.target_values.resize(batch.id_values.size());
   std::vector<int32_t> sample(static_cast<size_t>(length) + 1);
   for (int64_t i = 0; i < sequences; ++i) {
-    const int64_t position = (step - 1) * options_.sequences + options_.data_rank * sequences + i;
+    const int64_t position = (number - 1) * options_.sequences + options_.data_rank * sequences + i;
     const auto count = static_cast<uint64_t>(samples_.count), place = static_cast<uint64_t>(position);
     const uint64_t index = options_.shuffle ? SampleAt(place, count, options_.seed) : place % count;
     ISTHMUS_RETURN_IF_ERROR(
@@ -41,7 +44,8 @@ absl::Status BatchLoader::Fill(int64_t step, Batch& batch) const {
 
 void BatchLoader::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
-  for (int64_t step = options_.first_step;; ++step) {
+  for (int64_t number = options_.first_batch;; ++number) {
+    if (std::binary_search(options_.pass_over.begin(), options_.pass_over.end(), number)) continue;
     changed_.wait(lock, [this] { return stopping_ || static_cast<int64_t>(ready_.size()) < options_.prefetch; });
     if (stopping_) return;
     Batch batch;
@@ -50,7 +54,7 @@ void BatchLoader::Run() {
       spare_.pop_front();
     }
     lock.unlock();
-    const absl::Status status = Fill(step, batch);
+    const absl::Status status = Fill(number, batch);
     lock.lock();
     if (status.ok()) {
       ready_.push_back(std::move(batch));

@@ -18,9 +18,9 @@
 
 namespace isthmus {
 
-// One data rank's part of the batch of a step.
+// One data rank's part of a batch, what one step trains on.
 struct Batch {
-  int64_t step = 0;
+  int64_t number = 0;  // from 1 in the order of the data
   std::vector<int32_t> id_values, target_values;
 
   // int32 [1, sequences · T].
@@ -35,25 +35,26 @@ struct BatchLoaderOptions {
   int data_rank = 0;
   int data_ranks = 1;
   uint64_t seed = 0;
-  bool shuffle = true;     // else samples in the order of the set
-  int64_t first_step = 1;  // the position in the data is this alone: (first_step - 1) · sequences samples
-  int64_t prefetch = 4;    // batches read ahead
+  bool shuffle = true;             // else samples in the order of the set
+  int64_t first_batch = 1;         // the position in the data is this alone: (first_batch - 1) · sequences samples
+  std::vector<int64_t> pass_over;  // numbers of batches that are left out
+  int64_t prefetch = 4;            // batches read ahead
 };
 
 class BatchLoader {
  public:
-  // Batch `step` holds the samples at places [(step - 1) · sequences, step · sequences) of the endless shuffled order
-  // (SampleAt); the data rank takes its contiguous part. The samples wrap around at the end of the set.
+  // Batch n holds the samples at places [(n - 1) · sequences, n · sequences) of the endless shuffled order (SampleAt);
+  // the data rank takes its contiguous part. The samples wrap around at the end of the set.
   BatchLoader(SampleSet samples, const BatchLoaderOptions& options);
   ~BatchLoader();
 
-  // The next step's batch; waits while it is being read. Errors: those of reading a sample.
+  // The next batch; waits while it is being read. Errors: those of reading a sample.
   absl::StatusOr<Batch> Next();
   // Gives a batch's memory back, to be filled again.
   void Recycle(Batch batch);
 
  private:
-  absl::Status Fill(int64_t step, Batch& batch) const;
+  absl::Status Fill(int64_t number, Batch& batch) const;
   void Run();
 
   SampleSet samples_;

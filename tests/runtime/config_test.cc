@@ -41,13 +41,14 @@ TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
   const proto::RunConfig config =
       Parsed(kGood, {"seed=18446744073709551615", "model.layers=3", "model.layers=5", "optimizer.learning_rate=2.5e-4",
                      "mesh.sequence_parallel=true", "schedule.kind=WARMUP_STABLE_DECAY", "data.train=a,b",
-                     "data.train+=c", "folder=with=equals"});
+                     "data.train+=c", "data.pass_over=7,8", "data.pass_over+=9", "folder=with=equals"});
   EXPECT_EQ(config.seed(), 18446744073709551615u);
   EXPECT_EQ(config.model().layers(), 5);
   EXPECT_EQ(config.optimizer().learning_rate(), 2.5e-4);
   EXPECT_TRUE(config.mesh().sequence_parallel());
   EXPECT_EQ(config.schedule().kind(), proto::ScheduleConfig::WARMUP_STABLE_DECAY);
   EXPECT_THAT(config.data().train(), ::testing::ElementsAre("a", "b", "c"));
+  EXPECT_THAT(config.data().pass_over(), ::testing::ElementsAre(7, 8, 9));
   EXPECT_EQ(config.folder(), "with=equals");
 }
 
@@ -68,19 +69,22 @@ TEST_P(BadOverride, IsNamedWithWhatIsAccepted) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, BadOverride,
-    ::testing::Values(
-        Override{"model.layers", "needs path.to.field=value"}, Override{"=3", "needs path.to.field=value"},
-        Override{"model.depth=3", "unknown field \"depth\"; accepted: vocabulary, width"},
-        Override{"layers=3", "unknown field \"layers\""},
-        Override{"model=3", "a path to one of its fields: vocabulary"},
-        Override{"model.layers.x=3", "is a value, it has no field \"x\""},
-        Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
-        Override{"model.layers=9999999999999999999", "a whole number"}, Override{"seed=-1", "not negative"},
-        Override{"mesh.tensor=4294967296", "32 bits"}, Override{"optimizer.learning_rate=nan", "a finite number"},
-        Override{"optimizer.learning_rate=inf", "a finite number"},
-        Override{"optimizer.learning_rate=", "a finite number"},
-        Override{"mesh.sequence_parallel=perhaps", "true or false"},
-        Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"}, Override{"model.layers+=3", "+= needs a list"}));
+    ::testing::Values(Override{"model.layers", "needs path.to.field=value"},
+                      Override{"=3", "needs path.to.field=value"},
+                      Override{"model.depth=3", "unknown field \"depth\"; accepted: vocabulary, width"},
+                      Override{"layers=3", "unknown field \"layers\""},
+                      Override{"model=3", "a path to one of its fields: vocabulary"},
+                      Override{"model.layers.x=3", "is a value, it has no field \"x\""},
+                      Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
+                      Override{"model.layers=9999999999999999999", "a whole number"},
+                      Override{"seed=-1", "not negative"}, Override{"mesh.tensor=4294967296", "32 bits"},
+                      Override{"data.pass_over=3,x", "pass_over accepts a whole number"},
+                      Override{"optimizer.learning_rate=nan", "a finite number"},
+                      Override{"optimizer.learning_rate=inf", "a finite number"},
+                      Override{"optimizer.learning_rate=", "a finite number"},
+                      Override{"mesh.sequence_parallel=perhaps", "true or false"},
+                      Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"},
+                      Override{"model.layers+=3", "+= needs a list"}));
 
 struct Text {
   const char* text;
@@ -186,7 +190,17 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"telemetry.dump_step=-1", 1, "telemetry.dump_step: -1"},
         Rule{"telemetry.prometheus.port=65536", 1, "telemetry.prometheus.port: 65536; accepts 1 to 65535, or 0"},
         Rule{"telemetry.prometheus.address=here", 1, "telemetry.prometheus.address: \"here\"; accepts an address"},
-        Rule{"folder=", 1, "folder: \"\""}, Rule{"data.train=", 1, "data.train: empty"},
+        Rule{"stability.spike.window=3", 1, "stability.spike.window: 3; accepts 4 to 65536"},
+        Rule{"stability.spike.loss_threshold=-1", 1, "stability.spike.loss_threshold: -1"},
+        Rule{"stability.spike.gradient_norm_threshold=-1", 1, "stability.spike.gradient_norm_threshold: -1"},
+        Rule{"stability.max_in_a_row=0", 1, "stability.max_in_a_row: 0"},
+        Rule{"stability.max_in_window=0", 1, "stability.max_in_window: 0"},
+        Rule{"stability.window=0", 1, "stability.window: 0"},
+        Rule{"stability.rollback_batches=0", 1, "stability.rollback_batches: 0"},
+        Rule{"stability.non_finite.policy=ROLLBACK", 1, "stability.non_finite.policy: ROLLBACK; needs checkpoints"},
+        Rule{"stability.spike.policy=ROLLBACK", 1, "stability.spike.policy: ROLLBACK; needs checkpoints on the way"},
+        Rule{"data.pass_over=0", 1, "data.pass_over: 0; needs at least 1"}, Rule{"folder=", 1, "folder: \"\""},
+        Rule{"data.train=", 1, "data.train: empty"},
         Rule{"data.validation_fraction=0", 1, "data.validation_fraction: 0"},
         Rule{"data.validation_fraction=1", 1, "data.validation_fraction: 1"},
         Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}));

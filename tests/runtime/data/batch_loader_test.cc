@@ -81,14 +81,14 @@ class Loader : public ::testing::Test {
       loaders.push_back(std::make_unique<BatchLoader>(
           AllSamples(dataset_),
           BatchLoaderOptions{
-              .sequences = 4, .data_rank = rank, .data_ranks = data_ranks, .seed = seed, .first_step = first_step}));
+              .sequences = 4, .data_rank = rank, .data_ranks = data_ranks, .seed = seed, .first_batch = first_step}));
     }
     std::vector<int32_t> all;
     for (int64_t step = first_step; step < first_step + steps; ++step) {
       for (auto& loader : loaders) {
         auto batch = loader->Next();
         EXPECT_TRUE(batch.ok());
-        EXPECT_EQ(batch->step, step);
+        EXPECT_EQ(batch->number, step);
         for (size_t i = 0; i < batch->id_values.size(); ++i) {
           EXPECT_EQ(batch->target_values[i], batch->id_values[i] + 1);
         }
@@ -101,6 +101,19 @@ class Loader : public ::testing::Test {
   TemporaryFolder folder_;
   std::shared_ptr<const TokenDataset> dataset_;
 };
+
+TEST_F(Loader, BatchesThatArePassedOverAreLeftOutAndNothingElseChanges) {
+  const std::vector<int32_t> all = Read(1, 1, 8);
+  const size_t size = all.size() / 8;
+  BatchLoader loader(AllSamples(dataset_), {.sequences = 4, .seed = 3, .first_batch = 2, .pass_over = {6, 1, 3, 4, 6}});
+  for (const int64_t number : {2, 5, 7, 8}) {
+    const auto batch = loader.Next();
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    EXPECT_EQ(batch->number, number);
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(size) * (number - 1);
+    EXPECT_EQ(batch->id_values, std::vector<int32_t>(begin, begin + static_cast<std::ptrdiff_t>(size)));
+  }
+}
 
 TEST_F(Loader, SamplesStayWithinTheirShardAndCoverIt) {
   EXPECT_EQ(dataset_->samples(), 10 + 7);

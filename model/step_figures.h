@@ -1,0 +1,35 @@
+// What a step is judged by before the optimizer changes a weight: its loss and the norm of its gradient, of the whole
+// mesh.
+#ifndef ISTHMUS_MODEL_STEP_FIGURES_H_
+#define ISTHMUS_MODEL_STEP_FIGURES_H_
+
+#include <absl/status/statusor.h>
+
+#include <cmath>
+
+#include "model/optimizer.h"
+#include "parallel/mesh.h"
+
+namespace isthmus {
+
+struct StepFigures {
+  double loss = 0;           // mean over all tokens of the step, nats
+  double gradient_norm = 0;  // of the whole model, before clipping: every element once
+  bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
+};
+
+// What one rank has after its gradients are reduced.
+struct LocalStepFigures {
+  double loss_sum = 0;  // over its own tokens, the same on all its tensor ranks
+  Optimizer::GradientSquares squares;
+  bool squares_of_part = false;  // of what this data rank owns (a sharded optimizer), else all data ranks have the same
+};
+
+// `scale`: of the sum of losses, 1 / tokens of the step. Collective: one small all-reduce over the data ranks and one
+// over the tensor ranks. Every rank gets the same bits, whatever the ranks had: of what should be the same on several
+// ranks the first one's counts, and what is not finite on any rank is not finite in the result.
+absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double scale, const Mesh& mesh);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_STEP_FIGURES_H_

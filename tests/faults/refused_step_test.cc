@@ -1,0 +1,188 @@
+// NaN on one rank, and what each policy makes of it on all.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "tests/support/program.h"
+#include "tests/support/run_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct TwoRanks {
+  const char* name;
+  const char* settings;
+};
+constexpr TwoRanks kMeshes[] = {{"tensor", "--set mesh.tensor=2"},
+                                {"data", "--set mesh.data=2 --set mesh.shard_optimizer=true"}};
+constexpr const char* kPoints[] = {"step.activations", "step.gradients", "step.loss"};
+constexpr char kSkip[] = "--set stability.non_finite.policy=SKIP ";
+constexpr char kRollback[] = "--set stability.non_finite.policy=ROLLBACK ";
+
+class RefusedStep : public ::testing::Test {
+ protected:
+  // What skips and rollbacks must come to, at both meshes: a run that never sees batch 7.
+  static void SetUpTestSuite() {
+    project_ = new TinyProject;
+    for (const TwoRanks& mesh : kMeshes) {
+      ASSERT_EQ(Train(absl::StrCat("without-", mesh.name), "", absl::StrCat(mesh.settings, " --set data.pass_over=7"))
+                    .exit_status,
+                0);
+    }
+  }
+  static void TearDownTestSuite() { delete project_; }
+
+  // Twelve steps on two ranks, with a checkpoint every four.
+  static ProgramResult Train(const std::string& name, const std::string& faults, const std::string& more) {
+    return RunWithFaults(faults,
+                         absl::StrCat("train --config ", project_->WriteConfig(name),
+                                      " --set schedule.steps=12 --set checkpoint.interval=4 --set checkpoint.keep=9 "
+                                      "--set telemetry.interval=7 ",
+                                      more),
+                         2);
+  }
+  static std::string Folder(const std::string& name) { return *project_ / name; }
+  static std::string Checkpoint(const std::string& name, int step) {
+    return absl::StrCat(Folder(name), "/checkpoints/step-000000", step < 10 ? "0" : "", step);
+  }
+  static std::string Log(const std::string& name, int rank) {
+    return ReadText(absl::StrCat(Folder(name), "/log/rank-000", rank, ".log"));
+  }
+  static nlohmann::json LastRecord(const std::string& name) { return Records(Folder(name)).back(); }
+
+  static void ExpectSameTensors(const std::string& a, const std::string& b) {
+    for (const char* file : {"/rank-0000.tensors", "/rank-0001.tensors"}) {
+      const std::string bytes = ReadText(a + file);
+      EXPECT_FALSE(bytes.empty()) << a;
+      EXPECT_TRUE(bytes == ReadText(b + file)) << a << " and " << b << file;
+    }
+  }
+  // Both runs' records and what they left, but for times and counts.
+  static void ExpectSameRuns(const std::string& expected, const std::string& found) {
+    EXPECT_EQ(Losses(Folder(found)), Losses(Folder(expected)));
+    EXPECT_EQ(Records(Folder(found)).size(), 13u);
+    ExpectSameTensors(Checkpoint(expected, 12), Checkpoint(found, 12));
+  }
+  // As if it had been killed after its checkpoint of step 8.
+  static void Stop(const std::string& name) { std::filesystem::remove_all(Checkpoint(name, 12)); }
+
+  static TinyProject* project_;
+};
+TinyProject* RefusedStep::project_ = nullptr;
+
+TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
+  struct Case {
+    TwoRanks mesh;
+    std::string point, place;
+  };
+  for (const auto& [mesh, point, place] :
+       {Case{kMeshes[0], "step.activations",
+             "; rank 1: activation final_norm.x, its loss, gradient of head.weight; rank 0: "},
+        Case{kMeshes[0], "step.loss", "; rank 1: its loss; rank 0: nothing; "},
+        Case{kMeshes[1], "step.gradients", "rank 1: gradient of layers.0.attention.q_proj.weight"}}) {
+    SCOPED_TRACE(absl::StrCat(mesh.name, " ", point));
+    const std::string name = absl::StrCat("halt-", point);
+    const ProgramResult result = Train(name, point + "@1#7=nan", mesh.settings);
+    EXPECT_EQ(result.exit_status, 3) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("step 7, batch 7: loss "));
+    EXPECT_THAT(result.out, HasSubstr(place));
+    EXPECT_THAT(result.out, HasSubstr("training diverged"));
+    for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr(place)) << rank;
+    // The state before the step, and what Prometheus is to find.
+    EXPECT_THAT(result.out, HasSubstr("the newest checkpoint is " + Checkpoint(name, 6)));
+    EXPECT_EQ(RunIsthmus("checkpoint verify " + Folder(name)).Count(": sound: step "), 2);
+    EXPECT_EQ(LastRecord(name)["step"], 7);
+    EXPECT_EQ(LastRecord(name)["stability/non_finite_total"], 1);
+    EXPECT_TRUE(LastRecord(name)[point == "step.gradients" ? "train/gradient_norm" : "train/loss"].is_null());
+    EXPECT_THAT(ReadText(Folder(name) + "/metrics.prom"), HasSubstr("\nisthmus_stability_non_finite_total 1\n"));
+  }
+  // Continued, now with another policy, the step is taken as it should have been.
+  ASSERT_EQ(Train("halt-step.loss", "step.loss@1#1=nan", absl::StrCat(kMeshes[0].settings, " --resume auto ", kSkip))
+                .exit_status,
+            0);
+  ExpectSameRuns("without-tensor", "halt-step.loss");
+}
+
+TEST_F(RefusedStep, SkippingIsTheRunWithoutThatBatch) {
+  for (const TwoRanks& mesh : kMeshes) {
+    for (const std::string point : kPoints) {
+      SCOPED_TRACE(absl::StrCat(mesh.name, " ", point));
+      const std::string name = absl::StrCat("skip-", mesh.name, "-", point);
+      const ProgramResult result = Train(name, point + "@1#7=nan", absl::StrCat(kSkip, mesh.settings));
+      EXPECT_EQ(result.exit_status, 0) << result.out;
+      ExpectSameRuns(absl::StrCat("without-", mesh.name), name);
+      EXPECT_EQ(LastRecord(name)["stability/non_finite_total"], 1);
+      EXPECT_EQ(LastRecord(name)["stability/skipped_steps_total"], 1);
+      EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 0);
+      EXPECT_EQ(result.Count("the batch is passed over"), 1) << result.out;
+      for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr("the batch is passed over")) << rank;
+    }
+  }
+}
+
+TEST_F(RefusedStep, SkippingEndsWithStatusThreeWhenItGoesOn) {
+  const ProgramResult result = Train("bounded", "step.loss@1#*=nan",
+                                     absl::StrCat(kSkip, kMeshes[1].settings, " --set stability.max_in_a_row=2"));
+  EXPECT_EQ(result.exit_status, 3) << result.out;
+  EXPECT_EQ(result.Count("the batch is passed over"), 2) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("step 1, batch 3: loss nan"));
+  EXPECT_THAT(result.out, HasSubstr("it was refused 2 times in a row"));
+}
+
+TEST_F(RefusedStep, ARollbackGoesOnFromTheLastCheckpointWithoutThatBatch) {
+  const std::string faults[] = {"step.activations@1#7=nan", "step.gradients@1#7=inf"};
+  for (int i = 0; i < 2; ++i) {
+    const TwoRanks& mesh = kMeshes[i];
+    SCOPED_TRACE(mesh.name);
+    const std::string name = absl::StrCat("back-", mesh.name);
+    const ProgramResult result = Train(name, faults[i], absl::StrCat(kRollback, mesh.settings));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    EXPECT_EQ(result.Count("rolled back to step 4; goes on with batch 5"), 1) << result.out;
+    // Nothing is left of the fault, so that nothing else can be expected than the run without the batch.
+    ExpectSameRuns(absl::StrCat("without-", mesh.name), name);
+    EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 1);
+    EXPECT_EQ(Records(Folder(name))[5]["run/resumed_step"], 4);
+    for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr("rolled back to step 4")) << rank;
+    // Its checkpoints know of the batch that is passed over and of what was counted.
+    Stop(name);
+    ASSERT_EQ(Train(name, "", absl::StrCat(kRollback, mesh.settings, " --resume auto")).exit_status, 0);
+    ExpectSameRuns(absl::StrCat("without-", mesh.name), name);
+    EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 1);
+  }
+}
+
+TEST_F(RefusedStep, ARollbackBeforeTheFirstCheckpointBeginsAnewAndPassesOverWhatIsConfigured) {
+  const std::string more = absl::StrCat(kMeshes[1].settings, " --set precision.compute=BF16 ");
+  ASSERT_EQ(Train("without-two", "", more + "--set data.pass_over=2,3").exit_status, 0);
+  const ProgramResult result =
+      Train("begin", "step.gradients@0#3=nan", absl::StrCat(kRollback, more, "--set stability.rollback_batches=2"));
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("rolled back to step 0; goes on with batch 1"), 1) << result.out;
+  ExpectSameRuns("without-two", "begin");
+}
+
+TEST_F(RefusedStep, SpikesAreSkippedOrRolledBack) {
+  // So few steps say little of how gradient norms vary.
+  const std::string spike = absl::StrCat(
+      kMeshes[0].settings, " --set stability.spike.window=5 --set stability.spike.gradient_norm_threshold=0 ");
+  for (const char* policy : {"SKIP", "ROLLBACK"}) {
+    SCOPED_TRACE(policy);
+    const std::string name = absl::StrCat("spike-", policy);
+    const ProgramResult result =
+        Train(name, "step.loss#7=scale:100", absl::StrCat(spike, "--set stability.spike.policy=", policy));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    EXPECT_EQ(result.Count("a spike: loss and gradient norm lie "), 1) << result.out;
+    ExpectSameRuns("without-tensor", name);
+    EXPECT_EQ(LastRecord(name)["stability/spikes_total"], 1);
+    EXPECT_EQ(LastRecord(name)["stability/non_finite_total"], 0);
+    EXPECT_LT(LastRecord(name)["stability/spike_score"], 50);
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

@@ -1,0 +1,180 @@
+// ranks: 1 2
+// What is not finite on one rank is noticed by all before a weight changes, whatever the step consists of.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "model/non_finite.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// The bits of all that an optimizer step changes on this rank.
+std::string StateOf(TrainingModel& model) {
+  std::string bytes;
+  const auto append = [&](const Tensor& tensor) {
+    if (tensor.defined()) bytes.append(static_cast<const char*>(tensor.data), static_cast<size_t>(tensor.bytes()));
+  };
+  append(model.parameters().weights());
+  for (const Optimizer::StatePart& part : model.optimizer().State()) {
+    append(part.first_moment);
+    append(part.second_moment);
+    append(part.master);
+  }
+  return bytes;
+}
+
+StepResult TryStep(Replica& replica, const TinyOptions& options, int64_t step, bool measure_head,
+                   const TrainingModel::Accept& accept = nullptr) {
+  TokenBatch batch = MakeBatch(options, step);
+  const Mesh& mesh = replica.mesh();
+  auto result = replica.model().Step(PartOf(batch.ids, mesh.data_rank(), mesh.data_ranks()),
+                                     PartOf(batch.targets, mesh.data_rank(), mesh.data_ranks()), step, 1e-3,
+                                     measure_head, nullptr, accept);
+  EXPECT_TRUE(result.ok()) << result.status();
+  return result.ok() ? *result : StepResult();
+}
+
+// Both meshes of the world, in every precision, each with one option or another.
+std::vector<TinyOptions> Paths() {
+  std::vector<TinyOptions> paths;
+  for (const bool tensor : {true, false}) {
+    for (int kind = 0; kind < 6; ++kind) {
+      TinyOptions options;
+      options.tensor = tensor ? World().size() : 1;
+      options.data = tensor ? 1 : World().size();
+      options.sequence_parallel = kind == 1 || kind == 3;
+      options.shard_optimizer = kind == 2 || kind == 3;
+      options.recompute = kind == 2;
+      options.micro_batch = kind == 1 ? 1 : 0;
+      options.tied = kind == 4;
+      options.head_rank = kind == 5 ? 6 : 0;
+      options.precision = kind % 3 == 0   ? proto::PrecisionConfig::FP32
+                          : kind % 3 == 1 ? proto::PrecisionConfig::BF16
+                                          : proto::PrecisionConfig::FP64;
+      paths.push_back(options);
+    }
+    TinyOptions fp8;
+    fp8.tensor = tensor ? World().size() : 1;
+    fp8.data = tensor ? 1 : World().size();
+    fp8.width = 32;
+    fp8.heads = 4;
+    fp8.head_dim = 8;
+    fp8.feed_forward = 64;
+    fp8.sequence_length = 16;
+    fp8.precision = proto::PrecisionConfig::BF16;
+    fp8.fp8 = true;
+    paths.push_back(fp8);
+  }
+  return paths;
+}
+
+TEST(NonFinite, AWeightOnOneRankIsNoticedByAllBeforeAnythingChanges) {
+  const int bad = World().size() - 1;
+  for (const TinyOptions& options : Paths()) {
+    SCOPED_TRACE(options.Name());
+    Replica replica(options, &World());
+    EXPECT_TRUE(TryStep(replica, options, 1, false).applied);
+    for (const char* name : {"layers.0.attention.q_proj.weight", "layers.1.feed_forward.down_proj.weight",
+                             "layers.0.attention_norm.weight", "final_norm.weight"}) {
+      for (const double value : {kNaN, kInfinity}) {
+        for (const bool measure_head : {false, true}) {
+          SCOPED_TRACE(std::string(name) + " " + std::to_string(value) + (measure_head ? " measured" : ""));
+          const Tensor weight = replica.model().parameters().Weight(name);
+          const double before = ElementOf(weight, 3);
+          if (World().rank() == bad) SetElement(weight, 3, value);
+          const std::string state = StateOf(replica.model());
+          const StepResult result = TryStep(replica, options, 2, measure_head);
+          EXPECT_FALSE(result.applied);
+          EXPECT_FALSE(result.finite());
+          EXPECT_TRUE(state == StateOf(replica.model()));
+          const auto found = replica.model().FindNonFinite();
+          ASSERT_TRUE(found.ok()) << found.status();
+          EXPECT_EQ(found->weight, World().rank() == bad ? name : "");
+          if (World().rank() == bad) SetElement(weight, 3, before);
+        }
+      }
+    }
+    // And the next step is as if nothing had been.
+    EXPECT_TRUE(TryStep(replica, options, 2, true).applied);
+  }
+}
+
+TEST(NonFinite, AStepThatIsNotAcceptedChangesNothing) {
+  for (const TinyOptions& options : Paths()) {
+    SCOPED_TRACE(options.Name());
+    Replica refusing(options, &World()), plain(options, &World());
+    int asked = 0;
+    for (int64_t step = 1; step <= 3; ++step) {
+      const std::string before = StateOf(refusing.model());
+      const StepResult refused = TryStep(refusing, options, 10 + step, step == 2, [&](const StepFigures& figures) {
+        ++asked;
+        EXPECT_TRUE(figures.finite());
+        return false;
+      });
+      EXPECT_FALSE(refused.applied);
+      EXPECT_TRUE(before == StateOf(refusing.model()));
+      const StepResult expected = TryStep(plain, options, step, step == 2);
+      const StepResult taken = TryStep(refusing, options, step, step == 2, [](const StepFigures&) { return true; });
+      EXPECT_TRUE(taken.applied);
+      EXPECT_EQ(taken.loss, expected.loss);
+      EXPECT_EQ(taken.gradient_norm, expected.gradient_norm);
+    }
+    EXPECT_EQ(asked, 3);
+    EXPECT_TRUE(StateOf(plain.model()) == StateOf(refusing.model()));
+  }
+}
+
+// Not only where a fault spreads by itself: each number of each rank counts.
+TEST(NonFinite, EveryRankGetsTheSameFiguresWhateverOneOfThemHas) {
+  const int ranks = World().size();
+  for (const int tensor : {1, ranks}) {
+    const Stream stream;
+    const auto mesh = Mesh::Create(World(), tensor, ranks / tensor, stream);
+    ASSERT_TRUE(mesh.ok()) << mesh.status();
+    for (const bool part : {false, true}) {
+      for (int bad = -1; bad < ranks; ++bad) {
+        for (int place = 0; place < 3; ++place) {
+          for (const double value : {kNaN, kInfinity, 1e9}) {
+            double own[] = {2, 9, 16};
+            if (World().rank() == bad) own[place] = value;
+            const auto figures = AgreeOnFigures({own[0], {own[1], own[2]}, part}, 0.5, *mesh);
+            ASSERT_TRUE(figures.ok()) << figures.status();
+            EXPECT_EQ(figures->finite(), bad < 0 || value == 1e9) << bad << " " << place << " " << value;
+            double bits[2];
+            std::memcpy(bits, &*figures, sizeof(bits));
+            std::vector<double> first(bits, bits + 2);
+            ASSERT_TRUE(World().Broadcast(Tensor(first.data(), DType::kFloat64, 1, 2), 0).ok());
+            EXPECT_EQ(std::memcmp(first.data(), bits, sizeof(bits)), 0) << bad << " " << place << " " << value;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(NonFinite, TheDescriptionBeginsWithTheEarliestEvidence) {
+  NonFiniteTensors late, early;
+  late.gradient = "head.weight";
+  early = late;
+  early.activation = "final_norm.x";
+  early.loss = true;
+  EXPECT_EQ(DescribeNonFinite({late, early, late}),
+            "rank 1: activation final_norm.x, its loss, gradient of head.weight; ranks 0, 2: gradient of head.weight");
+  NonFiniteTensors weight;
+  weight.weight = "final_norm.weight";
+  EXPECT_EQ(DescribeNonFinite({{}, weight}), "rank 1: weight final_norm.weight; rank 0: nothing");
+  // A thousand ranks are not a thousand names.
+  EXPECT_LT(DescribeNonFinite(std::vector<NonFiniteTensors>(1000, late)).size(), 200u);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
