@@ -63,8 +63,8 @@ std::string LateLine(int rank, const std::vector<RankSighting>& ranks, double no
     }
     absl::StrAppendFormat(&text, "it has not %s %s, for which %s ha%s waited for %.0f s in step %d, %s; ",
                           waits->waiting->peer < 0 ? "entered" : "answered", Operation(*waits->waiting), Ranks(waiting),
-                          waiting.size() == 1 ? "s" : "ve", std::max(0.0, now - waits->waiting->since), waits->step,
-                          waits->phase);
+                          waiting.size() == 1 ? "s" : "ve", std::max(0.0, now - waits->waiting->since),
+                          waits->waiting->step, waits->waiting->phase);
   } else if (beat.waiting.has_value()) {
     absl::StrAppend(&text, "it is in ", Operation(*beat.waiting), "; ");
   }

@@ -31,7 +31,7 @@ std::string BeatText(const Heartbeat& beat) {
     const Heartbeat::Wait& wait = *beat.waiting;
     json["waiting"] = {{"group", wait.group}, {"root", wait.root},           {"sequence", wait.sequence},
                        {"peer", wait.peer},   {"operation", wait.operation}, {"bytes", wait.bytes},
-                       {"since", wait.since}};
+                       {"since", wait.since}, {"step", wait.step},           {"phase", wait.phase}};
   }
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
@@ -58,7 +58,9 @@ Heartbeat ParseBeat(const nlohmann::json& json) {
                     .peer = wait.at("peer"),
                     .operation = wait.at("operation"),
                     .bytes = wait.at("bytes"),
-                    .since = wait.at("since")};
+                    .since = wait.at("since"),
+                    .step = wait.at("step"),
+                    .phase = wait.at("phase")};
   }
   return beat;
 }
@@ -79,7 +81,9 @@ Heartbeat HeartbeatOf(const CollectiveRing& ring) {
                     .peer = entry->peer,
                     .operation = entry->operation,
                     .bytes = entry->bytes,
-                    .since = static_cast<double>(entry->start) * 1e-9};
+                    .since = static_cast<double>(entry->start) * 1e-9,
+                    .step = entry->place.step,
+                    .phase = entry->place.phase};
   }
   return beat;
 }

@@ -29,7 +29,9 @@ struct Heartbeat {
     int peer = -1;         // of a message instead: the other's rank
     std::string operation;
     int64_t bytes = 0;
-    double since = 0;  // seconds since 1970
+    double since = 0;  // when it was entered, seconds since 1970
+    int64_t step = 0;  // in which it is waited for
+    std::string phase;
   };
   int rank = 0;
   std::string host;

@@ -223,6 +223,7 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
 absl::Status RankWatch::Explain(const absl::Status& status) {
   if (state_ == nullptr) return status;
   EndProcessLater();
+  const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
   state_->Beat().IgnoreError();
   state_->WriteRing();
   // Rank 0 makes the report where it can: its log is the one that people look at.
@@ -233,8 +234,7 @@ absl::Status RankWatch::Explain(const absl::Status& status) {
     return status;
   }
   const std::vector<RankSighting>& ranks = state_->Look();
-  const std::string report =
-      HangReport(ranks, status.message(), absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
+  const std::string report = HangReport(ranks, status.message(), now);
   if (file >= 0) {
     // Without it the report still goes to this rank's log and to standard error.
     [[maybe_unused]] const ssize_t written = write(file, report.data(), report.size());

@@ -87,8 +87,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
   // Of ranks at the end of training; rank 0 has files to close.
-  const absl::Duration end_deadline =
-      absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
+  const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
   RankWatch watch(context.mpi.ring());
   auto run = TrainingRun::Create(std::move(config), path, resume, *context.signals, watch, context.world,
                                  context.mpi.local_rank(), context.out, line);

@@ -59,7 +59,9 @@ void CollectiveRing::EndBefore(int group, int64_t sequence) {
 void CollectiveRing::Wait(int64_t number) {
   const std::lock_guard lock(mutex_);
   waiting_number_ = number;
-  if (next_ - number <= static_cast<int64_t>(kLength)) waiting_ = At(number);
+  if (next_ - number > static_cast<int64_t>(kLength)) return;
+  waiting_ = At(number);
+  waiting_->place = whereabouts_.place();
 }
 
 void CollectiveRing::Wait(int group, int64_t sequence) {
@@ -68,6 +70,7 @@ void CollectiveRing::Wait(int group, int64_t sequence) {
   for (const CollectiveEntry& entry : entries_) {
     if (entry.group == group && entry.sequence == sequence) waiting_ = entry;
   }
+  waiting_->place = whereabouts_.place();
 }
 
 std::vector<CollectiveGroup> CollectiveRing::groups() const {

@@ -57,7 +57,7 @@ class CollectiveRing {
   void Wait(int group, int64_t sequence);
 
   std::vector<CollectiveGroup> groups() const;
-  // What is waited for.
+  // What is waited for; its place is that of the wait.
   std::optional<CollectiveEntry> waiting() const;
   // The latest kLength, oldest first.
   std::vector<CollectiveEntry> entries() const;

@@ -98,7 +98,6 @@ TEST_F(Hang, AStoppedRankIsNamedWithTheCollectiveAndTheStep) {
   EXPECT_EQ(last["group"], "data");
   EXPECT_EQ(last["step"], 3);
   EXPECT_TRUE(last["end"].is_null());
-  EXPECT_FALSE(std::filesystem::exists(project() / "stopped/log/rank-0001.collectives.jsonl")) << "it was stopped";
 }
 
 TEST_F(Hang, OfAMeshTheRankThatStoppedIsNamedThoughItIsRankZero) {
@@ -166,8 +165,8 @@ TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
       // Rank 0, which waits for it, is not slow: waiting is no work.
       const bool slow = straggler["rank"] == 1;
       EXPECT_GE(straggler["compute_seconds"], slow ? 0.03 : 0.0);
-      if (slow) EXPECT_GT(straggler["slowdown_ratio"], 1.3);
-      if (!slow) EXPECT_EQ(straggler["slowdown_ratio"], 1.0);
+      EXPECT_GE(straggler["slowdown_ratio"], slow ? 1.3 : 1.0);
+      EXPECT_LE(straggler["slowdown_ratio"], slow ? 1e9 : 1.0);
     }
   }
   EXPECT_EQ(windows, 4);

@@ -22,7 +22,7 @@ using ::testing::Not;
 
 // Rank 2 x data + tensor of a mesh of 2 x 2, having entered so many collectives of each group.
 RankSighting RankOfFour(int rank, int64_t world, int64_t tensor, int64_t data) {
-  Heartbeat beat{.rank = rank, .host = "node7", .process = 1000 + rank, .beat = 5, .step = 3, .phase = "reduce"};
+  Heartbeat beat{.rank = rank, .host = "node7", .process = 1000 + rank, .beat = 5, .step = 3, .phase = "forward"};
   beat.groups = {{.name = "world", .root = 0, .size = 4, .started = world},
                  {.name = "tensor", .root = rank / 2 * 2, .size = 2, .started = tensor},
                  {.name = "data", .root = rank % 2, .size = 2, .started = data}};
@@ -36,7 +36,9 @@ RankSighting Waiting(RankSighting rank, size_t group, double since) {
                              .sequence = in.started,
                              .operation = "all_reduce",
                              .bytes = 4096,
-                             .since = since};
+                             .since = since,
+                             .step = 3,
+                             .phase = "reduce"};
   return rank;
 }
 
@@ -53,7 +55,7 @@ TEST(HangReport, TheRankThatOthersWaitForIsNamedNotThoseThatWaitForEachOther) {
   EXPECT_THAT(report, HasSubstr("data group: late\nlate: rank 3 (process 1003 on node7), whose process is alive; "));
   // Of two that it has not entered the one that has been waited for longer.
   EXPECT_THAT(report, HasSubstr("it has not entered all_reduce #21 (4096 bytes) of the tensor group, for which rank 2 "
-                                "has waited for 9 s in step 3, reduce; last seen in step 3, reduce"));
+                                "has waited for 9 s in step 3, reduce; last seen in step 3, forward"));
   EXPECT_THAT(report, Not(HasSubstr("late: rank 2")));
 }
 
@@ -67,7 +69,8 @@ TEST(HangReport, ASilentRankIsNamedThoughItEnteredWhatOthersWaitFor) {
   EXPECT_THAT(LateRanks(ranks), ElementsAre(1));
   const std::string report = HangReport(ranks, "late", 110);
   EXPECT_THAT(report, HasSubstr("late: rank 1 (process 1001 on node7), which shows no sign of life"));
-  EXPECT_THAT(report, HasSubstr("it is in all_reduce #9 (4096 bytes) of the world group; last seen in step 3, reduce"));
+  EXPECT_THAT(report,
+              HasSubstr("it is in all_reduce #9 (4096 bytes) of the world group; last seen in step 3, forward"));
 }
 
 TEST(HangReport, ARankWithoutAnyHeartbeatIsNamed) {
@@ -163,6 +166,8 @@ TEST(Heartbeat, IsReadAsItWasWritten) {
   EXPECT_EQ(read->waiting->operation, "reduce_scatter");
   EXPECT_EQ(read->waiting->bytes, 1 << 20);
   EXPECT_GT(read->waiting->since, 1.7e9);
+  EXPECT_EQ(read->waiting->step, 12);
+  EXPECT_EQ(read->waiting->phase, "reduce");
 }
 
 TEST(Heartbeat, APageThatIsHalfWrittenOrForeignIsRejected) {

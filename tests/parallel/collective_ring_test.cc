@@ -53,9 +53,12 @@ TEST(CollectiveRing, TellsWhatIsWaitedForUntilItEnds) {
   const int data = ring.AddGroup("data", 1, 2);
   EXPECT_FALSE(ring.waiting().has_value());
   const int64_t bucket = ring.Start(data, 0, "all_reduce", 64), other = ring.Start(data, 1, "all_reduce", 32);
+  ring.whereabouts().Enter("reduce");
   ring.Wait(bucket);
+  ring.whereabouts().Enter("ending");
   ring.End(other);
   ASSERT_TRUE(ring.waiting().has_value());
+  EXPECT_STREQ(ring.waiting()->place.phase, "reduce") << "where it is waited for";
   EXPECT_EQ(ring.waiting()->sequence, 0);
   EXPECT_EQ(ring.waiting()->bytes, 64);
   ring.End(bucket);
