@@ -23,13 +23,14 @@ using ::testing::Not;
 class Slurm : public ::testing::Test {
  protected:
   // Half a minute passes until Slurm looks at time limits, and nearly as long until it believes that a node is gone:
-  // these two jobs begin first, and the tests that wait for them come last.
+  // these jobs begin first, and the tests that wait for them come last.
   static void SetUpTestSuite() {
     cluster_ = new SlurmCluster;
     if (cluster_->state() != "ready") return;
     project_ = new TinyProject;
     limited_ = Queue("limited", kSlow, absl::StrCat("--time 1 --signal-before 50 ", kSafe), kPause);
     crashed_ = Queue("crashed", kShort, "", kPause);
+    killed_ = Queue("killed", kShorter, kSafe, "ISTHMUS_FAULTS=step.begin@1#15=kill");
     if (!WaitForSteps("crashed", 15)) return;
     const std::string nodes = cluster_->Field(crashed_, "NodeList");  // "node[3-4]"
     if (nodes.size() < 2) return;
@@ -52,6 +53,8 @@ class Slurm : public ::testing::Test {
   // More than fit in the half minute; and fewer than in the limit after that.
   static constexpr const char* kSlow = "--set schedule.steps=340";
   static constexpr const char* kShort = "--set schedule.steps=60";
+  // A rank that dies at its 15th step in every start leaves a checkpoint the first time, and only ten steps to go.
+  static constexpr const char* kShorter = "--set schedule.steps=20 --set checkpoint.background=false";
   static constexpr const char* kEndless = "--set schedule.steps=1000000";
 
   // The nodes that no test crashes.
@@ -87,7 +90,7 @@ class Slurm : public ::testing::Test {
     EXPECT_EQ(Losses(project() / name), expected);
   }
 
-  static std::string limited_, crashed_, crashed_node_;
+  static std::string limited_, crashed_, crashed_node_, killed_;
 
  private:
   static constexpr const char* kSettings =
@@ -98,7 +101,7 @@ class Slurm : public ::testing::Test {
 };
 SlurmCluster* Slurm::cluster_ = nullptr;
 TinyProject* Slurm::project_ = nullptr;
-std::string Slurm::limited_, Slurm::crashed_, Slurm::crashed_node_;
+std::string Slurm::limited_, Slurm::crashed_, Slurm::crashed_node_, Slurm::killed_;
 
 TEST_F(Slurm, TasksThatMpiDoesNotKnowOfAreRefused) {
   const ProgramResult result = cluster().Run(
@@ -148,14 +151,10 @@ TEST_F(Slurm, AJobIsQueuedAgainNoMoreOftenThanAllowed) {
 }
 
 TEST_F(Slurm, AfterARankWasKilledTheJobIsQueuedAgainAndLosesNothing) {
-  // In every start the rank dies at its 15th step: the first time after a checkpoint, the second time it has only ten
-  // left.
-  const std::string steps = "--set schedule.steps=20 --set checkpoint.background=false";
-  const std::string job = Queue("killed", steps, kSafe, "ISTHMUS_FAULTS=step.begin@1#15=kill");
-  ASSERT_TRUE(cluster().WaitFor(job, "JobState", "COMPLETED")) << cluster().Describe(job);
-  EXPECT_EQ(cluster().Field(job, "Restarts"), "1");
-  EXPECT_THAT(ReadText(cluster().LogOf(job + "-rank-0000.log")), HasSubstr("continues after step 10"));
-  ExpectLossesOfAnUninterruptedRun("killed", steps);
+  ASSERT_TRUE(cluster().WaitFor(killed_, "JobState", "COMPLETED")) << cluster().Describe(killed_);
+  EXPECT_EQ(cluster().Field(killed_, "Restarts"), "1");
+  EXPECT_THAT(ReadText(cluster().LogOf(killed_ + "-rank-0000.log")), HasSubstr("continues after step 10"));
+  ExpectLossesOfAnUninterruptedRun("killed", kShorter);
 }
 
 TEST_F(Slurm, ACrashedNodeIsReplacedAndNothingIsLost) {
