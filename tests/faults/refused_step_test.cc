@@ -20,7 +20,6 @@ struct TwoRanks {
 };
 constexpr TwoRanks kMeshes[] = {{"tensor", "--set mesh.tensor=2"},
                                 {"data", "--set mesh.data=2 --set mesh.shard_optimizer=true"}};
-constexpr const char* kPoints[] = {"step.activations", "step.gradients", "step.loss"};
 constexpr char kSkip[] = "--set stability.non_finite.policy=SKIP ";
 constexpr char kRollback[] = "--set stability.non_finite.policy=ROLLBACK ";
 
@@ -84,7 +83,7 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
        {Case{kMeshes[0], "step.activations",
              "; rank 1: activation final_norm.x, its loss, gradient of head.weight; rank 0: "},
         Case{kMeshes[0], "step.loss", "; rank 1: its loss; rank 0: nothing; "},
-        Case{kMeshes[1], "step.gradients", "rank 1: gradient of layers.0.attention.q_proj.weight"}}) {
+        Case{kMeshes[1], "step.gradients", "ranks 0, 1: gradient of layers.0.attention.q_proj.weight; "}}) {
     SCOPED_TRACE(absl::StrCat(mesh.name, " ", point));
     const std::string name = absl::StrCat("halt-", point);
     const ProgramResult result = Train(name, point + "@1#7=nan", mesh.settings);
@@ -108,19 +107,21 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
   ExpectSameRuns("without-tensor", "halt-step.loss");
 }
 
-TEST_F(RefusedStep, SkippingIsTheRunWithoutThatBatch) {
+TEST_F(RefusedStep, SkippingIsTheRunWithoutThoseBatches) {
   for (const TwoRanks& mesh : kMeshes) {
-    for (const std::string point : kPoints) {
-      SCOPED_TRACE(absl::StrCat(mesh.name, " ", point));
-      const std::string name = absl::StrCat("skip-", mesh.name, "-", point);
-      const ProgramResult result = Train(name, point + "@1#7=nan", absl::StrCat(kSkip, mesh.settings));
-      EXPECT_EQ(result.exit_status, 0) << result.out;
-      ExpectSameRuns(absl::StrCat("without-", mesh.name), name);
-      EXPECT_EQ(LastRecord(name)["stability/non_finite_total"], 1);
-      EXPECT_EQ(LastRecord(name)["stability/skipped_steps_total"], 1);
-      EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 0);
-      EXPECT_EQ(result.Count("the batch is passed over"), 1) << result.out;
-      for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr("the batch is passed over")) << rank;
+    SCOPED_TRACE(mesh.name);
+    const std::string without = absl::StrCat("without-three-", mesh.name), name = absl::StrCat("skip-", mesh.name);
+    ASSERT_EQ(Train(without, "", absl::StrCat(mesh.settings, " --set data.pass_over=3,7,9")).exit_status, 0);
+    const ProgramResult result = Train(name, "step.activations@1#3=nan;step.gradients@1#7=nan;step.loss@1#9=nan",
+                                       absl::StrCat(kSkip, mesh.settings));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    ExpectSameRuns(without, name);
+    EXPECT_EQ(LastRecord(name)["stability/non_finite_total"], 3);
+    EXPECT_EQ(LastRecord(name)["stability/skipped_steps_total"], 3);
+    EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 0);
+    for (const char* refused : {"step 3, batch 3: ", "step 6, batch 7: ", "step 7, batch 9: "}) {
+      EXPECT_EQ(result.Count(refused), 1) << refused << "\n" << result.out;
+      for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr(refused)) << rank;
     }
   }
 }

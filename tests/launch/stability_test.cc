@@ -33,7 +33,9 @@ StepFigures Figures(double loss, double gradient_norm = 1) {
 
 // The detector has a full window.
 Stability Settled(const std::string& config) {
-  Stability stability(Config(config + " spike { window: 8 }"), {});
+  proto::StabilityConfig parsed = Config(config);
+  parsed.mutable_spike()->set_window(8);
+  Stability stability(parsed, {});
   for (int i = 0; i < 8; ++i) stability.Applied(Figures(3 + 0.01 * (i % 3), 1 + 0.1 * (i % 2)));
   return stability;
 }
