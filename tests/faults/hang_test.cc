@@ -151,8 +151,9 @@ TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
 }
 
 TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
-  const std::string config = project().WriteConfig("slow", "schedule { steps: 40 } checkpoint { save_final: false }");
-  const ProgramResult result = RunWithFaults("step.forward@1#*=sleep:0.03", "train --config " + config, 2, 60);
+  const std::string config = project().WriteConfig("slow", "checkpoint { save_final: false }");
+  const ProgramResult result =
+      RunWithFaults("step.forward@1#*=sleep:0.03", "train --config " + config + " --set schedule.steps=40", 2, 60);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   const std::string log = LogOf("slow", 0);
   EXPECT_THAT(log, ContainsRegex("warning rank=0 step=30 rank 1 is slow: its own work takes 0[.][0-9]+ s a step"));
