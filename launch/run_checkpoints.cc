@@ -97,12 +97,14 @@ void RunCheckpoints::Tidy() {
 
 void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
   newest_ = CheckpointFolder(config_.folder(), step_);
+  // What is yet to be told of an earlier one: that steps waited for it.
+  const double waited = record_.has_value() ? record_->wait_seconds() : 0;
   proto::CheckpointRecord& record = record_.emplace();
   record.set_step(step_);
   record.set_timestamp_seconds(UnixSeconds());
   record.set_save_seconds(SteadySeconds() - begin_);
   record.set_saved_bytes(saved.bytes);
-  record.set_wait_seconds(wait_seconds_);
+  record.set_wait_seconds(waited + wait_seconds_);
   if (failed_ > 0) record.set_failed_total(failed_);
   log_.Info("saved " + newest_);
   if (!saved.finite) log_.Warning(newest_ + ": holds values that are not finite");
