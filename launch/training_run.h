@@ -36,8 +36,8 @@ class TrainingRun {
  public:
   // Everything before the first step. `config` is as loaded, the same on every rank; it is resolved and checked here,
   // against the world and the data, and written to the run folder. `source`: the file it came from, for messages.
-  // `resume`: what to continue from (launch/resume.h). `signals`: end Create or Train early. `watch` is started once the
-  // folder has a log, and told where training is. Collective; fails on all ranks or none. `local_rank`: this rank's
+  // `resume`: what to continue from (launch/resume.h). `signals`: end Create or Train early. `watch` is started once
+  // the folder has a log, and told where training is. Collective; fails on all ranks or none. `local_rank`: this rank's
   // place on its node. `signals`, `watch` and `world` must outlive the run; `progress` receives rank 0's display.
   // Errors: Cancelled when a signal came, on whatever rank; nothing is lost then.
   static absl::StatusOr<std::unique_ptr<TrainingRun>> Create(proto::RunConfig config, const std::string& source,
