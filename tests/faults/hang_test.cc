@@ -119,20 +119,21 @@ TEST_F(Hang, ARankThatLivesButHangsIsToldFromOneThatStopped) {
 
 TEST_F(Hang, AJobThatIsSuspendedLongerThanTheDeadlineGoesOn) {
   const std::string config =
-      project().WriteConfig("suspended", "mesh { collective_timeout_seconds: 2 } checkpoint { save_final: false }");
+      project().WriteConfig("suspended", "mesh { collective_timeout_seconds: 4 } checkpoint { save_final: false }");
   auto run = std::async(std::launch::async,
-                        [&] { return RunWithFaults("step.forward#3=stop", "train --config " + config, 2, 60); });
-  std::set<int64_t> processes;
-  for (int tries = 0; tries < 300 && processes.size() < 2; ++tries) {
+                        [&] { return RunWithFaults("step.forward@1#3=stop", "train --config " + config, 2, 60); });
+  // Rank 1 has stopped; rank 0 is stopped where it waits for it.
+  absl::StatusOr<Heartbeat> waiting;
+  for (int tries = 0; tries < 300 && !(waiting.ok() && waiting->step == 3 && waiting->waiting.has_value()); ++tries) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    for (int rank = 0; rank < 2; ++rank) {
-      const auto beat = ReadHeartbeat(HeartbeatPath(project() / "suspended", rank));
-      if (beat.ok()) processes.insert(beat->process);
-    }
+    waiting = ReadHeartbeat(HeartbeatPath(project() / "suspended", 0));
   }
-  ASSERT_EQ(processes.size(), 2u);
-  std::this_thread::sleep_for(std::chrono::seconds(5));
-  for (const int64_t process : processes) EXPECT_EQ(kill(static_cast<pid_t>(process), SIGCONT), 0);
+  const auto stopped = ReadHeartbeat(HeartbeatPath(project() / "suspended", 1));
+  ASSERT_TRUE(waiting.ok() && waiting->waiting.has_value() && stopped.ok()) << waiting.status();
+  const auto first = static_cast<pid_t>(waiting->process), second = static_cast<pid_t>(stopped->process);
+  EXPECT_EQ(kill(first, SIGSTOP), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(4500));
+  for (const pid_t process : {first, second}) EXPECT_EQ(kill(process, SIGCONT), 0);
   const ProgramResult result = run.get();
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_FALSE(std::filesystem::exists(HeartbeatPath(project() / "suspended", 0))) << "training ended well";
