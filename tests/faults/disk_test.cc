@@ -40,9 +40,10 @@ class DiskFaults : public ::testing::Test {
     std::string faults, commands;
     for (const auto& [step, command] : changes) {
       absl::StrAppend(&faults, "step.begin#", step, "=stop;");
-      absl::StrAppend(&commands, "until [ $(grep -c step.begin ", log, ".0) -ge ", step,
-                      " ] && grep -q \"^State:.T\" /proc/$program/status; do sleep 0.02; done; ", command,
-                      " && kill -CONT $program; ");
+      absl::StrAppend(
+          &commands, "until [ $(grep -c step.begin ", log, ".0) -ge ", step,
+          " ] && grep -q \"^State:.T\" /proc/$program/status; do kill -0 $program || exit 9; sleep 0.02; done; ",
+          command, " && kill -CONT $program; ");
     }
     return RunShell(absl::StrCat("ISTHMUS_FAULTS=\"", faults, "\" ISTHMUS_FAULT_LOG=", log, " OMP_NUM_THREADS=1 ",
                                  ProgramWithFaultsPath(), " ", arguments, " & program=$!; ", commands,

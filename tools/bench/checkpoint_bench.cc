@@ -3,8 +3,8 @@
 //
 // The disk's rates are those of plain sequential reading and writing of as many bytes in one file of the same folder,
 // in pieces of the size of a checkpoint's chunks: written with an fsync at the end, read after the file was dropped
-// from the page cache. Both are measured in turn with the saves and loads, so that a disk whose speed changes changes
-// both.
+// from the page cache. Saves and loads are measured in turn with them, each after a rest: behind other writes a disk is
+// slower.
 //
 //   checkpoint_bench --folder runs          one rank, all its threads
 #include <absl/strings/str_cat.h>
@@ -47,6 +47,7 @@ constexpr int64_t kInterval = 50;  // steps between checkpoints
 struct Request {
   std::string folder = ".", json;
   int64_t repeats = 5, sequences = 1, layers = 12;
+  bool background_only = false;
 };
 
 proto::RunConfig ConfigOf(const Request& request) {
@@ -67,6 +68,11 @@ proto::RunConfig ConfigOf(const Request& request) {
   config.mutable_precision()->set_loss_chunk(512);
   config.mutable_optimizer()->set_learning_rate(1e-4);
   return config;
+}
+
+void Rest() {
+  sync();
+  std::this_thread::sleep_for(std::chrono::seconds(3));
 }
 
 template <typename Work>
@@ -143,38 +149,39 @@ class Bench {
     return Step().status();  // so that moments are numbers like any others
   }
 
-  // Rates of the disk, of saves and of loads, each in turn.
+  // Rates of the disk, of saves and of loads. What comes first takes turns.
   absl::Status MeasureRates() {
     std::vector<double> written, saved, read, loaded;
-    const std::string plain = checkpoints_ + "/plain";
     std::vector<char> data;
     for (int64_t repeat = 0; repeat <= request_.repeats; ++repeat) {
-      const std::string folder = CheckpointFolder(checkpoints_, repeat);
-      CheckpointContents contents;
-      contents.manifest.set_step(repeat);
-      SavedCheckpoint outcome;
-      ISTHMUS_ASSIGN_OR_RETURN(
-          const double save, Timed([&]() -> absl::Status {
-            ISTHMUS_ASSIGN_OR_RETURN(
-                outcome, SaveCheckpoint(folder, contents, model_->parameters(), *mesh_, &model_->optimizer()));
-            return absl::OkStatus();
-          }));
-      if (data.empty()) {
-        bytes_ = static_cast<double>(outcome.bytes);
-        data.assign(static_cast<size_t>(outcome.bytes), 'x');
-      }
-      ISTHMUS_ASSIGN_OR_RETURN(const double write, Timed([&] { return WritePlain(plain, data); }));
-      ISTHMUS_RETURN_IF_ERROR(DropFromCache(plain));
-      ISTHMUS_RETURN_IF_ERROR(DropFromCache(folder + "/rank-0000.tensors"));
-      ISTHMUS_ASSIGN_OR_RETURN(const double reading, Timed([&] { return ReadPlain(plain, data); }));
-      ISTHMUS_ASSIGN_OR_RETURN(const double load, Timed([&]() -> absl::Status {
-                                 ISTHMUS_ASSIGN_OR_RETURN(const auto manifest, ReadManifest(folder));
-                                 return LoadTrainingState(folder, manifest, model_->parameters(), model_->optimizer());
-                               }));
+      const std::string folder = CheckpointFolder(checkpoints_, repeat), plain = checkpoints_ + "/plain";
+      double save = 0, write = 0, reading = 0, load = 0;
+      const auto write_plain = [&]() -> absl::Status {
+        Rest();
+        ISTHMUS_ASSIGN_OR_RETURN(write, Timed([&] { return WritePlain(plain, data); }));
+        return absl::OkStatus();
+      };
+      const auto read_plain = [&]() -> absl::Status {
+        ISTHMUS_RETURN_IF_ERROR(DropFromCache(plain));
+        ISTHMUS_ASSIGN_OR_RETURN(reading, Timed([&] { return ReadPlain(plain, data); }));
+        return absl::OkStatus();
+      };
+      const bool plain_first = repeat % 2 == 1;
+      if (plain_first) ISTHMUS_RETURN_IF_ERROR(write_plain());
+      ISTHMUS_ASSIGN_OR_RETURN(save, Save(folder));
+      if (data.empty()) data.assign(static_cast<size_t>(bytes_), 'x');
+      if (!plain_first) ISTHMUS_RETURN_IF_ERROR(write_plain());
+      if (plain_first) ISTHMUS_RETURN_IF_ERROR(read_plain());
+      ISTHMUS_ASSIGN_OR_RETURN(load, Load(folder));
+      if (!plain_first) ISTHMUS_RETURN_IF_ERROR(read_plain());
       std::error_code ignored;
       std::filesystem::remove_all(folder, ignored);
       std::filesystem::remove(plain, ignored);
-      if (repeat == 0) continue;  // the first touches memory
+      absl::PrintF("%d: disk writes %.2f GB/s, save %.2f, disk reads %.2f, load %.2f%s\n", repeat, bytes_ / write / 1e9,
+                   bytes_ / save / 1e9, bytes_ / reading / 1e9, bytes_ / load / 1e9,
+                   repeat == 0 ? " (not counted: touches memory first)" : "");
+      std::fflush(stdout);
+      if (repeat == 0) continue;
       written.push_back(bytes_ / write);
       saved.push_back(bytes_ / save);
       read.push_back(bytes_ / reading);
@@ -186,13 +193,19 @@ class Bench {
     return absl::OkStatus();
   }
 
-  // Steps without a save, then as many as one takes, in turn.
+  // Steps without a save, then as many as one takes, in turn: what those and the staging take together beyond as many
+  // undisturbed ones is what the save adds.
   absl::Status MeasureBackground() {
     BackgroundSave background(*mesh_);
     ISTHMUS_RETURN_IF_ERROR(background.Reserve(model_->parameters()));
-    std::vector<double> plain, staging, added, whole;
+    std::vector<double> plain, staging, disturbed, whole;
+    std::vector<int64_t> steps_beside;
+    ISTHMUS_RETURN_IF_ERROR(Step().status());
     for (int64_t repeat = 1; repeat <= request_.repeats; ++repeat) {
-      ISTHMUS_ASSIGN_OR_RETURN(const double before, Step());
+      for (int i = 0; i < 2; ++i) {
+        ISTHMUS_ASSIGN_OR_RETURN(const double undisturbed, Step());
+        plain.push_back(undisturbed);
+      }
       const std::string folder = CheckpointFolder(checkpoints_, repeat);
       CheckpointContents contents;
       contents.manifest.set_step(repeat);
@@ -209,15 +222,18 @@ class Bench {
         complete = outcome.has_value();
       }
       whole.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-      ISTHMUS_ASSIGN_OR_RETURN(const double after, Step());
-      const double undisturbed = (before + after) / 2;
-      plain.push_back(undisturbed);
       staging.push_back(staged);
-      added.push_back(staged + beside - static_cast<double>(steps) * undisturbed);
+      disturbed.push_back(staged + beside);
+      steps_beside.push_back(steps);
       std::error_code ignored;
       std::filesystem::remove_all(folder, ignored);
     }
-    const double step = Median(plain), cost = Median(added);
+    const double step = Median(plain);
+    std::vector<double> added;
+    for (size_t i = 0; i < disturbed.size(); ++i) {
+      added.push_back(disturbed[i] - static_cast<double>(steps_beside[i]) * step);
+    }
+    const double cost = Median(added);
     row_["step_seconds"] = step;
     row_["tokens_per_step"] = ids_.size();
     row_["staging_seconds"] = Median(staging);
@@ -234,6 +250,27 @@ class Bench {
   const nlohmann::json& row() const { return row_; }
 
  private:
+  // Seconds, after a rest. Sets bytes_.
+  absl::StatusOr<double> Save(const std::string& folder) {
+    CheckpointContents contents;
+    const std::string name = std::filesystem::path(folder).filename().string();
+    contents.manifest.set_step(std::stoll(name.substr(5)));
+    Rest();
+    return Timed([&]() -> absl::Status {
+      ISTHMUS_ASSIGN_OR_RETURN(const auto saved,
+                               SaveCheckpoint(folder, contents, model_->parameters(), *mesh_, &model_->optimizer()));
+      bytes_ = static_cast<double>(saved.bytes);
+      return absl::OkStatus();
+    });
+  }
+  // Seconds, from the disk.
+  absl::StatusOr<double> Load(const std::string& folder) {
+    ISTHMUS_RETURN_IF_ERROR(DropFromCache(folder + "/rank-0000.tensors"));
+    return Timed([&]() -> absl::Status {
+      ISTHMUS_ASSIGN_OR_RETURN(const auto manifest, ReadManifest(folder));
+      return LoadTrainingState(folder, manifest, model_->parameters(), model_->optimizer());
+    });
+  }
   absl::StatusOr<double> Step() {
     const Tensor batch(ids_.data(), DType::kInt32, 1, static_cast<int64_t>(ids_.size()));
     return Timed([&] { return model_->Step(batch, batch, ++steps_, 1e-4, false).status(); });
@@ -267,6 +304,7 @@ absl::Status Main(const std::vector<std::string>& arguments) {
       .Add("repeats", "N", "of which the median is shown", &request.repeats)
       .Add("sequences", "N", "of 1,024 tokens in a step", &request.sequences)
       .Add("layers", "N", "of the model", &request.layers)
+      .Add("background-only", "", "leaves out what is compared with the disk", &request.background_only)
       .Add("json", "FILE", "also write the figures there", &request.json);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
@@ -279,7 +317,7 @@ absl::Status Main(const std::vector<std::string>& arguments) {
   SetThreads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
   Bench bench(request);
   ISTHMUS_RETURN_IF_ERROR(bench.Prepare());
-  ISTHMUS_RETURN_IF_ERROR(bench.MeasureRates());
+  if (!request.background_only) ISTHMUS_RETURN_IF_ERROR(bench.MeasureRates());
   ISTHMUS_RETURN_IF_ERROR(bench.MeasureBackground());
   if (request.json.empty()) return absl::OkStatus();
   return WriteDurably(request.json, bench.row().dump(1) + "\n");
