@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "launch/commands.h"
-#include "launch/same_start.h"
+#include "launch/watch/same_start.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
 #include "runtime/status.h"

@@ -2,7 +2,7 @@
 //
 // Algorithms differ in how they cut a sum into parts, hence in rounding: the choice is a part of what a run's bits
 // depend on. A measurement may come out differently the next time, so the choices are kept in a file and used again
-// (launch/matmul_search.h): the same file, the same bits. All ranks must use the same choices, because replicated
+// (launch/run/matmul_search.h): the same file, the same bits. All ranks must use the same choices, because replicated
 // parameters stay replicas only as long as every rank computes the same bits.
 //
 // Products on the CPU (oneDNN, Eigen) have nothing to choose.

@@ -15,7 +15,7 @@
 #include <string>
 #include <thread>
 
-#include "launch/heartbeat.h"
+#include "launch/watch/heartbeat.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"

@@ -1,5 +1,5 @@
 // Who is blamed for a hang, from what ranks leave behind.
-#include "launch/hang_report.h"
+#include "launch/watch/hang_report.h"
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
@@ -8,8 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "launch/heartbeat.h"
-#include "launch/heartbeat_ages.h"
+#include "launch/watch/heartbeat.h"
+#include "launch/watch/heartbeat_ages.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {

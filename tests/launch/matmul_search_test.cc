@@ -1,6 +1,6 @@
 // The file of product algorithms in a run folder. On a GPU; with the kernels run by the CPU the measurement finds
 // made-up algorithms.
-#include "launch/matmul_search.h"
+#include "launch/run/matmul_search.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

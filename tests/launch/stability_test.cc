@@ -1,5 +1,5 @@
 // Which steps are refused, what follows, and when it is too much.
-#include "launch/stability.h"
+#include "launch/run/stability.h"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>

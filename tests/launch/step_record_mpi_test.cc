@@ -2,7 +2,7 @@
 // Phase times of a step over the ranks.
 #include <gtest/gtest.h>
 
-#include "launch/step_record.h"
+#include "launch/run/step_record.h"
 #include "tests/support/mpi_world.h"
 
 namespace isthmus::testing {

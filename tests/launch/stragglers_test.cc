@@ -1,10 +1,10 @@
 // Ranks that are slow, from the work of all.
-#include "launch/stragglers.h"
+#include "launch/watch/stragglers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "launch/same_start.h"
+#include "launch/watch/same_start.h"
 
 namespace isthmus::testing {
 namespace {

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "launch/head_json.h"
+#include "launch/commands/head_json.h"
 
 namespace isthmus::testing {
 namespace {

@@ -1,0 +1,147 @@
+#include "launch/commands/checkpoint_head.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
+#include "model/parameters.h"
+#include "model/transformer.h"
+#include "ops/elementwise.h"
+#include "runtime/config.h"
+#include "runtime/data/batch_loader.h"
+#include "runtime/data/token_dataset.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// What every rank reads before the model is built.
+struct Opened {
+  std::string folder;
+  proto::CheckpointManifest manifest;
+  std::shared_ptr<const TokenDataset> corpus;
+  int64_t sequences = 0;  // over all data ranks
+};
+
+absl::StatusOr<Opened> Open(const CheckpointRequest& request, int data, const Mesh& mesh) {
+  Opened opened;
+  ISTHMUS_ASSIGN_OR_RETURN(opened.folder, FindCheckpoint(request.checkpoint));
+  ISTHMUS_ASSIGN_OR_RETURN(opened.manifest, ReadManifest(opened.folder));
+  auto& config = *opened.manifest.mutable_config();
+  config.mutable_mesh()->set_tensor(mesh.tensor_ranks());
+  config.mutable_mesh()->set_data(mesh.data_ranks());
+  config.mutable_mesh()->set_sequence_parallel(false);
+  config.mutable_precision()->set_fp8_layers(false);
+  const int64_t length = config.data().sequence_length();
+  opened.sequences = std::max<int64_t>(request.tokens / length / data, 1) * data;
+  config.mutable_batch()->set_sequences(opened.sequences);
+  config.mutable_batch()->set_micro_batch(1);
+  ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, mesh.tensor_ranks() * mesh.data_ranks(), opened.folder));
+
+  const std::string paths[] = {request.corpus};
+  ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, TokenDataset::Open(paths, length));
+  if (opened.corpus->tokenizer_fingerprint() != opened.manifest.tokenizer_fingerprint() ||
+      opened.corpus->vocabulary() > config.model().vocabulary()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(request.corpus, ": was not made with the tokenizer that the model of ", opened.folder,
+                     " was trained with; encode the text with its tokenizer.model (isthmus tokenizer encode)"));
+  }
+  if (opened.corpus->samples() < data) {
+    return absl::InvalidArgumentError(absl::StrCat(request.corpus, ": has ", opened.corpus->samples(), " sequences of ",
+                                                   length, " tokens; needs one for each of ", data, " data ranks"));
+  }
+  // No sample twice.
+  opened.sequences = std::min(opened.sequences, opened.corpus->samples() / data * data);
+  return opened;
+}
+
+absl::StatusOr<Batch> ReadBatch(const Opened& opened, const Mesh& mesh) {
+  // The samples and their order are those of a run's validation.
+  BatchLoader loader(AllSamples(opened.corpus), {.sequences = opened.sequences,
+                                                 .data_rank = mesh.data_rank(),
+                                                 .data_ranks = mesh.data_ranks(),
+                                                 .seed = 0,
+                                                 .prefetch = 1});
+  return loader.Next();
+}
+
+}  // namespace
+
+HostBlock CheckpointHead::Widened(const Tensor& tensor) {
+  HostBlock block{std::vector<double>(static_cast<size_t>(tensor.size())), tensor.rows, tensor.columns};
+  Stream host;
+  Cast(tensor, block.tensor(), host).IgnoreError();  // of shapes alone, which agree
+  return block;
+}
+
+absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& request, int tensor, int data,
+                                                    const Mesh& mesh) {
+  auto opened = Open(request, data, mesh);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), opened.status()));
+  const proto::RunConfig& config = opened->manifest.config();
+  const ModelShape shape = ModelShape::From(config.model());
+  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
+  Stream stream;
+  ISTHMUS_ASSIGN_OR_RETURN(const ParameterStore parameters,
+                           ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()),
+                                                  ComputeType(config.precision()), stream));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), LoadWeights(opened->folder, opened->manifest, parameters)));
+  auto batch = ReadBatch(*opened, mesh);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), batch.status()));
+
+  CheckpointHead head;
+  head.tensor_ = tensor;
+  head.data_ = data;
+  head.alone_ = mesh.world().size() == 1;
+  head.first_shard_ = mesh.tensor_rank();
+  head.first_part_ = mesh.data_rank();
+  head.tokens_ = opened->sequences * config.data().sequence_length();
+  head.vocabulary_ = shape.vocabulary;
+  head.counts_ = opened->corpus->Counts();
+  head.counts_.resize(static_cast<size_t>(shape.vocabulary), 0);
+  head.targets_ = std::move(batch->target_values);
+  const char* name = shape.tied ? "embedding.weight" : shape.head_rank > 0 ? "head.up.weight" : "head.weight";
+  head.weight_ = Widened(parameters.Weight(name));
+  if (shape.head_rank > 0) head.down_ = Widened(parameters.Weight("head.down.weight"));
+
+  const int64_t length = config.data().sequence_length();
+  const Transformer::Options options = {.sequences = 1, .sequence_length = length, .training = false};
+  ISTHMUS_ASSIGN_OR_RETURN(const auto transformer,
+                           Transformer::Create(shape, parameters, mesh.tensor(), options, stream));
+  head.hidden_ = {std::vector<double>(head.targets_.size() * static_cast<size_t>(shape.width)),
+                  static_cast<int64_t>(head.targets_.size()), shape.width};
+  for (int64_t begin = 0; begin < head.hidden_.rows; begin += length) {
+    ISTHMUS_RETURN_IF_ERROR(transformer->Forward(batch->ids().ColumnSlice(begin, length)));
+    ISTHMUS_RETURN_IF_ERROR(Cast(transformer->hidden(), head.hidden_.tensor().RowSlice(begin, length), stream));
+  }
+  return head;
+}
+
+HeadTensors CheckpointHead::Tensors() const {
+  HeadTensors tensors;
+  tensors.tokens = tokens_;
+  tensors.vocabulary = vocabulary_;
+  for (int rank = 0; rank < tensor_; ++rank) {
+    tensors.shards.push_back(ShardOf(vocabulary_, tensor_, rank));
+    if (alone_)
+      tensors.weights.push_back(weight_.tensor().RowSlice(tensors.shards[rank].begin, tensors.shards[rank].size()));
+  }
+  if (!alone_) tensors.weights.push_back(weight_.tensor());
+  tensors.first_shard = static_cast<size_t>(first_shard_);
+  if (down_.rows > 0) tensors.down = down_.tensor();
+  const Tensor targets(const_cast<int32_t*>(targets_.data()), DType::kInt32, 1, hidden_.rows);
+  for (int rank = 0; rank < (alone_ ? data_ : 1); ++rank) {
+    const Range part = alone_ ? ShardOf(tokens_, data_, rank) : Range{0, hidden_.rows};
+    tensors.parts.push_back({hidden_.tensor().RowSlice(part.begin, part.size()),
+                             targets.ColumnSlice(part.begin, part.size()),
+                             alone_ ? part.begin : first_part_ * hidden_.rows});
+  }
+  tensors.counts = counts_;
+  return tensors;
+}
+
+}  // namespace isthmus

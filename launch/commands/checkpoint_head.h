@@ -1,0 +1,49 @@
+// The head of a checkpoint, and the hidden states that the model has on tokens of a data set.
+#ifndef ISTHMUS_LAUNCH_COMMANDS_CHECKPOINT_HEAD_H_
+#define ISTHMUS_LAUNCH_COMMANDS_CHECKPOINT_HEAD_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "launch/commands/host_block.h"
+#include "model/decomposition/tensor_decomposition.h"
+#include "parallel/mesh.h"
+
+namespace isthmus {
+
+struct CheckpointRequest {
+  std::string checkpoint;  // or a run folder: its newest one
+  std::string corpus;      // token shards (.ids) or a folder of them, of the tokenizer that the model was trained with
+  int64_t tokens = 4096;   // at least one sequence for each data rank, else rounded down to whole ones
+};
+
+class CheckpointHead {
+ public:
+  // Runs the model forward, on the CPU in the precision that it was trained in, on samples of the corpus that are
+  // chosen by a fixed seed: for any mesh the same. This rank then holds its shard of the head and its tokens; alone, as
+  // many of either as `tensor` and `data` ranks would. Collective over the mesh; fails on all ranks or none. Errors:
+  // those of FindCheckpoint, ReadManifest, LoadWeights and TokenDataset; InvalidArgument when the corpus was made with
+  // another tokenizer or is smaller than a sequence for each data rank.
+  static absl::StatusOr<CheckpointHead> Load(const CheckpointRequest& request, int tensor, int data, const Mesh& mesh);
+
+  // Views of this object's memory.
+  HeadTensors Tensors() const;
+
+ private:
+  static HostBlock Widened(const Tensor& tensor);
+
+  int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all
+  int first_shard_ = 0, first_part_ = 0;
+  bool alone_ = true;
+  int64_t tokens_ = 0, vocabulary_ = 0;  // of all ranks
+  HostBlock weight_, down_, hidden_;
+  std::vector<int32_t> targets_;
+  std::vector<uint64_t> counts_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_COMMANDS_CHECKPOINT_HEAD_H_

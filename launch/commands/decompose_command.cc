@@ -1,0 +1,149 @@
+#include <absl/strings/str_cat.h>
+
+#include <memory>
+#include <string>
+
+#include "launch/commands.h"
+#include "launch/commands/checkpoint_head.h"
+#include "launch/commands/dumped_head.h"
+#include "launch/commands/head_json.h"
+#include "launch/options.h"
+#include "launch/threads.h"
+#include "model/decomposition/tensor_decomposition.h"
+#include "parallel/mesh.h"
+#include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+struct Request {
+  DumpPaths paths;
+  CheckpointRequest checkpoint;
+  std::string json;
+  int64_t tensor = 1, data = 0, sample_tokens = 2048;
+};
+
+// Whether the request names either the files of a dump or a checkpoint and a data set.
+absl::Status CheckSource(const Request& request) {
+  const DumpPaths& paths = request.paths;
+  const bool any_dump = !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down).empty();
+  const bool any_checkpoint = !absl::StrCat(request.checkpoint.checkpoint, request.checkpoint.corpus).empty();
+  const bool checkpoint = !request.checkpoint.checkpoint.empty() && !request.checkpoint.corpus.empty();
+  const bool dump = !paths.hidden.empty() && !paths.targets.empty();
+  if (any_dump == any_checkpoint || (any_checkpoint && !checkpoint) || (any_dump && !dump)) {
+    return absl::InvalidArgumentError(
+        "isthmus decompose: accepts either --checkpoint and --corpus, or --hidden, --targets and a head");
+  }
+  if (checkpoint) {
+    if (!paths.counts.empty()) {
+      return absl::InvalidArgumentError("--counts: a corpus has its own; accepted with --hidden alone");
+    }
+    return absl::OkStatus();
+  }
+  const bool factorised = !paths.up.empty() && !paths.down.empty();
+  const bool half = paths.up.empty() != paths.down.empty();
+  if (half || factorised != paths.head.empty()) {
+    return absl::InvalidArgumentError("isthmus decompose: accepts either --head, or both --head-up and --head-down");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRequest(Request& request, int world) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSource(request));
+  constexpr int64_t kMostRanks = 65536, kMostSampled = 16384;
+  const auto accepts = [](const char* option, int64_t found, int64_t least, int64_t most) {
+    if (found >= least && found <= most) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("--", option, ": ", found, "; accepts ", least, " to ", most));
+  };
+  ISTHMUS_RETURN_IF_ERROR(accepts("tensor", request.tensor, 1, kMostRanks));
+  ISTHMUS_RETURN_IF_ERROR(accepts("data", request.data, 0, kMostRanks));
+  ISTHMUS_RETURN_IF_ERROR(accepts("tokens", request.checkpoint.tokens, 1, int64_t{1} << 31));
+  ISTHMUS_RETURN_IF_ERROR(accepts("sample-tokens", request.sample_tokens, 1, kMostSampled));
+  if (world == 1) {
+    if (request.data == 0) request.data = 1;
+    return absl::OkStatus();
+  }
+  if (request.data == 0) request.data = world / request.tensor;
+  if (request.tensor * request.data == world) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--tensor ", request.tensor, " × --data ", request.data,
+                                                 " is not the ", world,
+                                                 " ranks that were started; start that many, or one alone"));
+}
+
+absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mesh& mesh, CommandContext& context) {
+  tensors.sample_tokens = request.sample_tokens;
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
+  absl::Status written;
+  if (context.world.rank() == 0) {
+    const std::string json = HeadJson(measurement);
+    if (request.json.empty()) {
+      context.out << json;
+    } else {
+      written = WriteDurably(request.json, json);
+    }
+  }
+  return AgreeOnStatus(context.world, written);
+}
+
+absl::Status Decompose(const Request& request, CommandContext& context) {
+  Communicator& world = context.world;
+  const bool alone = world.size() == 1;
+  // One process stands for all ranks, or each rank for itself.
+  const int tensor = alone ? 1 : static_cast<int>(request.tensor);
+  ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, tensor, 0));
+  if (!request.checkpoint.checkpoint.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(const CheckpointHead head,
+                             CheckpointHead::Load(request.checkpoint, static_cast<int>(request.tensor),
+                                                  static_cast<int>(request.data), mesh));
+    return WriteFigures(request, head.Tensors(), mesh, context);
+  }
+  DumpShards shards{.tensor_ranks = static_cast<int>(request.tensor),
+                    .tensor_first = mesh.tensor_rank(),
+                    .data_ranks = static_cast<int>(request.data),
+                    .data_first = mesh.data_rank()};
+  if (alone) {
+    shards.tensor_count = shards.tensor_ranks;
+    shards.data_count = shards.data_ranks;
+  }
+  auto dump = DumpedHead::Load(request.paths, shards);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
+  return WriteFigures(request, dump->Tensors(), mesh, context);
+}
+
+}  // namespace
+
+absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandContext& context) {
+  Request request;
+  Options options(
+      "isthmus decompose",
+      "How much of the logit gradient an LM head passes on, of a checkpoint on tokens of a data set or from dumped "
+      "tensors (.npy), in float64. Alone it computes as T x R ranks would; under mpirun it uses them.");
+  options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint.checkpoint)
+      .Add("corpus", "PATH", "with --checkpoint: token shards (.ids) or a folder of them", &request.checkpoint.corpus)
+      .Add("tokens", "N", "with --checkpoint: tokens of the corpus at most, in whole sequences",
+           &request.checkpoint.tokens)
+      .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden)
+      .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets)
+      .Add("head", "FILE", "the head's weights, float32 or float64 [V, D]", &request.paths.head)
+      .Add("head-up", "FILE", "of a factorised head W = U E: U [V, R]", &request.paths.up)
+      .Add("head-down", "FILE", "of a factorised head W = U E: E [R, D]", &request.paths.down)
+      .Add("counts", "FILE",
+           "int32 or int64 [V]: how often each token occurs, for the buckets of frequency; else counted in the targets",
+           &request.paths.counts)
+      .Add("tensor", "T", "tensor ranks: shards of the vocabulary", &request.tensor)
+      .Add("data", "R", "data ranks: shards of the tokens; 0: one, under mpirun as many as fit", &request.data)
+      .Add("sample-tokens", "N", "tokens at most for the singular values of the gradient", &request.sample_tokens)
+      .Add("json", "FILE", "where the figures go, one JSON object; else to standard output", &request.json);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    if (context.world.rank() == 0) context.out << options.Help();
+    return absl::OkStatus();
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckRequest(request, context.world.size()));
+  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  return Decompose(request, context);
+}
+
+}  // namespace isthmus

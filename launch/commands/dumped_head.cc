@@ -1,0 +1,146 @@
+#include "launch/commands/dumped_head.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "parallel/shard.h"
+#include "runtime/npy.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+using Array = std::unique_ptr<const NpyArray>;
+
+absl::Status Wrong(const Array& array, absl::string_view accepted) {
+  return absl::InvalidArgumentError(absl::StrCat(array->path(), ": found ", array->Describe(), "; ", accepted));
+}
+
+absl::StatusOr<Array> OpenMatrix(const std::string& path) {
+  ISTHMUS_ASSIGN_OR_RETURN(Array array, NpyArray::Open(path));
+  if (!array->floating() || array->shape().size() != 2 || array->size() == 0) {
+    return Wrong(array, "needs a matrix of float32 or float64 that is not empty");
+  }
+  return array;
+}
+
+absl::StatusOr<Array> OpenIntegers(const std::string& path, int64_t length, absl::string_view why) {
+  ISTHMUS_ASSIGN_OR_RETURN(Array array, NpyArray::Open(path));
+  if (array->floating() || array->shape().size() != 1) return Wrong(array, "needs a vector of int32 or int64");
+  if (array->size() != length) return Wrong(array, absl::StrCat("needs ", length, " elements: ", why));
+  return array;
+}
+
+// Every element, in [0, limit).
+absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t limit, absl::string_view accepted) {
+  std::vector<int64_t> values(static_cast<size_t>(array->size()));
+  array->ReadIntegers(0, array->size(), values.data());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i] >= 0 && values[i] < limit) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(array->path(), ": element ", i, " is ", values[i], "; accepts ", accepted));
+  }
+  return values;
+}
+
+}  // namespace
+
+absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t begin, int64_t rows) {
+  HostBlock block;
+  block.rows = rows;
+  block.columns = array.shape()[1];
+  block.values.resize(static_cast<size_t>(rows * block.columns));
+  array.ReadRows(begin, rows, block.values.data());
+  for (size_t i = 0; i < block.values.size(); ++i) {
+    if (std::isfinite(block.values[i])) continue;
+    const int64_t at = begin * block.columns + static_cast<int64_t>(i);
+    return absl::InvalidArgumentError(absl::StrCat(array.path(), ": element (", at / block.columns, ", ",
+                                                   at % block.columns, ") is ", block.values[i],
+                                                   "; needs finite numbers"));
+  }
+  return block;
+}
+
+absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpShards& shards) {
+  const bool factorised = !paths.up.empty();
+  DumpedHead dump;
+  ISTHMUS_ASSIGN_OR_RETURN(const Array hidden, OpenMatrix(paths.hidden));
+  ISTHMUS_ASSIGN_OR_RETURN(const Array head, OpenMatrix(factorised ? paths.up : paths.head));
+  dump.tokens_ = hidden->shape()[0];
+  dump.vocabulary_ = head->shape()[0];
+  int64_t input = hidden->shape()[1];
+  if (factorised) {
+    ISTHMUS_ASSIGN_OR_RETURN(const Array down, OpenMatrix(paths.down));
+    if (down->shape()[1] != input) {
+      return Wrong(down, absl::StrCat("needs the ", input, " columns of the hidden states ", paths.hidden));
+    }
+    input = down->shape()[0];
+    ISTHMUS_ASSIGN_OR_RETURN(dump.down_, ReadBlock(*down, 0, input));
+  }
+  if (head->shape()[1] != input) {
+    return Wrong(head, absl::StrCat("needs ", input, factorised ? " columns, the rows of " : " columns, as many as ",
+                                    factorised ? paths.down : paths.hidden));
+  }
+  if (dump.vocabulary_ > std::numeric_limits<int32_t>::max() || dump.vocabulary_ < shards.tensor_ranks) {
+    return Wrong(head, absl::StrCat("needs a vocabulary from the number of tensor ranks (", shards.tensor_ranks,
+                                    ") to 2147483647"));
+  }
+  if (dump.tokens_ < shards.data_ranks) {
+    return Wrong(hidden, absl::StrCat("needs at least as many tokens as data ranks (", shards.data_ranks, ")"));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const Array targets,
+                           OpenIntegers(paths.targets, dump.tokens_, "one for each row of " + paths.hidden));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int64_t> all_targets,
+                           ReadIntegers(targets, dump.vocabulary_,
+                                        absl::StrCat("0 to ", dump.vocabulary_ - 1, ", the rows of ", head->path())));
+  dump.counts_.assign(static_cast<size_t>(dump.vocabulary_), 0);
+  if (paths.counts.empty()) {
+    for (const int64_t target : all_targets) ++dump.counts_[static_cast<size_t>(target)];
+  } else {
+    ISTHMUS_ASSIGN_OR_RETURN(const Array counts,
+                             OpenIntegers(paths.counts, dump.vocabulary_, "one for each row of " + head->path()));
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int64_t> values,
+                             ReadIntegers(counts, std::numeric_limits<int64_t>::max(), "0 and more"));
+    dump.counts_.assign(values.begin(), values.end());
+  }
+
+  for (int i = 0; i < shards.tensor_ranks; ++i) {
+    dump.shards_.push_back(ShardOf(dump.vocabulary_, shards.tensor_ranks, i));
+    if (i < shards.tensor_first || i >= shards.tensor_first + shards.tensor_count) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(HostBlock weight, ReadBlock(*head, dump.shards_.back().begin, dump.shards_.back().size()));
+    dump.weights_.push_back(std::move(weight));
+  }
+  dump.first_shard_ = static_cast<size_t>(shards.tensor_first);
+  for (int i = shards.data_first; i < shards.data_first + shards.data_count; ++i) {
+    const Range range = ShardOf(dump.tokens_, shards.data_ranks, i);
+    Part part;
+    part.first_token = range.begin;
+    ISTHMUS_ASSIGN_OR_RETURN(part.hidden, ReadBlock(*hidden, range.begin, range.size()));
+    part.targets.assign(all_targets.begin() + range.begin, all_targets.begin() + range.end);
+    dump.parts_.push_back(std::move(part));
+  }
+  return dump;
+}
+
+HeadTensors DumpedHead::Tensors() const {
+  HeadTensors tensors;
+  tensors.tokens = tokens_;
+  tensors.vocabulary = vocabulary_;
+  tensors.shards = shards_;
+  tensors.first_shard = first_shard_;
+  for (const HostBlock& weight : weights_) tensors.weights.push_back(weight.tensor());
+  if (!down_.values.empty()) tensors.down = down_.tensor();
+  for (const Part& part : parts_) {
+    tensors.parts.push_back(
+        {part.hidden.tensor(),
+         Tensor(const_cast<int32_t*>(part.targets.data()), DType::kInt32, 1, static_cast<int64_t>(part.targets.size())),
+         part.first_token});
+  }
+  tensors.counts = counts_;
+  return tensors;
+}
+
+}  // namespace isthmus

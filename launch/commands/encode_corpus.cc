@@ -1,0 +1,171 @@
+#include "launch/commands/encode_corpus.h"
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "runtime/data/document_reader.h"
+#include "runtime/data/token_shard_writer.h"
+#include "runtime/data/tokenizer.h"
+#include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
+#include "runtime/philox.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// The shards of one part of the corpus, one after another.
+class ShardSequence {
+ public:
+  ShardSequence(std::string folder, const Tokenizer& tokenizer, int64_t shard_tokens)
+      : folder_(std::move(folder)), tokenizer_(tokenizer), shard_tokens_(shard_tokens) {}
+
+  absl::Status Add(const std::vector<int32_t>& document) {
+    if (writer_ == nullptr) {
+      ISTHMUS_RETURN_IF_ERROR(MakeFolder(folder_));
+      ISTHMUS_ASSIGN_OR_RETURN(writer_, TokenShardWriter::Create(absl::StrFormat("%s/%05d.ids", folder_, shards_++),
+                                                                 tokenizer_.vocabulary(), tokenizer_.fingerprint()));
+    }
+    ISTHMUS_RETURN_IF_ERROR(writer_->AddDocument(document));
+    tokens_ += static_cast<int64_t>(document.size());
+    ++documents_;
+    return writer_->tokens() >= shard_tokens_ ? Finish() : absl::OkStatus();
+  }
+  absl::Status Finish() {
+    if (writer_ == nullptr) return absl::OkStatus();
+    ISTHMUS_RETURN_IF_ERROR(writer_->Finish());
+    writer_.reset();
+    return absl::OkStatus();
+  }
+  int64_t tokens() const { return tokens_; }
+  int64_t documents() const { return documents_; }
+
+ private:
+  std::string folder_;
+  const Tokenizer& tokenizer_;
+  int64_t shard_tokens_;
+  int shards_ = 0;
+  int64_t tokens_ = 0, documents_ = 0;
+  std::unique_ptr<TokenShardWriter> writer_;
+};
+
+// Encodes many pieces of text at a time on all threads, and hands documents on in their order.
+class ParallelEncoder {
+ public:
+  ParallelEncoder(const Tokenizer& tokenizer, ShardSequence& training, ShardSequence& validation, double fraction)
+      : tokenizer_(tokenizer), training_(training), validation_(validation), fraction_(fraction) {}
+
+  absl::Status Append(const std::string& line) {
+    if (pieces_.empty() || pieces_.back().ends_document || pieces_.back().text.size() > kPieceBytes) {
+      if (pieces_.size() == kPieces) ISTHMUS_RETURN_IF_ERROR(Flush());
+      pieces_.emplace_back();
+    }
+    pieces_.back().text += line;
+    return absl::OkStatus();
+  }
+  absl::Status EndOfDocument() {
+    // A document without text has no piece of its own.
+    if (!pieces_.empty()) pieces_.back().ends_document = true;
+    return absl::OkStatus();
+  }
+
+  absl::Status Flush() {
+    std::vector<absl::Status> statuses(pieces_.size());
+    ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t begin, int64_t end, int) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        statuses[i] = tokenizer_.Encode(pieces_[i].text, pieces_[i].ids);
+      }
+    });
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      ISTHMUS_RETURN_IF_ERROR(statuses[i]);
+      document_.insert(document_.end(), pieces_[i].ids.begin(), pieces_[i].ids.end());
+      if (!pieces_[i].ends_document) continue;
+      document_.push_back(tokenizer_.end_of_text());
+      const bool validation =
+          Philox::Uniform(0, RandomPurpose::kValidationSplit, 1, static_cast<uint64_t>(documents_++)) < fraction_;
+      ISTHMUS_RETURN_IF_ERROR((validation ? validation_ : training_).Add(document_));
+      document_.clear();
+    }
+    pieces_.clear();
+    return absl::OkStatus();
+  }
+
+ private:
+  static constexpr size_t kPieceBytes = 1 << 15, kPieces = 4096;
+  struct Piece {
+    std::string text;
+    bool ends_document = false;
+    std::vector<int32_t> ids;
+  };
+
+  const Tokenizer& tokenizer_;
+  ShardSequence& training_;
+  ShardSequence& validation_;
+  double fraction_;
+  int64_t documents_ = 0;
+  std::vector<Piece> pieces_;
+  std::vector<int32_t> document_;
+};
+
+// Removes a folder that was not completed.
+class StagingFolder {
+ public:
+  explicit StagingFolder(std::string path) : path_(std::move(path)) {}
+  ~StagingFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace
+
+absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
+  ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(encoding.tokenizer));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto files, FindTextFiles(encoding.files));
+  std::error_code error;
+  if (std::filesystem::exists(encoding.folder, error) && !std::filesystem::is_empty(encoding.folder, error)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(encoding.folder, ": is not empty; choose another folder for the shards or remove it"));
+  }
+  const std::string folder = std::filesystem::path(encoding.folder / std::filesystem::path()).parent_path().string();
+  const StagingFolder staging(absl::StrCat(folder, ".", getpid(), ".tmp"));
+  ISTHMUS_RETURN_IF_ERROR(MakeFolder(staging.path()));
+
+  ShardSequence training(staging.path() + "/train", *tokenizer, encoding.shard_tokens);
+  ShardSequence validation(staging.path() + "/validation", *tokenizer, encoding.shard_tokens);
+  ParallelEncoder encoder(*tokenizer, training, validation, encoding.validation_fraction);
+  ISTHMUS_RETURN_IF_ERROR(ReadDocuments(files, encoding.text_field,
+                                        {.visit = [&](const std::string& line) { return encoder.Append(line); },
+                                         .end_of_document = [&] { return encoder.EndOfDocument(); }}));
+  ISTHMUS_RETURN_IF_ERROR(encoder.Flush());
+  ISTHMUS_RETURN_IF_ERROR(training.Finish());
+  ISTHMUS_RETURN_IF_ERROR(validation.Finish());
+  if (training.documents() == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(files.front(), files.size() > 1 ? ", …" : "",
+                                                   ": no text to train on; the corpus is empty or all of it fell to "
+                                                   "validation"));
+  }
+  if (std::rename(staging.path().c_str(), folder.c_str()) != 0) {
+    return FileError(folder, "can't rename the complete folder to its name", errno);
+  }
+  return EncodedCorpus{.training_tokens = training.tokens(),
+                       .validation_tokens = validation.tokens(),
+                       .training_documents = training.documents(),
+                       .validation_documents = validation.documents()};
+}
+
+}  // namespace isthmus

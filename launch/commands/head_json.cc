@@ -1,0 +1,75 @@
+#include "launch/commands/head_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "model/decomposition/frequency_buckets.h"
+
+namespace isthmus {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json PartJson(const HeadPart& part) {
+  return {{"rows", part.rows},
+          {"logit_gradient_energy", part.logit_gradient_energy},
+          {"retained_energy", part.retained_energy},
+          {"lost_energy_ratio", part.lost_energy_ratio()}};
+}
+
+Json HistogramJson(const Histogram& histogram) {
+  return {{"bounds", histogram.bounds}, {"counts", histogram.counts}, {"sum", histogram.sum}};
+}
+
+}  // namespace
+
+std::string HeadJson(const HeadFigures& m) {
+  Json json = {{"tokens", m.tokens}, {"vocabulary", m.vocabulary}, {"width", m.width}, {"loss", m.loss}};
+  json.update({{"logit_gradient_norm", m.gradient.logit_gradient_norm},
+               {"retained_gradient_norm", m.gradient.retained_gradient_norm},
+               {"lost_gradient_norm", m.gradient.lost_gradient_norm},
+               {"visible_cosine", m.gradient.visible_cosine},
+               {"lost_norm_ratio", m.gradient.lost_norm_ratio},
+               {"lost_energy_ratio", m.gradient.lost_energy_ratio},
+               {"isotropic_lost_norm_ratio", m.gradient.isotropic_lost_norm_ratio},
+               {"alignment_gain", m.gradient.alignment_gain},
+               {"target_energy_share", m.gradient.target_energy_share},
+               {"retained_target_energy_share", m.gradient.retained_target_energy_share},
+               {"target_coefficient", m.gradient.target_coefficient},
+               {"retained_target_coefficient", m.gradient.retained_target_coefficient}});
+  json.update({{"update_cosine", m.update.update_cosine},
+               {"hidden_update_cosine", m.update.hidden_update_cosine},
+               {"update_rank_bound", m.update.update_rank_bound}});
+  json.update({{"sampled_tokens", m.spectrum.sampled_tokens},
+               {"best_rank_energy_ratio", m.spectrum.best_rank_energy_ratio},
+               {"best_double_rank_energy_ratio", m.spectrum.best_double_rank_energy_ratio},
+               {"sampled_retained_energy_ratio", m.spectrum.sampled_retained_energy_ratio},
+               {"components_for_70_percent", m.spectrum.components_for_70_percent},
+               {"components_for_99_9_percent", m.spectrum.components_for_99_9_percent}});
+  json.update({{"head_numerical_rank", m.weight.numerical_rank},
+               {"head_condition", m.weight.condition},
+               {"head_singular_entropy", m.weight.singular_entropy},
+               {"head_stable_rank", m.weight.stable_rank},
+               {"head_largest_singular_share", m.weight.largest_singular_share},
+               {"head_error_ratio_at_eighth", m.weight.error_ratio_at_eighth},
+               {"head_error_ratio_at_quarter", m.weight.error_ratio_at_quarter},
+               {"head_error_ratio_at_half", m.weight.error_ratio_at_half},
+               {"head_row_anisotropy", m.weight.row_anisotropy},
+               {"hidden_anisotropy", m.hidden_anisotropy},
+               {"hidden_centred_anisotropy", m.hidden_centred_anisotropy}});
+  Json shards = Json::array(), buckets = Json::array();
+  for (const HeadPart& shard : m.shards) shards.push_back(PartJson(shard));
+  for (size_t i = 0; i < m.buckets.size(); ++i) {
+    Json bucket = {{"most_frequent_percent", kBucketPercent[i]}};
+    bucket.update(PartJson(m.buckets[i]));
+    buckets.push_back(std::move(bucket));
+  }
+  json["shards"] = std::move(shards);
+  json["buckets"] = std::move(buckets);
+  json["retained_ratio_histogram"] = HistogramJson(m.retained_ratio);
+  json["token_gradient_histogram"] = HistogramJson(m.token_gradient);
+  json["head_singular_values"] = m.weight.singular_values;
+  json["sampled_singular_values"] = m.spectrum.singular_values;
+  return json.dump(1) + "\n";
+}
+
+}  // namespace isthmus

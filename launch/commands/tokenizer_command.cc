@@ -1,0 +1,103 @@
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "launch/commands.h"
+#include "launch/commands/encode_corpus.h"
+#include "launch/options.h"
+#include "runtime/data/document_reader.h"
+#include "runtime/data/tokenizer.h"
+#include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr char kFiles[] = ".txt (one document) or .jsonl (one per line) files, plain, .gz or .zst, or folders of them";
+
+absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
+  TokenizerTraining training;
+  std::vector<std::string> paths;
+  std::string path;
+  int64_t seed = 1, threads = MaxThreads();
+  Options options("isthmus tokenizer train", "Trains a SentencePiece byte-pair vocabulary with byte fallback.");
+  options.Add("out", "FILE", "the model file to write", &path, true)
+      .Add("vocabulary", "N", "number of tokens, at least 260", &training.vocabulary)
+      .Add("sample-bytes", "N", "learn from about as much text, lines chosen at random; 0: from all",
+           &training.sample_bytes)
+      .Add("character-coverage", "X", "share of the characters that get tokens; the rest become bytes",
+           &training.character_coverage)
+      .Add("text-field", "NAME", "field of .jsonl documents that holds the text", &training.text_field)
+      .Add("seed", "N", "of the choice of lines", &seed)
+      .Add("threads", "N", "threads to use", &threads)
+      .Positional("FILE...", kFiles, &paths, 1);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    out << options.Help();
+    return absl::OkStatus();
+  }
+  if (!(training.character_coverage > 0 && training.character_coverage <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--character-coverage: ", training.character_coverage, "; accepts above 0 to 1"));
+  }
+  training.seed = static_cast<uint64_t>(seed);
+  training.threads = static_cast<int>(std::clamp<int64_t>(threads, 1, 1024));
+  ISTHMUS_ASSIGN_OR_RETURN(training.files, FindTextFiles(paths));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
+  out << path << ": " << tokenizer->vocabulary() << " tokens\n";
+  return absl::OkStatus();
+}
+
+absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) {
+  CorpusEncoding encoding;
+  encoding.shard_tokens = 100'000'000;
+  Options options("isthmus tokenizer encode",
+                  "Turns text into token shards: OUT/train/*.ids and, with --validation-fraction, "
+                  "OUT/validation/*.ids.");
+  options.Add("tokenizer", "FILE", "SentencePiece model", &encoding.tokenizer, true)
+      .Add("out", "FOLDER", "folder to make; must not hold anything yet", &encoding.folder, true)
+      .Add("validation-fraction", "X", "share of the documents, chosen at random, kept for validation",
+           &encoding.validation_fraction)
+      .Add("shard-tokens", "N", "begin a new shard after as many tokens", &encoding.shard_tokens)
+      .Add("text-field", "NAME", "field of .jsonl documents that holds the text", &encoding.text_field)
+      .Positional("FILE...", kFiles, &encoding.files, 1);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    out << options.Help();
+    return absl::OkStatus();
+  }
+  if (!(encoding.validation_fraction >= 0 && encoding.validation_fraction < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--validation-fraction: ", encoding.validation_fraction, "; accepts 0 to below 1"));
+  }
+  if (encoding.shard_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--shard-tokens: ", encoding.shard_tokens, "; accepts 1 and more"));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const EncodedCorpus corpus, EncodeCorpus(encoding));
+  out << encoding.folder << ": " << corpus.training_tokens << " tokens in " << corpus.training_documents
+      << " documents for training, " << corpus.validation_tokens << " in " << corpus.validation_documents
+      << " for validation\n";
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostream& out) {
+  const std::string action = arguments.empty() ? "" : arguments.front();
+  if (action == "train") return Train(arguments.subspan(1), out);
+  if (action == "encode") return Encode(arguments.subspan(1), out);
+  if (action == "--help" || action == "-h") {
+    out << "usage: isthmus tokenizer train|encode ...\n\n"
+           "  train   learn a vocabulary from text\n"
+           "  encode  turn text into token shards\n\n"
+           "`isthmus tokenizer train --help` lists the options of each.\n";
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("isthmus tokenizer: found \"", action, "\"; accepts train or encode"));
+}
+
+}  // namespace isthmus

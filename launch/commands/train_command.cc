@@ -1,0 +1,106 @@
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+
+#include "launch/commands.h"
+#include "launch/options.h"
+#include "launch/run/training_run.h"
+#include "launch/threads.h"
+#include "launch/watch/rank_watch.h"
+#include "launch/watch/same_start.h"
+#include "parallel/host_bytes.h"
+#include "runtime/config.h"
+#include "runtime/exit_status.h"
+#include "runtime/parallel_for.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Rank 0 reads the configuration, so that all ranks work with the same; another one on another node is a mistake that
+// nobody would see.
+absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std::vector<std::string>& overrides,
+                                              Communicator& world) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSameFile(world, path));
+  std::string text;
+  absl::Status status;
+  if (world.rank() == 0) {
+    const auto config = LoadConfig(path, overrides);
+    status = config.status();
+    if (config.ok()) text = ConfigText(*config);
+  }
+  // Rank 0's failure is everybody's: it needs no rank in its message.
+  int32_t failed = status.ok() ? 0 : static_cast<int32_t>(status.code());
+  ISTHMUS_RETURN_IF_ERROR(world.Broadcast(Tensor(&failed, DType::kInt32, 1, 1), 0));
+  if (failed != 0) text = std::string(status.message());
+  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, text, 0));
+  if (failed != 0) return absl::Status(static_cast<absl::StatusCode>(failed), text);
+  return ParseConfig(text, path, {});
+}
+
+std::string SummaryText(const TrainingRun& run) {
+  const TrainingRun::Summary& summary = run.summary();
+  if (summary.already_complete) {
+    return absl::StrFormat("nothing left to train: the run is complete since step %d\n", summary.steps);
+  }
+  const double entropy = run.unigram_entropy();
+  std::string text = absl::StrFormat(
+      "trained %d steps, %.2f million tokens, in %.1f s: loss %.4f\n"
+      "validation loss %.4f nats per token, %.1f %% below the corpus's unigram entropy of %.4f\n",
+      summary.steps, static_cast<double>(summary.tokens) / 1e6, summary.seconds, summary.train_loss,
+      summary.validation_loss, entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0, entropy);
+  if (summary.head.has_value()) {
+    absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
+                          100 * summary.head->gradient.lost_norm_ratio, 100 * summary.head->gradient.lost_energy_ratio);
+    for (size_t i = 0; i < summary.head->shards.size(); ++i) {
+      absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * summary.head->shards[i].lost_norm_ratio());
+    }
+    text += "\n";
+  }
+  if (!summary.checkpoint.empty()) absl::StrAppend(&text, "checkpoint: ", summary.checkpoint, "\n");
+  return text;
+}
+
+}  // namespace
+
+absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context) {
+  std::string path, progress = "auto", resume = "never";
+  std::vector<std::string> overrides;
+  Options options("isthmus train", "Pretrains a model. Start it alone, under mpirun, or under srun --mpi=pmix.");
+  options.Add("config", "FILE", "run configuration, text format of proto/config.proto", &path, true)
+      .Add("set", "PATH=VALUE", "override a field, for example optimizer.learning_rate=1e-3", &overrides)
+      .Add("resume", "HOW",
+           "auto: continue from the newest sound checkpoint of the run folder, where there is one; never; or a "
+           "checkpoint to continue from, or a run folder with it",
+           &resume)
+      .Add("progress", "HOW",
+           "line: one that is rewritten, plain: lines, auto: line on a terminal, but not under mpirun or srun",
+           &progress);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    if (context.world.rank() == 0) context.out << options.Help();
+    return absl::OkStatus();
+  }
+  if (progress != "auto" && progress != "line" && progress != "plain") {
+    return absl::InvalidArgumentError(absl::StrCat("--progress: found \"", progress, "\"; accepts auto, line, plain"));
+  }
+  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
+  ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
+  // Of ranks at the end of training; rank 0 has files to close.
+  const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
+  RankWatch watch(context.mpi.ring());
+  auto run = TrainingRun::Create(std::move(config), path, resume, *context.signals, watch, context.world,
+                                 context.mpi.local_rank(), context.out, line);
+  absl::Status status = run.ok() ? (*run)->Train() : run.status();
+  if (ExitStatusOf(status.code()) != kExitRankFailed) {
+    context.world.set_deadline(end_deadline);
+    if (const absl::Status ended = context.world.Barrier(); !ended.ok()) status = ended;
+  }
+  // While the run still stands: what else it would wait for at its end may be what hangs.
+  if (ExitStatusOf(status.code()) == kExitRankFailed) return watch.Explain(status);
+  watch.Stop();
+  if (status.ok() && context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(**run);
+  return status;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,118 @@
+#include "launch/run/head_dump_files.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "runtime/durable_file.h"
+#include "runtime/npy.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Elements that travel at once.
+constexpr int64_t kPiece = int64_t{1} << 22;
+
+NpyType TypeOf(DType type) {
+  return type == DType::kFloat64 ? NpyType::kFloat64 : type == DType::kInt32 ? NpyType::kInt32 : NpyType::kFloat32;
+}
+
+// Parts of one array, on several ranks.
+class ArrayGathering {
+ public:
+  ArrayGathering(const Mesh& mesh, std::string path, DType type, std::vector<int64_t> shape)
+      : world_(mesh.world()), path_(std::move(path)), type_(type), shape_(std::move(shape)) {}
+
+  // Rank 0's own failures are kept until the end: the other ranks send whatever becomes of it.
+  void Open() {
+    if (world_.rank() != 0) return;
+    auto writer = NpyWriter::Create(path_, TypeOf(type_), shape_);
+    status_ = writer.status();
+    if (writer.ok()) writer_ = *std::move(writer);
+  }
+
+  // The next `size` elements, which `owner` has in `part`. Errors: of collectives.
+  absl::Status Append(int owner, const Tensor& part, int64_t size) {
+    std::vector<char> received;
+    for (int64_t begin = 0; begin < size; begin += kPiece) {
+      const int64_t count = std::min(kPiece, size - begin);
+      Tensor piece = part.defined() ? part.Reshape(1, part.size()).ColumnSlice(begin, count) : Tensor();
+      if (owner != 0 && world_.rank() == owner) ISTHMUS_RETURN_IF_ERROR(world_.Send(piece, 0));
+      if (world_.rank() != 0) continue;
+      if (owner != 0) {
+        received.resize(static_cast<size_t>(count * SizeOf(type_)));
+        piece = Tensor(received.data(), type_, 1, count);
+        ISTHMUS_RETURN_IF_ERROR(world_.Receive(piece, owner));
+      }
+      if (status_.ok()) status_ = writer_->Append(piece.data, piece.bytes());
+    }
+    return absl::OkStatus();
+  }
+
+  // Collective.
+  absl::Status Close() {
+    if (world_.rank() == 0 && status_.ok()) status_ = writer_->Commit();
+    return AgreeOnStatus(world_, status_);
+  }
+
+ private:
+  Communicator& world_;
+  std::string path_;
+  DType type_;
+  std::vector<int64_t> shape_;
+  std::optional<NpyWriter> writer_;
+  absl::Status status_;
+};
+
+}  // namespace
+
+absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span<const uint64_t> counts,
+                           const Mesh& mesh) {
+  Communicator& world = mesh.world();
+  const int tensor = mesh.tensor_ranks(), data = mesh.data_ranks();
+  const bool factorised = dump.down.rows > 0;
+  const auto own = static_cast<int64_t>(dump.targets.size());
+  const auto vocabulary = static_cast<int64_t>(counts.size());
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? MakeFolder(folder) : absl::OkStatus()));
+
+  // Tensor ranks are adjacent: the first of each data rank has that rank's tokens, those of the first data rank have
+  // the vocabulary.
+  ArrayGathering hidden(mesh, folder + "/hidden.npy", dump.hidden.type, {own * data, dump.hidden.columns});
+  hidden.Open();
+  ArrayGathering targets(mesh, folder + "/targets.npy", DType::kInt32, {own * data});
+  targets.Open();
+  for (int rank = 0; rank < data; ++rank) {
+    ISTHMUS_RETURN_IF_ERROR(hidden.Append(rank * tensor, dump.hidden.tensor(), own * dump.hidden.columns));
+    ISTHMUS_RETURN_IF_ERROR(targets.Append(rank * tensor, Tensor(dump.targets.data(), DType::kInt32, 1, own), own));
+  }
+  ISTHMUS_RETURN_IF_ERROR(hidden.Close());
+  ISTHMUS_RETURN_IF_ERROR(targets.Close());
+
+  ArrayGathering head(mesh, folder + (factorised ? "/head-up.npy" : "/head.npy"), dump.weight.type,
+                      {vocabulary, dump.weight.columns});
+  head.Open();
+  for (int rank = 0; rank < tensor; ++rank) {
+    ISTHMUS_RETURN_IF_ERROR(
+        head.Append(rank, dump.weight.tensor(), ShardOf(vocabulary, tensor, rank).size() * dump.weight.columns));
+  }
+  ISTHMUS_RETURN_IF_ERROR(head.Close());
+  if (factorised) {
+    ArrayGathering down(mesh, folder + "/head-down.npy", dump.down.type, {dump.down.rows, dump.down.columns});
+    down.Open();
+    ISTHMUS_RETURN_IF_ERROR(down.Append(0, dump.down.tensor(), dump.down.rows * dump.down.columns));
+    ISTHMUS_RETURN_IF_ERROR(down.Close());
+  }
+
+  const auto write_counts = [&]() -> absl::Status {
+    ISTHMUS_ASSIGN_OR_RETURN(NpyWriter writer,
+                             NpyWriter::Create(folder + "/counts.npy", NpyType::kInt64, {vocabulary}));
+    ISTHMUS_RETURN_IF_ERROR(writer.Append(counts.data(), vocabulary * 8));
+    return writer.Commit();
+  };
+  return AgreeOnStatus(world, world.rank() == 0 ? write_counts() : absl::OkStatus());
+}
+
+}  // namespace isthmus

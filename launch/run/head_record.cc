@@ -1,0 +1,118 @@
+#include "launch/run/head_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <iterator>
+#include <vector>
+
+namespace isthmus {
+namespace {
+
+// In the order of FrequencyBuckets (model/decomposition/frequency_buckets.h).
+constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
+
+// A part of the vocabulary may keep a little less than nothing: the rest of it is a difference.
+double Root(double energy) { return std::sqrt(std::max(energy, 0.0)); }
+
+template <typename Record>
+void FillPart(const HeadPart& part, Record& record) {
+  record.set_logit_gradient_norm(Root(part.logit_gradient_energy));
+  record.set_retained_gradient_norm(Root(part.retained_energy));
+  record.set_lost_norm_ratio(part.lost_norm_ratio());
+  record.set_lost_energy_ratio(part.lost_energy_ratio());
+}
+
+void FillHistogram(const Histogram& histogram, proto::Histogram& record) {
+  record.mutable_bounds()->Add(histogram.bounds.begin(), histogram.bounds.end());
+  record.mutable_counts()->Add(histogram.counts.begin(), histogram.counts.end());
+  record.set_sum(histogram.sum);
+}
+
+// Some forty of any number of values.
+template <typename Records>
+void FillSpectrum(const std::vector<double>& values, Records& records) {
+  const auto count = static_cast<int64_t>(values.size());
+  for (int64_t index = 1; index <= count;) {
+    auto& record = *records.Add();
+    record.set_index(index);
+    record.set_value(values[static_cast<size_t>(index - 1)]);
+    if (index == count) return;
+    index = std::min(std::max(index + 1, index * 5 / 4), count);
+  }
+}
+
+void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record) {
+  record.set_logit_gradient_norm(gradient.logit_gradient_norm);
+  record.set_retained_gradient_norm(gradient.retained_gradient_norm);
+  record.set_lost_gradient_norm(gradient.lost_gradient_norm);
+  record.set_visible_cosine(gradient.visible_cosine);
+  record.set_lost_norm_ratio(gradient.lost_norm_ratio);
+  record.set_lost_energy_ratio(gradient.lost_energy_ratio);
+  record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
+  record.set_alignment_gain(gradient.alignment_gain);
+  record.set_target_energy_share(gradient.target_energy_share);
+  record.set_retained_target_energy_share(gradient.retained_target_energy_share);
+  record.set_target_coefficient(gradient.target_coefficient);
+  record.set_retained_target_coefficient(gradient.retained_target_coefficient);
+}
+
+void FillSample(const HeadSpectrumFigures& spectrum, proto::HeadRecord& record) {
+  record.set_sampled_tokens(spectrum.sampled_tokens);
+  record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
+  record.set_best_double_rank_energy_ratio(spectrum.best_double_rank_energy_ratio);
+  record.set_sampled_retained_energy_ratio(spectrum.sampled_retained_energy_ratio);
+  record.set_components_for_70_percent(spectrum.components_for_70_percent);
+  record.set_components_for_99_9_percent(spectrum.components_for_99_9_percent);
+  FillSpectrum(spectrum.singular_values, *record.mutable_sampled_singular_values());
+}
+
+void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
+  record.set_numerical_rank(weight.numerical_rank);
+  record.set_singular_values_step(weight.step);
+  record.set_condition(weight.condition);
+  record.set_singular_entropy(weight.singular_entropy);
+  record.set_stable_rank(weight.stable_rank);
+  record.set_largest_singular_share(weight.largest_singular_share);
+  record.set_error_ratio_at_eighth(weight.error_ratio_at_eighth);
+  record.set_error_ratio_at_quarter(weight.error_ratio_at_quarter);
+  record.set_error_ratio_at_half(weight.error_ratio_at_half);
+  record.set_row_anisotropy(weight.row_anisotropy);
+  FillSpectrum(weight.singular_values, *record.mutable_singular_values());
+}
+
+}  // namespace
+
+void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
+  FillGradient(head.gradient, record);
+  record.set_update_cosine(head.update.update_cosine);
+  record.set_hidden_update_cosine(head.update.hidden_update_cosine);
+  record.set_update_rank_bound(head.update.update_rank_bound);
+  FillSample(head.spectrum, record);
+  FillWeight(head.weight, record);
+  record.set_hidden_anisotropy(head.hidden_anisotropy);
+  record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);
+  FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
+  FillHistogram(head.token_gradient, *record.mutable_token_gradient_norm());
+  for (size_t i = 0; i < head.shards.size(); ++i) {
+    auto& shard = *record.add_shards();
+    shard.set_tp_rank(static_cast<int>(i));
+    FillPart(head.shards[i], shard);
+  }
+  for (size_t i = 0; i < head.buckets.size() && i < std::size(kBucketNames); ++i) {
+    auto& bucket = *record.add_buckets();
+    bucket.set_bucket(kBucketNames[i]);
+    bucket.set_rows(head.buckets[i].rows);
+    FillPart(head.buckets[i], bucket);
+  }
+}
+
+void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record) {
+  for (size_t layer = 0; layer < norms.size(); ++layer) {
+    auto& entry = *record.add_layers();
+    entry.set_layer(static_cast<int>(layer));
+    entry.set_gradient_norm(norms[layer]);
+  }
+}
+
+}  // namespace isthmus

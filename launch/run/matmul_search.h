@@ -1,0 +1,30 @@
+// The choice of the GPU's algorithms for a run's matrix products (ops/matmul_algorithms.h): measured before the first
+// step, agreed on by all ranks, kept in the run folder.
+#ifndef ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_
+#define ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_
+
+#include <absl/status/status.h>
+
+#include <functional>
+#include <string>
+
+#include "parallel/communicator.h"
+#include "runtime/log.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+// FOLDER/matmul-algorithms.json holds what is known. `rehearse` runs every product of a step once, collectively, with
+// results that nobody needs; those not in the file are measured meanwhile. Of a product that several ranks measured the
+// lowest rank's choice holds for all. Rank 0 writes the file where it grew. From then on nothing is measured: a product
+// that is still unknown takes the library's first proposal.
+//
+// A run that finds the file of another in its folder computes as that one did; a file that can't be read, or is not of
+// this format, is noted in the log and replaced. Nothing happens on the CPU. Collective. Errors: of `rehearse`, of
+// writing.
+absl::Status ChooseMatmulAlgorithms(const std::string& folder, Communicator& world, Stream& stream, Log& log,
+                                    const std::function<absl::Status()>& rehearse);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_

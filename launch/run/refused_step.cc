@@ -1,0 +1,135 @@
+// What a run does with a step that was not applied: config.stability.
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <absl/strings/str_split.h>
+
+#include <utility>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "launch/run/run_sinks.h"
+#include "launch/run/step_record.h"
+#include "launch/run/training_run.h"
+#include "parallel/host_bytes.h"
+#include "runtime/exit_status.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Names of tensors have no line breaks.
+std::string Packed(const NonFiniteTensors& found) {
+  return absl::StrCat(found.weight, "\n", found.activation, "\n", found.loss ? "1" : "0", "\n", found.gradient);
+}
+
+NonFiniteTensors Unpacked(const std::string& text) {
+  const std::vector<std::string> fields = absl::StrSplit(text, '\n');
+  return {.weight = fields[0], .activation = fields[1], .loss = fields[2] == "1", .gradient = fields[3]};
+}
+
+constexpr char kRemedies[] =
+    "training diverged: lower optimizer.learning_rate, lengthen schedule.warmup_steps, use precision.compute FP32, or "
+    "let such steps be passed over (stability.non_finite.policy SKIP or ROLLBACK)";
+
+}  // namespace
+
+void TrainingRun::Say(const std::string& text) {
+  log_->Warning(text);
+  if (world_.rank() == 0) progress_->Note(text);
+}
+
+absl::StatusOr<std::string> TrainingRun::DescribeNonFiniteStep(bool& weights_finite) {
+  const auto mine = model_->FindNonFinite();
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, mine.status()));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> all, AllGatherBytes(world_, Packed(*mine)));
+  std::vector<NonFiniteTensors> found;
+  for (const std::string& text : all) {
+    found.push_back(Unpacked(text));
+    weights_finite = weights_finite && found.back().weight.empty();
+  }
+  return DescribeNonFinite(found);
+}
+
+absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& result) {
+  const Stability::Verdict verdict = stability_->Refused(step, batch, result);
+  std::string what =
+      absl::StrFormat("step %d, batch %d: loss %g, gradient norm %g", step, batch, result.loss, result.gradient_norm);
+  bool weights_finite = true;
+  if (!verdict.finite) {
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string places, DescribeNonFiniteStep(weights_finite));
+    absl::StrAppend(&what, ", not finite; ", places);
+  }
+  if (!verdict.reason.empty()) absl::StrAppend(&what, "; ", verdict.reason);
+  switch (verdict.action) {
+    case Stability::Action::kHalt:
+      return Halt(step, result, weights_finite, what);
+    case Stability::Action::kSkip:
+      position_ = batch;
+      Say(absl::StrCat(what, "; the batch is passed over"));
+      return absl::OkStatus();
+    case Stability::Action::kRollback:
+      break;
+  }
+  Say(absl::StrCat(what, "; rolling back"));
+  return RollBack();
+}
+
+absl::Status TrainingRun::Halt(int64_t step, const StepResult& result, bool savable, const std::string& what) {
+  std::string saved = "nothing of the step was applied";
+  const auto& checkpoint = config_.checkpoint();
+  ISTHMUS_RETURN_IF_ERROR(checkpoints_->Wait());
+  if (!checkpoints_->newest().empty()) summary_.checkpoint = checkpoints_->newest();
+  const bool there = summary_.checkpoint == CheckpointFolder(config_.folder(), summary_.steps);
+  if (savable && !there && summary_.steps > 0 && (checkpoint.interval() > 0 || checkpoint.save_final())) {
+    record_.Clear();
+    const absl::Status status = checkpoints_->Save(Moment(), /*at_once=*/true);
+    if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
+    if (!status.ok()) log_->Error(absl::StrCat("no checkpoint of step ", summary_.steps, ": ", status.message()));
+    if (status.ok()) summary_.checkpoint = checkpoints_->newest();
+  }
+  if (!summary_.checkpoint.empty()) absl::StrAppend(&saved, "; the newest checkpoint is ", summary_.checkpoint);
+  // The last record tells why there is none after it.
+  record_.set_step(step);
+  record_.set_tokens(step * TokensPerStep());
+  record_.set_elapsed_seconds(Elapsed());
+  record_.set_timestamp_seconds(UnixSeconds());
+  record_.mutable_train()->set_loss(result.loss);
+  record_.mutable_train()->set_gradient_norm(result.gradient_norm);
+  stability_->FillRecord(*record_.mutable_stability());
+  return absl::AbortedError(absl::StrCat(what, "; ", saved, "; ", kRemedies));
+}
+
+absl::Status TrainingRun::RollBack() {
+  ISTHMUS_RETURN_IF_ERROR(checkpoints_->Wait());
+  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanRollback(plan_, config_.folder(), world_));
+  proto::StabilityState then;
+  if (!plan_.candidates.empty()) {
+    if (const absl::Status status = RestoreState(); !status.ok()) {
+      if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
+      return absl::AbortedError(absl::StrCat("can't roll back: ", status.message(), "; ", kRemedies));
+    }
+    then = restored_->stability();
+  } else {
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model_->InitializeWeights(config_.seed())));
+    position_ = summary_.steps = summary_.tokens = 0;
+  }
+  ISTHMUS_RETURN_IF_ERROR(SetAsideLaterCheckpoints());
+  stability_->GoBack(then);
+  // Records of steps that are taken again would be there twice.
+  sinks_->Close(Sinks::kCloseDeadline);
+  LogNotes();
+  record_.Clear();
+  step_times_.Clear();
+  auto sinks = OpenSinks(config_, world_.rank(), local_rank_, summary_.steps + 1, /*continued=*/true);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, sinks.status()));
+  sinks_ = *std::move(sinks);
+  resumed_run_ = run_facts_;
+  resumed_run_.set_resumed_step(summary_.steps);
+  OpenLoader();
+  mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  Say(absl::StrCat("rolled back to step ", summary_.steps, "; goes on with batch ", position_ + 1));
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus

@@ -1,0 +1,162 @@
+#include "launch/run/resume.h"
+
+#include <absl/strings/ascii.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <absl/strings/str_replace.h>
+#include <absl/strings/str_split.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
+#include "parallel/host_bytes.h"
+#include "runtime/exit_status.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Rank 0's view of the folders, so that all ranks try the same.
+absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
+  ResumePlan plan;
+  std::error_code error;
+  if (how == "auto") {
+    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) plan.candidates.push_back(std::move(stored.folder));
+    plan.continued = !plan.candidates.empty() || std::filesystem::exists(run_folder + "/metrics.jsonl", error);
+    return plan;
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
+  const auto resolved = std::filesystem::weakly_canonical(found, error);
+  plan.continued =
+      !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
+  plan.candidates.push_back(std::move(found));
+  return plan;
+}
+
+// Rank 0's plan on all ranks.
+absl::StatusOr<ResumePlan> Share(absl::StatusOr<ResumePlan> plan, Communicator& world) {
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, plan.status()));
+  std::string shared = absl::StrCat(plan->continued ? "1" : "0", "\n", absl::StrJoin(plan->candidates, "\n"));
+  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
+  plan->continued = shared.front() == '1';
+  plan->candidates = absl::StrSplit(shared.substr(2), '\n', absl::SkipEmpty());
+  return plan;
+}
+
+// "model.width: 32 -> 64, seed: 1 -> 2"; empty when there is none. Fields that are not set have their defaults.
+std::string Differences(const proto::RunConfig& from, const proto::RunConfig& to) {
+  google::protobuf::util::MessageDifferencer differencer;
+  differencer.set_message_field_comparison(google::protobuf::util::MessageDifferencer::EQUIVALENT);
+  std::string text;
+  differencer.ReportDifferencesToString(&text);
+  if (differencer.Compare(from, to)) return "";
+  absl::StripAsciiWhitespace(&text);
+  return absl::StrReplaceAll(text, {{"modified: ", ""}, {"\n", ", "}});
+}
+
+// Without this the continued run would not be the same run at all.
+proto::RunConfig Essence(const proto::RunConfig& config) {
+  proto::RunConfig essence;
+  *essence.mutable_model() = config.model();
+  essence.set_seed(config.seed());
+  essence.mutable_data()->set_sequence_length(config.data().sequence_length());
+  essence.mutable_batch()->set_sequences(config.batch().sequences());
+  essence.mutable_precision()->set_compute(config.precision().compute());
+  return essence;
+}
+
+// What may change on the way, at the price that the run is no longer the uninterrupted one.
+proto::RunConfig Course(const proto::RunConfig& config) {
+  proto::RunConfig course;
+  *course.mutable_optimizer() = config.optimizer();
+  *course.mutable_schedule() = config.schedule();
+  course.mutable_precision()->set_fp8_layers(config.precision().fp8_layers());
+  *course.mutable_data()->mutable_pass_over() = config.data().pass_over();
+  return course;
+}
+
+absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointManifest& manifest,
+                          const proto::RunConfig& config, const SampleSet& samples) {
+  const std::string differences = Differences(Essence(manifest.config()), Essence(config));
+  const auto fail = [&](absl::string_view what) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(folder, ": can't be continued with this configuration: ", what,
+                     "; use the run's own configuration, or another folder for another run"));
+  };
+  if (!differences.empty()) return fail(differences);
+  if (manifest.tokenizer_fingerprint() != samples.dataset->tokenizer_fingerprint()) {
+    return fail("the token shards were made with another tokenizer");
+  }
+  if (manifest.has_training_samples() && manifest.training_samples() != samples.count) {
+    return fail(
+        absl::StrCat("the data set has ", samples.count, " training samples, it had ", manifest.training_samples()));
+  }
+  return absl::OkStatus();
+}
+
+// Of one candidate. Errors that another candidate may not have: of files and their contents.
+bool IsOfTheFiles(const absl::Status& status) {
+  return ExitStatusOf(status.code()) == kExitBadInput && !absl::IsInvalidArgument(status);
+}
+
+absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
+                                                      const SampleSet& samples, TrainingModel& model,
+                                                      const Mesh& mesh) {
+  auto manifest = ReadManifest(folder);
+  absl::Status status = manifest.status();
+  if (status.ok()) status = CheckSameRun(folder, *manifest, config, samples);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), status));
+  ISTHMUS_RETURN_IF_ERROR(
+      AgreeOnStatus(mesh.world(), LoadTrainingState(folder, *manifest, model.parameters(), model.optimizer())));
+  manifest->clear_tensors();
+  return manifest;
+}
+
+}  // namespace
+
+absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world) {
+  if (how == "never") return ResumePlan();
+  absl::StatusOr<ResumePlan> plan = ResumePlan();
+  if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
+  return Share(std::move(plan), world);
+}
+
+absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
+  ResumePlan plan;
+  if (world.rank() == 0) {
+    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
+      const auto manifest = ReadManifest(stored.folder);
+      if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
+    }
+    plan.continued = !plan.candidates.empty();
+    if (plan.candidates.empty()) plan = began;
+  }
+  return Share(std::move(plan), world);
+}
+
+absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
+                                                  const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
+                                                  Log& log) {
+  std::vector<std::string> reasons;
+  for (const std::string& folder : plan.candidates) {
+    auto manifest = RestoreFrom(folder, config, samples, model, mesh);
+    if (manifest.ok()) {
+      const std::string changed = Differences(Course(manifest->config()), Course(config));
+      if (!changed.empty()) log.Warning("not as the run began: " + changed);
+      return manifest;
+    }
+    if (!IsOfTheFiles(manifest.status())) return manifest.status();
+    reasons.emplace_back(manifest.status().message());
+    log.Warning("not sound: " + reasons.back());
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("there are checkpoints, but none is sound, so nothing was started or changed; restore one, or set "
+                   "`folder` to another one to begin anew:\n  ",
+                   absl::StrJoin(reasons, "\n  ")));
+}
+
+}  // namespace isthmus

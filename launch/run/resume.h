@@ -1,0 +1,44 @@
+// What a start of a run continues from.
+#ifndef ISTHMUS_LAUNCH_RUN_RESUME_H_
+#define ISTHMUS_LAUNCH_RUN_RESUME_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <vector>
+
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/config.pb.h"
+#include "runtime/data/token_dataset.h"
+#include "runtime/log.h"
+
+namespace isthmus {
+
+struct ResumePlan {
+  std::vector<std::string> candidates;  // checkpoints, the first that can be loaded counts; empty: from the beginning
+  bool continued = false;               // the run folder holds this run already: its records go on
+};
+
+// `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
+// when there is none at all; else a checkpoint, or a run folder whose newest one it is. Collective; the same on all
+// ranks. Errors: those of FindCheckpoint.
+absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
+
+// What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
+// infinite, else what it began from. Collective; the same on all ranks.
+absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
+
+// Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.
+// What it has to say about others, and about settings that are not the checkpoint's, goes to the log. Collective; fails
+// on all ranks or none. Errors: FailedPrecondition naming each candidate and what is wrong with it, when none is sound;
+// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's.
+absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
+                                                  const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
+                                                  Log& log);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_RESUME_H_

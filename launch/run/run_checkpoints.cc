@@ -1,0 +1,129 @@
+#include "launch/run/run_checkpoints.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <chrono>
+#include <utility>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/rotation.h"
+#include "checkpoint/staging.h"
+#include "launch/run/step_record.h"
+#include "runtime/exit_status.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+double SteadySeconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& data, const TrainingMoment& moment) {
+  CheckpointContents contents;
+  contents.tokenizer_path = config.data().tokenizer();
+  auto& manifest = contents.manifest;
+  manifest.set_step(moment.step);
+  manifest.set_samples(moment.batches * config.batch().sequences());
+  manifest.set_tokens(moment.tokens);
+  manifest.set_elapsed_seconds(moment.elapsed_seconds);
+  manifest.set_training_samples(data.training.count);
+  manifest.set_tokenizer_fingerprint(data.training.dataset->tokenizer_fingerprint());
+  if (moment.validation_loss.has_value()) manifest.set_validation_loss(*moment.validation_loss);
+  *manifest.mutable_stability() = moment.stability;
+  *manifest.mutable_config() = config;
+  return contents;
+}
+
+}  // namespace
+
+absl::Status RunCheckpoints::Reserve() {
+  return SavesInBackground(config_.checkpoint()) ? background_.Reserve(model_.parameters()) : absl::OkStatus();
+}
+
+bool RunCheckpoints::Due(int64_t step, bool last) const {
+  const auto& checkpoint = config_.checkpoint();
+  if (last) return checkpoint.save_final();
+  return checkpoint.interval() > 0 && step % checkpoint.interval() == 0;
+}
+
+absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
+  ISTHMUS_RETURN_IF_ERROR(Wait());
+  step_ = moment.step;
+  begin_ = SteadySeconds();
+  const std::string folder = CheckpointFolder(config_.folder(), step_);
+  const CheckpointContents contents = ContentsOf(config_, data_, moment);
+  const bool background = config_.checkpoint().background() && !at_once;
+  mesh_.set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  absl::StatusOr<SavedCheckpoint> saved;
+  absl::Status started;
+  if (background) {
+    started = background_.Start(folder, contents, model_.parameters(), model_.optimizer(), [this] { Tidy(); });
+  } else {
+    saved = SaveCheckpoint(folder, contents, model_.parameters(), mesh_, &model_.optimizer());
+    if (saved.ok() && mesh_.world().rank() == 0) Tidy();
+  }
+  mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  wait_seconds_ = SteadySeconds() - begin_;
+  if (background) return started.ok() ? started : Fail(started, false);
+  if (!saved.ok()) return Fail(saved.status(), at_once);
+  Succeed(*saved);
+  return absl::OkStatus();
+}
+
+absl::Status RunCheckpoints::Poll() { return Poll(false); }
+
+absl::Status RunCheckpoints::Wait() {
+  if (!background_.pending()) return absl::OkStatus();
+  const double begin = SteadySeconds();
+  mesh_.set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  const absl::Status status = Poll(true);
+  mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  if (record_.has_value()) record_->set_wait_seconds(record_->wait_seconds() + SteadySeconds() - begin);
+  return status;
+}
+
+absl::Status RunCheckpoints::Poll(bool wait) {
+  const auto outcome = background_.Poll(wait);
+  if (!outcome.ok()) return Fail(outcome.status(), false);
+  if (outcome->has_value()) Succeed(**outcome);
+  return absl::OkStatus();
+}
+
+void RunCheckpoints::Tidy() {
+  tidied_ = PointToLatest(config_.folder(), step_);
+  if (tidied_.ok()) tidied_ = RotateCheckpoints(config_.folder(), config_.checkpoint());
+}
+
+void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
+  newest_ = CheckpointFolder(config_.folder(), step_);
+  // What is yet to be told of an earlier one: that steps waited for it.
+  const double waited = record_.has_value() ? record_->wait_seconds() : 0;
+  proto::CheckpointRecord& record = record_.emplace();
+  record.set_step(step_);
+  record.set_timestamp_seconds(UnixSeconds());
+  record.set_save_seconds(SteadySeconds() - begin_);
+  record.set_saved_bytes(saved.bytes);
+  record.set_wait_seconds(waited + wait_seconds_);
+  if (failed_ > 0) record.set_failed_total(failed_);
+  log_.Info("saved " + newest_);
+  if (!saved.finite) log_.Warning(newest_ + ": holds values that are not finite");
+  if (const absl::Status tidied = std::exchange(tidied_, absl::OkStatus()); !tidied.ok()) {
+    log_.Warning(std::string(tidied.message()));
+  }
+}
+
+absl::Status RunCheckpoints::Fail(const absl::Status& status, bool fatal) {
+  record_.emplace().set_failed_total(++failed_);
+  // The ranks agree on what failed: a file on one of them, or the collective itself.
+  if (fatal || ExitStatusOf(status.code()) == kExitRankFailed) return status;
+  log_.Error(absl::StrCat("no checkpoint of step ", step_, ": ", status.message()));
+  return absl::OkStatus();
+}
+
+void RunCheckpoints::FillRecord(proto::TelemetryRecord& record) {
+  if (!record_.has_value()) return;
+  *record.mutable_checkpoint() = *std::exchange(record_, std::nullopt);
+}
+
+}  // namespace isthmus

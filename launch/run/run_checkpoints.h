@@ -1,0 +1,80 @@
+// The checkpoints that a run saves, and what its records say of them.
+#ifndef ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_
+#define ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "checkpoint/background_save.h"
+#include "checkpoint/weights.h"
+#include "launch/run/run_data.h"
+#include "model/training_model.h"
+#include "parallel/mesh.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/config.pb.h"
+#include "proto/telemetry.pb.h"
+#include "runtime/log.h"
+
+namespace isthmus {
+
+// Where training is.
+struct TrainingMoment {
+  int64_t step = 0, tokens = 0;
+  int64_t batches = 0;  // of the data, that were trained on or passed over
+  double elapsed_seconds = 0;
+  proto::StabilityState stability;
+  std::optional<double> validation_loss;  // of this step
+};
+
+// Saving, polling and waiting are collective over the mesh. Their errors are those of collectives, and of the last
+// save: one on the way that fails, for lack of space for example, is logged and counted.
+class RunCheckpoints {
+ public:
+  // All must outlive it.
+  RunCheckpoints(const proto::RunConfig& config, const RunData& data, Mesh& mesh, TrainingModel& model, Log& log)
+      : config_(config), data_(data), mesh_(mesh), model_(model), log_(log), background_(mesh) {}
+
+  // Takes the memory that saves need, so that none is taken later. Local. Errors: ResourceExhausted.
+  absl::Status Reserve();
+  bool Due(int64_t step, bool last) const;
+
+  // Saves. `at_once`: nothing follows that could go on meanwhile, and a failure is an error.
+  absl::Status Save(const TrainingMoment& moment, bool at_once);
+  // Once a step: ends what has been written in the background.
+  absl::Status Poll();
+  // Until nothing is being written any more.
+  absl::Status Wait();
+
+  // What there is to say since the last call: of several checkpoints the newest, and for how long steps waited for all.
+  void FillRecord(proto::TelemetryRecord& record);
+  // The newest complete one, empty when there is none.
+  const std::string& newest() const { return newest_; }
+
+ private:
+  absl::Status Poll(bool wait);
+  void Succeed(const SavedCheckpoint& saved);
+  // Errors: `status`, when it is a rank's, or `fatal`.
+  absl::Status Fail(const absl::Status& status, bool fatal);
+  // Of rank 0, when a checkpoint is complete. The checkpoint stands whatever becomes of this.
+  void Tidy();
+
+  const proto::RunConfig& config_;
+  const RunData& data_;
+  Mesh& mesh_;
+  TrainingModel& model_;
+  Log& log_;
+  BackgroundSave background_;
+  int64_t step_ = 0;  // of the save that is running or was last
+  double begin_ = 0, wait_seconds_ = 0;
+  absl::Status tidied_;
+  std::string newest_;
+  int64_t failed_ = 0;
+  std::optional<proto::CheckpointRecord> record_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_

@@ -1,0 +1,43 @@
+#include "launch/run/run_data.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <vector>
+
+#include "runtime/data/tokenizer.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
+                                    const StopSignals& signals) {
+  const std::vector<std::string> train(config.train().begin(), config.train().end());
+  const std::vector<std::string> validate(config.validation().begin(), config.validation().end());
+  ISTHMUS_ASSIGN_OR_RETURN(const auto training, TokenDataset::Open(train, config.sequence_length()));
+  RunData data;
+  data.unigram_entropy = UnigramEntropy(training->Counts());
+  if (verify) ISTHMUS_RETURN_IF_ERROR(training->VerifyChecksums(signals));
+  if (!config.tokenizer().empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(config.tokenizer()));
+    ISTHMUS_RETURN_IF_ERROR(CheckTokenizer(*tokenizer, config.tokenizer(), *training->shards().front()));
+  }
+  if (validate.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(TrainingSplit split, SplitSamples(training, config.validation_fraction()));
+    data.training = std::move(split.training);
+    data.validation = std::move(split.validation);
+    return data;
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const auto validation, TokenDataset::Open(validate, config.sequence_length()));
+  if (validation->vocabulary() != training->vocabulary() ||
+      validation->tokenizer_fingerprint() != training->tokenizer_fingerprint()) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": data.validation: ", validation->shards().front()->path(),
+                                                   " was made with another tokenizer than ",
+                                                   training->shards().front()->path(), "; encode both with the same"));
+  }
+  if (verify) ISTHMUS_RETURN_IF_ERROR(validation->VerifyChecksums(signals));
+  data.training = AllSamples(training);
+  data.validation = AllSamples(validation);
+  return data;
+}
+
+}  // namespace isthmus

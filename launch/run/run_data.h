@@ -1,0 +1,29 @@
+// The data of a run: opened, checked, and cut into training and validation samples.
+#ifndef ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
+#define ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "proto/config.pb.h"
+#include "runtime/data/token_dataset.h"
+#include "runtime/stop_signals.h"
+
+namespace isthmus {
+
+struct RunData {
+  SampleSet training, validation;
+  double unigram_entropy = 0;  // of the training shards, nats per token
+};
+
+// Opens what config.data names; `verify` reads all of it once, unless a signal ends that. `source`: the configuration's
+// file, for messages. Errors: those of TokenDataset; InvalidArgument when the tokenizer is not the shards', or training
+// and validation shards disagree.
+absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
+                                    const StopSignals& signals);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_RUN_DATA_H_

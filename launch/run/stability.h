@@ -1,0 +1,65 @@
+// Which steps a run refuses, and what it does about them: config.stability.
+#ifndef ISTHMUS_LAUNCH_RUN_STABILITY_H_
+#define ISTHMUS_LAUNCH_RUN_STABILITY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/spike_detector.h"
+#include "model/step_figures.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/config.pb.h"
+#include "proto/telemetry.pb.h"
+
+namespace isthmus {
+
+// A function of the figures that it is given, which are the same bits on every rank: so is every decision. Everything
+// that decisions depend on is in state(), which checkpoints keep.
+class Stability {
+ public:
+  Stability(const proto::StabilityConfig& config, const proto::StabilityState& state);
+
+  // Whether a step with these finite figures is applied.
+  bool Accepts(const StepFigures& figures) const;
+  // It was.
+  void Applied(const StepFigures& figures);
+
+  enum class Action { kHalt, kSkip, kRollback };
+  struct Verdict {
+    Action action = Action::kHalt;
+    bool finite = false;  // it was refused as a spike
+    std::string reason;   // of the refusal, or of the end
+  };
+  // It was not: what is to be done. Passes over its batch, and with a rollback as many before it as configured, unless
+  // the run ends.
+  Verdict Refused(int64_t step, int64_t batch, const StepFigures& figures);
+
+  // Training goes on from a checkpoint with this state (none: from the beginning): the detector as it was then; what
+  // was refused since stays refused.
+  void GoBack(const proto::StabilityState& then);
+
+  proto::StabilityState state() const;
+  // Numbers of all batches that refusals pass over.
+  std::vector<int64_t> passed_over() const;
+  void FillRecord(proto::StabilityRecord& record) const;
+
+ private:
+  struct Scores {
+    double loss, gradient_norm;
+  };
+  Scores ScoresOf(const StepFigures& figures) const;
+  bool IsSpike(const Scores& scores) const;
+  // Why no further refusal of this step is allowed; empty: it is.
+  std::string LimitReached(int64_t step) const;
+
+  proto::StabilityConfig config_;
+  SpikeDetector losses_, gradient_norms_;
+  proto::StabilityState counts_;  // without the detector's values
+  std::optional<double> last_score_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_STABILITY_H_

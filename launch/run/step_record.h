@@ -1,0 +1,30 @@
+// Telemetry records from what the model reports.
+#ifndef ISTHMUS_LAUNCH_RUN_STEP_RECORD_H_
+#define ISTHMUS_LAUNCH_RUN_STEP_RECORD_H_
+
+#include <absl/status/status.h>
+
+#include "model/training_model.h"
+#include "parallel/communicator.h"
+#include "parallel/mesh.h"
+#include "proto/telemetry.pb.h"
+
+namespace isthmus {
+
+// Phase times of the slowest and the fastest rank in each. Collective: one small all-reduce.
+absl::Status FillTimeRecord(const StepSeconds& seconds, double data_seconds, Communicator& world,
+                            proto::TimeRecord& record);
+
+// This rank's own phase times.
+void FillRankRecord(const StepSeconds& seconds, double data_seconds, const Mesh& mesh, int rank,
+                    proto::RankRecord& record);
+
+// Adds one step to a histogram of wall times; the bounds are 1 ms to 1000 s, two in each decade.
+void CountStep(double seconds, proto::Histogram& histogram);
+
+// Since 1970.
+double UnixSeconds();
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_STEP_RECORD_H_

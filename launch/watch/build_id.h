@@ -1,0 +1,15 @@
+// Which build of the program this is.
+#ifndef ISTHMUS_LAUNCH_WATCH_BUILD_ID_H_
+#define ISTHMUS_LAUNCH_WATCH_BUILD_ID_H_
+
+#include <string>
+
+namespace isthmus {
+
+// The linker's checksum of the program (its GNU build ID) in hexadecimal digits: the same for equal files, whatever
+// their names, and another one after any change of what they hold. Empty where the linker left none.
+std::string BuildId();
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_WATCH_BUILD_ID_H_

@@ -1,0 +1,36 @@
+// Who is to blame when a collective outlasts its deadline, from the heartbeats of all ranks.
+#ifndef ISTHMUS_LAUNCH_WATCH_HANG_REPORT_H_
+#define ISTHMUS_LAUNCH_WATCH_HANG_REPORT_H_
+
+#include <absl/strings/string_view.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/watch/heartbeat.h"
+#include "parallel/collective_ring.h"
+
+namespace isthmus {
+
+// What is known of a rank.
+struct RankSighting {
+  std::optional<Heartbeat> heartbeat;  // the latest; none: it can't be read
+  bool silent = false;                 // it was not renewed while others' were
+};
+
+// The ranks, ascending, that others wait for and that wait for nobody themselves, and those that are silent. Where
+// there is none, as when ranks wait for each other in different orders: all that others wait for.
+std::vector<int> LateRanks(const std::vector<RankSighting>& ranks);
+
+// For the log and for people: a line for each late rank (of many, the first few) with the collective that it has not
+// entered, who waits for it there, and where it was last seen. `failure`: what made the ranks look; `now`: seconds
+// since 1970, as in the heartbeats.
+std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure, double now);
+
+// The ring as lines of JSON, oldest first. Times are seconds since 1970; an end of null: the operation has not ended.
+std::string RingText(const CollectiveRing& ring);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_WATCH_HANG_REPORT_H_

@@ -1,0 +1,59 @@
+// The sign of life that each rank leaves in the run folder: a small file that a thread renews every second. It says
+// where training is and which collectives the rank has entered, so that other ranks can tell, without a collective, a
+// process that has stopped (its file is not renewed) from one whose training thread is stuck.
+//
+// A file because the run folder is shared by all ranks anyway, and memory is not. It is one page of constant size that
+// is written in place: a full disk does not silence a rank. Text for people, and a checksum for readers that come while
+// it is written.
+#ifndef ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
+#define ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/collective_ring.h"
+
+namespace isthmus {
+
+struct Heartbeat {
+  // An operation that the training thread waits for.
+  struct Wait {
+    std::string group;
+    int root = 0;          // of the group
+    int64_t sequence = 0;  // of a collective
+    int peer = -1;         // of a message instead: the other's rank
+    std::string operation;
+    int64_t bytes = 0;
+    double since = 0;  // when it was entered, seconds since 1970
+    int64_t step = 0;  // in which it is waited for
+    std::string phase;
+  };
+  int rank = 0;
+  std::string host;
+  int64_t process = 0;  // its number on the host
+  int64_t beat = 0;     // how often the file has been written
+  int64_t step = 0;
+  std::string phase;
+  std::vector<CollectiveGroup> groups;
+  std::optional<Wait> waiting;
+};
+
+// What the ring says now; host, process, rank and beat are the caller's.
+Heartbeat HeartbeatOf(const CollectiveRing& ring);
+
+// folder/log/rank-0001.heartbeat
+std::string HeartbeatPath(const std::string& folder, int rank);
+
+// Errors: by errno.
+absl::Status WriteHeartbeat(const std::string& path, const Heartbeat& heartbeat);
+// Errors: by errno; DataLoss for what is not a whole heartbeat.
+absl::StatusOr<Heartbeat> ReadHeartbeat(const std::string& path);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
