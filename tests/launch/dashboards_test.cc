@@ -281,7 +281,7 @@ TEST_F(Dashboards, PrometheusReadsWhatTheRunWrote) {
 
   ASSERT_EQ(steps["data"]["result"].size(), 1u) << steps;
   ASSERT_EQ(losses["data"]["result"].size(), 1u) << losses;
-  EXPECT_EQ(rules["data"]["groups"][0]["rules"].size(), 9u);
+  EXPECT_EQ(rules["data"]["groups"][0]["rules"].size(), 10u);
   std::map<double, int64_t> step_at;  // by the time of the scrape
   for (const auto& sample : steps["data"]["result"][0]["values"]) {
     step_at[sample[0]] = std::stoll(sample[1].get<std::string>());
