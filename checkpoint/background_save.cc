@@ -34,6 +34,10 @@ void BackgroundSave::Run(std::function<absl::Status()> work) {
   });
 }
 
+double BackgroundSave::written_ratio() const {
+  return to_write_ > 0 ? static_cast<double>(written_) / static_cast<double>(to_write_) : 1;
+}
+
 absl::Status BackgroundSave::Join() {
   if (thread_.joinable()) thread_.join();
   return std::exchange(status_, absl::OkStatus());
@@ -56,7 +60,9 @@ absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointCo
   parts_ = PartsToSave(parameters, &optimizer, mesh_);
   absl::Status copied = Reserve(parameters);
   char* to = copied.ok() ? staged_.Room(DType::kUInt8, 1, staged_.bytes(), parameters.stream())->As<char>() : nullptr;
+  to_write_ = 0;
   for (TensorPart& part : parts_) {
+    to_write_ += part.memory.bytes();
     FaultPoint("checkpoint.stage");
     const Tensor host(to, part.memory.dtype, part.memory.rows, part.memory.columns);
     to += host.bytes();
@@ -67,7 +73,8 @@ absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointCo
   partial_.Clear();
   saved_ = {};
   phase_ = Phase::kWriting;
-  Run([this, rank = world.rank()] { return WriteParts(folder_, parts_, Stream(), rank, partial_); });
+  written_ = 0;
+  Run([this, rank = world.rank()] { return WriteParts(folder_, parts_, Stream(), rank, partial_, written_); });
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <absl/status/statusor.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -40,6 +41,8 @@ class BackgroundSave {
   absl::Status Start(const std::string& folder, const CheckpointContents& contents, const ParameterStore& parameters,
                      const Optimizer& optimizer, std::function<void()> after);
   bool pending() const { return phase_ != Phase::kNone; }
+  // How much of what this rank writes has been written, from 0 to 1.
+  double written_ratio() const;
 
   // The outcome once all ranks have one, else nothing; `wait`: waits for it. The same on all ranks. Errors: as
   // SaveCheckpoint; nothing is pending then.
@@ -66,6 +69,8 @@ class BackgroundSave {
   SavedCheckpoint saved_;
   std::thread thread_;
   std::atomic<bool> done_ = true;
+  std::atomic<int64_t> written_ = 0;  // bytes
+  int64_t to_write_ = 0;
   absl::Status status_;
 };
 

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -55,7 +56,7 @@ bool AllFinite(const Tensor& tensor) {
 
 // Appends a part's chunks to the file and describes them.
 absl::Status WritePart(const TensorPart& part, const std::string& name, const Stream& stream, std::vector<char>& staged,
-                       DurableFile& file, proto::CheckpointManifest& partial) {
+                       DurableFile& file, proto::CheckpointManifest& partial, std::atomic<int64_t>& written) {
   const Tensor& memory = part.memory;
   auto& tensor = *partial.add_tensors();
   tensor.set_name(part.spec->name);
@@ -83,6 +84,7 @@ absl::Status WritePart(const TensorPart& part, const std::string& name, const St
     if (partial.finite()) partial.set_finite(AllFinite(chunk));
     slice.add_chunk_checksums(XXH3_64bits(chunk.data, static_cast<size_t>(chunk.bytes())));
     ISTHMUS_RETURN_IF_ERROR(file.Append(chunk.data, chunk.bytes()));
+    written += chunk.bytes();
   }
   return absl::OkStatus();
 }
@@ -140,14 +142,14 @@ void RemoveTemporaryFolder(const std::string& folder) {
 }
 
 absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
-                        proto::CheckpointManifest& partial) {
+                        proto::CheckpointManifest& partial, std::atomic<int64_t>& written) {
   partial.set_finite(true);
   if (parts.empty()) return absl::OkStatus();
   const std::string name = absl::StrFormat("rank-%04d.tensors", rank);
   ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(TemporaryFolderOf(folder) + "/" + name));
   std::vector<char> staged;
   for (const TensorPart& part : parts) {
-    ISTHMUS_RETURN_IF_ERROR(WritePart(part, name, stream, staged, *file, partial));
+    ISTHMUS_RETURN_IF_ERROR(WritePart(part, name, stream, staged, *file, partial, written));
   }
   auto& entry = *partial.add_files();
   entry.set_name(name);
@@ -203,8 +205,9 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const 
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareTemporaryFolder(folder, world.rank())));
     proto::CheckpointManifest partial;
     const auto parts = PartsToSave(parameters, optimizer, mesh);
+    std::atomic<int64_t> written = 0;
     ISTHMUS_RETURN_IF_ERROR(
-        AgreeOnStatus(world, WriteParts(folder, parts, parameters.stream(), world.rank(), partial)));
+        AgreeOnStatus(world, WriteParts(folder, parts, parameters.stream(), world.rank(), partial, written)));
     FaultPoint("checkpoint.gather");
     ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> partials, GatherBytes(world, partial.SerializeAsString()));
     absl::Status complete;

@@ -5,6 +5,8 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <atomic>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,9 +25,10 @@ absl::Status PrepareTemporaryFolder(const std::string& folder, int rank);
 // Of a save that failed. What fills the disk would make the next one fail, too.
 void RemoveTemporaryFolder(const std::string& folder);
 
-// Writes this rank's file and describes it in `partial`. Files have no byte that no checksum covers.
+// Writes this rank's file and describes it in `partial`; adds its bytes to `written`, for another thread to read, as
+// they go. Files have no byte that no checksum covers.
 absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
-                        proto::CheckpointManifest& partial);
+                        proto::CheckpointManifest& partial, std::atomic<int64_t>& written);
 
 // Rank 0's last part: tokenizer, manifest of all ranks' parts, and the rename that makes the checkpoint complete.
 // `names`: of the model's tensors, in order.

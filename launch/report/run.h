@@ -53,8 +53,8 @@ struct Run {
   double tokens = std::numeric_limits<double>::quiet_NaN();
   double seconds = std::numeric_limits<double>::quiet_NaN();
   double timestamp = std::numeric_limits<double>::quiet_NaN();  // since 1970
-  bool finished = false;           // the last step was taken, or its time is over
-  std::vector<std::string> notes;  // what a reader should know of the files
+  bool finished = false;                                        // the last step was taken, or its time is over
+  std::vector<std::string> notes;                               // what a reader should know of the files
 
   // The figure's series; an empty one where no record has it.
   const Series& Figure(const std::string& key) const;

@@ -122,8 +122,12 @@ absl::Status RunCheckpoints::Fail(const absl::Status& status, bool fatal) {
 }
 
 void RunCheckpoints::FillRecord(proto::TelemetryRecord& record) {
-  if (!record_.has_value()) return;
-  *record.mutable_checkpoint() = *std::exchange(record_, std::nullopt);
+  if (record_.has_value()) *record.mutable_checkpoint() = *std::exchange(record_, std::nullopt);
+  if (background_.pending()) {
+    record.mutable_checkpoint()->set_written_ratio(background_.written_ratio());
+  } else if (record.checkpoint().has_step()) {
+    record.mutable_checkpoint()->set_written_ratio(1);
+  }
 }
 
 }  // namespace isthmus

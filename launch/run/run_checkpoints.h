@@ -48,7 +48,8 @@ class RunCheckpoints {
   // Until nothing is being written any more.
   absl::Status Wait();
 
-  // What there is to say since the last call: of several checkpoints the newest, and for how long steps waited for all.
+  // How far a save has come that is running, and what there is to say since the last call: of several checkpoints the
+  // newest, and for how long steps waited for all.
   void FillRecord(proto::TelemetryRecord& record);
   // The newest complete one, empty when there is none.
   const std::string& newest() const { return newest_; }
