@@ -21,15 +21,28 @@ void Remember(int signal) {
 
 StopSignals::StopSignals() {
   received_signal = 0;
+  sigset_t set;
+  sigemptyset(&set);
   struct sigaction action {};
   action.sa_handler = Remember;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (const int each : kSignals) sigaction(each, &action, nullptr);
+  for (const int each : kSignals) {
+    sigaddset(&set, each);
+    sigaction(each, &action, nullptr);
+  }
+  pthread_sigmask(SIG_BLOCK, &set, &blocked_before_);
+  receiver_ = std::thread([this, set] {
+    pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+    end_.WaitForNotification();
+  });
 }
 
 StopSignals::~StopSignals() {
+  end_.Notify();
+  receiver_.join();
   for (const int each : kSignals) std::signal(each, SIG_DFL);
+  pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
 }
 
 int StopSignals::received() const { return received_signal; }

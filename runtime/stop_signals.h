@@ -2,12 +2,21 @@
 #ifndef ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 #define ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 
+#include <absl/synchronization/notification.h>
+
+#include <csignal>
 #include <string>
+#include <thread>
 
 namespace isthmus {
 
 // Takes the signals over for as long as it lives. The first one is remembered; from then on each has its default effect
 // again, so that a second one ends the process at once. One object at a time.
+//
+// No signal interrupts a thread that computes: the handler runs on a thread of its own, and the thread that makes the
+// object, and every thread that it starts later, has the signals blocked. oneDNN's generated kernels (2.6: dnnl_sgemm)
+// keep data below the stack pointer, where a handler's frame overwrites them: products were wrong and the heap was
+// damaged. So make the object before the first operator runs.
 class StopSignals {
  public:
   StopSignals();
@@ -17,6 +26,11 @@ class StopSignals {
 
   // The signal that came, 0 for none.
   int received() const;
+
+ private:
+  sigset_t blocked_before_;
+  absl::Notification end_;
+  std::thread receiver_;
 };
 
 // "SIGTERM".

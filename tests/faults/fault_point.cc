@@ -138,12 +138,23 @@ void Spoil(const std::string& action, const Tensor& data, const Stream& stream) 
   if (!CopyFromHost(host, first, stream).ok()) Refuse(action);
 }
 
+// Another thread takes the signal (runtime/stop_signals.h), and has given it back its default effect by then.
+void WaitUntilRemembered(int signal) {
+  struct sigaction now {};
+  do {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    sigaction(signal, nullptr, &now);
+  } while (now.sa_handler != SIG_DFL);
+}
+
 // Whether the action needs no data.
 bool Act(const std::string& action) {
   static const std::map<std::string, int> signals = {
       {"kill", SIGKILL}, {"stop", SIGSTOP}, {"term", SIGTERM}, {"usr1", SIGUSR1}, {"int", SIGINT}};
   if (const auto signal = signals.find(action); signal != signals.end()) {
     kill(getpid(), signal->second);
+    if (signal->first == "term" || signal->first == "usr1" || signal->first == "int")
+      WaitUntilRemembered(signal->second);
     return true;
   }
   double seconds = 0;

@@ -1,20 +1,51 @@
-// The first signal is a wish, the second is the end.
+// The first signal is a wish, the second is the end, and neither interrupts a thread that computes.
 #include "runtime/stop_signals.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <thread>
 
 namespace isthmus::testing {
 namespace {
 
+constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT};
+
+// Another thread takes the signal.
+int WaitFor(const StopSignals& signals) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (signals.received() == 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  return signals.received();
+}
+
+// How many of the signals may interrupt the thread that calls.
+int Unblocked() {
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+  int unblocked = 0;
+  for (const int signal : kSignals) unblocked += sigismember(&blocked, signal) == 0 ? 1 : 0;
+  return unblocked;
+}
+
 TEST(StopSignals, TheFirstOneIsRemembered) {
-  for (const int signal : {SIGTERM, SIGUSR1, SIGINT}) {
+  for (const int signal : kSignals) {
     const StopSignals signals;
     EXPECT_EQ(signals.received(), 0);
-    std::raise(signal);
-    EXPECT_EQ(signals.received(), signal);
+    kill(getpid(), signal);
+    EXPECT_EQ(WaitFor(signals), signal);
   }
+}
+
+TEST(StopSignals, NoneInterruptsTheThreadThatMadeTheObjectOrOneThatItStarts) {
+  EXPECT_EQ(Unblocked(), 3);
+  {
+    const StopSignals signals;
+    EXPECT_EQ(Unblocked(), 0);
+    std::thread([] { EXPECT_EQ(Unblocked(), 0); }).join();
+  }
+  EXPECT_EQ(Unblocked(), 3);
 }
 
 TEST(StopSignalsDeathTest, TheSecondOneEndsTheProcess) {
@@ -22,8 +53,10 @@ TEST(StopSignalsDeathTest, TheSecondOneEndsTheProcess) {
   EXPECT_EXIT(
       {
         const StopSignals signals;
-        std::raise(SIGUSR1);
-        std::raise(SIGTERM);
+        kill(getpid(), SIGUSR1);
+        WaitFor(signals);
+        kill(getpid(), SIGTERM);
+        std::this_thread::sleep_for(std::chrono::seconds(20));
       },
       ::testing::KilledBySignal(SIGTERM), "");
 }
