@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/cuda/attention_slices.h"
 #include "runtime/device.h"
 #include "tests/support/reference.h"
 
@@ -122,22 +123,21 @@ struct Attention {
                              .workspace = workspace},
                             stream);
   }
-  absl::Status Backward() {
-    Stream& stream = reference::TestStream();
-    return AttentionBackward({.shape = shape,
-                              .scale = scale,
-                              .grad_out = grad_out,
-                              .q = q,
-                              .k = k,
-                              .v = v,
-                              .out = out,
-                              .log_sum_exp = log_sum_exp,
-                              .grad_q = grad_q,
-                              .grad_k = grad_k,
-                              .grad_v = grad_v,
-                              .workspace = workspace},
-                             stream);
+  AttentionBackwardArgs BackwardArgs() const {
+    return {.shape = shape,
+            .scale = scale,
+            .grad_out = grad_out,
+            .q = q,
+            .k = k,
+            .v = v,
+            .out = out,
+            .log_sum_exp = log_sum_exp,
+            .grad_q = grad_q,
+            .grad_k = grad_k,
+            .grad_v = grad_v,
+            .workspace = workspace};
   }
+  absl::Status Backward() { return AttentionBackward(BackwardArgs(), reference::TestStream()); }
   AttentionResult Expected() const { return Naive(shape, scale, q.Get(), k.Get(), v.Get(), grad_out.Get()); }
 };
 
@@ -153,7 +153,12 @@ TEST(Attention, MatchesTheNaiveOneInEveryTypeAndShape) {
       const AttentionResult expected = attention.Expected();
       ExpectAgrees("out", attention.out, expected.out, dtype);
       ExpectAgrees("log_sum_exp", attention.log_sum_exp, expected.log_sum_exp, AccumulationType(dtype));
-      ExpectAgrees("grad_v", attention.grad_v, expected.grad_v, dtype);
+      if (dtype == DType::kBFloat16 && c.shape.heads > c.shape.kv_heads) {
+        // cuDNN rounds what each query head adds to bf16: where they cancel, single elements keep few digits.
+        reference::ExpectAgreesAsAWhole("grad_v", attention.grad_v, expected.grad_v);
+      } else {
+        ExpectAgrees("grad_v", attention.grad_v, expected.grad_v, dtype);
+      }
       // A softmax over one key has no gradient: what is left is rounding.
       if (c.shape.sequence_length == 1) continue;
       if (dtype == DType::kBFloat16) {
@@ -238,6 +243,51 @@ TEST(Attention, BitsDoNotDependOnThreads) {
       });
     }
   }
+}
+
+// A GPU's backward pass may be taken by sequences or by heads.
+TEST(Attention, SlicesGiveTheBitsOfTheWhole) {
+  if (reference::OnGpu()) GTEST_SKIP() << "the kernels of the CPU show what the slices are";
+  for (const DType dtype : reference::FloatTypes()) {
+    const AttentionShape shape = ShapeOf(6, 70, 12, 4, 8);
+    Attention whole(shape, dtype, 5);
+    ASSERT_TRUE(whole.Forward().ok());
+    ASSERT_TRUE(whole.Backward().ok());
+    const std::vector<AttentionShape> slices = cuda::AttentionSlices(shape);
+    EXPECT_EQ(slices.size(), 6u);  // 6, 3, 2 and 1 sequences, 2 and 1 key heads
+    for (const AttentionShape& slice : slices) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << ": " << slice.sequences << " sequences, " << slice.kv_heads
+                                      << " key heads");
+      EXPECT_EQ(slice.heads, 3 * slice.kv_heads);
+      Attention parts(shape, dtype, 5);
+      ASSERT_TRUE(parts.Forward().ok());
+      for (int64_t sequence = 0; sequence < shape.sequences; sequence += slice.sequences) {
+        for (int64_t kv_head = 0; kv_head < shape.kv_heads; kv_head += slice.kv_heads) {
+          ASSERT_TRUE(
+              AttentionBackward(cuda::SliceOf(parts.BackwardArgs(), slice, sequence, kv_head), reference::TestStream())
+                  .ok());
+        }
+      }
+      for (Buffer Attention::*gradient : {&Attention::grad_q, &Attention::grad_k, &Attention::grad_v}) {
+        EXPECT_EQ((parts.*gradient).Get().values, (whole.*gradient).Get().values);
+      }
+    }
+  }
+}
+
+TEST(Attention, WorkspaceOfAGpuHoldsASliceOfTheDeterministicBackwardPass) {
+  const auto bytes = [](const AttentionShape& shape, DType dtype = DType::kBFloat16) {
+    return AttentionWorkspaceBytes(shape, dtype, Device::kCuda);
+  };
+  // The 2B model, of which cuDNN wanted 4,297,064,704 bytes for 4 sequences: one sequence at a time.
+  EXPECT_GE(bytes(ShapeOf(4, 4096, 16, 16, 128)), 4297064704 / 4);
+  EXPECT_LE(bytes(ShapeOf(4, 4096, 16, 16, 128)), int64_t{5} << 28);
+  // Short sequences all at once; of long ones a head at a time, until even that is too much.
+  EXPECT_GE(bytes(ShapeOf(8, 512, 16, 4, 64)), int64_t{4} * 8 * 512 * 16 * 64 * 4);
+  EXPECT_GE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{128} * 16384 * 128 * 4);
+  EXPECT_LE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{5} << 28);
+  EXPECT_LE(bytes(ShapeOf(1, 1 << 20, 16, 4, 128)), int64_t{64} << 20);
+  EXPECT_EQ(bytes(ShapeOf(4, 4096, 16, 16, 128), DType::kFloat32), int64_t{4} * 4096 * 16 * 4);
 }
 
 TEST(Attention, WorkspaceDoesNotHoldTheWeightsOfAllPairs) {

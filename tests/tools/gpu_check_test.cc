@@ -106,6 +106,50 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
+// The comparisons of the stages for GPUs, with a run on the CPU.
+TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
+  const TinyProject project;
+  const TemporaryFolder folder;
+  const std::string common =
+      absl::StrCat(R"sh(
+    root=$place work=$place
+    source "$self/gpu_check/gpu_stages.sh"
+    train_tiny() {
+      OMP_NUM_THREADS=1 "$program" train --config )sh",
+                   project.WriteConfig("tiny"), R"sh( --set folder="$work/$1" --set schedule.steps=6 "${@:2}"
+    }
+    train_other() { train_tiny "$1" --set optimizer.epsilon="$([ "$1" = first ] && echo 1e-8 || echo 1e-7)" "${@:2}"; }
+  )sh");
+  const ProgramResult same = RunScript(folder, common + "twice train_tiny");
+  EXPECT_EQ(same.exit_status, 0) << same.out;
+  EXPECT_THAT(same.out, HasSubstr("figures and 1 files of tensors agree bit for bit"));
+  // With the same figures: what was saved is not.
+  const ProgramResult other = RunScript(folder, common + "grep() { echo 9; }; twice train_other");
+  EXPECT_NE(other.exit_status, 0) << other.out;
+  EXPECT_THAT(other.out, HasSubstr(".tensors"));
+  const ProgramResult lost = RunScript(folder, common + "find() { true; }; twice train_tiny");
+  EXPECT_NE(lost.exit_status, 0) << lost.out;
+  EXPECT_THAT(lost.out, HasSubstr("no tensors to compare"));
+}
+
+TEST(GpuCheck, SpeedIsThatOfTheStepsBetweenTheThirdAndTheLastButOne) {
+  const TemporaryFolder folder;
+  // The end is later than the beginning as a number, and not as a text.
+  WriteText(folder / "metrics.jsonl",
+            "{\"step\":0,\"run/peak_flops\":1e6,\"run/causal_flops_per_token\":200}\n"
+            "{\"step\":3,\"tokens\":300,\"elapsed_seconds\":9.5}\n"
+            "{\"step\":23,\"tokens\":2300,\"elapsed_seconds\":10.5,\"train/loss\":3.25}\n");
+  const ProgramResult speed =
+      RunScript(folder, "root=$place; source \"$self/gpu_check/gpu_stages.sh\"; speed_of \"$place/metrics.jsonl\" 10");
+  ASSERT_EQ(speed.exit_status, 0) << speed.out;
+  const auto figures = nlohmann::json::parse(speed.out);
+  EXPECT_EQ(figures["tokens_per_second"], 2000);
+  EXPECT_EQ(figures["step_seconds"], 0.05);
+  EXPECT_EQ(figures["causal_utilisation_ratio"], 0.4);
+  EXPECT_EQ(figures["loss"], 3.25);
+  EXPECT_EQ(figures["telemetry_interval"], 10);
+}
+
 // A bundle of the program alone, as built here.
 class SmallBundle : public ::testing::Test {
  protected:

@@ -30,20 +30,21 @@ train_2b() {
 }
 
 # Twice what is given but for the folder: every figure of the metrics that does not measure time must be the same text,
-# and every byte of the weights where the run saves them.
+# and every byte of the weights and the optimizer's state, unless the run is told to save none.
 twice() {  # COMMAND NAME ARGUMENTS...
   local run
   for run in first second; do
     "$1" "$run" "${@:2}" || return
     grep -oE '"(step|train/loss|train/gradient_norm|validation/loss|head/[a-z_]+)":[^,}]*' "$work/$run/metrics.jsonl" \
       >"$work/$run.figures"
-    find "$work/$run" -name '*.weights' -printf '%P\n' | sort | (cd "$work/$run" && xargs -r sha256sum) >"$work/$run.sums"
+    find "$work/$run" -name '*.tensors' -printf '%P\n' | sort | (cd "$work/$run" && xargs -r sha256sum) >"$work/$run.sums"
     rm -r "${work:?}/$run"
   done
   # Nothing agrees with nothing.
   [ "$(grep -c train/loss "$work/first.figures")" -ge 5 ] || { echo "no figures to compare"; return 1; }
+  [[ "$*" = *checkpoint.save_final=false* ]] || [ -s "$work/first.sums" ] || { echo "no tensors to compare"; return 1; }
   diff "$work/first.figures" "$work/second.figures" && diff "$work/first.sums" "$work/second.sums" &&
-    echo "$(wc -l <"$work/first.figures") figures and $(wc -l <"$work/first.sums") files of weights agree bit for bit"
+    echo "$(wc -l <"$work/first.figures") figures and $(wc -l <"$work/first.sums") files of tensors agree bit for bit"
 }
 train_small() {  # the schedule without its clock
   "$bin/isthmus" train --config "$root/configs/quickstart.textproto" --set folder="$work/$1" --set device=CUDA \
@@ -92,16 +93,15 @@ stage_bench() {
 }
 
 # Speed of a run end to end, with data, optimizer, logging and telemetry, over the steps that follow the warm-up and do
-# not validate: wall-clock time from the end of step 3 to the end of step 23 of 24.
-train_speed() {  # INTERVAL: steps between head measurements; 0: never
-  train_2b "speed-$1" 24 --set telemetry.interval="$1" --set checkpoint.save_final=false || return
-  awk -v interval="$1" '
+# not validate: wall-clock time from the end of step 3 to the end of step 23 of 24. As JSON, from metrics.jsonl.
+speed_of() {  # METRICS INTERVAL
+  awk -v interval="$2" '
     function value(key,   at, rest) {
       at = index($0, "\"" key "\":")
       if (at == 0) return ""
       rest = substr($0, at + length(key) + 3)
       sub(/[,}].*/, "", rest)
-      return rest
+      return rest + 0  # a number: texts would be compared as texts
     }
     value("step") == 0 { peak = value("run/peak_flops"); flops = value("run/causal_flops_per_token") }
     value("step") == 3 { begin = value("elapsed_seconds"); first = value("tokens") }
@@ -110,9 +110,13 @@ train_speed() {  # INTERVAL: steps between head measurements; 0: never
       if (end <= begin) { print "no figures" > "/dev/stderr"; exit 1 }
       rate = (last - first) / (end - begin)
       printf "{\"telemetry_interval\": %d, \"steps\": 20, \"step_seconds\": %.6f, \"tokens_per_second\": %.1f, " \
-        "\"causal_flops_per_token\": %s, \"causal_utilisation_ratio\": %s, \"loss\": %s}",
+        "\"causal_flops_per_token\": %.0f, \"causal_utilisation_ratio\": %s, \"loss\": %.6f}",
         interval, (end - begin) / 20, rate, flops, (peak > 0 ? rate * flops / peak : "null"), loss
-    }' "$work/speed-$1/metrics.jsonl" >"$figures" || return
+    }' "$1"
+}
+train_speed() {  # INTERVAL: steps between head measurements; 0: never
+  train_2b "speed-$1" 24 --set telemetry.interval="$1" --set checkpoint.save_final=false || return
+  speed_of "$work/speed-$1/metrics.jsonl" "$1" >"$figures" || return
   cp "$figures" "$work/speed-$1.json"
   sed 's/[{}"]//g' "$figures" | tee "$details"
   rm -r "${work:?}/speed-$1"

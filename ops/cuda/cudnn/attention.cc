@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cuda/attention_slices.h"
 #include "ops/cuda/kernels.h"
 #include "runtime/status.h"
 
@@ -116,11 +117,11 @@ class Plans {
     if (handle_ != nullptr) cudnnDestroy(handle_);
   }
 
-  // `tensors`: those whose layout decides the plan. `make` builds the graph.
+  // The plan of a shape; one without a graph says why. `tensors`: those whose layout decides the plan. `make` builds
+  // the graph.
   template <typename Make>
-  absl::Status Run(const AttentionShape& shape, double scale, const std::vector<Tensor>& tensors,
-                   std::unordered_map<int64_t, void*> pointers, const Tensor& workspace, const Context& context,
-                   const Make& make) {
+  absl::StatusOr<const Plan*> PlanOf(const AttentionShape& shape, double scale, const std::vector<Tensor>& tensors,
+                                     const Context& context, const Make& make) {
     ISTHMUS_RETURN_IF_ERROR(Open(context));
     Key key = {static_cast<int64_t>(tensors.size()),
                shape.sequences,
@@ -130,13 +131,11 @@ class Plans {
                shape.head_dim};
     for (const Tensor& tensor : tensors) key.push_back(tensor.row_stride);
     const auto found = plans_.find({key, scale});
-    const Plan& plan =
-        found != plans_.end() ? found->second : plans_.emplace(std::pair(key, scale), Build(make())).first->second;
-    if (plan.graph == nullptr) return absl::UnimplementedError(plan.reason);
-    if (plan.workspace_bytes > workspace.bytes()) {
-      return absl::UnimplementedError(absl::StrCat("cuDNN's plan wants a workspace of ", plan.workspace_bytes,
-                                                   " bytes, there are ", workspace.bytes()));
-    }
+    if (found != plans_.end()) return &found->second;
+    return &plans_.emplace(std::pair(key, scale), Build(make())).first->second;
+  }
+
+  absl::Status Execute(const Plan& plan, std::unordered_map<int64_t, void*> pointers, const Tensor& workspace) const {
     fe::error_t error = plan.graph->execute(handle_, pointers, workspace.data);
     if (error.is_good()) return absl::OkStatus();
     return absl::InternalError(absl::StrCat("cuDNN attention: ", error.get_message()));
@@ -174,34 +173,64 @@ absl::Status CheckType(DType dtype) {
   return absl::UnimplementedError("cuDNN's fused attention takes bf16");
 }
 
+absl::Status CheckPlan(const Plan& plan, const Tensor& workspace) {
+  if (plan.graph == nullptr) return absl::UnimplementedError(plan.reason);
+  if (plan.workspace_bytes <= workspace.bytes()) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat("cuDNN's plan wants a workspace of ", plan.workspace_bytes,
+                                               " bytes, there are ", workspace.bytes()));
+}
+
 }  // namespace
 
 absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(CheckType(args.q.dtype));
-  return context.Service<Plans>().Run(args.shape, args.scale, {args.q, args.k, args.v, args.out, args.log_sum_exp},
-                                      {{kQ, args.q.data},
-                                       {kK, args.k.data},
-                                       {kV, args.v.data},
-                                       {kOut, args.out.data},
-                                       {kLogSumExp, args.log_sum_exp.data}},
-                                      args.workspace, context, [&] { return ForwardGraph(args); });
+  auto& plans = context.Service<Plans>();
+  ISTHMUS_ASSIGN_OR_RETURN(const Plan* plan,
+                           plans.PlanOf(args.shape, args.scale, {args.q, args.k, args.v, args.out, args.log_sum_exp},
+                                        context, [&] { return ForwardGraph(args); }));
+  ISTHMUS_RETURN_IF_ERROR(CheckPlan(*plan, args.workspace));
+  return plans.Execute(*plan,
+                       {{kQ, args.q.data},
+                        {kK, args.k.data},
+                        {kV, args.v.data},
+                        {kOut, args.out.data},
+                        {kLogSumExp, args.log_sum_exp.data}},
+                       args.workspace);
 }
 
+// In the largest slices of which the plan's workspace is there. Their bits are those of the whole: no sum of the
+// backward pass leaves a sequence or a key head.
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(CheckType(args.q.dtype));
-  return context.Service<Plans>().Run(
-      args.shape, args.scale,
-      {args.q, args.k, args.v, args.out, args.log_sum_exp, args.grad_out, args.grad_q, args.grad_k, args.grad_v},
-      {{kQ, args.q.data},
-       {kK, args.k.data},
-       {kV, args.v.data},
-       {kOut, args.out.data},
-       {kLogSumExp, args.log_sum_exp.data},
-       {kGradOut, args.grad_out.data},
-       {kGradQ, args.grad_q.data},
-       {kGradK, args.grad_k.data},
-       {kGradV, args.grad_v.data}},
-      args.workspace, context, [&] { return BackwardGraph(args); });
+  auto& plans = context.Service<Plans>();
+  absl::Status refused;
+  for (const AttentionShape& slice : AttentionSlices(args.shape)) {
+    const AttentionBackwardArgs first = SliceOf(args, slice, 0, 0);
+    ISTHMUS_ASSIGN_OR_RETURN(const Plan* plan, plans.PlanOf(slice, first.scale,
+                                                            {first.q, first.k, first.v, first.out, first.log_sum_exp,
+                                                             first.grad_out, first.grad_q, first.grad_k, first.grad_v},
+                                                            context, [&] { return BackwardGraph(first); }));
+    refused = CheckPlan(*plan, args.workspace);
+    if (!refused.ok()) continue;
+    for (int64_t sequence = 0; sequence < args.shape.sequences; sequence += slice.sequences) {
+      for (int64_t kv_head = 0; kv_head < args.shape.kv_heads; kv_head += slice.kv_heads) {
+        const AttentionBackwardArgs part = SliceOf(args, slice, sequence, kv_head);
+        ISTHMUS_RETURN_IF_ERROR(plans.Execute(*plan,
+                                              {{kQ, part.q.data},
+                                               {kK, part.k.data},
+                                               {kV, part.v.data},
+                                               {kOut, part.out.data},
+                                               {kLogSumExp, part.log_sum_exp.data},
+                                               {kGradOut, part.grad_out.data},
+                                               {kGradQ, part.grad_q.data},
+                                               {kGradK, part.grad_k.data},
+                                               {kGradV, part.grad_v.data}},
+                                              args.workspace));
+      }
+    }
+    return absl::OkStatus();
+  }
+  return refused;
 }
 
 int64_t CudnnVersionNumber() { return static_cast<int64_t>(cudnnGetVersion()); }

@@ -1,0 +1,56 @@
+// Attention by some sequences, or some heads of one sequence, at a time: where a kernel's workspace grows with what it
+// takes at once. Plain arithmetic, the same in every build.
+#ifndef ISTHMUS_OPS_CUDA_ATTENTION_SLICES_H_
+#define ISTHMUS_OPS_CUDA_ATTENTION_SLICES_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/attention.h"
+
+namespace isthmus::cuda {
+
+// Shapes whose copies make up `shape`, the largest first: all of it, fewer sequences with all heads, then fewer heads
+// of one sequence; key heads keep their query heads.
+inline std::vector<AttentionShape> AttentionSlices(const AttentionShape& shape) {
+  std::vector<AttentionShape> slices;
+  const auto add = [&](int64_t sequences, int64_t kv_heads) {
+    AttentionShape slice = shape;
+    slice.sequences = sequences;
+    slice.kv_heads = kv_heads;
+    slice.heads = shape.heads / shape.kv_heads * kv_heads;
+    slices.push_back(slice);
+  };
+  for (int64_t sequences = shape.sequences; sequences >= 1; --sequences) {
+    if (shape.sequences % sequences == 0) add(sequences, shape.kv_heads);
+  }
+  for (int64_t heads = shape.kv_heads - 1; heads >= 1; --heads) {
+    if (shape.kv_heads % heads == 0) add(1, heads);
+  }
+  return slices;
+}
+
+// The part of `args` that begins with `sequence` and key head `kv_head` and has the shape `slice`. The workspace is all
+// of it: slices run one after another.
+inline AttentionBackwardArgs SliceOf(const AttentionBackwardArgs& args, const AttentionShape& slice, int64_t sequence,
+                                     int64_t kv_head) {
+  const AttentionShape& s = args.shape;
+  const int64_t head = s.heads / s.kv_heads * kv_head;
+  AttentionBackwardArgs part = args;
+  part.shape = slice;
+  for (Tensor* tensor : {&part.q, &part.out, &part.grad_out, &part.grad_q}) {
+    *tensor = tensor->RowSlice(sequence * s.sequence_length, slice.sequences * s.sequence_length)
+                  .ColumnSlice(head * s.head_dim, slice.heads * s.head_dim);
+  }
+  for (Tensor* tensor : {&part.k, &part.v, &part.grad_k, &part.grad_v}) {
+    *tensor = tensor->RowSlice(sequence * s.sequence_length, slice.sequences * s.sequence_length)
+                  .ColumnSlice(kv_head * s.head_dim, slice.kv_heads * s.head_dim);
+  }
+  part.log_sum_exp = args.log_sum_exp.RowSlice(sequence, slice.sequences)
+                         .ColumnSlice(head * s.sequence_length, slice.heads * s.sequence_length);
+  return part;
+}
+
+}  // namespace isthmus::cuda
+
+#endif  // ISTHMUS_OPS_CUDA_ATTENTION_SLICES_H_
