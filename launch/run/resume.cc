@@ -7,13 +7,16 @@
 #include <absl/strings/str_split.h>
 #include <google/protobuf/util/message_differencer.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 #include <utility>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "parallel/host_bytes.h"
+#include "runtime/config.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
 
@@ -26,7 +29,8 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   std::error_code error;
   if (how == "auto") {
     for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) plan.candidates.push_back(std::move(stored.folder));
-    plan.continued = !plan.candidates.empty() || std::filesystem::exists(run_folder + "/metrics.jsonl", error);
+    plan.continued = !plan.candidates.empty();
+    plan.begins_anew = !plan.continued && std::filesystem::exists(run_folder + "/metrics.jsonl", error);
     return plan;
   }
   ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
@@ -40,10 +44,12 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
 // Rank 0's plan on all ranks.
 absl::StatusOr<ResumePlan> Share(absl::StatusOr<ResumePlan> plan, Communicator& world) {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, plan.status()));
-  std::string shared = absl::StrCat(plan->continued ? "1" : "0", "\n", absl::StrJoin(plan->candidates, "\n"));
+  std::string shared = absl::StrCat(plan->continued ? "1" : "0", plan->begins_anew ? "1" : "0", "\n",
+                                    absl::StrJoin(plan->candidates, "\n"));
   ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
-  plan->continued = shared.front() == '1';
-  plan->candidates = absl::StrSplit(shared.substr(2), '\n', absl::SkipEmpty());
+  plan->continued = shared[0] == '1';
+  plan->begins_anew = shared[1] == '1';
+  plan->candidates = absl::StrSplit(shared.substr(3), '\n', absl::SkipEmpty());
   return plan;
 }
 
@@ -98,6 +104,14 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
   return absl::OkStatus();
 }
 
+// Steps that a run's records hold: the first line is of none.
+int64_t RecordedSteps(const std::string& records) {
+  std::ifstream file(records);
+  int64_t lines = 0;
+  for (std::string line; std::getline(file, line);) ++lines;
+  return std::max<int64_t>(lines - 1, 0);
+}
+
 // Of one candidate. Errors that another candidate may not have: of files and their contents.
 bool IsOfTheFiles(const absl::Status& status) {
   return ExitStatusOf(status.code()) == kExitBadInput && !absl::IsInvalidArgument(status);
@@ -123,6 +137,31 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
   absl::StatusOr<ResumePlan> plan = ResumePlan();
   if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
   return Share(std::move(plan), world);
+}
+
+absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
+  const std::string records = config.folder() + "/metrics.jsonl";
+  if (const auto earlier = LoadConfig(config.folder() + "/config.textproto", {}); earlier.ok()) {
+    const std::string differences = Differences(Essence(*earlier), Essence(config));
+    if (!differences.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(config.folder(), ": holds the records of another run (", differences,
+                       ") and no checkpoint to go on from; set `folder` to another one, or remove it"));
+    }
+  }
+  std::error_code error;
+  std::string aside;
+  const int64_t steps = RecordedSteps(records);
+  for (int i = 1; aside.empty() || std::filesystem::exists(aside, error); ++i) aside = absl::StrCat(records, ".", i);
+  if (steps > 0) {
+    std::filesystem::rename(records, aside, error);
+  } else {
+    std::filesystem::remove(records, error);
+  }
+  if (error) return absl::UnavailableError(absl::StrCat(records, ": can't be set aside: ", error.message()));
+  if (steps == 0) return "";
+  return absl::StrCat("no checkpoint in ", config.folder(), ": begins anew; the records of ", steps, " steps are in ",
+                      std::filesystem::path(aside).filename().string());
 }
 
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {

@@ -97,6 +97,9 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
 absl::Status TrainingRun::OpenFolder(const std::string& resume) {
   ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanResume(resume, config_.folder(), world_));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? MakeFolder(config_.folder()) : absl::OkStatus()));
+  absl::StatusOr<std::string> aside = "";
+  if (plan_.begins_anew && world_.rank() == 0) aside = SetAsideRecords(config_);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, aside.status()));
   if (!plan_.continued && plan_.candidates.empty()) ISTHMUS_RETURN_IF_ERROR(OpenRecords());
   auto log = Log::Open(config_.folder(), world_.rank());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
@@ -105,6 +108,10 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
       watch_.Start(config_.folder(), absl::Seconds(config_.mesh().collective_timeout_seconds()), world_, log_));
   if (world_.rank() == 0) {
     progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
+    if (!aside->empty()) {
+      log_->Warning(*aside);
+      progress_->Note(*aside);
+    }
   }
   return absl::OkStatus();
 }

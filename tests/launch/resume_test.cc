@@ -204,10 +204,17 @@ TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
 
 TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   ASSERT_EQ(Train("begun", 2, "--resume auto --set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
-  // As if it had been killed before its first checkpoint.
+  const std::string earlier = ReadText(project() / "begun/metrics.jsonl");
+  // As if it had been killed before its first checkpoint. No other run takes its folder.
+  const ProgramResult other = Train("begun", 2, "--resume auto --set model.width=64");
+  EXPECT_EQ(other.exit_status, 2) << other.out;
+  EXPECT_EQ(other.Count("holds the records of another run (model.width: 32 -> 64"), 1) << other.out;
+  EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl"), earlier);
   const ProgramResult again = Train("begun", 2, "--resume auto --set schedule.steps=5");
   ASSERT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("begins anew; the records of 4 steps are in metrics.jsonl.1\n"), 1) << again.out;
   EXPECT_EQ(Records(project() / "begun").size(), 6u);
+  EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl.1"), earlier);
   // And with nothing left to do it does nothing.
   const std::string metrics = ReadText(project() / "begun/metrics.jsonl");
   const ProgramResult done = Train("begun", 2, "--resume auto --set schedule.steps=5");
