@@ -238,6 +238,9 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
     FaultPoint("step.loss", Tensor(&sums.loss, DType::kFloat64, 1, 1), Stream());
     loss_finite_ = std::isfinite(sums.loss);
     ISTHMUS_ASSIGN_OR_RETURN(const Optimizer::GradientSquares squares, optimizer_.SquaresOfGradients());
+    // Of a group that failed on a GPU all waits have ended, without sums.
+    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
+    ISTHMUS_RETURN_IF_ERROR(mesh_.data().Progress());
     ISTHMUS_ASSIGN_OR_RETURN(static_cast<StepFigures&>(result),
                              AgreeOnFigures({sums.loss, squares, optimizer_.sharded()}, scale, mesh_));
   }
@@ -298,6 +301,7 @@ absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Ten
     ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets));
   }
   ISTHMUS_ASSIGN_OR_RETURN(HeadLossSums sums, head_.Sums());
+  ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
   return sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
 }

@@ -7,7 +7,7 @@
 //   q, out, grad_out, grad_q   [B·T, H·head_dim]   fp32 | bf16 | fp64; any row stride
 //   k, v, grad_k, grad_v       [B·T, K·head_dim]   dtype of q; any row stride
 //   log_sum_exp                [B, H·T]            fp32 (fp64 with fp64 q); saved for the backward pass
-//   workspace                  uint8 [1, AttentionWorkspaceBytes(...)]
+//   workspace                  uint8 [1, LeastAttentionWorkspaceBytes(...) or more]
 //
 // H is a multiple of K. Row b·T + t holds token t of sequence b. grad_q, grad_k and grad_v are overwritten and alias
 // nothing. bf16 is computed in fp32. Errors: InvalidArgument when shapes, dtypes or the workspace disagree.
@@ -32,9 +32,12 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
-// Bytes of workspace that either pass needs; on the CPU with up to MaxThreads() threads, on GPUs the same in every
-// build.
+// Bytes of workspace with which both passes are fast; on the CPU with up to MaxThreads() threads, on GPUs the same in
+// every build.
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device);
+
+// Bytes without which they are refused. What lies between the two a GPU's backward pass uses as far as it goes.
+int64_t LeastAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device);
 
 struct AttentionForwardArgs {
   AttentionShape shape;

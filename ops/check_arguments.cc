@@ -63,9 +63,9 @@ absl::Status CheckAttention(const char* op, const Args& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "out", args.out, type, rows, query));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "log_sum_exp", args.log_sum_exp, AccumulationType(type), s.sequences,
                                       s.heads * s.sequence_length));
-  if (args.workspace.bytes() < AttentionWorkspaceBytes(s, type, device)) {
+  if (args.workspace.bytes() < LeastAttentionWorkspaceBytes(s, type, device)) {
     return absl::InvalidArgumentError(absl::StrCat(op, ": workspace has ", args.workspace.bytes(), " bytes; needs ",
-                                                   AttentionWorkspaceBytes(s, type, device)));
+                                                   LeastAttentionWorkspaceBytes(s, type, device)));
   }
   return absl::OkStatus();
 }

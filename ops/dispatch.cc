@@ -237,6 +237,11 @@ int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device
                                  : cpu::AttentionWorkspaceBytes(shape, dtype);
 }
 
+int64_t LeastAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device) {
+  return device == Device::kCuda ? cuda::FlashAttentionWorkspaceBytes(shape)
+                                 : cpu::AttentionWorkspaceBytes(shape, dtype);
+}
+
 int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device) {
   // cuBLASLt has the stream's scratch.
   return device == Device::kCuda ? 0 : cpu::Fp8MatmulWorkspaceBytes(m, n, k);

@@ -14,7 +14,10 @@
 namespace isthmus {
 
 // Large enough to fill the device: a GPU needs more work at once than a core.
-constexpr int64_t MatmulPeakSize(Device device) { return device == Device::kCuda ? 8192 : 1024; }
+constexpr int64_t MatmulPeakSize(Device device, DType dtype) {
+  if (device == Device::kCuda) return 8192;
+  return dtype == DType::kFloat64 ? 256 : 1024;  // fp64 products on the CPU are for comparisons, and slow
+}
 
 // The best floating-point operations per second of products of [size, size] matrices of `dtype` (fp32 | bf16 | fp64) on
 // the stream's device, on a CPU with this rank's threads; tried again for about `budget` after one product that does
@@ -23,7 +26,7 @@ constexpr int64_t MatmulPeakSize(Device device) { return device == Device::kCuda
 // fp32 for the time. Errors: ResourceExhausted when there is no room, InvalidArgument for another dtype.
 absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream, int64_t size);
 inline absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream) {
-  return MeasureMatmulPeak(dtype, budget, stream, MatmulPeakSize(stream.device()));
+  return MeasureMatmulPeak(dtype, budget, stream, MatmulPeakSize(stream.device(), dtype));
 }
 
 }  // namespace isthmus

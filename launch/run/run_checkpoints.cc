@@ -114,7 +114,8 @@ void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
 }
 
 absl::Status RunCheckpoints::Fail(const absl::Status& status, bool fatal) {
-  record_.emplace().set_failed_total(++failed_);
+  if (!record_.has_value()) record_.emplace();  // what is yet to be told of an earlier one stays
+  record_->set_failed_total(++failed_);
   // The ranks agree on what failed: a file on one of them, or the collective itself.
   if (fatal || ExitStatusOf(status.code()) == kExitRankFailed) return status;
   log_.Error(absl::StrCat("no checkpoint of step ", step_, ": ", status.message()));

@@ -432,8 +432,9 @@ TrainingMoment TrainingRun::Moment() const {
 void TrainingRun::PublishRecord() {
   if (!record_.has_step()) return;
   checkpoints_->FillRecord(record_);
-  if (world_.rank() == 0 && record_.checkpoint().has_failed_total() && !record_.checkpoint().has_step()) {
-    progress_->Note("a checkpoint could not be saved; the log says why");
+  if (const int64_t failed = record_.checkpoint().failed_total(); failed > noted_failures_) {
+    noted_failures_ = failed;
+    if (world_.rank() == 0) progress_->Note("a checkpoint could not be saved; the log says why");
   }
   Publish(std::exchange(record_, {}));
 }

@@ -150,6 +150,7 @@ class TrainingRun {
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock
   Summary summary_;
+  int64_t noted_failures_ = 0;  // checkpoints of which the screen says that they could not be saved
 };
 
 }  // namespace isthmus

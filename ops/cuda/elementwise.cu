@@ -143,7 +143,8 @@ absl::Status AddPacks(const Tensor& x, const Tensor& y, const Context& context) 
 
 template <typename From, typename To>
 absl::Status CastBetween(const Tensor& x, const Tensor& y, const Context& context) {
-  constexpr int kWidth = 8;
+  // A store of more than 16 bytes is two, each of which leaves gaps between neighbouring threads.
+  constexpr int kWidth = sizeof(To) > sizeof(From) ? 4 : 8;
   if (Packs(x, kWidth) && Packs(y, kWidth)) {
     return Launch("Cast", CastKernel<From, To, kWidth>, ShapeFor(context, y, kWidth), context, Rows<const From>(x),
                   Rows<To>(y), y.rows, y.columns);

@@ -24,10 +24,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One warp per token n: next[n] is the following token with the same id, or `tokens`; first[n] says whether there is
-// none before. Tokens of other shards are not first.
-__global__ void __launch_bounds__(kThreads) LinkTokensKernel(const int32_t* ids, int tokens, int64_t first_row,
-                                                             int64_t table_rows, int32_t* next, int32_t* first) {
+// One warp per token n: next[n] is the following token with the same id, or `tokens`; seen[next[n]] becomes 1. `seen`
+// is zero before, and each of its elements has one writer.
+__global__ void __launch_bounds__(kThreads)
+    LinkTokensKernel(const int32_t* ids, int tokens, int32_t* next, int32_t* seen) {
   const int n = static_cast<int>((int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   if (n >= tokens) return;
@@ -39,38 +39,45 @@ __global__ void __launch_bounds__(kThreads) LinkTokensKernel(const int32_t* ids,
     const unsigned match = __ballot_sync(0xffffffffu, other < tokens && ids[other] == id);
     if (match != 0) following = begin + __ffs(static_cast<int>(match)) - 1;
   }
-  bool seen = id < first_row || id >= first_row + table_rows;
-  for (int end = n; end > 0 && !seen; end -= kWarp) {
-    const int other = end - 1 - lane;
-    seen = __ballot_sync(0xffffffffu, other >= 0 && ids[other] == id) != 0;
-  }
-  if (lane == 0) {
-    next[n] = following;
-    first[n] = seen ? 0 : 1;
-  }
+  if (lane != 0) return;
+  next[n] = following;
+  if (following < tokens) seen[following] = 1;
 }
 
-// Block (n, part): where token n is the first with its id, adds the rows of all its kind to the table, in their order.
+// Block (n, part): where token n is the first with its id and the id is this shard's, adds the rows of all its kind to
+// the table, in their order.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    AddTokenRowsKernel(const int32_t* ids, const int32_t* next, const int32_t* first, int tokens, Rows<const T> grad_y,
-                       int64_t first_row, Rows<float> grad_table, int columns) {
+    AddTokenRowsKernel(const int32_t* ids, const int32_t* next, const int32_t* seen, int tokens, Rows<const T> grad_y,
+                       int64_t first_row, int64_t table_rows, Rows<float> grad_table, int columns) {
   const int start = static_cast<int>(blockIdx.x);
-  if (first[start] == 0) return;
+  const int64_t row = ids[start] - first_row;
+  if (seen[start] != 0 || row < 0 || row >= table_rows) return;
   const int c = (static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x)) * kWidth;
   if (c >= columns) return;
-  float* to = grad_table[ids[start] - first_row] + c;
+  float* to = grad_table[row] + c;
   float sum[kWidth];
+  LoadPack<kWidth>(static_cast<const float*>(to), sum);
+  // Rows of several tokens are on their way at once: each would wait for the one before otherwise.
+  constexpr int kAhead = 4;
+  for (int n = start; n < tokens;) {
+    float grad[kAhead][kWidth];
+    bool there[kAhead];
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) sum[i] = to[i];
-  for (int n = start; n < tokens; n = next[n]) {
-    float grad[kWidth];
-    LoadPack<kWidth>(grad_y[n] + c, grad);
+    for (int k = 0; k < kAhead; ++k) {
+      there[k] = n < tokens;
+      if (!there[k]) continue;
+      LoadPack<kWidth>(grad_y[n] + c, grad[k]);
+      n = next[n];
+    }
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum[i] += grad[i];
+    for (int k = 0; k < kAhead; ++k) {
+      if (!there[k]) continue;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum[i] += grad[k][i];
+    }
   }
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) to[i] = sum[i];
+  StorePack<kWidth>(sum, to);
 }
 
 template <typename T, int kWidth>
@@ -88,7 +95,7 @@ absl::Status AddTokenRows(const EmbeddingBackwardArgs& args, const Context& cont
   return Launch("EmbeddingBackward", AddTokenRowsKernel<T, kWidth>,
                 {dim3(static_cast<unsigned>(tokens), BlocksFor(columns, kThreads * kWidth)), dim3(kThreads)}, context,
                 args.ids.As<const int32_t>(), next, next + tokens, static_cast<int>(tokens), Rows<const T>(args.grad_y),
-                args.first_row, Rows<float>(args.grad_table), static_cast<int>(columns));
+                args.first_row, args.grad_table.rows, Rows<float>(args.grad_table), static_cast<int>(columns));
 }
 
 }  // namespace
@@ -105,14 +112,18 @@ absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, const Context& c
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, const Context& context) {
   const int64_t tokens = args.grad_y.rows;
   int32_t* next = args.workspace.As<int32_t>();
+  int32_t* seen = next + tokens;
+  ISTHMUS_RETURN_IF_ERROR(Check(cudaMemsetAsync(seen, 0, static_cast<size_t>(tokens) * sizeof(int32_t), context.stream),
+                                "EmbeddingBackward"));
   ISTHMUS_RETURN_IF_ERROR(Launch("EmbeddingBackward", LinkTokensKernel,
                                  {dim3(BlocksFor(tokens, kThreads / kWarp)), dim3(kThreads)}, context,
-                                 args.ids.As<const int32_t>(), static_cast<int>(tokens), args.first_row,
-                                 args.grad_table.rows, next, next + tokens));
+                                 args.ids.As<const int32_t>(), static_cast<int>(tokens), next, seen));
   return VisitElements(args.grad_y.dtype, [&](auto zero) {
     using T = decltype(zero);
-    constexpr int kWidth = kPackWidth<T>;
-    return Packs(args.grad_y, kWidth) ? AddTokenRows<T, kWidth>(args, context) : AddTokenRows<T, 1>(args, context);
+    // 16 bytes of the sums, which are fp32: neighbouring threads leave no gaps.
+    constexpr int kWidth = kPackWidth<float>;
+    return Packs(args.grad_y, kWidth) && Packs(args.grad_table, kWidth) ? AddTokenRows<T, kWidth>(args, context)
+                                                                        : AddTokenRows<T, 1>(args, context);
   });
 }
 

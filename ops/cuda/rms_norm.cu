@@ -45,6 +45,74 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+constexpr int kHeldThreads = 512;
+
+// The same as the kernel below, for rows of at most kPacks packs to a thread: sums stay in registers, and the next row
+// is on its way while the block adds up this one's dot product.
+template <typename T, int kWidth, int kPacks>
+__global__ void __launch_bounds__(kHeldThreads)
+    RmsNormBackwardHeldKernel(Rows<const T> grad_y, Rows<const T> x, const T* weight, const float* inverse,
+                              Rows<T> grad_x, Rows<float> partial, int64_t rows, int columns, bool accumulate) {
+  using P = Pack<T, kWidth>;
+  struct Held {
+    P grad_y[kPacks], x[kPacks], grad_x[kPacks];
+  };
+  const int64_t first = int64_t{blockIdx.x} * kRmsNormRowBlock;
+  const int64_t last = first + kRmsNormRowBlock < rows ? first + kRmsNormRowBlock : rows;
+  const auto column = [](int pack) { return (static_cast<int>(threadIdx.x) + pack * kHeldThreads) * kWidth; };
+  const auto fetch = [&](int64_t row, Held& held) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int c = column(p);
+      if (c >= columns) continue;
+      held.grad_y[p] = *reinterpret_cast<const P*>(grad_y[row] + c);
+      held.x[p] = *reinterpret_cast<const P*>(x[row] + c);
+      if (accumulate) held.grad_x[p] = *reinterpret_cast<const P*>(grad_x[row] + c);
+    }
+  };
+  // Packs beyond the columns stay zero and add nothing.
+  Held now{}, next{};
+  P weights[kPacks] = {};
+  float sums[kPacks][kWidth] = {};
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    if (column(p) < columns) weights[p] = *reinterpret_cast<const P*>(weight + column(p));
+  }
+  fetch(first, now);
+  for (int64_t row = first; row < last; ++row) {
+    if (row + 1 < last) fetch(row + 1, next);
+    const float scale = inverse[row];
+    float dot = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float product = Widen(now.grad_y[p].values[i]) * Widen(now.x[p].values[i]);
+        dot += product * Widen(weights[p].values[i]);
+        sums[p][i] += product * scale;
+      }
+    }
+    const float correction = scale * scale * (BlockSum(dot) / static_cast<float>(columns));
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (column(p) >= columns) continue;
+      float gx[kWidth];
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float change = scale * (Widen(now.grad_y[p].values[i]) * Widen(weights[p].values[i]) -
+                                      Widen(now.x[p].values[i]) * correction);
+        gx[i] = accumulate ? Widen(now.grad_x[p].values[i]) + change : change;
+      }
+      StorePack<kWidth>(gx, grad_x[row] + column(p));
+    }
+    now = next;
+  }
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    if (column(p) < columns) StorePack<kWidth>(sums[p], partial[blockIdx.x] + column(p));
+  }
+}
+
 // Columns whose sums fit into the shared memory of a block.
 constexpr int kSharedColumns = 48 * 1024 / sizeof(float) - 64;
 
@@ -121,11 +189,21 @@ template <typename T, int kWidth>
 absl::Status Backward(const RmsNormBackwardArgs& args, const Context& context) {
   const auto blocks = static_cast<unsigned>(RmsNormWorkspaceRows(args.x.rows));
   const int columns = static_cast<int>(args.x.columns);
-  const int64_t shared_bytes = columns <= kSharedColumns ? columns * int64_t{sizeof(float)} : 0;
-  ISTHMUS_RETURN_IF_ERROR(Launch(
-      "RmsNormBackward", RmsNormBackwardKernel<T, kWidth>, {dim3(blocks), dim3(kThreads), shared_bytes}, context,
-      Rows<const T>(args.grad_y), Rows<const T>(args.x), args.weight.As<const T>(), args.inverse.As<const float>(),
-      Rows<T>(args.grad_x), Rows<float>(args.workspace), args.x.rows, columns, args.accumulate));
+  const auto launch = [&](auto kernel, int threads, int64_t shared_bytes) {
+    return Launch("RmsNormBackward", kernel, {dim3(blocks), dim3(static_cast<unsigned>(threads)), shared_bytes},
+                  context, Rows<const T>(args.grad_y), Rows<const T>(args.x), args.weight.As<const T>(),
+                  args.inverse.As<const float>(), Rows<T>(args.grad_x), Rows<float>(args.workspace), args.x.rows,
+                  columns, args.accumulate);
+  };
+  const int packs = (columns + kHeldThreads * kWidth - 1) / (kHeldThreads * kWidth);
+  if (kWidth > 1 && Packs(args.workspace, kWidth) && packs <= 4) {
+    ISTHMUS_RETURN_IF_ERROR(packs == 1   ? launch(RmsNormBackwardHeldKernel<T, kWidth, 1>, kHeldThreads, 0)
+                            : packs == 2 ? launch(RmsNormBackwardHeldKernel<T, kWidth, 2>, kHeldThreads, 0)
+                                         : launch(RmsNormBackwardHeldKernel<T, kWidth, 4>, kHeldThreads, 0));
+  } else {
+    ISTHMUS_RETURN_IF_ERROR(launch(RmsNormBackwardKernel<T, kWidth>, kThreads,
+                                   columns <= kSharedColumns ? columns * int64_t{sizeof(float)} : 0));
+  }
   return Launch("RmsNormBackward", AddPartialRowsKernel, {dim3(BlocksFor(columns, kWarp)), dim3(kThreads)}, context,
                 args.workspace.As<const float>(), args.workspace.row_stride, static_cast<int>(blocks),
                 args.grad_weight.As<float>(), columns);

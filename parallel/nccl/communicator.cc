@@ -238,12 +238,11 @@ class NcclCommunicator : public Communicator {
   absl::Status Settled(ncclResult_t result, const char* call) {
     const absl::Time end = absl::Now() + Deadline();
     while (result == ncclInProgress && communicator_ != nullptr) {
-      if (absl::Now() > end) {
-        ncclCommAbort(communicator_);
-        failed_ = true;
-        return Late(call, -1);
-      }
       absl::SleepFor(absl::Microseconds(20));
+      // The watchdog may end the communicator meanwhile.
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!failed_ && absl::Now() > end) Fail(Late(call, -1));
+      if (failed_) return failure_;
       if (ncclCommGetAsyncError(communicator_, &result) != ncclSuccess) break;
     }
     if (result == ncclSuccess) return absl::OkStatus();
@@ -301,7 +300,15 @@ class NcclCommunicator : public Communicator {
     return deadline_;
   }
 
-  // What the watchdog has found.
+  // Ends all waits for the communicator and frees it. Operations on the device then end without a result: who has
+  // waited for some asks Progress() before it uses what they left.
+  void Fail(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    failure_ = std::move(why);
+    failed_ = true;
+    ncclCommAbort(communicator_);
+  }
+
+  // What has gone wrong, for good.
   absl::Status Health() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return failure_;
@@ -316,6 +323,7 @@ class NcclCommunicator : public Communicator {
     while (!stop_) {
       absl::SleepFor(absl::Milliseconds(20));
       const std::lock_guard<std::mutex> lock(mutex_);
+      if (failed_) return;
       const int64_t started = sequence_;
       if (finished == started || cudaEventQuery(EventOf(started - 1)) == cudaSuccess) {
         if (finished < started && record_.ring != nullptr) record_.ring->EndBefore(record_.group, started);
@@ -335,12 +343,10 @@ class NcclCommunicator : public Communicator {
       const bool broken = ncclCommGetAsyncError(communicator_, &state) != ncclSuccess ||
                           (state != ncclSuccess && state != ncclInProgress);
       if (!broken && absl::Now() - since < deadline_) continue;
-      failure_ = broken ? absl::UnavailableError(
-                              absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
-                        : Late(latest_operation_, finished);
-      failed_ = true;
       if (record_.ring != nullptr) record_.ring->Wait(record_.group, finished);
-      ncclCommAbort(communicator_);
+      Fail(broken ? absl::UnavailableError(
+                        absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
+                  : Late(latest_operation_, finished));
       return;
     }
   }

@@ -108,7 +108,9 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
       RunWithChanges(Train("limited", "--resume auto --set checkpoint.save_final=false"), limit);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_THAT(SoundSteps(run), ElementsAre(5));
-  EXPECT_THAT(Figures(run, "checkpoint/failed_total"), ElementsAre(1, 2));
+  // Two that fail between two records are told together.
+  ASSERT_FALSE(Figures(run, "checkpoint/failed_total").empty());
+  EXPECT_EQ(*Figures(run, "checkpoint/failed_total").rbegin(), 2);
   EXPECT_EQ(Losses(run).size(), 20u);
   EXPECT_THAT(ReadText(run + "/log/rank-0000.log"), HasSubstr("rank-0000.tensors: can't write: File too large"));
   EXPECT_FALSE(std::filesystem::exists(run + "/checkpoints/step-00000010.tmp"));
@@ -121,27 +123,30 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   EXPECT_EQ(again.Count("continues after step 5"), 1) << again.out;
 }
 
-// The disk of one rank takes 3 s for a write, longer than collectives may take and than many steps do.
+// The disk of one rank takes 5 s for a write, longer than collectives may take and than many steps do.
 TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
   const std::string run = project() / "slow";
   const ProgramResult result =
-      RunWithFaults("checkpoint.write@0#5=sleep:3;step.begin#*=sleep:0.05",
+      RunWithFaults("checkpoint.write@0#5=sleep:5;step.begin#*=sleep:0.05",
                     Train("slow",
                           "--set checkpoint.interval=20 --set schedule.steps=45 --set mesh.data=2 "
-                          "--set mesh.collective_timeout_seconds=1.5 --set telemetry.validation_interval=0"),
+                          "--set mesh.collective_timeout_seconds=3 --set telemetry.validation_interval=0"),
                     2);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_THAT(SoundSteps(run), ElementsAre(20, 40, 45));
   EXPECT_THAT(Figures(run, "checkpoint/failed_total"), IsEmpty());
   int on_the_way = 0;
+  bool told = false;
   for (const auto& record : Records(run)) {
     const double written = record.value("checkpoint/written_ratio", 0.0);
     EXPECT_LE(written, 1);
     if (written > 0 && written < 1 && !record.contains("checkpoint/step")) ++on_the_way;
     if (record.value("checkpoint/step", 0) != 20) continue;
+    told = true;
     EXPECT_GT(record["step"], 25);  // training went on meanwhile
-    EXPECT_GE(record["checkpoint/save_seconds"], 3);
+    EXPECT_GE(record["checkpoint/save_seconds"], 5);
   }
+  EXPECT_TRUE(told);
   EXPECT_GT(on_the_way, 5);
 }
 

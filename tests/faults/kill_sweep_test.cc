@@ -198,6 +198,7 @@ class Chain {
       expected.erase(step);
     }
     for (const auto& [step, loss] : expected) absl::PrintF("no record of step %d\n", step);
+    EXPECT_LE(expected.size(), static_cast<size_t>(kSteps / 2));
   }
 
   // The end of a chain; the next one begins anew.

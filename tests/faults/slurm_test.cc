@@ -52,7 +52,7 @@ class Slurm : public ::testing::Test {
   static constexpr const char* kPause = "ISTHMUS_FAULTS=step.begin@0#*=sleep:0.1";
   // More than fit in the half minute; and fewer than in the limit after that.
   static constexpr const char* kSlow = "--set schedule.steps=340";
-  static constexpr const char* kShort = "--set schedule.steps=60";
+  static constexpr const char* kShort = "--set schedule.steps=100";
   // A rank that dies at its 15th step in every start leaves a checkpoint the first time, and only ten steps to go.
   static constexpr const char* kShorter = "--set schedule.steps=20 --set checkpoint.background=false";
   static constexpr const char* kEndless = "--set schedule.steps=1000000";

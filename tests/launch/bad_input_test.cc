@@ -15,7 +15,11 @@ namespace {
 
 class BadInput : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() { project_ = new TinyProject; }
+  static void SetUpTestSuite() {
+    // After a rank has failed mpirun would wait for seconds before it ends the others, which have ended by themselves.
+    setenv("OMPI_MCA_odls_base_sigkill_timeout", "0", /*replace=*/1);
+    project_ = new TinyProject;
+  }
   static void TearDownTestSuite() { delete project_; }
   static TinyProject& project() { return *project_; }
 

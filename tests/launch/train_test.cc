@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/schedule.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
 
@@ -61,8 +62,10 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
   const ProgramResult result = RunIsthmus("train --config " + config, 2);
   ASSERT_EQ(result.exit_status, 0) << result.out;
   EXPECT_NE(result.out.find("by shard: 0: "), std::string::npos) << result.out;
+  int measured = 0;
   for (const auto& record : Records(project() / "shards")) {
     if (!record.contains("head/shards")) continue;
+    ++measured;
     const auto& shards = record["head/shards"];
     ASSERT_EQ(shards.size(), 2u);
     double energy = 0;
@@ -74,6 +77,7 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
     EXPECT_GT(lost, 0);
     EXPECT_LT(lost, 1);
   }
+  EXPECT_EQ(measured, 4);
 }
 
 TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
@@ -123,7 +127,18 @@ TEST_F(Train, StopsAtTheTimeLimitWithTheLearningRateDecayed) {
       RunIsthmus("train --config " + config + " --set schedule.steps=100000000 --set schedule.max_seconds=2", 2);
   ASSERT_EQ(result.exit_status, 0) << result.out;
   const auto records = Records(project() / "timed");
-  EXPECT_LT(records.back()["train/learning_rate"].get<double>(), 2e-3);
+  proto::ScheduleConfig schedule;
+  schedule.set_steps(100000000);
+  schedule.set_warmup_steps(2);
+  schedule.set_max_seconds(2);
+  for (size_t i = 3; i < records.size(); ++i) {
+    // Of the clock when the step began: after the step before it had ended, before it ended itself.
+    const double found = records[i]["train/learning_rate"];
+    const auto rate = [&](double seconds) { return LearningRate(schedule, 1e-2, static_cast<int64_t>(i), seconds); };
+    EXPECT_LE(found, rate(records[i - 1]["elapsed_seconds"])) << i;
+    EXPECT_GE(found, rate(records[i]["elapsed_seconds"])) << i;
+  }
+  EXPECT_LT(records.back()["train/learning_rate"].get<double>(), 9e-3);
   EXPECT_TRUE(records.back().contains("validation/loss"));
 }
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/cuda/attention_slices.h"
+#include "ops/cuda/attention_workspace.h"
 #include "runtime/device.h"
 #include "tests/support/reference.h"
 
@@ -279,15 +279,44 @@ TEST(Attention, WorkspaceOfAGpuHoldsASliceOfTheDeterministicBackwardPass) {
   const auto bytes = [](const AttentionShape& shape, DType dtype = DType::kBFloat16) {
     return AttentionWorkspaceBytes(shape, dtype, Device::kCuda);
   };
-  // The 2B model, of which cuDNN wanted 4,297,064,704 bytes for 4 sequences: one sequence at a time.
-  EXPECT_GE(bytes(ShapeOf(4, 4096, 16, 16, 128)), 4297064704 / 4);
-  EXPECT_LE(bytes(ShapeOf(4, 4096, 16, 16, 128)), int64_t{5} << 28);
-  // Short sequences all at once; of long ones a head at a time, until even that is too much.
-  EXPECT_GE(bytes(ShapeOf(8, 512, 16, 4, 64)), int64_t{4} * 8 * 512 * 16 * 64 * 4);
-  EXPECT_GE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{128} * 16384 * 128 * 4);
+  // The 2B model: cuDNN asked for 4,297,064,704 bytes for 4 sequences. One at a time has room for a quarter of that.
+  EXPECT_EQ(cuda::CudnnBackwardWorkspaceBytes(ShapeOf(4, 4096, 32, 32, 128)) / (1 << 20), 4297064704 / (1 << 20) + 1);
+  EXPECT_GE(bytes(ShapeOf(4, 4096, 32, 32, 128)), 4297064704 / 4);
+  EXPECT_LE(bytes(ShapeOf(4, 4096, 32, 32, 128)), int64_t{5} << 28);
+  // Short sequences all at once; of long ones some heads at a time, until even one is too much.
+  EXPECT_GE(bytes(ShapeOf(8, 512, 16, 4, 64)), int64_t{2} * 8 * 16 * 512 * 512);
+  EXPECT_GE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{2} * 2 * 16384 * 16384);
   EXPECT_LE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{5} << 28);
-  EXPECT_LE(bytes(ShapeOf(1, 1 << 20, 16, 4, 128)), int64_t{64} << 20);
+  EXPECT_GE(bytes(ShapeOf(1, 32768, 16, 16, 128)), int64_t{2} * 32768 * 32768);
+  EXPECT_EQ(bytes(ShapeOf(1, 1 << 20, 16, 4, 128)), int64_t{64} << 20);
   EXPECT_EQ(bytes(ShapeOf(4, 4096, 16, 16, 128), DType::kFloat32), int64_t{4} * 4096 * 16 * 4);
+}
+
+// As much workspace as some sequences, one sequence or some of its heads need, down to the least.
+TEST(Attention, BackwardWithLessWorkspaceGivesTheSame) {
+  const AttentionShape shape = ShapeOf(2, 132, 4, 2, 64);
+  const DType dtype = DType::kBFloat16;
+  const Device device = reference::TestStream().device();
+  const int64_t least = LeastAttentionWorkspaceBytes(shape, dtype, device);
+  Attention whole(shape, dtype, 8);
+  ASSERT_TRUE(whole.Forward().ok());
+  ASSERT_TRUE(whole.Backward().ok());
+  std::vector<int64_t> sizes = {least};
+  for (const AttentionShape& slice : cuda::AttentionSlices(shape)) {
+    sizes.push_back(std::max(least, cuda::CudnnBackwardWorkspaceBytes(slice)));
+  }
+  for (const int64_t bytes : sizes) {
+    SCOPED_TRACE(bytes);
+    Attention parts(shape, dtype, 8);
+    ASSERT_TRUE(parts.Forward().ok());
+    const Buffer workspace(DType::kUInt8, 1, bytes);
+    AttentionBackwardArgs args = parts.BackwardArgs();
+    args.workspace = workspace;
+    ASSERT_TRUE(AttentionBackward(args, reference::TestStream()).ok());
+    reference::ExpectAgreesAsAWhole("grad_q", parts.grad_q, whole.grad_q.Get());
+    reference::ExpectAgreesAsAWhole("grad_k", parts.grad_k, whole.grad_k.Get());
+    reference::ExpectAgreesAsAWhole("grad_v", parts.grad_v, whole.grad_v.Get());
+  }
 }
 
 TEST(Attention, WorkspaceDoesNotHoldTheWeightsOfAllPairs) {

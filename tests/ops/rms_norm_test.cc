@@ -20,8 +20,8 @@ constexpr double kEpsilon = 1e-5;
 struct RmsNormShape {
   int64_t rows, columns, padding;
 };
-const std::vector<RmsNormShape> kRmsNormShapes = {{1, 1, 0},   {3, 7, 0},    {2, 17, 3},
-                                                  {33, 64, 0}, {70, 509, 5}, {5, 1000, 0}};
+const std::vector<RmsNormShape> kRmsNormShapes = {{1, 1, 0},    {3, 7, 0},    {2, 17, 3},   {33, 64, 0},  {70, 509, 5},
+                                                  {5, 1000, 0}, {66, 512, 0}, {3, 4104, 8}, {2, 20000, 0}};
 
 std::vector<double> InverseOf(const Matrix& s) {
   std::vector<double> inverse;

@@ -19,6 +19,7 @@ offences() {
   done
 }
 
+for folder in "${order[@]}"; do [ -d "$folder" ] || { echo "no folder $folder"; exit 1; }; done
 bad='ops/x.h:3:#include "model/transformer.h"'
 [ "$(offences <<<"$bad")" = "$bad" ] || { echo "the check does not notice a wrong include"; exit 1; }
 

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <iterator>
+#include <random>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -75,15 +77,15 @@ std::string Socket::ReceiveAll() const {
 }
 
 int FreePorts(int count) {
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    const Socket first = Socket::Listen();
-    std::vector<Socket> others;
-    bool free = true;
-    for (int i = 1; free && i < count; ++i) {
-      others.push_back(Socket::Listen(first.port() + i));
-      free = others.back().valid();
-    }
-    if (free) return first.port();
+  std::random_device random;
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    // Below the range from which the kernel gives ports to whoever asks for any.
+    const int first = std::uniform_int_distribution(10'000, 32'000)(random);
+    std::vector<Socket> all;
+    do {
+      all.push_back(Socket::Listen(first + static_cast<int>(all.size())));
+    } while (all.back().valid() && std::ssize(all) < count);
+    if (all.back().valid()) return first;
   }
   return 0;
 }

@@ -132,13 +132,13 @@ TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   EXPECT_THAT(lost.out, HasSubstr("no tensors to compare"));
 }
 
-TEST(GpuCheck, SpeedIsThatOfTheStepsBetweenTheThirdAndTheLastButOne) {
+TEST(GpuCheck, SpeedIsThatOfTheStepsBetweenTheThirteenthAndTheLastButOne) {
   const TemporaryFolder folder;
   // The end is later than the beginning as a number, and not as a text.
   WriteText(folder / "metrics.jsonl",
             "{\"step\":0,\"run/peak_flops\":1e6,\"run/causal_flops_per_token\":200}\n"
-            "{\"step\":3,\"tokens\":300,\"elapsed_seconds\":9.5}\n"
-            "{\"step\":23,\"tokens\":2300,\"elapsed_seconds\":10.5,\"train/loss\":3.25}\n");
+            "{\"step\":13,\"tokens\":300,\"elapsed_seconds\":9.5}\n"
+            "{\"step\":33,\"tokens\":2300,\"elapsed_seconds\":10.5,\"train/loss\":3.25}\n");
   const ProgramResult speed =
       RunScript(folder, "root=$place; source \"$self/gpu_check/gpu_stages.sh\"; speed_of \"$place/metrics.jsonl\" 10");
   ASSERT_EQ(speed.exit_status, 0) << speed.out;

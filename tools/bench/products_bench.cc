@@ -151,7 +151,7 @@ absl::Status Run(int argc, char** argv) {
   benchmark::AddCustomContext("device", products.bench.device);
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     Bench& bench = products.bench;
-    const int64_t size = std::min(MatmulPeakSize(bench.stream.device()), 16 * bench.sizes.width);
+    const int64_t size = std::min(MatmulPeakSize(bench.stream.device(), dtype), 16 * bench.sizes.width);
     const std::string name(Name(dtype));
     const auto peak = MeasureMatmulPeak(dtype, absl::Seconds(2), bench.stream, size);
     if (!peak.ok()) {  // a CPU without bf16

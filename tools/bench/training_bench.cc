@@ -228,7 +228,8 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
   for (int64_t step = 0; step <= steps; ++step) {
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     double rate = 0;
-    const int64_t size = std::min(MatmulPeakSize(stream.device()), 16 * test.shape.width);
+    const int64_t size =
+        std::min(MatmulPeakSize(stream.device(), model->parameters().compute_type()), 16 * test.shape.width);
     ISTHMUS_ASSIGN_OR_RETURN(
         rate, MeasureMatmulPeak(model->parameters().compute_type(), absl::Milliseconds(200), stream, size));
     ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));

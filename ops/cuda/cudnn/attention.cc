@@ -42,14 +42,15 @@ fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const Tensor& tens
       .set_stride({shape.sequence_length * tensor.row_stride, shape.head_dim, tensor.row_stride, 1});
 }
 
-// [B, H, T, 1]
+// [B, H, T, 1]. cuDNN takes packed ones only, also of one sequence, whose row is then no longer than its heads.
 fe::graph::Tensor_attributes StatisticsOf(const Tensor& tensor, const AttentionShape& shape) {
+  const int64_t row = shape.sequences > 1 ? tensor.row_stride : shape.heads * shape.sequence_length;
   return fe::graph::Tensor_attributes()
       .set_name("log_sum_exp")
       .set_uid(kLogSumExp)
       .set_data_type(fe::DataType_t::FLOAT)
       .set_dim({shape.sequences, shape.heads, shape.sequence_length, 1})
-      .set_stride({tensor.row_stride, shape.sequence_length, 1, 1});
+      .set_stride({row, shape.sequence_length, 1, 1});
 }
 
 std::shared_ptr<fe::graph::Graph> NewGraph() {
@@ -198,20 +199,25 @@ absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Conte
                        args.workspace);
 }
 
-// In the largest slices of which the plan's workspace is there. Their bits are those of the whole: no sum of the
-// backward pass leaves a sequence or a key head.
+// In the largest slices of which the plan's workspace is there: no sum of the backward pass leaves a sequence or a key
+// head. Of slices that can't be taken either, the first reason counts, which is that of the whole.
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(CheckType(args.q.dtype));
   auto& plans = context.Service<Plans>();
   absl::Status refused;
   for (const AttentionShape& slice : AttentionSlices(args.shape)) {
+    // Addresses that cuDNN takes are multiples of 16 bytes; those of statistics lie this far apart.
+    const bool whole = slice.sequences == args.shape.sequences && slice.kv_heads == args.shape.kv_heads;
+    if (!whole && slice.heads * slice.sequence_length % 4 != 0) continue;
     const AttentionBackwardArgs first = SliceOf(args, slice, 0, 0);
     ISTHMUS_ASSIGN_OR_RETURN(const Plan* plan, plans.PlanOf(slice, first.scale,
                                                             {first.q, first.k, first.v, first.out, first.log_sum_exp,
                                                              first.grad_out, first.grad_q, first.grad_k, first.grad_v},
                                                             context, [&] { return BackwardGraph(first); }));
-    refused = CheckPlan(*plan, args.workspace);
-    if (!refused.ok()) continue;
+    if (const absl::Status usable = CheckPlan(*plan, args.workspace); !usable.ok()) {
+      if (refused.ok()) refused = usable;
+      continue;
+    }
     for (int64_t sequence = 0; sequence < args.shape.sequences; sequence += slice.sequences) {
       for (int64_t kv_head = 0; kv_head < args.shape.kv_heads; kv_head += slice.kv_heads) {
         const AttentionBackwardArgs part = SliceOf(args, slice, sequence, kv_head);

@@ -89,13 +89,12 @@ TEST_F(TokenizerTest, IdsThatAreNoTokensAreRejected) {
 }
 
 std::string Gzip(const std::string& text) {
-  const std::string path = "/tmp/isthmus-gzip-" + std::to_string(text.size());
+  const testing::TemporaryFolder folder;
+  const std::string path = folder / "text.gz";
   gzFile file = gzopen(path.c_str(), "wb");
   gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
   gzclose(file);
-  std::string out = testing::ReadText(path);
-  std::remove(path.c_str());
-  return out;
+  return testing::ReadText(path);
 }
 
 std::string Zstd(const std::string& text) {
