@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kThreads)
   // Rows of several tokens are on their way at once: each would wait for the one before otherwise.
   constexpr int kAhead = 4;
   for (int n = start; n < tokens;) {
-    float grad[kAhead][kWidth];
-    bool there[kAhead];
+    float grad[kAhead][kWidth] = {};
+    bool there[kAhead] = {};
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
       there[k] = n < tokens;
