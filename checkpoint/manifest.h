@@ -16,6 +16,9 @@ namespace isthmus {
 // Of checkpoints that are written. Version 1, weights alone, can be read too.
 inline constexpr int kCheckpointVersion = 2;
 
+// The run's SentencePiece model in a checkpoint's folder, where it has one.
+inline constexpr char kTokenizerFile[] = "tokenizer.model";
+
 // run_folder/checkpoints/step-00001000.
 std::string CheckpointFolder(const std::string& run_folder, int64_t step);
 

@@ -21,7 +21,7 @@ double SteadySeconds() {
 
 CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& data, const TrainingMoment& moment) {
   CheckpointContents contents;
-  contents.tokenizer_path = config.data().tokenizer();
+  contents.tokenizer_model = data.tokenizer_model;
   auto& manifest = contents.manifest;
   manifest.set_step(moment.step);
   manifest.set_samples(moment.batches * config.batch().sequences());

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -38,7 +39,6 @@ TinyOptions SmallestOptions() {
 class Damage : public ::testing::Test {
  protected:
   Damage() : replica_(SmallestOptions()), checkpoint_(folder_ / "checkpoints/step-00000002") {
-    WriteText(folder_ / "tokenizer.model", "not looked into");
     replica_.Step(1);
     Save(replica_, 2);
   }
@@ -46,7 +46,8 @@ class Damage : public ::testing::Test {
   void Save(Replica& replica, int64_t step) {
     CheckpointContents contents;
     contents.manifest.set_step(step);
-    contents.tokenizer_path = folder_ / "tokenizer.model";
+    contents.tokenizer_model = tokenizer_;
+    if (fingerprint_ != 0) contents.manifest.set_tokenizer_fingerprint(fingerprint_);
     const auto saved = SaveCheckpoint(CheckpointFolder(folder_.path(), step), contents, replica.model().parameters(),
                                       replica.mesh(), &replica.model().optimizer());
     ASSERT_TRUE(saved.ok()) << saved.status();
@@ -94,6 +95,8 @@ class Damage : public ::testing::Test {
   TemporaryFolder folder_;
   Replica replica_;
   std::string checkpoint_;
+  std::string tokenizer_ = "not looked into";
+  uint64_t fingerprint_ = 0;  // what the manifest says of it; 0: nothing
 };
 
 TEST_F(Damage, EveryFlippedByteIsNoticed) {
@@ -145,7 +148,7 @@ TEST_F(Damage, FilesOfAnotherLengthOrNoneAreNoticed) {
 TEST_F(Damage, FilesOfAnotherStepAreNoticed) {
   const std::string other = folder_ / "checkpoints/step-00000004";
   replica_.Step(2);
-  WriteText(folder_ / "tokenizer.model", "of another run.");
+  tokenizer_ = "of another run.";
   Save(replica_, 4);
   ExpectEveryForeignFileNoticed(other);
   std::filesystem::remove_all(checkpoint_);
@@ -158,7 +161,7 @@ TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
   std::filesystem::rename(checkpoint_, folder_ / "kept");
   Replica foreign(SmallestOptions(), nullptr, 8);
   foreign.Step(1);
-  WriteText(folder_ / "tokenizer.model", "of another run.");
+  tokenizer_ = "of another run.";
   Save(foreign, 2);
   std::filesystem::rename(checkpoint_, folder_ / "other");
   std::filesystem::rename(folder_ / "kept", checkpoint_);
@@ -167,6 +170,23 @@ TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
               std::filesystem::file_size(folder_ / "other/" + name));
   }
   ExpectEveryForeignFileNoticed(folder_ / "other");
+}
+
+// Its bytes are those that were saved.
+TEST_F(Damage, ATokenizerThatIsNotTheTokensIsNoticed) {
+  const auto manifest = ReadManifest(checkpoint_);
+  ASSERT_TRUE(manifest.ok());
+  for (const auto& file : manifest->files()) {
+    if (file.name() == kTokenizerFile) fingerprint_ = file.checksum();
+  }
+  ASSERT_NE(fingerprint_, 0u);
+  Save(replica_, 4);
+  EXPECT_THAT(VerifyCheckpoint(CheckpointFolder(folder_.path(), 4)).problems, IsEmpty());
+  tokenizer_ = "of another run.";
+  Save(replica_, 6);
+  const auto problems = VerifyCheckpoint(CheckpointFolder(folder_.path(), 6)).problems;
+  ASSERT_THAT(problems, SizeIs(1));
+  EXPECT_THAT(problems.front(), HasSubstr("step-00000006/tokenizer.model: fingerprint "));
 }
 
 TEST_F(Damage, AMessageNamesFileTensorAndPlace) {

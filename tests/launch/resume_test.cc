@@ -202,6 +202,19 @@ TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
   EXPECT_TRUE(std::filesystem::exists(Checkpoint("bad", 10)));
 }
 
+// It was read, and checked, when the run began.
+TEST_F(Resume, ARunNeedsItsTokenizerNoMore) {
+  const std::string tokenizer = project() / "short-lived.model", bytes = ReadText(project() / "tokenizer.model");
+  WriteText(tokenizer, bytes);
+  const ProgramResult result = RunShell(absl::StrCat(
+      "OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ", project().WriteConfig("tokenizer"),
+      " --set data.tokenizer=", tokenizer,
+      " --set schedule.steps=200 --set telemetry.validation_interval=0 & until [ -s ", project() / "tokenizer",
+      "/metrics.jsonl ]; do sleep 0.01; done; echo other > ", tokenizer, "; wait $!"));
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(ReadText(project() / "tokenizer/checkpoints/step-00000200/tokenizer.model"), bytes);
+}
+
 TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   ASSERT_EQ(Train("begun", 2, "--resume auto --set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
   const std::string earlier = ReadText(project() / "begun/metrics.jsonl");
