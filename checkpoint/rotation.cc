@@ -78,7 +78,8 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
     proto::CheckpointManifest manifest;
   };
   std::vector<Readable> all;  // newest first
-  for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> there, ListCheckpoints(run_folder));
+  for (StoredCheckpoint& stored : there) {
     auto manifest = ReadManifest(stored.folder);
     if (!manifest.ok()) continue;
     manifest->clear_tensors();
@@ -109,7 +110,8 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
 
 absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step) {
   std::vector<std::string> names;
-  for (const StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> there, ListCheckpoints(run_folder));
+  for (const StoredCheckpoint& stored : there) {
     if (stored.step <= step) continue;
     std::string name = stored.folder + ".set-aside";
     std::error_code error;

@@ -28,7 +28,8 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   ResumePlan plan;
   std::error_code error;
   if (how == "auto") {
-    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) plan.candidates.push_back(std::move(stored.folder));
+    ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
+    for (StoredCheckpoint& stored : found) plan.candidates.push_back(std::move(stored.folder));
     plan.continued = !plan.candidates.empty();
     plan.begins_anew = !plan.continued && std::filesystem::exists(run_folder + "/metrics.jsonl", error);
     return plan;
@@ -38,6 +39,18 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   plan.continued =
       !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
   plan.candidates.push_back(std::move(found));
+  return plan;
+}
+
+absl::StatusOr<ResumePlan> LookForFiniteCheckpoints(const ResumePlan& began, const std::string& run_folder) {
+  ResumePlan plan;
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
+  for (StoredCheckpoint& stored : found) {
+    const auto manifest = ReadManifest(stored.folder);
+    if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
+  }
+  if (plan.candidates.empty()) return began;
+  plan.continued = true;
   return plan;
 }
 
@@ -165,15 +178,8 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
 }
 
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
-  ResumePlan plan;
-  if (world.rank() == 0) {
-    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
-      const auto manifest = ReadManifest(stored.folder);
-      if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
-    }
-    plan.continued = !plan.candidates.empty();
-    if (plan.candidates.empty()) plan = began;
-  }
+  absl::StatusOr<ResumePlan> plan = ResumePlan();
+  if (world.rank() == 0) plan = LookForFiniteCheckpoints(began, run_folder);
   return Share(std::move(plan), world);
 }
 

@@ -25,7 +25,7 @@ struct ResumePlan {
 
 // `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
 // when there is none at all; else a checkpoint, or a run folder whose newest one it is. Collective; the same on all
-// ranks. Errors: those of FindCheckpoint.
+// ranks. Errors: those of FindCheckpoint and ListCheckpoints.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
 // A run folder with records and without a checkpoint, in which a run of `config` is to begin anew: renames
@@ -35,7 +35,7 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
 // What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
-// infinite, else what it began from. Collective; the same on all ranks.
+// infinite, else what it began from. Collective; the same on all ranks. Errors: those of ListCheckpoints.
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
 
 // Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.

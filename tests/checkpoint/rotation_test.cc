@@ -19,6 +19,8 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class Rotation : public ::testing::Test {
  protected:
@@ -42,7 +44,9 @@ class Rotation : public ::testing::Test {
     const absl::Status status = RotateCheckpoints(folder_.path(), config);
     EXPECT_TRUE(status.ok()) << status;
     std::set<int64_t> steps;
-    for (const StoredCheckpoint& stored : ListCheckpoints(folder_.path())) steps.insert(stored.step);
+    const auto stored = ListCheckpoints(folder_.path());
+    EXPECT_TRUE(stored.ok()) << stored.status();
+    for (const StoredCheckpoint& one : *stored) steps.insert(one.step);
     return steps;
   }
 
@@ -79,6 +83,21 @@ TEST_F(Rotation, LeftoversGoAndWhatCannotBeReadStays) {
   Save(4);
   EXPECT_THAT(Rotate(1), ElementsAre(1, 4));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.tmp"));
+}
+
+TEST_F(Rotation, AFolderThatCannotBeListedIsNotOneWithoutCheckpoints) {
+  const auto none = ListCheckpoints(folder_.path());
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_THAT(*none, IsEmpty());
+  // As when the disk that it leads to is not mounted.
+  std::filesystem::create_directory_symlink(folder_ / "gone", folder_ / "checkpoints");
+  EXPECT_THAT(std::string(ListCheckpoints(folder_.path()).status().message()),
+              HasSubstr("checkpoints: can't list the checkpoints"));
+  EXPECT_FALSE(FindCheckpoint(folder_.path()).ok());
+  std::filesystem::remove(folder_ / "checkpoints");
+  WriteText(folder_ / "checkpoints", "not a folder");
+  EXPECT_FALSE(ListCheckpoints(folder_.path()).ok());
+  EXPECT_FALSE(ListCheckpoints(folder_ / "checkpoints").ok());
 }
 
 TEST_F(Rotation, LaterOnesAreSetAside) {
