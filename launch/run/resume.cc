@@ -42,11 +42,25 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   return plan;
 }
 
+// Whether the checkpoint itself is to blame, and an older one may be sound: a file is missing, truncated or damaged.
+// All else, too many open files, no permission, a disk that fails, says nothing of what is stored.
+bool IsNotSound(const absl::Status& status) { return absl::IsDataLoss(status) || absl::IsNotFound(status); }
+
+// Of a candidate that may be sound: to go on from an older one would lose steps.
+absl::Status Unreadable(const absl::Status& status) {
+  if (ExitStatusOf(status.code()) != kExitBadInput || absl::IsInvalidArgument(status)) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(),
+                                   "; the checkpoint may be sound all the same, so nothing was started or changed: "
+                                   "remedy that and start again, or rename the checkpoint to go on from an older one"));
+}
+
 absl::StatusOr<ResumePlan> LookForFiniteCheckpoints(const ResumePlan& began, const std::string& run_folder) {
   ResumePlan plan;
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
   for (StoredCheckpoint& stored : found) {
     const auto manifest = ReadManifest(stored.folder);
+    if (!manifest.ok() && !IsNotSound(manifest.status())) return Unreadable(manifest.status());
     if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
   }
   if (plan.candidates.empty()) return began;
@@ -125,11 +139,6 @@ int64_t RecordedSteps(const std::string& records) {
   return std::max<int64_t>(lines - 1, 0);
 }
 
-// Of one candidate. Errors that another candidate may not have: of files and their contents.
-bool IsOfTheFiles(const absl::Status& status) {
-  return ExitStatusOf(status.code()) == kExitBadInput && !absl::IsInvalidArgument(status);
-}
-
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
                                                       const SampleSet& samples, TrainingModel& model,
                                                       const Mesh& mesh) {
@@ -194,7 +203,7 @@ absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const 
       if (!changed.empty()) log.Warning("not as the run began: " + changed);
       return manifest;
     }
-    if (!IsOfTheFiles(manifest.status())) return manifest.status();
+    if (!IsNotSound(manifest.status())) return Unreadable(manifest.status());
     reasons.emplace_back(manifest.status().message());
     log.Warning("not sound: " + reasons.back());
   }

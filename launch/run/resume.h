@@ -35,13 +35,15 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
 // What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
-// infinite, else what it began from. Collective; the same on all ranks. Errors: those of ListCheckpoints.
+// infinite, else what it began from. Collective; the same on all ranks. Errors: those of ListCheckpoints; by errno
+// as Restore.
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
 
 // Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.
 // What it has to say about others, and about settings that are not the checkpoint's, goes to the log. Collective; fails
 // on all ranks or none. Errors: FailedPrecondition naming each candidate and what is wrong with it, when none is sound;
-// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's.
+// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's; by errno when one can't be read
+// for a reason that is not its own (permission, open files, a failing disk), which may be sound.
 absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
                                                   const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
                                                   Log& log);

@@ -2,17 +2,20 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/statistics.h"
+#include "checkpoint/tensor_reader.h"
 #include "checkpoint/verify.h"
 #include "checkpoint/weights.h"
 #include "tests/support/program.h"
@@ -187,6 +190,40 @@ TEST_F(Damage, ATokenizerThatIsNotTheTokensIsNoticed) {
   const auto problems = VerifyCheckpoint(CheckpointFolder(folder_.path(), 6)).problems;
   ASSERT_THAT(problems, SizeIs(1));
   EXPECT_THAT(problems.front(), HasSubstr("step-00000006/tokenizer.model: fingerprint "));
+}
+
+// As many files as ranks wrote may be more than a process may open.
+TEST_F(Damage, AReaderGetsByWithFewOpenFiles) {
+  auto manifest = *ReadManifest(checkpoint_);
+  const std::string data = "rank-0000.tensors";
+  const auto files = 2 * static_cast<int>(TensorReader::kMostOpen);
+  for (int i = 0; i < files; ++i) {
+    std::filesystem::create_hard_link(checkpoint_ + "/" + data, checkpoint_ + "/" + std::to_string(i));
+  }
+  const auto open_files = [] {
+    const std::filesystem::directory_iterator entries("/proc/self/fd");
+    return std::distance(begin(entries), end(entries)) - 1;
+  };
+  const auto before = open_files();
+  TensorReader reader(checkpoint_, manifest);
+  const auto& tensor = manifest.tensors(0);
+  proto::TensorSlice slice = tensor.slices(0);
+  const auto read_all = [&] {
+    for (int i = 0; i < files; ++i) {
+      slice.set_file(std::to_string(i));
+      const auto chunk = reader.ReadChunk(tensor, slice, 0);
+      ASSERT_TRUE(chunk.ok()) << chunk.status();
+    }
+  };
+  read_all();
+  EXPECT_EQ(open_files() - before, TensorReader::kMostOpen);
+  // Others take nearly all that there may be.
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit few = {static_cast<rlim_t>(before + 8), limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  read_all();
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 TEST_F(Damage, AMessageNamesFileTensorAndPlace) {

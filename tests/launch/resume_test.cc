@@ -188,6 +188,33 @@ TEST_F(Resume, ADamagedCheckpointIsPassedOverAndSetAside) {
   ExpectSameFiles(Checkpoint("sound", 20), Checkpoint("damaged", 20));
 }
 
+// An older one is not taken for want of what the system refuses: steps would be lost.
+TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
+  ASSERT_EQ(Train("unread", 0, "--set schedule.steps=10").exit_status, 0);
+  const std::string manifest = Checkpoint("unread", 10) + "/manifest.pb", kept = manifest + ".kept";
+  std::filesystem::rename(manifest, kept);
+  // To read it fails with EISDIR, whoever does it.
+  std::filesystem::create_directory(manifest);
+  const ProgramResult result = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("the checkpoint may be sound all the same, so nothing was started or changed"), 1)
+      << result.out;
+  std::filesystem::remove(manifest);
+  std::filesystem::rename(kept, manifest);
+  // Nor is there nothing to continue where the disk is not mounted.
+  std::filesystem::rename(project() / "unread/checkpoints", project() / "unmounted");
+  std::filesystem::create_directory_symlink(project() / "nowhere", project() / "unread/checkpoints");
+  const ProgramResult gone = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(gone.exit_status, 2) << gone.out;
+  EXPECT_EQ(gone.Count("unread/checkpoints: can't list the checkpoints"), 1) << gone.out;
+  EXPECT_FALSE(std::filesystem::exists(project() / "unread/metrics.jsonl.1"));
+  std::filesystem::remove(project() / "unread/checkpoints");
+  std::filesystem::rename(project() / "unmounted", project() / "unread/checkpoints");
+  const ProgramResult again = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("continues after step 10"), 1) << again.out;
+}
+
 TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
   ASSERT_EQ(Train("bad", 2, "--set mesh.data=2 --set schedule.steps=10").exit_status, 0);
   WriteText(Checkpoint("bad", 10) + "/manifest.pb", "nonsense that is long enough");
