@@ -34,11 +34,22 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
     plan.begins_anew = !plan.continued && std::filesystem::exists(run_folder + "/metrics.jsonl", error);
     return plan;
   }
-  ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
-  const auto resolved = std::filesystem::weakly_canonical(found, error);
-  plan.continued =
-      !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
-  plan.candidates.push_back(std::move(found));
+  if (how != "never") {
+    ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
+    const auto resolved = std::filesystem::weakly_canonical(found, error);
+    plan.continued =
+        !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
+    plan.candidates.push_back(std::move(found));
+    if (plan.continued) return plan;
+  }
+  // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> others, ListCheckpoints(run_folder));
+  if (!others.empty()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(others.front().folder,
+                     ": the folder already holds a run; continue it with --resume auto, set "
+                     "`folder` to another one, or remove it"));
+  }
   return plan;
 }
 
@@ -155,7 +166,6 @@ absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder,
 }  // namespace
 
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world) {
-  if (how == "never") return ResumePlan();
   absl::StatusOr<ResumePlan> plan = ResumePlan();
   if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
   return Share(std::move(plan), world);

@@ -25,7 +25,8 @@ struct ResumePlan {
 
 // `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
 // when there is none at all; else a checkpoint, or a run folder whose newest one it is. Collective; the same on all
-// ranks. Errors: those of FindCheckpoint and ListCheckpoints.
+// ranks. Errors: those of FindCheckpoint and ListCheckpoints; AlreadyExists when the run folder has checkpoints
+// and they are not what is continued.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
 // A run folder with records and without a checkpoint, in which a run of `config` is to begin anew: renames

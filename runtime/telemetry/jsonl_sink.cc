@@ -15,7 +15,9 @@ absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Create(const std::string& 
   auto file = AppendFile::Create(path);
   if (absl::IsAlreadyExists(file.status())) {
     return absl::AlreadyExistsError(
-        absl::StrCat(path, ": the folder already holds a run; set `folder` to another one, or remove it"));
+        absl::StrCat(path,
+                     ": the folder already holds a run; continue it with --resume auto, set `folder` to another "
+                     "one, or remove it"));
   }
   if (!file.ok()) return file.status();
   return absl::WrapUnique(new JsonlSink(*std::move(file)));

@@ -262,6 +262,10 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_EQ(done.Count("nothing left to train"), 1) << done.out;
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl"), metrics);
   EXPECT_EQ(Train("begun", 2, "--resume never").Count("already holds a run"), 1);
+  // Checkpoints alone are a run, too.
+  std::filesystem::remove(project() / "begun/metrics.jsonl");
+  EXPECT_EQ(Train("begun", 0, "--resume never").Count("step-00000005: the folder already holds a run"), 1);
+  EXPECT_FALSE(std::filesystem::exists(project() / "begun/metrics.jsonl"));
 }
 
 TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
