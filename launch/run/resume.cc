@@ -139,6 +139,9 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
     return fail(
         absl::StrCat("the data set has ", samples.count, " training samples, it had ", manifest.training_samples()));
   }
+  if (manifest.has_training_shards() && manifest.training_shards() != samples.dataset->fingerprint()) {
+    return fail("the token shards are others, or in another order");
+  }
   return absl::OkStatus();
 }
 

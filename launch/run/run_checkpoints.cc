@@ -28,6 +28,7 @@ CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& dat
   manifest.set_tokens(moment.tokens);
   manifest.set_elapsed_seconds(moment.elapsed_seconds);
   manifest.set_training_samples(data.training.count);
+  manifest.set_training_shards(data.training.dataset->fingerprint());
   manifest.set_tokenizer_fingerprint(data.training.dataset->tokenizer_fingerprint());
   if (moment.validation_loss.has_value()) manifest.set_validation_loss(*moment.validation_loss);
   *manifest.mutable_stability() = moment.stability;

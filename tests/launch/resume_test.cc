@@ -297,6 +297,18 @@ TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
   refused("--set precision.compute=BF16", "precision.compute: FP32 -> BF16");
   refused("--set batch.sequences=16", "batch.sequences: 8 -> 16");
   refused(absl::StrCat("--set data.train=", project() / "tokens/validation"), "training samples, it had");
+  // The same shards by other names, in another order.
+  const std::string shards = project() / "shards", data = " --set data.train=" + shards;
+  std::filesystem::create_directories(shards);
+  std::filesystem::copy(project() / "tokens/train/00000.ids", shards + "/a.ids");
+  std::filesystem::copy(project() / "tokens/validation/00000.ids", shards + "/b.ids");
+  ASSERT_EQ(Train("ordered", 0, "--set schedule.steps=5" + data).exit_status, 0);
+  std::filesystem::rename(shards + "/a.ids", shards + "/c.ids");
+  const ProgramResult swapped = Train("ordered", 0, "--resume auto" + data);
+  EXPECT_EQ(swapped.exit_status, 2) << swapped.out;
+  EXPECT_EQ(swapped.Count("the token shards are others, or in another order"), 1) << swapped.out;
+  std::filesystem::rename(shards + "/c.ids", shards + "/0.ids");
+  EXPECT_EQ(Train("ordered", 0, "--resume auto --set schedule.steps=6" + data).exit_status, 0);
   EXPECT_EQ(Train("same", 2, "--resume /nowhere/run").Count("/nowhere/run: can"), 1);
   // Other settings may change on the way; the log tells.
   ASSERT_EQ(Train("same", 2, "--resume auto --set schedule.steps=8 --set optimizer.weight_decay=0").exit_status, 0);
