@@ -510,6 +510,10 @@ absl::Status TrainingRun::Train() {
     log_->Error(std::string(status.message()));
     return status;
   }
+  if (summary_.already_complete) {
+    log_->Info(absl::StrCat("nothing left to train: the run is complete since step ", summary_.steps));
+    return absl::OkStatus();
+  }
   log_->Info(absl::StrFormat("done: %d steps in %.1f s, loss %.6f, validation loss %.6f", summary_.steps,
                              summary_.seconds, summary_.train_loss, summary_.validation_loss));
   return absl::OkStatus();

@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class Resume : public ::testing::Test {
  protected:
@@ -256,11 +257,23 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_EQ(Records(project() / "begun").size(), 6u);
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl.1"), earlier);
   // And with nothing left to do it does nothing.
-  const std::string metrics = ReadText(project() / "begun/metrics.jsonl");
+  const std::string metrics = ReadText(project() / "begun/metrics.jsonl"),
+                    figures = ReadText(project() / "begun/metrics.prom");
+  const auto event_files = [&] {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(project() / "begun")) {
+      count += entry.path().filename().string().starts_with("events.") ? 1 : 0;
+    }
+    return count;
+  };
+  const int events = event_files();
   const ProgramResult done = Train("begun", 2, "--resume auto --set schedule.steps=5");
   ASSERT_EQ(done.exit_status, 0) << done.out;
   EXPECT_EQ(done.Count("nothing left to train"), 1) << done.out;
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl"), metrics);
+  EXPECT_EQ(ReadText(project() / "begun/metrics.prom"), figures);
+  EXPECT_EQ(event_files(), events);
+  EXPECT_THAT(ReadText(project() / "begun/log/rank-0000.log"), Not(HasSubstr("loss 0.000000")));
   EXPECT_EQ(Train("begun", 2, "--resume never").Count("already holds a run"), 1);
   // Checkpoints alone are a run, too.
   std::filesystem::remove(project() / "begun/metrics.jsonl");
