@@ -7,9 +7,8 @@
 #include <absl/strings/str_split.h>
 #include <google/protobuf/util/message_differencer.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -17,21 +16,36 @@
 #include "checkpoint/weights.h"
 #include "parallel/host_bytes.h"
 #include "runtime/config.h"
+#include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
+// Steps that a run's records hold: the first line is of none. A damaged one may be of a step. Errors: by errno; what
+// can't be read is not empty.
+absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(records));
+  int64_t steps = 0;
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const bool of_none = record.is_object() && record.contains("step") && record["step"] == 0;
+    steps += of_none ? 0 : 1;
+  }
+  return steps;
+}
+
 // Rank 0's view of the folders, so that all ranks try the same.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
   std::error_code error;
+  const std::string records = run_folder + "/metrics.jsonl";
   if (how == "auto") {
     ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
     for (StoredCheckpoint& stored : found) plan.candidates.push_back(std::move(stored.folder));
     plan.continued = !plan.candidates.empty();
-    plan.begins_anew = !plan.continued && std::filesystem::exists(run_folder + "/metrics.jsonl", error);
+    plan.begins_anew = !plan.continued && std::filesystem::exists(records, error);
     return plan;
   }
   if (how != "never") {
@@ -49,6 +63,11 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
         absl::StrCat(others.front().folder,
                      ": the folder already holds a run; continue it with --resume auto, set "
                      "`folder` to another one, or remove it"));
+  }
+  // A start that failed, or was stopped, before its first step does not stand in the way of the next.
+  if (std::filesystem::exists(records, error)) {
+    ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+    plan.begins_anew = steps == 0;
   }
   return plan;
 }
@@ -145,14 +164,6 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
   return absl::OkStatus();
 }
 
-// Steps that a run's records hold: the first line is of none.
-int64_t RecordedSteps(const std::string& records) {
-  std::ifstream file(records);
-  int64_t lines = 0;
-  for (std::string line; std::getline(file, line);) ++lines;
-  return std::max<int64_t>(lines - 1, 0);
-}
-
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
                                                       const SampleSet& samples, TrainingModel& model,
                                                       const Mesh& mesh) {
@@ -176,6 +187,13 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
   const std::string records = config.folder() + "/metrics.jsonl";
+  ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+  std::error_code error;
+  if (steps == 0) {
+    std::filesystem::remove(records, error);
+    if (error) return FileError(records, "can't remove records of no step", error.value());
+    return "";
+  }
   if (const auto earlier = LoadConfig(config.folder() + "/config.textproto", {}); earlier.ok()) {
     const std::string differences = Differences(Essence(*earlier), Essence(config));
     if (!differences.empty()) {
@@ -184,17 +202,10 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
                        ") and no checkpoint to go on from; set `folder` to another one, or remove it"));
     }
   }
-  std::error_code error;
   std::string aside;
-  const int64_t steps = RecordedSteps(records);
   for (int i = 1; aside.empty() || std::filesystem::exists(aside, error); ++i) aside = absl::StrCat(records, ".", i);
-  if (steps > 0) {
-    std::filesystem::rename(records, aside, error);
-  } else {
-    std::filesystem::remove(records, error);
-  }
-  if (error) return absl::UnavailableError(absl::StrCat(records, ": can't be set aside: ", error.message()));
-  if (steps == 0) return "";
+  std::filesystem::rename(records, aside, error);
+  if (error) return FileError(records, "can't set the records aside", error.value());
   return absl::StrCat("no checkpoint in ", config.folder(), ": begins anew; the records of ", steps, " steps are in ",
                       std::filesystem::path(aside).filename().string());
 }

@@ -20,7 +20,7 @@ namespace isthmus {
 struct ResumePlan {
   std::vector<std::string> candidates;  // checkpoints, the first that can be loaded counts; empty: from the beginning
   bool continued = false;               // the run folder holds this run already: its records go on
-  bool begins_anew = false;             // it holds records, and no checkpoint to go on from
+  bool begins_anew = false;             // it holds records, which are to make room (SetAsideRecords)
 };
 
 // `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
@@ -30,9 +30,10 @@ struct ResumePlan {
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
 // A run folder with records and without a checkpoint, in which a run of `config` is to begin anew: renames
-// metrics.jsonl, where it holds steps, to the first of metrics.jsonl.1, .2, … that is free. Returns what is to be said,
-// empty where nothing was kept. On one rank. Errors: InvalidArgument, with nothing changed, when config.textproto there
-// is another run's; those of the file system.
+// metrics.jsonl, where it holds steps, to the first of metrics.jsonl.1, .2, … that is free; else, when a start ended
+// before its first step, removes it. Returns what is to be said, empty where nothing was kept. On one rank. Errors:
+// InvalidArgument, with nothing changed, when there are steps and config.textproto is another run's; those of the file
+// system.
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
 // What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or

@@ -281,6 +281,22 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_FALSE(std::filesystem::exists(project() / "begun/metrics.jsonl"));
 }
 
+TEST_F(Resume, AStartThatFailedBeforeItsFirstStepDoesNotStandInTheWay) {
+  const ProgramResult failed = Train("early", 0, "--set model.width=4194304 --set model.feed_forward=4194304");
+  ASSERT_EQ(failed.exit_status, 2) << failed.out;
+  ASSERT_TRUE(std::filesystem::exists(project() / "early/metrics.jsonl"));
+  const ProgramResult corrected = Train("early", 0, "--set schedule.steps=4 --set checkpoint.save_final=false");
+  EXPECT_EQ(corrected.exit_status, 0) << corrected.out;
+  EXPECT_EQ(Records(project() / "early").size(), 5u);
+  EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
+  // Stopped after its first record.
+  const std::string first = nlohmann::json({{"step", 0}}).dump() + "\n";
+  WriteText(project() / "early/metrics.jsonl", first);
+  EXPECT_EQ(Train("early", 0, "--set schedule.steps=1 --set checkpoint.save_final=false").exit_status, 0);
+  WriteText(project() / "early/metrics.jsonl", first + "{\"step\":1,\"tr");
+  EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
+}
+
 TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
   ASSERT_EQ(Train("origin", 0, "").exit_status, 0);
   const ProgramResult branch = Train("branch", 2, "--resume " + Checkpoint("origin", 10));
