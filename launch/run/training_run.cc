@@ -34,8 +34,8 @@
 namespace isthmus {
 namespace {
 
-// For the run that had the folder before.
-constexpr absl::Duration kLockPatience = absl::Seconds(30);
+// For the run that had the folder before. A server of NFS lets go of a dead node's locks after 90 s.
+constexpr absl::Duration kLockPatience = absl::Seconds(120);
 
 double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
