@@ -45,7 +45,8 @@ void SayHolder(int descriptor) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
   const std::string text =
-      absl::StrCat("host ", host.data(), ", process ", getpid(), ", since ", absl::FormatTime(absl::Now()), "\n");
+      absl::StrCat("host ", host.data(), ", process ", getpid(), ", since ",
+                   absl::FormatTime("%Y-%m-%dT%H:%M:%S%Ez", absl::Now(), absl::LocalTimeZone()), "\n");
   if (pwrite(descriptor, text.data(), text.size(), 0) < 0) return;
   if (ftruncate(descriptor, static_cast<off_t>(text.size())) != 0) return;
 }

@@ -292,7 +292,7 @@ TEST_F(Resume, AStartThatFailedBeforeItsFirstStepDoesNotStandInTheWay) {
   // Stopped after its first record.
   const std::string first = nlohmann::json({{"step", 0}}).dump() + "\n";
   WriteText(project() / "early/metrics.jsonl", first);
-  EXPECT_EQ(Train("early", 0, "--set schedule.steps=1 --set checkpoint.save_final=false").exit_status, 0);
+  EXPECT_EQ(Train("early", 0, "--set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
   WriteText(project() / "early/metrics.jsonl", first + "{\"step\":1,\"tr");
   EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
 }
