@@ -15,12 +15,12 @@ namespace isthmus {
 namespace {
 
 // Of a line that is no whole record.
-constexpr int64_t kDamaged = -1;
+constexpr int64_t kNoRecord = -1;
 
-int64_t StepOf(const std::string& line) {
+int64_t RecordStep(const std::string& line) {
   const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer()) return kDamaged;
-  return std::max(record["step"].get<int64_t>(), kDamaged);
+  if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer()) return kNoRecord;
+  return std::max(record["step"].get<int64_t>(), kNoRecord);
 }
 
 struct Kept {
@@ -35,10 +35,10 @@ Kept KeepUpTo(const std::string& path, int64_t last_step) {
   std::ifstream lines(path, std::ios::binary);
   // A last line without its end is not whole.
   for (std::string line; std::getline(lines, line) && !lines.eof();) {
-    const int64_t step = StepOf(line), bytes = static_cast<int64_t>(line.size()) + 1;
+    const int64_t step = RecordStep(line), bytes = static_cast<int64_t>(line.size()) + 1;
     if (step > last_step) break;
     at += bytes;
-    if (step == kDamaged) {
+    if (step == kNoRecord) {
       ++damaged;
       continue;
     }
@@ -55,7 +55,7 @@ absl::Status RemoveDamagedLines(const std::string& path, int64_t end) {
   for (size_t at = 0; at < static_cast<size_t>(end);) {
     const size_t next = before.find('\n', at) + 1;
     const std::string line = before.substr(at, next - at);
-    if (StepOf(line) != kDamaged) records += line;
+    if (RecordStep(line) != kNoRecord) records += line;
     at = next;
   }
   return WriteDurably(path, records);
