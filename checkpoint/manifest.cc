@@ -4,6 +4,7 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -91,12 +92,18 @@ std::string CheckpointFolder(const std::string& run_folder, int64_t step) {
   return absl::StrFormat("%s/checkpoints/step-%08d", run_folder, step);
 }
 
-std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder) {
+absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder) {
   std::vector<StoredCheckpoint> found;
+  const std::string folder = run_folder + "/checkpoints";
+  // Of the name itself: a link that leads nowhere is not the same as no checkpoints.
+  struct stat name {};
+  if (lstat(folder.c_str(), &name) != 0 && errno == ENOENT) return found;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(run_folder + "/checkpoints", error), end; !error && entry != end;
-       entry.increment(error)) {
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     if (int64_t step = 0; StepOf(entry->path(), step)) found.push_back({step, entry->path().string()});
+  }
+  if (error) {
+    return FileError(folder, "can't list the checkpoints (is its disk mounted, and readable?)", error.value());
   }
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
   return found;
@@ -104,9 +111,11 @@ std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder) {
 
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return FileError(path, "can't open the checkpoint", ENOENT);
+  if (!std::filesystem::exists(path, error)) {
+    return FileError(path, "can't open the checkpoint", error ? error.value() : ENOENT);
+  }
   if (std::filesystem::exists(path + "/" + kManifest, error)) return path;
-  const std::vector<StoredCheckpoint> stored = ListCheckpoints(path);
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> stored, ListCheckpoints(path));
   if (stored.empty()) {
     return absl::NotFoundError(absl::StrCat(path, ": holds no complete checkpoint; give a folder with ", kManifest,
                                             ", or a run folder with checkpoints/step-…"));

@@ -16,6 +16,9 @@ namespace isthmus {
 // Of checkpoints that are written. Version 1, weights alone, can be read too.
 inline constexpr int kCheckpointVersion = 2;
 
+// The run's SentencePiece model in a checkpoint's folder, where it has one.
+inline constexpr char kTokenizerFile[] = "tokenizer.model";
+
 // run_folder/checkpoints/step-00001000.
 std::string CheckpointFolder(const std::string& run_folder, int64_t step);
 
@@ -23,11 +26,13 @@ struct StoredCheckpoint {
   int64_t step = 0;
   std::string folder;
 };
-// The checkpoints of a run folder, newest first: those that have their name, hence were complete when they got it.
-std::vector<StoredCheckpoint> ListCheckpoints(const std::string& run_folder);
+// The checkpoints of a run folder, newest first: those that have their name, hence were complete when they got it. None
+// where there is no folder checkpoints/. Errors: by errno when there is one and not all of it can be listed, as when it
+// is a link to a disk that is not mounted: that says nothing about how many there are.
+absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder);
 
 // `path` itself when it is a checkpoint, else the newest complete checkpoint of the run folder `path`. Errors:
-// NotFound.
+// NotFound; those of ListCheckpoints.
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);

@@ -4,12 +4,14 @@
 #include <absl/strings/str_cat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <set>
 #include <system_error>
+#include <vector>
 
 #include "checkpoint/manifest.h"
 #include "runtime/durable_file.h"
@@ -78,7 +80,8 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
     proto::CheckpointManifest manifest;
   };
   std::vector<Readable> all;  // newest first
-  for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> there, ListCheckpoints(run_folder));
+  for (StoredCheckpoint& stored : there) {
     auto manifest = ReadManifest(stored.folder);
     if (!manifest.ok()) continue;
     manifest->clear_tensors();
@@ -109,8 +112,17 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
 
 absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step) {
   std::vector<std::string> names;
-  for (const StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
-    if (stored.step <= step) continue;
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> later, ListCheckpoints(run_folder));
+  const bool there = std::any_of(later.begin(), later.end(), [&](const auto& one) { return one.step == step; });
+  std::erase_if(later, [&](const auto& one) { return one.step <= step; });
+  if (later.empty()) return names;
+  // First, so that the link never leads to what is gone.
+  if (there) {
+    ISTHMUS_RETURN_IF_ERROR(PointToLatest(run_folder, step));
+  } else {
+    unlink((Parent(run_folder) + "/latest").c_str());
+  }
+  for (const StoredCheckpoint& stored : later) {
     std::string name = stored.folder + ".set-aside";
     std::error_code error;
     for (int count = 2; std::filesystem::exists(name, error); ++count) {
@@ -120,7 +132,7 @@ absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_fo
     if (std::rename(stored.folder.c_str(), name.c_str()) != 0) return FileError(stored.folder, "can't rename", errno);
     names.push_back(std::move(name));
   }
-  if (!names.empty()) ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));
+  ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));
   return names;
 }
 

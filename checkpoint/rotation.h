@@ -22,7 +22,7 @@ absl::Status PointToLatest(const std::string& run_folder, int64_t step);
 absl::Status RotateCheckpoints(const std::string& run_folder, const proto::CheckpointConfig& config);
 
 // Renames the checkpoints of later steps to step-….set-aside, so that a run that continues from `step` can save its
-// own. Returns the new names. Errors: by errno.
+// own; `latest` leads to that of `step` then, where there is one. Returns the new names. Errors: by errno.
 absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step);
 
 }  // namespace isthmus

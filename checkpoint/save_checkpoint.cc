@@ -111,14 +111,13 @@ absl::Status MergePartials(const std::vector<std::string>& partials, const std::
   return absl::OkStatus();
 }
 
-absl::Status CopyTokenizer(const std::string& from, const std::string& folder, proto::CheckpointManifest& manifest) {
-  if (from.empty()) return absl::OkStatus();
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string tokenizer, ReadFile(from));
+absl::Status WriteTokenizer(const std::string& model, const std::string& folder, proto::CheckpointManifest& manifest) {
+  if (model.empty()) return absl::OkStatus();
   auto& entry = *manifest.add_files();
-  entry.set_name("tokenizer.model");
-  entry.set_bytes(static_cast<int64_t>(tokenizer.size()));
-  entry.set_checksum(XXH3_64bits(tokenizer.data(), tokenizer.size()));
-  return WriteDurably(folder + "/" + entry.name(), tokenizer);
+  entry.set_name(kTokenizerFile);
+  entry.set_bytes(static_cast<int64_t>(model.size()));
+  entry.set_checksum(XXH3_64bits(model.data(), model.size()));
+  return WriteDurably(folder + "/" + entry.name(), model);
 }
 
 }  // namespace
@@ -167,7 +166,7 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   manifest.set_program_version(kVersion);
   ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, names, manifest));
   FaultPoint("checkpoint.tokenizer");
-  ISTHMUS_RETURN_IF_ERROR(CopyTokenizer(contents.tokenizer_path, temporary, manifest));
+  ISTHMUS_RETURN_IF_ERROR(WriteTokenizer(contents.tokenizer_model, temporary, manifest));
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
   FaultPoint("checkpoint.manifest");

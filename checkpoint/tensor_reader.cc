@@ -37,22 +37,38 @@ TensorReader::TensorReader(std::string folder, const proto::CheckpointManifest& 
 }
 
 TensorReader::~TensorReader() {
-  for (const auto& [name, descriptor] : descriptors_) close(descriptor);
+  while (!open_.empty()) CloseOne();
+}
+
+void TensorReader::CloseOne() {
+  const auto oldest = std::min_element(open_.begin(), open_.end(),
+                                       [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
+  close(oldest->second.descriptor);
+  open_.erase(oldest);
 }
 
 absl::StatusOr<int> TensorReader::Open(const std::string& file) {
-  if (const auto found = descriptors_.find(file); found != descriptors_.end()) return found->second;
+  if (const auto found = open_.find(file); found != open_.end()) {
+    found->second.used = ++uses_;
+    return found->second.descriptor;
+  }
   const std::string path = folder_ + "/" + file;
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (open_.size() == kMostOpen) CloseOne();
+  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // What else the process has open leaves less.
+  while (descriptor < 0 && (errno == EMFILE || errno == ENFILE) && !open_.empty()) {
+    CloseOne();
+    descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  }
   if (descriptor < 0) return FileError(path, "can't open the checkpoint's data", errno);
-  descriptors_[file] = descriptor;
+  open_[file] = {.descriptor = descriptor, .used = ++uses_};
   struct stat state {};
   if (fstat(descriptor, &state) != 0) return FileError(path, "can't read", errno);
   // Version 1 does not state sizes.
   const auto size = sizes_.find(file);
   if (size != sizes_.end() && size->second != state.st_size) {
     close(descriptor);
-    descriptors_.erase(file);
+    open_.erase(file);
     return absl::DataLossError(absl::StrCat(path, ": ", state.st_size < size->second ? "truncated: " : "too long: ",
                                             state.st_size, " bytes, the manifest says ", size->second));
   }
@@ -130,6 +146,7 @@ absl::Status TensorReader::CheckWholeFile(const proto::FileEntry& file) {
   }
   ISTHMUS_RETURN_IF_ERROR(Open(file.name()).status());
   const std::string path = folder_ + "/" + file.name();
+  while (!open_.empty()) CloseOne();  // it is opened anew
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
   if (file.has_checksum() && XXH3_64bits(contents.data(), contents.size()) != file.checksum()) {
     return absl::DataLossError(absl::StrCat(path, ": ", kDamaged));

@@ -22,6 +22,9 @@ absl::StatusOr<DType> StoredDType(const std::string& name);
 
 class TensorReader {
  public:
+  // There may be as many files as ranks that wrote them; a process may usually open 1,024.
+  static constexpr size_t kMostOpen = 64;
+
   // `manifest` must outlive the reader. No file is opened yet.
   TensorReader(std::string folder, const proto::CheckpointManifest& manifest);
   ~TensorReader();
@@ -45,10 +48,17 @@ class TensorReader {
                                    char* to);
   // Errors: by errno; DataLoss when the file's size is not the manifest's.
   absl::StatusOr<int> Open(const std::string& file);
+  // Of the open files the one that was not used for longest.
+  void CloseOne();
 
+  struct OpenFile {
+    int descriptor = -1;
+    int64_t used = 0;  // when: a count of uses
+  };
   std::string folder_;
   std::map<std::string, int64_t> sizes_;
-  std::map<std::string, int> descriptors_;
+  std::map<std::string, OpenFile> open_;  // at most kMostOpen
+  int64_t uses_ = 0;
   std::vector<char> bytes_;
 };
 

@@ -1,6 +1,7 @@
 #include "checkpoint/verify.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
 
 #include <algorithm>
 #include <map>
@@ -30,6 +31,7 @@ class Verification {
       for (const auto& slice : tensor.slices()) CheckSlice(tensor, slice);
     }
     for (const auto& file : manifest_.files()) CheckCovered(file);
+    for (const auto& file : manifest_.files()) CheckTokenizer(file);
   }
 
  private:
@@ -64,6 +66,16 @@ class Verification {
     }
     if (end == file.bytes()) return;
     Note(absl::DataLossError(absl::StrCat(folder_, "/", file.name(), ": no checksum covers the byte at ", end)));
+  }
+
+  // A tokenizer's fingerprint is its file's checksum: what is stored as it was saved may be the wrong one all the same.
+  void CheckTokenizer(const proto::FileEntry& file) {
+    if (file.name() != kTokenizerFile || !manifest_.has_tokenizer_fingerprint()) return;
+    if (file.checksum() == manifest_.tokenizer_fingerprint()) return;
+    Note(absl::DataLossError(absl::StrFormat(
+        "%s/%s: fingerprint %016x, but the run's token shards were made with a tokenizer of fingerprint %016x; put "
+        "that one in its place to use the weights",
+        folder_, file.name(), file.checksum(), manifest_.tokenizer_fingerprint())));
   }
 
   const std::string& folder_;

@@ -16,10 +16,11 @@
 
 namespace isthmus {
 
-// What a manifest says besides its tensors, and the run's tokenizer (empty: none).
+// What a manifest says besides its tensors, and the run's tokenizer. Its bytes, not a path: what becomes of the file
+// while the run goes on is no concern of the checkpoint's.
 struct CheckpointContents {
   proto::CheckpointManifest manifest;
-  std::string tokenizer_path;
+  std::string tokenizer_model;  // empty: none
 };
 
 struct SavedCheckpoint {

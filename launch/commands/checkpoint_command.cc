@@ -23,7 +23,8 @@ namespace {
 // The checkpoints that `path` names: itself, or all of a run folder, newest first.
 absl::StatusOr<std::vector<std::string>> NamedCheckpoints(const std::string& path) {
   std::vector<std::string> folders;
-  for (StoredCheckpoint& stored : ListCheckpoints(path)) folders.push_back(std::move(stored.folder));
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(path));
+  for (StoredCheckpoint& stored : found) folders.push_back(std::move(stored.folder));
   // A folder without a readable manifest is for its reader to complain about.
   std::error_code error;
   if (folders.empty() && std::filesystem::is_directory(path, error)) folders.push_back(path);

@@ -7,9 +7,8 @@
 #include <absl/strings/str_split.h>
 #include <google/protobuf/util/message_differencer.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -17,27 +16,85 @@
 #include "checkpoint/weights.h"
 #include "parallel/host_bytes.h"
 #include "runtime/config.h"
+#include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
+// Steps that a run's records hold: the first line is of none. A damaged one may be of a step. Errors: by errno; what
+// can't be read is not empty.
+absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(records));
+  int64_t steps = 0;
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const bool of_none = record.is_object() && record.contains("step") && record["step"] == 0;
+    steps += of_none ? 0 : 1;
+  }
+  return steps;
+}
+
 // Rank 0's view of the folders, so that all ranks try the same.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
   std::error_code error;
+  const std::string records = run_folder + "/metrics.jsonl";
   if (how == "auto") {
-    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) plan.candidates.push_back(std::move(stored.folder));
+    ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
+    for (StoredCheckpoint& stored : found) plan.candidates.push_back(std::move(stored.folder));
     plan.continued = !plan.candidates.empty();
-    plan.begins_anew = !plan.continued && std::filesystem::exists(run_folder + "/metrics.jsonl", error);
+    plan.begins_anew = !plan.continued && std::filesystem::exists(records, error);
     return plan;
   }
-  ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
-  const auto resolved = std::filesystem::weakly_canonical(found, error);
-  plan.continued =
-      !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
-  plan.candidates.push_back(std::move(found));
+  if (how != "never") {
+    ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
+    const auto resolved = std::filesystem::weakly_canonical(found, error);
+    plan.continued =
+        !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
+    plan.candidates.push_back(std::move(found));
+    if (plan.continued) return plan;
+  }
+  // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> others, ListCheckpoints(run_folder));
+  if (!others.empty()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(others.front().folder,
+                     ": the folder already holds a run; continue it with --resume auto, set "
+                     "`folder` to another one, or remove it"));
+  }
+  // A start that failed, or was stopped, before its first step does not stand in the way of the next.
+  if (std::filesystem::exists(records, error)) {
+    ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+    plan.begins_anew = steps == 0;
+  }
+  return plan;
+}
+
+// Whether the checkpoint itself is to blame, and an older one may be sound: a file is missing, truncated or damaged.
+// All else, too many open files, no permission, a disk that fails, says nothing of what is stored.
+bool IsNotSound(const absl::Status& status) { return absl::IsDataLoss(status) || absl::IsNotFound(status); }
+
+// Of a candidate that may be sound: to go on from an older one would lose steps.
+absl::Status Unreadable(const absl::Status& status) {
+  if (ExitStatusOf(status.code()) != kExitBadInput || absl::IsInvalidArgument(status)) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(),
+                                   "; the checkpoint may be sound all the same, so nothing was started or changed: "
+                                   "remedy that and start again, or rename the checkpoint to go on from an older one"));
+}
+
+absl::StatusOr<ResumePlan> LookForFiniteCheckpoints(const ResumePlan& began, const std::string& run_folder) {
+  ResumePlan plan;
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
+  for (StoredCheckpoint& stored : found) {
+    const auto manifest = ReadManifest(stored.folder);
+    if (!manifest.ok() && !IsNotSound(manifest.status())) return Unreadable(manifest.status());
+    if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
+  }
+  if (plan.candidates.empty()) return began;
+  plan.continued = true;
   return plan;
 }
 
@@ -101,20 +158,10 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
     return fail(
         absl::StrCat("the data set has ", samples.count, " training samples, it had ", manifest.training_samples()));
   }
+  if (manifest.has_training_shards() && manifest.training_shards() != samples.dataset->fingerprint()) {
+    return fail("the token shards are others, or in another order");
+  }
   return absl::OkStatus();
-}
-
-// Steps that a run's records hold: the first line is of none.
-int64_t RecordedSteps(const std::string& records) {
-  std::ifstream file(records);
-  int64_t lines = 0;
-  for (std::string line; std::getline(file, line);) ++lines;
-  return std::max<int64_t>(lines - 1, 0);
-}
-
-// Of one candidate. Errors that another candidate may not have: of files and their contents.
-bool IsOfTheFiles(const absl::Status& status) {
-  return ExitStatusOf(status.code()) == kExitBadInput && !absl::IsInvalidArgument(status);
 }
 
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
@@ -133,7 +180,6 @@ absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder,
 }  // namespace
 
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world) {
-  if (how == "never") return ResumePlan();
   absl::StatusOr<ResumePlan> plan = ResumePlan();
   if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
   return Share(std::move(plan), world);
@@ -141,6 +187,13 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
   const std::string records = config.folder() + "/metrics.jsonl";
+  ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+  std::error_code error;
+  if (steps == 0) {
+    std::filesystem::remove(records, error);
+    if (error) return FileError(records, "can't remove records of no step", error.value());
+    return "";
+  }
   if (const auto earlier = LoadConfig(config.folder() + "/config.textproto", {}); earlier.ok()) {
     const std::string differences = Differences(Essence(*earlier), Essence(config));
     if (!differences.empty()) {
@@ -149,31 +202,17 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
                        ") and no checkpoint to go on from; set `folder` to another one, or remove it"));
     }
   }
-  std::error_code error;
   std::string aside;
-  const int64_t steps = RecordedSteps(records);
   for (int i = 1; aside.empty() || std::filesystem::exists(aside, error); ++i) aside = absl::StrCat(records, ".", i);
-  if (steps > 0) {
-    std::filesystem::rename(records, aside, error);
-  } else {
-    std::filesystem::remove(records, error);
-  }
-  if (error) return absl::UnavailableError(absl::StrCat(records, ": can't be set aside: ", error.message()));
-  if (steps == 0) return "";
+  std::filesystem::rename(records, aside, error);
+  if (error) return FileError(records, "can't set the records aside", error.value());
   return absl::StrCat("no checkpoint in ", config.folder(), ": begins anew; the records of ", steps, " steps are in ",
                       std::filesystem::path(aside).filename().string());
 }
 
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
-  ResumePlan plan;
-  if (world.rank() == 0) {
-    for (StoredCheckpoint& stored : ListCheckpoints(run_folder)) {
-      const auto manifest = ReadManifest(stored.folder);
-      if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
-    }
-    plan.continued = !plan.candidates.empty();
-    if (plan.candidates.empty()) plan = began;
-  }
+  absl::StatusOr<ResumePlan> plan = ResumePlan();
+  if (world.rank() == 0) plan = LookForFiniteCheckpoints(began, run_folder);
   return Share(std::move(plan), world);
 }
 
@@ -188,7 +227,7 @@ absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const 
       if (!changed.empty()) log.Warning("not as the run began: " + changed);
       return manifest;
     }
-    if (!IsOfTheFiles(manifest.status())) return manifest.status();
+    if (!IsNotSound(manifest.status())) return Unreadable(manifest.status());
     reasons.emplace_back(manifest.status().message());
     log.Warning("not sound: " + reasons.back());
   }

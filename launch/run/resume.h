@@ -20,28 +20,32 @@ namespace isthmus {
 struct ResumePlan {
   std::vector<std::string> candidates;  // checkpoints, the first that can be loaded counts; empty: from the beginning
   bool continued = false;               // the run folder holds this run already: its records go on
-  bool begins_anew = false;             // it holds records, and no checkpoint to go on from
+  bool begins_anew = false;             // it holds records, which are to make room (SetAsideRecords)
 };
 
 // `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
 // when there is none at all; else a checkpoint, or a run folder whose newest one it is. Collective; the same on all
-// ranks. Errors: those of FindCheckpoint.
+// ranks. Errors: those of FindCheckpoint and ListCheckpoints; AlreadyExists when the run folder has checkpoints
+// and they are not what is continued.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
 // A run folder with records and without a checkpoint, in which a run of `config` is to begin anew: renames
-// metrics.jsonl, where it holds steps, to the first of metrics.jsonl.1, .2, … that is free. Returns what is to be said,
-// empty where nothing was kept. On one rank. Errors: InvalidArgument, with nothing changed, when config.textproto there
-// is another run's; those of the file system.
+// metrics.jsonl, where it holds steps, to the first of metrics.jsonl.1, .2, … that is free; else, when a start ended
+// before its first step, removes it. Returns what is to be said, empty where nothing was kept. On one rank. Errors:
+// InvalidArgument, with nothing changed, when there are steps and config.textproto is another run's; those of the file
+// system.
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
 // What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
-// infinite, else what it began from. Collective; the same on all ranks.
+// infinite, else what it began from. Collective; the same on all ranks. Errors: those of ListCheckpoints; by errno
+// as Restore.
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
 
 // Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.
 // What it has to say about others, and about settings that are not the checkpoint's, goes to the log. Collective; fails
 // on all ranks or none. Errors: FailedPrecondition naming each candidate and what is wrong with it, when none is sound;
-// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's.
+// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's; by errno when one can't be read
+// for a reason that is not its own (permission, open files, a failing disk), which may be sound.
 absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
                                                   const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
                                                   Log& log);

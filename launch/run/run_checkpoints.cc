@@ -21,13 +21,14 @@ double SteadySeconds() {
 
 CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& data, const TrainingMoment& moment) {
   CheckpointContents contents;
-  contents.tokenizer_path = config.data().tokenizer();
+  contents.tokenizer_model = data.tokenizer_model;
   auto& manifest = contents.manifest;
   manifest.set_step(moment.step);
   manifest.set_samples(moment.batches * config.batch().sequences());
   manifest.set_tokens(moment.tokens);
   manifest.set_elapsed_seconds(moment.elapsed_seconds);
   manifest.set_training_samples(data.training.count);
+  manifest.set_training_shards(data.training.dataset->fingerprint());
   manifest.set_tokenizer_fingerprint(data.training.dataset->tokenizer_fingerprint());
   if (moment.validation_loss.has_value()) manifest.set_validation_loss(*moment.validation_loss);
   *manifest.mutable_stability() = moment.stability;

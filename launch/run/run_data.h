@@ -15,7 +15,8 @@ namespace isthmus {
 
 struct RunData {
   SampleSet training, validation;
-  double unigram_entropy = 0;  // of the training shards, nats per token
+  double unigram_entropy = 0;   // of the training shards, nats per token
+  std::string tokenizer_model;  // the model file's bytes, as they were when the data were opened; empty: none
 };
 
 // Opens what config.data names; `verify` reads all of it once, unless a signal ends that. `source`: the configuration's

@@ -17,8 +17,8 @@ absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config,
   auto sinks = std::make_unique<Sinks>();
   if (rank == 0) {
     const std::string metrics = config.folder() + "/metrics.jsonl";
-    ISTHMUS_ASSIGN_OR_RETURN(auto jsonl,
-                             continued ? JsonlSink::Continue(metrics, first_step - 1) : JsonlSink::Create(metrics));
+    ISTHMUS_ASSIGN_OR_RETURN(auto jsonl, continued ? JsonlSink::Continue(metrics, first_step - 1, *sinks->notes())
+                                                   : JsonlSink::Create(metrics));
     sinks->Add(std::move(jsonl), &proto::SinksRecord::set_jsonl_dropped_total);
     if (telemetry.tensorboard()) {
       ISTHMUS_ASSIGN_OR_RETURN(auto tensorboard, TensorboardSink::Create(config.folder(), first_step));

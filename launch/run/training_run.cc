@@ -34,6 +34,9 @@
 namespace isthmus {
 namespace {
 
+// For the run that had the folder before. A server of NFS lets go of a dead node's locks after 90 s.
+constexpr absl::Duration kLockPatience = absl::Seconds(120);
+
 double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -94,9 +97,27 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
   return AgreeOnStatus(world_, status);
 }
 
+absl::Status TrainingRun::LockFolder(const std::string& resume) {
+  absl::Status status;
+  if (world_.rank() == 0) {
+    // The run that a scheduler ended may still save when the same job is there again. The other ranks wait here.
+    const absl::Duration most = absl::Seconds(config_.mesh().setup_timeout_seconds()) / 2;
+    const absl::Duration patience = resume == "never" ? absl::ZeroDuration() : std::min(kLockPatience, most);
+    auto lock = RunLock::Take(config_.folder(), {.patience = patience,
+                                                 .stop = [this] { return signals_.received() != 0; },
+                                                 .note = [this](const std::string& note) { progress_->Note(note); }});
+    status = lock.status();
+    if (lock.ok()) lock_ = *std::move(lock);
+  }
+  return AgreeOnStatus(world_, status);
+}
+
 absl::Status TrainingRun::OpenFolder(const std::string& resume) {
+  if (world_.rank() == 0) {
+    progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
+  }
+  ISTHMUS_RETURN_IF_ERROR(LockFolder(resume));
   ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanResume(resume, config_.folder(), world_));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? MakeFolder(config_.folder()) : absl::OkStatus()));
   absl::StatusOr<std::string> aside = "";
   if (plan_.begins_anew && world_.rank() == 0) aside = SetAsideRecords(config_);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, aside.status()));
@@ -107,7 +128,7 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
   ISTHMUS_RETURN_IF_ERROR(
       watch_.Start(config_.folder(), absl::Seconds(config_.mesh().collective_timeout_seconds()), world_, log_));
   if (world_.rank() == 0) {
-    progress_ = std::make_unique<Progress>(progress_stream_, progress_is_terminal_, config_.schedule().steps());
+    if (!lock_->warning().empty()) log_->Warning(lock_->warning());
     if (!aside->empty()) {
       log_->Warning(*aside);
       progress_->Note(*aside);
@@ -489,6 +510,10 @@ absl::Status TrainingRun::Train() {
   if (!status.ok()) {
     log_->Error(std::string(status.message()));
     return status;
+  }
+  if (summary_.already_complete) {
+    log_->Info(absl::StrCat("nothing left to train: the run is complete since step ", summary_.steps));
+    return absl::OkStatus();
   }
   log_->Info(absl::StrFormat("done: %d steps in %.1f s, loss %.6f, validation loss %.6f", summary_.steps,
                              summary_.seconds, summary_.train_loss, summary_.validation_loss));

@@ -15,6 +15,7 @@
 #include "launch/run/resume.h"
 #include "launch/run/run_checkpoints.h"
 #include "launch/run/run_data.h"
+#include "launch/run/run_lock.h"
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
 #include "launch/watch/stragglers.h"
@@ -75,6 +76,8 @@ class TrainingRun {
         progress_is_terminal_(progress_is_terminal) {}
 
   absl::Status OpenData(const std::string& source);
+  // Before anything in the folder is looked at: a run that is ending may still change it.
+  absl::Status LockFolder(const std::string& resume);
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
   absl::Status OpenFolder(const std::string& resume);
   absl::Status OpenRecords();
@@ -120,6 +123,7 @@ class TrainingRun {
   TrainingMoment Moment() const;
   int64_t TokensPerStep() const { return config_.batch().sequences() * config_.data().sequence_length(); }
 
+  std::unique_ptr<RunLock> lock_;  // rank 0; the last to go
   const StopSignals& signals_;
   RankWatch& watch_;
   Communicator& world_;

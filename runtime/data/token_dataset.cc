@@ -2,6 +2,7 @@
 
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -74,6 +75,12 @@ int64_t TokenDataset::tokens() const {
   int64_t count = 0;
   for (const auto& shard : shards_) count += shard->tokens();
   return count;
+}
+
+uint64_t TokenDataset::fingerprint() const {
+  std::vector<uint64_t> checksums;
+  for (const auto& shard : shards_) checksums.push_back(shard->payload_checksum());
+  return XXH3_64bits(checksums.data(), checksums.size() * sizeof(checksums[0]));
 }
 
 std::vector<uint64_t> TokenDataset::Counts() const {

@@ -35,6 +35,8 @@ class TokenDataset {
   int64_t vocabulary() const { return shards_.front()->vocabulary(); }
   uint64_t tokenizer_fingerprint() const { return shards_.front()->tokenizer_fingerprint(); }
   const std::vector<std::shared_ptr<const TokenShard>>& shards() const { return shards_; }
+  // Of the shards and their order: XXH3-64 of their payloads' checksums. Other shards are other samples.
+  uint64_t fingerprint() const;
   // Counts of all shards, [vocabulary()].
   std::vector<uint64_t> Counts() const;
   // Reads everything. Errors: those of TokenShard; Cancelled before the next shard once a signal has come.

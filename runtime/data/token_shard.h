@@ -41,6 +41,8 @@ class TokenShard {
   int64_t documents() const { return static_cast<int64_t>(header_.documents); }
   int64_t vocabulary() const { return static_cast<int64_t>(header_.vocabulary); }
   uint64_t tokenizer_fingerprint() const { return header_.tokenizer_fingerprint; }
+  // XXH3-64 of all that follows the header, as that states it.
+  uint64_t payload_checksum() const { return header_.payload_checksum; }
   int token_bytes() const { return static_cast<int>(header_.token_bytes); }
   int64_t file_bytes() const { return bytes_; }
 

@@ -20,6 +20,10 @@ constexpr int64_t kLeastVocabulary = 260;  // 256 bytes, newline, unknown, end o
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
+  return Parse(contents, path);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(const std::string& contents, const std::string& path) {
   auto tokenizer = std::make_unique<Tokenizer>();
   const std::string failure = contents.empty() ? "the file is empty" : tokenizer->model_.Load(contents);
   if (!failure.empty()) {

@@ -20,6 +20,8 @@ class Tokenizer {
  public:
   // Errors: by errno for the file; InvalidArgument when it is no SentencePiece model or has no end-of-text token.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& path);
+  // The same of a file's contents; `path`: the file's, for messages.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(const std::string& contents, const std::string& path);
 
   int64_t vocabulary() const { return vocabulary_; }
   // Ends a document.

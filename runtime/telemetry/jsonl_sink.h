@@ -12,6 +12,7 @@
 
 #include "proto/telemetry.pb.h"
 #include "runtime/telemetry/append_file.h"
+#include "runtime/telemetry/notes.h"
 #include "runtime/telemetry/sink.h"
 
 namespace isthmus {
@@ -20,9 +21,10 @@ class JsonlSink : public TelemetrySink {
  public:
   // Makes the file. Errors: AlreadyExists when there is one, so that two runs never share a folder; by errno.
   static absl::StatusOr<std::unique_ptr<JsonlSink>> Create(const std::string& path);
-  // Appends to the file of an earlier start of the run, whose records up to `last_step` stay; later ones, which are
-  // made anew, and a line that is not whole are cut off. Makes the file where there is none. Errors: by errno.
-  static absl::StatusOr<std::unique_ptr<JsonlSink>> Continue(const std::string& path, int64_t last_step);
+  // Appends to the file of an earlier start of the run, whose records up to `last_step` stay; from the first later one
+  // on, which are made anew, it is cut off. So is a line at the end that is not whole. Damaged lines between whole ones
+  // are dropped, with a note. Makes the file where there is none. Errors: by errno.
+  static absl::StatusOr<std::unique_ptr<JsonlSink>> Continue(const std::string& path, int64_t last_step, Notes& notes);
 
   const char* name() const override { return "metrics.jsonl"; }
   // Appends one whole line, or nothing.

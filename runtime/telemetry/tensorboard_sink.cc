@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <limits>
 
 #include "proto/tensorboard_event.pb.h"
 #include "runtime/crc32c.h"
+#include "runtime/durable_file.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/figures.h"
 
@@ -67,18 +69,9 @@ void Fill(const proto::Histogram& histogram, proto::tensorboard::HistogramProto&
 
 absl::StatusOr<std::unique_ptr<TensorboardSink>> TensorboardSink::Create(const std::string& folder,
                                                                          int64_t first_step) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  const absl::Time now = absl::Now();
-  // Files of one folder are read in the order of their names.
-  absl::StatusOr<std::unique_ptr<AppendFile>> file;
-  for (int count = 0; count == 0 || (absl::IsAlreadyExists(file.status()) && count < 100); ++count) {
-    file = AppendFile::Create(absl::StrFormat("%s/events.out.tfevents.%010d.%s.%d.%02d", folder,
-                                              absl::ToUnixSeconds(now), host.data(), getpid(), count));
-  }
-  if (!file.ok()) return file.status();
+  if (access(folder.c_str(), W_OK | X_OK) != 0) return FileError(folder, "can't make TensorBoard's file", errno);
   Event version, start;
-  version.set_wall_time(absl::ToUnixMicros(now) / 1e6);
+  version.set_wall_time(absl::ToUnixMicros(absl::Now()) / 1e6);
   version.set_file_version("brain.Event:2");
   start.set_wall_time(version.wall_time());
   start.set_step(first_step);
@@ -86,7 +79,22 @@ absl::StatusOr<std::unique_ptr<TensorboardSink>> TensorboardSink::Create(const s
   std::string header;
   AppendEvent(version, header);
   AppendEvent(start, header);
-  return absl::WrapUnique(new TensorboardSink(*std::move(file), std::move(header)));
+  return absl::WrapUnique(new TensorboardSink(folder, std::move(header)));
+}
+
+absl::Status TensorboardSink::MakeFile() {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  // Files of one folder are read in the order of their names.
+  const int64_t now = absl::ToUnixSeconds(absl::Now());
+  absl::StatusOr<std::unique_ptr<AppendFile>> file;
+  for (int count = 0; count == 0 || (absl::IsAlreadyExists(file.status()) && count < 100); ++count) {
+    file = AppendFile::Create(
+        absl::StrFormat("%s/events.out.tfevents.%010d.%s.%d.%02d", folder_, now, host.data(), getpid(), count));
+  }
+  ISTHMUS_RETURN_IF_ERROR(file.status());
+  file_ = *std::move(file);
+  return absl::OkStatus();
 }
 
 absl::Status TensorboardSink::Write(const proto::TelemetryRecord& record) {
@@ -106,6 +114,7 @@ absl::Status TensorboardSink::Write(const proto::TelemetryRecord& record) {
       Fill(**histogram, *value.mutable_histo());
     }
   });
+  if (file_ == nullptr) ISTHMUS_RETURN_IF_ERROR(MakeFile());
   std::string piece = header_;
   AppendEvent(event, piece);
   ISTHMUS_RETURN_IF_ERROR(file_->Append(piece));

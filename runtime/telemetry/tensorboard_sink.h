@@ -25,20 +25,22 @@ namespace isthmus {
 // one) is put as far away as the neighbouring bucket is wide.
 class TensorboardSink : public TelemetrySink {
  public:
-  // A new file folder/events.out.tfevents.<time>.<host>.<process>.<count>. `first_step`: of the first record that
-  // follows. What other files of the folder hold from that step on is void to TensorBoard, so that the curves of a
-  // resumed run do not overlap. Errors: by errno.
+  // A new file folder/events.out.tfevents.<time>.<host>.<process>.<count>, made with the first record. `first_step`: of
+  // that record. What other files of the folder hold from that step on is void to TensorBoard, so that the curves of a
+  // resumed run do not overlap. Errors: by errno when no file can be made in the folder.
   static absl::StatusOr<std::unique_ptr<TensorboardSink>> Create(const std::string& folder, int64_t first_step);
 
   const char* name() const override { return "TensorBoard events"; }
+  // Errors: by errno. The file then has nothing of the record.
   absl::Status Write(const proto::TelemetryRecord& record) override;
 
  private:
-  TensorboardSink(std::unique_ptr<AppendFile> file, std::string header)
-      : file_(std::move(file)), header_(std::move(header)) {}
+  TensorboardSink(std::string folder, std::string header) : folder_(std::move(folder)), header_(std::move(header)) {}
+  absl::Status MakeFile();
 
-  std::unique_ptr<AppendFile> file_;
-  std::string header_;  // until it is in the file
+  std::string folder_;
+  std::unique_ptr<AppendFile> file_;  // from the first record on
+  std::string header_;                // until it is in the file
 };
 
 }  // namespace isthmus

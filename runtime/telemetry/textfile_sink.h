@@ -29,6 +29,7 @@ class TextfileSink : public TelemetrySink {
   std::string path_;
   PrometheusMetrics metrics_;
   absl::Time next_ = absl::InfinitePast();
+  bool pending_ = false;  // figures that the file does not have
 };
 
 }  // namespace isthmus

@@ -2,16 +2,20 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/statistics.h"
+#include "checkpoint/tensor_reader.h"
 #include "checkpoint/verify.h"
 #include "checkpoint/weights.h"
 #include "tests/support/program.h"
@@ -38,7 +42,6 @@ TinyOptions SmallestOptions() {
 class Damage : public ::testing::Test {
  protected:
   Damage() : replica_(SmallestOptions()), checkpoint_(folder_ / "checkpoints/step-00000002") {
-    WriteText(folder_ / "tokenizer.model", "not looked into");
     replica_.Step(1);
     Save(replica_, 2);
   }
@@ -46,7 +49,8 @@ class Damage : public ::testing::Test {
   void Save(Replica& replica, int64_t step) {
     CheckpointContents contents;
     contents.manifest.set_step(step);
-    contents.tokenizer_path = folder_ / "tokenizer.model";
+    contents.tokenizer_model = tokenizer_;
+    if (fingerprint_ != 0) contents.manifest.set_tokenizer_fingerprint(fingerprint_);
     const auto saved = SaveCheckpoint(CheckpointFolder(folder_.path(), step), contents, replica.model().parameters(),
                                       replica.mesh(), &replica.model().optimizer());
     ASSERT_TRUE(saved.ok()) << saved.status();
@@ -94,6 +98,8 @@ class Damage : public ::testing::Test {
   TemporaryFolder folder_;
   Replica replica_;
   std::string checkpoint_;
+  std::string tokenizer_ = "not looked into";
+  uint64_t fingerprint_ = 0;  // what the manifest says of it; 0: nothing
 };
 
 TEST_F(Damage, EveryFlippedByteIsNoticed) {
@@ -145,7 +151,7 @@ TEST_F(Damage, FilesOfAnotherLengthOrNoneAreNoticed) {
 TEST_F(Damage, FilesOfAnotherStepAreNoticed) {
   const std::string other = folder_ / "checkpoints/step-00000004";
   replica_.Step(2);
-  WriteText(folder_ / "tokenizer.model", "of another run.");
+  tokenizer_ = "of another run.";
   Save(replica_, 4);
   ExpectEveryForeignFileNoticed(other);
   std::filesystem::remove_all(checkpoint_);
@@ -158,7 +164,7 @@ TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
   std::filesystem::rename(checkpoint_, folder_ / "kept");
   Replica foreign(SmallestOptions(), nullptr, 8);
   foreign.Step(1);
-  WriteText(folder_ / "tokenizer.model", "of another run.");
+  tokenizer_ = "of another run.";
   Save(foreign, 2);
   std::filesystem::rename(checkpoint_, folder_ / "other");
   std::filesystem::rename(folder_ / "kept", checkpoint_);
@@ -167,6 +173,57 @@ TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
               std::filesystem::file_size(folder_ / "other/" + name));
   }
   ExpectEveryForeignFileNoticed(folder_ / "other");
+}
+
+// Its bytes are those that were saved.
+TEST_F(Damage, ATokenizerThatIsNotTheTokensIsNoticed) {
+  const auto manifest = ReadManifest(checkpoint_);
+  ASSERT_TRUE(manifest.ok());
+  for (const auto& file : manifest->files()) {
+    if (file.name() == kTokenizerFile) fingerprint_ = file.checksum();
+  }
+  ASSERT_NE(fingerprint_, 0u);
+  Save(replica_, 4);
+  EXPECT_THAT(VerifyCheckpoint(CheckpointFolder(folder_.path(), 4)).problems, IsEmpty());
+  tokenizer_ = "of another run.";
+  Save(replica_, 6);
+  const auto problems = VerifyCheckpoint(CheckpointFolder(folder_.path(), 6)).problems;
+  ASSERT_THAT(problems, SizeIs(1));
+  EXPECT_THAT(problems.front(), HasSubstr("step-00000006/tokenizer.model: fingerprint "));
+}
+
+// As many files as ranks wrote may be more than a process may open.
+TEST_F(Damage, AReaderGetsByWithFewOpenFiles) {
+  auto manifest = *ReadManifest(checkpoint_);
+  const std::string data = "rank-0000.tensors";
+  const auto files = 2 * static_cast<int>(TensorReader::kMostOpen);
+  for (int i = 0; i < files; ++i) {
+    std::filesystem::create_hard_link(checkpoint_ + "/" + data, checkpoint_ + "/" + std::to_string(i));
+  }
+  const auto open_files = [] {
+    const std::filesystem::directory_iterator entries("/proc/self/fd");
+    return std::distance(begin(entries), end(entries)) - 1;
+  };
+  const auto before = open_files();
+  TensorReader reader(checkpoint_, manifest);
+  const auto& tensor = manifest.tensors(0);
+  proto::TensorSlice slice = tensor.slices(0);
+  const auto read_all = [&] {
+    for (int i = 0; i < files; ++i) {
+      slice.set_file(std::to_string(i));
+      const auto chunk = reader.ReadChunk(tensor, slice, 0);
+      ASSERT_TRUE(chunk.ok()) << chunk.status();
+    }
+  };
+  read_all();
+  EXPECT_EQ(open_files() - before, TensorReader::kMostOpen);
+  // Others take nearly all that there may be.
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit few = {static_cast<rlim_t>(before + 8), limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  read_all();
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 TEST_F(Damage, AMessageNamesFileTensorAndPlace) {

@@ -19,6 +19,8 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class Rotation : public ::testing::Test {
  protected:
@@ -42,7 +44,9 @@ class Rotation : public ::testing::Test {
     const absl::Status status = RotateCheckpoints(folder_.path(), config);
     EXPECT_TRUE(status.ok()) << status;
     std::set<int64_t> steps;
-    for (const StoredCheckpoint& stored : ListCheckpoints(folder_.path())) steps.insert(stored.step);
+    const auto stored = ListCheckpoints(folder_.path());
+    EXPECT_TRUE(stored.ok()) << stored.status();
+    for (const StoredCheckpoint& one : *stored) steps.insert(one.step);
     return steps;
   }
 
@@ -81,16 +85,36 @@ TEST_F(Rotation, LeftoversGoAndWhatCannotBeReadStays) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.tmp"));
 }
 
+TEST_F(Rotation, AFolderThatCannotBeListedIsNotOneWithoutCheckpoints) {
+  const auto none = ListCheckpoints(folder_.path());
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_THAT(*none, IsEmpty());
+  // As when the disk that it leads to is not mounted.
+  std::filesystem::create_directory_symlink(folder_ / "gone", folder_ / "checkpoints");
+  EXPECT_THAT(std::string(ListCheckpoints(folder_.path()).status().message()),
+              HasSubstr("checkpoints: can't list the checkpoints"));
+  EXPECT_FALSE(FindCheckpoint(folder_.path()).ok());
+  std::filesystem::remove(folder_ / "checkpoints");
+  WriteText(folder_ / "checkpoints", "not a folder");
+  EXPECT_FALSE(ListCheckpoints(folder_.path()).ok());
+  EXPECT_FALSE(ListCheckpoints(folder_ / "checkpoints").ok());
+}
+
 TEST_F(Rotation, LaterOnesAreSetAside) {
   for (int64_t step = 1; step <= 3; ++step) Save(step);
   ASSERT_TRUE(SetAsideLater(folder_.path(), 2).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(folder_ / "checkpoints/latest"), "step-00000002");
   Save(3);
   const auto again = SetAsideLater(folder_.path(), 1);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->size(), 2u);
+  EXPECT_EQ(std::filesystem::read_symlink(folder_ / "checkpoints/latest"), "step-00000001");
   EXPECT_THAT(Rotate(9), ElementsAre(1));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.set-aside"));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.set-aside-2"));
+  // As after going back to the beginning.
+  ASSERT_TRUE(SetAsideLater(folder_.path(), 0).ok());
+  EXPECT_FALSE(std::filesystem::is_symlink(folder_ / "checkpoints/latest"));
 }
 
 }  // namespace

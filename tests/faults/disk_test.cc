@@ -53,9 +53,10 @@ class DiskFaults : public ::testing::Test {
   // What the run's checkpoints are in the end, all of them sound.
   static std::set<int64_t> SoundSteps(const std::string& run) {
     std::set<int64_t> steps;
-    for (const StoredCheckpoint& stored : ListCheckpoints(run)) {
-      EXPECT_THAT(VerifyCheckpoint(stored.folder).problems, IsEmpty());
-      steps.insert(stored.step);
+    const auto stored = *ListCheckpoints(run);
+    for (const StoredCheckpoint& one : stored) {
+      EXPECT_THAT(VerifyCheckpoint(one.folder).problems, IsEmpty());
+      steps.insert(one.step);
     }
     EXPECT_THAT(VerifyCheckpoint(run + "/checkpoints/latest").problems, IsEmpty());
     return steps;

@@ -46,7 +46,7 @@ using Place = std::pair<std::string, int>;
 using Passes = std::map<Place, int64_t>;
 
 int64_t NewestStep(const std::string& run) {
-  const auto stored = ListCheckpoints(run);
+  const auto stored = *ListCheckpoints(run);
   return stored.empty() ? 0 : stored.front().step;
 }
 
@@ -156,8 +156,9 @@ class Chain {
     const int64_t begun = steps == passed.end() ? 0 : steps->second;
     const int64_t newest = NewestStep(run_);
     EXPECT_GE(newest, before) << "a checkpoint was lost";
-    for (const StoredCheckpoint& stored : ListCheckpoints(run_)) {
-      EXPECT_THAT(VerifyCheckpoint(stored.folder).problems, IsEmpty());
+    const auto stored = *ListCheckpoints(run_);
+    for (const StoredCheckpoint& one : stored) {
+      EXPECT_THAT(VerifyCheckpoint(one.folder).problems, IsEmpty());
     }
     const std::string latest = run_ + "/checkpoints/latest";
     if (std::filesystem::is_symlink(latest)) {

@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class Resume : public ::testing::Test {
  protected:
@@ -190,6 +191,33 @@ TEST_F(Resume, ADamagedCheckpointIsPassedOverAndSetAside) {
   ExpectSameFiles(Checkpoint("sound", 20), Checkpoint("damaged", 20));
 }
 
+// An older one is not taken for want of what the system refuses: steps would be lost.
+TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
+  ASSERT_EQ(Train("unread", 0, "--set schedule.steps=10").exit_status, 0);
+  const std::string manifest = Checkpoint("unread", 10) + "/manifest.pb", kept = manifest + ".kept";
+  std::filesystem::rename(manifest, kept);
+  // To read it fails with EISDIR, whoever does it.
+  std::filesystem::create_directory(manifest);
+  const ProgramResult result = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("the checkpoint may be sound all the same, so nothing was started or changed"), 1)
+      << result.out;
+  std::filesystem::remove(manifest);
+  std::filesystem::rename(kept, manifest);
+  // Nor is there nothing to continue where the disk is not mounted.
+  std::filesystem::rename(project() / "unread/checkpoints", project() / "unmounted");
+  std::filesystem::create_directory_symlink(project() / "nowhere", project() / "unread/checkpoints");
+  const ProgramResult gone = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(gone.exit_status, 2) << gone.out;
+  EXPECT_EQ(gone.Count("unread/checkpoints: can't list the checkpoints"), 1) << gone.out;
+  EXPECT_FALSE(std::filesystem::exists(project() / "unread/metrics.jsonl.1"));
+  std::filesystem::remove(project() / "unread/checkpoints");
+  std::filesystem::rename(project() / "unmounted", project() / "unread/checkpoints");
+  const ProgramResult again = Train("unread", 0, "--resume auto");
+  EXPECT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("continues after step 10"), 1) << again.out;
+}
+
 TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
   ASSERT_EQ(Train("bad", 2, "--set mesh.data=2 --set schedule.steps=10").exit_status, 0);
   WriteText(Checkpoint("bad", 10) + "/manifest.pb", "nonsense that is long enough");
@@ -202,6 +230,19 @@ TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {
   EXPECT_THAT(result.out, HasSubstr(Checkpoint("bad", 5) + "/rank-0000.tensors: can"));
   EXPECT_EQ(ReadText(project() / "bad/metrics.jsonl"), metrics);
   EXPECT_TRUE(std::filesystem::exists(Checkpoint("bad", 10)));
+}
+
+// It was read, and checked, when the run began.
+TEST_F(Resume, ARunNeedsItsTokenizerNoMore) {
+  const std::string tokenizer = project() / "short-lived.model", bytes = ReadText(project() / "tokenizer.model");
+  WriteText(tokenizer, bytes);
+  const ProgramResult result = RunShell(absl::StrCat(
+      "OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ", project().WriteConfig("tokenizer"),
+      " --set data.tokenizer=", tokenizer,
+      " --set schedule.steps=200 --set telemetry.validation_interval=0 & until [ -s ", project() / "tokenizer",
+      "/metrics.jsonl ]; do sleep 0.01; done; echo other > ", tokenizer, "; wait $!"));
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(ReadText(project() / "tokenizer/checkpoints/step-00000200/tokenizer.model"), bytes);
 }
 
 TEST_F(Resume, WithoutACheckpointTheRunBegins) {
@@ -218,12 +259,44 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_EQ(Records(project() / "begun").size(), 6u);
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl.1"), earlier);
   // And with nothing left to do it does nothing.
-  const std::string metrics = ReadText(project() / "begun/metrics.jsonl");
+  const std::string metrics = ReadText(project() / "begun/metrics.jsonl"),
+                    figures = ReadText(project() / "begun/metrics.prom");
+  const auto event_files = [&] {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(project() / "begun")) {
+      count += entry.path().filename().string().starts_with("events.") ? 1 : 0;
+    }
+    return count;
+  };
+  const int events = event_files();
   const ProgramResult done = Train("begun", 2, "--resume auto --set schedule.steps=5");
   ASSERT_EQ(done.exit_status, 0) << done.out;
   EXPECT_EQ(done.Count("nothing left to train"), 1) << done.out;
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl"), metrics);
+  EXPECT_EQ(ReadText(project() / "begun/metrics.prom"), figures);
+  EXPECT_EQ(event_files(), events);
+  EXPECT_THAT(ReadText(project() / "begun/log/rank-0000.log"), Not(HasSubstr("loss 0.000000")));
   EXPECT_EQ(Train("begun", 2, "--resume never").Count("already holds a run"), 1);
+  // Checkpoints alone are a run, too.
+  std::filesystem::remove(project() / "begun/metrics.jsonl");
+  EXPECT_EQ(Train("begun", 0, "--resume never").Count("step-00000005: the folder already holds a run"), 1);
+  EXPECT_FALSE(std::filesystem::exists(project() / "begun/metrics.jsonl"));
+}
+
+TEST_F(Resume, AStartThatFailedBeforeItsFirstStepDoesNotStandInTheWay) {
+  const ProgramResult failed = Train("early", 0, "--set model.width=4194304 --set model.feed_forward=4194304");
+  ASSERT_EQ(failed.exit_status, 2) << failed.out;
+  ASSERT_TRUE(std::filesystem::exists(project() / "early/metrics.jsonl"));
+  const ProgramResult corrected = Train("early", 0, "--set schedule.steps=4 --set checkpoint.save_final=false");
+  EXPECT_EQ(corrected.exit_status, 0) << corrected.out;
+  EXPECT_EQ(Records(project() / "early").size(), 5u);
+  EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
+  // Stopped after its first record.
+  const std::string first = nlohmann::json({{"step", 0}}).dump() + "\n";
+  WriteText(project() / "early/metrics.jsonl", first);
+  EXPECT_EQ(Train("early", 0, "--set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
+  WriteText(project() / "early/metrics.jsonl", first + "{\"step\":1,\"tr");
+  EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
 }
 
 TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
@@ -255,6 +328,18 @@ TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
   refused("--set precision.compute=BF16", "precision.compute: FP32 -> BF16");
   refused("--set batch.sequences=16", "batch.sequences: 8 -> 16");
   refused(absl::StrCat("--set data.train=", project() / "tokens/validation"), "training samples, it had");
+  // The same shards by other names, in another order.
+  const std::string shards = project() / "shards", data = " --set data.train=" + shards;
+  std::filesystem::create_directories(shards);
+  std::filesystem::copy(project() / "tokens/train/00000.ids", shards + "/a.ids");
+  std::filesystem::copy(project() / "tokens/validation/00000.ids", shards + "/b.ids");
+  ASSERT_EQ(Train("ordered", 0, "--set schedule.steps=5" + data).exit_status, 0);
+  std::filesystem::rename(shards + "/a.ids", shards + "/c.ids");
+  const ProgramResult swapped = Train("ordered", 0, "--resume auto" + data);
+  EXPECT_EQ(swapped.exit_status, 2) << swapped.out;
+  EXPECT_EQ(swapped.Count("the token shards are others, or in another order"), 1) << swapped.out;
+  std::filesystem::rename(shards + "/c.ids", shards + "/0.ids");
+  EXPECT_EQ(Train("ordered", 0, "--resume auto --set schedule.steps=6" + data).exit_status, 0);
   EXPECT_EQ(Train("same", 2, "--resume /nowhere/run").Count("/nowhere/run: can"), 1);
   // Other settings may change on the way; the log tells.
   ASSERT_EQ(Train("same", 2, "--resume auto --set schedule.steps=8 --set optimizer.weight_decay=0").exit_status, 0);

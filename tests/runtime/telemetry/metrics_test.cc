@@ -158,9 +158,11 @@ std::vector<proto::tensorboard::Event> Events(const std::string& bytes) {
 
 TEST(TensorboardSink, StartsASessionAndWritesScalarsAndHistograms) {
   const TemporaryFolder folder;
+  EXPECT_TRUE(absl::IsNotFound(TensorboardSink::Create(folder / "gone", 7).status()));
   {
     auto sink = TensorboardSink::Create(folder.path(), 7);
     ASSERT_TRUE(sink.ok()) << sink.status();
+    EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
     ASSERT_TRUE((*sink)->Write(Record()).ok());
   }
   const auto entry = *std::filesystem::directory_iterator(folder.path());

@@ -198,6 +198,8 @@ TEST(TextfileSink, ReplacesTheFileAsAWholeAndLeavesItWhereItCannot) {
   }
   const std::string text = ReadText(path);
   EXPECT_THAT(text, HasSubstr("\nisthmus_train_loss 0.5\n"));
+  EXPECT_TRUE(TextfileSink(path).Finish().ok());
+  EXPECT_EQ(ReadText(path), text);
   TextfileSink sink(path);
   {
     const FileLimit limit(100);

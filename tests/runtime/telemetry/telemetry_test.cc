@@ -71,6 +71,30 @@ TEST(JsonlSink, WritesOneLinePerRecordAndNeverIntoAnotherRun) {
   EXPECT_EQ(JsonlSink::Create(folder / "no/metrics.jsonl").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(JsonlSink, ContinuesWithAllWholeRecordsOfEarlierSteps) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const auto line = [](int64_t step) { return RecordJson(Record(step, 0)) + "\n"; };
+  const auto continued = [&](const std::string& before, int64_t last_step) {
+    testing::WriteText(path, before);
+    Notes notes;
+    auto sink = JsonlSink::Continue(path, last_step, notes);
+    EXPECT_TRUE(sink.ok()) << sink.status();
+    EXPECT_TRUE((*sink)->Write(Record(9, 0)).ok());
+    std::string said;
+    for (const std::string& note : notes.Take()) said += note;
+    return ReadText(path) + said;
+  };
+  const std::string whole = line(1) + line(2) + line(3), half = line(4).substr(0, 12);
+  EXPECT_EQ(continued(whole + line(4), 3), whole + line(9));
+  // The end of a run that was killed.
+  EXPECT_EQ(continued(whole + half, 3), whole + line(9));
+  EXPECT_EQ(continued(whole + half + "\n" + line(4) + line(5), 3), whole + line(9));
+  EXPECT_EQ(continued(line(1) + half + "\n\n" + line(2) + line(3) + half, 3),
+            whole + line(9) + path + ": 2 damaged lines were dropped");
+  EXPECT_EQ(continued("", 3), line(9));
+}
+
 TEST(Progress, RewritesOneLineOnATerminal) {
   std::ostringstream out;
   {
