@@ -90,17 +90,18 @@ class Rules {
 };
 
 void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
-  constexpr int64_t kMost = int64_t{1} << 24;
-  const auto size = [&](absl::string_view field, int64_t found, int64_t least) {
-    rules.Require(found >= least && found <= kMost, field, found, absl::StrCat("accepts ", least, " to ", kMost));
+  // Of layers there are tables.
+  constexpr int64_t kMost = int64_t{1} << 24, kMostLayers = int64_t{1} << 16;
+  const auto size = [&](absl::string_view field, int64_t found, int64_t least, int64_t most) {
+    rules.Require(found >= least && found <= most, field, found, absl::StrCat("accepts ", least, " to ", most));
   };
-  size("model.width", model.width(), 1);
-  size("model.layers", model.layers(), 1);
-  size("model.heads", model.heads(), 1);
-  size("model.kv_heads", model.kv_heads(), 0);
-  size("model.head_dim", model.head_dim(), 0);
-  size("model.feed_forward", model.feed_forward(), 0);
-  size("model.head_rank", model.head_rank(), 0);
+  size("model.width", model.width(), 1, kMost);
+  size("model.layers", model.layers(), 1, kMostLayers);
+  size("model.heads", model.heads(), 1, kMost);
+  size("model.kv_heads", model.kv_heads(), 0, kMost);
+  size("model.head_dim", model.head_dim(), 0, kMost);
+  size("model.feed_forward", model.feed_forward(), 0, kMost);
+  size("model.head_rank", model.head_rank(), 0, kMost);
   rules.Require(model.vocabulary() >= 0 && model.vocabulary() <= std::numeric_limits<int32_t>::max(),
                 "model.vocabulary", model.vocabulary(), "accepts 0 (taken from the token shards) to 2147483647");
   if (!rules.status().ok()) return;
@@ -144,7 +145,7 @@ void CheckMesh(proto::MeshConfig& mesh, int world, Rules& rules) {
       ranks == world, "mesh.data", mesh.data(),
       absl::StrCat("mesh.tensor (", mesh.tensor(), ") × mesh.data (", mesh.data(), ") = ", ranks, " ranks, but ", world,
                    " were started; start ", ranks, " or set mesh.data to 0 (world size / mesh.tensor)"));
-  rules.Positive("mesh.bucket_mebibytes", mesh.bucket_mebibytes());
+  rules.Between(1e-6, 1e6, "mesh.bucket_mebibytes", mesh.bucket_mebibytes());
   rules.Between(0.001, 1e6, "mesh.collective_timeout_seconds", mesh.collective_timeout_seconds());
   rules.Between(0.001, 1e6, "mesh.setup_timeout_seconds", mesh.setup_timeout_seconds());
 }

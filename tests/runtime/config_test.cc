@@ -148,6 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"mesh.tensor=2", 3, "mesh.tensor: 2; does not divide the 3 ranks that were started"},
         Rule{"mesh.data=4", 2, "mesh.data: 4; mesh.tensor (1) × mesh.data (4) = 4 ranks, but 2 were started; start 4"},
         Rule{"mesh.bucket_mebibytes=0", 1, "mesh.bucket_mebibytes: 0"},
+        Rule{"mesh.bucket_mebibytes=1e300", 1, "mesh.bucket_mebibytes: 1e+300"},
         Rule{"mesh.collective_timeout_seconds=0", 1, "mesh.collective_timeout_seconds: 0"},
         Rule{"data.sequence_length=0", 1, "data.sequence_length: 0"},
         Rule{"batch.sequences=0", 1, "batch.sequences: 0"},
@@ -158,12 +159,12 @@ INSTANTIATE_TEST_SUITE_P(
              "batch.micro_batch: 4611686018427387904; is over batch.sequences (24)"},
         Rule{"model.width=16777216 model.heads=16777216 model.head_dim=16777216 model.feed_forward=64", 1,
              "model.heads: 16777216; times model.head_dim (16777216) is over 16777216"},
-        Rule{"model.layers=16777216 model.width=65536 model.feed_forward=131072", 1,
-             "model.layers: 16777216; makes with model.width (65536) × model.feed_forward (131072) more than "
+        Rule{"model.layers=65536 model.width=1048576 model.feed_forward=16777216", 1,
+             "model.layers: 65536; makes with model.width (1048576) × model.feed_forward (16777216) more than "
              "1125899906842624 elements; lower one of them"},
-        Rule{"model.layers=16777216 model.width=4096 model.feed_forward=4096 batch.sequences=65536 "
+        Rule{"model.layers=65536 model.width=131072 model.feed_forward=64 batch.sequences=65536 "
              "batch.micro_batch=65536",
-             1, "batch.micro_batch: 65536; makes with data.sequence_length (16) × model.layers (16777216) × model."},
+             1, "batch.micro_batch: 65536; makes with data.sequence_length (16) × model.layers (65536) × model.width"},
         Rule{"schedule.steps=9223372036854775807", 1,
              "schedule.steps: 9223372036854775807; makes with batch.sequences (24) × data.sequence_length (16) more"},
         Rule{"batch.micro_batch=-1", 1, "batch.micro_batch: -1"},
