@@ -25,8 +25,8 @@ struct Command {
   // One of them: on all ranks, or on one process without MPI.
   absl::Status (*parallel)(absl::Span<const std::string>, CommandContext&);
   absl::Status (*single)(absl::Span<const std::string>, std::ostream&);
-  // A signal is a wish to save, not the end.
-  bool saves_when_signalled = false;
+  // Training: a signal is a wish to save, not the end, and the results are files, not what is printed.
+  bool trains = false;
 };
 
 constexpr Command kCommands[] = {
@@ -52,20 +52,21 @@ std::string Help() {
                   "\n`isthmus COMMAND --help` lists a command's options.\n\n"
                   "Exit status: ",
                   kExitDone, " done, ", kExitBadInput, " bad configuration or input, ", kExitDiverged, " diverged, ",
-                  kExitRankFailed, " a rank or collective failed or hung, ", kExitPreempted,
-                  " preempted after a complete save.\n");
+                  kExitRankFailed, " a rank or collective failed or hung, or saving failed at a signal, ",
+                  kExitPreempted, " preempted after a complete save.\n");
   return text;
 }
 
-int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors) {
+int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, bool results_are_files = false) {
   out.flush();
   if (status.ok() && out) return kExitDone;
   if (status.ok()) {
-    errors << "isthmus: the output can't be written\n";
-    return kExitBadInput;
+    errors << "isthmus: the output can't be written" << (results_are_files ? "; the run's files are complete" : "")
+           << std::endl;
+    return results_are_files ? kExitDone : kExitBadInput;
   }
   errors << "isthmus: " << status.message() << std::endl;
-  return ExitStatusOf(status.code());
+  return ExitStatusOf(status);
 }
 
 // Ranks that fail together say so once, and leave together; a rank that fails alone ends the job on all.
@@ -73,7 +74,7 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
                 std::ostream& errors, bool out_is_terminal) {
   // Before MPI, which takes its time.
   std::optional<StopSignals> signals;
-  if (command.saves_when_signalled) signals.emplace();
+  if (command.trains) signals.emplace();
   FaultPoint("setup.begin");
   auto mpi = MpiRuntime::Initialize();
   if (!mpi.ok()) return Finish(mpi.status(), out, errors);
@@ -92,22 +93,22 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
     world->set_deadline(kEndDeadline);
     if (const absl::Status ended = world->Barrier(); !ended.ok()) status = ended;
   }
-  if (status.ok()) return Finish(status, out, errors);
-  const int exit_status = ExitStatusOf(status.code());
-  if (exit_status == kExitRankFailed) {
+  if (status.ok()) return Finish(status, out, errors, command.trains);
+  if (ExitStatusOf(status.code()) == kExitRankFailed) {
     // Other ranks may be anywhere: no collective can be trusted any more.
     errors << "isthmus: rank " << world->rank() << ": " << status.message() << std::endl;
-    world->Abort(exit_status);
+    world->Abort(kExitRankFailed);
   }
   if (world->rank() == 0) Finish(status, out, errors);
-  return exit_status;
+  return ExitStatusOf(status);
 }
 
 }  // namespace
 
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
-  // A limit on the size of files is an error of the write that meets it, not the end of the program.
-  std::signal(SIGXFSZ, SIG_IGN);
+  // A limit on the size of files, or a reader that is gone, is an error of the write that meets it, not the end of the
+  // program.
+  for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
   const std::string name = arguments.empty() ? "" : arguments.front();
   if (name == "help" || name == "--help" || name == "-h") {
     out << Help();

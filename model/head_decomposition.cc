@@ -29,8 +29,12 @@ namespace {
 
 // Up to this width the head's singular values are known before a step ends; of wider ones they would keep it waiting.
 constexpr int64_t kWidthWithinAStep = 1024;
-// Steps after which the head's singular values are found again.
+// The head's singular values are found at the first measured step of every ten: 1 to 10, 11 to 20, and so on. A run
+// that goes on from a checkpoint between two tens, which step 10 ends, thus reports the same as one that was not
+// interrupted.
 constexpr int64_t kSingularValueSteps = 10;
+
+int64_t TenOf(int64_t step) { return (step - 1) / kSingularValueSteps; }
 
 // Below it the rounding of a Gram matrix would show in the projection (model/decomposition/head_projection.h).
 double LeastReciprocalCondition(DType type) { return type == DType::kFloat64 ? 1e-11 : 1e-5; }
@@ -168,8 +172,10 @@ absl::Status HeadDecomposition::PrepareHead(const HeadLoss& head, int64_t step, 
     projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(DType::kFloat64));
   }
   if (projection.has_value()) {
-    if (!fresh && host.latest_step > 0 && step < host.latest_step + kSingularValueSteps)
-      return UseProjector(*projection);
+    // After a rollback those of later steps are of weights that are gone.
+    if (host.latest_step >= step) host.latest_step = 0;
+    const bool known = host.latest_step > 0 && TenOf(host.latest_step) == TenOf(step);
+    if (known && !fresh) return UseProjector(*projection);
     host.found_step = step;
     host.singular_values = std::async(std::launch::async, [gram_copy = host.sums.head_gram, down = host.sums.down] {
       return SingularValues(gram_copy, down);

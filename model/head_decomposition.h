@@ -50,8 +50,9 @@ class HeadDecomposition {
   Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
 
   // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
-  // which move slowly and cost the most on the host, are found again where `step` is ten after the last time or more,
-  // or `fresh`; other steps report the last ones (HeadWeightFigures::step). Collective over the mesh.
+  // which move slowly and cost the most on the host, are found at the first of its steps of every ten (1 to 10, 11
+  // to 20, ...), and where `fresh`; other steps report the last ones (HeadWeightFigures::step). A step that is not
+  // above the one before begins anew: training has gone back. Collective over the mesh.
   absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
   // Before each micro-batch. Local.
   absl::Status BeginMicroBatch(int64_t index);

@@ -25,6 +25,7 @@ absl::Status CheckSamplingOptions(const SamplingOptions& options) {
 }
 
 int32_t TokenSampler::Choose(absl::Span<const double> logits, uint64_t position) {
+  if (options_.vocabulary > 0) logits = logits.first(std::min(logits.size(), static_cast<size_t>(options_.vocabulary)));
   order_.resize(logits.size());
   std::iota(order_.begin(), order_.end(), 0);
   const auto more_probable = [&](int32_t a, int32_t b) {

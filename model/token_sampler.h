@@ -16,6 +16,7 @@ struct SamplingOptions {
   int64_t top_k = 0;       // only the k most probable tokens; 0: all
   double top_p = 1;        // only the fewest most probable tokens whose probabilities reach p in sum
   uint64_t seed = 1;
+  int64_t vocabulary = 0;  // only tokens below it, for models whose vocabulary is padded; 0: all
 };
 
 // InvalidArgument naming the field and what is accepted.

@@ -1,8 +1,10 @@
 // The rules that a configuration must keep.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <absl/strings/string_view.h>
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -13,6 +15,21 @@
 
 namespace isthmus {
 namespace {
+
+// Of the size of something.
+struct Factor {
+  absl::string_view field;
+  int64_t value = 0;
+};
+
+const Factor& Larger(const Factor& a, const Factor& b) { return a.value < b.value ? b : a; }
+
+// The widest rows of a layer.
+Factor WidestRows(const proto::ModelConfig& model) {
+  return Larger({"model.width", model.width()},
+                Larger({"model.heads × model.head_dim", model.heads() * model.head_dim()},
+                       {"model.feed_forward", model.feed_forward()}));
+}
 
 // Collects the first broken rule: each message is "source: field: found; accepted".
 class Rules {
@@ -36,6 +53,20 @@ class Rules {
   void Positive(absl::string_view field, double found) {
     Require(std::isfinite(found) && found > 0, field, found, "needs a finite number above 0");
   }
+  // Sizes are products of several fields, of memory also of the bytes of an element: none may overflow. Factors are 1
+  // at least.
+  void Product(const std::vector<Factor>& factors, int64_t most = kMostElements, absl::string_view what = "elements") {
+    int64_t product = 1;
+    bool kept = true;
+    std::string others;
+    for (const Factor& factor : factors) {
+      kept = kept && !__builtin_mul_overflow(product, factor.value, &product) && product <= most;
+      if (&factor != &factors.front())
+        absl::StrAppend(&others, others.empty() ? " " : " × ", factor.field, " (", factor.value, ")");
+    }
+    Require(kept, factors.front().field, factors.front().value,
+            absl::StrCat("makes with", others, " more than ", most, " ", what, "; lower one of them"));
+  }
   // `found` must be a multiple of mesh.tensor.
   void DivisibleByTensor(absl::string_view field, int64_t found, int64_t tensor) {
     if (found % tensor == 0) return;
@@ -50,6 +81,8 @@ class Rules {
   const absl::Status& status() const { return status_; }
 
   static constexpr double kLarge = 1e30;
+  // A thousand bytes of each are still far from 2^63.
+  static constexpr int64_t kMostElements = int64_t{1} << 50;
 
  private:
   std::string source_;
@@ -57,17 +90,18 @@ class Rules {
 };
 
 void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
-  constexpr int64_t kMost = int64_t{1} << 24;
-  const auto size = [&](absl::string_view field, int64_t found, int64_t least) {
-    rules.Require(found >= least && found <= kMost, field, found, absl::StrCat("accepts ", least, " to ", kMost));
+  // Of layers there are tables.
+  constexpr int64_t kMost = int64_t{1} << 24, kMostLayers = int64_t{1} << 16;
+  const auto size = [&](absl::string_view field, int64_t found, int64_t least, int64_t most) {
+    rules.Require(found >= least && found <= most, field, found, absl::StrCat("accepts ", least, " to ", most));
   };
-  size("model.width", model.width(), 1);
-  size("model.layers", model.layers(), 1);
-  size("model.heads", model.heads(), 1);
-  size("model.kv_heads", model.kv_heads(), 0);
-  size("model.head_dim", model.head_dim(), 0);
-  size("model.feed_forward", model.feed_forward(), 0);
-  size("model.head_rank", model.head_rank(), 0);
+  size("model.width", model.width(), 1, kMost);
+  size("model.layers", model.layers(), 1, kMostLayers);
+  size("model.heads", model.heads(), 1, kMost);
+  size("model.kv_heads", model.kv_heads(), 0, kMost);
+  size("model.head_dim", model.head_dim(), 0, kMost);
+  size("model.feed_forward", model.feed_forward(), 0, kMost);
+  size("model.head_rank", model.head_rank(), 0, kMost);
   rules.Require(model.vocabulary() >= 0 && model.vocabulary() <= std::numeric_limits<int32_t>::max(),
                 "model.vocabulary", model.vocabulary(), "accepts 0 (taken from the token shards) to 2147483647");
   if (!rules.status().ok()) return;
@@ -83,6 +117,9 @@ void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
                 "must be even: rotary positions turn pairs of features");
   rules.Require(model.heads() % model.kv_heads() == 0, "model.kv_heads", model.kv_heads(),
                 absl::StrCat("does not divide model.heads (", model.heads(), ")"));
+  rules.Require(model.heads() * model.head_dim() <= kMost, "model.heads", model.heads(),
+                absl::StrCat("times model.head_dim (", model.head_dim(), ") is over ", kMost, "; lower one of them"));
+  rules.Product({{"model.layers", model.layers()}, {"model.width", model.width()}, WidestRows(model)});
   rules.DivisibleByTensor("model.heads", model.heads(), tensor);
   rules.DivisibleByTensor("model.kv_heads", model.kv_heads(), tensor);
   rules.DivisibleByTensor("model.feed_forward", model.feed_forward(), tensor);
@@ -108,7 +145,7 @@ void CheckMesh(proto::MeshConfig& mesh, int world, Rules& rules) {
       ranks == world, "mesh.data", mesh.data(),
       absl::StrCat("mesh.tensor (", mesh.tensor(), ") × mesh.data (", mesh.data(), ") = ", ranks, " ranks, but ", world,
                    " were started; start ", ranks, " or set mesh.data to 0 (world size / mesh.tensor)"));
-  rules.Positive("mesh.bucket_mebibytes", mesh.bucket_mebibytes());
+  rules.Between(1e-6, 1e6, "mesh.bucket_mebibytes", mesh.bucket_mebibytes());
   rules.Between(0.001, 1e6, "mesh.collective_timeout_seconds", mesh.collective_timeout_seconds());
   rules.Between(0.001, 1e6, "mesh.setup_timeout_seconds", mesh.setup_timeout_seconds());
 }
@@ -125,6 +162,9 @@ void CheckBatch(proto::RunConfig& config, Rules& rules) {
   rules.Require(batch.sequences() % data == 0, "batch.sequences", batch.sequences(),
                 absl::StrCat("is not divisible by mesh.data (", data, "); use a multiple of it"));
   if (batch.micro_batch() == 0) batch.set_micro_batch(std::max<int64_t>(batch.sequences() / data, 1));
+  rules.Require(batch.micro_batch() <= batch.sequences(), "batch.micro_batch", batch.micro_batch(),
+                absl::StrCat("is over batch.sequences (", batch.sequences(), "); use a divisor of it"));
+  if (!rules.status().ok()) return;
   const int64_t pass = batch.micro_batch() * data;
   rules.Require(batch.sequences() % pass == 0, "batch.sequences", batch.sequences(),
                 absl::StrCat("is not divisible by batch.micro_batch (", batch.micro_batch(), ") × mesh.data (", data,
@@ -132,6 +172,14 @@ void CheckBatch(proto::RunConfig& config, Rules& rules) {
   const int64_t tokens = batch.micro_batch() * length;
   rules.Require(tokens <= std::numeric_limits<int32_t>::max(), "batch.micro_batch", batch.micro_batch(),
                 absl::StrCat("times data.sequence_length (", length, ") is over 2147483647 tokens; lower one of them"));
+  rules.Product({{"batch.micro_batch", batch.micro_batch()},
+                 {"data.sequence_length", length},
+                 {"model.layers", config.model().layers()},
+                 WidestRows(config.model())});
+  rules.Product({{"schedule.steps", std::max<int64_t>(config.schedule().steps(), 1)},
+                 {"batch.sequences", batch.sequences()},
+                 {"data.sequence_length", length}},
+                int64_t{1} << 62, "tokens");
   rules.Require(!config.mesh().sequence_parallel() || tokens % config.mesh().tensor() == 0, "mesh.sequence_parallel",
                 "true",
                 absl::StrCat("batch.micro_batch × data.sequence_length = ", tokens,
@@ -167,7 +215,8 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.Between(0, Rules::kLarge, "optimizer.learning_rate", optimizer.learning_rate());
   rules.Between(0, 0.999999999, "optimizer.beta1", optimizer.beta1());
   rules.Between(0, 0.999999999, "optimizer.beta2", optimizer.beta2());
-  rules.Positive("optimizer.epsilon", optimizer.epsilon());
+  // A smaller one would be zero in fp32, and 0/0 the step of a weight without a gradient.
+  rules.Between(std::numeric_limits<float>::min(), Rules::kLarge, "optimizer.epsilon", optimizer.epsilon());
   rules.Between(0, Rules::kLarge, "optimizer.weight_decay", optimizer.weight_decay());
   rules.Between(0, Rules::kLarge, "optimizer.clip_norm", optimizer.clip_norm());
   const auto& schedule = config.schedule();
@@ -253,6 +302,10 @@ absl::Status ResolveVocabulary(proto::RunConfig& config, int64_t shard_vocabular
       model.vocabulary() == 0 || model.vocabulary() >= shard_vocabulary, "model.vocabulary", model.vocabulary(),
       absl::StrCat("the token shards have a vocabulary of ", shard_vocabulary, "; set 0 or at least as many"));
   if (model.vocabulary() == 0) model.set_vocabulary(shard_vocabulary);
+  const int64_t tokens = config.batch().micro_batch() * config.data().sequence_length();
+  rules.Product({{"model.vocabulary", model.vocabulary()}, {"model.width", model.width()}});
+  rules.Product({{"model.vocabulary", model.vocabulary()},
+                 {"precision.loss_chunk", std::min(config.precision().loss_chunk(), std::max<int64_t>(tokens, 1))}});
   rules.Require(model.vocabulary() >= config.mesh().tensor(), "model.vocabulary", model.vocabulary(),
                 absl::StrCat("needs at least one row for each of mesh.tensor (", config.mesh().tensor(), ") ranks"));
   return rules.status();

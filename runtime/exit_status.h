@@ -3,13 +3,14 @@
 #define ISTHMUS_RUNTIME_EXIT_STATUS_H_
 
 #include <absl/status/status.h>
+#include <absl/strings/cord.h>
 
 namespace isthmus {
 
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitBadInput = 2;    // configuration, files, environment
 inline constexpr int kExitDiverged = 3;    // non-finite values
-inline constexpr int kExitRankFailed = 4;  // a rank or collective failed or hung
+inline constexpr int kExitRankFailed = 4;  // a rank or collective failed or hung; or WorthAnotherStart
 inline constexpr int kExitPreempted = 5;   // after a complete save: queue me again
 
 constexpr int ExitStatusOf(absl::StatusCode code) {
@@ -28,6 +29,17 @@ constexpr int ExitStatusOf(absl::StatusCode code) {
     default:
       return kExitBadInput;
   }
+}
+
+// Of an error that all ranks have agreed on, so that no rank is lost, but after which the same command may well go on,
+// for example because a disk has room again: launch scripts are to start it again, as after status 4.
+inline absl::Status WorthAnotherStart(absl::Status status) {
+  status.SetPayload("isthmus/worth-another-start", absl::Cord("yes"));
+  return status;
+}
+
+inline int ExitStatusOf(const absl::Status& status) {
+  return status.GetPayload("isthmus/worth-another-start").has_value() ? kExitRankFailed : ExitStatusOf(status.code());
 }
 
 }  // namespace isthmus

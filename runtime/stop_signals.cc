@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <atomic>
 #include <csignal>
 
 namespace isthmus {
@@ -10,16 +11,25 @@ namespace {
 constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT};
 
 // What a handler may touch has to be here: a signal comes to the process, not to an object.
-volatile std::sig_atomic_t received_signal = 0;
+std::atomic<int> received_signal = 0;
+static_assert(std::atomic<int>::is_always_lock_free);
 
 void Remember(int signal) {
   received_signal = signal;
   for (const int each : kSignals) std::signal(each, SIG_DFL);
+  // A terminal that is closed may say so twice, by the shell and by the kernel, and is no wish to end at once.
+  std::signal(SIGHUP, SIG_IGN);
+}
+
+bool IsIgnored(int signal) {
+  struct sigaction now {};
+  sigaction(signal, nullptr, &now);
+  return now.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   received_signal = 0;
   sigset_t set;
   sigemptyset(&set);
@@ -27,10 +37,12 @@ StopSignals::StopSignals() {
   action.sa_handler = Remember;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (const int each : kSignals) {
-    sigaddset(&set, each);
-    sigaction(each, &action, nullptr);
-  }
+  const auto take = [&](int signal) {
+    sigaddset(&set, signal);
+    sigaction(signal, &action, nullptr);
+  };
+  for (const int each : kSignals) take(each);
+  if (hangs_up_) take(SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, &blocked_before_);
   receiver_ = std::thread([this, set] {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
@@ -42,6 +54,7 @@ StopSignals::~StopSignals() {
   end_.Notify();
   receiver_.join();
   for (const int each : kSignals) std::signal(each, SIG_DFL);
+  if (hangs_up_) std::signal(SIGHUP, SIG_DFL);
   pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
 }
 
@@ -55,6 +68,8 @@ std::string SignalName(int signal) {
       return "SIGUSR1";
     case SIGINT:
       return "SIGINT";
+    case SIGHUP:
+      return "SIGHUP";
     default:
       return absl::StrCat("signal ", signal);
   }

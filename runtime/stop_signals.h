@@ -1,4 +1,4 @@
-// The wish of a scheduler or a user that the program should save and end: SIGTERM, SIGUSR1, SIGINT.
+// The wish of a scheduler or a user that the program should save and end: SIGTERM, SIGUSR1, SIGINT, SIGHUP.
 #ifndef ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 #define ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 
@@ -11,7 +11,8 @@
 namespace isthmus {
 
 // Takes the signals over for as long as it lives. The first one is remembered; from then on each has its default effect
-// again, so that a second one ends the process at once. One object at a time.
+// again, so that a second one ends the process at once; but SIGHUP, of a terminal that is closed, is ignored then. It
+// is left alone where it is ignored already (nohup). One object at a time.
 //
 // No signal interrupts a thread that computes: the handler runs on a thread of its own, and the thread that makes the
 // object, and every thread that it starts later, has the signals blocked. oneDNN's generated kernels (2.6: dnnl_sgemm)
@@ -28,6 +29,7 @@ class StopSignals {
   int received() const;
 
  private:
+  const bool hangs_up_;  // SIGHUP was not ignored
   sigset_t blocked_before_;
   absl::Notification end_;
   std::thread receiver_;

@@ -79,7 +79,7 @@ class TextStream {
     if (text.size() > written_) out_ << text.substr(written_) << std::flush;
     written_ = std::max(written_, text.size());
     if (last) out_ << std::endl;
-    return absl::OkStatus();
+    return out_ ? absl::OkStatus() : absl::FailedPreconditionError("the output can't be written");
   }
 
  private:
@@ -102,18 +102,23 @@ absl::Status Generate(const SampleRequest& request, Loaded& loaded, CommandConte
   ISTHMUS_RETURN_IF_ERROR(
       AgreeOnStatus(context.world, LoadWeights(loaded.folder, loaded.manifest, generator->parameters())));
 
-  TokenSampler sampler(request.sampling);
+  SamplingOptions sampling = request.sampling;
+  sampling.vocabulary = loaded.tokenizer->vocabulary();
+  TokenSampler sampler(sampling);
   TextStream text(*loaded.tokenizer, context.out);
   // The token before the prompt is not part of the text.
   std::vector<int32_t> shown(loaded.tokens.begin() + 1, loaded.tokens.end());
+  const auto write = [&](bool last) {
+    return AgreeOnStatus(context.world, context.world.rank() == 0 ? text.Write(shown, last) : absl::OkStatus());
+  };
   for (int64_t i = 0; i < request.tokens; ++i) {
     ISTHMUS_ASSIGN_OR_RETURN(const int32_t token, generator->Next(loaded.tokens, sampler));
     if (token == loaded.tokenizer->end_of_text()) break;
     loaded.tokens.push_back(token);
     shown.push_back(token);
-    if (context.world.rank() == 0) ISTHMUS_RETURN_IF_ERROR(text.Write(shown, false));
+    ISTHMUS_RETURN_IF_ERROR(write(false));
   }
-  return context.world.rank() == 0 ? text.Write(shown, true) : absl::OkStatus();
+  return write(true);
 }
 
 }  // namespace

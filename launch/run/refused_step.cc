@@ -27,9 +27,18 @@ NonFiniteTensors Unpacked(const std::string& text) {
   return {.weight = fields[0], .activation = fields[1], .loss = fields[2] == "1", .gradient = fields[3]};
 }
 
-constexpr char kRemedies[] =
-    "training diverged: lower optimizer.learning_rate, lengthen schedule.warmup_steps, use precision.compute FP32, or "
-    "let such steps be passed over (stability.non_finite.policy SKIP or ROLLBACK)";
+constexpr char kCalmer[] = "training diverged: lower optimizer.learning_rate, lengthen schedule.warmup_steps";
+
+// What a user can change so that such a step doesn't end the run.
+std::string Remedy(const proto::RunConfig& config, bool spike) {
+  std::string text = kCalmer;
+  if (config.precision().compute() == proto::PrecisionConfig::BF16) text += ", use precision.compute FP32";
+  if (!spike && config.stability().non_finite().policy() == proto::NonFiniteConfig::HALT) {
+    return text + ", or let such steps be passed over (stability.non_finite.policy SKIP or ROLLBACK)";
+  }
+  if (spike) text += ", raise stability.spike.loss_threshold and gradient_norm_threshold";
+  return text + ", or let more of them be passed over (stability.max_in_a_row, stability.max_in_window)";
+}
 
 }  // namespace
 
@@ -51,6 +60,8 @@ absl::StatusOr<std::string> TrainingRun::DescribeNonFiniteStep(bool& weights_fin
 }
 
 absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& result) {
+  // A run that halts has not passed the refusal: continued, it meets the step again, and counts it then.
+  const TrainingMoment before = Moment();
   const Stability::Verdict verdict = stability_->Refused(step, batch, result);
   std::string what =
       absl::StrFormat("step %d, batch %d: loss %g, gradient norm %g", step, batch, result.loss, result.gradient_norm);
@@ -62,7 +73,7 @@ absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& 
   if (!verdict.reason.empty()) absl::StrAppend(&what, "; ", verdict.reason);
   switch (verdict.action) {
     case Stability::Action::kHalt:
-      return Halt(step, result, weights_finite, what);
+      return Halt(step, result, before, weights_finite, absl::StrCat(what, "; ", Remedy(config_, verdict.finite)));
     case Stability::Action::kSkip:
       position_ = batch;
       Say(absl::StrCat(what, "; the batch is passed over"));
@@ -74,21 +85,34 @@ absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& 
   return RollBack();
 }
 
-absl::Status TrainingRun::Halt(int64_t step, const StepResult& result, bool savable, const std::string& what) {
-  std::string saved = "nothing of the step was applied";
-  const auto& checkpoint = config_.checkpoint();
+absl::StatusOr<std::string> TrainingRun::KeepState(const TrainingMoment& moment, bool savable) {
   ISTHMUS_RETURN_IF_ERROR(checkpoints_->Wait());
   if (!checkpoints_->newest().empty()) summary_.checkpoint = checkpoints_->newest();
-  const bool there = summary_.checkpoint == CheckpointFolder(config_.folder(), summary_.steps);
-  if (savable && !there && summary_.steps > 0 && (checkpoint.interval() > 0 || checkpoint.save_final())) {
-    record_.Clear();
-    const absl::Status status = checkpoints_->Save(Moment(), /*at_once=*/true);
+  const auto& checkpoint = config_.checkpoint();
+  const bool there = summary_.checkpoint == CheckpointFolder(config_.folder(), moment.step);
+  std::string failure;
+  if (savable && !there && moment.step > 0 && (checkpoint.interval() > 0 || checkpoint.save_final())) {
+    const absl::Status status = checkpoints_->Save(moment, /*at_once=*/true);
     if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
-    if (!status.ok()) log_->Error(absl::StrCat("no checkpoint of step ", summary_.steps, ": ", status.message()));
     if (status.ok()) summary_.checkpoint = checkpoints_->newest();
+    if (!status.ok()) failure = absl::StrCat("no checkpoint of step ", moment.step, ": ", status.message(), "; ");
   }
-  if (!summary_.checkpoint.empty()) absl::StrAppend(&saved, "; the newest checkpoint is ", summary_.checkpoint);
+  return absl::StrCat(failure, summary_.checkpoint.empty() ? "there is no checkpoint"
+                                                           : "the newest checkpoint is " + summary_.checkpoint);
+}
+
+absl::Status TrainingRun::EndOfData(const absl::Status& error) {
+  if (ExitStatusOf(error.code()) == kExitRankFailed) return error;
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string saved, KeepState(Moment(), /*savable=*/true));
+  return absl::Status(error.code(), absl::StrCat(error.message(), "; training ended after step ", summary_.steps, "; ",
+                                                 saved, "; start again with --resume auto when the data are sound"));
+}
+
+absl::Status TrainingRun::Halt(int64_t step, const StepResult& result, const TrainingMoment& before, bool savable,
+                               const std::string& what) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string saved, KeepState(before, savable));
   // The last record tells why there is none after it.
+  record_.Clear();
   record_.set_step(step);
   record_.set_tokens(step * TokensPerStep());
   record_.set_elapsed_seconds(Elapsed());
@@ -96,7 +120,7 @@ absl::Status TrainingRun::Halt(int64_t step, const StepResult& result, bool sava
   record_.mutable_train()->set_loss(result.loss);
   record_.mutable_train()->set_gradient_norm(result.gradient_norm);
   stability_->FillRecord(*record_.mutable_stability());
-  return absl::AbortedError(absl::StrCat(what, "; ", saved, "; ", kRemedies));
+  return absl::AbortedError(absl::StrCat(what, "; nothing of the step was applied; ", saved));
 }
 
 absl::Status TrainingRun::RollBack() {
@@ -107,7 +131,7 @@ absl::Status TrainingRun::RollBack() {
   if (!plan_.candidates.empty()) {
     if (const absl::Status status = RestoreState(); !status.ok()) {
       if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
-      return absl::AbortedError(absl::StrCat("can't roll back: ", status.message(), "; ", kRemedies));
+      return absl::AbortedError(absl::StrCat("can't roll back: ", status.message(), "; ", kCalmer));
     }
     then = restored_->stability();
   } else {
@@ -121,7 +145,8 @@ absl::Status TrainingRun::RollBack() {
   LogNotes();
   record_.Clear();
   step_times_.Clear();
-  auto sinks = OpenSinks(config_, world_.rank(), local_rank_, summary_.steps + 1, /*continued=*/true);
+  auto sinks = OpenSinks(config_, world_.rank(), local_rank_,
+                         {.first_step = summary_.steps + 1, .continued = true, .while_training = true});
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, sinks.status()));
   sinks_ = *std::move(sinks);
   resumed_run_ = run_facts_;

@@ -62,7 +62,11 @@ absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
     started = background_.Start(folder, contents, model_.parameters(), model_.optimizer(), [this] { Tidy(); });
   } else {
     saved = SaveCheckpoint(folder, contents, model_.parameters(), mesh_, &model_.optimizer());
-    if (saved.ok() && mesh_.world().rank() == 0) Tidy();
+    if (saved.ok()) {
+      if (mesh_.world().rank() == 0) Tidy();
+      // Removing what is old may take long, too: the others wait here, and not in a step, which has a shorter deadline.
+      if (const absl::Status tidied = mesh_.world().Barrier(); !tidied.ok()) saved = tidied;
+    }
   }
   mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
   wait_seconds_ = SteadySeconds() - begin_;

@@ -1,7 +1,10 @@
 #include "launch/run/run_sinks.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <utility>
 
+#include "launch/run/late_sink.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/jsonl_sink.h"
 #include "runtime/telemetry/prometheus_sink.h"
@@ -11,18 +14,29 @@
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
-                                                 int64_t first_step, bool continued) {
+                                                 const SinksOpening& opening) {
   const auto& telemetry = config.telemetry();
   const auto& http = telemetry.prometheus();
   auto sinks = std::make_unique<Sinks>();
+  const auto add = [&](const char* name, const LateSink::Open& open, Sinks::SetDropped set_dropped) -> absl::Status {
+    auto sink = open();
+    if (!sink.ok() && !opening.while_training) return sink.status();
+    sinks->Add(sink.ok() ? *std::move(sink) : std::make_unique<LateSink>(name, open), set_dropped);
+    return absl::OkStatus();
+  };
   if (rank == 0) {
-    const std::string metrics = config.folder() + "/metrics.jsonl";
-    ISTHMUS_ASSIGN_OR_RETURN(auto jsonl, continued ? JsonlSink::Continue(metrics, first_step - 1, *sinks->notes())
-                                                   : JsonlSink::Create(metrics));
-    sinks->Add(std::move(jsonl), &proto::SinksRecord::set_jsonl_dropped_total);
+    const auto jsonl = [metrics = config.folder() + "/metrics.jsonl", opening,
+                        notes = sinks->notes()]() -> absl::StatusOr<std::unique_ptr<TelemetrySink>> {
+      return opening.continued ? JsonlSink::Continue(metrics, opening.first_step - 1, *notes)
+                               : JsonlSink::Create(metrics);
+    };
+    ISTHMUS_RETURN_IF_ERROR(add("metrics.jsonl", jsonl, &proto::SinksRecord::set_jsonl_dropped_total));
     if (telemetry.tensorboard()) {
-      ISTHMUS_ASSIGN_OR_RETURN(auto tensorboard, TensorboardSink::Create(config.folder(), first_step));
-      sinks->Add(std::move(tensorboard), &proto::SinksRecord::set_tensorboard_dropped_total);
+      const auto tensorboard = [folder = config.folder(), opening]() -> absl::StatusOr<std::unique_ptr<TelemetrySink>> {
+        return TensorboardSink::Create(folder, opening.first_step);
+      };
+      ISTHMUS_RETURN_IF_ERROR(
+          add("TensorBoard events", tensorboard, &proto::SinksRecord::set_tensorboard_dropped_total));
     }
     if (telemetry.textfile()) {
       sinks->Add(std::make_unique<TextfileSink>(config.folder() + "/metrics.prom"),
@@ -35,6 +49,15 @@ absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config,
                &proto::SinksRecord::set_prometheus_dropped_total);
   }
   return sinks;
+}
+
+absl::Status CheckPort(const proto::RunConfig& config, int local_rank, absl::string_view source) {
+  constexpr int kLargest = 65535;
+  const int port = config.telemetry().prometheus().port();
+  if (!EveryRankIsShown(config) || port + local_rank <= kLargest) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, ": telemetry.prometheus.port: ", port, "; with every_rank the rank at place ", local_rank,
+                   " of its node would need port ", port + local_rank, "; use at most ", kLargest - local_rank));
 }
 
 bool EveryRankIsShown(const proto::RunConfig& config) {

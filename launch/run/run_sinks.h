@@ -2,7 +2,9 @@
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_SINKS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_SINKS_H_
 
+#include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/strings/string_view.h>
 
 #include <cstdint>
 #include <memory>
@@ -12,12 +14,20 @@
 
 namespace isthmus {
 
+struct SinksOpening {
+  int64_t first_step = 0;       // of the first record
+  bool continued = false;       // the folder's own records of earlier steps stay, others are cut off
+  bool while_training = false;  // what can't be opened costs the records until it can (launch/run/late_sink.h)
+};
+
 // Those of rank 0, which has the cluster's figures, in the run folder and over HTTP; those of another rank show its own
-// figures and there may be none. `first_step`: of the first record. `continued`: the folder's own records of earlier
-// steps stay, others are cut off. Errors: AlreadyExists when the folder holds a run that is not to be continued; by
-// errno for its files.
+// figures and there may be none. Errors, but while training: AlreadyExists when the folder holds a run that is not to
+// be continued; by errno for its files.
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
-                                                 int64_t first_step, bool continued);
+                                                 const SinksOpening& opening);
+
+// Errors: InvalidArgument when `every_rank` is to be shown at ports that this rank's place on its node makes too large.
+absl::Status CheckPort(const proto::RunConfig& config, int local_rank, absl::string_view source);
 
 // Each rank shows figures of its own.
 bool EveryRankIsShown(const proto::RunConfig& config);

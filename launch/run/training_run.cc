@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
                                                                  std::ostream& progress, bool progress_is_terminal) {
   auto run = absl::WrapUnique(new TrainingRun(signals, watch, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckPort(config, local_rank, source)));
   run->config_ = std::move(config);
   run->local_rank_ = local_rank;
   const auto& mesh = run->config_.mesh();
@@ -138,14 +139,15 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
 }
 
 absl::Status TrainingRun::OpenRecords() {
-  const int64_t first_step = restored_.has_value() ? restored_->step() + 1 : 0;
+  const SinksOpening opening = {.first_step = restored_.has_value() ? restored_->step() + 1 : 0,
+                                .continued = plan_.continued};
   const auto create = [&]() -> absl::Status {
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank_, first_step, plan_.continued));
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank_, opening));
     return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
   };
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
   if (world_.rank() != 0) {
-    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank_, first_step, plan_.continued));
+    ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, world_.rank(), local_rank_, opening));
   }
   return absl::OkStatus();
 }
@@ -298,7 +300,7 @@ absl::StatusOr<std::optional<double>> TrainingRun::ValidationLoss(bool last) {
   for (int64_t i = 0; i < batches; ++i) {
     FaultPoint("evaluate.batch");
     auto batch = loader.Next();
-    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
+    if (const absl::Status status = AgreeOnStatus(world_, batch.status()); !status.ok()) return EndOfData(status);
     ISTHMUS_ASSIGN_OR_RETURN(const double loss, model_->Evaluate(batch->ids(), batch->targets()));
     sum += loss;
     loader.Recycle(*std::move(batch));
@@ -307,6 +309,22 @@ absl::StatusOr<std::optional<double>> TrainingRun::ValidationLoss(bool last) {
     if (stop != 0) return std::nullopt;
   }
   return sum / static_cast<double>(batches);
+}
+
+absl::Status TrainingRun::DumpHead(int64_t step, HeadDump& dump) {
+  const std::string folder = absl::StrFormat("%s/head-step-%08d", config_.folder(), step);
+  // Rank 0 writes and flushes what may be gigabytes.
+  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  const absl::Status status = WriteHeadDump(folder, dump, Counts(), *mesh_);
+  mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
+  if (status.ok()) {
+    log_->Info("dumped the head's tensors to " + folder);
+  } else {
+    ++failed_dumps_;
+    Say(absl::StrCat("the head's tensors of step ", step, " are not dumped: ", status.message()));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
@@ -332,7 +350,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   auto batch = loader_->Next();
   watch_.whereabouts().Enter("between phases");
   const double data_seconds = MonotonicSeconds() - begin;
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, batch.status()));
+  if (const absl::Status status = AgreeOnStatus(world_, batch.status()); !status.ok()) return EndOfData(status);
   HeadDump dump;
   const auto accept = [this](const StepFigures& figures) { return stability_->Accepts(figures); };
   ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
@@ -342,11 +360,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   if (!result.applied) return Refuse(step, number, result);
   stability_->Applied(result);
   position_ = number;
-  if (dump_head) {
-    const std::string folder = absl::StrFormat("%s/head-step-%08d", config_.folder(), step);
-    ISTHMUS_RETURN_IF_ERROR(WriteHeadDump(folder, dump, Counts(), *mesh_));
-    log_->Info("dumped the head's tensors to " + folder);
-  }
+  if (dump_head) ISTHMUS_RETURN_IF_ERROR(DumpHead(step, dump));
   const double step_seconds = MonotonicSeconds() - begin;
   stragglers_.AddStep(result.seconds, data_seconds, watch_.whereabouts());
   CountStep(step_seconds, step_times_);
@@ -413,6 +427,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     if (schedule.max_seconds() > 0) remaining = std::min(remaining, schedule.max_seconds() - record.elapsed_seconds());
     progress_->Update(record, last ? 0 : remaining, last);
   }
+  if (failed_dumps_ > 0) record.mutable_sinks()->set_head_dump_failed_total(failed_dumps_);
   if (resumed_run_.has_version()) record.mutable_run()->Swap(&resumed_run_);
   record_ = std::move(record);
   return absl::OkStatus();
@@ -460,6 +475,16 @@ void TrainingRun::PublishRecord() {
   Publish(std::exchange(record_, {}));
 }
 
+absl::Status TrainingRun::StoppedUnsaved(int signal, const absl::Status& error) {
+  if (ExitStatusOf(error.code()) == kExitRankFailed) return error;
+  if (!checkpoints_->newest().empty()) summary_.checkpoint = checkpoints_->newest();
+  const std::string newest =
+      summary_.checkpoint.empty() ? "there is no checkpoint" : "the newest checkpoint is " + summary_.checkpoint;
+  return WorthAnotherStart(
+      absl::Status(error.code(), absl::StrCat("stopped by ", SignalName(signal), ", but step ", summary_.steps,
+                                              " could not be saved: ", error.message(), "; ", newest)));
+}
+
 absl::Status TrainingRun::TrainSteps() {
   const double elapsed = restored_.has_value() ? restored_->elapsed_seconds() : 0;
   start_seconds_ = MonotonicSeconds() - elapsed;
@@ -481,7 +506,9 @@ absl::Status TrainingRun::TrainSteps() {
       const TrainingMoment moment = Moment();
       // A run that is killed once the checkpoint is complete does not make the step's record again.
       if (!ends) PublishRecord();
-      ISTHMUS_RETURN_IF_ERROR(checkpoints_->Save(moment, ends));
+      const absl::Status saved = checkpoints_->Save(moment, ends);
+      if (!saved.ok() && !last && stop != 0) return StoppedUnsaved(stop, saved);
+      ISTHMUS_RETURN_IF_ERROR(saved);
     }
     if (!last && stop != 0) {
       return absl::CancelledError(absl::StrCat("stopped by ", SignalName(stop), " after step ", step, "; saved ",

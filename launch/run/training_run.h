@@ -101,14 +101,27 @@ class TrainingRun {
   // One step with its record. Sets `last` when the run is over after it. Where the step is refused, summary_.steps
   // tells what is the latest one that the weights have seen.
   absl::Status TrainStep(int64_t step, bool& last);
+  // The head's tensors of a step as files (launch/run/head_dump_files.h); files that can't be written are logged and
+  // counted. Collective. Errors: of collectives.
+  absl::Status DumpHead(int64_t step, HeadDump& dump);
   // Of a step that was not applied (launch/run/refused_step.cc): as config.stability has it.
   absl::Status Refuse(int64_t step, int64_t batch, const StepResult& result);
   // Where on the ranks a step was not finite, and whether a weight was.
   absl::StatusOr<std::string> DescribeNonFiniteStep(bool& weights_finite);
-  absl::Status Halt(int64_t step, const StepResult& result, bool savable, const std::string& what);
+  // `before`: the moment to save, unless the weights are not savable.
+  absl::Status Halt(int64_t step, const StepResult& result, const TrainingMoment& before, bool savable,
+                    const std::string& what);
+  // The end that data make which can't be read: what has been trained is kept, as by Halt. `error`: of all ranks.
+  absl::Status EndOfData(const absl::Status& error);
+  // Saves the state, if it is savable, no checkpoint has it, and the configuration wants any. Says which checkpoint is
+  // the newest, and what failed. Collective. Errors: of collectives.
+  absl::StatusOr<std::string> KeepState(const TrainingMoment& moment, bool savable);
   absl::Status RollBack();
   // The log, and rank 0's display.
   void Say(const std::string& text);
+  // The end that a signal makes where what it asks for fails. Errors: `error`, when it is a rank's, else
+  // WorthAnotherStart.
+  absl::Status StoppedUnsaved(int signal, const absl::Status& error);
   // Until the last one, or a signal.
   absl::Status TrainSteps();
   // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
@@ -150,6 +163,7 @@ class TrainingRun {
   proto::RunRecord resumed_run_;                       // the same for the first record after a checkpoint was loaded
   std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<Progress> progress_;  // rank 0
+  int64_t failed_dumps_ = 0;            // of the head's tensors
   double peak_flops_ = 0;               // of all ranks
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock

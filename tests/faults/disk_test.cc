@@ -119,6 +119,15 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   const ProgramResult last = RunWithChanges(Train("limited", "--resume auto"), limit);
   EXPECT_EQ(last.exit_status, 2) << last.out;
   EXPECT_EQ(last.Count("File too large; free space or choose another folder"), 1) << last.out;
+  // A signal that asks for a checkpoint when there is no room is said, and worth another start.
+  const ProgramResult stopped =
+      RunWithChanges(Train("limited", "--resume auto"), {{1, limit.at(1)}, {2, "kill -TERM $program"}});
+  EXPECT_EQ(stopped.exit_status, 4) << stopped.out;
+  EXPECT_EQ(stopped.Count("stopped by SIGTERM, but step 7 could not be saved: "), 1) << stopped.out;
+  EXPECT_EQ(stopped.Count("File too large; free space or choose another folder; the newest checkpoint is " + run +
+                          "/checkpoints/step-00000005"),
+            1)
+      << stopped.out;
   const ProgramResult again = RunIsthmus(Train("limited", "--resume auto"));
   EXPECT_EQ(again.exit_status, 0) << again.out;
   EXPECT_EQ(again.Count("continues after step 5"), 1) << again.out;
@@ -149,6 +158,20 @@ TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
   }
   EXPECT_TRUE(told);
   EXPECT_GT(on_the_way, 5);
+}
+
+// Rank 0 alone removes old checkpoints and writes the head's tensors; the other one waits longer than for a step.
+TEST_F(DiskFaults, WhatRankZeroDoesSlowlyForAllEndsNoRun) {
+  const std::string run = project() / "slow-rank";
+  const ProgramResult result = RunWithFaults(
+      "checkpoint.rotate@0=sleep:2.2;file.sync@0#2=sleep:2.2",
+      Train("slow-rank",
+            "--set schedule.steps=12 --set checkpoint.background=false --set checkpoint.keep=1 --set mesh.data=2 "
+            "--set mesh.collective_timeout_seconds=1.5 --set telemetry.dump_step=3"),
+      2);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(SoundSteps(run).count(5), 0u) << "nothing was removed";
+  EXPECT_TRUE(std::filesystem::exists(run + "/head-step-00000003/counts.npy"));
 }
 
 }  // namespace

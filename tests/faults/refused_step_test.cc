@@ -13,6 +13,7 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct TwoRanks {
   const char* name;
@@ -132,6 +133,23 @@ TEST_F(RefusedStep, SkippingEndsWithStatusThreeWhenItGoesOn) {
   EXPECT_EQ(result.Count("the batch is passed over"), 2) << result.out;
   EXPECT_THAT(result.out, HasSubstr("step 1, batch 3: loss nan"));
   EXPECT_THAT(result.out, HasSubstr("it was refused 2 times in a row"));
+  EXPECT_THAT(result.out, HasSubstr("let more of them be passed over (stability.max_in_a_row, "));
+  EXPECT_THAT(result.out, Not(HasSubstr("policy SKIP")));
+}
+
+TEST_F(RefusedStep, SpikesThatEndARunAreCountedOnceThoughItMeetsThemAgain) {
+  const std::string more =
+      "--set mesh.tensor=2 --set stability.spike.window=4 --set stability.spike.policy=SKIP "
+      "--set stability.spike.gradient_norm_threshold=0 --set stability.max_in_a_row=1";
+  const ProgramResult result = Train("spikes", "step.loss#6=scale:100;step.loss#7=scale:100", more);
+  EXPECT_EQ(result.exit_status, 3) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("raise stability.spike.loss_threshold and gradient_norm_threshold, or let more of "
+                                    "them be passed over (stability.max_in_a_row, "));
+  EXPECT_EQ(LastRecord("spikes")["stability/spikes_total"], 2);
+  const ProgramResult again = Train("spikes", "step.loss#1=scale:100", more + " --resume auto");
+  EXPECT_EQ(again.exit_status, 3) << again.out;
+  EXPECT_THAT(again.out, HasSubstr("step 6, batch 7: "));
+  EXPECT_EQ(LastRecord("spikes")["stability/spikes_total"], 2);
 }
 
 // Nothing is left of a fault, so that nothing else can be expected than the run without the batches. Of batches and of

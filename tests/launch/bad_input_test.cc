@@ -1,5 +1,6 @@
 // What a user does wrong, or a disk: one clear message, the right exit status on all ranks, nothing lost, no hang.
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
+#include "tests/support/run_folder.h"
 
 namespace isthmus::testing {
 namespace {
@@ -118,6 +120,27 @@ TEST_F(BadInput, TokenThatIsNotBelowTheVocabularyIsFoundWhileTraining) {
   WriteText(project() / "tokens.ids", shard);
   ExpectTrainFails("token", "--set data.verify=false --set data.train=" + (project() / "tokens.ids"),
                    "not below the vocabulary of 300");
+}
+
+TEST_F(BadInput, ATokenThatIsFoundLateCostsNothingThatWasTrained) {
+  std::string shard = ReadText(project() / "tokens/train/00000.ids");
+  const size_t place = shard.size() - 12000;
+  shard[place] = shard[place + 1] = static_cast<char>(0xFF);
+  WriteText(project() / "late.ids", shard);
+  const std::string arguments =
+      absl::StrCat("train --config ", project().WriteConfig("late"), " --set data.train=", project() / "late.ids",
+                   " --set data.verify=false --set schedule.steps=1000 --set "
+                   "telemetry.validation_interval=0 --set telemetry.interval=0");
+  const ProgramResult result = RunIsthmus(arguments, 2);
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("not below the vocabulary of 300"), 1) << result.out;
+  const int64_t steps = static_cast<int64_t>(Losses(project() / "late").size());
+  EXPECT_GT(steps, 5);
+  const std::string checkpoint = absl::StrFormat("%s/checkpoints/step-%08d", project() / "late", steps);
+  EXPECT_EQ(
+      result.Count(absl::StrCat("; training ended after step ", steps, "; the newest checkpoint is ", checkpoint)), 1)
+      << result.out;
+  EXPECT_EQ(RunIsthmus("checkpoint verify " + checkpoint).exit_status, 0);
 }
 
 TEST_F(BadInput, TokenizerOfOtherShardsIsRejected) {

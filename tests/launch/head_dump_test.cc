@@ -136,5 +136,16 @@ TEST_F(HeadDump, OfACheckpointIsTheSameAtEveryMeshAndHasTheValidationLoss) {
   EXPECT_EQ(both.Count("accepts either --checkpoint and --corpus"), 1) << both.out;
 }
 
+TEST_F(HeadDump, ThatCanNotBeWrittenIsSaidAndCountedAndEndsNoRun) {
+  const std::string config = project().WriteConfig("blocked");
+  std::filesystem::create_directory(project() / "blocked");
+  WriteText(project() / "blocked/head-step-00000005", "in the way");
+  const ProgramResult result =
+      RunIsthmus("train --config " + config + " --set schedule.steps=6 --set telemetry.dump_step=5");
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("the head's tensors of step 5 are not dumped: "), 1) << result.out;
+  EXPECT_EQ(Records(project() / "blocked").at(kDumpStep)["sinks/head_dump_failed_total"], 1);
+}
+
 }  // namespace
 }  // namespace isthmus::testing

@@ -1,4 +1,5 @@
 // The program from corpus to sampled text, as its users run it.
+#include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "model/schedule.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
 
@@ -156,6 +158,34 @@ TEST_F(Train, WeightsOfOneMeshContinueAPromptOnAnyOther) {
   EXPECT_NE(RunIsthmus(arguments + " --seed 4").out, one.out);
   const std::string greedy = "sample --checkpoint " + (project() / "weights") + " --prompt \"the\" --temperature 0";
   EXPECT_EQ(RunIsthmus(greedy).out, RunIsthmus(greedy + " --seed 9").out);
+}
+
+TEST_F(Train, AModelWithMoreRowsThanTheTokenizerHasTokensIsSampledFrom) {
+  ASSERT_EQ(RunIsthmus("train --config " + project().WriteConfig("padded") +
+                       " --set model.vocabulary=3000 --set schedule.steps=2")
+                .exit_status,
+            0);
+  const std::string sample = "sample --tokens 30 --prompt a --checkpoint " + (project() / "padded");
+  for (const int ranks : {0, 2}) {
+    const ProgramResult result = RunIsthmus(sample, ranks);
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+  }
+  // A reader that is gone ends all ranks.
+  const ProgramResult unread = RunIsthmus(sample + " > /dev/full", 0);
+  EXPECT_EQ(unread.exit_status, 2) << unread.out;
+  EXPECT_EQ(unread.Count("the output can't be written"), 1) << unread.out;
+}
+
+TEST_F(Train, WhoseProgressNobodyReadsIsDone) {
+  const std::string command = ProgramPath() + " train --config " + project().WriteConfig("unread");
+  const ProgramResult result = RunShell("OMP_NUM_THREADS=1 " + command + " --set schedule.steps=4 > /dev/full");
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("isthmus: the output can't be written; the run's files are complete"), 1) << result.out;
+  // A pipe without a reader has a signal of its own.
+  const ProgramResult piped = RunShell(absl::StrCat("export OMP_NUM_THREADS=1; { ", command,
+                                                    " --resume auto; echo $? > ", project() / "status", "; } | true"));
+  EXPECT_EQ(ReadText(project() / "status"), "0\n") << piped.out;
+  EXPECT_TRUE(std::filesystem::exists(project() / "unread/checkpoints/step-00000020"));
 }
 
 TEST_F(Train, EveryOptionOfMeshAndModelRuns) {

@@ -67,6 +67,14 @@ TEST(TokenSampler, LargeLogitsDoNotOverflowAndTiesGoToTheSmallerToken) {
   EXPECT_EQ(TokenSampler({.temperature = 0}).Choose(std::vector<double>{1, 7, 7}, 0), 1);
 }
 
+TEST(TokenSampler, ATokenThatTheTokenizerLacksIsNeverChosen) {
+  auto frequency = Frequencies({.vocabulary = 3});
+  EXPECT_EQ(frequency.size(), 3u);
+  EXPECT_NEAR(frequency[1], 0.4 / 0.7, kTolerance);
+  EXPECT_EQ(TokenSampler({.temperature = 0, .vocabulary = 1}).Choose(kLogits, 0), 0);
+  EXPECT_EQ(Frequencies({.vocabulary = 100}).size(), 4u);
+}
+
 TEST(TokenSampler, OptionsOutOfRangeAreNamed) {
   EXPECT_TRUE(CheckSamplingOptions({}).ok());
   EXPECT_FALSE(CheckSamplingOptions({.temperature = -0.1}).ok());

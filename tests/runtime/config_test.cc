@@ -148,18 +148,32 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"mesh.tensor=2", 3, "mesh.tensor: 2; does not divide the 3 ranks that were started"},
         Rule{"mesh.data=4", 2, "mesh.data: 4; mesh.tensor (1) × mesh.data (4) = 4 ranks, but 2 were started; start 4"},
         Rule{"mesh.bucket_mebibytes=0", 1, "mesh.bucket_mebibytes: 0"},
+        Rule{"mesh.bucket_mebibytes=1e300", 1, "mesh.bucket_mebibytes: 1e+300"},
         Rule{"mesh.collective_timeout_seconds=0", 1, "mesh.collective_timeout_seconds: 0"},
         Rule{"data.sequence_length=0", 1, "data.sequence_length: 0"},
         Rule{"batch.sequences=0", 1, "batch.sequences: 0"},
         Rule{"batch.sequences=5", 2, "batch.sequences: 5; is not divisible by mesh.data (2)"},
         Rule{"batch.micro_batch=5", 2,
              "batch.sequences: 24; is not divisible by batch.micro_batch (5) × mesh.data (2) = 10"},
+        Rule{"batch.micro_batch=4611686018427387904", 4,
+             "batch.micro_batch: 4611686018427387904; is over batch.sequences (24)"},
+        Rule{"model.width=16777216 model.heads=16777216 model.head_dim=16777216 model.feed_forward=64", 1,
+             "model.heads: 16777216; times model.head_dim (16777216) is over 16777216"},
+        Rule{"model.layers=65536 model.width=1048576 model.feed_forward=16777216", 1,
+             "model.layers: 65536; makes with model.width (1048576) × model.feed_forward (16777216) more than "
+             "1125899906842624 elements; lower one of them"},
+        Rule{"model.layers=65536 model.width=131072 model.feed_forward=64 batch.sequences=65536 "
+             "batch.micro_batch=65536",
+             1, "batch.micro_batch: 65536; makes with data.sequence_length (16) × model.layers (65536) × model.width"},
+        Rule{"schedule.steps=9223372036854775807", 1,
+             "schedule.steps: 9223372036854775807; makes with batch.sequences (24) × data.sequence_length (16) more"},
         Rule{"batch.micro_batch=-1", 1, "batch.micro_batch: -1"},
         Rule{"mesh.tensor=3 mesh.sequence_parallel=true batch.micro_batch=1 batch.sequences=4 data.sequence_length=16",
              3, "mesh.sequence_parallel: true"},
         Rule{"optimizer.learning_rate=-1", 1, "optimizer.learning_rate: -1"},
         Rule{"optimizer.beta1=1", 1, "optimizer.beta1: 1"}, Rule{"optimizer.beta2=-0.1", 1, "optimizer.beta2: -0.1"},
         Rule{"optimizer.epsilon=0", 1, "optimizer.epsilon: 0"},
+        Rule{"optimizer.epsilon=1e-300", 1, "optimizer.epsilon: 1e-300; needs a finite number from 1.17549e-38 on"},
         Rule{"optimizer.weight_decay=-1", 1, "optimizer.weight_decay: -1"},
         Rule{"optimizer.clip_norm=-1", 1, "optimizer.clip_norm: -1"}, Rule{"schedule.steps=0", 1, "schedule.steps: 0"},
         Rule{"schedule.steps=10 schedule.warmup_steps=11", 1,
@@ -230,6 +244,10 @@ TEST(Config, VocabularyComesFromTheShardsOrHoldsIt) {
   EXPECT_EQ(config.model().vocabulary(), 512);
   config.mutable_model()->set_vocabulary(500);
   EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()), HasSubstr("x: model.vocabulary: 500"));
+  config.mutable_model()->set_vocabulary(2147483647);
+  config.mutable_model()->set_width(int64_t{1} << 24);
+  EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()),
+              HasSubstr("x: model.vocabulary: 2147483647; makes with model.width (16777216) more than"));
 }
 
 TEST(Config, FilesThatCannotBeReadAreNamed) {

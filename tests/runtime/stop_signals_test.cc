@@ -11,7 +11,7 @@
 namespace isthmus::testing {
 namespace {
 
-constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT};
+constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT, SIGHUP};
 
 // Another thread takes the signal.
 int WaitFor(const StopSignals& signals) {
@@ -39,13 +39,40 @@ TEST(StopSignals, TheFirstOneIsRemembered) {
 }
 
 TEST(StopSignals, NoneInterruptsTheThreadThatMadeTheObjectOrOneThatItStarts) {
-  EXPECT_EQ(Unblocked(), 3);
+  EXPECT_EQ(Unblocked(), 4);
   {
     const StopSignals signals;
     EXPECT_EQ(Unblocked(), 0);
     std::thread([] { EXPECT_EQ(Unblocked(), 0); }).join();
   }
-  EXPECT_EQ(Unblocked(), 3);
+  EXPECT_EQ(Unblocked(), 4);
+}
+
+// Tests may run under nohup themselves.
+class StopSignalsHangUp : public ::testing::Test {
+ protected:
+  void SetUp() override { std::signal(SIGHUP, SIG_DFL); }
+  void TearDown() override { std::signal(SIGHUP, SIG_DFL); }
+};
+
+TEST_F(StopSignalsHangUp, OfAClosedTerminalMayComeAgain) {
+  const StopSignals signals;
+  kill(getpid(), SIGHUP);
+  EXPECT_EQ(WaitFor(signals), SIGHUP);
+  kill(getpid(), SIGHUP);
+  EXPECT_EQ(signals.received(), SIGHUP);
+  EXPECT_EQ(SignalName(signals.received()), "SIGHUP");
+}
+
+TEST_F(StopSignalsHangUp, StaysIgnoredUnderNohup) {
+  std::signal(SIGHUP, SIG_IGN);
+  {
+    const StopSignals signals;
+    kill(getpid(), SIGHUP);
+    kill(getpid(), SIGTERM);
+    EXPECT_EQ(WaitFor(signals), SIGTERM);
+  }
+  EXPECT_EQ(std::signal(SIGHUP, SIG_DFL), SIG_IGN);
 }
 
 TEST(StopSignalsDeathTest, TheSecondOneEndsTheProcess) {
