@@ -14,8 +14,10 @@ namespace isthmus {
 absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Create(const std::string& path) {
   auto file = AppendFile::Create(path);
   if (absl::IsAlreadyExists(file.status())) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": the folder already holds a run; set `folder` to another one, or remove it"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        path,
+        ": the folder already holds a run; continue it with --resume auto, set `folder` to another one, or "
+        "remove it"));
   }
   if (!file.ok()) return file.status();
   return absl::WrapUnique(new JsonlSink(*std::move(file)));
