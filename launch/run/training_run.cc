@@ -228,6 +228,7 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_training_tokens(data_.training.count * config_.data().sequence_length());
   run.set_validation_tokens(data_.validation.count * config_.data().sequence_length());
   run.set_unigram_entropy(data_.unigram_entropy);
+  run.set_log_interval(config_.telemetry().log_interval());
   run.set_device(device_name_);
   if (peak_flops_ > 0) run.set_peak_flops(peak_flops_);
   run.set_causal_flops_per_token(causal_flops_per_token_);

@@ -18,7 +18,10 @@ absl::Status TextfileSink::Write(const proto::TelemetryRecord& record) {
   return Replace();
 }
 
-absl::Status TextfileSink::Finish() { return Replace(); }
+absl::Status TextfileSink::Finish() {
+  metrics_.SetEnded(true);
+  return Replace();
+}
 
 // Not flushed to disk (runtime/durable_file.h): after a crash of the machine the figures are old anyway.
 absl::Status TextfileSink::Replace() {

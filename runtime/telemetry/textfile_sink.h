@@ -13,10 +13,11 @@
 
 namespace isthmus {
 
-// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end.
+// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end, when it
+// says so.
 class TextfileSink : public TelemetrySink {
  public:
-  explicit TextfileSink(std::string path) : path_(std::move(path)) {}
+  explicit TextfileSink(std::string path) : path_(std::move(path)) { metrics_.SetEnded(false); }
 
   const char* name() const override { return "metrics.prom"; }
   // Errors: by errno. The file is then as it was.

@@ -34,6 +34,7 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
   EXPECT_EQ(records[0]["run/tensor_ranks"], 1);
   EXPECT_EQ(records[0]["run/data_ranks"], 2);
   EXPECT_GT(records[0]["run/validation_tokens"], 2 * 8 * 32);
+  EXPECT_EQ(records[0]["run/log_interval"], 1);
   const std::vector<double> losses = Losses(run);
   EXPECT_NEAR(losses.front(), std::log(300), 0.2);
   EXPECT_LT(losses.back(), losses.front() - 1);
