@@ -44,7 +44,8 @@ TEST(ReportPage, OpensWithoutErrorsOrRequestsAtAnyWidthInLightAndDark) {
     // One hundredth left of the end of 409.6 k tokens, with the values of all lines.
     const std::string keyboard = seen["keyboard"];
     EXPECT_EQ(keyboard.rfind("405.5 k: a-run-with-a-name", 0), 0u) << keyboard;
-    for (const char* value : {"whole-configuration, validation 3.251", ", b, validation 3.251", ", unigram entropy 6.5"}) {
+    for (const char* value :
+         {"whole-configuration, validation 3.251", ", b, validation 3.251", ", unigram entropy 6.5"}) {
       EXPECT_NE(keyboard.find(value), std::string::npos) << keyboard;
     }
   }

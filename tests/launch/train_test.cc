@@ -84,7 +84,8 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
 
 TEST_F(Train, SamplesThatEveryHeadWouldKeepAreSaidAndLeftOutAndAnUntrainedModelLiesAboveTheEntropy) {
   const std::string train = "train --config " + project().WriteConfig("few") +
-                            " --set schedule.steps=1 --set schedule.warmup_steps=0 --set telemetry.interval=1 --set optimizer.learning_rate=0 --set "
+                            " --set schedule.steps=1 --set schedule.warmup_steps=0 --set telemetry.interval=1 --set "
+                            "optimizer.learning_rate=0 --set "
                             "telemetry.sample_tokens=";
   const ProgramResult few = RunIsthmus(train + "32");
   ASSERT_EQ(few.exit_status, 0) << few.out;
