@@ -228,8 +228,9 @@ std::string KeptPlot(absl::Span<const Run> runs) {
     return !run.Figure("head/sampled_retained_energy_ratio").empty() &&
            run.Figure("head/best_rank_energy_ratio").empty();
   });
-  if (left_out)
+  if (left_out) {
     plot.note += " Where no more tokens are sampled than that rank it would keep everything, and is left out.";
+  }
   return PlotHtml(plot);
 }
 
