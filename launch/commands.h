@@ -35,6 +35,9 @@ absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& 
 absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status CheckpointCommand(absl::Span<const std::string> arguments, std::ostream& out);
 
+// What `isthmus --version` says, one line: version, and the libraries that this build found.
+std::string BuildText();
+
 // Runs the program: arguments without the program's name. `errors` receives the message of a failure, once for the
 // whole job. Returns the exit status; a failure of one rank alone ends the job on all.
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal);

@@ -113,7 +113,7 @@ absl::Status Options::Parse(absl::Span<const std::string> arguments) {
       return Fail(absl::StrCat("--", option.name, " ", option.value, " is missing"));
   }
   if (positional_ != nullptr && static_cast<int>(positional_->size()) < least_positional_) {
-    return Fail(absl::StrCat(positional_value_, " is missing"));
+    return Fail(absl::StrCat(positional_value_.substr(0, positional_value_.find(' ')), " is missing"));
   }
   return absl::OkStatus();
 }

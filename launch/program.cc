@@ -1,5 +1,6 @@
 // The program's table of commands, and the one place where a status becomes an exit status.
 #include <absl/strings/str_cat.h>
+#include <absl/strings/strip.h>
 
 #include <csignal>
 #include <memory>
@@ -32,7 +33,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"train", "pretrain; under mpirun, srun, or alone", TrainCommand, nullptr, true},
     {"sample", "continue a prompt with trained weights", SampleCommand, nullptr},
-    {"decompose", "how much gradient a dumped head loses", DecomposeCommand, nullptr},
+    {"decompose", "how much gradient the head of a checkpoint or a dump loses", DecomposeCommand, nullptr},
     {"tokenizer", "train a vocabulary; turn text into token shards", nullptr, TokenizerCommand},
     {"data", "check and show token shards", nullptr, DataCommand},
     {"checkpoint", "check and show what training saved", nullptr, CheckpointCommand},
@@ -49,7 +50,8 @@ std::string Help() {
                     "\n");
   }
   absl::StrAppend(&text,
-                  "\n`isthmus COMMAND --help` lists a command's options.\n\n"
+                  "\n`isthmus COMMAND --help` or `isthmus help COMMAND` lists a command's options, `isthmus --version` "
+                  "says which build this is.\n\n"
                   "Exit status: ",
                   kExitDone, " done, ", kExitBadInput, " bad configuration or input, ", kExitDiverged, " diverged, ",
                   kExitRankFailed, " a rank or collective failed or hung, or saving failed at a signal, ",
@@ -65,7 +67,8 @@ int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, 
            << std::endl;
     return results_are_files ? kExitDone : kExitBadInput;
   }
-  errors << "isthmus: " << status.message() << std::endl;
+  // What is wrong with a command line begins with "isthmus train: ".
+  errors << "isthmus: " << absl::StripPrefix(status.message(), "isthmus ") << std::endl;
   return ExitStatusOf(status);
 }
 
@@ -110,8 +113,17 @@ int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::
   // program.
   for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
   const std::string name = arguments.empty() ? "" : arguments.front();
+  if (name == "help" && arguments.size() > 1) {
+    std::vector<std::string> asked(arguments.begin() + 1, arguments.end());
+    if (asked.front() != "help") asked.push_back("--help");
+    return RunProgram(asked, out, errors, out_is_terminal);
+  }
   if (name == "help" || name == "--help" || name == "-h") {
     out << Help();
+    return Finish(absl::OkStatus(), out, errors);
+  }
+  if (name == "version" || name == "--version") {
+    out << BuildText() << "\n";
     return Finish(absl::OkStatus(), out, errors);
   }
   for (const Command& command : kCommands) {

@@ -1,5 +1,6 @@
 #include "runtime/config.h"
 
+#include <absl/strings/ascii.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
@@ -91,7 +92,7 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std
       return absl::OkStatus();
     }
     case FieldDescriptor::CPPTYPE_ENUM: {
-      const auto* value = field.enum_type()->FindValueByName(text);
+      const auto* value = field.enum_type()->FindValueByName(absl::AsciiStrToUpper(text));
       if (value == nullptr) {
         std::vector<std::string> names;
         for (int i = 0; i < field.enum_type()->value_count(); ++i) {

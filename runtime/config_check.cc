@@ -234,7 +234,8 @@ void CheckTraining(const proto::RunConfig& config, Rules& rules) {
   rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
   rules.Require(telemetry.sample_tokens() >= 1 && telemetry.sample_tokens() <= 16384, "telemetry.sample_tokens",
                 telemetry.sample_tokens(), "accepts 1 to 16384");
-  rules.AtLeast<int64_t>(0, "telemetry.dump_step", telemetry.dump_step());
+  rules.Require(telemetry.dump_step() >= 0 && telemetry.dump_step() <= schedule.steps(), "telemetry.dump_step",
+                telemetry.dump_step(), absl::StrCat("accepts 0 to schedule.steps (", schedule.steps(), ")"));
   const auto& checkpoint = config.checkpoint();
   rules.AtLeast<int64_t>(0, "checkpoint.interval", checkpoint.interval());
   rules.AtLeast<int64_t>(1, "checkpoint.keep", checkpoint.keep());

@@ -144,7 +144,8 @@ absl::Status ShowDifferences(OpenedCheckpoint& first, OpenedCheckpoint& second, 
 absl::Status ShowCheckpoints(absl::Span<const std::string> arguments, std::ostream& out) {
   std::vector<std::string> paths;
   Options options("isthmus checkpoint show", "Lists what a checkpoint holds, or how two differ.");
-  options.Positional("FOLDER", "a checkpoint, or a run folder (its newest one); two of them are compared", &paths, 1);
+  options.Positional("FOLDER [FOLDER]", "a checkpoint, or a run folder (its newest one); two of them are compared",
+                     &paths, 1);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     out << options.Help();

@@ -119,10 +119,13 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
   Options options(
       "isthmus decompose",
       "How much of the logit gradient an LM head passes on, of a checkpoint on tokens of a data set or from dumped "
-      "tensors (.npy), in float64. Alone it computes as T x R ranks would; under mpirun it uses them.");
+      "tensors (.npy), in float64. Hidden states of a checkpoint are computed in its own precision, 8-bit layers in "
+      "bf16. Alone it computes as T x R ranks would; under mpirun it uses them.");
   options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint.checkpoint)
       .Add("corpus", "PATH", "with --checkpoint: token shards (.ids) or a folder of them", &request.checkpoint.corpus)
-      .Add("tokens", "N", "with --checkpoint: tokens of the corpus at most, in whole sequences",
+      .Add("tokens", "N",
+           "with --checkpoint: about so many tokens, in whole sequences, equally many for each data rank and at least "
+           "one",
            &request.checkpoint.tokens)
       .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden)
       .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets)

@@ -99,6 +99,11 @@ void ShowCuda(std::ostream& out) {
   ShowGpus(out);
 }
 
+// "NCCL 2.28", or "no NCCL".
+std::string LibraryText(absl::string_view name, const std::string& version) {
+  return version.empty() ? absl::StrCat("no ", name) : absl::StrCat(name, " ", version);
+}
+
 void ShowLaunchers(std::ostream& out) {
   Line(out, "MPI", MpiVersion());
   const std::string mpirun = FindInPath("mpirun"), srun = FindInPath("srun");
@@ -107,6 +112,14 @@ void ShowLaunchers(std::ostream& out) {
 }
 
 }  // namespace
+
+std::string BuildText() {
+  const std::string start = absl::StrCat("isthmus ", kVersion, ", ");
+  if (!kHasCuda) return absl::StrCat(start, "for the CPU, ", MpiVersion());
+  return absl::StrCat(start, "for CUDA ", CudaVersionText(FindCudaVersions().runtime), " and the CPU, ",
+                      LibraryText("cuBLASLt", CublasLtVersion()), ", ", LibraryText("cuDNN", CudnnVersion()), ", ",
+                      LibraryText("NCCL", NcclVersion()), ", ", MpiVersion());
+}
 
 absl::Status DoctorCommand(absl::Span<const std::string> arguments, std::ostream& out) {
   Options options("isthmus doctor", "Shows what this machine has of what Isthmus can use, and how to get the rest.");

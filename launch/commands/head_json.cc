@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "launch/run/head_record.h"
 #include "model/decomposition/frequency_buckets.h"
 
 namespace isthmus {
@@ -59,7 +60,7 @@ std::string HeadJson(const HeadFigures& m) {
   Json shards = Json::array(), buckets = Json::array();
   for (const HeadPart& shard : m.shards) shards.push_back(PartJson(shard));
   for (size_t i = 0; i < m.buckets.size(); ++i) {
-    Json bucket = {{"most_frequent_percent", kBucketPercent[i]}};
+    Json bucket = {{"bucket", kBucketNames[i]}, {"most_frequent_percent", kBucketPercent[i]}};
     bucket.update(PartJson(m.buckets[i]));
     buckets.push_back(std::move(bucket));
   }

@@ -48,7 +48,11 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
   ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model));
   ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
-  out << path << ": " << tokenizer->vocabulary() << " tokens\n";
+  out << path << ": " << tokenizer->vocabulary() << " tokens";
+  if (tokenizer->vocabulary() < training.vocabulary) {
+    out << " of the " << training.vocabulary << " asked for: the text has no more";
+  }
+  out << "\n";
   return absl::OkStatus();
 }
 
@@ -81,6 +85,10 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
   out << encoding.folder << ": " << corpus.training_tokens << " tokens in " << corpus.training_documents
       << " documents for training, " << corpus.validation_tokens << " in " << corpus.validation_documents
       << " for validation\n";
+  if (encoding.validation_fraction > 0 && corpus.validation_documents == 0) {
+    out << "0 documents for validation; leave data.validation empty: then data.validation_fraction of the samples is "
+           "kept\n";
+  }
   return absl::OkStatus();
 }
 

@@ -1,6 +1,8 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include <cmath>
+
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/run/training_run.h"
@@ -43,11 +45,12 @@ std::string SummaryText(const TrainingRun& run) {
     return absl::StrFormat("nothing left to train: the run is complete since step %d\n", summary.steps);
   }
   const double entropy = run.unigram_entropy();
+  const double below = entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0;
   std::string text = absl::StrFormat(
       "trained %d steps, %.2f million tokens, in %.1f s: loss %.4f\n"
-      "validation loss %.4f nats per token, %.1f %% below the corpus's unigram entropy of %.4f\n",
+      "validation loss %.4f nats per token, %.1f %% %s the corpus's unigram entropy of %.4f\n",
       summary.steps, static_cast<double>(summary.tokens) / 1e6, summary.seconds, summary.train_loss,
-      summary.validation_loss, entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0, entropy);
+      summary.validation_loss, std::abs(below), below < 0 ? "above" : "below", entropy);
   if (summary.head.has_value()) {
     absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
                           100 * summary.head->gradient.lost_norm_ratio, 100 * summary.head->gradient.lost_energy_ratio);

@@ -52,10 +52,10 @@ double RoundUp(double size) {
   return 10 * power;
 }
 
-std::vector<double> LinearTicks(double low, double high, double unit, int count) {
+std::vector<double> LinearTicks(double low, double high, double unit, int count, double least_step = 0) {
   std::vector<double> ticks;
   // Rather a few more than a few less.
-  const double step = RoundUp(0.7 * (high - low) / unit / count) * unit;
+  const double step = std::max(RoundUp(0.7 * (high - low) / unit / count) * unit, least_step);
   const double first = std::ceil(low / step - 1e-9);
   // A range far from zero and too narrow for a double's digits has none.
   for (int i = 0; i <= 2 * count; ++i) {
@@ -105,6 +105,11 @@ std::string ValueText(double value, Unit unit) {
   return Digits(value);
 }
 
+std::string WholeText(double value) {
+  const bool whole = std::abs(value) < 1e15 && value == std::floor(value);
+  return whole ? absl::StrFormat("%.0f", value) : ValueText(value, Unit::kNumber);
+}
+
 Axis::Axis(double low, double high, Unit unit, bool logarithmic)
     : low_(std::min(low, high)), high_(std::max(low, high)), unit_(unit), logarithmic_(logarithmic && low_ > 0) {
   const double least = std::max(std::abs(low_), std::abs(high_)) * 1e-9;
@@ -126,7 +131,8 @@ double Axis::ValueAt(double place) const {
 std::vector<double> Axis::Ticks(int count) const {
   if (logarithmic_) return LogarithmicTicks(low_, high_, count);
   const double unit = unit_ == Unit::kSeconds ? SizeOfTimeUnit(high_) : 1;
-  return LinearTicks(low_, high_, unit, count);
+  const bool whole = unit_ == Unit::kCount && high_ - low_ >= 1;
+  return LinearTicks(low_, high_, unit, count, whole ? 1 : 0);
 }
 
 std::string Axis::TickText(double tick, const std::vector<double>& ticks) const {

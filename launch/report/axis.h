@@ -18,6 +18,9 @@ enum class Unit {
 // finite.
 std::string ValueText(double value, Unit unit);
 
+// A whole number with all its digits: "1234567"; as ValueText where it is none or has more digits than a double.
+std::string WholeText(double value);
+
 class Axis {
  public:
   // From `low` to `high`, both plottable, in any order; logarithmic only where both are above 0. Ranges without width
@@ -33,7 +36,7 @@ class Axis {
   double Place(double value) const;
   // The value at a place: what Place takes back.
   double ValueAt(double place) const;
-  // About `count` round values of the range, ascending; at least two where the range has them.
+  // About `count` round values of the range, ascending; at least two where the range has them. Whole ones of counts.
   std::vector<double> Ticks(int count) const;
   // A tick without its unit, where the axis names it ("4", "96.5"); counts keep a prefix, the same for all ticks ("0.5
   // M").

@@ -1,10 +1,14 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+#include <google/protobuf/descriptor.h>
 
 #include <set>
 
 #include "launch/report/html.h"
 #include "launch/report/sections.h"
+#include "proto/telemetry.pb.h"
+#include "runtime/telemetry/help_text.h"
 
 namespace isthmus::report {
 namespace {
@@ -30,10 +34,24 @@ Unit UnitOf(absl::string_view key) {
   return absl::EndsWith(key, "_ratio") || absl::EndsWith(key, "_share") ? Unit::kPercent : Unit::kNumber;
 }
 
+// The field of a record that a key names; null where this version has none.
+const google::protobuf::FieldDescriptor* FieldOf(absl::string_view key) {
+  const google::protobuf::Descriptor* message = proto::TelemetryRecord::descriptor();
+  const google::protobuf::FieldDescriptor* field = nullptr;
+  for (const absl::string_view name : absl::StrSplit(key, '/')) {
+    field = message == nullptr ? nullptr : message->FindFieldByName(std::string(name));
+    if (field == nullptr) return nullptr;
+    message = field->message_type();
+  }
+  return field;
+}
+
 std::string FigurePlot(absl::Span<const Run> runs, const std::string& key) {
+  const auto* field = FieldOf(key);
   Plot plot{.title = key,
             .x_title = "tokens",
             .y_title = "value",
+            .note = field == nullptr ? "" : Escape(HelpText(*field)),
             .y_unit = UnitOf(key),
             .y_logarithmic_above = 30,
             .lines = {}};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <vector>
 
 #include "launch/report/html.h"
 #include "launch/report/sections.h"
@@ -100,9 +101,29 @@ PlotPoints SpectrumPoints(const Profile& profile) {
   return points;
 }
 
+constexpr const char* kHeadSpectrum = "head/singular_values";
+constexpr const char* kSampleSpectrum = "head/sampled_singular_values";
+
+std::string SpectrumTitle(const std::string& key) {
+  if (key == kHeadSpectrum) return "Singular values of the head";
+  if (key == kSampleSpectrum) return "Singular values of the logit gradient";
+  return FigureTitle(key);
+}
+
+// ", 256 tokens, step 600"
+std::string SpectrumOrigin(const Run& run, const std::string& key) {
+  std::string text;
+  const double tokens = run.Figure("head/sampled_tokens").Last();
+  if (key == kSampleSpectrum && tokens > 0) absl::StrAppend(&text, ", ", WholeText(tokens), " tokens");
+  double step = key == kHeadSpectrum ? run.Figure("head/singular_values_step").Last() : run.spectrum_steps.at(key);
+  if (std::isnan(step)) step = run.spectrum_steps.at(key);
+  if (!std::isnan(step)) absl::StrAppend(&text, ", step ", WholeText(step));
+  return text;
+}
+
 std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
-  Plot plot{.title = absl::StrCat(FigureTitle(key), ", latest"),
-            .x_title = "number, by size",
+  Plot plot{.title = SpectrumTitle(key),
+            .x_title = "place in descending order",
             .y_title = "value",
             .x_unit = Unit::kNumber,
             .x_from_zero = false,
@@ -110,10 +131,17 @@ std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
             .x_logarithmic_above = 10,
             .y_logarithmic_above = 10,
             .lines = {}};
+  std::vector<std::string> origins;
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = runs[i].spectra.find(key);
     if (found == runs[i].spectra.end()) continue;
     plot.lines.push_back({.name = runs[i].name, .style = static_cast<int>(i), .points = SpectrumPoints(found->second)});
+    origins.push_back(SpectrumOrigin(runs[i], key));
+  }
+  if (std::set<std::string>(origins.begin(), origins.end()).size() == 1) {
+    plot.title += origins.front();
+  } else {
+    for (size_t i = 0; i < origins.size(); ++i) plot.lines[i].name += origins[i];
   }
   return PlotHtml(plot);
 }
@@ -169,7 +197,10 @@ std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
                           .style = static_cast<int>(i),
                           .kind = PlotLine::Kind::kSteps,
                           .points = HistogramPoints(found->second)});
-    if (!IsLogarithmic(found->second.bounds)) plot.x_logarithmic_above = 0;
+    const std::vector<double>& bounds = found->second.bounds;
+    if (!IsLogarithmic(bounds)) plot.x_logarithmic_above = 0;
+    // What lies below the first bound has no width of its own. Figures that are never negative have bounds above 0.
+    plot.first_x = bounds.front() > 0 ? "0" : absl::StrCat("below ", ValueText(bounds.front(), Unit::kNumber));
   }
   return PlotHtml(plot);
 }
@@ -193,6 +224,13 @@ std::string KeptPlot(absl::Span<const Run> runs) {
                           .kind = PlotLine::Kind::kReference,
                           .points = DrawnPoints(runs[i].Figure("head/best_rank_energy_ratio").points())});
   }
+  const bool left_out = std::any_of(runs.begin(), runs.end(), [](const Run& run) {
+    return !run.Figure("head/sampled_retained_energy_ratio").empty() &&
+           run.Figure("head/best_rank_energy_ratio").empty();
+  });
+  if (left_out) {
+    plot.note += " Where no more tokens are sampled than that rank it would keep everything, and is left out.";
+  }
   return PlotHtml(plot);
 }
 
@@ -200,7 +238,7 @@ std::string LayersPlot(absl::Span<const Run> runs) {
   Plot plot{.title = "Gradient by layer, latest",
             .x_title = "layer, from the embedding to the final norm",
             .y_title = "norm of the gradient that enters the layer",
-            .x_unit = Unit::kNumber,
+            .x_unit = Unit::kCount,
             .last_values = false,
             .y_logarithmic_above = 10,
             .lines = {}};

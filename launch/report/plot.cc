@@ -147,19 +147,48 @@ std::string Svg(const Plot& plot, const Axes& axes) {
   return absl::StrCat(svg, "<line class=\"cursor\" y2=\"100%\"/>\n</svg>");
 }
 
+// A level or curve at x: between its points on a straight line, beyond them NaN.
+double ReferenceAt(const PlotPoints& points, double x) {
+  const auto after = std::lower_bound(points.begin(), points.end(), x,
+                                      [](const auto& point, double value) { return point.first < value; });
+  if (after == points.end()) {
+    // The end of the axis may be off by a rounding.
+    const bool at_end = x - points.back().first <= 1e-9 * std::abs(x);
+    return at_end ? points.back().second : std::numeric_limits<double>::quiet_NaN();
+  }
+  if (after->first == x) return after->second;
+  if (after == points.begin()) return std::numeric_limits<double>::quiet_NaN();
+  const auto& before = *(after - 1);
+  return before.second + (after->second - before.second) * (x - before.first) / (after->first - before.first);
+}
+
+// The points that a table has of a line: of steps the last one only repeats a level.
+size_t TablePoints(const PlotLine& line) {
+  return line.kind == Kind::kSteps && line.points.size() > 1 ? line.points.size() - 1 : line.points.size();
+}
+
+// Distinct x of the lines' points, at most one more than `most`; references follow the others where there are any.
+std::set<double> DistinctX(const std::vector<const PlotLine*>& lines, size_t most) {
+  std::set<double> exact;
+  for (const bool references : {false, true}) {
+    if (!exact.empty()) break;
+    for (const PlotLine* line : lines) {
+      if ((line->kind == Kind::kReference) != references) continue;
+      for (size_t i = 0; i < TablePoints(*line) && exact.size() <= most; ++i) exact.insert(line->points[i].first);
+    }
+  }
+  return exact;
+}
+
 // Where there are few distinct x, a row for each; else rows for equal parts of the axis.
 std::string DataTable(const Plot& plot, const Axes& axes) {
   constexpr size_t kMostRows = 32;
   std::vector<const PlotLine*> lines;
-  std::set<double> exact;
   for (const PlotLine& line : plot.lines) {
-    if (line.kind == Kind::kBackground || line.kind == Kind::kReference || line.points.empty()) continue;
-    lines.push_back(&line);
-    for (const auto& point : line.points) {
-      if (exact.size() <= kMostRows) exact.insert(point.first);
-    }
+    if (line.kind != Kind::kBackground && !line.points.empty()) lines.push_back(&line);
   }
   if (lines.empty()) return "";
+  const std::set<double> exact = DistinctX(lines, kMostRows);
   const bool each = exact.size() <= kMostRows;
   Table table{.caption = absl::StrCat(plot.title, each ? "" : ": means of equal parts of the axis")};
   table.header.push_back(Escape(absl::StrCat(plot.x_title, each ? "" : ", up to")));
@@ -171,12 +200,19 @@ std::string DataTable(const Plot& plot, const Axes& axes) {
   }
   std::vector<size_t> next(lines.size(), 0);
   for (size_t row = 0; row < ends.size(); ++row) {
-    std::vector<std::string> cells = {ValueText(ends[row], plot.x_unit)};
+    const bool named = row == 0 && !plot.first_x.empty();
+    std::vector<std::string> cells = {named ? Escape(plot.first_x) : ValueText(ends[row], plot.x_unit)};
     for (size_t i = 0; i < lines.size(); ++i) {
       const PlotPoints& points = lines[i]->points;
+      if (lines[i]->kind == Kind::kReference) {
+        const double level = ReferenceAt(points, ends[row]);
+        cells.push_back(std::isnan(level) ? "" : ValueText(level, plot.y_unit));
+        continue;
+      }
+      const size_t all = TablePoints(*lines[i]);
       double sum = 0, count = 0;
       // The last row takes all that is left: the end of the axis may be off by a rounding.
-      for (; next[i] < points.size() && (row + 1 == ends.size() || points[next[i]].first <= ends[row]); ++next[i]) {
+      for (; next[i] < all && (row + 1 == ends.size() || points[next[i]].first <= ends[row]); ++next[i]) {
         sum += points[next[i]].second;
         ++count;
       }

@@ -25,7 +25,7 @@ struct PlotLine {
     kLine,
     kBackground,  // faint, behind the others and cut off where they end: the records that a smoothed line stands for
     kMarkers,     // points joined by a thin line
-    kSteps,       // level from each point to the next
+    kSteps,       // level from each point to the next; the last point ends the last level
     kReference,   // a level or curve to compare with, dotted
   };
   std::string name;  // text
@@ -39,6 +39,7 @@ struct Plot {
   std::string note;                     // HTML below the plot; may be empty
   Unit x_unit = Unit::kCount, y_unit = Unit::kNumber;
   bool x_from_zero = true, y_from_zero = false;
+  std::string first_x;      // what the table calls the lowest x; empty: its value
   bool last_values = true;  // in the legend: where x is progress, and the last value the latest
   // Logarithmic where the values are positive and span more than this factor; 0: never.
   double x_logarithmic_above = 0, y_logarithmic_above = 0;

@@ -1,5 +1,6 @@
-// Values under the pointer, or at the cursor that the arrow keys move, shown in the legend of a plot. They are read off the
-// curves themselves: data-x and data-y of a plot are "low high logarithmic unit" of its axes.
+// Values under the pointer, or at the cursor that the arrow keys move, shown in the legend of a plot; those at the cursor
+// in its output too, which screen readers speak. They are read off the curves themselves: data-x and data-y of a plot are
+// "low high logarithmic unit" of its axes.
 'use strict';
 (() => {
   const UNITS = 10000;
@@ -45,13 +46,14 @@
     const xText = axis(plot.dataset.x), yText = axis(plot.dataset.y);
     const output = figure.querySelector('.x-title output');
     const values = [...figure.querySelectorAll('.legend b')];
+    const names = [...figure.querySelectorAll('.legend bdi')].map((name) => name.textContent);
     const last = values.map((value) => value.textContent);
     let curves = null, place = 1;
 
     const cursor = plot.querySelector('.cursor');
     plot.setAttribute('tabindex', '0');
 
-    const show = (at) => {
+    const show = (at, spoken) => {
       // Legends list the curves in the order in which they are drawn, but those behind.
       curves = curves || [...plot.querySelectorAll('.curves path:not(.back)')].map(pointsOf);
       place = Math.min(Math.max(at, 0), 1);
@@ -64,6 +66,7 @@
         const beyond = x < points[0][0] - UNITS / 50 || x > points[points.length - 1][0] + UNITS / 50;
         values[i].textContent = beyond ? '–' : yText(1 - nearest(points, x)[1] / UNITS);
       });
+      if (spoken) output.textContent += ': ' + names.map((name, i) => name + ' ' + values[i].textContent).join(', ');
     };
     const hide = () => {
       cursor.style.visibility = 'hidden';
@@ -77,13 +80,13 @@
     plot.addEventListener('pointermove', follow);
     plot.addEventListener('pointerdown', follow);
     plot.addEventListener('pointerleave', hide);
-    plot.addEventListener('focus', () => { if (plot.matches(':focus-visible')) show(place); });
+    plot.addEventListener('focus', () => { if (plot.matches(':focus-visible')) show(place, true); });
     plot.addEventListener('blur', hide);
     plot.addEventListener('keydown', (event) => {
       const to = {ArrowLeft: place - 0.01, ArrowRight: place + 0.01, Home: 0, End: 1}[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      show(to);
+      show(to, true);
     });
   }
 })();

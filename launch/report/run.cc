@@ -161,7 +161,9 @@ class RecordReader {
     } else if (head && value.is_array()) {
       Profile profile = ProfileOf(value, "index", "value");
       const bool room = run_.spectra.size() < kMostSpectra || run_.spectra.contains(key);
-      if (room && profile.size() > 1) run_.spectra[key] = std::move(profile);
+      if (!room || profile.size() < 2) return;
+      run_.spectra[key] = std::move(profile);
+      run_.spectrum_steps[key] = run_.step;
     } else if (head && value.is_object() && value.contains("bounds") && value.contains("counts")) {
       const Counts counts{.bounds = NumbersOf(value["bounds"]), .counts = NumbersOf(value["counts"])};
       const bool room = run_.histograms.size() < kMostSpectra || run_.histograms.contains(key);

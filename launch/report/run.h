@@ -44,6 +44,7 @@ struct Run {
   std::vector<Part> shards, buckets;
   // Of the last record that has them, by key.
   std::map<std::string, Profile> spectra;
+  std::map<std::string, double> spectrum_steps;  // of those records
   std::map<std::string, Counts> histograms;
   Profile layer_gradient_norms;
 

@@ -20,7 +20,7 @@ std::string FactRow(absl::string_view name, const std::string& text) {
 
 std::string StateText(const Run& run) {
   if (std::isnan(run.step)) return "no step yet";
-  std::string text = absl::StrCat(run.finished ? "finished at step " : "not finished: at step ", run.step);
+  std::string text = absl::StrCat(run.finished ? "finished at step " : "not finished: at step ", WholeText(run.step));
   if (!run.finished && run.config.has_value()) absl::StrAppend(&text, " of ", run.config->schedule().steps());
   if (std::isfinite(run.timestamp) && std::abs(run.timestamp) < 1e11) {
     absl::StrAppend(

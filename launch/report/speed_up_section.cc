@@ -1,6 +1,8 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include <utility>
+
 #include "launch/report/html.h"
 #include "launch/report/sections.h"
 #include "launch/report/speed_up.h"
@@ -31,7 +33,8 @@ std::string EndText(const std::vector<SeriesPoint>& curve) {
 // Losses per token of different vocabularies are of different things.
 std::string WhyNot(const Run& a, const Run& b) {
   const double va = a.Fact("vocabulary"), vb = b.Fact("vocabulary");
-  if (va > 0 && vb > 0 && va != vb) return absl::StrCat("not comparable: vocabularies of ", va, " and ", vb);
+  if (va > 0 && vb > 0 && va != vb)
+    return absl::StrCat("not comparable: vocabularies of ", WholeText(va), " and ", WholeText(vb));
   return "";
 }
 
@@ -95,8 +98,11 @@ std::string SpeedUpSection(absl::Span<const Run> runs) {
       tokens_differ |= TokensDiffer(runs[reference], runs[run]);
       const SpeedUp tokens = ComputeSpeedUp(curves[reference].training, curves[run].training, Against::kTokens);
       if (!WhyNot(runs[reference], runs[run]).empty() || tokens.cautious_factor <= best) continue;
+      // Training losses choose, validation losses may say something else.
+      std::string text = HeadlineOf(runs, reference, run, curves[reference], curves[run]);
+      if (text.empty()) continue;
       best = tokens.cautious_factor;
-      headline = HeadlineOf(runs, reference, run, curves[reference], curves[run]);
+      headline = std::move(text);
     }
     absl::StrAppend(&tables, TableHtml(table));
   }

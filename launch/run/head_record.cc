@@ -9,9 +9,6 @@
 namespace isthmus {
 namespace {
 
-// In the order of FrequencyBuckets (model/decomposition/frequency_buckets.h).
-constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
-
 // A part of the vocabulary may keep a little less than nothing: the rest of it is a difference.
 double Root(double energy) { return std::sqrt(std::max(energy, 0.0)); }
 
@@ -57,13 +54,17 @@ void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record
   record.set_retained_target_coefficient(gradient.retained_target_coefficient);
 }
 
-void FillSample(const HeadSpectrumFigures& spectrum, proto::HeadRecord& record) {
+void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadRecord& record) {
   record.set_sampled_tokens(spectrum.sampled_tokens);
-  record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
-  record.set_best_double_rank_energy_ratio(spectrum.best_double_rank_energy_ratio);
   record.set_sampled_retained_energy_ratio(spectrum.sampled_retained_energy_ratio);
-  record.set_components_for_70_percent(spectrum.components_for_70_percent);
-  record.set_components_for_99_9_percent(spectrum.components_for_99_9_percent);
+  if (spectrum.sampled_tokens > width) {
+    record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
+    record.set_components_for_70_percent(spectrum.components_for_70_percent);
+    record.set_components_for_99_9_percent(spectrum.components_for_99_9_percent);
+  }
+  if (spectrum.sampled_tokens > 2 * width) {
+    record.set_best_double_rank_energy_ratio(spectrum.best_double_rank_energy_ratio);
+  }
   FillSpectrum(spectrum.singular_values, *record.mutable_sampled_singular_values());
 }
 
@@ -88,7 +89,7 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   record.set_update_cosine(head.update.update_cosine);
   record.set_hidden_update_cosine(head.update.hidden_update_cosine);
   record.set_update_rank_bound(head.update.update_rank_bound);
-  FillSample(head.spectrum, record);
+  FillSample(head.spectrum, head.width, record);
   FillWeight(head.weight, record);
   record.set_hidden_anisotropy(head.hidden_anisotropy);
   record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);

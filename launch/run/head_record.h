@@ -9,6 +9,10 @@
 
 namespace isthmus {
 
+// Of buckets of the vocabulary, in the order of FrequencyBuckets (model/decomposition/frequency_buckets.h).
+inline constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
+
+// Leaves out what no more sampled tokens than the head's width make trivial: as many rows are a matrix of that rank.
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);
 
 // `norms`: HeadDecomposition::Result::layer_gradient_norms.

@@ -45,7 +45,12 @@ bool Stability::Accepts(const StepFigures& figures) const {
 
 void Stability::Applied(const StepFigures& figures) {
   const Scores scores = ScoresOf(figures);
-  if (losses_.full()) last_score_ = std::max(scores.loss, scores.gradient_norm);
+  const bool loss = config_.spike().loss_threshold() > 0, norm = config_.spike().gradient_norm_threshold() > 0;
+  if (losses_.full() && (loss || norm)) {
+    last_score_ = loss && norm ? std::max(scores.loss, scores.gradient_norm)
+                  : loss       ? scores.loss
+                               : scores.gradient_norm;
+  }
   if (IsSpike(scores)) counts_.set_spikes_total(counts_.spikes_total() + 1);
   losses_.Add(figures.loss);
   gradient_norms_.Add(figures.gradient_norm);

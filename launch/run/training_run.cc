@@ -19,6 +19,7 @@
 #include "launch/run/matmul_search.h"
 #include "launch/run/run_sinks.h"
 #include "launch/run/step_record.h"
+#include "model/decomposition/token_sample.h"
 #include "model/flops.h"
 #include "model/schedule.h"
 #include "ops/matmul_peak.h"
@@ -39,6 +40,25 @@ constexpr absl::Duration kLockPatience = absl::Seconds(120);
 
 double MonotonicSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// "5.02 million"; what that would round away is written as it is.
+std::string CountText(int64_t count) {
+  return count < 100'000 ? absl::StrCat(count) : absl::StrFormat("%.2f million", static_cast<double>(count) / 1e6);
+}
+
+// Empty where enough tokens are sampled for a spectrum that tells heads apart, or none are.
+std::string SampleWarning(const proto::RunConfig& config) {
+  const auto& telemetry = config.telemetry();
+  const int64_t width = config.model().head_rank() > 0 ? config.model().head_rank() : config.model().width();
+  const int64_t tokens = config.batch().sequences() * config.data().sequence_length();
+  const int64_t sampled = TokenSample::Of(tokens, telemetry.sample_tokens()).count;
+  if (telemetry.interval() == 0 && telemetry.dump_step() == 0) return "";
+  if (sampled > width) return "";
+  const bool set = telemetry.sample_tokens() <= width;
+  return absl::StrCat(set ? "telemetry.sample_tokens (" : "the number of tokens sampled of a step (",
+                      set ? telemetry.sample_tokens() : sampled, ") is not above the head's width (", width,
+                      "): best_rank_energy_ratio would be 1 and is left out");
 }
 
 absl::Status CheckFp8(const Stream& stream, const std::string& source) {
@@ -238,6 +258,7 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_training_tokens(data_.training.count * config_.data().sequence_length());
   run.set_validation_tokens(data_.validation.count * config_.data().sequence_length());
   run.set_unigram_entropy(data_.unigram_entropy);
+  run.set_log_interval(config_.telemetry().log_interval());
   run.set_device(device_name_);
   if (peak_flops_ > 0) run.set_peak_flops(peak_flops_);
   run.set_causal_flops_per_token(causal_flops_per_token_);
@@ -248,17 +269,20 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_activation_bytes(memory.activations);
   run.set_head_bytes(memory.head);
   const std::string text = absl::StrFormat(
-      "%.1f million parameters, vocabulary %d; %d tensor × %d data ranks with %d threads each on %s; %s\n%.2f million "
-      "training tokens, unigram entropy %.4f nats per token",
-      static_cast<double>(run.parameters()) / 1e6, run.vocabulary(), run.tensor_ranks(), run.data_ranks(),
-      run.threads_per_rank(), device_name_,
+      "%s parameters, vocabulary %d; %d tensor × %d data ranks with %d %s each on %s; %s\n%s training tokens, unigram "
+      "entropy %.4f nats per token",
+      CountText(run.parameters()), run.vocabulary(), run.tensor_ranks(), run.data_ranks(), run.threads_per_rank(),
+      run.threads_per_rank() == 1 ? "thread" : "threads", device_name_,
       peak_flops_ > 0 ? absl::StrFormat("%.1f GFLOP/s matrix product peak", peak_flops_ / 1e9)
                       : "its matrix product peak is not known: no utilisation is given",
-      static_cast<double>(run.training_tokens()) / 1e6, run.unigram_entropy());
+      CountText(run.training_tokens()), run.unigram_entropy());
   log_->Info(absl::StrCat("started: version ", kVersion, ", rank ", world_.rank(), " of ", world_.size(),
                           ", tensor rank ", mesh_->tensor_rank(), ", data rank ", mesh_->data_rank(), ", ",
                           MaxThreads(), " threads, on ", device_name_));
-  if (world_.rank() == 0) progress_->Note(text);
+  if (world_.rank() == 0) {
+    progress_->Note(text);
+    if (const std::string warning = SampleWarning(config_); !warning.empty()) Say(warning);
+  }
   run_facts_ = run;
   if (restored_.has_value()) {
     // A record of its own would be a second one of the checkpoint's step.
@@ -285,11 +309,14 @@ absl::StatusOr<double> TrainingRun::AgreedElapsed() {
   return elapsed;
 }
 
+// A set smaller than a batch is seen more than once; of a larger one every sample at most once.
+int64_t TrainingRun::ValidationBatches() const {
+  return std::clamp<int64_t>(data_.validation.count / config_.batch().sequences(), 1,
+                             config_.telemetry().validation_batches());
+}
+
 absl::StatusOr<std::optional<double>> TrainingRun::ValidationLoss(bool last) {
-  const int64_t sequences = config_.batch().sequences();
-  // A set smaller than a batch is seen more than once; of a larger one every sample at most once.
-  const int64_t batches =
-      std::clamp<int64_t>(data_.validation.count / sequences, 1, config_.telemetry().validation_batches());
+  const int64_t sequences = config_.batch().sequences(), batches = ValidationBatches();
   // The same samples each time, chosen by a fixed seed.
   BatchLoader loader(data_.validation, {.sequences = sequences,
                                         .data_rank = mesh_->data_rank(),
@@ -386,7 +413,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
     if (loss.has_value()) {
       summary_.validation_loss = *loss;
       record.mutable_validation()->set_loss(*loss);
-      record.mutable_validation()->set_tokens(data_.validation.count * config_.data().sequence_length());
+      record.mutable_validation()->set_tokens(ValidationBatches() * TokensPerStep());
     } else {
       log_->Info("no validation of this step: a signal ended it");
     }

@@ -125,6 +125,7 @@ class TrainingRun {
   // Until the last one, or a signal.
   absl::Status TrainSteps();
   // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
+  int64_t ValidationBatches() const;
   absl::StatusOr<std::optional<double>> ValidationLoss(bool last);
   // Seconds since the start of training, the same on every rank. Collective.
   absl::StatusOr<double> AgreedElapsed();

@@ -1,6 +1,5 @@
 #include "runtime/telemetry/help_text.h"
 
-#include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_replace.h>
 #include <absl/strings/str_split.h>
@@ -38,14 +37,9 @@ std::string Comment(const Descriptor* descriptor) {
 }  // namespace
 
 std::string HelpText(const google::protobuf::FieldDescriptor& field) {
-  std::string text = absl::StrReplaceAll(field.name(), {{"_", " "}});
   const auto* message = Commented().FindMessageTypeByName(field.containing_type()->full_name());
-  if (message == nullptr) return text;
-  if (const std::string own = Comment(message->FindFieldByName(field.name())); !own.empty()) {
-    absl::StrAppend(&text, ": ", own);
-  }
-  if (const std::string whole = Comment(message); !whole.empty()) absl::StrAppend(&text, ". ", whole);
-  return text;
+  const std::string own = message == nullptr ? "" : Comment(message->FindFieldByName(field.name()));
+  return own.empty() ? absl::StrReplaceAll(field.name(), {{"_", " "}}) : own;
 }
 
 }  // namespace isthmus

@@ -8,7 +8,7 @@
 
 namespace isthmus {
 
-// One line: the field's name in words, its comment, and that of its message.
+// One line: the field's comment; its name in words where it has none.
 std::string HelpText(const google::protobuf::FieldDescriptor& field);
 
 }  // namespace isthmus

@@ -113,6 +113,16 @@ void PrometheusMetrics::Update(const proto::TelemetryRecord& record) {
   });
 }
 
+void PrometheusMetrics::SetEnded(bool ended) {
+  const std::lock_guard lock(mutex_);
+  auto& family = families_["isthmus_run_ended"];
+  family.name = "isthmus_run_ended";
+  family.help = "1 once the program has ended in order, and these figures change no more.";
+  family.type = MetricType::Gauge;
+  family.metric.resize(1);
+  family.metric.front().gauge.value = ended ? 1 : 0;
+}
+
 std::vector<prometheus::MetricFamily> PrometheusMetrics::Collect() const {
   const std::lock_guard lock(mutex_);
   std::vector<prometheus::MetricFamily> families;

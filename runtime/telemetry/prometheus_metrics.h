@@ -24,6 +24,8 @@ namespace isthmus {
 class PrometheusMetrics : public prometheus::Collectable {
  public:
   void Update(const proto::TelemetryRecord& record);
+  // isthmus_run_ended, for readers of figures that outlast the program: they stay as they are, and nothing is late.
+  void SetEnded(bool ended);
   std::vector<prometheus::MetricFamily> Collect() const override;
   // In Prometheus's text format, version 0.0.4.
   std::string Text() const;

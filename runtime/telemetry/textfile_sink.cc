@@ -13,14 +13,18 @@ namespace isthmus {
 
 absl::Status TextfileSink::Write(const proto::TelemetryRecord& record) {
   metrics_.Update(record);
-  pending_ = true;
+  has_record_ = true;
   if (absl::Now() < next_) return absl::OkStatus();
   next_ = absl::Now() + absl::Seconds(1);
   return Replace();
 }
 
 // Without a record there is nothing to say: what an earlier start of the run left stays.
-absl::Status TextfileSink::Finish() { return pending_ ? Replace() : absl::OkStatus(); }
+absl::Status TextfileSink::Finish() {
+  if (!has_record_) return absl::OkStatus();
+  metrics_.SetEnded(true);
+  return Replace();
+}
 
 // Not flushed to disk (runtime/durable_file.h): after a crash of the machine the figures are old anyway.
 absl::Status TextfileSink::Replace() {
@@ -31,7 +35,6 @@ absl::Status TextfileSink::Replace() {
   int error = written < 0 ? errno : written == static_cast<ssize_t>(text.size()) ? 0 : ENOSPC;
   if (close(descriptor) != 0 && error == 0) error = errno;
   if (error == 0 && std::rename(partial.c_str(), path_.c_str()) != 0) error = errno;
-  pending_ = error != 0;
   if (error == 0) return absl::OkStatus();
   unlink(partial.c_str());
   return FileError(path_, "can't write", error);

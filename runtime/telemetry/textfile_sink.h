@@ -13,10 +13,11 @@
 
 namespace isthmus {
 
-// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end.
+// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end, when it
+// says so.
 class TextfileSink : public TelemetrySink {
  public:
-  explicit TextfileSink(std::string path) : path_(std::move(path)) {}
+  explicit TextfileSink(std::string path) : path_(std::move(path)) { metrics_.SetEnded(false); }
 
   const char* name() const override { return "metrics.prom"; }
   // Errors: by errno. The file is then as it was.
@@ -29,7 +30,7 @@ class TextfileSink : public TelemetrySink {
   std::string path_;
   PrometheusMetrics metrics_;
   absl::Time next_ = absl::InfinitePast();
-  bool pending_ = false;  // figures that the file does not have
+  bool has_record_ = false;
 };
 
 }  // namespace isthmus

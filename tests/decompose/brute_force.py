@@ -4,6 +4,7 @@ projections come from singular value decompositions. It shares no code with the 
 import numpy as np
 
 SHARES = (0.001, 0.01, 0.1, 1.0)  # of the vocabulary, most frequent first
+BUCKETS = ("top_0.1_percent", "top_1_percent", "top_10_percent", "rest")
 RETAINED_BOUNDS = [i / 20 for i in range(1, 20)]
 GRADIENT_BOUNDS = [0.001, 0.003, 0.01, 0.03] + [i / 10 for i in range(1, 14)]
 
@@ -144,7 +145,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         "hidden_centred_anisotropy": anisotropy(hidden[::stride] - hidden[::stride].mean(axis=0)),
         "shards": [part(np.arange(b, e)) for b, e in zip(bounds[:-1], bounds[1:])],
         "buckets": [
-            {"most_frequent_percent": 100 * share, **part(rows)} for share, rows in zip(SHARES, frequency_buckets(counts))
+            {"bucket": name, "most_frequent_percent": 100 * share, **part(rows)}
+            for name, share, rows in zip(BUCKETS, SHARES, frequency_buckets(counts))
         ],
         "retained_ratio_histogram": histogram(ratios, RETAINED_BOUNDS),
         "token_gradient_histogram": histogram(token_norms * tokens, GRADIENT_BOUNDS),

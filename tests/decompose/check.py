@@ -60,7 +60,10 @@ class Comparison:
             return
         for i, (a, b) in enumerate(zip(found, wanted)):
             for key in b:
-                if key == "lost_energy_ratio":  # follows from the two energies
+                if key == "bucket":
+                    if a[key] != b[key]:
+                        self.faults.append(f"{name}[{i}].{key}: {a[key]}, expected {b[key]}")
+                elif key == "lost_energy_ratio":  # follows from the two energies
                     energy = a["logit_gradient_energy"]
                     ratio = (energy - a["retained_energy"]) / energy if energy > 0 else 0
                     self.near(f"{name}[{i}].{key}", a[key], ratio, absolute=1e-15)

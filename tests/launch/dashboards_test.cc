@@ -224,6 +224,22 @@ TEST_F(Dashboards, ShowAndWatchOnlyMetricsThatAreExported) {
   for (const auto& panel : json["panels"]) EXPECT_FALSE(panel["targets"].empty()) << panel["title"];
 }
 
+TEST_F(Dashboards, PanelsTakeTheChosenSourceAndTellJobsApart) {
+  const auto json = nlohmann::json::parse(ReadText(absl::StrCat(DashboardFolder(), "grafana/dashboards/isthmus.json")));
+  const auto& variables = json["templating"]["list"];
+  EXPECT_EQ(variables[0]["name"], "datasource");
+  EXPECT_EQ(variables[0]["type"], "datasource");
+  EXPECT_EQ(variables[1]["datasource"]["uid"], "${datasource}");
+  for (const auto& panel : json["panels"]) {
+    EXPECT_EQ(panel["datasource"]["uid"], "${datasource}") << panel["title"];
+    for (const auto& target : panel["targets"]) {
+      EXPECT_EQ(target["datasource"]["uid"], "${datasource}") << panel["title"];
+      if (panel["id"] == 9 || panel["id"] == 25) continue;
+      EXPECT_THAT(target["legendFormat"].get<std::string>(), HasSubstr("{{instance}}")) << panel["title"];
+    }
+  }
+}
+
 TEST_F(Dashboards, EveryRankShowsItsOwnFigures) {
   EXPECT_THAT(live(),
               HasSubstr("isthmus_rank_phase_seconds{rank=\"0\",tp_rank=\"0\",dp_rank=\"0\",phase=\"forward\"} "));

@@ -37,6 +37,7 @@ nlohmann::json AsDecomposed(const nlohmann::json& record, nlohmann::json figures
       part["logit_gradient_energy"] = std::pow(parts.at(i)["logit_gradient_norm"].get<double>(), 2);
       part["retained_energy"] = std::pow(parts.at(i)["retained_gradient_norm"].get<double>(), 2);
       part["lost_energy_ratio"] = parts.at(i)["lost_energy_ratio"];
+      if (parts.at(i).contains("bucket")) part["bucket"] = parts.at(i)["bucket"];
       if (parts.at(i).contains("rows")) part["rows"] = parts.at(i)["rows"];
     }
   }

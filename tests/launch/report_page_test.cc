@@ -41,8 +41,13 @@ TEST(ReportPage, OpensWithoutErrorsOrRequestsAtAnyWidthInLightAndDark) {
     EXPECT_EQ(seen["console"], nlohmann::json::array());
     EXPECT_EQ(absl::StrCat("--width ", seen["width"].get<int>()),
               std::string(options).substr(0, std::string(options).find(" --", 1)));
-    // One hundredth left of the end of 409.6 k tokens.
-    EXPECT_EQ(seen["keyboard"], "405.5 k");
+    // One hundredth left of the end of 409.6 k tokens, with the values of all lines.
+    const std::string keyboard = seen["keyboard"];
+    EXPECT_EQ(keyboard.rfind("405.5 k: a-run-with-a-name", 0), 0u) << keyboard;
+    for (const char* value :
+         {"whole-configuration, validation 3.251", ", b, validation 3.251", ", unigram entropy 6.5"}) {
+      EXPECT_NE(keyboard.find(value), std::string::npos) << keyboard;
+    }
   }
 }
 

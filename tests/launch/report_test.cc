@@ -242,17 +242,76 @@ TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
       "\"head/buckets\":[{\"bucket\":\"top_10_percent\",\"lost_energy_ratio\":0.81},{\"most_frequent_percent\":0.1,"
       "\"logit_gradient_energy\":4,\"retained_energy\":3}],\"head/"
       "singular_values\":[{\"index\":1,\"value\":9},{\"index\":2,\"value\":3},{\"index\":8,\"value\":0.1}],"
+      "\"head/sampled_singular_values\":[{\"index\":1,\"value\":5},{\"index\":2,\"value\":4}],"
+      "\"head/sampled_tokens\":64,"
       "\"layers\":[{\"layer\":0,\"gradient_norm\":2},{\"layer\":1,\"gradient_norm\":0.5}],"
       "\"head/sampled_retained_energy_ratio\":0.1,\"head/best_rank_energy_ratio\":0.6,"
       "\"head/retained_ratio\":{\"bounds\":[0.1,0.2,0.3],\"counts\":[1,2,3,4],\"sum\":2}";
   const std::string page = Page(MakeRun("run", RecordLine(1, 5, 1, more) + RecordLine(2, 4, 2, more)));
   EXPECT_THAT(page, HasSubstr("<bdi>top 10 %</bdi> <b>90 %</b>"));
   EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %</bdi> <b>50 %</b>"));
-  EXPECT_THAT(page, HasSubstr("Singular values, latest"));
+  EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the head, step 2</figcaption>"));
+  EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the logit gradient, 64 tokens, step 2</figcaption>"));
   EXPECT_THAT(page, HasSubstr("Retained ratio, latest"));
+  // A row for each of the four buckets, the first from 0 on.
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">0</th><td>10 %</td></tr>"));
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">0.3000</th><td>40 %</td></tr>"));
+  EXPECT_EQ(CountOf(page, "<td>40 %</td>"), 1);
+  // What a plot compares with is in its table.
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">200</th><td>90 %</td><td>95 %</td></tr>"));
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">200</th><td>10 %</td><td>60 %</td></tr>"));
+  EXPECT_THAT(page, Not(HasSubstr("and is left out")));
   EXPECT_THAT(page, HasSubstr("<bdi>best</bdi> <b>60 %</b>"));
   EXPECT_THAT(page, HasSubstr("Gradient by layer, latest"));
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">8</th><td>0.1000</td></tr>"));
+}
+
+TEST_F(Report, SpectraOfDifferentStepsSayWhoseTheyAre) {
+  const std::string more = ",\"head/singular_values\":[{\"index\":1,\"value\":9},{\"index\":2,\"value\":3}]";
+  const std::string kept = ",\"head/sampled_retained_energy_ratio\":0.1";
+  const std::string page =
+      Page(absl::StrCat(MakeRun("a", RecordLine(1, 5, 1, more) + RecordLine(2, 4, 2, more + kept)), " ",
+                        MakeRun("b", RecordLine(1, 5, 1, more + ",\"head/singular_values_step\":0"))));
+  EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the head</figcaption>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>a, step 2</bdi>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>b, step 0</bdi>"));
+  // Run a sampled too few tokens for a best matrix.
+  EXPECT_THAT(page, HasSubstr("it would keep everything, and is left out"));
+}
+
+TEST_F(Report, LevelsOfLongRunsStandInEveryRowAndStepsKeepTheirDigits) {
+  std::string lines = kFirstLine;
+  for (int step = 1; step <= 100; ++step) lines += RecordLine(step, 5, step);
+  lines += RecordLine(1234567, 4, 200);
+  const std::string page = Page(MakeRun("run", lines, "schedule { steps: 2000000 }"));
+  EXPECT_THAT(page, HasSubstr("at step 1234567 of 2000000"));
+  // Both tables of losses: in each of 32 rows.
+  EXPECT_EQ(CountOf(page, "<td>5.500</td></tr>"), 64);
+  EXPECT_THAT(page, HasSubstr("<bdi>unigram entropy</bdi></th></tr>"));
+}
+
+TEST_F(Report, EveryOtherFigureIsExplained) {
+  const std::string more = ",\"train/gradient_norm\":2,\"head/alignment_gain\":3,\"head/unheard_of\":4,\"head/\":1";
+  const std::string page = Page(MakeRun("run", RecordLine(1, 5, 1, more) + RecordLine(2, 4, 2, more)));
+  EXPECT_THAT(page, HasSubstr("<p class=\"note\">Norm of the gradient of all parameters, before clipping.</p>"));
+  EXPECT_THAT(page, HasSubstr("<p class=\"note\">How many times more of the norm the head passes on"));
+  EXPECT_THAT(page, HasSubstr("<figcaption>head/unheard_of</figcaption>"));
+}
+
+// By training losses b is ahead of a by more than c, and by validation losses behind: the headline is c's.
+TEST_F(Report, ARunThatValidationDoesNotConfirmDoesNotKeepOthersFromTheHeadline) {
+  const auto run = [&](const char* name, double slope, double validation) {
+    std::string lines = kFirstLine;
+    for (int step = 1; step <= 400; ++step) {
+      const std::string more = step % 100 == 0 ? absl::StrCat(",\"validation/loss\":", 9 - validation * step) : "";
+      lines += RecordLine(step, 10 - slope * step, step, more);
+    }
+    return MakeRun(name, lines);
+  };
+  const std::string page =
+      Page(absl::StrCat(run("a", 0.01, 0.01), " ", run("b", 0.02, 0.005), " ", run("c", 0.015, 0.015)));
+  EXPECT_THAT(page, HasSubstr("class=\"headline\"><b>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>c</bdi></b> reaches the validation loss at which"));
 }
 
 TEST_F(Report, LongRunMakesASmallPage) {

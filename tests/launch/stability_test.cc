@@ -5,6 +5,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -110,6 +111,22 @@ TEST(Stability, WithoutAPolicySpikesAreOnlyCounted) {
   EXPECT_EQ(record.spikes_total(), 1);
   EXPECT_EQ(record.skipped_steps_total(), 0);
   EXPECT_GT(record.spike_score(), 1e6);
+}
+
+TEST(Stability, TheSpikeScoreIsOfWhatHasAThreshold) {
+  const auto score = [](const std::string& spike, double loss, double norm) {
+    Stability stability = Settled(spike);
+    stability.Applied(Figures(loss, norm));
+    proto::StabilityRecord record;
+    stability.FillRecord(record);
+    return record.has_spike_score() ? record.spike_score() : kNaN;
+  };
+  EXPECT_GT(score("", 1e9, 1), 1e6);
+  EXPECT_GT(score("", 3, 1e9), 1e6);
+  EXPECT_LT(score("spike { loss_threshold: 0 }", 1e9, 1), 10);
+  EXPECT_GT(score("spike { loss_threshold: 0 }", 3, 1e9), 1e6);
+  EXPECT_LT(score("spike { gradient_norm_threshold: 0 }", 3, 1e9), 10);
+  EXPECT_TRUE(std::isnan(score("spike { loss_threshold: 0 gradient_norm_threshold: 0 }", 1e9, 1e9)));
 }
 
 TEST(Stability, AContinuedRunDecidesAsTheUninterruptedOne) {

@@ -36,6 +36,8 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
   ASSERT_EQ(records.size(), 21u);
   EXPECT_EQ(records[0]["run/tensor_ranks"], 1);
   EXPECT_EQ(records[0]["run/data_ranks"], 2);
+  EXPECT_GT(records[0]["run/validation_tokens"], 2 * 8 * 32);
+  EXPECT_EQ(records[0]["run/log_interval"], 1);
   const std::vector<double> losses = Losses(run);
   EXPECT_NEAR(losses.front(), std::log(300), 0.2);
   EXPECT_LT(losses.back(), losses.front() - 1);
@@ -45,6 +47,10 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
     EXPECT_EQ(record["tokens"], i * 8 * 32);
     EXPECT_EQ(record.contains("validation/loss"), i == 10 || i == 20);
     EXPECT_EQ(record.contains("head/lost_energy_ratio"), i % 5 == 0);
+    // Two batches, of a larger set.
+    if (i % 10 == 0) {
+      EXPECT_EQ(record["validation/tokens"], 2 * 8 * 32);
+    }
     for (const char* key : {"train/gradient_norm", "train/learning_rate", "train/tokens_per_second",
                             "train/causal_utilisation_ratio", "time/forward_seconds", "time/optimizer_seconds"}) {
       ASSERT_TRUE(record.contains(key)) << key;
@@ -80,6 +86,34 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
     EXPECT_LT(lost, 1);
   }
   EXPECT_EQ(measured, 4);
+}
+
+TEST_F(Train, SamplesThatEveryHeadWouldKeepAreSaidAndLeftOutAndAnUntrainedModelLiesAboveTheEntropy) {
+  const std::string train = "train --config " + project().WriteConfig("few") +
+                            " --set schedule.steps=1 --set schedule.warmup_steps=0 --set telemetry.interval=1 --set "
+                            "optimizer.learning_rate=0 --set "
+                            "telemetry.sample_tokens=";
+  const ProgramResult few = RunIsthmus(train + "32");
+  ASSERT_EQ(few.exit_status, 0) << few.out;
+  EXPECT_EQ(few.Count("telemetry.sample_tokens (32) is not above the head's width (32): best_rank_energy_ratio would"),
+            1)
+      << few.out;
+  const auto record = Records(project() / "few").back();
+  EXPECT_EQ(record["head/sampled_tokens"], 32);
+  EXPECT_TRUE(record.contains("head/sampled_retained_energy_ratio"));
+  for (const char* key : {"best_rank_energy_ratio", "best_double_rank_energy_ratio", "components_for_70_percent",
+                          "components_for_99_9_percent"}) {
+    EXPECT_FALSE(record.contains(std::string("head/") + key)) << key;
+  }
+  EXPECT_EQ(few.Count(" % above the corpus's unigram entropy of "), 1) << few.out;
+  EXPECT_EQ(few.Count(" -"), 0) << few.out;
+
+  const ProgramResult enough = RunIsthmus(train + "64 --set folder=" + (project() / "enough"));
+  ASSERT_EQ(enough.exit_status, 0) << enough.out;
+  EXPECT_EQ(enough.Count("is not above the head's width"), 0) << enough.out;
+  const auto more = Records(project() / "enough").back();
+  EXPECT_LT(more["head/best_rank_energy_ratio"], 1);
+  EXPECT_FALSE(more.contains("head/best_double_rank_energy_ratio"));
 }
 
 TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {

@@ -41,7 +41,7 @@ TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
   const proto::RunConfig config =
       Parsed(kGood, {"seed=18446744073709551615", "model.layers=3", "model.layers=5", "optimizer.learning_rate=2.5e-4",
                      "mesh.sequence_parallel=true", "schedule.kind=WARMUP_STABLE_DECAY", "data.train=a,b",
-                     "data.train+=c", "data.pass_over=7,8", "data.pass_over+=9", "folder=with=equals"});
+                     "data.train+=c", "data.pass_over=7,8", "data.pass_over+=9", "folder=with=equals", "device=cuda"});
   EXPECT_EQ(config.seed(), 18446744073709551615u);
   EXPECT_EQ(config.model().layers(), 5);
   EXPECT_EQ(config.optimizer().learning_rate(), 2.5e-4);
@@ -50,6 +50,7 @@ TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
   EXPECT_THAT(config.data().train(), ::testing::ElementsAre("a", "b", "c"));
   EXPECT_THAT(config.data().pass_over(), ::testing::ElementsAre(7, 8, 9));
   EXPECT_EQ(config.folder(), "with=equals");
+  EXPECT_EQ(config.device(), proto::CUDA);
 }
 
 struct Override {
@@ -83,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Override{"optimizer.learning_rate=inf", "a finite number"},
                       Override{"optimizer.learning_rate=", "a finite number"},
                       Override{"mesh.sequence_parallel=perhaps", "true or false"},
-                      Override{"schedule.kind=cosine", "CONSTANT, LINEAR, COSINE"},
+                      Override{"schedule.kind=sine", "CONSTANT, LINEAR, COSINE"},
                       Override{"model.layers+=3", "+= needs a list"}));
 
 struct Text {
@@ -202,6 +203,8 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"telemetry.validation_batches=0", 1, "telemetry.validation_batches: 0"},
         Rule{"telemetry.sample_tokens=0", 1, "telemetry.sample_tokens: 0; accepts 1 to 16384"},
         Rule{"telemetry.dump_step=-1", 1, "telemetry.dump_step: -1"},
+        Rule{"schedule.steps=20 schedule.warmup_steps=0 telemetry.dump_step=21", 1,
+             "telemetry.dump_step: 21; accepts 0 to schedule.steps (20)"},
         Rule{"telemetry.prometheus.port=65536", 1, "telemetry.prometheus.port: 65536; accepts 1 to 65535, or 0"},
         Rule{"telemetry.prometheus.address=here", 1, "telemetry.prometheus.address: \"here\"; accepts an address"},
         Rule{"stability.spike.window=3", 1, "stability.spike.window: 3; accepts 4 to 65536"},

@@ -55,6 +55,8 @@ std::string DifferentFigures(const nlohmann::json& found, const nlohmann::json& 
   for (const auto& [name, value] : flat.items()) {
     if (!flat_found.contains(name)) {
       absl::StrAppend(&text, name, " is missing\n");
+    } else if (value.is_string() && flat_found[name] == value) {
+      continue;
     } else if (!value.is_number() || !flat_found[name].is_number() ||
                !Same(name, flat_found[name], value, tolerance, expected)) {
       absl::StrAppend(&text, name, ": found ", flat_found[name].dump(), ", expected ", value.dump(), "\n");
@@ -74,6 +76,7 @@ std::string FaultsThatGoUnnoticed(const HeadFigures& figures, double tolerance) 
   std::string unnoticed;
   for (const auto& [name, value] : flat.items()) {
     nlohmann::json wrong = flat;
+    if (value.is_string()) continue;
     const double number = value;
     if (absl::StrContains(name, "/counts/")) {
       wrong[name] = number + 0.05 * right["tokens"].get<double>();

@@ -37,6 +37,19 @@ TEST(ReportAxis, TicksAreRound) {
   EXPECT_THAT(TickTexts(Axis(3.4, 8.4, Unit::kNumber, true)), ElementsAre("4", "5", "6", "7", "8"));
 }
 
+TEST(ReportAxis, CountsHaveWholeTicks) {
+  EXPECT_THAT(TickTexts(Axis(0, 2, Unit::kCount, false)), ElementsAre("0", "1", "2"));
+  EXPECT_THAT(TickTexts(Axis(0, 4, Unit::kCount, false)), ElementsAre("0", "1", "2", "3", "4"));
+}
+
+TEST(ReportAxis, WholeNumbersKeepTheirDigits) {
+  EXPECT_EQ(WholeText(1234567), "1234567");
+  EXPECT_EQ(WholeText(20), "20");
+  EXPECT_EQ(WholeText(0.5), "0.5000");
+  EXPECT_EQ(WholeText(1e99), "1.000e+99");
+  EXPECT_EQ(WholeText(std::nan("")), "–");
+}
+
 TEST(ReportAxis, OddRangesHaveFewTicksInside) {
   const double ends[] = {-1e100, -3, 0, 1e-300, 1e-12, 1, 1 + 1e-15, 1e9, 1e9 + 1, 1e100};
   for (const double a : ends) {

@@ -80,12 +80,31 @@ TEST(RecordJson, WritesAHistogramAsOneObject) {
               HasSubstr(R"("time/step_seconds":{"bounds":[1.0,2.0,4.0],"counts":[0,3,1,0],"sum":7.5})"));
 }
 
-TEST(HelpText, IsTheCommentOfTheFieldAndItsMessage) {
+TEST(HelpText, IsTheFieldsOwnComment) {
   EXPECT_EQ(HelpText(*proto::TrainRecord::descriptor()->FindFieldByName("loss")),
-            "loss: mean over the step's tokens, nats");
-  EXPECT_THAT(HelpText(*proto::PhaseRecord::descriptor()->FindFieldByName("minimum_seconds")),
-              HasSubstr("minimum seconds. Wall time of one phase"));
+            "Mean cross-entropy of the step's tokens, in nats.");
+  EXPECT_EQ(HelpText(*proto::TrainRecord::descriptor()->FindFieldByName("full_utilisation_ratio")),
+            "Floating-point operations of the step against the peak, attention counted in full; absent where the peak "
+            "is unknown.");
+  EXPECT_EQ(HelpText(*proto::Histogram::descriptor()->FindFieldByName("counts")), "one more than bounds");
 }
+
+// Every figure of a message, but for the parts of the vocabulary and lists.
+void ExpectSentences(const google::protobuf::Descriptor& message) {
+  for (int i = 0; i < message.field_count(); ++i) {
+    const auto& field = *message.field(i);
+    const auto* inner = field.message_type();
+    const bool part = inner == proto::HeadShardRecord::descriptor() || inner == proto::HeadBucketRecord::descriptor();
+    if (part) continue;
+    if (inner != nullptr && inner != proto::Histogram::descriptor()) {
+      ExpectSentences(*inner);
+      continue;
+    }
+    EXPECT_THAT(HelpText(field), ::testing::MatchesRegex("[A-Z].*\\.")) << field.full_name();
+  }
+}
+
+TEST(HelpText, IsASentenceForEveryFigure) { ExpectSentences(*proto::TelemetryRecord::descriptor()); }
 
 TEST(PrometheusMetrics, OfAListOnlyWhatTheLatestRecordNamesStays) {
   PrometheusMetrics metrics;
@@ -119,7 +138,8 @@ TEST(PrometheusMetrics, HaveTypesHelpAndLabels) {
            "# TYPE isthmus_last_step_timestamp_seconds gauge\nisthmus_last_step_timestamp_seconds 1500000000\n",
            "isthmus_build_info{version=\"1.2\"} 1\n",
            "isthmus_run_info{device=\"CPU\"} 1\n",
-           "# HELP isthmus_train_loss loss: mean over the step's tokens, nats\n# TYPE isthmus_train_loss gauge\n",
+           "# HELP isthmus_train_loss Mean cross-entropy of the step's tokens, in nats.\n# TYPE isthmus_train_loss "
+           "gauge\n",
            "isthmus_time_phase_minimum_seconds{phase=\"forward\"} 0.125\n",
            "isthmus_time_phase_slowest_rank{phase=\"forward\"} 3\n",
            "isthmus_head_shard_lost_energy_ratio{tp_rank=\"0\"} 0.5\n",

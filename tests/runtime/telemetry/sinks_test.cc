@@ -188,6 +188,7 @@ TEST(TextfileSink, ReplacesTheFileAsAWholeAndLeavesItWhereItCannot) {
     const absl::Time begin = absl::Now();
     ASSERT_TRUE(sink.Write(Record(1)).ok());
     EXPECT_THAT(ReadText(path), HasSubstr("\nisthmus_train_loss 1\n"));
+    EXPECT_THAT(ReadText(path), HasSubstr("\nisthmus_run_ended 0\n"));
     // Within a second the file stays; the last record is written at the end.
     ASSERT_TRUE(sink.Write(Record(2)).ok());
     const std::string second = ReadText(path);
@@ -198,6 +199,7 @@ TEST(TextfileSink, ReplacesTheFileAsAWholeAndLeavesItWhereItCannot) {
   }
   const std::string text = ReadText(path);
   EXPECT_THAT(text, HasSubstr("\nisthmus_train_loss 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("\nisthmus_run_ended 1\n"));
   EXPECT_TRUE(TextfileSink(path).Finish().ok());
   EXPECT_EQ(ReadText(path), text);
   TextfileSink sink(path);
