@@ -60,14 +60,24 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
   const std::string config = project().WriteConfig("shards", "mesh { tensor: 2 }");
   const ProgramResult result = RunIsthmus("train --config " + config, 2);
   ASSERT_EQ(result.exit_status, 0) << result.out;
-  EXPECT_NE(result.out.find("by shard: 0: "), std::string::npos) << result.out;
+  EXPECT_EQ(result.Count(" % of its norm (a head in random position: "), 1) << result.out;
+  EXPECT_EQ(result.Count("energy of the gradient by shard, before -> after the head: 0: "), 1) << result.out;
   for (const auto& record : Records(project() / "shards")) {
     if (!record.contains("head/shards")) continue;
     const auto& shards = record["head/shards"];
     ASSERT_EQ(shards.size(), 2u);
-    double energy = 0;
-    for (const auto& shard : shards) energy += std::pow(shard["logit_gradient_norm"].get<double>(), 2);
-    EXPECT_NEAR(std::sqrt(energy), record["head/logit_gradient_norm"], 1e-9);
+    // Of all parts, before and after the projection, the shares make a whole.
+    for (const char* parts : {"head/shards", "head/buckets"}) {
+      double energy = 0, share = 0, retained_share = 0;
+      for (const auto& part : record[parts]) {
+        energy += std::pow(part["logit_gradient_norm"].get<double>(), 2);
+        share += part["energy_share"].get<double>();
+        retained_share += part["retained_energy_share"].get<double>();
+      }
+      EXPECT_NEAR(std::sqrt(energy) / record["head/logit_gradient_norm"].get<double>(), 1, 1e-5) << parts;
+      EXPECT_NEAR(share, 1, 1e-5) << parts;
+      EXPECT_NEAR(retained_share, 1, 1e-5) << parts;
+    }
     const double lost = record["head/lost_norm_ratio"], seen = record["head/visible_cosine"];
     EXPECT_NEAR(lost * lost + seen * seen, 1, 1e-9);
     EXPECT_NEAR(lost * lost, record["head/lost_energy_ratio"], 1e-12);
