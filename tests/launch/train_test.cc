@@ -86,6 +86,40 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
   }
 }
 
+// From weights that are all but zero the first step makes a head of a few directions: its condition is some millions.
+TEST_F(Train, FiguresOfAHeadWhoseConditionIsBeyondFp32AreAbsentAndSaidToBe) {
+  const std::string config = project().WriteConfig("ill");
+  const ProgramResult result =
+      RunIsthmus("train --config " + config +
+                 " --set model.init_std=1e-20 --set schedule.warmup_steps=0 --set schedule.steps=4 --set "
+                 "batch.sequences=2 --set telemetry.interval=1");
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("gradient lost in the LM head: not measured, its condition "), 1) << result.out;
+  EXPECT_EQ(result.Count("gradient lost 0.0 %"), 0) << result.out;
+  const auto records = Records(project() / "ill");
+  const auto& last = records.back();
+  for (const char* key : {"head/logit_gradient_norm", "head/isotropic_lost_norm_ratio", "head/condition",
+                          "head/target_energy_share", "head/update_cosine", "head/best_rank_energy_ratio"}) {
+    EXPECT_TRUE(last.contains(key)) << key;
+  }
+  for (const char* key :
+       {"head/retained_gradient_norm", "head/lost_gradient_norm", "head/lost_norm_ratio", "head/lost_energy_ratio",
+        "head/visible_cosine", "head/alignment_gain", "head/retained_target_energy_share",
+        "head/retained_target_coefficient", "head/sampled_retained_energy_ratio", "head/token_retained_ratio"}) {
+    EXPECT_FALSE(last.contains(key)) << key;
+  }
+  for (const char* parts : {"head/shards", "head/buckets"}) {
+    for (const auto& part : last[parts]) {
+      EXPECT_TRUE(part.contains("energy_share")) << parts;
+      EXPECT_FALSE(part.contains("retained_energy_share") || part.contains("retained_gradient_norm")) << parts;
+    }
+  }
+  const std::string log = ReadText(project() / "ill" + "/log/rank-0000.log");
+  const size_t said = log.find("head not measured: its condition ");
+  EXPECT_NE(said, std::string::npos) << log;
+  EXPECT_EQ(log.find("head not measured: ", said + 1), std::string::npos) << log;
+}
+
 TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
   const std::string precision = "precision { compute: FP64 }";
   const auto run = [&](const std::string& name, int ranks, const std::string& more) {
