@@ -47,8 +47,9 @@ class TrainingRun {
                                                              std::ostream& progress, bool progress_is_terminal);
 
   // Trains to the end, saving checkpoints. One that can't be saved on the way costs that checkpoint, the last one is an
-  // error. Errors: Cancelled when a signal came, on whatever rank, and a checkpoint was saved; Aborted when training
-  // diverged; of the data; of collectives.
+  // error. Errors: Cancelled when a signal came, on whatever rank, and a checkpoint was saved; WorthAnotherStart
+  // (runtime/exit_status.h) when it could not be; Aborted when training diverged; of the data, with the state saved; of
+  // collectives.
   absl::Status Train();
 
   // After Train: what it ended with.

@@ -35,16 +35,16 @@ class MpirunLaunch : public ::testing::Test {
 // mpirun itself would kill the ranks two seconds after the first signal.
 TEST_F(MpirunLaunch, AfterASignalToTheScriptTheRunSavesHoweverLongThatTakesAndTheSecondEndsItAtOnce) {
   // With job control, because a shell without it starts what it doesn't wait for deaf to SIGINT.
-  const ProgramResult result =
-      RunShell(absl::StrCat("set -m; export OMP_NUM_THREADS=1; ", Signalled("terminated", 4, "TERM"),
-                            Signalled("interrupted", 4, "INT"), Signalled("twice", 100, "TERM TERM"),
-                            "for name in terminated interrupted twice; do wait ${!name}; echo \"$name: $?\"; done"));
-  for (const char* name : {"terminated", "interrupted"}) {
+  const ProgramResult result = RunShell(absl::StrCat(
+      "set -m; export OMP_NUM_THREADS=1; ", Signalled("terminated", 4, "TERM"), Signalled("interrupted", 4, "INT"),
+      Signalled("closed", 4, "HUP HUP"), Signalled("twice", 100, "TERM TERM"),
+      "for name in terminated interrupted closed twice; do wait ${!name}; echo \"$name: $?\"; done"));
+  for (const char* name : {"terminated", "interrupted", "closed"}) {
     EXPECT_EQ(result.Count(absl::StrCat(name, ": 5\n")), 1) << result.out;
     const ProgramResult verified = RunIsthmus("checkpoint verify " + (project_ / name));
     EXPECT_EQ(verified.exit_status, 0) << verified.out;
   }
-  EXPECT_EQ(result.Count("stopped by SIGUSR1 after step "), 2) << result.out;
+  EXPECT_EQ(result.Count("stopped by SIGUSR1 after step "), 3) << result.out;
   EXPECT_EQ(result.Count("twice: "), 1) << result.out;
   EXPECT_EQ(result.Count("twice: 5\n"), 0) << result.out;
   EXPECT_FALSE(std::filesystem::exists(project_ / "twice/checkpoints/latest"));
