@@ -13,7 +13,7 @@ namespace {
 double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 double Root(double square) { return std::sqrt(std::max(square, 0.0)); }
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 // What rounding may add to the retained energy, of itself.
 constexpr double kMostRounding = 1e-3;
 
@@ -29,7 +29,7 @@ double TotalEnergy(const HeadSums& sums) {
 }
 
 // Rounding moves a row of A_U by about ε times its length, in no particular direction: F = A_U P by as much times
-// ‖P‖ / √rank. A matrix of full rank V keeps all there is, whatever F says.
+// ‖P‖ / √rank.
 bool RoundingHidesProjection(const HeadSums& sums) {
   if (!(sums.retained_energy <= TotalEnergy(sums) * (1 + kMostRounding))) return true;
   if (sums.rank == 0) return false;
@@ -41,8 +41,8 @@ bool RoundingHidesProjection(const HeadSums& sums) {
 
 HeadGradientFigures GradientFigures(const HeadSums& sums) {
   const double total = TotalEnergy(sums);
-  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is above
-  // the total by no more than RoundingHidesProjection lets pass.
+  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is
+  // above the total by no more than RoundingHidesProjection lets pass.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
   const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
   HeadGradientFigures figures;
@@ -156,10 +156,10 @@ void LeaveOutProjection(HeadFigures& figures) {
                          &gradient.lost_norm_ratio, &gradient.lost_energy_ratio, &gradient.alignment_gain,
                          &gradient.retained_target_energy_share, &gradient.retained_target_coefficient,
                          &figures.spectrum.sampled_retained_energy_ratio}) {
-    *figure = kNaN;
+    *figure = kNotMeasured;
   }
   for (auto* parts : {&figures.shards, &figures.buckets}) {
-    for (HeadPart& part : *parts) part.retained_energy = kNaN;
+    for (HeadPart& part : *parts) part.retained_energy = kNotMeasured;
   }
   figures.retained_ratio = Histogram(RetainedRatioBounds());
 }
