@@ -48,7 +48,8 @@ struct HeadDecomposition::Host {
   int64_t first_token = 0;  // of this data rank in the step
   int64_t micro_batch = 0;  // index
   Matrix shard_gram;        // of the head's rows of this tensor rank
-  Matrix coefficient_gram;  // CᵀC of the step
+  Matrix projector;         // P
+  Matrix projected_gram;    // FᵀF of the step
   TokenSample sample;
   Matrix sampled;  // [n, kSampledFigures]
 
@@ -82,7 +83,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   TensorPlacer placer(&made->arena_);
   made->memory_ = MeasurementMemory::Place(shape, placer);
   const MeasurementMemory& memory = made->memory_;
-  made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy};
+  made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy, memory.shard_signal};
 
   std::vector<uint64_t> counts(token_counts.begin(), token_counts.end());
   counts.resize(static_cast<size_t>(shape.vocabulary), 0);
@@ -129,6 +130,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.sums = HeadSums();
   host.sums.tokens = tokens;
   host.sums.vocabulary = shape_.vocabulary;
+  host.sums.arithmetic = shape_.sum_type();
   host.fresh = fresh;
   host.scale = 1.0 / static_cast<double>(tokens);
   host.first_token = local_tokens * mesh_.data_rank();
@@ -200,6 +202,8 @@ absl::Status HeadDecomposition::WideGram(const Tensor& rows) {
 
 absl::Status HeadDecomposition::UseProjector(const HeadProjection& projection) {
   host_->sums.rank = projection.rank;
+  host_->sums.projector_energy = projection.projector.squaredNorm();
+  host_->projector = projection.projector;
   return CopyToTensor(projection.projector, memory_.projector, stream_);
 }
 
@@ -261,23 +265,27 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor
   ISTHMUS_RETURN_IF_ERROR(RowDots({.x = hidden, .y = hidden, .dots = squares}, stream_));
   ISTHMUS_RETURN_IF_ERROR(AddUnitRows({.x = hidden, .squares = squares, .total = memory_.hidden_unit_sum}, stream_));
 
+  // What the projector multiplies must not be rounded to the compute type before: a condition of some hundreds would
+  // make of bf16's rounding more than there is to measure.
+  Tensor wide_signal = signal;
+  if (memory_.signal.defined()) {
+    if (mesh_.tensor_ranks() > 1) {
+      ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().ReduceScatter(memory_.shard_signal, memory_.signal));
+    }
+    wide_signal = memory_.signal;
+  }
   for (int64_t chunk = 0; chunk < shape_.token_chunks(); ++chunk) {
     const int64_t begin = chunk * shape_.token_chunk();
     const int64_t count = std::clamp<int64_t>(own.size() - begin, 0, shape_.token_chunk());
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor target_rows, TargetRows(head, targets, begin, count));
     if (count == 0) continue;
-    Tensor part = signal.RowSlice(begin, count);
-    if (memory_.signal.defined()) {
-      const Tensor wide = memory_.signal.RowSlice(0, count);
-      ISTHMUS_RETURN_IF_ERROR(Cast(part, wide, stream_));
-      part = wide;
-    }
+    const Tensor part = wide_signal.RowSlice(begin, count);
     const Tensor projected = memory_.projected.RowSlice(0, count);
     const Tensor coefficients = memory_.coefficients.RowSlice(0, count);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = part, .b = memory_.projector, .c = projected}, stream_));
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = projected, .b = memory_.projector, .c = coefficients, .transpose_b = true}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(AddGram(coefficients, coefficients, memory_.coefficient_gram));
+    ISTHMUS_RETURN_IF_ERROR(AddGram(projected, projected, memory_.projected_gram));
     ISTHMUS_RETURN_IF_ERROR(
         RowDots({.x = projected, .y = projected, .dots = memory_.retained.ColumnSlice(begin, count)}, stream_));
     ISTHMUS_RETURN_IF_ERROR(
@@ -334,10 +342,26 @@ absl::StatusOr<double> HeadDecomposition::BucketEnergy(const HeadLoss& head, int
                                               .first_row = 0,
                                               .y = rows},
                                              stream_));
-    ISTHMUS_RETURN_IF_ERROR(AddGram(rows, rows, memory_.part_gram));
+    const Tensor wide = memory_.wide_row_block.RowSlice(0, count), basis = memory_.row_block_basis.RowSlice(0, count);
+    if (wide.dtype != rows.dtype) ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = wide, .b = memory_.projector, .c = basis}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddGram(basis, basis, memory_.part_gram));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix gram, HostCopy(memory_.part_gram, stream_));
-  return Inner(host_->coefficient_gram, gram);
+  return Inner(host_->projected_gram, gram);
+}
+
+// tr(FᵀF · Pᵀ M_S P) = <M_S P, P FᵀF>, in fp64: the condition enters squared.
+absl::StatusOr<double> HeadDecomposition::ShardEnergy() {
+  Host& host = *host_;
+  if (mesh_.tensor_ranks() == 1) return host.projected_gram.trace();  // the shard is the head
+  Stream on_host;
+  Matrix rows(shape_.width, shape_.width), tokens(shape_.width, shape_.width);
+  ISTHMUS_RETURN_IF_ERROR(
+      Matmul({.a = TensorOf(host.shard_gram), .b = TensorOf(host.projector), .c = TensorOf(rows)}, on_host));
+  ISTHMUS_RETURN_IF_ERROR(
+      Matmul({.a = TensorOf(host.projector), .b = TensorOf(host.projected_gram), .c = TensorOf(tokens)}, on_host));
+  return Inner(rows, tokens);
 }
 
 // G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
@@ -408,7 +432,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   ISTHMUS_ASSIGN_OR_RETURN(sums.signal_gram, HostCopy(memory_.signal_gram, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(sums.signal_hidden, HostCopy(memory_.signal_hidden, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(sums.hidden_gram, HostCopy(memory_.hidden_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(host.coefficient_gram, HostCopy(memory_.coefficient_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host.projected_gram, HostCopy(memory_.projected_gram, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix layer_squares, HostCopy(memory_.layer_squares, stream_));
@@ -421,7 +445,9 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   if (tensor_rank == 0) {
     for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
   }
-  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = Inner(host.coefficient_gram, host.shard_gram);
+  if (mesh_.data_rank() == 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(shard_retained[tensor_rank], ShardEnergy());
+  }
   if (!shape_.sequence_parallel && tensor_rank != 0) layer_squares.setZero();
   for (int64_t row = 0; row < shape_.shard.size(); ++row) {
     bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
@@ -447,8 +473,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   ISTHMUS_RETURN_IF_ERROR(AddSample(head));
 
   // The rest of the vocabulary has what the other buckets have not.
-  bucket_retained.back() = 0;
-  for (const double retained : shard_retained) bucket_retained.back() += retained;
+  bucket_retained.back() = sums.retained_energy;
   for (int i = 0; i + 1 < kFrequencyBuckets; ++i) bucket_retained.back() -= bucket_retained[static_cast<size_t>(i)];
   for (size_t i = 0; i < ranks; ++i) {
     const int64_t rows = ShardOf(shape_.vocabulary, shape_.tensor_ranks, static_cast<int>(i)).size();

@@ -3,13 +3,17 @@
 //
 // G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with
 // M⁺ = P Pᵀ is known while tokens pass. Backpropagation computes A = G W; a token's retained gradient has the norm of
-// its row of A P, and C = A P Pᵀ = A M⁺ tells where in the vocabulary it lies:
+// its row of F = A P, and C = A P Pᵀ = A M⁺ tells where in the vocabulary it lies:
 //
-//   ‖G_∥‖² = ‖A P‖²,   ‖G_∥[:, S]‖² = tr((CᵀC)(W_SᵀW_S)),   G_∥[n, y_n] = C_n · w_{y_n}
+//   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = C_n · w_{y_n}
+//
+// P has the condition κ of W, so that the rounding of A grows by it: with bf16 weights A is taken as the product leaves
+// it, in fp32, and where κ is beyond that, too, the figures that come from F are left out (HeadFigures::not_measured).
+// FᵀF is summed up instead of CᵀC: F is as large as G_∥, C larger by up to κ.
 //
 // Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
-// tokens' targets' rows of W, one tensor as large as the hidden states. With tied embeddings or a sharded optimizer the
-// head's gradient, too, goes over the data ranks once more.
+// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. With tied embeddings or a
+// sharded optimizer the head's gradient, too, goes over the data ranks once more.
 #ifndef ISTHMUS_MODEL_HEAD_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_HEAD_DECOMPOSITION_H_
 
@@ -86,6 +90,7 @@ class HeadDecomposition {
   absl::Status AddHeadDirections(const Tensor& weight);
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
   absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
+  absl::StatusOr<double> ShardEnergy();
   absl::StatusOr<double> BucketEnergy(const HeadLoss& head, int bucket);
   absl::Status AddSample(const HeadLoss& head);
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }

@@ -27,6 +27,9 @@ HeadLoss::Workspace HeadLoss::Place(const ModelShape& shape, const TensorShard& 
     workspace.grad_logits = type == sum_type
                                 ? workspace.logits
                                 : placer.Place("head.grad_logits", type, chunk, padded).ColumnSlice(0, rows);
+    if (type != sum_type) {
+      workspace.wide_grad_input = placer.Place("head.wide_grad_input", sum_type, chunk, shape.head_width());
+    }
   }
   workspace.statistics = placer.Place("head.statistics", sum_type, chunk, kCrossEntropyStatistics);
   workspace.gathered = placer.Place("head.gathered", sum_type, chunk * shard.ranks, kCrossEntropyStatistics);
@@ -100,8 +103,8 @@ absl::Status HeadLoss::ForwardChunk(const Tensor& input, const Tensor& targets) 
   return absl::OkStatus();
 }
 
-absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input,
-                                     const HeadObservation* observed) {
+absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets, double scale, int64_t begin,
+                                     const Tensor& grad_input, const HeadObservation* observed) {
   const int64_t tokens = input.rows;
   const Tensor grad_logits = workspace_.grad_logits.RowSlice(0, tokens);
   ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = workspace_.logits.RowSlice(0, tokens),
@@ -115,7 +118,16 @@ absl::Status HeadLoss::BackwardChunk(const Tensor& input, const Tensor& targets,
   if (observed != nullptr) {
     ISTHMUS_RETURN_IF_ERROR(AddColumnSquares({.x = grad_logits, .total = observed->row_energy}, *stream_));
   }
-  ISTHMUS_RETURN_IF_ERROR(vocabulary_.BackwardInput(grad_logits, grad_input, *stream_));
+  if (workspace_.wide_grad_input.defined()) {
+    const Tensor wide = workspace_.wide_grad_input.RowSlice(0, tokens);
+    ISTHMUS_RETURN_IF_ERROR(vocabulary_.BackwardInput(grad_logits, wide, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast(wide, grad_input, *stream_));
+    if (observed != nullptr && observed->signal.defined()) {
+      ISTHMUS_RETURN_IF_ERROR(Cast(wide, observed->signal.RowSlice(begin, tokens), *stream_));
+    }
+  } else {
+    ISTHMUS_RETURN_IF_ERROR(vocabulary_.BackwardInput(grad_logits, grad_input, *stream_));
+  }
   return vocabulary_.BackwardWeight(grad_logits, input, *stream_);
 }
 
@@ -143,7 +155,8 @@ absl::Status HeadLoss::Run(const Tensor& hidden, const Tensor& targets, double s
     ISTHMUS_RETURN_IF_ERROR(ForwardChunk(chunk, chunk_targets));
     if (observed != nullptr) ISTHMUS_RETURN_IF_ERROR(Observe(begin, count, *observed));
     if (training) {
-      ISTHMUS_RETURN_IF_ERROR(BackwardChunk(chunk, chunk_targets, scale, grad_input.RowSlice(begin, count), observed));
+      ISTHMUS_RETURN_IF_ERROR(
+          BackwardChunk(chunk, chunk_targets, scale, begin, grad_input.RowSlice(begin, count), observed));
     }
   }
   return absl::OkStatus();

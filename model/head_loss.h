@@ -36,6 +36,9 @@ struct HeadObservation {
   Tensor log_sum_exp;  // [1, N] accumulation type
   Tensor energy;       // fp64 [shards, N]: of one token, as HeadLossSums::energy
   Tensor row_energy;   // fp64 [1, V_i]: Σ_n G[n, v]² of this shard is added
+  // [N, head_width] accumulation type: this shard's part of A, before it is rounded to the compute type and summed over
+  // the shards. Left out where it is not defined; must not be where the two types are the same.
+  Tensor signal;
 };
 
 class HeadLoss {
@@ -89,6 +92,9 @@ class HeadLoss {
   struct Workspace {
     Tensor logits;       // [C, V_i] accumulation type
     Tensor grad_logits;  // [C, V_i] compute type; the memory of `logits` where the types agree
+    // [C, R or D] accumulation type, only where that is not the compute type: the input's gradient before it is
+    // rounded. On all steps, so that measured ones compute the same bits.
+    Tensor wide_grad_input;
     Tensor statistics, gathered, loss, log_sum_exp, energy;
     Tensor sums;            // fp64 [1, 1 + shards]: HeadLossSums
     Tensor projected;       // [N, R] h Eᵀ; only of a factorised head
@@ -100,8 +106,9 @@ class HeadLoss {
   bool factorised() const { return down_.weight.defined(); }
   // Logits, statistics and loss of one chunk of the head's input.
   absl::Status ForwardChunk(const Tensor& input, const Tensor& targets);
-  absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, const Tensor& grad_input,
-                             const HeadObservation* observed);
+  // `grad_input`: the rows from token `begin` on, as many as `input` has.
+  absl::Status BackwardChunk(const Tensor& input, const Tensor& targets, double scale, int64_t begin,
+                             const Tensor& grad_input, const HeadObservation* observed);
   // Keeps what the chunk of `tokens` tokens from `begin` on has left in the workspace.
   absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
   absl::Status Run(const Tensor& hidden, const Tensor& targets, double scale, const Tensor& grad_hidden,

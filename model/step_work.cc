@@ -161,7 +161,11 @@ class Inventory {
     Send("loss statistics", Collective::kAllGather, Group::kTensor, chunks,
          SumSize(static_cast<double>(chunk * shard_.ranks * kCrossEntropyStatistics)));
     Memory("logit gradient", chunks, SumSize(logits) + Size(logits));
-    Product("logits, input gradient", chunks, chunk, width, rows);
+    Product("logits, input gradient", chunks, chunk, width, rows, Result::kLogits);
+    if (type_ != AccumulationType(type_)) {
+      const auto input = static_cast<double>(chunk * width);
+      Memory("logits, input gradient", chunks, SumSize(input) + Size(input));
+    }
     Product("logits, weight gradient", chunks, rows, width, chunk, Result::kAccumulated);
     if (rank == 0) {
       Leave("head exit", work_.micro_batches);
@@ -274,8 +278,13 @@ class Inventory {
     Product("Gram matrix of the gradient", calls, width, width, own, Result::kAccumulated);
     Product("gradient and hidden states", calls, width, shape_.width, own, Result::kAccumulated);
     Product("Gram matrix of the hidden states", calls, shape_.width, shape_.width, own, Result::kAccumulated);
+    if (type_ != AccumulationType(type_)) {
+      Memory("gradient in wide numbers", calls, SumSize(2 * static_cast<double>(measured.tokens * width)));
+      Send("gradient in wide numbers", Collective::kReduceScatter, Group::kTensor, calls,
+           SumSize(static_cast<double>(shard_.ranks * own * width)));
+    }
     Product("retained gradient", 2 * chunks, chunk, width, width, Result::kLogits);
-    Product("Gram matrix of the coefficients", chunks, width, width, chunk, Result::kAccumulated);
+    Product("Gram matrix of the retained gradient", chunks, width, width, chunk, Result::kAccumulated);
     Send("rows of the targets", Collective::kReduceScatter, Group::kTensor, chunks,
          Size(static_cast<double>(shard_.ranks * chunk * width)));
     const auto logits = static_cast<double>(measured.tokens * shard_.vocabulary.size());
@@ -299,8 +308,9 @@ class Inventory {
     }
     Product("Gram matrix of the head's gradient", 1, width, width, rows, Result::kAccumulated);
     send_over_mesh("Gram matrix of the head's gradient", matrix);
-    Product("Gram matrices of frequent rows", 1, width, width, std::min(measured.frequent_rows(), rows),
-            Result::kAccumulated);
+    const int64_t frequent = std::min(measured.frequent_rows(), rows);
+    Product("frequent rows, projected", 1, frequent, width, width, Result::kLogits);
+    Product("Gram matrices of frequent rows", 1, width, width, frequent, Result::kAccumulated);
 
     const int64_t sampled = measured.sampled, taken = measured.sample_count();
     Send("sampled hidden states", Collective::kAllReduce, Group::kData, 1,

@@ -204,7 +204,7 @@ absl::Status TrainingModel::Rehearse() {
 
 absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
                                                double learning_rate, bool measure_head, HeadDump* dump,
-                                               const Accept& accept) {
+                                               const Accept& accept, bool last) {
   StepResult result;
   const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
   if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
@@ -223,7 +223,8 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/dump != nullptr));
+    ISTHMUS_RETURN_IF_ERROR(
+        decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/last || dump != nullptr));
   }
   ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {

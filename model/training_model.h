@@ -63,9 +63,11 @@ class TrainingModel {
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
   // the seconds. A step whose loss or gradient is not finite on any rank is not applied on any, nor is one that
   // `accept` refuses. `dump`, where given, receives the tensors that the head's decomposition is of; memory is then
-  // allocated.
+  // allocated. The head's singular values are of an earlier step than this, unless it is dumped or the `last` one
+  // (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
-                                  bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr);
+                                  bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
+                                  bool last = false);
 
   // After a step that was not applied because it was not finite: what of it this rank still has. Local.
   absl::StatusOr<NonFiniteTensors> FindNonFinite();

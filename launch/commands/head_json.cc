@@ -13,8 +13,7 @@ using Json = nlohmann::ordered_json;
 Json PartJson(const HeadPart& part) {
   return {{"rows", part.rows},
           {"logit_gradient_energy", part.logit_gradient_energy},
-          {"retained_energy", part.retained_energy},
-          {"lost_energy_ratio", part.lost_energy_ratio()}};
+          {"retained_energy", part.retained_energy}};
 }
 
 Json HistogramJson(const Histogram& histogram) {

@@ -5,6 +5,7 @@
 
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/run/head_text.h"
 #include "launch/run/training_run.h"
 #include "launch/threads.h"
 #include "launch/watch/rank_watch.h"
@@ -51,14 +52,7 @@ std::string SummaryText(const TrainingRun& run) {
       "validation loss %.4f nats per token, %.1f %% %s the corpus's unigram entropy of %.4f\n",
       summary.steps, static_cast<double>(summary.tokens) / 1e6, summary.seconds, summary.train_loss,
       summary.validation_loss, std::abs(below), below < 0 ? "above" : "below", entropy);
-  if (summary.head.has_value()) {
-    absl::StrAppendFormat(&text, "gradient lost in the LM head: %.2f %% of its norm (of its energy %.2f %%); by shard:",
-                          100 * summary.head->gradient.lost_norm_ratio, 100 * summary.head->gradient.lost_energy_ratio);
-    for (size_t i = 0; i < summary.head->shards.size(); ++i) {
-      absl::StrAppendFormat(&text, " %d: %.2f %%", i, 100 * summary.head->shards[i].lost_norm_ratio());
-    }
-    text += "\n";
-  }
+  if (summary.head.has_value()) absl::StrAppend(&text, HeadText(*summary.head));
   if (!summary.checkpoint.empty()) absl::StrAppend(&text, "checkpoint: ", summary.checkpoint, "\n");
   return text;
 }

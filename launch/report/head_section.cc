@@ -52,31 +52,40 @@ std::string LostPlot(absl::Span<const Run> runs, bool energy) {
   return PlotHtml(plot);
 }
 
-// A line for each part; of many parts the extremes at the end and the one between.
+constexpr const char* kPartsNote =
+    "<p class=\"note\">Where in the vocabulary the gradient’s energy lies: dotted in the gradient itself, as a line in "
+    "what "
+    "the head passes on. The projection moves energy between the parts: what a part loses does not follow.</p>\n";
+
+// Two lines for each part; of many parts the extremes at the end and the one between.
 std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std::string& title) {
   std::vector<const Part*> shown;
   for (const Part& part : parts) {
-    if (!part.lost_norm_ratio.empty()) shown.push_back(&part);
+    if (!part.energy_share.empty()) shown.push_back(&part);
   }
   const size_t all = shown.size();
   if (all > kColours) {
     std::sort(shown.begin(), shown.end(),
-              [](const Part* a, const Part* b) { return a->lost_norm_ratio.Last() < b->lost_norm_ratio.Last(); });
+              [](const Part* a, const Part* b) { return a->energy_share.Last() < b->energy_share.Last(); });
     shown = {shown.front(), shown[all / 2], shown.back()};
   }
   Plot plot{
       .title = absl::StrCat(title, ", ", run.name),
       .x_title = "tokens",
-      .y_title = "of the part’s norm",
+      .y_title = "of the energy",
       .note = all > shown.size()
-                  ? absl::StrCat("Of ", all, " parts: which loses least at the end, the median, which loses most.")
+                  ? absl::StrCat("Of ", all, " parts: with the least of the gradient at the end, the median, the most.")
                   : "",
       .y_unit = Unit::kPercent,
       .lines = {}};
   for (size_t i = 0; i < shown.size(); ++i) {
-    plot.lines.push_back({.name = shown[i]->name,
+    plot.lines.push_back({.name = absl::StrCat(shown[i]->name, ", after"),
                           .style = static_cast<int>(i),
-                          .points = DrawnPoints(shown[i]->lost_norm_ratio.points())});
+                          .points = DrawnPoints(shown[i]->retained_energy_share.points())});
+    plot.lines.push_back({.name = absl::StrCat(shown[i]->name, ", before"),
+                          .style = static_cast<int>(i),
+                          .kind = PlotLine::Kind::kReference,
+                          .points = DrawnPoints(shown[i]->energy_share.points())});
   }
   return PlotHtml(plot);
 }
@@ -260,17 +269,18 @@ std::string HeadSection(absl::Span<const Run> runs) {
   std::set<std::string> spectra, histograms;
   for (const Run& run : runs) {
     // One shard is the head.
-    if (run.shards.size() > 1) absl::StrAppend(&shards, PartsPlot(run, run.shards, "Norm lost by shard"));
-    absl::StrAppend(&buckets, PartsPlot(run, run.buckets, "Norm lost by frequency of the token"));
+    if (run.shards.size() > 1) absl::StrAppend(&shards, PartsPlot(run, run.shards, "Energy by shard"));
+    absl::StrAppend(&buckets, PartsPlot(run, run.buckets, "Energy by frequency of the token"));
     for (const auto& [key, values] : run.spectra) spectra.insert(key);
     for (const auto& [key, counts] : run.histograms) histograms.insert(key);
   }
   absl::StrAppend(&others, LayersPlot(runs));
   for (const std::string& key : spectra) absl::StrAppend(&others, SpectrumPlot(runs, key));
   for (const std::string& key : histograms) absl::StrAppend(&others, HistogramPlot(runs, key));
-  return SectionHtml("Gradient lost in the LM head",
-                     absl::StrCat(lost.empty() ? "" : kLostNote, PlotGrid(lost), PlotGrid(shards), PlotGrid(buckets),
-                                  PlotGrid(others)));
+  return SectionHtml(
+      "Gradient lost in the LM head",
+      absl::StrCat(lost.empty() ? "" : kLostNote, PlotGrid(lost), shards.empty() && buckets.empty() ? "" : kPartsNote,
+                   PlotGrid(shards), PlotGrid(buckets), PlotGrid(others)));
 }
 
 }  // namespace isthmus::report

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
@@ -50,12 +51,13 @@ std::string PartName(const Json& part, size_t index) {
   return absl::StrCat("part ", index);
 }
 
-double PartLostNormRatio(const Json& part) {
-  if (const double ratio = NumberOf(part, "lost_norm_ratio"); !std::isnan(ratio)) return ratio;
-  if (const double ratio = NumberOf(part, "lost_energy_ratio"); ratio >= 0) return std::sqrt(ratio);
-  const double energy = NumberOf(part, "logit_gradient_energy"), retained = NumberOf(part, "retained_energy");
-  return energy > 0 ? std::sqrt(std::max(0.0, 1 - retained / energy)) : kNaN;
+// As records of any version have it, or `isthmus decompose`; NaN where there is neither.
+double PartEnergy(const Json& part, const char* norm_key, const char* energy_key) {
+  const double norm = NumberOf(part, norm_key);
+  return std::isnan(norm) ? NumberOf(part, energy_key) : norm * norm;
 }
+double EnergyOf(const Json& part) { return PartEnergy(part, "logit_gradient_norm", "logit_gradient_energy"); }
+double RetainedEnergyOf(const Json& part) { return PartEnergy(part, "retained_gradient_norm", "retained_energy"); }
 
 // [{"index": 1, "value": 9}, ...], or values alone, with index from 1. Empty where it is neither.
 Profile ProfileOf(const Json& list, const char* index, const char* value) {
@@ -78,6 +80,15 @@ std::vector<double> NumbersOf(const Json& list) {
   return numbers;
 }
 
+// Found from the head's singular values, at times of an earlier step than the record's (head/singular_values_step).
+bool IsOfSingularValues(absl::string_view key) {
+  static constexpr absl::string_view kKeys[] = {"condition", "singular_entropy", "stable_rank",
+                                                "largest_singular_share"};
+  if (!absl::ConsumePrefix(&key, "head/")) return false;
+  return absl::StartsWith(key, "error_ratio_at_") ||
+         std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
+}
+
 // Takes the records of a run in their order.
 class RecordReader {
  public:
@@ -95,7 +106,16 @@ class RecordReader {
     run_.timestamp = NumberOf(record, "timestamp_seconds");
     if (IsPlottable(seconds)) run_.seconds = seconds;
     clock_.Add(tokens, seconds, seconds);
-    for (const auto& [key, value] : record.items()) AddFigure(key, value, tokens, seconds);
+    const double found = NumberOf(record, "head/singular_values_step");
+    const double found_tokens = found >= 0 && found < run_.step ? tokens * found / run_.step : tokens;
+    for (const auto& [key, value] : record.items()) {
+      if (!IsOfSingularValues(key)) {
+        AddFigure(key, value, tokens, seconds);
+      } else if (const auto& known = run_.Figure(key).points();
+                 known.empty() || known.back().last_tokens < found_tokens) {
+        AddFigure(key, value, found_tokens, seconds);  // once, however often it is repeated
+      }
+    }
   }
 
   void Finish() {
@@ -131,7 +151,10 @@ class RecordReader {
     clock_.CutFrom(tokens);
     for (auto& [key, series] : run_.figures) series.CutFrom(tokens);
     for (auto* parts : {&run_.shards, &run_.buckets}) {
-      for (Part& part : *parts) part.lost_norm_ratio.CutFrom(tokens);
+      for (Part& part : *parts) {
+        part.energy_share.CutFrom(tokens);
+        part.retained_energy_share.CutFrom(tokens);
+      }
     }
   }
 
@@ -175,15 +198,22 @@ class RecordReader {
 
   static void AddParts(const Json& list, double tokens, double seconds, std::vector<Part>& parts) {
     if (!list.is_array()) return;
+    double energy = 0, retained = 0;
+    for (const Json& part : list) {
+      if (!part.is_object()) continue;
+      energy += EnergyOf(part);
+      retained += RetainedEnergyOf(part);
+    }
     for (size_t i = 0; i < list.size(); ++i) {
       if (!list[i].is_object()) continue;
       const std::string name = PartName(list[i], i);
       auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& known) { return known.name == name; });
       if (part == parts.end()) {
         if (parts.size() == kMostParts) return;
-        part = parts.insert(parts.end(), {.name = name, .lost_norm_ratio = {}});
+        part = parts.insert(parts.end(), {.name = name, .energy_share = {}, .retained_energy_share = {}});
       }
-      part->lost_norm_ratio.Add(tokens, seconds, PartLostNormRatio(list[i]));
+      part->energy_share.Add(tokens, seconds, energy > 0 ? EnergyOf(list[i]) / energy : kNaN);
+      part->retained_energy_share.Add(tokens, seconds, retained > 0 ? RetainedEnergyOf(list[i]) / retained : kNaN);
     }
   }
 

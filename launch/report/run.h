@@ -22,7 +22,8 @@ namespace isthmus::report {
 // A part of the vocabulary: a tensor rank's shard, or a bucket of tokens about equally frequent.
 struct Part {
   std::string name;  // "shard 0", "most frequent 0.1 %"
-  Series lost_norm_ratio;
+  // Of the energy of the logits' gradient, and of what of it the head passes on; of all parts 1.
+  Series energy_share, retained_energy_share;
 };
 
 // Values by index, for example singular values by their place from 1, or norms by layer.

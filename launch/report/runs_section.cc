@@ -62,7 +62,8 @@ std::string Card(const Run& run, size_t index) {
   const std::vector<SeriesPoint> loss = Smooth(run.Figure("train/loss").points());
   absl::StrAppend(&html, Tile(loss.empty() ? "–" : ValueText(loss.back().value, Unit::kNumber), "training loss"),
                   Tile(ValueText(run.Figure("validation/loss").Last(), Unit::kNumber), "validation loss"),
-                  Tile(ValueText(run.Figure("head/lost_norm_ratio").Last(), Unit::kPercent), "gradient lost"));
+                  Tile(ValueText(run.Figure("head/lost_norm_ratio").Last(), Unit::kPercent), "gradient lost"),
+                  Tile(ValueText(run.Figure("head/isotropic_lost_norm_ratio").Last(), Unit::kPercent), "random head"));
   absl::StrAppend(&html, "</dl>\n<dl class=\"facts\">\n", FactRow("state", StateText(run)));
   if (std::isfinite(run.tokens)) {
     absl::StrAppend(&html, FactRow("trained", absl::StrCat(ValueText(run.tokens, Unit::kCount), " tokens in ",

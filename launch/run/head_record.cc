@@ -13,11 +13,13 @@ namespace {
 double Root(double energy) { return std::sqrt(std::max(energy, 0.0)); }
 
 template <typename Record>
-void FillPart(const HeadPart& part, Record& record) {
+void FillPart(const HeadPart& part, const HeadFigures& head, Record& record) {
+  const auto share = [](double energy, double norm) { return norm > 0 ? energy / (norm * norm) : 0; };
   record.set_logit_gradient_norm(Root(part.logit_gradient_energy));
+  record.set_energy_share(share(part.logit_gradient_energy, head.gradient.logit_gradient_norm));
+  if (!head.not_measured.empty()) return;
   record.set_retained_gradient_norm(Root(part.retained_energy));
-  record.set_lost_norm_ratio(part.lost_norm_ratio());
-  record.set_lost_energy_ratio(part.lost_energy_ratio());
+  record.set_retained_energy_share(share(part.retained_energy, head.gradient.retained_gradient_norm));
 }
 
 void FillHistogram(const Histogram& histogram, proto::Histogram& record) {
@@ -41,22 +43,28 @@ void FillSpectrum(const std::vector<double>& values, Records& records) {
 
 void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record) {
   record.set_logit_gradient_norm(gradient.logit_gradient_norm);
+  record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
+  record.set_target_energy_share(gradient.target_energy_share);
+  record.set_target_coefficient(gradient.target_coefficient);
+}
+
+// What needs G_∥.
+void FillProjection(const HeadFigures& head, proto::HeadRecord& record) {
+  const HeadGradientFigures& gradient = head.gradient;
   record.set_retained_gradient_norm(gradient.retained_gradient_norm);
   record.set_lost_gradient_norm(gradient.lost_gradient_norm);
   record.set_visible_cosine(gradient.visible_cosine);
   record.set_lost_norm_ratio(gradient.lost_norm_ratio);
   record.set_lost_energy_ratio(gradient.lost_energy_ratio);
-  record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
   record.set_alignment_gain(gradient.alignment_gain);
-  record.set_target_energy_share(gradient.target_energy_share);
   record.set_retained_target_energy_share(gradient.retained_target_energy_share);
-  record.set_target_coefficient(gradient.target_coefficient);
   record.set_retained_target_coefficient(gradient.retained_target_coefficient);
+  record.set_sampled_retained_energy_ratio(head.spectrum.sampled_retained_energy_ratio);
+  FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
 }
 
 void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadRecord& record) {
   record.set_sampled_tokens(spectrum.sampled_tokens);
-  record.set_sampled_retained_energy_ratio(spectrum.sampled_retained_energy_ratio);
   if (spectrum.sampled_tokens > width) {
     record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
     record.set_components_for_70_percent(spectrum.components_for_70_percent);
@@ -86,6 +94,7 @@ void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
 
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   FillGradient(head.gradient, record);
+  if (head.not_measured.empty()) FillProjection(head, record);
   record.set_update_cosine(head.update.update_cosine);
   record.set_hidden_update_cosine(head.update.hidden_update_cosine);
   record.set_update_rank_bound(head.update.update_rank_bound);
@@ -93,18 +102,17 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   FillWeight(head.weight, record);
   record.set_hidden_anisotropy(head.hidden_anisotropy);
   record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);
-  FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
   FillHistogram(head.token_gradient, *record.mutable_token_gradient_norm());
   for (size_t i = 0; i < head.shards.size(); ++i) {
     auto& shard = *record.add_shards();
     shard.set_tp_rank(static_cast<int>(i));
-    FillPart(head.shards[i], shard);
+    FillPart(head.shards[i], head, shard);
   }
   for (size_t i = 0; i < head.buckets.size() && i < std::size(kBucketNames); ++i) {
     auto& bucket = *record.add_buckets();
     bucket.set_bucket(kBucketNames[i]);
     bucket.set_rows(head.buckets[i].rows);
-    FillPart(head.buckets[i], bucket);
+    FillPart(head.buckets[i], head, bucket);
   }
 }
 

@@ -335,7 +335,8 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   HeadDump dump;
   const auto accept = [this](const StepFigures& figures) { return stability_->Accepts(figures); };
   ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
-                                                                 measure_head, dump_head ? &dump : nullptr, accept));
+                                                                 measure_head, dump_head ? &dump : nullptr, accept,
+                                                                 /*last=*/step == schedule.steps()));
   const int64_t number = batch->number;
   loader_->Recycle(*std::move(batch));
   if (!result.applied) return Refuse(step, number, result);
@@ -361,7 +362,12 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   summary_.steps = step;
   summary_.tokens = step * TokensPerStep();
   summary_.train_loss = result.loss;
-  if (result.head.has_value()) summary_.head = result.head;
+  if (result.head.has_value()) {
+    summary_.head = result.head;
+    if (!result.head->not_measured.empty() && world_.rank() == 0 && !std::exchange(told_of_head_, true)) {
+      log_->Warning("head not measured: " + result.head->not_measured);
+    }
+  }
 
   const bool validate = last || due(telemetry.validation_interval());
   proto::TelemetryRecord record;

@@ -148,6 +148,7 @@ class TrainingRun {
   std::unique_ptr<RunCheckpoints> checkpoints_;
   std::unique_ptr<Progress> progress_;  // rank 0
   double peak_flops_ = 0;               // of all ranks
+  bool told_of_head_ = false;           // that a head could not be measured
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock
   Summary summary_;

@@ -4,25 +4,21 @@
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_FIGURES_H_
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "model/decomposition/histogram.h"
 
 namespace isthmus {
 
-// Of a set of vocabulary rows: a tensor rank's shard, or a bucket of frequency.
+// Of a set of vocabulary rows: a tensor rank's shard, or a bucket of frequency. What of it is lost does not follow from
+// these two: G_∥ and G_⊥ are orthogonal over the whole vocabulary, not over a part of it, and the projection moves
+// energy between parts. Over all parts each of the two sums up to the whole head's.
 struct HeadPart {
   int64_t rows = 0;
   double logit_gradient_energy = 0;  // ‖G[:, rows]‖²
-  double retained_energy = 0;        // ‖G_∥[:, rows]‖²
-  // 0 where the part is empty. Below 0 where the projection moved more energy into the part than it took.
-  double lost_energy_ratio() const {
-    return logit_gradient_energy > 0 ? (logit_gradient_energy - retained_energy) / logit_gradient_energy : 0;
-  }
-  double lost_norm_ratio() const { return std::sqrt(std::max(lost_energy_ratio(), 0.0)); }  // 0 where that is below 0
+  double retained_energy = 0;        // ‖G_∥[:, rows]‖²; NaN where it was not measured
 };
 
 // What backpropagation through the head loses (DESIGN 4.2).
@@ -60,7 +56,9 @@ struct HeadSpectrumFigures {
   double sampled_retained_energy_ratio = 0;  // kept by the head, of the same tokens
   int64_t components_for_70_percent = 0;     // singular values that together have that much of the norm
   int64_t components_for_99_9_percent = 0;
-  std::vector<double> singular_values;  // of G over the sampled tokens, descending
+  // Of G over the sampled tokens, descending: those above sqrt(n ε) of the largest, ε the rounding unit of what S was
+  // computed in. As roots of eigenvalues smaller ones are not known.
+  std::vector<double> singular_values;
 };
 
 // The head itself: W, or the product U E. Singular values s_1 >= s_2 >= …, min(V, D) of them.
@@ -78,6 +76,10 @@ struct HeadWeightFigures {
 };
 
 struct HeadFigures {
+  // Why figures of G_∥ are missing: empty where they are there. Then those of `gradient` that need it, of shards and
+  // buckets and the sampled tokens' are NaN, and `retained_ratio` is empty. Never in fp64 as `isthmus decompose` has
+  // it.
+  std::string not_measured;
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;
   HeadGradientFigures gradient;

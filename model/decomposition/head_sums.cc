@@ -1,8 +1,11 @@
 #include "model/decomposition/head_sums.h"
 
+#include <absl/strings/str_format.h>
+
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace isthmus {
 namespace {
@@ -10,10 +13,36 @@ namespace {
 double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 double Root(double square) { return std::sqrt(std::max(square, 0.0)); }
 
-HeadGradientFigures GradientFigures(const HeadSums& sums) {
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// What rounding may add to the retained energy, of itself.
+constexpr double kMostRounding = 1e-3;
+
+double RoundingUnit(DType arithmetic) {
+  return arithmetic == DType::kFloat64 ? std::numeric_limits<double>::epsilon() / 2
+                                       : double{std::numeric_limits<float>::epsilon()} / 2;
+}
+
+double TotalEnergy(const HeadSums& sums) {
   double total = 0;
   for (const HeadPart& shard : sums.shards) total += shard.logit_gradient_energy;
-  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference.
+  return total;
+}
+
+// Rounding moves a row of A_U by about ε times its length, in no particular direction: F = A_U P by as much times
+// ‖P‖ / √rank. A matrix of full rank V keeps all there is, whatever F says.
+bool RoundingHidesProjection(const HeadSums& sums) {
+  if (!(sums.retained_energy <= TotalEnergy(sums) * (1 + kMostRounding))) return true;
+  if (sums.rank == 0) return false;
+  const double epsilon = 2 * RoundingUnit(sums.arithmetic);
+  const double moved =
+      epsilon * epsilon * sums.signal_gram.trace() * sums.projector_energy / static_cast<double>(sums.rank);
+  return moved > kMostRounding * kMostRounding * sums.retained_energy;
+}
+
+HeadGradientFigures GradientFigures(const HeadSums& sums) {
+  const double total = TotalEnergy(sums);
+  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is above
+  // the total by no more than RoundingHidesProjection lets pass.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
   const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
   HeadGradientFigures figures;
@@ -80,10 +109,12 @@ HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
   const double total = sums.sample_gram.trace();
   figures.sampled_tokens = count;
   figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
+  // Eigenvalues below it are what rounding of the Gram matrix made of smaller ones.
+  const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * ascending(count - 1);
   double kept = 0;
   for (int64_t i = 0; i < count; ++i) {
     const double energy = std::max(ascending(count - 1 - i), 0.0);
-    figures.singular_values.push_back(std::sqrt(energy));
+    if (energy > least) figures.singular_values.push_back(std::sqrt(energy));
     // Shares of the norm, hence squares of them of the energy.
     if (kept < 0.70 * 0.70 * total) figures.components_for_70_percent = i + 1;
     if (kept < 0.999 * 0.999 * total) figures.components_for_99_9_percent = i + 1;
@@ -119,6 +150,20 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   return figures;
 }
 
+void LeaveOutProjection(HeadFigures& figures) {
+  HeadGradientFigures& gradient = figures.gradient;
+  for (double* figure : {&gradient.retained_gradient_norm, &gradient.lost_gradient_norm, &gradient.visible_cosine,
+                         &gradient.lost_norm_ratio, &gradient.lost_energy_ratio, &gradient.alignment_gain,
+                         &gradient.retained_target_energy_share, &gradient.retained_target_coefficient,
+                         &figures.spectrum.sampled_retained_energy_ratio}) {
+    *figure = kNaN;
+  }
+  for (auto* parts : {&figures.shards, &figures.buckets}) {
+    for (HeadPart& part : *parts) part.retained_energy = kNaN;
+  }
+  figures.retained_ratio = Histogram(RetainedRatioBounds());
+}
+
 }  // namespace
 
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
@@ -143,6 +188,11 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   measurement.token_gradient = sums.token_gradient;
   measurement.shards = sums.shards;
   measurement.buckets = sums.buckets;
+  if (RoundingHidesProjection(sums)) {
+    LeaveOutProjection(measurement);
+    measurement.not_measured = absl::StrFormat("its condition %.1g is beyond %s", measurement.weight.condition,
+                                               sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
+  }
   return measurement;
 }
 

@@ -31,6 +31,10 @@ struct HeadSums {
   Matrix gradient_gram;  // BᵀB [width, width], B = Gᵀ H' the gradient of U
   Matrix down;           // E [width, D]; empty for a plain head
 
+  // What A_U and F = A_U P were computed in, and ‖P‖² of the projector P: how far rounding went.
+  DType arithmetic = DType::kFloat64;
+  double projector_energy = 0;  // 0: F did not come from A_U
+
   Eigen::VectorXd singular_values;  // of W
   int64_t rank = 0;                 // of W
 
@@ -41,6 +45,7 @@ struct HeadSums {
   Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
 };
 
+// Figures of G_∥ are NaN where rounding hides it (HeadFigures::not_measured).
 HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).

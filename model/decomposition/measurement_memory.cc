@@ -52,7 +52,7 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.signal_gram = view(width, width);
   m.signal_hidden = view(width, hidden);
   m.hidden_gram = view(hidden, hidden);
-  m.coefficient_gram = view(width, width);
+  m.projected_gram = view(width, width);
   m.hidden_unit_sum = view(1, hidden);
 
   m.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
@@ -67,6 +67,10 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.retained = placer.Place("measurement.retained", kSum, 1, own);
   m.target_dots = placer.Place("measurement.target_dots", kSum, 1, own);
   m.squares = placer.Place("measurement.squares", kSum, 1, std::max(own, rows));
+  if (wide != type) {
+    m.shard_signal = placer.Place("measurement.shard_signal", wide, shape.tensor_ranks * own, width);
+    m.signal = shape.tensor_ranks > 1 ? placer.Place("measurement.signal", wide, own, width) : m.shard_signal;
+  }
   m.projected = placer.Place("measurement.projected", wide, chunk, width);
   m.coefficients = placer.Place("measurement.coefficients", wide, chunk, width);
   m.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
@@ -74,7 +78,6 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
     m.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
   }
   if (wide != type) {
-    m.signal = placer.Place("measurement.signal", wide, chunk, width);
     m.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
   }
 
@@ -86,6 +89,8 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.frequent_rows =
       placer.Place("measurement.frequent_rows", DType::kInt32, 1, std::min(shape.frequent_rows(), most_own_rows));
   m.row_block = placer.Place("measurement.row_block", type, rows, width);
+  m.wide_row_block = wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.row_block;
+  m.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
 
   m.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
   m.sampled_targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);

@@ -47,15 +47,15 @@ struct MeasurementShape {
 };
 
 // [rows, columns] of fp64 unless said otherwise; U as above, H hidden states, A = G W with respect to U, P the
-// projector, C = A P Pᵀ.
+// projector, F = A P, C = F Pᵀ.
 struct MeasurementMemory {
   // Sums over tokens, one after the other: `sums` is all of them.
-  Tensor sums;              // [1, …]
-  Tensor signal_gram;       // AᵀA [width, width]
-  Tensor signal_hidden;     // AᵀH [width, D]
-  Tensor hidden_gram;       // HᵀH [D, D]
-  Tensor coefficient_gram;  // CᵀC [width, width]
-  Tensor hidden_unit_sum;   // [1, D]
+  Tensor sums;             // [1, …]
+  Tensor signal_gram;      // AᵀA [width, width]
+  Tensor signal_hidden;    // AᵀH [width, D]
+  Tensor hidden_gram;      // HᵀH [D, D]
+  Tensor projected_gram;   // FᵀF [width, width], F = A P
+  Tensor hidden_unit_sum;  // [1, D]
 
   Tensor part_gram;       // [width, width]: of the head, of its gradient, of a bucket, in turn
   Tensor gram_workspace;  // fp32 [1, D²]; not with fp64
@@ -68,10 +68,12 @@ struct MeasurementMemory {
   Tensor energy;             // [T, N]
   Tensor retained;           // [1, own tokens] ‖A P‖² by row
   Tensor target_dots;        // [1, own tokens] C · the target's row of U
-  Tensor squares;            // [1, max(own tokens, row block)]
+  // Only where the sum type is not the compute type, whose rounding the head's condition would magnify:
+  Tensor shard_signal;  // this shard's part of A [T · own tokens, width] sum type
+  Tensor signal;        // A of the own tokens [own tokens, width] sum type; `shard_signal` itself of one tensor rank
+  Tensor squares;       // [1, max(own tokens, row block)]
   // Of a chunk of them.
-  Tensor signal;                             // A, sum type; only where that is not the compute type
-  Tensor projected, coefficients;            // A P and C, sum type
+  Tensor projected, coefficients;            // F and C, sum type
   Tensor target_rows;                        // compute type
   Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
   Tensor wide_target_rows;                   // sum type; only where that is not the compute type
@@ -79,6 +81,8 @@ struct MeasurementMemory {
   Tensor embedding_gradient;                 // [V_i, D] sum type; only with tied embeddings
   Tensor frequent_rows;                      // int32 [1, …]
   Tensor row_block;                          // compute type [rows, width]
+  Tensor wide_row_block;                     // sum type; `row_block` itself where that is the compute type
+  Tensor row_block_basis;                    // sum type: those rows times P
   Tensor positions, sampled_targets;         // int32 [1, sampled]
   Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch
   Tensor sampled_hidden;                     // [sampled, D] compute type

@@ -38,7 +38,7 @@ std::string Progress::Line(const proto::TelemetryRecord& record, double remainin
 }
 
 void Progress::Update(const proto::TelemetryRecord& record, double remaining_seconds, bool last) {
-  if (record.has_head()) lost_ratio_ = record.head().lost_norm_ratio();
+  if (record.has_head()) lost_ratio_ = record.head().has_lost_norm_ratio() ? record.head().lost_norm_ratio() : -1;
   if (record.has_validation()) validation_loss_ = record.validation().loss();
   if (terminal_) {
     // Carriage return, line, clear to the end of the line.

@@ -88,6 +88,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     sampled = grad[::stride]
     spectrum = np.linalg.svd(sampled, compute_uv=False)
     spectrum = np.concatenate([spectrum, np.zeros(len(sampled) - len(spectrum))])
+    # Those that a Gram matrix in float64 can know.
+    known = spectrum[spectrum**2 > len(sampled) * np.finfo(np.float64).eps / 2 * spectrum[0] ** 2]
     sampled_energy = float((sampled**2).sum())
     best = lambda k: float((spectrum[:k] ** 2).sum() / sampled_energy)
     partial = np.sqrt(np.cumsum(spectrum**2))
@@ -102,7 +104,6 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         "rows": len(rows),
         "logit_gradient_energy": float((grad[:, rows] ** 2).sum()),
         "retained_energy": float((retained[:, rows] ** 2).sum()),
-        "lost_energy_ratio": float((lost[:, rows] ** 2).sum()),  # see check.py: compared by the energies
     }
     bounds = shard_bounds(vocabulary, tensor)
     counts = np.bincount(targets, minlength=vocabulary) if counts is None else counts
@@ -151,5 +152,5 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         "retained_ratio_histogram": histogram(ratios, RETAINED_BOUNDS),
         "token_gradient_histogram": histogram(token_norms * tokens, GRADIENT_BOUNDS),
         "head_singular_values": singular.tolist(),
-        "sampled_singular_values": spectrum.tolist(),
+        "sampled_singular_values": known.tolist(),
     }

@@ -87,11 +87,26 @@ TEST_F(Report, ComparesTrainedRuns) {
     ASSERT_EQ(trained.exit_status, 0) << trained.out;
   }
   const std::string page = Page(absl::StrCat(project / "rank-8", " ", project / "rank-16/"));
-  for (const char* shown :
-       {"rank-8", "rank-16", "Loss against tokens", "Loss against time", "unigram entropy", "Speed-up at equal loss",
-        "Norm lost, against tokens", "Energy lost, against tokens", "random head", "Norm lost by shard, rank-16",
-        "shard 1", "Throughput, against time", "Time of a step by phase", "optimizer", "model.head_rank",
-        "2 tensor × 1 data ranks", "finished at step 20", "head of rank 8", "train/gradient_norm"}) {
+  for (const char* shown : {"rank-8",
+                            "rank-16",
+                            "Loss against tokens",
+                            "Loss against time",
+                            "unigram entropy",
+                            "Speed-up at equal loss",
+                            "Norm lost, against tokens",
+                            "Energy lost, against tokens",
+                            "random head",
+                            "Energy by shard, rank-16",
+                            "shard 1, before",
+                            "shard 1, after",
+                            "Throughput, against time",
+                            "Time of a step by phase",
+                            "optimizer",
+                            "model.head_rank",
+                            "2 tensor × 1 data ranks",
+                            "finished at step 20",
+                            "head of rank 8",
+                            "train/gradient_norm"}) {
     EXPECT_THAT(page, HasSubstr(shown));
   }
   // The only field that differs, but for the folders.
@@ -207,7 +222,7 @@ TEST_F(Report, RecordsThatLackFiguresOrHoldOddOnesMakeAPageAllTheSame) {
       "{\"tokens\":5,\"train/loss\":1e300}\n{\"tokens\":6,\"train/loss\":-1e99}\n{\"tokens\":7,\"train/loss\":1e99}\n",
       "{\"tokens\":1e99,\"elapsed_seconds\":1e99,\"train/loss\":0}\n{\"tokens\":1e99,\"train/loss\":0}\n",
       "{\"tokens\":5,\"head/shards\":3,\"head/buckets\":{},\"head/x\":[],\"head/y\":[1,null,-3,\"z\"]}\n",
-      "{\"tokens\":5,\"head/shards\":[1,null,{},{\"tp_rank\":null},{\"tp_rank\":1,\"lost_norm_ratio\":null}]}\n",
+      "{\"tokens\":5,\"head/shards\":[1,null,{},{\"tp_rank\":null},{\"tp_rank\":1,\"logit_gradient_norm\":null}]}\n",
       "{\"tokens\":5,\"head/h\":{\"bounds\":[1,1],\"counts\":[1,2,3]},\"head/g\":{\"bounds\":[0],\"counts\":[0,0]},"
       "\"head/f\":{\"bounds\":[],\"counts\":[7]},\"head/e\":{\"bounds\":3,\"counts\":null}}\n"};
   std::string all;
@@ -239,8 +254,8 @@ TEST_F(Report, ResumedRunIsShownOnce) {
 TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
   const std::string more =
       ",\"head/lost_norm_ratio\":0.9,\"head/isotropic_lost_norm_ratio\":0.95,"
-      "\"head/buckets\":[{\"bucket\":\"top_10_percent\",\"lost_energy_ratio\":0.81},{\"most_frequent_percent\":0.1,"
-      "\"logit_gradient_energy\":4,\"retained_energy\":3}],\"head/"
+      "\"head/buckets\":[{\"bucket\":\"top_10_percent\",\"logit_gradient_norm\":2,\"retained_gradient_norm\":1},"
+      "{\"most_frequent_percent\":0.1,\"logit_gradient_energy\":1,\"retained_energy\":3}],\"head/"
       "singular_values\":[{\"index\":1,\"value\":9},{\"index\":2,\"value\":3},{\"index\":8,\"value\":0.1}],"
       "\"head/sampled_singular_values\":[{\"index\":1,\"value\":5},{\"index\":2,\"value\":4}],"
       "\"head/sampled_tokens\":64,"
@@ -248,8 +263,14 @@ TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
       "\"head/sampled_retained_energy_ratio\":0.1,\"head/best_rank_energy_ratio\":0.6,"
       "\"head/retained_ratio\":{\"bounds\":[0.1,0.2,0.3],\"counts\":[1,2,3,4],\"sum\":2}";
   const std::string page = Page(MakeRun("run", RecordLine(1, 5, 1, more) + RecordLine(2, 4, 2, more)));
-  EXPECT_THAT(page, HasSubstr("<bdi>top 10 %</bdi> <b>90 %</b>"));
-  EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %</bdi> <b>50 %</b>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>top 10 %, before</bdi> <b>80 %</b>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>top 10 %, after</bdi> <b>25 %</b>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %, before</bdi> <b>20 %</b>"));
+  EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %, after</bdi> <b>75 %</b>"));
+  // What was lost, and beside it what a head in random position loses.
+  EXPECT_THAT(
+      page,
+      HasSubstr("<dt>gradient lost</dt><dd>90 %</dd></div><div class=\"tile\"><dt>random head</dt><dd>95 %</dd>"));
   EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the head, step 2</figcaption>"));
   EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the logit gradient, 64 tokens, step 2</figcaption>"));
   EXPECT_THAT(page, HasSubstr("Retained ratio, latest"));

@@ -66,14 +66,24 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
   const std::string config = project().WriteConfig("shards", "mesh { tensor: 2 }");
   const ProgramResult result = RunIsthmus("train --config " + config, 2);
   ASSERT_EQ(result.exit_status, 0) << result.out;
-  EXPECT_NE(result.out.find("by shard: 0: "), std::string::npos) << result.out;
+  EXPECT_EQ(result.Count(" % of its norm (a head in random position: "), 1) << result.out;
+  EXPECT_EQ(result.Count("energy of the gradient by shard, before -> after the head: 0: "), 1) << result.out;
   for (const auto& record : Records(project() / "shards")) {
     if (!record.contains("head/shards")) continue;
     const auto& shards = record["head/shards"];
     ASSERT_EQ(shards.size(), 2u);
-    double energy = 0;
-    for (const auto& shard : shards) energy += std::pow(shard["logit_gradient_norm"].get<double>(), 2);
-    EXPECT_NEAR(std::sqrt(energy), record["head/logit_gradient_norm"], 1e-9);
+    // Of all parts, before and after the projection, the shares make a whole.
+    for (const char* parts : {"head/shards", "head/buckets"}) {
+      double energy = 0, share = 0, retained_share = 0;
+      for (const auto& part : record[parts]) {
+        energy += std::pow(part["logit_gradient_norm"].get<double>(), 2);
+        share += part["energy_share"].get<double>();
+        retained_share += part["retained_energy_share"].get<double>();
+      }
+      EXPECT_NEAR(std::sqrt(energy) / record["head/logit_gradient_norm"].get<double>(), 1, 1e-5) << parts;
+      EXPECT_NEAR(share, 1, 1e-5) << parts;
+      EXPECT_NEAR(retained_share, 1, 1e-5) << parts;
+    }
     const double lost = record["head/lost_norm_ratio"], seen = record["head/visible_cosine"];
     EXPECT_NEAR(lost * lost + seen * seen, 1, 1e-9);
     EXPECT_NEAR(lost * lost, record["head/lost_energy_ratio"], 1e-12);
@@ -108,6 +118,40 @@ TEST_F(Train, SamplesThatEveryHeadWouldKeepAreSaidAndLeftOutAndAnUntrainedModelL
   const auto more = Records(project() / "enough").back();
   EXPECT_LT(more["head/best_rank_energy_ratio"], 1);
   EXPECT_FALSE(more.contains("head/best_double_rank_energy_ratio"));
+}
+
+// From weights that are all but zero the first step makes a head of a few directions: its condition is some millions.
+TEST_F(Train, FiguresOfAHeadWhoseConditionIsBeyondFp32AreAbsentAndSaidToBe) {
+  const std::string config = project().WriteConfig("ill");
+  const ProgramResult result =
+      RunIsthmus("train --config " + config +
+                 " --set model.init_std=1e-20 --set schedule.warmup_steps=0 --set schedule.steps=4 --set "
+                 "batch.sequences=2 --set telemetry.interval=1");
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("gradient lost in the LM head: not measured, its condition "), 1) << result.out;
+  EXPECT_EQ(result.Count("gradient lost 0.0 %"), 0) << result.out;
+  const auto records = Records(project() / "ill");
+  const auto& last = records.back();
+  for (const char* key : {"head/logit_gradient_norm", "head/isotropic_lost_norm_ratio", "head/condition",
+                          "head/target_energy_share", "head/update_cosine", "head/best_rank_energy_ratio"}) {
+    EXPECT_TRUE(last.contains(key)) << key;
+  }
+  for (const char* key :
+       {"head/retained_gradient_norm", "head/lost_gradient_norm", "head/lost_norm_ratio", "head/lost_energy_ratio",
+        "head/visible_cosine", "head/alignment_gain", "head/retained_target_energy_share",
+        "head/retained_target_coefficient", "head/sampled_retained_energy_ratio", "head/token_retained_ratio"}) {
+    EXPECT_FALSE(last.contains(key)) << key;
+  }
+  for (const char* parts : {"head/shards", "head/buckets"}) {
+    for (const auto& part : last[parts]) {
+      EXPECT_TRUE(part.contains("energy_share")) << parts;
+      EXPECT_FALSE(part.contains("retained_energy_share") || part.contains("retained_gradient_norm")) << parts;
+    }
+  }
+  const std::string log = ReadText(project() / "ill" + "/log/rank-0000.log");
+  const size_t said = log.find("head not measured: its condition ");
+  EXPECT_NE(said, std::string::npos) << log;
+  EXPECT_EQ(log.find("head not measured: ", said + 1), std::string::npos) << log;
 }
 
 TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {

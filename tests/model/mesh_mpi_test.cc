@@ -1,5 +1,7 @@
 // ranks: 1 2 4 8
 // Any mesh gives the same run as one rank alone: losses, initial weights, and the lost gradient of the head.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +10,7 @@
 
 #include "model/decomposition/tensor_decomposition.h"
 #include "parallel/communicator.h"
+#include "tests/support/conditioned_head.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/head_reference.h"
 #include "tests/support/tiny_model.h"
@@ -344,6 +347,62 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
   }
 }
 
+// What A is rounded to grows by the condition. fp32 bears a head of some ten thousand, and so does bf16, because a
+// measured step computes A in fp32.
+TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
+  struct Case {
+    proto::PrecisionConfig::Kind precision;
+    std::vector<double> (*make)(int64_t, int64_t, double);
+    double condition, tolerance;  // of figures: 0 where they must be absent
+  };
+  const Case cases[] = {
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 1e2, 1e-4},
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 3e3, 1e-3},
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 1e8, 0},
+      {proto::PrecisionConfig::FP32, TwoScaleHead, 3e3, 1e-3},
+      {proto::PrecisionConfig::FP32, TwoScaleHead, 1e7, 0},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 3e2, 1e-2},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 3e3, 1e-2},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 1e7, 0},
+  };
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const Case& tried : cases) {
+      TinyOptions options = mesh;
+      options.precision = tried.precision;
+      SCOPED_TRACE(absl::StrCat(options.Name(), " condition ", tried.condition));
+      MeasuredStep step(options, world_);
+      const std::vector<double> head = tried.make(options.vocabulary, options.width, tried.condition);
+      step.ChangeHead(
+          [&](int64_t row, int64_t column, double) { return head[static_cast<size_t>(row * options.width + column)]; });
+      const HeadFigures found = step.Found(), expected = step.Expected();
+      // What does not need the projection is there in any case.
+      EXPECT_NEAR(found.gradient.logit_gradient_norm / expected.gradient.logit_gradient_norm, 1, 1e-2);
+      EXPECT_NEAR(found.gradient.target_energy_share / expected.gradient.target_energy_share, 1, 1e-2);
+      if (tried.tolerance == 0) {
+        EXPECT_THAT(found.not_measured, ::testing::HasSubstr("is beyond fp32"));
+        EXPECT_TRUE(std::isnan(found.gradient.lost_norm_ratio));
+        EXPECT_TRUE(std::isnan(found.shards.front().retained_energy));
+        continue;
+      }
+      ASSERT_EQ(found.not_measured, "");
+      const double tolerance = tried.tolerance;
+      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, tolerance);
+      EXPECT_NEAR(found.gradient.lost_norm_ratio / expected.gradient.lost_norm_ratio, 1, tolerance);
+      EXPECT_NEAR(found.spectrum.sampled_retained_energy_ratio / expected.spectrum.sampled_retained_energy_ratio, 1,
+                  2 * tolerance);
+      const double retained = std::pow(expected.gradient.retained_gradient_norm, 2);
+      const auto near = [&](const std::vector<HeadPart>& parts, const std::vector<HeadPart>& wanted) {
+        ASSERT_EQ(parts.size(), wanted.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+          EXPECT_NEAR(parts[i].retained_energy / retained, wanted[i].retained_energy / retained, 2 * tolerance) << i;
+        }
+      };
+      near(found.shards, expected.shards);
+      near(found.buckets, expected.buckets);
+    }
+  }
+}
+
 // Layer 0 receives the gradient of the embedded tokens, of which every row of the table sums up its own.
 TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   for (const TinyOptions& mesh : Meshes()) {
@@ -379,10 +438,10 @@ TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
 TEST_F(MeshTest, MeasuredStepsTrainTheSameBits) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
-      options.precision = proto::PrecisionConfig::FP32;
-      for (int bits = 0; bits < 4; ++bits) {
+      for (int bits = 0; bits < 8; ++bits) {
         options.shard_optimizer = (bits & 1) != 0;
         options.micro_batch = (bits & 2) != 0 ? 2 : 0;
+        options.precision = (bits & 4) != 0 ? proto::PrecisionConfig::BF16 : proto::PrecisionConfig::FP32;
         SCOPED_TRACE(options.Name());
         Replica measured(options, world_), plain(options, world_);
         for (int64_t step = 1; step <= 3; ++step) {

@@ -11,7 +11,7 @@ import sys
 
 WIDTH, HEIGHT = 920, 360
 PANEL_WIDTH, PANEL_HEIGHT, TOP = 370, 250, 52
-GREY, LIGHT, BLUE, ORANGE, GREEN = "#57606a", "#d8dee4", "#0969da", "#bc4c00", "#1a7f37"
+GREY, LIGHT, BLUE = "#57606a", "#d8dee4", "#0969da"
 
 
 class Panel:
@@ -78,18 +78,15 @@ def loss_panel(rows, entropy, last):
 
 def head_panel(rows, last):
     rows = [r for r in rows if "head/lost_norm_ratio" in r]
-    shards = len(rows[0]["head/shards"])
-    curves = [("whole head", BLUE, [(r["step"], 100 * r["head/lost_norm_ratio"]) for r in rows])]
-    for shard in range(shards):
-        color = [ORANGE, GREEN][shard % 2]
-        values = [(r["step"], 100 * r["head/shards"][shard]["lost_norm_ratio"]) for r in rows]
-        curves.append((f"shard {shard}", color, values))
-    low = int(min(v for _, _, points in curves for _, v in points)) - 1
+    lost = [(r["step"], 100 * r["head/lost_norm_ratio"]) for r in rows]
+    random = [(r["step"], 100 * r["head/isotropic_lost_norm_ratio"]) for r in rows]
+    values = [v for points in (lost, random) for _, v in points]
+    low = int(min(values)) - 1
     panel = Panel(520, "Gradient lost in the LM head, % of its norm", last, low, 100, range(low, 101), lambda t: f"{t} %")
-    for name, color, points in curves:
-        panel.curve(points, color)
-        above = max(value for step, value in points if step > 0.65 * last)
-        panel.label(last, above, f"{name} {points[-1][1]:.1f} %", color)
+    panel.curve(random, GREY, 1.2, "5 4")
+    panel.curve(lost, BLUE)
+    panel.label(last, random[-1][1], f"a head in random position {random[-1][1]:.2f} %", GREY, dy=-22)
+    panel.label(last, lost[-1][1], f"this head {lost[-1][1]:.2f} %", BLUE, dy=18)
     return panel
 
 

@@ -37,13 +37,13 @@ TEST(RecordJson, NamesFieldsByTheirGroupAndKeepsAllDigits) {
   for (int rank = 0; rank < 2; ++rank) {
     auto& shard = *record.mutable_head()->add_shards();
     shard.set_tp_rank(rank);
-    shard.set_lost_energy_ratio(0.5 + rank);
+    shard.set_retained_energy_share(0.5 + rank);
   }
   const auto json = nlohmann::json::parse(RecordJson(record));
   EXPECT_EQ(json["step"], 7);
   EXPECT_EQ(json["train/loss"].get<double>(), 0.1 + 0.2);
   EXPECT_EQ(json["head/lost_norm_ratio"], 0.97);
-  EXPECT_EQ(json["head/shards"][1]["lost_energy_ratio"], 1.5);
+  EXPECT_EQ(json["head/shards"][1]["retained_energy_share"], 1.5);
   EXPECT_FALSE(json.contains("validation/loss"));
   EXPECT_FALSE(json.contains("train/gradient_norm"));
 }

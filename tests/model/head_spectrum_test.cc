@@ -1,0 +1,27 @@
+// Singular values of the sampled tokens' gradient are exported as far down as they are known, and no further: what a
+// Gram matrix in fp32 makes of smaller ones is its rounding.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/conditioned_head.h"
+
+namespace isthmus::testing {
+namespace {
+
+TEST(HeadSpectrum, HoldsNoSingularValueThatIsRounding) {
+  constexpr int64_t kCount = 61;
+  constexpr double kCondition = 1e6;
+  for (const bool fp32 : {true, false}) {
+    const std::vector<double> found = SampledSingularValues(kCount, kCondition, fp32);
+    for (size_t i = 0; i < found.size(); ++i) {
+      const double expected = std::pow(kCondition, -static_cast<double>(i) / (kCount - 1));
+      EXPECT_NEAR(found[i] / expected, 1, fp32 ? 0.1 : 1e-3) << i;
+    }
+    // In fp64 all of them; in fp32 those above sqrt(61 · 2^-24) = 1.9e-3.
+    EXPECT_EQ(found.size(), fp32 ? 28u : 61u);
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing
