@@ -41,8 +41,8 @@ bool RoundingHidesProjection(const HeadSums& sums) {
 
 HeadGradientFigures GradientFigures(const HeadSums& sums) {
   const double total = TotalEnergy(sums);
-  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is above
-  // the total by no more than RoundingHidesProjection lets pass.
+  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is
+  // above the total by no more than RoundingHidesProjection lets pass.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
   const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
   HeadGradientFigures figures;
