@@ -36,13 +36,12 @@ StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   struct sigaction action {};
   action.sa_handler = Remember;
   action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  const auto take = [&](int signal) {
-    sigaddset(&set, signal);
-    sigaction(signal, &action, nullptr);
-  };
-  for (const int each : kSignals) take(each);
-  if (hangs_up_) take(SIGHUP);
+  for (const int each : kSignals) sigaddset(&set, each);
+  if (hangs_up_) sigaddset(&set, SIGHUP);
+  // A second signal waits until the handler has given back what signals do.
+  action.sa_mask = set;
+  for (const int each : kSignals) sigaction(each, &action, nullptr);
+  if (hangs_up_) sigaction(SIGHUP, &action, nullptr);
   pthread_sigmask(SIG_BLOCK, &set, &blocked_before_);
   receiver_ = std::thread([this, set] {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);

@@ -234,7 +234,6 @@ TEST_F(Dashboards, PanelsTakeTheChosenSourceAndTellJobsApart) {
     EXPECT_EQ(panel["datasource"]["uid"], "${datasource}") << panel["title"];
     for (const auto& target : panel["targets"]) {
       EXPECT_EQ(target["datasource"]["uid"], "${datasource}") << panel["title"];
-      if (panel["id"] == 9 || panel["id"] == 25) continue;
       EXPECT_THAT(target["legendFormat"].get<std::string>(), HasSubstr("{{instance}}")) << panel["title"];
     }
   }
