@@ -54,7 +54,7 @@ void SayHolder(int descriptor) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Take(const std::string& folder, const Waiting& waiting) {
-  ISTHMUS_RETURN_IF_ERROR(MakeFolder(folder + "/log"));
+  for (const std::string& path : {folder, folder + "/log"}) ISTHMUS_RETURN_IF_ERROR(MakeFolder(path));
   const std::string path = folder + "/log/lock";
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor < 0) return FileError(path, "can't open the run's lock", errno);

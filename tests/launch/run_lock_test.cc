@@ -97,8 +97,9 @@ TEST_F(Lock, ARunWaitsUntilTheOneBeforeItHasSaved) {
                     run = project / "run", out = project / "out";
   const ProgramResult result = RunShell(absl::StrCat(
       start, "--set schedule.steps=1000000 & first=$!; until [ -s ", run, "/metrics.jsonl ]; do sleep 0.01; done; ",
-      start, "--resume never; echo refused: $?; ", start, "--set schedule.steps=1 --resume auto > ", out,
-      " & second=$!; until grep -q \"waiting for its end\" ", out, "; do sleep 0.01; done; kill -TERM $first; ",
+      start, "--resume never; echo refused: $?; ", start, "--set schedule.steps=4 --resume auto > ", out,
+      " & second=$!; until grep -q \"waiting for its end\" ", out,
+      " || ! kill -0 $second; do sleep 0.01; done; kill -TERM $first; ",
       "wait $first; echo first: $?; wait $second; echo second: $?; cat ", out));
   EXPECT_EQ(result.Count("refused: 2\n"), 1) << result.out;
   EXPECT_EQ(result.Count("is writing here; wait for its end"), 1) << result.out;
