@@ -100,8 +100,9 @@ TEST(TrainingMemory, OfAGpuIsKnownWithoutOne) {
   for (const ArenaLayout::Entry& entry : memory.activations.entries()) {
     if (entry.name == "scratch.attention") workspace = entry.bytes;
   }
-  // Three fp32 gradients and four statistics of 64 tokens and 4 heads of 4, and a mebibyte.
-  EXPECT_EQ(workspace, 3 * 64 * 16 * 4 + 4 * 64 * 4 * 4 + (1 << 20));
+  // Of 4 heads of 8 sequences: gradients of the scores in bf16, 8 tokens rounded up to blocks of 64 and of 128, and an
+  // fp32 statistic of each token; and a mebibyte.
+  EXPECT_EQ(workspace, 4 * 8 * 64 * 128 * 2 + 4 * 64 * 4 + (1 << 20));
 }
 
 }  // namespace
