@@ -45,12 +45,17 @@ StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   pthread_sigmask(SIG_BLOCK, &set, &blocked_before_);
   receiver_ = std::thread([this, set] {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-    end_.WaitForNotification();
+    std::unique_lock<std::mutex> lock(mutex_);
+    ending_.wait(lock, [this] { return end_; });
   });
 }
 
 StopSignals::~StopSignals() {
-  end_.Notify();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    end_ = true;
+  }
+  ending_.notify_one();
   receiver_.join();
   for (const int each : kSignals) std::signal(each, SIG_DFL);
   if (hangs_up_) std::signal(SIGHUP, SIG_DFL);

@@ -2,9 +2,9 @@
 #ifndef ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 #define ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 
-#include <absl/synchronization/notification.h>
-
+#include <condition_variable>
 #include <csignal>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -31,7 +31,10 @@ class StopSignals {
  private:
   const bool hangs_up_;  // SIGHUP was not ignored
   sigset_t blocked_before_;
-  absl::Notification end_;
+  // Not absl::Notification: thread sanitizer runs handlers late, or never, on a thread whose wait it doesn't see.
+  std::mutex mutex_;
+  std::condition_variable ending_;
+  bool end_ = false;
   std::thread receiver_;
 };
 
