@@ -43,20 +43,17 @@ StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   for (const int each : kSignals) sigaction(each, &action, nullptr);
   if (hangs_up_) sigaction(SIGHUP, &action, nullptr);
   pthread_sigmask(SIG_BLOCK, &set, &blocked_before_);
+  sem_init(&end_, /*shared=*/0, 0);
   receiver_ = std::thread([this, set] {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-    std::unique_lock<std::mutex> lock(mutex_);
-    ending_.wait(lock, [this] { return end_; });
+    while (sem_wait(&end_) != 0) continue;  // a signal may end the wait
   });
 }
 
 StopSignals::~StopSignals() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    end_ = true;
-  }
-  ending_.notify_one();
+  sem_post(&end_);
   receiver_.join();
+  sem_destroy(&end_);
   for (const int each : kSignals) std::signal(each, SIG_DFL);
   if (hangs_up_) std::signal(SIGHUP, SIG_DFL);
   pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);

@@ -2,9 +2,9 @@
 #ifndef ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 #define ISTHMUS_RUNTIME_STOP_SIGNALS_H_
 
-#include <condition_variable>
+#include <semaphore.h>
+
 #include <csignal>
-#include <mutex>
 #include <string>
 #include <thread>
 
@@ -31,10 +31,9 @@ class StopSignals {
  private:
   const bool hangs_up_;  // SIGHUP was not ignored
   sigset_t blocked_before_;
-  // Not absl::Notification: thread sanitizer runs handlers late, or never, on a thread whose wait it doesn't see.
-  std::mutex mutex_;
-  std::condition_variable ending_;
-  bool end_ = false;
+  // Thread sanitizer runs a handler late, or never, on a thread whose wait it doesn't see, as it does not see those of
+  // Abseil and of the C++ library.
+  sem_t end_;
   std::thread receiver_;
 };
 
