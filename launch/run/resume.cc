@@ -19,6 +19,7 @@
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
+#include "runtime/telemetry/jsonl_sink.h"
 
 namespace isthmus {
 namespace {
@@ -59,10 +60,7 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> others, ListCheckpoints(run_folder));
   if (!others.empty()) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(others.front().folder,
-                     ": the folder already holds a run; continue it with --resume auto, set "
-                     "`folder` to another one, or remove it"));
+    return HoldsARun(others.front().folder);
   }
   // A start that failed, or was stopped, before its first step does not stand in the way of the next.
   if (std::filesystem::exists(records, error)) {

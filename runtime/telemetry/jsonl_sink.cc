@@ -63,13 +63,16 @@ absl::Status RemoveDamagedLines(const std::string& path, int64_t end) {
 
 }  // namespace
 
+absl::Status HoldsARun(const std::string& path) {
+  return absl::AlreadyExistsError(absl::StrCat(path,
+                                               ": the folder already holds a run; continue it with --resume auto, set "
+                                               "`folder` to another one, or remove it"));
+}
+
 absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Create(const std::string& path) {
   auto file = AppendFile::Create(path);
   if (absl::IsAlreadyExists(file.status())) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path,
-                     ": the folder already holds a run; continue it with --resume auto, set `folder` to another "
-                     "one, or remove it"));
+    return HoldsARun(path);
   }
   if (!file.ok()) return file.status();
   return absl::WrapUnique(new JsonlSink(*std::move(file)));

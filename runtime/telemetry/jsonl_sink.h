@@ -17,6 +17,10 @@
 
 namespace isthmus {
 
+// AlreadyExists: what a start that begins a run says of a folder where one has left `path`, its records or a
+// checkpoint.
+absl::Status HoldsARun(const std::string& path);
+
 class JsonlSink : public TelemetrySink {
  public:
   // Makes the file. Errors: AlreadyExists when there is one, so that two runs never share a folder; by errno.
