@@ -17,6 +17,7 @@
 #include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/split.h"
 #include "ops/swiglu.h"
 
 namespace isthmus {
@@ -39,6 +40,7 @@ absl::Status CheckArguments(const RmsNormBackwardArgs& args, Device device);
 absl::Status CheckArguments(const RmsNormForwardArgs& args, Device device);
 absl::Status CheckArguments(const RopeArgs& args, Device device);
 absl::Status CheckArguments(const RowDotsArgs& args, Device device);
+absl::Status CheckArguments(const SplitArgs& args, Device device);
 absl::Status CheckArguments(const SwigluBackwardArgs& args, Device device);
 absl::Status CheckArguments(const SwigluForwardArgs& args, Device device);
 absl::Status CheckAdd(const Tensor& x, const Tensor& y, Device device);

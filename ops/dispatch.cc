@@ -96,6 +96,14 @@ absl::Status Rope(const RopeArgs& args, Stream& stream) {
   return cpu::Rope(args);
 }
 
+absl::Status Split(const SplitArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::Split(args, stream.cuda());
+  }
+  return cpu::Split(args);
+}
+
 absl::Status SwigluForward(const SwigluForwardArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   if constexpr (kHasCuda) {

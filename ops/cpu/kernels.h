@@ -15,6 +15,7 @@
 #include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/split.h"
 #include "ops/swiglu.h"
 
 namespace isthmus::cpu {
@@ -29,6 +30,7 @@ absl::Status AttentionBackward(const AttentionBackwardArgs& args);
 absl::Status RmsNormForward(const RmsNormForwardArgs& args);
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args);
 absl::Status Rope(const RopeArgs& args);
+absl::Status Split(const SplitArgs& args);
 absl::Status SwigluForward(const SwigluForwardArgs& args);
 absl::Status SwigluBackward(const SwigluBackwardArgs& args);
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args);

@@ -13,6 +13,8 @@ cudaDataType_t TypeOf(DType dtype) {
   switch (dtype) {
     case DType::kBFloat16:
       return CUDA_R_16BF;
+    case DType::kFloat64:
+      return CUDA_R_64F;
     case DType::kFloat8E4M3:
       return CUDA_R_8F_E4M3;
     case DType::kFloat8E5M2:
@@ -39,10 +41,10 @@ absl::StatusOr<Layout> MakeLayout(const Tensor& tensor) {
   return Layout(layout);
 }
 
-absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second) {
+absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second, DType sums) {
   cublasLtMatmulDesc_t raw = nullptr;
-  ISTHMUS_RETURN_IF_ERROR(
-      CheckLt(cublasLtMatmulDescCreate(&raw, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate"));
+  const auto compute = sums == DType::kFloat64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
+  ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulDescCreate(&raw, compute, TypeOf(sums)), "cublasLtMatmulDescCreate"));
   Operation operation(raw);
   ISTHMUS_RETURN_IF_ERROR(Set(operation, CUBLASLT_MATMUL_DESC_TRANSA, first));
   ISTHMUS_RETURN_IF_ERROR(Set(operation, CUBLASLT_MATMUL_DESC_TRANSB, second));
@@ -57,7 +59,7 @@ absl::StatusOr<Preference> MakePreference(const Tensor& a, const Tensor& b, cons
       Set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Context::kScratchBytes)));
   ISTHMUS_RETURN_IF_ERROR(
       Set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-          static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));  // parts of a sum are fp32, too
+          static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));  // parts of a sum are of its type, too
   ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, RowAlignment(b)));
   ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, RowAlignment(a)));
   ISTHMUS_RETURN_IF_ERROR(Set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, RowAlignment(c)));

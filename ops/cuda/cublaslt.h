@@ -39,8 +39,8 @@ absl::StatusOr<Handle> MakeHandle();
 // cuBLASLt counts by columns: the rows of `tensor` are its columns.
 absl::StatusOr<Layout> MakeLayout(const Tensor& tensor);
 
-// A product with sums in fp32, of operands as cuBLASLt counts them.
-absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second);
+// A product with sums in fp32 or fp64, of operands as cuBLASLt counts them. Factors of its terms are of that type.
+absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second, DType sums);
 
 // What an algorithm for c = a · b, in rows, may do: with the context's scratch memory, the operands' alignment, and no
 // sums whose order the scheduler decides. By columns b comes first.

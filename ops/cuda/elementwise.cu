@@ -1,7 +1,6 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
-#include <type_traits>
 
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -64,13 +63,11 @@ __global__ void __launch_bounds__(kThreads)
   ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] += static_cast<double>(x[row][c]); });
 }
 
-template <typename T>
-__device__ __forceinline__ double Exactly(T value) {
-  if constexpr (std::is_same_v<T, double>) {
-    return value;
-  } else {
-    return Widen(value);
-  }
+// Where one of them is fp64.
+template <typename From, typename To>
+__global__ void __launch_bounds__(kThreads)
+    WideCastKernel(Rows<const From> x, Rows<To> y, int64_t rows, int64_t columns) {
+  ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] = static_cast<To>(Exactly(x[row][c])); });
 }
 
 template <typename T, bool kSquared, int kWidth>
@@ -117,8 +114,7 @@ absl::Status SumInto(const Tensor& tensor, const Tensor& total, const Context& c
 
 template <bool kSquared>
 absl::Status SumOfAny(const Tensor& x, const Tensor& total, const Context& context) {
-  if (x.dtype == DType::kFloat64) return SumInto<double, kSquared>(x, total, context);
-  return VisitElements(x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSquared>(x, total, context); });
+  return VisitNumbers(x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSquared>(x, total, context); });
 }
 
 LaunchShape ShapeFor(const Context& context, const Tensor& tensor, int width) {
@@ -150,6 +146,12 @@ absl::Status CastBetween(const Tensor& x, const Tensor& y, const Context& contex
                   Rows<To>(y), y.rows, y.columns);
   }
   return Launch("Cast", CastKernel<From, To, 1>, ShapeFor(context, y, 1), context, Rows<const From>(x), Rows<To>(y),
+                y.rows, y.columns);
+}
+
+template <typename From, typename To>
+absl::Status WideCast(const Tensor& x, const Tensor& y, const Context& context) {
+  return Launch("Cast", WideCastKernel<From, To>, ShapeFor(context, y, 1), context, Rows<const From>(x), Rows<To>(y),
                 y.rows, y.columns);
 }
 
@@ -192,8 +194,11 @@ absl::Status Cast(const Tensor& from, const Tensor& to, const Context& context) 
   const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
   if (x.dtype == DType::kFloat32 && y.dtype == DType::kBFloat16) return CastBetween<float, BFloat16>(x, y, context);
   if (x.dtype == DType::kBFloat16 && y.dtype == DType::kFloat32) return CastBetween<BFloat16, float>(x, y, context);
+  if (x.dtype == DType::kFloat32 && y.dtype == DType::kFloat64) return WideCast<float, double>(x, y, context);
+  if (x.dtype == DType::kBFloat16 && y.dtype == DType::kFloat64) return WideCast<BFloat16, double>(x, y, context);
+  if (x.dtype == DType::kFloat64 && y.dtype == DType::kFloat32) return WideCast<double, float>(x, y, context);
   return absl::UnimplementedError(
-      absl::StrCat("Cast: from ", x.Describe(), " to ", y.Describe(), "; GPUs convert between fp32 and bf16"));
+      absl::StrCat("Cast: from ", x.Describe(), " to ", y.Describe(), "; GPUs don't convert fp64 to bf16"));
 }
 
 absl::Status SetZero(const Tensor& x, const Context& context) {

@@ -65,7 +65,7 @@ class Fp8Products {
 
   absl::StatusOr<Fp8Plan> Prepare(const Fp8MatmulArgs& args) const {
     Fp8Plan plan;
-    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(CUBLAS_OP_T, CUBLAS_OP_N));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(CUBLAS_OP_T, CUBLAS_OP_N, DType::kFloat32));
     ISTHMUS_RETURN_IF_ERROR(
         Set(plan.operation, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<int8_t>(args.fast_sums ? 1 : 0)));
     ISTHMUS_RETURN_IF_ERROR(SetScales(plan.operation, args));

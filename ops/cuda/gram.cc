@@ -8,6 +8,9 @@
 namespace isthmus::cuda {
 
 absl::Status Gram(const GramArgs& args, const Context& context) {
+  if (args.x.dtype == DType::kFloat64) {
+    return Matmul({.a = args.x, .b = args.y, .c = args.c, .transpose_a = true, .accumulate = true}, context);
+  }
   // Rows whose product is formed in fp32 before it is added in fp64.
   constexpr int64_t kRowBlock = 8192;
   for (int64_t begin = 0; begin < args.x.rows; begin += kRowBlock) {

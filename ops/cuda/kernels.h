@@ -16,6 +16,7 @@
 #include "ops/reductions.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/split.h"
 #include "ops/swiglu.h"
 
 namespace isthmus::cuda {
@@ -31,6 +32,7 @@ absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context&
 absl::Status RmsNormForward(const RmsNormForwardArgs& args, const Context& context);
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, const Context& context);
 absl::Status Rope(const RopeArgs& args, const Context& context);
+absl::Status Split(const SplitArgs& args, const Context& context);
 absl::Status SwigluForward(const SwigluForwardArgs& args, const Context& context);
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, const Context& context);
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, const Context& context);

@@ -78,18 +78,27 @@ class Products {
 
   absl::Status Run(const MatmulArgs& args, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
                    const Context& context) const {
+    // Factors of the product and of what c holds, in the type of the sums.
     const float one = 1, old = args.accumulate ? 1 : 0;
+    const double wide_one = one, wide_old = old;
+    const bool wide = args.a.dtype == DType::kFloat64;
+    const void *const factor = wide ? static_cast<const void*>(&wide_one) : &one, *const old_factor =
+                                                                                      wide ? static_cast<const void*>(
+                                                                                                 &wide_old)
+                                                                                           : &old;
     // By columns cᵀ = op(b)ᵀ op(a)ᵀ: b comes first.
-    return CheckLt(cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data,
-                                  plan.a.get(), &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &algorithm,
-                                  context.scratch, static_cast<size_t>(Context::kScratchBytes), context.stream),
-                   "cublasLtMatmul");
+    return CheckLt(
+        cublasLtMatmul(handle_.get(), plan.operation.get(), factor, args.b.data, plan.b.get(), args.a.data,
+                       plan.a.get(), old_factor, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &algorithm,
+                       context.scratch, static_cast<size_t>(Context::kScratchBytes), context.stream),
+        "cublasLtMatmul");
   }
 
   absl::StatusOr<Plan> Describe(const MatmulArgs& args) const {
     Plan plan;
     const auto operand = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(operand(args.transpose_b), operand(args.transpose_a)));
+    ISTHMUS_ASSIGN_OR_RETURN(plan.operation, MakeOperation(operand(args.transpose_b), operand(args.transpose_a),
+                                                           AccumulationType(args.a.dtype)));
     ISTHMUS_ASSIGN_OR_RETURN(plan.a, MakeLayout(args.a));
     ISTHMUS_ASSIGN_OR_RETURN(plan.b, MakeLayout(args.b));
     ISTHMUS_ASSIGN_OR_RETURN(plan.c, MakeLayout(args.c));
@@ -124,7 +133,8 @@ class Products {
       if (Runs(plan)) return absl::OkStatus();
       context.Note(absl::StrCat("the stored algorithm does not run, another takes its place: ", key));
     }
-    const bool search = choices.search && known == choices.known.end();
+    // Products in fp64 are a measured step's few hundred small ones: not worth it.
+    const bool search = choices.search && known == choices.known.end() && args.a.dtype != DType::kFloat64;
     ISTHMUS_ASSIGN_OR_RETURN(const Candidates candidates, Propose(args, plan, search ? kCandidates : 1));
     plan.algorithm = candidates.front().algo;
     if (!search) return absl::OkStatus();

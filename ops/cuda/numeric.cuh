@@ -17,6 +17,12 @@ __device__ __forceinline__ float Widen(BFloat16 value) {
   return __uint_as_float(static_cast<uint32_t>(value.bits) << 16);
 }
 
+__device__ __forceinline__ double Exactly(double value) { return value; }
+template <typename T>
+__device__ __forceinline__ double Exactly(T value) {
+  return Widen(value);
+}
+
 template <typename T>
 __device__ __forceinline__ T Narrow(float value);
 template <>
@@ -77,6 +83,12 @@ inline bool Packs(const Tensor& tensor, int width) {
 template <typename Visit>
 auto VisitElements(DType dtype, const Visit& visit) {
   return dtype == DType::kBFloat16 ? visit(BFloat16{}) : visit(float{});
+}
+
+// The same with double too, for the few operators that have fp64.
+template <typename Visit>
+auto VisitNumbers(DType dtype, const Visit& visit) {
+  return dtype == DType::kFloat64 ? visit(double{}) : VisitElements(dtype, visit);
 }
 
 }  // namespace isthmus::cuda

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "ops/cuda/kernels.h"
@@ -5,6 +6,8 @@
 #include "ops/cuda/numeric.cuh"
 #include "ops/cuda/reduce.cuh"
 #include "ops/reductions.h"
+#include "runtime/cuda/context.h"
+#include "runtime/status.h"
 
 namespace isthmus::cuda {
 namespace {
@@ -12,6 +15,8 @@ namespace {
 constexpr int kThreads = 256;
 // Of kernels with a thread to each column: few to a block, so that narrow matrices too fill several multiprocessors.
 constexpr int kColumnThreads = 64;
+// Rows that one thread sums: few, so that narrow matrices have threads enough to keep memory busy.
+constexpr int64_t kPartRows = 128;
 
 // One block per row.
 template <typename T>
@@ -20,44 +25,68 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t row = blockIdx.x;
   double sum = 0;
   for (int64_t c = threadIdx.x; c < columns; c += kThreads) {
-    sum += static_cast<double>(Widen(x[row][c])) * static_cast<double>(Widen(y[row][c]));
+    sum += Exactly(x[row][c]) * Exactly(y[row][c]);
   }
   sum = BlockSum(sum);
   if (threadIdx.x == 0) dots[row] = sum;
 }
 
-// One thread per column: neighbours read neighbouring elements. With `squares` the rows are divided by their roots,
-// else the elements are squared.
+// One thread per column of a part of the rows: neighbours read neighbouring elements. With `squares` the rows are
+// divided by their roots, else the elements are squared.
 template <typename T>
 __global__ void __launch_bounds__(kColumnThreads)
-    AddColumnsKernel(Rows<const T> x, int64_t rows, int64_t columns, const double* squares, double* total) {
+    SumColumnsKernel(Rows<const T> x, int64_t rows, int64_t columns, const double* squares, double* sums) {
   const int64_t c = int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
   if (c >= columns) return;
+  const int64_t begin = int64_t{blockIdx.y} * kPartRows, end = min(begin + kPartRows, rows);
   double sum = 0;
 #pragma unroll 8
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto value = static_cast<double>(Widen(x[row][c]));
+  for (int64_t row = begin; row < end; ++row) {
+    const double value = Exactly(x[row][c]);
     if (squares == nullptr) {
       sum += value * value;
     } else if (squares[row] != 0) {
       sum += value / sqrt(squares[row]);
     }
   }
+  sums[blockIdx.y * columns + c] = sum;
+}
+
+__global__ void __launch_bounds__(kColumnThreads)
+    AddPartsKernel(const double* sums, int64_t parts, int64_t columns, double* total) {
+  const int64_t c = int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
+  if (c >= columns) return;
+  double sum = 0;
+#pragma unroll 4
+  for (int64_t part = 0; part < parts; ++part) sum += sums[part * columns + c];
   total[c] += sum;
 }
 
 absl::Status AddColumns(const Tensor& x, const double* squares, const Tensor& total, const Context& context) {
-  return VisitElements(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    return Launch("AddColumns", AddColumnsKernel<T>, {dim3(BlocksFor(x.columns, kColumnThreads)), dim3(kColumnThreads)},
-                  context, Rows<const T>(x), x.rows, x.columns, squares, total.As<double>());
-  });
+  if (x.size() == 0) return absl::OkStatus();
+  // As many rows at a time as have room for their parts' sums.
+  const int64_t most = std::max<int64_t>(Context::kScratchBytes / (x.columns * SizeOf(DType::kFloat64)), 1) * kPartRows;
+  auto* sums = static_cast<double*>(context.scratch);
+  const unsigned blocks = BlocksFor(x.columns, kColumnThreads);
+  for (int64_t begin = 0; begin < x.rows; begin += most) {
+    const Tensor rows = x.RowSlice(begin, std::min(most, x.rows - begin));
+    const int64_t parts = (rows.rows + kPartRows - 1) / kPartRows;
+    ISTHMUS_RETURN_IF_ERROR(VisitElements(x.dtype, [&](auto zero) {
+      using T = decltype(zero);
+      return Launch("AddColumns", SumColumnsKernel<T>,
+                    {dim3(blocks, static_cast<unsigned>(parts)), dim3(kColumnThreads)}, context, Rows<const T>(rows),
+                    rows.rows, rows.columns, squares == nullptr ? nullptr : squares + begin, sums);
+    }));
+    ISTHMUS_RETURN_IF_ERROR(Launch("AddColumns", AddPartsKernel, {dim3(blocks), dim3(kColumnThreads)}, context,
+                                   static_cast<const double*>(sums), parts, rows.columns, total.As<double>()));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status RowDots(const RowDotsArgs& args, const Context& context) {
-  return VisitElements(args.x.dtype, [&](auto zero) {
+  return VisitNumbers(args.x.dtype, [&](auto zero) {
     using T = decltype(zero);
     return Launch("RowDots", RowDotsKernel<T>, {dim3(static_cast<unsigned>(args.x.rows)), dim3(kThreads)}, context,
                   Rows<const T>(args.x), Rows<const T>(args.y), args.x.columns, args.dots.As<double>());

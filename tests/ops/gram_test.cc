@@ -30,7 +30,7 @@ Matrix GramOf(Matrix c, const Matrix& x, const Matrix& y) {
 
 TEST(Gram, MatchesReferenceAndAdds) {
   Stream& stream = reference::TestStream();
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const GramShape& shape : kGramShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << ": " << shape.left << "x" << shape.right);
       const Buffer x(dtype, Normal(shape.rows, shape.left, 1), shape.padding);
@@ -46,7 +46,7 @@ TEST(Gram, MatchesReferenceAndAdds) {
 
 TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
   Stream& stream = reference::TestStream();
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     // More rows than are summed in fp32; more columns than are formed at once where half of them follows.
     for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>(4500, 19), {70, 530}}) {
       const Buffer x(dtype, Normal(rows, columns, 1)), c(DType::kFloat64, columns, columns);

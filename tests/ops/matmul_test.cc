@@ -45,7 +45,7 @@ struct Operands {
 };
 
 void ForAllOperands(const std::function<void(DType, const MatmulShape&, const Operands&)>& check) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const MatmulShape& shape : kMatmulShapes) {
       for (const bool transpose_a : {false, true}) {
         for (const bool transpose_b : {false, true}) {

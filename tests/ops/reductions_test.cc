@@ -17,8 +17,8 @@ using reference::Normal;
 struct ReductionShape {
   int64_t rows, columns, padding;
 };
-// Narrower and wider than a vector, a block of threads and a tile of columns.
-const std::vector<ReductionShape> kReductionShapes = {{1, 1, 0}, {3, 7, 2}, {65, 33, 0}, {130, 256, 1}, {9, 4611, 5}};
+// Narrower and wider than a vector, a block of threads and a tile of columns; fewer and more rows than one thread sums.
+const std::vector<ReductionShape> kReductionShapes = {{1, 1, 0}, {3, 7, 2}, {65, 33, 0}, {300, 256, 1}, {9, 4611, 5}};
 
 // What is left to a sum in fp64 of operands that are exact.
 constexpr double kTolerance = 1e-12;
@@ -32,7 +32,7 @@ Matrix DotsOf(const Matrix& x, const Matrix& y) {
 }
 
 TEST(Reductions, RowDotsMatchReference) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const ReductionShape& shape : kReductionShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       const Buffer x(dtype, Normal(shape.rows, shape.columns, 1), shape.padding);

@@ -251,6 +251,11 @@ void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run) {
   SetThreads(before);
 }
 
+const std::vector<DType>& AllFloatTypes() {
+  static const std::vector<DType> types = {DType::kFloat32, DType::kBFloat16, DType::kFloat64};
+  return types;
+}
+
 const std::vector<DType>& FloatTypes() {
   static const std::vector<DType> types = OnGpu()
                                               ? std::vector<DType>{DType::kFloat32, DType::kBFloat16}

@@ -98,6 +98,8 @@ void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run);
 
 // The types that the device computes with; of those, the ones that sums are kept in.
 const std::vector<DType>& FloatTypes();
+// fp32, bf16 and fp64: of products, which GPUs have in fp64 too.
+const std::vector<DType>& AllFloatTypes();
 const std::vector<DType>& SumTypes();
 
 }  // namespace isthmus::reference

@@ -1,0 +1,44 @@
+// Cuts fp32 into bf16 parts whose products on a GPU are many times as fast as those of fp32:
+//
+//   x ≈ high + middle + low,   high = bf16(x), middle = bf16(x - high), low = bf16(x - high - middle)
+//
+//   x                  [N, D]  fp32
+//   high, middle, low  [N, D]  bf16
+//
+// Any row strides. Three parts hold the 24 bits of a number exactly, unless the last of them lie below bf16's smallest
+// number. Of a product of two such sums the terms high·low, middle·middle and above make all but some 2⁻²⁴ of its
+// factors. Errors: InvalidArgument when shapes or dtypes disagree.
+#ifndef ISTHMUS_OPS_SPLIT_H_
+#define ISTHMUS_OPS_SPLIT_H_
+
+#include <absl/status/status.h>
+
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct SplitArgs {
+  Tensor x;
+  Tensor high, middle, low;
+};
+
+absl::Status Split(const SplitArgs& args, Stream& stream);
+
+// The left factor a [M, K] fp32 as parts [M, 3 K] bf16, side by side; the right one b [K, N] fp32 as parts [6 K, N]
+// bf16, one below the other, as the product wants them: high, high, high, middle, middle, low.
+absl::Status SplitLeft(const Tensor& a, const Tensor& parts, Stream& stream);
+absl::Status SplitRight(const Tensor& b, const Tensor& parts, Stream& stream);
+
+// c = a b to within some 2⁻²³ of |a| |b|, as a product in fp32: three products of bf16 with sums in fp32, 2·M·N·6·K
+// operations.
+struct SplitMatmulArgs {
+  Tensor a;  // parts [M, 3 K], or bf16 [M, K] where that is a itself: then half of the operations
+  Tensor b;  // parts [6 K, N]
+  Tensor c;  // fp32 [M, N]
+};
+absl::Status SplitMatmul(const SplitMatmulArgs& args, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_SPLIT_H_
