@@ -1,5 +1,6 @@
 #include "model/head_decomposition.h"
 
+#include <absl/algorithm/container.h>
 #include <absl/memory/memory.h>
 
 #include <algorithm>
@@ -9,9 +10,12 @@
 #include <utility>
 
 #include "model/decomposition/frequency_buckets.h"
+#include "model/decomposition/gram_factor.h"
 #include "model/decomposition/head_projection.h"
 #include "model/decomposition/head_sums.h"
+#include "model/decomposition/head_update.h"
 #include "model/decomposition/host_copy.h"
+#include "model/decomposition/inner_products.h"
 #include "model/decomposition/packed_sum.h"
 #include "model/decomposition/tall_qr.h"
 #include "model/decomposition/token_sample.h"
@@ -21,13 +25,16 @@
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/reductions.h"
+#include "ops/split.h"
 #include "runtime/device.h"
+#include "runtime/host_buffer.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
-// Up to this width the head's singular values are known before a step ends; of wider ones they would keep it waiting.
+// Up to this width the head's singular values are known before a step ends. Those of wider ones, which would keep it
+// waiting, are reported by the ten steps after those in which they were found.
 constexpr int64_t kWidthWithinAStep = 1024;
 // The head's singular values are found at the first measured step of every ten: 1 to 10, 11 to 20, and so on. A run
 // that goes on from a checkpoint between two tens, which step 10 ends, thus reports the same as one that was not
@@ -36,8 +43,20 @@ constexpr int64_t kSingularValueSteps = 10;
 
 int64_t TenOf(int64_t step) { return (step - 1) / kSingularValueSteps; }
 
-// Below it the rounding of a Gram matrix would show in the projection (model/decomposition/head_projection.h).
-double LeastReciprocalCondition(DType type) { return type == DType::kFloat64 ? 1e-11 : 1e-5; }
+// Below it the rounding of a Gram matrix that was summed up in `type` would show in the projection: in fp32 about 2e-5
+// of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that is little.
+double LeastReciprocalCondition(DType type) {
+  switch (type) {
+    case DType::kFloat64:
+      return 1e-8;
+    case DType::kBFloat16:
+      return 1e-5;
+    default:
+      return 1e-4;
+  }
+}
+// The same of a Gram matrix in fp64 for sums in fp32.
+constexpr double kLeastWide = 1e-11;
 
 }  // namespace
 
@@ -51,13 +70,12 @@ struct HeadDecomposition::Host {
   double scale = 0;         // of the loss: 1/N
   int64_t first_token = 0;  // of this data rank in the step
   int64_t micro_batch = 0;  // index
-  Matrix shard_gram;        // of the head's rows of this tensor rank
-  Matrix projector;         // P
-  Matrix projected_gram;    // FᵀF of the step
   TokenSample sample;
   Matrix sampled;  // [n, kSampledFigures]
 
-  // Singular values of the head, found beside the step, and those that were found last.
+  // Singular values of the head, found beside the step from `gram`, of which step they are, and those that were taken
+  // last.
+  HostBuffer gram;
   std::future<Eigen::VectorXd> singular_values;
   int64_t found_step = 0, latest_step = 0;
   Eigen::VectorXd latest;
@@ -134,6 +152,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.sums = HeadSums();
   host.sums.tokens = tokens;
   host.sums.vocabulary = shape_.vocabulary;
+  host.sums.width = shape_.width;
   host.sums.arithmetic = shape_.sum_type();
   host.fresh = fresh;
   host.scale = 1.0 / static_cast<double>(tokens);
@@ -153,64 +172,132 @@ absl::Status HeadDecomposition::PrepareHead(const HeadLoss& head, int64_t step, 
   const Tensor own = weight.RowSlice(own_rows().begin, own_rows().size());
   ISTHMUS_RETURN_IF_ERROR(GramOf(own));
   ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(own));
-  const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
-  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
-  ISTHMUS_ASSIGN_OR_RETURN(host.shard_gram, HostCopy(memory_.part_gram, stream_));
-  host.sums.head_gram = host.shard_gram;
-  if (mesh_.tensor_ranks() > 1) {
-    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
-    ISTHMUS_ASSIGN_OR_RETURN(host.sums.head_gram, HostCopy(memory_.part_gram, stream_));
-  }
+  ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
+  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
+  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
   if (shape_.factorised) {
-    ISTHMUS_ASSIGN_OR_RETURN(host.sums.down, HostCopy(head.down().weight, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
+    ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
   }
-  host.finite = host.sums.head_gram.allFinite() && (!shape_.factorised || host.sums.down.allFinite());
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
+  host.finite = absl::c_all_of(values, [](double value) { return std::isfinite(value); });
   if (!host.finite) return absl::OkStatus();  // the step ends with an error of its own, or EndStep has one
 
-  host.TakeSingularValues();
-  auto projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(shape_.type));
-  if (!projection.has_value() && shape_.type != DType::kFloat64) {
+  ISTHMUS_ASSIGN_OR_RETURN(bool sound, FactorHead(LeastReciprocalCondition(shape_.type)));
+  if (!sound && shape_.type != DType::kFloat64) {
     ISTHMUS_RETURN_IF_ERROR(WideGram(own));
-    projection = ProjectByCholesky(host.sums.head_gram, host.sums.down, LeastReciprocalCondition(DType::kFloat64));
+    ISTHMUS_ASSIGN_OR_RETURN(sound, FactorHead(kLeastWide));
   }
-  if (projection.has_value()) {
-    // After a rollback those of later steps are of weights that are gone.
-    if (host.latest_step >= step) host.latest_step = 0;
-    const bool known = host.latest_step > 0 && TenOf(host.latest_step) == TenOf(step);
-    if (known && !fresh) return UseProjector(*projection);
-    host.found_step = step;
-    host.singular_values = std::async(std::launch::async, [gram_copy = host.sums.head_gram, down = host.sums.down] {
-      return SingularValues(gram_copy, down);
-    });
+  // After a rollback those of later steps are of weights that are gone.
+  if (host.found_step >= step) {
+    host.TakeSingularValues();
+    host.found_step = host.latest_step = 0;
+  }
+  if (sound) {
+    host.sums.rank = shape_.width;
+    ISTHMUS_RETURN_IF_ERROR(StartSingularValues(step, fresh));
   } else {
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
-    projection = ProjectByFactor(r, host.sums.down, shape_.vocabulary);
-    host.latest = projection->singular_values;
-    host.latest_step = step;
+    Matrix down;
+    if (shape_.factorised) {
+      ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.down, stream_));
+    }
+    const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
+    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.wide_projector, stream_));
+    host.sums.rank = projection.rank;
+    host.TakeSingularValues();  // to be rid of them
+    host.latest = projection.singular_values;
+    host.latest_step = host.found_step = step;
   }
-  return UseProjector(*projection);
+  return UseProjector();
+}
+
+// part_gram, of this tensor rank's rows that this data rank has, becomes that of the whole head.
+absl::Status HeadDecomposition::SumHeadGram() {
+  const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
+  if (mesh_.tensor_ranks() > 1) {
+    ISTHMUS_RETURN_IF_ERROR(Cast(memory_.part_gram, memory_.shard_gram, stream_));
+    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
+  }
+  return Cast(memory_.part_gram, memory_.head_gram, stream_);
 }
 
 absl::Status HeadDecomposition::WideGram(const Tensor& rows) {
-  Host& host = *host_;
-  Stream on_host;
-  host.shard_gram.setZero();
-  const Tensor gram = TensorOf(host.shard_gram);
-  for (int64_t begin = 0; begin < rows.rows; begin += shape_.row_block()) {
-    ISTHMUS_ASSIGN_OR_RETURN(Matrix block,
-                             HostCopy(rows.RowSlice(begin, std::min(shape_.row_block(), rows.rows - begin)), stream_));
-    ISTHMUS_RETURN_IF_ERROR(Gram({.x = TensorOf(block), .y = TensorOf(block), .c = gram, .workspace = {}}, on_host));
+  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  for (int64_t begin = 0; begin < rows.rows; begin += shape_.wide_rows()) {
+    const Tensor block = rows.RowSlice(begin, std::min(shape_.wide_rows(), rows.rows - begin));
+    const Tensor wide = memory_.wide_rows.RowSlice(0, block.rows);
+    ISTHMUS_RETURN_IF_ERROR(Cast(block, wide, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Gram({.x = wide, .y = wide, .c = memory_.part_gram, .workspace = {}}, stream_));
   }
-  ISTHMUS_RETURN_IF_ERROR(mesh_.data().host().AllReduce(gram));
-  host.sums.head_gram = host.shard_gram;
-  return mesh_.tensor().host().AllReduce(TensorOf(host.sums.head_gram));
+  return SumHeadGram();
 }
 
-absl::Status HeadDecomposition::UseProjector(const HeadProjection& projection) {
-  host_->sums.rank = projection.rank;
-  host_->sums.projector_energy = projection.projector.squaredNorm();
-  host_->projector = projection.projector;
-  return CopyToTensor(projection.projector, memory_.projector, stream_);
+absl::StatusOr<bool> HeadDecomposition::FactorHead(double least) {
+  const auto factor = [&](const Tensor& gram, const Tensor& r, const Tensor& inverse,
+                          double bound) -> absl::StatusOr<bool> {
+    ISTHMUS_RETURN_IF_ERROR(Cast(gram, r, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
+                             FactorGram({.gram = r, .inverse = inverse, .workspace = memory_.factor}, stream_));
+    if (!definite) return false;
+    ISTHMUS_ASSIGN_OR_RETURN(const double condition, ReciprocalCondition(gram, inverse, memory_.factor, stream_));
+    return condition > bound;
+  };
+  ISTHMUS_ASSIGN_OR_RETURN(const bool sound,
+                           factor(memory_.head_gram, memory_.part_gram, memory_.wide_projector, least));
+  if (!sound || !shape_.factorised) return sound;
+  // W has the columns of U where E has full rank; the projection does not depend on E's condition.
+  const Tensor& down_gram = memory_.update.down_gram;
+  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.down, .b = memory_.down, .c = down_gram, .transpose_b = true}, stream_));
+  return factor(down_gram, memory_.first_square, memory_.second_square, kLeastWide);
+}
+
+absl::Status HeadDecomposition::StartSingularValues(int64_t step, bool fresh) {
+  Host& host = *host_;
+  if (host.found_step > 0 && TenOf(host.found_step) == TenOf(step) && !fresh) return absl::OkStatus();
+  Tensor gram = memory_.head_gram;
+  if (shape_.factorised) {
+    // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
+    const Tensor &r = memory_.first_square, &product = memory_.second_square;
+    gram = memory_.part_gram;
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head_gram, .c = product}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = product, .b = r, .c = gram, .transpose_b = true}, stream_));
+  }
+  host.TakeSingularValues();
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, host.gram.Room(DType::kFloat64, shape_.width, shape_.width, stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream_));
+  host.found_step = step;
+  host.singular_values = std::async(std::launch::async, [copy] { return SingularValues(copy); });
+  return absl::OkStatus();
+}
+
+absl::Status HeadDecomposition::UseProjector() {
+  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
+  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.wide_projector));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
+  host_->sums.projector_energy = values.front();
+  if (shape_.sum_type() == DType::kFloat64) return absl::OkStatus();
+  ISTHMUS_RETURN_IF_ERROR(Cast(memory_.wide_projector, memory_.projector, stream_));
+  return shape_.split ? SplitRight(memory_.projector, memory_.projector_parts, stream_) : absl::OkStatus();
+}
+
+// F = A P of a chunk of tokens, its Gram matrix, and the rows of their targets times P.
+absl::Status HeadDecomposition::ProjectChunk(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
+                                             const Tensor& target_basis) {
+  if (!shape_.split) {
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = memory_.projector, .c = projected}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = target_rows, .b = memory_.projector, .c = target_basis}, stream_));
+    return AddGram(projected, projected, memory_.projected_gram);
+  }
+  const Tensor parts = memory_.signal_parts.RowSlice(0, signal.rows), &projector_parts = memory_.projector_parts;
+  ISTHMUS_RETURN_IF_ERROR(SplitLeft(signal, parts, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = parts, .b = projector_parts, .c = projected}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = target_rows, .b = projector_parts, .c = target_basis}, stream_));
+  // For the shares of shards and buckets F's rounding to bf16 is of no account: it does not grow with the condition.
+  const Tensor narrow = parts.ColumnSlice(0, shape_.width);
+  ISTHMUS_RETURN_IF_ERROR(Cast(projected, narrow, stream_));
+  return AddGram(narrow, narrow, memory_.projected_gram);
 }
 
 absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
@@ -287,15 +374,12 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor
     if (count == 0) continue;
     const Tensor part = wide_signal.RowSlice(begin, count);
     const Tensor projected = memory_.projected.RowSlice(0, count);
-    const Tensor coefficients = memory_.coefficients.RowSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = part, .b = memory_.projector, .c = projected}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(
-        Matmul({.a = projected, .b = memory_.projector, .c = coefficients, .transpose_b = true}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(AddGram(projected, projected, memory_.projected_gram));
+    const Tensor target_basis = memory_.target_basis.RowSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(ProjectChunk(part, target_rows, projected, target_basis));
     ISTHMUS_RETURN_IF_ERROR(
         RowDots({.x = projected, .y = projected, .dots = memory_.retained.ColumnSlice(begin, count)}, stream_));
     ISTHMUS_RETURN_IF_ERROR(
-        RowDots({.x = coefficients, .y = target_rows, .dots = memory_.target_dots.ColumnSlice(begin, count)}, stream_));
+        RowDots({.x = projected, .y = target_basis, .dots = memory_.target_dots.ColumnSlice(begin, count)}, stream_));
   }
 
   // Tokens that are not of this micro-batch read as zero.
@@ -337,7 +421,7 @@ absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<double> HeadDecomposition::BucketEnergy(const HeadLoss& head, int bucket) {
+absl::Status HeadDecomposition::AddBucketEnergy(const HeadLoss& head, int bucket, InnerProducts& products) {
   const Range places = bucket_rows_[static_cast<size_t>(bucket)];
   ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
   for (int64_t begin = places.begin; begin < places.end; begin += shape_.row_block()) {
@@ -353,21 +437,16 @@ absl::StatusOr<double> HeadDecomposition::BucketEnergy(const HeadLoss& head, int
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = wide, .b = memory_.projector, .c = basis}, stream_));
     ISTHMUS_RETURN_IF_ERROR(AddGram(basis, basis, memory_.part_gram));
   }
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix gram, HostCopy(memory_.part_gram, stream_));
-  return Inner(host_->projected_gram, gram);
+  return products.Add(memory_.projected_gram, memory_.part_gram);
 }
 
 // tr(FᵀF · Pᵀ M_S P) = <M_S P, P FᵀF>, in fp64: the condition enters squared.
-absl::StatusOr<double> HeadDecomposition::ShardEnergy() {
-  Host& host = *host_;
-  if (mesh_.tensor_ranks() == 1) return host.projected_gram.trace();  // the shard is the head
-  Stream on_host;
-  Matrix rows(shape_.width, shape_.width), tokens(shape_.width, shape_.width);
-  ISTHMUS_RETURN_IF_ERROR(
-      Matmul({.a = TensorOf(host.shard_gram), .b = TensorOf(host.projector), .c = TensorOf(rows)}, on_host));
-  ISTHMUS_RETURN_IF_ERROR(
-      Matmul({.a = TensorOf(host.projector), .b = TensorOf(host.projected_gram), .c = TensorOf(tokens)}, on_host));
-  return Inner(rows, tokens);
+absl::Status HeadDecomposition::AddShardEnergy(InnerProducts& products) {
+  if (mesh_.tensor_ranks() == 1) return products.AddTrace(memory_.projected_gram);  // the shard is the head
+  const Tensor &rows = memory_.first_square, &tokens = memory_.second_square;
+  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.shard_gram, .b = memory_.wide_projector, .c = rows}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.wide_projector, .b = memory_.projected_gram, .c = tokens}, stream_));
+  return products.Add(rows, tokens);
 }
 
 // G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
@@ -434,11 +513,13 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   }
   ISTHMUS_RETURN_IF_ERROR(GramOf(gradient.RowSlice(own_rows().begin, own_rows().size())));
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.part_gram));
-  ISTHMUS_ASSIGN_OR_RETURN(sums.gradient_gram, HostCopy(memory_.part_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(sums.signal_gram, HostCopy(memory_.signal_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(sums.signal_hidden, HostCopy(memory_.signal_hidden, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(sums.hidden_gram, HostCopy(memory_.hidden_gram, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(host.projected_gram, HostCopy(memory_.projected_gram, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(sums.update, SumUpdate({.head_gram = memory_.head_gram,
+                                                   .signal_gram = memory_.signal_gram,
+                                                   .signal_hidden = memory_.signal_hidden,
+                                                   .hidden_gram = memory_.hidden_gram,
+                                                   .gradient_gram = memory_.part_gram,
+                                                   .down = memory_.down},
+                                                  memory_.update, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix layer_squares, HostCopy(memory_.layer_squares, stream_));
@@ -451,16 +532,18 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   if (tensor_rank == 0) {
     for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
   }
-  if (mesh_.data_rank() == 0) {
-    ISTHMUS_ASSIGN_OR_RETURN(shard_retained[tensor_rank], ShardEnergy());
-  }
   if (!shape_.sequence_parallel && tensor_rank != 0) layer_squares.setZero();
   for (int64_t row = 0; row < shape_.shard.size(); ++row) {
     bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
   }
+  InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
+  ISTHMUS_RETURN_IF_ERROR(AddShardEnergy(products));
   for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
-    ISTHMUS_ASSIGN_OR_RETURN(bucket_retained[static_cast<size_t>(bucket)], BucketEnergy(head, bucket));
+    ISTHMUS_RETURN_IF_ERROR(AddBucketEnergy(head, bucket, products));
   }
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> retained, products.Values());
+  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = retained.front();
+  std::copy(retained.begin() + 1, retained.end(), bucket_retained.begin());
 
   PackedSum packed;
   for (double* number : {&sums.loss, &sums.retained_energy, &sums.target_energy, &sums.retained_target_energy,

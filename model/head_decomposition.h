@@ -3,13 +3,14 @@
 //
 // G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with
 // M⁺ = P Pᵀ is known while tokens pass. Backpropagation computes A = G W; a token's retained gradient has the norm of
-// its row of F = A P, and C = A P Pᵀ = A M⁺ tells where in the vocabulary it lies:
+// its row of F = A P, and the rows of W P, an orthonormal basis, tell where in the vocabulary it lies:
 //
-//   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = C_n · w_{y_n}
+//   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = F_n · (w_{y_n} P)
 //
 // P has the condition κ of W, so that the rounding of A grows by it: with bf16 weights A is taken as the product leaves
 // it, in fp32, and where κ is beyond that, too, the figures that come from F are left out (HeadFigures::not_measured).
-// FᵀF is summed up instead of CᵀC: F is as large as G_∥, C larger by up to κ.
+// F is as large as G_∥, where A M⁺ would be larger by up to κ. On GPUs products with P are made of bf16 ones
+// (ops/split.h), no less exact than fp32's.
 //
 // Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
 // tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. With tied embeddings or a
@@ -44,8 +45,8 @@ class HeadDecomposition {
                                                                    const Mesh& mesh, Stream& stream);
   ~HeadDecomposition();
 
-  // The memory that Create allocates on the stream's device. Matrices of the head's width squared are besides on the
-  // host while a step is measured.
+  // The memory that Create allocates on the stream's device. The host has one matrix of the head's width squared beside
+  // it, once singular values have been found; several where the head has not full rank.
   static ArenaLayout Layout(const MeasurementShape& shape);
   int64_t bytes() const { return arena_.bytes(); }
 
@@ -85,14 +86,21 @@ class HeadDecomposition {
   absl::Status GramOf(const Tensor& x);
   absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
   absl::Status PrepareHead(const HeadLoss& head, int64_t step, bool fresh);
-  // The head's Gram matrices again, all in fp64 and on the host: slow, for heads whose condition fp32 does not bear.
+  absl::Status SumHeadGram();
+  // The head's Gram matrices again, all in fp64: slower, for heads whose condition fp32 does not bear.
   absl::Status WideGram(const Tensor& rows);
-  absl::Status UseProjector(const struct HeadProjection& projection);
+  // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
+  // `least`: rounding of the Gram matrix would then show.
+  absl::StatusOr<bool> FactorHead(double least);
+  absl::Status StartSingularValues(int64_t step, bool fresh);
+  absl::Status UseProjector();
+  absl::Status ProjectChunk(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
+                            const Tensor& target_basis);
   absl::Status AddHeadDirections(const Tensor& weight);
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
   absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
-  absl::StatusOr<double> ShardEnergy();
-  absl::StatusOr<double> BucketEnergy(const HeadLoss& head, int bucket);
+  absl::Status AddShardEnergy(class InnerProducts& products);
+  absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadLoss& head);
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
 

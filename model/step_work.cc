@@ -17,12 +17,13 @@ namespace {
 
 class Inventory {
  public:
-  Inventory(const proto::RunConfig& config, int tensor_rank)
+  Inventory(const proto::RunConfig& config, int tensor_rank, Device device)
       : config_(config),
         shape_(ModelShape::From(config.model())),
         shard_(TensorShard::Of(shape_, tensor_rank, config.mesh().tensor())),
         type_(ComputeType(config.precision())),
         table_(ParameterTable::Build(shape_, shard_, config.mesh().data())),
+        device_(device),
         sequence_parallel_(config.mesh().sequence_parallel() && shard_.ranks > 1),
         tokens_(config.batch().micro_batch() * config.data().sequence_length()),
         local_(sequence_parallel_ ? tokens_ / shard_.ranks : tokens_),
@@ -258,10 +259,10 @@ class Inventory {
     }
   }
 
-  // The decomposition of the head (model/head_decomposition.h); what is factored is factored by the host.
+  // The decomposition of the head (model/head_decomposition.h).
   void Telemetry() {
     phase_ = StepPhase::kTelemetry;
-    const MeasurementShape measured = MeasurementShape::Of(config_, shard_.rank);
+    const MeasurementShape measured = MeasurementShape::Of(config_, shard_.rank, device_);
     const int64_t width = measured.width, own = measured.own_tokens(), chunk = measured.token_chunk();
     const int64_t rows = measured.OwnRows(0).size(), calls = work_.micro_batches,
                   chunks = calls * measured.token_chunks();
@@ -283,7 +284,10 @@ class Inventory {
       Send("gradient in wide numbers", Collective::kReduceScatter, Group::kTensor, calls,
            SumSize(static_cast<double>(shard_.ranks * own * width)));
     }
-    Product("retained gradient", 2 * chunks, chunk, width, width, Result::kLogits);
+    // Of bf16 parts six products count, of weights, which are bf16, three (ops/split.h).
+    Product("retained gradient", chunks, chunk, width, measured.split ? 6 * width : width, Result::kLogits);
+    Product("rows of the targets, projected", chunks, chunk, width, measured.split ? 3 * width : width,
+            Result::kLogits);
     Product("Gram matrix of the retained gradient", chunks, width, width, chunk, Result::kAccumulated);
     Send("rows of the targets", Collective::kReduceScatter, Group::kTensor, chunks,
          Size(static_cast<double>(shard_.ranks * chunk * width)));
@@ -325,6 +329,7 @@ class Inventory {
   TensorShard shard_;
   DType type_;
   ParameterTable table_;
+  Device device_;
   bool sequence_parallel_;
   int64_t tokens_, local_, query_, kv_, features_;
   StepPhase phase_ = StepPhase::kForward;
@@ -333,7 +338,9 @@ class Inventory {
 
 }  // namespace
 
-StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank) { return Inventory(config, tensor_rank).Take(); }
+StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank, Device device) {
+  return Inventory(config, tensor_rank, device).Take();
+}
 
 const char* PhaseName(StepPhase phase) {
   constexpr const char* kNames[] = {"forward", "head", "backward", "reduce", "optimizer", "telemetry"};

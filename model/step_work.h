@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "proto/config.pb.h"
+#include "runtime/stream.h"
 
 namespace isthmus {
 
@@ -52,8 +53,9 @@ struct StepWork {
   std::vector<CollectiveWork> collectives;  // only of groups with more than one rank
 };
 
-// `config` is resolved, and its model.vocabulary known.
-StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank);
+// `config` is resolved, and its model.vocabulary known. What the head's algebra takes in fp64 on measured steps, some
+// products of its width cubed, is not in it.
+StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank, Device device);
 
 const char* PhaseName(StepPhase phase);
 const char* KindName(CollectiveWork::Kind kind);

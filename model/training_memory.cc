@@ -47,7 +47,7 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
   memory.optimizer = Optimizer::StateLayout(owned, type);
   memory.activations = Transformer::ActivationLayout(shape, shard, type, TransformerOptionsOf(config), device);
   memory.head = HeadLoss::WorkspaceLayout(shape, shard, type, HeadLossOptionsOf(config));
-  memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank));
+  memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
   memory.ids = memory.targets = TokenBuffer::Layout(HeadLossOptionsOf(config).tokens, device);
   memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
   return memory;

@@ -56,9 +56,9 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
   ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
                            Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
-  ISTHMUS_ASSIGN_OR_RETURN(
-      model->decomposition_,
-      HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank()), token_counts, mesh, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->decomposition_,
+                           HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank(), stream.device()),
+                                                     token_counts, mesh, stream));
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
   ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
   model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));

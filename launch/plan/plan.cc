@@ -84,7 +84,7 @@ absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, i
   plan.staging_bytes = PlanStagingBytes(plan.config);
   plan.causal_flops_per_token = CausalFlopsPerToken(shape, plan.config.data().sequence_length());
   plan.full_flops_per_token = FullFlopsPerToken(shape, plan.config.data().sequence_length());
-  plan.work = WorkOfStep(plan.config, 0);
+  plan.work = WorkOfStep(plan.config, 0, machine.device.device);
   plan.time = PredictStep(plan.work, machine, ComputeType(plan.config.precision()), plan.config.mesh().tensor(),
                           plan.config.mesh().data());
   return plan;

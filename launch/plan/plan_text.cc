@@ -142,8 +142,8 @@ void AddTime(const Plan& plan, std::string& text) {
   row("total", plan.time.Total());
   if (phases.telemetry > 0) {
     absl::StrAppendFormat(&text,
-                          "  a step that measures the head (every %d) takes %.3f ms more, and what the host needs to "
-                          "factorise %d×%d matrices\n",
+                          "  a step that measures the head (every %d) takes %.3f ms more, and what factoring %d×%d "
+                          "matrices in fp64 takes\n",
                           plan.config.telemetry().interval(), Milli(phases.telemetry),
                           ModelShape::From(plan.config.model()).head_width(),
                           ModelShape::From(plan.config.model()).head_width());

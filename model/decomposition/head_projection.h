@@ -1,12 +1,12 @@
-// How the gradient that left the head is projected on the head's column space, from D×D matrices alone. In fp64 on the
-// host.
+// How the gradient that left the head is projected on the head's column space where its Gram matrix does not tell, and
+// the head's singular values. In fp64 on the host.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTION_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTION_H_
 
 #include <Eigen/Core>
-#include <optional>
 
 #include "model/decomposition/matrix.h"
+#include "runtime/tensor.h"
 
 namespace isthmus {
 
@@ -16,18 +16,15 @@ namespace isthmus {
 struct HeadProjection {
   Matrix projector;                 // [width, width]; columns beyond the rank are zero
   int64_t rank = 0;                 // of W
-  Eigen::VectorXd singular_values;  // of W, descending; empty where SingularValues has yet to find them
+  Eigen::VectorXd singular_values;  // of W, descending
 };
-
-// From UᵀU = L Lᵀ: the projector is L⁻ᵀ. `down`: E, empty for a plain head. Nothing where W has not full rank, or where
-// UᵀU or E Eᵀ has a reciprocal condition below `least`: rounding of the Gram matrix would then show.
-std::optional<HeadProjection> ProjectByCholesky(const Matrix& head_gram, const Matrix& down, double least);
 
 // From the triangular factor of U [any, width], whatever its condition and rank (model/decomposition/head_factor.h).
 HeadProjection ProjectByFactor(const Eigen::MatrixXd& r, const Matrix& down, int64_t vocabulary);
 
-// Singular values of W, descending, as roots of eigenvalues.
-Eigen::VectorXd SingularValues(const Matrix& head_gram, const Matrix& down);
+// Singular values of W, descending, as roots of the eigenvalues of `gram`, fp64 in host memory: WᵀW, or another matrix
+// that has those of its eigenvalues that are not zero.
+Eigen::VectorXd SingularValues(const Tensor& gram);
 
 }  // namespace isthmus
 

@@ -35,7 +35,7 @@ bool RoundingHidesProjection(const HeadSums& sums) {
   if (sums.rank == 0) return false;
   const double epsilon = 2 * RoundingUnit(sums.arithmetic);
   const double moved =
-      epsilon * epsilon * sums.signal_gram.trace() * sums.projector_energy / static_cast<double>(sums.rank);
+      epsilon * epsilon * sums.update.signal_energy * sums.projector_energy / static_cast<double>(sums.rank);
   return moved > kMostRounding * kMostRounding * sums.retained_energy;
 }
 
@@ -61,43 +61,12 @@ HeadGradientFigures GradientFigures(const HeadSums& sums) {
   return figures;
 }
 
-// Of a plain head, with A = A_U and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). Of a factorised one
-// H, U and E move:
-//
-//   ΔZ = P Uᵀ + H' B_Uᵀ,   P = A Eᵀ + H B_Eᵀ,   A = A_U E,   B_U = Gᵀ H',   B_E = A_Uᵀ H
-//
-// with <ΔZ, G> = ‖A‖² + ‖B_U‖² + ‖B_E‖², and a rank of 2R at most, since P Uᵀ has the columns of U. UᵀB_U = A_Uᵀ H'.
 HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
-  const bool factorised = sums.down.size() > 0;
-  const Matrix& e = sums.down;
-  const Matrix &signal = sums.signal_gram, &step = sums.signal_hidden, &head = sums.head_gram;
-  double along = sums.gradient_gram.trace();  // <ΔZ, G>
-  double through_hidden = 0;                  // ‖A Wᵀ‖²
-  double hidden = 0;                          // ‖A‖²
-  double square = 0;                          // ‖ΔZ‖²
-  if (!factorised) {
-    hidden = signal.trace();
-    through_hidden = Inner(signal, head);
-    along += hidden;
-    square = through_hidden + Inner(sums.hidden_gram, sums.gradient_gram) + 2 * step.squaredNorm();
-  } else {
-    const Matrix down_gram = e * e.transpose();                      // E Eᵀ
-    const Matrix step_down = step * e.transpose();                   // A_Uᵀ H'
-    const Matrix hidden_step = sums.hidden_gram * step.transpose();  // K B_Eᵀ
-    const Matrix input_gram = e * sums.hidden_gram * e.transpose();  // H'ᵀ H'
-    const Matrix through = down_gram * signal * down_gram;           // of A Eᵀ
-    hidden = Inner(signal, down_gram);
-    through_hidden = Inner(through, head);
-    along += hidden + step.squaredNorm();
-    const Matrix cross = down_gram * step * step.transpose();                                    // (A Eᵀ)ᵀ H B_Eᵀ
-    const Matrix moved = through + cross + cross.transpose() + step * hidden_step;               // PᵀP
-    const Matrix moved_input = down_gram * step_down + hidden_step.transpose() * e.transpose();  // Pᵀ H'
-    square = Inner(moved, head) + Inner(input_gram, sums.gradient_gram) + 2 * Inner(moved_input, step_down);
-  }
+  const HeadUpdateSums& update = sums.update;
   HeadUpdateFigures figures;
-  figures.update_cosine = Ratio(along, gradient_norm * Root(square));
-  figures.hidden_update_cosine = Ratio(hidden, gradient_norm * Root(through_hidden));
-  figures.update_rank_bound = 2 * head.rows();
+  figures.update_cosine = Ratio(update.along, gradient_norm * Root(update.square));
+  figures.hidden_update_cosine = Ratio(update.hidden, gradient_norm * Root(update.through_hidden));
+  figures.update_rank_bound = 2 * sums.width;
   return figures;
 }
 
@@ -105,7 +74,7 @@ HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(sums.sample_gram, Eigen::EigenvaluesOnly);
   const auto& ascending = solver.eigenvalues();
   HeadSpectrumFigures figures;
-  const int64_t count = ascending.size(), width = sums.head_gram.rows();
+  const int64_t count = ascending.size(), width = sums.width;
   const double total = sums.sample_gram.trace();
   figures.sampled_tokens = count;
   figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
@@ -143,7 +112,7 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   const auto error = [&](int64_t rank) {
     return std::sqrt(s.tail(s.size() - std::min(rank, s.size())).squaredNorm() / energy);
   };
-  const int64_t width = sums.head_gram.rows();
+  const int64_t width = sums.width;
   figures.error_ratio_at_eighth = error(width / 8);
   figures.error_ratio_at_quarter = error(width / 4);
   figures.error_ratio_at_half = error(width / 2);
@@ -175,7 +144,7 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   HeadFigures measurement;
   measurement.tokens = sums.tokens;
   measurement.vocabulary = sums.vocabulary;
-  measurement.width = sums.head_gram.rows();
+  measurement.width = sums.width;
   measurement.loss = sums.loss;
   measurement.gradient = GradientFigures(sums);
   measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);

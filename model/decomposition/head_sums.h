@@ -1,5 +1,5 @@
-// From sums over tokens and over the vocabulary to the figures of the head decomposition: everything of size D×D or n×n
-// of n sampled tokens, in fp64 on the host, the same on every rank.
+// From sums over tokens and over the vocabulary to the figures of the head decomposition: what is not
+// a number is of size n×n or n×D, of n sampled tokens. In fp64 on the host, the same on every rank.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/decomposition/head_figures.h"
+#include "model/decomposition/head_update.h"
 #include "model/decomposition/matrix.h"
 
 namespace isthmus {
@@ -15,7 +16,7 @@ namespace isthmus {
 // Of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E. H [N, D] are hidden
 // states, H' what enters U: H, or H Eᵀ. A_U = G U.
 struct HeadSums {
-  int64_t tokens = 0, vocabulary = 0;
+  int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;  // mean
   std::vector<HeadPart> shards, buckets;
   // By token, scaled to the mean loss.
@@ -24,12 +25,7 @@ struct HeadSums {
   double target_sum = 0, retained_target_sum = 0;        // Σ N·G[n, y_n] / N, Σ N·G_∥[n, y_n] / N
   Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
 
-  Matrix head_gram;      // UᵀU [width, width]
-  Matrix signal_gram;    // A_UᵀA_U [width, width]
-  Matrix signal_hidden;  // A_Uᵀ H [width, D]: for a factorised head also the gradient of E
-  Matrix hidden_gram;    // HᵀH [D, D]
-  Matrix gradient_gram;  // BᵀB [width, width], B = Gᵀ H' the gradient of U
-  Matrix down;           // E [width, D]; empty for a plain head
+  HeadUpdateSums update;
 
   // What A_U and F = A_U P were computed in, and ‖P‖² of the projector P: how far rounding went.
   DType arithmetic = DType::kFloat64;

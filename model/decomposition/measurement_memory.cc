@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
+#include "model/decomposition/gram_factor.h"
 #include "model/model_shape.h"
 #include "model/parameters.h"
 
 namespace isthmus {
 
-MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank) {
+MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank, Device device) {
   const ModelShape model = ModelShape::From(config.model());
   MeasurementShape shape;
   shape.vocabulary = model.vocabulary;
@@ -24,6 +25,7 @@ MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor
   shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
   shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);
   shape.type = ComputeType(config.precision());
+  shape.split = device == Device::kCuda && shape.type == DType::kBFloat16;
   return shape;
 }
 
@@ -32,9 +34,11 @@ Range MeasurementShape::OwnTokens(int tensor_rank) const {
   return {begin, std::min(begin + own_tokens(), tokens)};
 }
 
-int64_t MeasurementShape::token_chunk() const { return std::min<int64_t>(own_tokens(), 1024); }
+int64_t MeasurementShape::token_chunk() const { return std::min<int64_t>(own_tokens(), 4096); }
 
 int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<int64_t>(shard.size(), 1), 4096); }
+
+int64_t MeasurementShape::wide_rows() const { return std::min<int64_t>(row_block(), 1024); }
 
 MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, TensorPlacer& placer) {
   constexpr DType kSum = DType::kFloat64;
@@ -57,7 +61,25 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
 
   m.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
   if (wide != kSum) m.gram_workspace = placer.Place("measurement.gram_workspace", wide, 1, hidden * hidden);
-  m.projector = placer.Place("measurement.projector", wide, width, width);
+  m.head_gram = placer.Place("measurement.head_gram", kSum, width, width);
+  if (shape.tensor_ranks > 1) m.shard_gram = placer.Place("measurement.shard_gram", kSum, width, width);
+  m.factor = placer.Place("measurement.factor", kSum, kGramFactorRows, width);
+  m.update = HeadUpdateMemory::Place(width, hidden, shape.factorised, placer);
+  if (shape.factorised) {
+    m.down = placer.Place("measurement.down", kSum, width, hidden);
+    m.first_square = m.update.first_square;
+    m.second_square = m.update.second_square;
+  } else if (shape.tensor_ranks > 1) {
+    m.first_square = placer.Place("measurement.first_square", kSum, width, width);
+    m.second_square = placer.Place("measurement.second_square", kSum, width, width);
+  }
+  if (wide != kSum) m.wide_rows = placer.Place("measurement.wide_rows", kSum, shape.wide_rows(), width);
+  m.wide_projector = placer.Place("measurement.wide_projector", kSum, width, width);
+  m.projector = wide != kSum ? placer.Place("measurement.projector", wide, width, width) : m.wide_projector;
+  if (shape.split) {
+    m.signal_parts = placer.Place("measurement.signal_parts", type, chunk, 3 * width);
+    m.projector_parts = placer.Place("measurement.projector_parts", type, 6 * width, width);
+  }
   m.head_unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
   m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
 
@@ -72,12 +94,12 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
     m.signal = shape.tensor_ranks > 1 ? placer.Place("measurement.signal", wide, own, width) : m.shard_signal;
   }
   m.projected = placer.Place("measurement.projected", wide, chunk, width);
-  m.coefficients = placer.Place("measurement.coefficients", wide, chunk, width);
+  m.target_basis = placer.Place("measurement.target_basis", wide, chunk, width);
   m.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
   if (shape.tensor_ranks > 1) {
     m.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
   }
-  if (wide != type) {
+  if (wide != type && !shape.split) {
     m.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
   }
 

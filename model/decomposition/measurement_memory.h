@@ -4,10 +4,12 @@
 
 #include <cstdint>
 
+#include "model/decomposition/head_update.h"
 #include "model/decomposition/token_sample.h"
 #include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
+#include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
@@ -25,9 +27,11 @@ struct MeasurementShape {
   int64_t step_tokens = 0;  // over all data ranks
   int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
   DType type = DType::kFloat32;
+  // Whether products of wide numbers are made of bf16 ones (ops/split.h): of bf16 weights on a GPU.
+  bool split = false;
 
   // `config` is resolved, and its model.vocabulary known.
-  static MeasurementShape Of(const proto::RunConfig& config, int tensor_rank);
+  static MeasurementShape Of(const proto::RunConfig& config, int tensor_rank, Device device);
 
   DType sum_type() const { return AccumulationType(type); }
   // Tokens of a micro-batch are divided among the tensor ranks, rows of a shard among the data ranks: each computes for
@@ -42,12 +46,14 @@ struct MeasurementShape {
   int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
   // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
   int64_t row_block() const;
+  // Vocabulary rows that are widened to fp64 at once.
+  int64_t wide_rows() const;
   // Rows of all buckets of frequency but the last (model/decomposition/frequency_buckets.h).
   int64_t frequent_rows() const { return (vocabulary + 9) / 10; }
 };
 
 // [rows, columns] of fp64 unless said otherwise; U as above, H hidden states, A = G W with respect to U, P the
-// projector, F = A P, C = F Pᵀ.
+// projector, F = A P, Y P the rows of U of the tokens' targets times P.
 struct MeasurementMemory {
   // Sums over tokens, one after the other: `sums` is all of them.
   Tensor sums;             // [1, …]
@@ -57,23 +63,34 @@ struct MeasurementMemory {
   Tensor projected_gram;   // FᵀF [width, width], F = A P
   Tensor hidden_unit_sum;  // [1, D]
 
-  Tensor part_gram;       // [width, width]: of the head, of its gradient, of a bucket, in turn
-  Tensor gram_workspace;  // fp32 [1, D²]; not with fp64
-  Tensor projector;       // P [width, width] sum type
-  Tensor head_unit_sum;   // [1, width]
-  Tensor layer_squares;   // [1, layers + 1]
+  Tensor part_gram;   // [width, width]: of the head, of its gradient, of a bucket, in turn
+  Tensor head_gram;   // [width, width]: UᵀU, until the step has ended
+  Tensor shard_gram;  // [width, width]: of this shard's rows; only with several tensor ranks
+  Tensor factor;      // [kGramFactorRows, width]: workspace of FactorGram
+  Tensor down;        // E [width, D]; only of a factorised head
+  HeadUpdateMemory update;
+  Tensor first_square, second_square;  // [width, width] scratch; with several tensor ranks or a factorised head
+  Tensor wide_rows;                    // [wide_rows(), width]; not with fp64
+  Tensor gram_workspace;               // fp32 [1, D²]; not with fp64
+  Tensor wide_projector;               // P [width, width]
+  Tensor projector;                    // P [width, width] sum type; the same with fp64
+  // Only with `split`: A of a chunk and P as bf16 parts (ops/split.h).
+  Tensor signal_parts;     // [chunk, 3 width]
+  Tensor projector_parts;  // [6 width, width]
+  Tensor head_unit_sum;    // [1, width]
+  Tensor layer_squares;    // [1, layers + 1]
 
   // Of the tokens of a micro-batch.
   Tensor loss, log_sum_exp;  // [1, N] sum type
   Tensor energy;             // [T, N]
   Tensor retained;           // [1, own tokens] ‖A P‖² by row
-  Tensor target_dots;        // [1, own tokens] C · the target's row of U
+  Tensor target_dots;        // [1, own tokens] F · the row of Y P
   // Only where the sum type is not the compute type, whose rounding the head's condition would magnify:
   Tensor shard_signal;  // this shard's part of A [T · own tokens, width] sum type
   Tensor signal;        // A of the own tokens [own tokens, width] sum type; `shard_signal` itself of one tensor rank
   Tensor squares;       // [1, max(own tokens, row block)]
   // Of a chunk of them.
-  Tensor projected, coefficients;            // F and C, sum type
+  Tensor projected, target_basis;            // F and Y P, sum type
   Tensor target_rows;                        // compute type
   Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
   Tensor wide_target_rows;                   // sum type; only where that is not the compute type

@@ -56,6 +56,7 @@ class TensorDecomposition {
     ISTHMUS_RETURN_IF_ERROR(SumOverTokens());
     ISTHMUS_RETURN_IF_ERROR(AddSample());
     ISTHMUS_RETURN_IF_ERROR(SumOverVocabulary());
+    ISTHMUS_RETURN_IF_ERROR(AddUpdate());
     return MakeMeasurement(sums_);
   }
 
@@ -70,8 +71,8 @@ class TensorDecomposition {
   absl::Status FactorHead() {
     ISTHMUS_ASSIGN_OR_RETURN(const ShardedQr qr,
                              ShardedQr::Factor(tensors_.weights, tensors_.first_shard, tensors_.shards, tensor_));
-    if (tensors_.down.defined()) sums_.down = ViewOf(tensors_.down);
-    factor_ = isthmus::FactorHead(qr.r(), sums_.down, tensors_.vocabulary);
+    if (tensors_.down.defined()) down_ = ViewOf(tensors_.down);
+    factor_ = isthmus::FactorHead(qr.r(), down_, tensors_.vocabulary);
     std::vector<Matrix> bases = qr.Apply(factor_.rotation);
     for (size_t i = 0; i < bases.size(); ++i) {
       shards_.push_back({.rows = tensors_.shards[tensors_.first_shard + i],
@@ -96,9 +97,10 @@ class TensorDecomposition {
     }
     sums_.tokens = tensors_.tokens;
     sums_.vocabulary = tensors_.vocabulary;
+    sums_.width = width_;
     sums_.singular_values = factor_.singular_values;
     sums_.rank = factor_.rank;
-    sums_.hidden_gram = Matrix::Zero(hidden_width_, hidden_width_);
+    hidden_gram_ = Matrix::Zero(hidden_width_, hidden_width_);
     sums_.hidden_unit_sum = Eigen::VectorXd::Zero(hidden_width_);
     sums_.sampled_hidden = Matrix::Zero(sample_.count, hidden_width_);
     sampled_ = Matrix::Zero(sample_.count, kSampledFigures);
@@ -109,7 +111,7 @@ class TensorDecomposition {
 
   // What enters the vocabulary-sized factor.
   Matrix HeadInput(const Matrix& hidden) const {
-    return tensors_.down.defined() ? Matrix(hidden * sums_.down.transpose()) : hidden;
+    return tensors_.down.defined() ? Matrix(hidden * down_.transpose()) : hidden;
   }
 
   // Logits of a chunk on every shard, its loss, and the gradient of the logits in their place.
@@ -182,7 +184,7 @@ class TensorDecomposition {
 
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, projected, projected_gram_));
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, hidden, projected_hidden_));
-    ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, sums_.hidden_gram));
+    ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, hidden_gram_));
     sums_.hidden_unit_sum += UnitRowSum(hidden);
     shard_energy_ += loss.energy.rowwise().sum() * (scale_ * scale_);
     for (int64_t n = 0; n < tokens; ++n) {
@@ -212,8 +214,7 @@ class TensorDecomposition {
   }
 
   absl::Status SumOverTokens() {
-    for (Matrix* matrix :
-         {&projected_gram_, &projected_hidden_, &sums_.hidden_gram, &sums_.sampled_hidden, &sampled_}) {
+    for (Matrix* matrix : {&projected_gram_, &projected_hidden_, &hidden_gram_, &sums_.sampled_hidden, &sampled_}) {
       ISTHMUS_RETURN_IF_ERROR(Sum(data_, *matrix));
     }
     for (Shard& shard : shards_) {
@@ -235,9 +236,9 @@ class TensorDecomposition {
 
     const auto rank = factor_.rank;
     sums_.retained_energy = projected_gram_.topLeftCorner(rank, rank).trace();
-    sums_.signal_gram = factor_.transform.transpose() * projected_gram_ * factor_.transform;
-    sums_.signal_hidden = factor_.transform.transpose() * projected_hidden_;
-    sums_.head_gram = factor_.transform.transpose() * factor_.transform;
+    signal_gram_ = factor_.transform.transpose() * projected_gram_ * factor_.transform;
+    signal_hidden_ = factor_.transform.transpose() * projected_hidden_;
+    head_gram_ = factor_.transform.transpose() * factor_.transform;
     sums_.sampled_retained = sampled_.col(kRetained).sum();
     return absl::OkStatus();
   }
@@ -288,12 +289,12 @@ class TensorDecomposition {
     const int64_t all = static_cast<int64_t>(tensors_.shards.size());
     // By shard and by bucket: energy, retained energy, rows.
     Matrix by_shard = Matrix::Zero(all, 3), by_bucket = Matrix::Zero(kFrequencyBuckets, 3);
-    sums_.gradient_gram = Matrix::Zero(width_, width_);
+    gradient_gram_ = Matrix::Zero(width_, width_);
     sums_.head_unit_sum = Eigen::VectorXd::Zero(width_);
     const auto rank = factor_.rank;
     for (size_t i = 0; i < shards_.size(); ++i) {
       Shard& shard = shards_[i];
-      ISTHMUS_RETURN_IF_ERROR(AddGram(shard.gradient, shard.gradient, sums_.gradient_gram));
+      ISTHMUS_RETURN_IF_ERROR(AddGram(shard.gradient, shard.gradient, gradient_gram_));
       sums_.head_unit_sum += UnitRowSum(ViewOf(shard.weight));
       // Of row v: q_v (FᵀF) q_vᵀ.
       const Matrix kept = shard.basis.leftCols(rank) * projected_gram_.topLeftCorner(rank, rank);
@@ -305,7 +306,7 @@ class TensorDecomposition {
             Eigen::RowVector3d(shard.energy(row), retained, 1);
       }
     }
-    ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, sums_.gradient_gram));
+    ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, gradient_gram_));
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, sums_.head_unit_sum));
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, by_shard));
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, by_bucket));
@@ -315,6 +316,26 @@ class TensorDecomposition {
     for (int64_t i = 0; i < kFrequencyBuckets; ++i) {
       sums_.buckets.push_back({static_cast<int64_t>(by_bucket(i, 2)), by_bucket(i, 0), by_bucket(i, 1)});
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddUpdate() {
+    const bool factorised = tensors_.down.defined();
+    const ArenaLayout layout = [&] {
+      TensorPlacer placer;
+      HeadUpdateMemory::Place(width_, hidden_width_, factorised, placer);
+      return placer.layout();
+    }();
+    ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("head update", layout.bytes(), Device::kCpu));
+    TensorPlacer placer(&arena);
+    const HeadUpdateMemory memory = HeadUpdateMemory::Place(width_, hidden_width_, factorised, placer);
+    ISTHMUS_ASSIGN_OR_RETURN(sums_.update, SumUpdate({.head_gram = TensorOf(head_gram_),
+                                                      .signal_gram = TensorOf(signal_gram_),
+                                                      .signal_hidden = TensorOf(signal_hidden_),
+                                                      .hidden_gram = TensorOf(hidden_gram_),
+                                                      .gradient_gram = TensorOf(gradient_gram_),
+                                                      .down = factorised ? TensorOf(down_) : Tensor()},
+                                                     memory, stream_));
     return absl::OkStatus();
   }
 
@@ -332,10 +353,12 @@ class TensorDecomposition {
   HeadFactor factor_;
   std::vector<Shard> shards_;
   HeadSums sums_;
-  Matrix projected_gram_;         // FᵀF
-  Matrix projected_hidden_;       // Fᵀ H
-  Matrix sampled_;                // [n, kSampledFigures]
-  Eigen::VectorXd shard_energy_;  // of all tensor ranks' shards
+  Matrix down_;                                                                   // E, empty for a plain head
+  Matrix head_gram_, signal_gram_, signal_hidden_, hidden_gram_, gradient_gram_;  // model/decomposition/head_update.h
+  Matrix projected_gram_;                                                         // FᵀF
+  Matrix projected_hidden_;                                                       // Fᵀ H
+  Matrix sampled_;                                                                // [n, kSampledFigures]
+  Eigen::VectorXd shard_energy_;                                                  // of all tensor ranks' shards
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "ops/fp8_matmul.h"
 #include "parallel/communicator.h"
 #include "runtime/device.h"
+#include "tests/support/conditioned_head.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/tiny_model.h"
@@ -120,6 +121,48 @@ TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
     ExpectSameFigures(found, expected, 1e-4);
+  }
+}
+
+// Heads of high condition, whose products are made of bf16 ones here and of fp32 there, and of several of the blocks
+// that the Gram matrix is factored by.
+TEST_F(CudaModelTest, TheLostGradientOfBf16AgreesWithTheCpu) {
+  for (TinyOptions options : Variants(proto::PrecisionConfig::BF16)) {
+    options.width = 72;
+    options.vocabulary = 300;
+    options.micro_batch = 0;
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
+    const std::vector<double> head = TwoScaleHead(options.vocabulary, options.width, 1e3);
+    const auto change = [&](Replica& replica, Stream& stream) {
+      const HeadLoss& loss = replica.model().head();
+      const Range rows = loss.vocabulary_rows();
+      std::vector<BFloat16> part;
+      for (int64_t i = rows.begin * options.width; i < rows.end * options.width; ++i) {
+        part.emplace_back(static_cast<float>(head[static_cast<size_t>(i)]));
+      }
+      return CopyFromHost(Tensor(part.data(), DType::kBFloat16, rows.size(), options.width), loss.vocabulary_weight(),
+                          stream);
+    };
+    Stream on_cpu;
+    ASSERT_TRUE(change(cpu, on_cpu).ok());
+    ASSERT_TRUE(change(gpu, stream_).ok());
+    const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
+    ASSERT_EQ(found.not_measured, "");
+    const auto near = [](double value, double wanted, double tolerance) {
+      EXPECT_NEAR(value, wanted, tolerance * std::abs(wanted));
+    };
+    near(found.gradient.retained_gradient_norm, expected.gradient.retained_gradient_norm, 1e-2);
+    near(found.gradient.lost_norm_ratio, expected.gradient.lost_norm_ratio, 1e-2);
+    near(found.gradient.retained_target_coefficient, expected.gradient.retained_target_coefficient, 2e-2);
+    near(found.update.update_cosine, expected.update.update_cosine, 2e-2);
+    near(found.weight.condition, expected.weight.condition, 1e-6);
+    for (size_t i = 0; i < found.shards.size(); ++i) {
+      near(found.shards[i].retained_energy, expected.shards[i].retained_energy, 3e-2);
+    }
+    for (size_t i = 0; i < found.buckets.size(); ++i) {
+      near(found.buckets[i].retained_energy, expected.buckets[i].retained_energy, 5e-2);
+    }
   }
 }
 

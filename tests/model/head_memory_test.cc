@@ -43,7 +43,7 @@ TEST(HeadMemory, OfMeasuringHoldsNeitherLogitsNorHiddenStatesOfAllTokens) {
                                                                       : options.tensor + 1;
     const auto bytes = [&](int64_t sequences) {
       options.sequences = sequences;
-      return HeadDecomposition::Layout(MeasurementShape::Of(TinyConfig(options), 0)).bytes();
+      return HeadDecomposition::Layout(MeasurementShape::Of(TinyConfig(options), 0, Device::kCpu)).bytes();
     };
     constexpr int64_t kFew = 1024, kMany = 64 * 1024;  // both more tokens than are projected at once
     const int64_t tokens = (kMany - kFew) * options.sequence_length;

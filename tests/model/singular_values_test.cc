@@ -34,5 +34,18 @@ TEST(SingularValues, OfStepsThatARollbackTookBackAreNotReported) {
   EXPECT_EQ(SingularValuesStep(replica, 15), 15);
 }
 
+// The values of a wide head are found beside the steps: ten steps later they are known for certain, whatever the time
+// that it took.
+TEST(SingularValues, OfAWideHeadAreReportedByTheNextTen) {
+  TinyOptions options;
+  options.width = 1032;
+  options.vocabulary = 1040;
+  options.feed_forward = options.sequence_length = 8;
+  Replica replica(options);
+  std::vector<int64_t> steps;
+  for (const int64_t step : {3, 5, 12, 15, 21}) steps.push_back(SingularValuesStep(replica, step));
+  EXPECT_THAT(steps, ElementsAre(3, 3, 3, 3, 12));
+}
+
 }  // namespace
 }  // namespace isthmus::testing

@@ -12,7 +12,7 @@ namespace {
 
 CollectiveCounts Planned(const TinyOptions& options, int tensor_rank) {
   CollectiveCounts counts;
-  for (const CollectiveWork& work : WorkOfStep(TinyConfig(options), tensor_rank).collectives) {
+  for (const CollectiveWork& work : WorkOfStep(TinyConfig(options), tensor_rank, Device::kCpu).collectives) {
     counts[{GroupName(work.group), KindName(work.kind), work.bytes}] += work.calls;
   }
   return counts;

@@ -17,7 +17,7 @@ struct Flops {
 Flops FlopsOf(const TinyOptions& options) {
   Flops sum;
   for (int rank = 0; rank < options.tensor; ++rank) {
-    for (const OperatorWork& work : WorkOfStep(TinyConfig(options), rank).operators) {
+    for (const OperatorWork& work : WorkOfStep(TinyConfig(options), rank, Device::kCpu).operators) {
       if (work.phase == StepPhase::kTelemetry) continue;
       const double flops = work.flops * static_cast<double>(work.calls) * options.data;
       if (work.kind == OperatorWork::Kind::kProduct) sum.products += flops;
@@ -89,8 +89,8 @@ TEST(StepWork, MicroBatchesDoTheSameWorkInMoreCalls) {
   TinyOptions whole = Options(), parts = Options();
   parts.micro_batch = 2;
   EXPECT_DOUBLE_EQ(FlopsOf(whole).products, FlopsOf(parts).products);
-  EXPECT_EQ(WorkOfStep(TinyConfig(parts), 0).micro_batches, 4);
-  EXPECT_TRUE(WorkOfStep(TinyConfig(whole), 0).collectives.empty());
+  EXPECT_EQ(WorkOfStep(TinyConfig(parts), 0, Device::kCpu).micro_batches, 4);
+  EXPECT_TRUE(WorkOfStep(TinyConfig(whole), 0, Device::kCpu).collectives.empty());
 }
 
 }  // namespace

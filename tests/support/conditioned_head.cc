@@ -53,10 +53,7 @@ std::vector<double> SampledSingularValues(int64_t count, double condition, bool 
   sums.arithmetic = fp32 ? DType::kFloat32 : DType::kFloat64;
   sums.sample_gram = transposed.transpose() * transposed;
   if (fp32) sums.sample_gram = sums.sample_gram.cast<float>().cast<double>().eval();
-  for (Matrix* matrix :
-       {&sums.head_gram, &sums.signal_gram, &sums.signal_hidden, &sums.hidden_gram, &sums.gradient_gram}) {
-    *matrix = Matrix::Zero(1, 1);
-  }
+  sums.width = 1;
   sums.sampled_hidden = Matrix::Zero(count, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   return MakeMeasurement(sums).spectrum.singular_values;
