@@ -1,64 +1,28 @@
 #include "model/head_decomposition.h"
 
-#include <absl/algorithm/container.h>
 #include <absl/memory/memory.h>
 
 #include <algorithm>
 #include <cmath>
-#include <future>
-#include <limits>
 #include <utility>
 
 #include "model/decomposition/frequency_buckets.h"
-#include "model/decomposition/gram_factor.h"
-#include "model/decomposition/head_projection.h"
+#include "model/decomposition/head_projector.h"
 #include "model/decomposition/head_sums.h"
 #include "model/decomposition/head_update.h"
 #include "model/decomposition/host_copy.h"
 #include "model/decomposition/inner_products.h"
 #include "model/decomposition/packed_sum.h"
-#include "model/decomposition/tall_qr.h"
 #include "model/decomposition/token_sample.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
-#include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/reductions.h"
-#include "ops/split.h"
 #include "runtime/device.h"
-#include "runtime/host_buffer.h"
 #include "runtime/status.h"
 
 namespace isthmus {
-namespace {
-
-// Up to this width the head's singular values are known before a step ends. Those of wider ones, which would keep it
-// waiting, are reported by the ten steps after those in which they were found.
-constexpr int64_t kWidthWithinAStep = 1024;
-// The head's singular values are found at the first measured step of every ten: 1 to 10, 11 to 20, and so on. A run
-// that goes on from a checkpoint between two tens, which step 10 ends, thus reports the same as one that was not
-// interrupted.
-constexpr int64_t kSingularValueSteps = 10;
-
-int64_t TenOf(int64_t step) { return (step - 1) / kSingularValueSteps; }
-
-// Below it the rounding of a Gram matrix that was summed up in `type` would show in the projection: in fp32 about 2e-5
-// of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that is little.
-double LeastReciprocalCondition(DType type) {
-  switch (type) {
-    case DType::kFloat64:
-      return 1e-8;
-    case DType::kBFloat16:
-      return 1e-5;
-    default:
-      return 1e-4;
-  }
-}
-// The same of a Gram matrix in fp64 for sums in fp32.
-constexpr double kLeastWide = 1e-11;
-
-}  // namespace
 
 struct HeadDecomposition::Host {
   // A sampled token, as far as this rank knows it.
@@ -72,18 +36,6 @@ struct HeadDecomposition::Host {
   int64_t micro_batch = 0;  // index
   TokenSample sample;
   Matrix sampled;  // [n, kSampledFigures]
-
-  // Singular values of the head, found beside the step from `gram`, of which step they are, and those that were taken
-  // last.
-  HostBuffer gram;
-  std::future<Eigen::VectorXd> singular_values;
-  int64_t found_step = 0, latest_step = 0;
-  Eigen::VectorXd latest;
-  void TakeSingularValues() {
-    if (!singular_values.valid()) return;
-    latest = singular_values.get();
-    latest_step = found_step;
-  }
 };
 
 ArenaLayout HeadDecomposition::Layout(const MeasurementShape& shape) {
@@ -104,6 +56,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   ISTHMUS_ASSIGN_OR_RETURN(made->arena_, Arena::Allocate("head decomposition", Layout(shape).bytes(), stream.device()));
   TensorPlacer placer(&made->arena_);
   made->memory_ = MeasurementMemory::Place(shape, placer);
+  made->projector_ = std::make_unique<HeadProjector>(shape, made->memory_, mesh, stream);
   const MeasurementMemory& memory = made->memory_;
   made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy, memory.shard_signal};
 
@@ -135,17 +88,6 @@ absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
   return mesh_.data().AllReduce(whole);
 }
 
-absl::Status HeadDecomposition::AddGram(const Tensor& x, const Tensor& y, const Tensor& c) {
-  if (x.rows == 0) return absl::OkStatus();
-  const Tensor& memory = memory_.gram_workspace;
-  return Gram({.x = x, .y = y, .c = c, .workspace = Tensor(memory.data, memory.dtype, c.rows, c.columns)}, stream_);
-}
-
-absl::Status HeadDecomposition::GramOf(const Tensor& x) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
-  return AddGram(x, x, memory_.part_gram);
-}
-
 absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh) {
   const int64_t tokens = local_tokens * mesh_.data_ranks();
   Host& host = *host_;
@@ -163,141 +105,13 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
   }
-  return PrepareHead(head, step, fresh);
-}
-
-absl::Status HeadDecomposition::PrepareHead(const HeadLoss& head, int64_t step, bool fresh) {
-  Host& host = *host_;
-  const Tensor weight = head.vocabulary_weight();
-  const Tensor own = weight.RowSlice(own_rows().begin, own_rows().size());
-  ISTHMUS_RETURN_IF_ERROR(GramOf(own));
-  ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(own));
-  ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
-  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
-  if (shape_.factorised) {
-    ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
-    ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
-  }
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
-  host.finite = absl::c_all_of(values, [](double value) { return std::isfinite(value); });
-  if (!host.finite) return absl::OkStatus();  // the step ends with an error of its own, or EndStep has one
-
-  ISTHMUS_ASSIGN_OR_RETURN(bool sound, FactorHead(LeastReciprocalCondition(shape_.type)));
-  if (!sound && shape_.type != DType::kFloat64) {
-    ISTHMUS_RETURN_IF_ERROR(WideGram(own));
-    ISTHMUS_ASSIGN_OR_RETURN(sound, FactorHead(kLeastWide));
-  }
-  // After a rollback those of later steps are of weights that are gone.
-  if (host.found_step >= step) {
-    host.TakeSingularValues();
-    host.found_step = host.latest_step = 0;
-  }
-  if (sound) {
-    host.sums.rank = shape_.width;
-    ISTHMUS_RETURN_IF_ERROR(StartSingularValues(step, fresh));
-  } else {
-    ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
-    Matrix down;
-    if (shape_.factorised) {
-      ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.down, stream_));
-    }
-    const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
-    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.wide_projector, stream_));
-    host.sums.rank = projection.rank;
-    host.TakeSingularValues();  // to be rid of them
-    host.latest = projection.singular_values;
-    host.latest_step = host.found_step = step;
-  }
-  return UseProjector();
-}
-
-// part_gram, of this tensor rank's rows that this data rank has, becomes that of the whole head.
-absl::Status HeadDecomposition::SumHeadGram() {
-  const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
-  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
-  if (mesh_.tensor_ranks() > 1) {
-    ISTHMUS_RETURN_IF_ERROR(Cast(memory_.part_gram, memory_.shard_gram, stream_));
-    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
-  }
-  return Cast(memory_.part_gram, memory_.head_gram, stream_);
-}
-
-absl::Status HeadDecomposition::WideGram(const Tensor& rows) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
-  for (int64_t begin = 0; begin < rows.rows; begin += shape_.wide_rows()) {
-    const Tensor block = rows.RowSlice(begin, std::min(shape_.wide_rows(), rows.rows - begin));
-    const Tensor wide = memory_.wide_rows.RowSlice(0, block.rows);
-    ISTHMUS_RETURN_IF_ERROR(Cast(block, wide, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Gram({.x = wide, .y = wide, .c = memory_.part_gram, .workspace = {}}, stream_));
-  }
-  return SumHeadGram();
-}
-
-absl::StatusOr<bool> HeadDecomposition::FactorHead(double least) {
-  const auto factor = [&](const Tensor& gram, const Tensor& r, const Tensor& inverse,
-                          double bound) -> absl::StatusOr<bool> {
-    ISTHMUS_RETURN_IF_ERROR(Cast(gram, r, stream_));
-    ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
-                             FactorGram({.gram = r, .inverse = inverse, .workspace = memory_.factor}, stream_));
-    if (!definite) return false;
-    ISTHMUS_ASSIGN_OR_RETURN(const double condition, ReciprocalCondition(gram, inverse, memory_.factor, stream_));
-    return condition > bound;
-  };
-  ISTHMUS_ASSIGN_OR_RETURN(const bool sound,
-                           factor(memory_.head_gram, memory_.part_gram, memory_.wide_projector, least));
-  if (!sound || !shape_.factorised) return sound;
-  // W has the columns of U where E has full rank; the projection does not depend on E's condition.
-  const Tensor& down_gram = memory_.update.down_gram;
-  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.down, .b = memory_.down, .c = down_gram, .transpose_b = true}, stream_));
-  return factor(down_gram, memory_.first_square, memory_.second_square, kLeastWide);
-}
-
-absl::Status HeadDecomposition::StartSingularValues(int64_t step, bool fresh) {
-  Host& host = *host_;
-  if (host.found_step > 0 && TenOf(host.found_step) == TenOf(step) && !fresh) return absl::OkStatus();
-  Tensor gram = memory_.head_gram;
-  if (shape_.factorised) {
-    // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
-    const Tensor &r = memory_.first_square, &product = memory_.second_square;
-    gram = memory_.part_gram;
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head_gram, .c = product}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = product, .b = r, .c = gram, .transpose_b = true}, stream_));
-  }
-  host.TakeSingularValues();
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, host.gram.Room(DType::kFloat64, shape_.width, shape_.width, stream_));
-  ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream_));
-  host.found_step = step;
-  host.singular_values = std::async(std::launch::async, [copy] { return SingularValues(copy); });
+  const Tensor weight = head.vocabulary_weight().RowSlice(own_rows().begin, own_rows().size());
+  ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(weight));
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadProjector::Prepared prepared, projector_->Prepare(head, step, fresh));
+  host.finite = prepared.finite;
+  host.sums.rank = prepared.rank;
+  host.sums.projector_energy = prepared.energy;
   return absl::OkStatus();
-}
-
-absl::Status HeadDecomposition::UseProjector() {
-  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
-  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.wide_projector));
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
-  host_->sums.projector_energy = values.front();
-  if (shape_.sum_type() == DType::kFloat64) return absl::OkStatus();
-  ISTHMUS_RETURN_IF_ERROR(Cast(memory_.wide_projector, memory_.projector, stream_));
-  return shape_.split ? SplitRight(memory_.projector, memory_.projector_parts, stream_) : absl::OkStatus();
-}
-
-// F = A P of a chunk of tokens, its Gram matrix, and the rows of their targets times P.
-absl::Status HeadDecomposition::ProjectChunk(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
-                                             const Tensor& target_basis) {
-  if (!shape_.split) {
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = memory_.projector, .c = projected}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = target_rows, .b = memory_.projector, .c = target_basis}, stream_));
-    return AddGram(projected, projected, memory_.projected_gram);
-  }
-  const Tensor parts = memory_.signal_parts.RowSlice(0, signal.rows), &projector_parts = memory_.projector_parts;
-  ISTHMUS_RETURN_IF_ERROR(SplitLeft(signal, parts, stream_));
-  ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = parts, .b = projector_parts, .c = projected}, stream_));
-  ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = target_rows, .b = projector_parts, .c = target_basis}, stream_));
-  // For the shares of shards and buckets F's rounding to bf16 is of no account: it does not grow with the condition.
-  const Tensor narrow = parts.ColumnSlice(0, shape_.width);
-  ISTHMUS_RETURN_IF_ERROR(Cast(projected, narrow, stream_));
-  return AddGram(narrow, narrow, memory_.projected_gram);
 }
 
 absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
@@ -351,9 +165,9 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor
   const Tensor hidden = all_hidden.RowSlice(own.begin, own.size());
   const Tensor signal =
       head.hidden_gradient_is_local() ? head.hidden_gradient() : head.hidden_gradient().RowSlice(own.begin, own.size());
-  ISTHMUS_RETURN_IF_ERROR(AddGram(signal, signal, memory_.signal_gram));
-  ISTHMUS_RETURN_IF_ERROR(AddGram(signal, hidden, memory_.signal_hidden));
-  ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, memory_.hidden_gram));
+  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(signal, signal, memory_.signal_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(signal, hidden, memory_.signal_hidden, stream_));
+  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(hidden, hidden, memory_.hidden_gram, stream_));
   const Tensor squares = memory_.squares.ColumnSlice(0, own.size());
   ISTHMUS_RETURN_IF_ERROR(RowDots({.x = hidden, .y = hidden, .dots = squares}, stream_));
   ISTHMUS_RETURN_IF_ERROR(AddUnitRows({.x = hidden, .squares = squares, .total = memory_.hidden_unit_sum}, stream_));
@@ -375,7 +189,7 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor
     const Tensor part = wide_signal.RowSlice(begin, count);
     const Tensor projected = memory_.projected.RowSlice(0, count);
     const Tensor target_basis = memory_.target_basis.RowSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(ProjectChunk(part, target_rows, projected, target_basis));
+    ISTHMUS_RETURN_IF_ERROR(projector_->Project(part, target_rows, projected, target_basis));
     ISTHMUS_RETURN_IF_ERROR(
         RowDots({.x = projected, .y = projected, .dots = memory_.retained.ColumnSlice(begin, count)}, stream_));
     ISTHMUS_RETURN_IF_ERROR(
@@ -435,7 +249,7 @@ absl::Status HeadDecomposition::AddBucketEnergy(const HeadLoss& head, int bucket
     const Tensor wide = memory_.wide_row_block.RowSlice(0, count), basis = memory_.row_block_basis.RowSlice(0, count);
     if (wide.dtype != rows.dtype) ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = wide, .b = memory_.projector, .c = basis}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(AddGram(basis, basis, memory_.part_gram));
+    ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(basis, basis, memory_.part_gram, stream_));
   }
   return products.Add(memory_.projected_gram, memory_.part_gram);
 }
@@ -511,7 +325,9 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
     ISTHMUS_RETURN_IF_ERROR(SubtractFrom(gradient, embedding, stream_));
     gradient = embedding;
   }
-  ISTHMUS_RETURN_IF_ERROR(GramOf(gradient.RowSlice(own_rows().begin, own_rows().size())));
+  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  const Tensor own_gradient = gradient.RowSlice(own_rows().begin, own_rows().size());
+  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own_gradient, own_gradient, memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.part_gram));
   ISTHMUS_ASSIGN_OR_RETURN(sums.update, SumUpdate({.head_gram = memory_.head_gram,
                                                    .signal_gram = memory_.signal_gram,
@@ -573,10 +389,10 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   }
   sums.hidden_unit_sum = hidden_unit_sum.transpose();
   sums.head_unit_sum = head_unit_sum.transpose();
-  if (shape_.width <= kWidthWithinAStep || host.latest_step == 0 || host.fresh) host.TakeSingularValues();
-  sums.singular_values = host.latest;
+  const HeadProjector::SingularValues& singular_values = projector_->TakeSingularValues(host.fresh);
+  sums.singular_values = singular_values.values;
   Result result{MakeMeasurement(sums), {}};
-  result.head.weight.step = host.latest_step;
+  result.head.weight.step = singular_values.step;
   for (const double square : layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
   return result;
 }

@@ -7,10 +7,9 @@
 //
 //   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = F_n · (w_{y_n} P)
 //
-// P has the condition κ of W, so that the rounding of A grows by it: with bf16 weights A is taken as the product leaves
-// it, in fp32, and where κ is beyond that, too, the figures that come from F are left out (HeadFigures::not_measured).
-// F is as large as G_∥, where A M⁺ would be larger by up to κ. On GPUs products with P are made of bf16 ones
-// (ops/split.h), no less exact than fp32's.
+// (model/decomposition/head_projector.h). P has the condition κ of W, so that the rounding of A grows by it: with bf16
+// weights A is taken as the product leaves it, in fp32, and where κ is beyond that, too, the figures that come from F
+// are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
 //
 // Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
 // tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. With tied embeddings or a
@@ -77,25 +76,11 @@ class HeadDecomposition {
   absl::StatusOr<Result> EndStep(const HeadLoss& head, const std::vector<double>& energy);
 
  private:
-  struct Host;  // matrices, and what is known of single tokens
+  struct Host;  // sums, and what is known of single tokens
 
   HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream);
 
   absl::Status SumOverMesh(const Tensor& tensor);
-  // part_gram = xᵀx.
-  absl::Status GramOf(const Tensor& x);
-  absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c);
-  absl::Status PrepareHead(const HeadLoss& head, int64_t step, bool fresh);
-  absl::Status SumHeadGram();
-  // The head's Gram matrices again, all in fp64: slower, for heads whose condition fp32 does not bear.
-  absl::Status WideGram(const Tensor& rows);
-  // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
-  // `least`: rounding of the Gram matrix would then show.
-  absl::StatusOr<bool> FactorHead(double least);
-  absl::Status StartSingularValues(int64_t step, bool fresh);
-  absl::Status UseProjector();
-  absl::Status ProjectChunk(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
-                            const Tensor& target_basis);
   absl::Status AddHeadDirections(const Tensor& weight);
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
   absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
@@ -113,6 +98,7 @@ class HeadDecomposition {
   std::vector<uint8_t> bucket_of_row_;  // of this shard's rows
   std::vector<Range> bucket_rows_;      // places in memory_.frequent_rows
   std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
+  std::unique_ptr<class HeadProjector> projector_;
   std::unique_ptr<Host> host_;
 };
 

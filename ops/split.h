@@ -6,8 +6,8 @@
 //   high, middle, low  [N, D]  bf16
 //
 // Any row strides. Three parts hold the 24 bits of a number exactly, unless the last of them lie below bf16's smallest
-// number. Of a product of two such sums the terms high·low, middle·middle and above make all but some 2⁻²⁴ of its
-// factors. Errors: InvalidArgument when shapes or dtypes disagree.
+// number. Of the product of two numbers the terms down to high·low and middle·middle make all but some 2⁻²⁴. Errors:
+// InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_SPLIT_H_
 #define ISTHMUS_OPS_SPLIT_H_
 

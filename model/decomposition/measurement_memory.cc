@@ -5,6 +5,7 @@
 #include "model/decomposition/gram_factor.h"
 #include "model/model_shape.h"
 #include "model/parameters.h"
+#include "ops/gram.h"
 
 namespace isthmus {
 
@@ -124,6 +125,12 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, rows);
   m.sample_gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
   return m;
+}
+
+absl::Status MeasurementMemory::AddGram(const Tensor& x, const Tensor& y, const Tensor& c, Stream& stream) const {
+  if (x.rows == 0) return absl::OkStatus();
+  const Tensor workspace(gram_workspace.data, gram_workspace.dtype, c.rows, c.columns);
+  return Gram({.x = x, .y = y, .c = c, .workspace = workspace}, stream);
 }
 
 }  // namespace isthmus

@@ -2,6 +2,8 @@
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_MEASUREMENT_MEMORY_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_MEASUREMENT_MEMORY_H_
 
+#include <absl/status/status.h>
+
 #include <cstdint>
 
 #include "model/decomposition/head_update.h"
@@ -109,6 +111,9 @@ struct MeasurementMemory {
   Tensor sample_gram;                        // [sampled, sampled] sum type
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
+
+  // c += xᵀy (ops/gram.h) by way of gram_workspace.
+  absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c, Stream& stream) const;
 };
 
 }  // namespace isthmus

@@ -64,8 +64,9 @@ __global__ void __launch_bounds__(kColumnThreads)
 
 absl::Status AddColumns(const Tensor& x, const double* squares, const Tensor& total, const Context& context) {
   if (x.size() == 0) return absl::OkStatus();
-  // As many rows at a time as have room for their parts' sums.
-  const int64_t most = std::max<int64_t>(Context::kScratchBytes / (x.columns * SizeOf(DType::kFloat64)), 1) * kPartRows;
+  // As many rows at a time as have room for their parts' sums, and a grid for them.
+  const int64_t room = Context::kScratchBytes / (x.columns * SizeOf(DType::kFloat64));
+  const int64_t most = std::clamp<int64_t>(room, 1, 65535) * kPartRows;
   auto* sums = static_cast<double*>(context.scratch);
   const unsigned blocks = BlocksFor(x.columns, kColumnThreads);
   for (int64_t begin = 0; begin < x.rows; begin += most) {

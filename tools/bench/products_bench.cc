@@ -1,6 +1,7 @@
 // Floating-point operations per second of what matrix products limit, beside the matrix-product peak measured in the
 // same run on the same device (`of_peak`, the ratio): the products of a layer and of the head, Gram matrices of the
-// head's decomposition, and attention, of which only the causal half of the T×T pairs is counted.
+// head's decomposition, their factor, products from bf16 parts, and attention, of which only the causal half of the T×T
+// pairs is counted.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
@@ -11,10 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "model/decomposition/gram_factor.h"
 #include "ops/attention.h"
+#include "ops/elementwise.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
 #include "ops/matmul_peak.h"
+#include "ops/split.h"
 #include "runtime/status.h"
 #include "tools/bench/filled.h"
 #include "tools/bench/measure.h"
@@ -63,6 +67,40 @@ void GramBench(Products& products, benchmark::State& state, DType dtype) {
       workspace(on, DType::kFloat32, width, width);
   products.Measure(state, dtype, 2.0 * static_cast<double>(rows) * static_cast<double>(width * width),
                    [&](Stream& stream) { return Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream); });
+}
+
+// A product of fp32 from bf16 parts (ops/split.h), all six of whose products count as operations.
+void SplitBench(Products& products, benchmark::State& state) {
+  const Stream& on = products.stream();
+  const int64_t tokens = std::max<int64_t>(products.sizes().tokens / 4, 1), width = products.sizes().width;
+  const Filled a(on, DType::kFloat32, tokens, width), a_parts(on, DType::kBFloat16, tokens, 3 * width),
+      b_parts(on, DType::kBFloat16, 6 * width, width), c(on, DType::kFloat32, tokens, width);
+  products.Measure(state, DType::kBFloat16, 12.0 * static_cast<double>(tokens) * static_cast<double>(width * width),
+                   [&](Stream& stream) -> absl::Status {
+                     ISTHMUS_RETURN_IF_ERROR(SplitLeft(a, a_parts, stream));
+                     return SplitMatmul({.a = a_parts, .b = b_parts, .c = c}, stream);
+                   });
+}
+
+// The factor of the head's Gram matrix and its inverse: n³/3 operations each.
+void GramFactorBench(Products& products, benchmark::State& state) {
+  const Stream& on = products.stream();
+  const int64_t width = products.sizes().width;
+  const Filled x(on, DType::kFloat64, 2 * width, width), gram(on, DType::kFloat64, width, width),
+      r(on, DType::kFloat64, width, width), inverse(on, DType::kFloat64, width, width),
+      workspace(on, DType::kFloat64, kGramFactorRows, width);
+  const absl::Status prepared = [&](Stream& stream) -> absl::Status {
+    ISTHMUS_RETURN_IF_ERROR(SetZero(gram, stream));
+    return Gram({.x = x, .y = x, .c = gram, .workspace = {}}, stream);
+  }(products.bench.stream);
+  if (!prepared.ok()) return state.SkipWithError(std::string(prepared.message()).c_str());
+  products.Measure(
+      state, DType::kFloat64, 2.0 / 3 * std::pow(static_cast<double>(width), 3), [&](Stream& stream) -> absl::Status {
+        ISTHMUS_RETURN_IF_ERROR(Cast(gram, r, stream));
+        ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
+                                 FactorGram({.gram = r, .inverse = inverse, .workspace = workspace}, stream));
+        return definite ? absl::OkStatus() : absl::InternalError("not positive definite");
+      });
 }
 
 void AttentionBench(Products& products, benchmark::State& state, DType dtype, int64_t length, bool backward) {
@@ -117,8 +155,13 @@ void RegisterAll(Products& products) {
   const BenchSizes& sizes = products.sizes();
   const int64_t tokens = std::max<int64_t>(sizes.tokens / 4, 1), width = sizes.width;
   using State = benchmark::State;
+  if (products.peaks.count(DType::kBFloat16) > 0) {
+    AddBenchmark(products.bench, "split/bf16", [&products](State& state) { SplitBench(products, state); });
+  }
+  AddBenchmark(products.bench, "gram_factor/fp64", [&products](State& state) { GramFactorBench(products, state); });
   for (const auto& [known, peak] : products.peaks) {
     const DType dtype = known;
+    if (dtype == DType::kFloat64) continue;  // nothing else is computed in it where speed counts
     const std::string type = absl::StrCat("/", std::string(Name(dtype)));
     for (const LinearShape& shape : {LinearShape{"qkv", tokens, width, 3 * width, false},
                                      LinearShape{"gate_up", tokens, width, 2 * sizes.feed_forward, false},
@@ -149,7 +192,7 @@ absl::Status Run(int argc, char** argv) {
   Products products;
   ISTHMUS_ASSIGN_OR_RETURN(products.bench, ChooseBench("products_bench", argc, argv));
   benchmark::AddCustomContext("device", products.bench.device);
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
     Bench& bench = products.bench;
     const int64_t size = std::min(MatmulPeakSize(bench.stream.device(), dtype), 16 * bench.sizes.width);
     const std::string name(Name(dtype));

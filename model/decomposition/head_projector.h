@@ -1,0 +1,76 @@
+// The projector P on the head's column space, M⁺ = P Pᵀ, found anew before each measured step, and the head's singular
+// values. Of the vocabulary-sized factor U as in model/decomposition/head_sums.h.
+//
+// M = UᵀU is summed up in fp32 and factored in fp64; where its condition is too high for that, it is summed up in fp64;
+// where U or E has not full rank, U is factored as it is, by the host.
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <future>
+
+#include "model/decomposition/measurement_memory.h"
+#include "model/head_loss.h"
+#include "parallel/mesh.h"
+#include "runtime/host_buffer.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+class HeadProjector {
+ public:
+  // All must outlive the projector.
+  HeadProjector(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, Stream& stream)
+      : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream) {}
+
+  struct Prepared {
+    bool finite = true;  // else there is no projector
+    int64_t rank = 0;    // of W
+    double energy = 0;   // ‖P‖²
+  };
+  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, at the first of its
+  // steps of every ten (1 to 10, 11 to 20, ...) and where `fresh`, starts to find the singular values. A step that is
+  // not above the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
+  absl::StatusOr<Prepared> Prepare(const HeadLoss& head, int64_t step, bool fresh);
+
+  // Of a chunk of tokens: F = A P, to whose Gram matrix it adds, and the rows of U of their targets times P. Products
+  // with P are made of bf16 ones on GPUs (ops/split.h), no less exact than those in fp32. Only starts work on the
+  // stream.
+  absl::Status Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
+                       const Tensor& target_basis);
+
+  struct SingularValues {
+    int64_t step = 0;        // of whose weights they are
+    Eigen::VectorXd values;  // of W, descending
+  };
+  // Those that are known: of wide heads, which would keep the step waiting, the ones of the ten steps before, but where
+  // there are none or `fresh`.
+  const SingularValues& TakeSingularValues(bool fresh);
+
+ private:
+  absl::Status SumHeadGram();
+  absl::Status SumWideGram(const Tensor& rows);
+  // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
+  // `least`: rounding of the Gram matrix would then show.
+  absl::StatusOr<bool> Factor(double least);
+  absl::Status StartSingularValues(int64_t step, bool fresh);
+  void AwaitSingularValues();
+  absl::StatusOr<double> UseProjector();
+
+  const MeasurementShape& shape_;
+  const MeasurementMemory& memory_;
+  const Mesh& mesh_;
+  Stream& stream_;
+  HostBuffer gram_;         // that `found_` are being found from
+  int64_t found_step_ = 0;  // of the last that were started, or found otherwise
+  std::future<Eigen::VectorXd> found_;
+  SingularValues latest_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
