@@ -56,7 +56,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   ISTHMUS_ASSIGN_OR_RETURN(made->arena_, Arena::Allocate("head decomposition", Layout(shape).bytes(), stream.device()));
   TensorPlacer placer(&made->arena_);
   made->memory_ = MeasurementMemory::Place(shape, placer);
-  made->projector_ = std::make_unique<HeadProjector>(shape, made->memory_, mesh, stream);
+  made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
   const MeasurementMemory& memory = made->memory_;
   made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy, memory.shard_signal};
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "ops/matmul.h"
 #include "ops/matmul_peak.h"
 #include "ops/split.h"
+#include "runtime/device.h"
 #include "runtime/status.h"
 #include "tools/bench/filled.h"
 #include "tools/bench/measure.h"
@@ -86,13 +88,15 @@ void SplitBench(Products& products, benchmark::State& state) {
 void GramFactorBench(Products& products, benchmark::State& state) {
   const Stream& on = products.stream();
   const int64_t width = products.sizes().width;
-  const Filled x(on, DType::kFloat64, 2 * width, width), gram(on, DType::kFloat64, width, width),
-      r(on, DType::kFloat64, width, width), inverse(on, DType::kFloat64, width, width),
-      workspace(on, DType::kFloat64, kGramFactorRows, width);
-  const absl::Status prepared = [&](Stream& stream) -> absl::Status {
-    ISTHMUS_RETURN_IF_ERROR(SetZero(gram, stream));
-    return Gram({.x = x, .y = x, .c = gram, .workspace = {}}, stream);
-  }(products.bench.stream);
+  const Filled gram(on, DType::kFloat64, width, width), r(on, DType::kFloat64, width, width),
+      inverse(on, DType::kFloat64, width, width), workspace(on, DType::kFloat64, kGramFactorRows, width);
+  // 2^-|i - j|, which is positive definite, of a condition of 9 (Kac, Murdock and Szegő).
+  std::vector<double> values;
+  for (int64_t i = 0; i < width; ++i) {
+    for (int64_t j = 0; j < width; ++j) values.push_back(std::exp2(-static_cast<double>(std::abs(i - j))));
+  }
+  const absl::Status prepared =
+      CopyFromHost(Tensor(values.data(), DType::kFloat64, width, width), gram, products.stream());
   if (!prepared.ok()) return state.SkipWithError(std::string(prepared.message()).c_str());
   products.Measure(
       state, DType::kFloat64, 2.0 / 3 * std::pow(static_cast<double>(width), 3), [&](Stream& stream) -> absl::Status {

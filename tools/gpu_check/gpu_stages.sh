@@ -69,7 +69,7 @@ train_small() {  # the schedule without its clock
 }
 stage_repeat() {
   run_function "a small model twice gives the same bits" 120 twice train_small
-  run_function "the 2B model twice gives the same bits" 300 twice train_2b 5 --set telemetry.interval=2 \
+  run_function "the 2B model twice gives the same bits" 300 twice train_2b 5 --set telemetry.interval=5 \
     --set checkpoint.save_final=false
 }
 
@@ -98,12 +98,10 @@ check_head_kernels() {
       print "all 5 kernels reach " least
     }' "$work"/{kernels,products}_bench.json 2>"$figures" | tee "$details"
 }
-bench_training() { "$bin/training_bench" --device cuda --model 2b --steps 5 --json "$figures" | tee "$details"; }
 stage_bench() {
   run_function "kernels that memory limits" 240 bench_kernels kernels_bench
   run_function "products and attention" 240 bench_kernels products_bench
   run_function "loss and head kernels reach 80 % of their bound" 10 check_head_kernels
-  run_function "whole steps of the 2B model" 240 bench_training
 }
 
 # Speed of a run end to end, with data, optimizer, logging and telemetry, over 20 steps that do not validate, after the
@@ -146,8 +144,16 @@ train_overhead() {  # INTERVAL
     }' <(cat "$work"/speed-{0,"$1"}.json | sed 's/}{/}\n{/g') >"$figures" || return
   sed 's/[{}"]//g' "$figures" | tee "$details"
 }
-stage_train() {
-  run_function "2B end to end, head never measured" 200 train_speed 0
+stage_train() { run_function "2B end to end, head never measured" 200 train_speed 0; }
+
+# Whole steps as large as the configuration's, 256 sequences, and what measuring the head adds to one.
+bench_telemetry() {
+  "$bin/training_bench" --device cuda --model 2b --sequences 256 --steps 1 --json "$figures" | tee "$details"
+}
+# End to end with the 16 sequences of stage `train`, which has to have run: a measured step costs the more, the shorter a
+# step is.
+stage_telemetry() {
+  run_function "whole steps of the 2B model, and measuring its head" 240 bench_telemetry
   run_function "2B end to end, head measured every 10 steps" 200 train_speed 10
   run_function "cost of measuring the head every 10 steps" 10 train_overhead 10
   run_function "2B end to end, head measured every step" 200 train_speed 1
