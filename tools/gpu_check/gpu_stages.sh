@@ -150,10 +150,10 @@ stage_train() { run_function "2B end to end, head never measured" 200 train_spee
 bench_telemetry() {
   "$bin/training_bench" --device cuda --model 2b --sequences 256 --steps 1 --json "$figures" | tee "$details"
 }
+stage_telemetry() { run_function "whole steps of the 2B model, and measuring its head" 240 bench_telemetry; }
 # End to end with the 16 sequences of stage `train`, which has to have run: a measured step costs the more, the shorter a
 # step is.
-stage_telemetry() {
-  run_function "whole steps of the 2B model, and measuring its head" 240 bench_telemetry
+stage_measured() {
   run_function "2B end to end, head measured every 10 steps" 200 train_speed 10
   run_function "cost of measuring the head every 10 steps" 10 train_overhead 10
   run_function "2B end to end, head measured every step" 200 train_speed 1
@@ -180,16 +180,26 @@ find_sanitizer() {
   done
   return 1
 }
-# The project's own kernels; products are the libraries'. A tool that can't look at the device at all says nothing of
-# errors: its summary has to be there.
+# The project's own kernels; products are the libraries', and so is most of attention: racecheck does not understand the
+# barriers of cuDNN's kernels, which it finds hundreds of hazards in, and synccheck breaks them. Where the tool can't be
+# told to leave them alone, attention is left out and said to be. A tool that can't look at the device at all says nothing
+# of errors: its summary has to be there.
 sanitize() {  # SANITIZER TOOL
-  local log=$work/sanitizer-$2.log only=(--kernel-regex kns=isthmus)
-  "$1" "${only[@]}" "$bin/ops_tests" --gtest_list_tests >/dev/null 2>&1 || only=()
+  local log=$work/sanitizer-$2.log only=() option left_out='Matmul*:Gram.*:Fp8*'
+  for option in --kernel-name --kernel-regex ''; do
+    if [ -z "$option" ]; then
+      left_out=$left_out:Attention.*
+      echo "attention is left out: the tool takes no names of kernels" >>"$details"
+    elif "$1" "$option" kns=isthmus "$bin/ops_tests" --device=cuda --gtest_filter=Split.* >"$log" 2>&1; then
+      only=("$option" kns=isthmus)
+      break
+    fi
+  done
   "$1" --tool "$2" "${only[@]}" --target-processes all --error-exitcode 9 "$bin/ops_tests" --device=cuda \
-    '--gtest_filter=-Matmul*:Gram.*:Fp8*' 2>&1 | tee "$log"
+    "--gtest_filter=-$left_out" 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]}
   [ "$status" -eq 0 ] || return "$status"
-  grep -E '^=+ (ERROR|RACECHECK) SUMMARY: 0 (errors|hazards)' "$log" | tail -1 | tee "$details" | grep -q .
+  grep -E '^=+ (ERROR|RACECHECK) SUMMARY: 0 (errors|hazards)' "$log" | tail -1 | tee -a "$details" | grep -q .
 }
 stage_sanitizer() {
   local sanitizer tool
