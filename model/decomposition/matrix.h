@@ -17,12 +17,6 @@ inline MatrixView ViewOf(const Tensor& tensor) {
 }
 inline Tensor TensorOf(Matrix& matrix) { return Tensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols()); }
 
-// tr(Xᵀ Y), hence tr(X Y) where one of them is symmetric.
-template <typename X, typename Y>
-double Inner(const X& x, const Y& y) {
-  return x.cwiseProduct(y).sum();
-}
-
 }  // namespace isthmus
 
 #endif  // ISTHMUS_MODEL_DECOMPOSITION_MATRIX_H_
