@@ -22,9 +22,11 @@ HeadProjection ProjectByFactor(const Eigen::MatrixXd& r, const Matrix& down, int
   return projection;
 }
 
-Eigen::VectorXd SingularValues(const Tensor& gram) {
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(ViewOf(gram), Eigen::EigenvaluesOnly);
-  return solver.eigenvalues().reverse().cwiseMax(0.0).cwiseSqrt();
+Eigen::VectorXd Eigenvalues(const Tensor& symmetric) {
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(ViewOf(symmetric), Eigen::EigenvaluesOnly);
+  return solver.eigenvalues().reverse();
 }
+
+Eigen::VectorXd SingularValues(const Tensor& gram) { return Eigenvalues(gram).cwiseMax(0.0).cwiseSqrt(); }
 
 }  // namespace isthmus

@@ -22,6 +22,9 @@ struct HeadProjection {
 // From the triangular factor of U [any, width], whatever its condition and rank (model/decomposition/head_factor.h).
 HeadProjection ProjectByFactor(const Eigen::MatrixXd& r, const Matrix& down, int64_t vocabulary);
 
+// Eigenvalues of a symmetric matrix, descending; fp64 in host memory.
+Eigen::VectorXd Eigenvalues(const Tensor& symmetric);
+
 // Singular values of W, descending, as roots of the eigenvalues of `gram`, fp64 in host memory: WᵀW, or another matrix
 // that has those of its eigenvalues that are not zero.
 Eigen::VectorXd SingularValues(const Tensor& gram);

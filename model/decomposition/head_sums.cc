@@ -2,10 +2,11 @@
 
 #include <absl/strings/str_format.h>
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include "model/decomposition/head_projection.h"
 
 namespace isthmus {
 namespace {
@@ -71,18 +72,18 @@ HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
 }
 
 HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(sums.sample_gram, Eigen::EigenvaluesOnly);
-  const auto& ascending = solver.eigenvalues();
+  Matrix gram = sums.sample_gram;
+  const Eigen::VectorXd eigenvalues = Eigenvalues(TensorOf(gram));
   HeadSpectrumFigures figures;
-  const int64_t count = ascending.size(), width = sums.width;
+  const int64_t count = eigenvalues.size(), width = sums.width;
   const double total = sums.sample_gram.trace();
   figures.sampled_tokens = count;
   figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
   // Eigenvalues below it are what rounding of the Gram matrix made of smaller ones.
-  const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * ascending(count - 1);
+  const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * eigenvalues(0);
   double kept = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const double energy = std::max(ascending(count - 1 - i), 0.0);
+    const double energy = std::max(eigenvalues(i), 0.0);
     if (energy > least) figures.singular_values.push_back(std::sqrt(energy));
     // Shares of the norm, hence squares of them of the energy.
     if (kept < 0.70 * 0.70 * total) figures.components_for_70_percent = i + 1;

@@ -184,6 +184,7 @@ TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
 }
 
 TEST_F(Train, ResolvedConfigurationStartsTheSameRun) {
+  if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
   const std::string config = project().WriteConfig("original");
   ASSERT_EQ(RunIsthmus("train --config " + config + " --set schedule.steps=4 --set seed=77").exit_status, 0);
   const ProgramResult again = RunIsthmus("train --config " + (project() / "original/config.textproto") +
@@ -229,12 +230,13 @@ TEST_F(Train, WeightsOfOneMeshContinueAPromptOnAnyOther) {
   ASSERT_EQ(RunIsthmus("train --config " + config, 2).exit_status, 0);
   const std::string arguments = "sample --checkpoint " + (project() / "weights") +
                                 " --prompt \"the cat\" --tokens 40 --temperature 0.8 --top-k 50 --top-p 0.95 --seed 3";
-  const ProgramResult one = RunIsthmus(arguments), two = RunIsthmus(arguments, 2), four = RunIsthmus(arguments, 4);
+  const ProgramResult one = RunIsthmus(arguments), two = RunIsthmus(arguments, 2);
   EXPECT_EQ(one.exit_status, 0) << one.out;
   EXPECT_EQ(one.out.rfind("the cat", 0), 0u) << one.out;
   EXPECT_GT(one.out.size(), 12u);
   EXPECT_EQ(one.out, two.out);
-  EXPECT_EQ(one.out, four.out);
+  if (TestSteps() < 20) return;  // more of the same under sanitizers
+  EXPECT_EQ(one.out, RunIsthmus(arguments, 4).out);
   EXPECT_NE(RunIsthmus(arguments + " --seed 4").out, one.out);
   const std::string greedy = "sample --checkpoint " + (project() / "weights") + " --prompt \"the\" --temperature 0";
   EXPECT_EQ(RunIsthmus(greedy).out, RunIsthmus(greedy + " --seed 9").out);
@@ -271,11 +273,11 @@ TEST_F(Train, WhoseProgressNobodyReadsIsDone) {
 TEST_F(Train, EveryOptionOfMeshAndModelRuns) {
   int number = 0;
   for (const char* more :
-       {"--set mesh.tensor=2 --set mesh.sequence_parallel=true --set precision.recompute=true",
-        "--set mesh.data=2 --set mesh.shard_optimizer=true --set model.tied_embeddings=true",
+       {"--set mesh.tensor=2 --set mesh.sequence_parallel=true --set precision.recompute=true --set schedule.kind=CONSTANT",
+        "--set mesh.data=2 --set mesh.shard_optimizer=true --set model.tied_embeddings=true "
+        "--set schedule.kind=WARMUP_STABLE_DECAY",
         "--set mesh.tensor=2 --set model.head_rank=8 --set model.kv_heads=2",
-        "--set precision.compute=BF16 --set mesh.tensor=2", "--set schedule.kind=LINEAR --set batch.micro_batch=2",
-        "--set schedule.kind=CONSTANT", "--set schedule.kind=WARMUP_STABLE_DECAY"}) {
+        "--set precision.compute=BF16 --set mesh.tensor=2 --set schedule.kind=LINEAR --set batch.micro_batch=2"}) {
     const std::string name = "option" + std::to_string(number++);
     const ProgramResult result =
         RunIsthmus("train --config " + project().WriteConfig(name) + " --set schedule.steps=10 " + more, 2);

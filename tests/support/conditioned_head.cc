@@ -1,11 +1,11 @@
 #include "tests/support/conditioned_head.h"
 
-#include <Eigen/QR>
 #include <cmath>
 
 #include "model/decomposition/head_sums.h"
 #include "model/decomposition/matrix.h"
 #include "runtime/philox.h"
+#include "tests/support/orthonormal_basis.h"
 
 namespace isthmus::testing {
 namespace {
@@ -17,8 +17,7 @@ double Random(uint64_t seed, int64_t index) {
 Eigen::MatrixXd Orthonormal(int64_t rows, int64_t columns, uint64_t seed) {
   Eigen::MatrixXd random(rows, columns);
   for (int64_t i = 0; i < random.size(); ++i) random(i / columns, i % columns) = Random(seed, i);
-  const Eigen::HouseholderQR<Eigen::MatrixXd> qr(random);
-  return qr.householderQ() * Eigen::MatrixXd::Identity(rows, columns);
+  return OrthonormalBasis(random);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 #include "tests/support/head_reference.h"
 
-#include <Eigen/QR>
+#include <Eigen/Core>
 #include <cmath>
 
+#include "tests/support/orthonormal_basis.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -31,8 +32,7 @@ HeadReference DecomposeByBruteForce(const Tensor& hidden, const Tensor& head, co
     row(targets[static_cast<size_t>(n)]) -= 1;
     gradient.row(n) = row / tokens;
   }
-  const Eigen::ColPivHouseholderQR<Eigen::MatrixXd> qr(w);
-  const Eigen::MatrixXd basis = qr.householderQ() * Eigen::MatrixXd::Identity(w.rows(), qr.rank());
+  const Eigen::MatrixXd basis = OrthonormalBasis(w);
   const Eigen::MatrixXd kept = gradient * basis * basis.transpose();
   HeadReference reference;
   reference.logit_gradient_norm = gradient.norm();
