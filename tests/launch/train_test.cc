@@ -273,7 +273,8 @@ TEST_F(Train, WhoseProgressNobodyReadsIsDone) {
 TEST_F(Train, EveryOptionOfMeshAndModelRuns) {
   int number = 0;
   for (const char* more :
-       {"--set mesh.tensor=2 --set mesh.sequence_parallel=true --set precision.recompute=true --set schedule.kind=CONSTANT",
+       {"--set mesh.tensor=2 --set mesh.sequence_parallel=true --set precision.recompute=true --set "
+        "schedule.kind=CONSTANT",
         "--set mesh.data=2 --set mesh.shard_optimizer=true --set model.tied_embeddings=true "
         "--set schedule.kind=WARMUP_STABLE_DECAY",
         "--set mesh.tensor=2 --set model.head_rank=8 --set model.kv_heads=2",
