@@ -96,12 +96,12 @@ TEST_F(CudaModelTest, EightBitLayersStayNearThoseOfTheCpu) {
     options.head_dim = 16;
     options.micro_batch = 0;
     SCOPED_TRACE(options.Name());
-    // Of the same mesh: each rank scales what it holds. GPUs add 8-bit products otherwise than the CPU does, and what
-    // that makes of a run grows: an H200 was 4 % off after 19 steps.
+    // Of the same mesh: each rank scales what it holds. An H200 was 3.9 % off in step 19.
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
     for (size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_NEAR(found[i], expected[i], (i < 12 ? 2e-2 : 8e-2) * expected[i]) << "step " << i + 1;
+      const auto step = static_cast<int64_t>(i) + 1;
+      EXPECT_NEAR(found[i], expected[i], EightBitTolerance(step) * expected[i]) << "step " << step;
     }
   }
 }

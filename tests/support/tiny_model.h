@@ -75,6 +75,10 @@ class Replica {
 // How many steps tests train: 20, or what ISTHMUS_TEST_STEPS says, where kernels or sanitizers are slow.
 int64_t TestSteps();
 
+// How far the loss of `step` (from 1) of 8-bit training may lie from that of another device, as a share of it: devices
+// add 8-bit products otherwise, and what that makes of a run grows (Fp8Layers.LossesMoveSoFarAfterASmallChange).
+inline double EightBitTolerance(int64_t step) { return step <= 12 ? 2e-2 : 8e-2; }
+
 // Element `i` of a tensor (flat, contiguous) as fp64.
 double ElementOf(const Tensor& tensor, int64_t i);
 void SetElement(const Tensor& tensor, int64_t i, double value);
