@@ -58,7 +58,9 @@ class MeshTest : public ::testing::Test {
     ExpectSameInitialWeights(alone, meshed);
     const std::vector<double> expected = Losses(alone), found = Losses(meshed);
     // It learns, if not in the two steps under sanitizers: an update that does nothing would agree, too.
-    if (TestSteps() > 2) EXPECT_LT(expected.back(), expected.front());
+    if (TestSteps() > 2) {
+      EXPECT_LT(expected.back(), expected.front());
+    }
     for (size_t i = 0; i < expected.size(); ++i) {
       EXPECT_NEAR(found[i], expected[i], tolerance * expected[i]) << "step " << i + 1;
     }
