@@ -389,10 +389,10 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   }
   sums.hidden_unit_sum = hidden_unit_sum.transpose();
   sums.head_unit_sum = head_unit_sum.transpose();
-  const HeadProjector::SingularValues& singular_values = projector_->TakeSingularValues(host.fresh);
-  sums.singular_values = singular_values.values;
+  const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
+  sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
   Result result{MakeMeasurement(sums), {}};
-  result.head.weight.step = singular_values.step;
+  result.head.weight.step = spectrum.step;
   for (const double square : layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
   return result;
 }

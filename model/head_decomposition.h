@@ -54,9 +54,9 @@ class HeadDecomposition {
   Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
 
   // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
-  // which move slowly and cost the most on the host, are found at the first of its steps of every ten (1 to 10, 11
-  // to 20, ...), and where `fresh`; other steps report the last ones (HeadWeightFigures::step). A step that is not
-  // above the one before begins anew: training has gone back. Collective over the mesh.
+  // which move slowly and cost the most on the host, are those of the first measured step of ten, of wide heads of an
+  // earlier one, none at first (model/decomposition/head_projector.h); those of this step where `fresh`. A step that is
+  // not above the one before begins anew: training has gone back. Collective over the mesh.
   absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
   // Before each micro-batch. Local.
   absl::Status BeginMicroBatch(int64_t index);
@@ -71,8 +71,8 @@ class HeadDecomposition {
     std::vector<double> layer_gradient_norms;
   };
   // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
-  // whole on each. Collective over the mesh; the same result on every rank. Errors: Internal when the head is not
-  // finite.
+  // whole on each. Collective over the mesh; the same result on every rank, but for a wide head's singular values,
+  // which each rank finds in its own time. Errors: Internal when the head is not finite.
   absl::StatusOr<Result> EndStep(const HeadLoss& head, const std::vector<double>& energy);
 
  private:

@@ -78,6 +78,8 @@ void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadR
 
 void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
   record.set_numerical_rank(weight.numerical_rank);
+  record.set_row_anisotropy(weight.row_anisotropy);
+  if (weight.singular_values.empty()) return;
   record.set_singular_values_step(weight.step);
   record.set_condition(weight.condition);
   record.set_singular_entropy(weight.singular_entropy);
@@ -86,7 +88,6 @@ void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
   record.set_error_ratio_at_eighth(weight.error_ratio_at_eighth);
   record.set_error_ratio_at_quarter(weight.error_ratio_at_quarter);
   record.set_error_ratio_at_half(weight.error_ratio_at_half);
-  record.set_row_anisotropy(weight.row_anisotropy);
   FillSpectrum(weight.singular_values, *record.mutable_singular_values());
 }
 

@@ -61,17 +61,18 @@ struct HeadSpectrumFigures {
   std::vector<double> singular_values;
 };
 
-// The head itself: W, or the product U E. Singular values s_1 >= s_2 >= …, min(V, D) of them.
+// The head itself: W, or the product U E. Singular values s_1 >= s_2 >= …, min(V, D) of them; none, and zero what
+// follows from them, where they are not known yet.
 struct HeadWeightFigures {
   int64_t numerical_rank = 0;
+  double row_anisotropy = 0;          // mean cosine of two rows of the vocabulary-sized factor
+  int64_t step = 0;                   // of training, whose head the following are of; 0 outside of it
   double condition = 0;               // s_1 / s_rank
   double singular_entropy = 0;        // KL(p ‖ uniform), p_i = s_i / Σs: 0 is flat (arXiv:2404.07647)
   double stable_rank = 0;             // ‖W‖² / s_1²
   double largest_singular_share = 0;  // s_1 / Σs
   // W-error(d) = (Σ_{i>d} s_i²)^½ / ‖W‖ at an eighth, a quarter and a half of D.
   double error_ratio_at_eighth = 0, error_ratio_at_quarter = 0, error_ratio_at_half = 0;
-  double row_anisotropy = 0;  // mean cosine of two rows of the vocabulary-sized factor
-  int64_t step = 0;           // of training, whose head the figures from singular values are of; 0 outside of it
   std::vector<double> singular_values;
 };
 

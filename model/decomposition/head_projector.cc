@@ -21,15 +21,8 @@
 namespace isthmus {
 namespace {
 
-// Up to this width the head's singular values are known before a step ends. Those of wider ones, which would keep it
-// waiting, are reported by the ten steps after those in which they were found.
+// Up to this width the head's singular values are known before a step ends.
 constexpr int64_t kWidthWithinAStep = 1024;
-// The head's singular values are found at the first measured step of every ten: 1 to 10, 11 to 20, and so on. A run
-// that goes on from a checkpoint between two tens, which step 10 ends, thus reports the same as one that was not
-// interrupted.
-constexpr int64_t kSingularValueSteps = 10;
-
-int64_t TenOf(int64_t step) { return (step - 1) / kSingularValueSteps; }
 
 // Below it the rounding of a Gram matrix that was summed up in `type` would show in the projection: in fp32 about 2e-5
 // of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that is little.
@@ -69,14 +62,10 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
     ISTHMUS_ASSIGN_OR_RETURN(sound, Factor(kLeastWide));
   }
-  // After a rollback those of later steps are of weights that are gone.
-  if (found_step_ >= step) {
-    AwaitSingularValues();
-    found_step_ = latest_.step = 0;
-  }
+  finder_.Rewind(step);
   Prepared prepared{.rank = shape_.width};
   if (sound) {
-    ISTHMUS_RETURN_IF_ERROR(StartSingularValues(step, fresh));
+    ISTHMUS_RETURN_IF_ERROR(BeginSingularValues(step, fresh));
   } else {
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;
@@ -86,9 +75,8 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
     const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
     ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.wide_projector, stream_));
     prepared.rank = projection.rank;
-    AwaitSingularValues();  // to be rid of them
-    latest_ = {step, projection.singular_values};
-    found_step_ = step;
+    const Eigen::VectorXd& singular = projection.singular_values;
+    finder_.Set(step, std::vector<double>(singular.begin(), singular.end()));
   }
   ISTHMUS_ASSIGN_OR_RETURN(prepared.energy, UseProjector());
   return prepared;
@@ -135,8 +123,10 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
   return factor(down_gram, memory_.first_square, memory_.second_square, kLeastWide);
 }
 
-absl::Status HeadProjector::StartSingularValues(int64_t step, bool fresh) {
-  if (found_step_ > 0 && TenOf(found_step_) == TenOf(step) && !fresh) return absl::OkStatus();
+bool HeadProjector::Waits(bool fresh) const { return fresh || shape_.width <= kWidthWithinAStep; }
+
+absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
+  if (!fresh && (!finder_.Due(step) || (finder_.busy() && !Waits(fresh)))) return absl::OkStatus();
   Tensor gram = memory_.head_gram;
   if (shape_.factorised) {
     // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
@@ -145,12 +135,7 @@ absl::Status HeadProjector::StartSingularValues(int64_t step, bool fresh) {
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head_gram, .c = product}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = product, .b = r, .c = gram, .transpose_b = true}, stream_));
   }
-  AwaitSingularValues();
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, gram_.Room(DType::kFloat64, shape_.width, shape_.width, stream_));
-  ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream_));
-  found_step_ = step;
-  found_ = std::async(std::launch::async, [copy] { return isthmus::SingularValues(copy); });
-  return absl::OkStatus();
+  return finder_.Begin(gram, step, stream_);
 }
 
 absl::StatusOr<double> HeadProjector::UseProjector() {
@@ -180,15 +165,6 @@ absl::Status HeadProjector::Project(const Tensor& signal, const Tensor& target_r
   const Tensor narrow = parts.ColumnSlice(0, shape_.width);
   ISTHMUS_RETURN_IF_ERROR(Cast(projected, narrow, stream_));
   return memory_.AddGram(narrow, narrow, memory_.projected_gram, stream_);
-}
-
-void HeadProjector::AwaitSingularValues() {
-  if (found_.valid()) latest_ = {found_step_, found_.get()};
-}
-
-const HeadProjector::SingularValues& HeadProjector::TakeSingularValues(bool fresh) {
-  if (shape_.width <= kWidthWithinAStep || latest_.step == 0 || fresh) AwaitSingularValues();
-  return latest_;
 }
 
 }  // namespace isthmus

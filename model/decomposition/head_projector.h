@@ -9,14 +9,12 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
-#include <Eigen/Core>
 #include <cstdint>
-#include <future>
 
 #include "model/decomposition/measurement_memory.h"
+#include "model/decomposition/spectrum_finder.h"
 #include "model/head_loss.h"
 #include "parallel/mesh.h"
-#include "runtime/host_buffer.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -32,9 +30,9 @@ class HeadProjector {
     int64_t rank = 0;    // of W
     double energy = 0;   // ‖P‖²
   };
-  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, at the first of its
-  // steps of every ten (1 to 10, 11 to 20, ...) and where `fresh`, starts to find the singular values. A step that is
-  // not above the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
+  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where they are due
+  // (model/decomposition/spectrum_finder.h) or `fresh`, starts to find the singular values. A step that is not above
+  // the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
   absl::StatusOr<Prepared> Prepare(const HeadLoss& head, int64_t step, bool fresh);
 
   // Of a chunk of tokens: F = A P, to whose Gram matrix it adds, and the rows of U of their targets times P. Products
@@ -43,13 +41,9 @@ class HeadProjector {
   absl::Status Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
                        const Tensor& target_basis);
 
-  struct SingularValues {
-    int64_t step = 0;        // of whose weights they are
-    Eigen::VectorXd values;  // of W, descending
-  };
-  // Those that are known: of wide heads, which would keep the step waiting, the ones of the ten steps before, but where
-  // there are none or `fresh`.
-  const SingularValues& TakeSingularValues(bool fresh);
+  // The newest that are known. Narrow heads, and where `fresh`: those that were begun last, for which this waits. Of a
+  // wide head, which would keep the step waiting, what is known, and since when, is this rank's alone.
+  const SpectrumFinder::Found& SingularValues(bool fresh) { return finder_.Latest(Waits(fresh)); }
 
  private:
   absl::Status SumHeadGram();
@@ -57,18 +51,15 @@ class HeadProjector {
   // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
   // `least`: rounding of the Gram matrix would then show.
   absl::StatusOr<bool> Factor(double least);
-  absl::Status StartSingularValues(int64_t step, bool fresh);
-  void AwaitSingularValues();
+  bool Waits(bool fresh) const;
+  absl::Status BeginSingularValues(int64_t step, bool fresh);
   absl::StatusOr<double> UseProjector();
 
   const MeasurementShape& shape_;
   const MeasurementMemory& memory_;
   const Mesh& mesh_;
   Stream& stream_;
-  HostBuffer gram_;         // that `found_` are being found from
-  int64_t found_step_ = 0;  // of the last that were started, or found otherwise
-  std::future<Eigen::VectorXd> found_;
-  SingularValues latest_;
+  SpectrumFinder finder_;
 };
 
 }  // namespace isthmus

@@ -101,7 +101,7 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   figures.numerical_rank = sums.rank;
   figures.singular_values.assign(s.data(), s.data() + s.size());
   figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary);
-  if (sums.rank == 0) return figures;
+  if (sums.rank == 0 || s.size() == 0) return figures;
   const double sum = s.sum(), energy = s.squaredNorm();
   figures.condition = s(0) / s(sums.rank - 1);
   for (Eigen::Index i = 0; i < s.size(); ++i) {
@@ -160,8 +160,11 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   measurement.buckets = sums.buckets;
   if (RoundingHidesProjection(sums)) {
     LeaveOutProjection(measurement);
-    measurement.not_measured = absl::StrFormat("its condition %.1g is beyond %s", measurement.weight.condition,
-                                               sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
+    const bool known = !measurement.weight.singular_values.empty();
+    measurement.not_measured =
+        absl::StrFormat("its condition%s is beyond %s",
+                        known ? absl::StrFormat(" %.1g", measurement.weight.condition) : std::string(),
+                        sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
   }
   return measurement;
 }

@@ -31,7 +31,7 @@ struct HeadSums {
   DType arithmetic = DType::kFloat64;
   double projector_energy = 0;  // 0: F did not come from A_U
 
-  Eigen::VectorXd singular_values;  // of W
+  Eigen::VectorXd singular_values;  // of W; empty where they are not known yet
   int64_t rank = 0;                 // of W
 
   Matrix sample_gram;               // G_s G_sᵀ [n, n]

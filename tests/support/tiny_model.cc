@@ -105,11 +105,11 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
   if (!model_->InitializeWeights(seed).ok()) std::abort();
 }
 
-StepResult Replica::Step(int64_t step, bool measure_head) {
+StepResult Replica::Step(int64_t step, bool measure_head, bool last) {
   TokenBatch batch = MakeBatch(options_, step % 2);  // two batches in turn: soon learnt by heart
   return ValueOrDie(model_->Step(PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
                                  PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()), step, 3e-3,
-                                 measure_head));
+                                 measure_head, /*dump=*/nullptr, /*accept=*/nullptr, last));
 }
 
 int64_t TestSteps() {

@@ -58,7 +58,7 @@ class Replica {
                    const Stream& stream = Stream());
 
   // Takes this rank's part of the batch of `step` (from 1).
-  StepResult Step(int64_t step, bool measure_head = false);
+  StepResult Step(int64_t step, bool measure_head = false, bool last = false);
 
   const TinyOptions& options() const { return options_; }
   const Mesh& mesh() const { return *mesh_; }
