@@ -3,7 +3,10 @@
 #include <absl/memory/memory.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
+#include <optional>
 #include <utility>
 
 #include "model/decomposition/frequency_buckets.h"
@@ -19,7 +22,10 @@
 #include "ops/embedding.h"
 #include "ops/matmul.h"
 #include "ops/reductions.h"
+#include "ops/split.h"
 #include "runtime/device.h"
+#include "runtime/host_buffer.h"
+#include "runtime/staged_copy.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -27,6 +33,12 @@ namespace isthmus {
 struct HeadDecomposition::Host {
   // A sampled token, as far as this rank knows it.
   enum Sampled { kLoss, kLogSumExp, kTarget, kSampledFigures };
+  // The figures of a micro-batch's tokens on their way to the host.
+  enum Staged { kTokenLoss, kTokenLogSumExp, kTokenEnergy, kTokenRetained, kTokenTargetDot };
+  struct MicroBatchFigures {
+    StagedCopy copies;
+    Tensor targets;  // in host memory
+  };
 
   HeadSums sums;
   bool finite = true;
@@ -34,8 +46,14 @@ struct HeadDecomposition::Host {
   double scale = 0;         // of the loss: 1/N
   int64_t first_token = 0;  // of this data rank in the step
   int64_t micro_batch = 0;  // index
+  HostBuffer positions;     // of the sampled tokens, by micro-batch
+  Tensor placed;            // what of it is filled: int32 [micro-batches, sampled]
   TokenSample sample;
   Matrix sampled;  // [n, kSampledFigures]
+  // Of the last two micro-batches: the host looks at one while the device has the next.
+  std::array<MicroBatchFigures, 2> figures;
+  std::optional<int64_t> waiting;  // index of the micro-batch that it has not looked at yet
+  Matrix layer_squares;            // from EndStep on
 };
 
 ArenaLayout HeadDecomposition::Layout(const MeasurementShape& shape) {
@@ -101,6 +119,8 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.first_token = local_tokens * mesh_.data_rank();
   host.sample = TokenSample::Of(tokens, shape_.sampled);
   host.sampled = Matrix::Zero(host.sample.count, Host::kSampledFigures);
+  host.waiting.reset();
+  ISTHMUS_RETURN_IF_ERROR(PlaceSample(local_tokens / shape_.tokens));
   for (const Tensor& sum : {memory_.sums, memory_.head_unit_sum, memory_.layer_squares, memory_.row_energy,
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
@@ -124,15 +144,23 @@ absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
   return absl::OkStatus();
 }
 
-absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
+absl::Status HeadDecomposition::PlaceSample(int64_t micro_batches) {
   Host& host = *host_;
-  host.micro_batch = index;
-  std::vector<int32_t> positions(static_cast<size_t>(shape_.sampled), -1);
-  const TokenSample::Part part = host.sample.In(host.first_token + index * shape_.tokens, shape_.tokens);
-  for (int64_t i = 0; i < part.count; ++i) {
-    positions[static_cast<size_t>(part.first + i)] = static_cast<int32_t>(part.offset + i * host.sample.stride);
+  ISTHMUS_ASSIGN_OR_RETURN(host.placed, host.positions.Room(DType::kInt32, micro_batches, shape_.sampled, stream_));
+  auto* positions = host.placed.As<int32_t>();
+  std::fill_n(positions, host.placed.size(), -1);
+  for (int64_t index = 0; index < micro_batches; ++index, positions += shape_.sampled) {
+    const TokenSample::Part part = host.sample.In(host.first_token + index * shape_.tokens, shape_.tokens);
+    for (int64_t i = 0; i < part.count; ++i) {
+      positions[part.first + i] = static_cast<int32_t>(part.offset + i * host.sample.stride);
+    }
   }
-  return CopyFromHost(Tensor(positions.data(), DType::kInt32, 1, shape_.sampled), memory_.positions, stream_);
+  return absl::OkStatus();
+}
+
+absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
+  host_->micro_batch = index;
+  return StartCopyFromHost(host_->placed.RowSlice(index, 1), memory_.positions, stream_);
 }
 
 absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin,
@@ -204,12 +232,27 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor
 
 absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
   Host& host = *host_;
+  Host::MicroBatchFigures& figures = host.figures[static_cast<size_t>(host.micro_batch % 2)];
+  figures.targets = host_targets;
+  ISTHMUS_RETURN_IF_ERROR(figures.copies.Start(
+      {memory_.loss, memory_.log_sum_exp, memory_.energy, memory_.retained, memory_.target_dots}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
+  host.waiting = host.micro_batch;
+  return absl::OkStatus();
+}
+
+absl::Status HeadDecomposition::AddWaitingTokens() {
+  Host& host = *host_;
+  if (!host.waiting.has_value()) return absl::OkStatus();
+  const int64_t micro_batch = *host.waiting;
+  const Host::MicroBatchFigures& figures = host.figures[static_cast<size_t>(micro_batch % 2)];
+  ISTHMUS_ASSIGN_OR_RETURN(const auto copies, figures.copies.Wait());
+  host.waiting.reset();
   const Range own = shape_.OwnTokens(mesh_.tensor_rank());
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix loss, HostCopy(memory_.loss, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix log_sum_exp, HostCopy(memory_.log_sum_exp, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix energy, HostCopy(memory_.energy, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix retained, HostCopy(memory_.retained, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix target_dots, HostCopy(memory_.target_dots, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix loss, Widened(copies[Host::kTokenLoss]));
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix log_sum_exp, Widened(copies[Host::kTokenLogSumExp]));
+  const auto energy = ViewOf(copies[Host::kTokenEnergy]), retained = ViewOf(copies[Host::kTokenRetained]),
+             target_dots = ViewOf(copies[Host::kTokenTargetDot]);
   HeadSums& sums = host.sums;
   const double scale = host.scale;
   for (int64_t n = own.begin; n < own.end; ++n) {
@@ -225,12 +268,26 @@ absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
     sums.token_gradient.Add(norm);
     sums.retained_ratio.Add(norm > 0 ? std::sqrt(kept) / (norm * scale) : 0);
   }
-  const TokenSample::Part part = host.sample.In(host.first_token + host.micro_batch * shape_.tokens, shape_.tokens);
+  const TokenSample::Part part = host.sample.In(host.first_token + micro_batch * shape_.tokens, shape_.tokens);
   for (int64_t k = 0; k < part.count; ++k) {
     const int64_t n = part.offset + k * host.sample.stride;
     if (n < own.begin || n >= own.end) continue;  // another tensor rank's
-    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), host_targets.As<int32_t>()[n];
+    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), figures.targets.As<int32_t>()[n];
     sums.sampled_retained += retained(0, n - own.begin);
+  }
+  return absl::OkStatus();
+}
+
+// The Gram matrix of this rank's rows of the head's gradient. It comes in the sums' type and is as good for sums when
+// it is rounded to the weights' first, a block at a time: what rounding adds to a square is 2⁻¹⁸ of it.
+absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
+  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  if (gradient.dtype == shape_.type) return memory_.AddGram(gradient, gradient, memory_.part_gram, stream_);
+  for (int64_t begin = 0; begin < gradient.rows; begin += shape_.row_block()) {
+    const Tensor block = gradient.RowSlice(begin, std::min(shape_.row_block(), gradient.rows - begin));
+    const Tensor rows = memory_.row_block.RowSlice(0, block.rows);
+    ISTHMUS_RETURN_IF_ERROR(Cast(block, rows, stream_));
+    ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(rows, rows, memory_.part_gram, stream_));
   }
   return absl::OkStatus();
 }
@@ -246,7 +303,14 @@ absl::Status HeadDecomposition::AddBucketEnergy(const HeadLoss& head, int bucket
                                               .first_row = 0,
                                               .y = rows},
                                              stream_));
-    const Tensor wide = memory_.wide_row_block.RowSlice(0, count), basis = memory_.row_block_basis.RowSlice(0, count);
+    const Tensor basis = memory_.row_block_basis.RowSlice(0, count);
+    if (shape_.split) {  // for a share of the energy the basis may be rounded afterwards, as F is
+      ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = rows, .b = memory_.projector_parts, .c = basis}, stream_));
+      ISTHMUS_RETURN_IF_ERROR(Cast(basis, rows, stream_));
+      ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(rows, rows, memory_.part_gram, stream_));
+      continue;
+    }
+    const Tensor wide = memory_.wide_row_block.RowSlice(0, count);
     if (wide.dtype != rows.dtype) ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = wide, .b = memory_.projector, .c = basis}, stream_));
     ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(basis, basis, memory_.part_gram, stream_));
@@ -309,13 +373,13 @@ absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadLoss& head,
-                                                                     const std::vector<double>& energy) {
+absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<double>& energy) {
   Host& host = *host_;
   HeadSums& sums = host.sums;
   if (!host.finite) {
     return absl::InternalError("the head is not finite: the head decomposition has no value");
   }
+  ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
   Tensor gradient = head.vocabulary_gradient();
   if (shape_.tied) {
@@ -325,9 +389,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
     ISTHMUS_RETURN_IF_ERROR(SubtractFrom(gradient, embedding, stream_));
     gradient = embedding;
   }
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
-  const Tensor own_gradient = gradient.RowSlice(own_rows().begin, own_rows().size());
-  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own_gradient, own_gradient, memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(AddGradientGram(gradient.RowSlice(own_rows().begin, own_rows().size())));
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.part_gram));
   ISTHMUS_ASSIGN_OR_RETURN(sums.update, SumUpdate({.head_gram = memory_.head_gram,
                                                    .signal_gram = memory_.signal_gram,
@@ -338,7 +400,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
                                                   memory_.update, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(Matrix layer_squares, HostCopy(memory_.layer_squares, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host.layer_squares, HostCopy(memory_.layer_squares, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix row_energy, HostCopy(memory_.row_energy, stream_));
 
   const auto tensor_rank = static_cast<size_t>(mesh_.tensor_rank()), ranks = static_cast<size_t>(mesh_.tensor_ranks());
@@ -348,7 +410,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   if (tensor_rank == 0) {
     for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
   }
-  if (!shape_.sequence_parallel && tensor_rank != 0) layer_squares.setZero();
+  if (!shape_.sequence_parallel && tensor_rank != 0) host.layer_squares.setZero();
   for (int64_t row = 0; row < shape_.shard.size(); ++row) {
     bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
   }
@@ -371,7 +433,7 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   for (auto* numbers : {&shard_energy, &shard_retained, &bucket_energy, &bucket_retained}) {
     packed.Add(absl::MakeSpan(*numbers));
   }
-  for (Matrix* matrix : {&head_unit_sum, &layer_squares, &host.sampled}) {
+  for (Matrix* matrix : {&head_unit_sum, &host.layer_squares, &host.sampled}) {
     packed.Add(absl::MakeSpan(matrix->data(), static_cast<size_t>(matrix->size())));
   }
   ISTHMUS_RETURN_IF_ERROR(packed.Reduce(mesh_.world()));
@@ -389,11 +451,17 @@ absl::StatusOr<HeadDecomposition::Result> HeadDecomposition::EndStep(const HeadL
   }
   sums.hidden_unit_sum = hidden_unit_sum.transpose();
   sums.head_unit_sum = head_unit_sum.transpose();
+  return absl::OkStatus();
+}
+
+HeadDecomposition::Result HeadDecomposition::Figures() {
+  Host& host = *host_;
+  HeadSums& sums = host.sums;
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = spectrum.step;
-  for (const double square : layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
+  for (const double square : host.layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
   return result;
 }
 

@@ -45,7 +45,8 @@ class HeadDecomposition {
   ~HeadDecomposition();
 
   // The memory that Create allocates on the stream's device. The host has one matrix of the head's width squared beside
-  // it, once singular values have been found; several where the head has not full rank.
+  // it, once singular values have been found, several where the head has not full rank, and some 50 bytes to a token of
+  // a micro-batch.
   static ArenaLayout Layout(const MeasurementShape& shape);
   int64_t bytes() const { return arena_.bytes(); }
 
@@ -62,18 +63,22 @@ class HeadDecomposition {
   absl::Status BeginMicroBatch(int64_t index);
   // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
   absl::Status AddMicroBatch(const HeadLoss& head, const Tensor& hidden, const Tensor& targets);
-  // After the micro-batch, with its targets in host memory. Local.
+  // After the micro-batch, with its targets in host memory, which must live until EndStep. Does not wait for it. Local.
   absl::Status EndMicroBatch(const Tensor& host_targets);
+  // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
+  // whole on each. Weights and gradients may change afterwards. Collective over the mesh. Errors: Internal when the
+  // head is not finite.
+  absl::Status EndStep(const HeadLoss& head, const std::vector<double>& energy);
 
   struct Result {
     HeadFigures head;
     // Of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
-  // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
-  // whole on each. Collective over the mesh; the same result on every rank, but for a wide head's singular values,
-  // which each rank finds in its own time. Errors: Internal when the head is not finite.
-  absl::StatusOr<Result> EndStep(const HeadLoss& head, const std::vector<double>& energy);
+  // After EndStep, once. What is left is the host's alone, some 10 ms at a width of 4,096, and the device may have
+  // other work meanwhile. The same on every rank, but for a wide head's singular values, which each rank finds in its
+  // own time. Local.
+  Result Figures();
 
  private:
   struct Host;  // sums, and what is known of single tokens
@@ -82,8 +87,13 @@ class HeadDecomposition {
 
   absl::Status SumOverMesh(const Tensor& tensor);
   absl::Status AddHeadDirections(const Tensor& weight);
+  // Where the sampled tokens lie in each micro-batch.
+  absl::Status PlaceSample(int64_t micro_batches);
+  // Adds the figures of the tokens of the micro-batch that waits for the host, if one does.
+  absl::Status AddWaitingTokens();
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
   absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
+  absl::Status AddGradientGram(const Tensor& gradient);
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadLoss& head);

@@ -254,9 +254,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters_.table().HeadElements()));
-    ISTHMUS_ASSIGN_OR_RETURN(HeadDecomposition::Result measured, decomposition_->EndStep(head_, sums.energy));
-    result.head = std::move(measured.head);
-    result.layer_gradient_norms = std::move(measured.layer_gradient_norms);
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->EndStep(head_, sums.energy));
   }
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
@@ -264,6 +262,12 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
     const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
     ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
+  }
+  if (measure_head) {  // by the host, while a GPU is at the optimizer's work
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    HeadDecomposition::Result measured = decomposition_->Figures();
+    result.head = std::move(measured.head);
+    result.layer_gradient_norms = std::move(measured.layer_gradient_norms);
   }
   ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
   result.seconds = seconds_;

@@ -63,9 +63,14 @@ absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Dev
 void FreeMemory(void* memory, Device device) { device == Device::kCuda ? cuda::Free(memory) : std::free(memory); }
 
 absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(StartCopyToHost(from, to, stream));
+  return stream.Synchronize();
+}
+
+absl::Status StartCopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
   if (from.size() == 0) return absl::OkStatus();
-  if (stream.device() == Device::kCuda) return cuda::CopyToHost(from.data, to.data, from.bytes(), stream.cuda());
+  if (stream.device() == Device::kCuda) return cuda::StartCopyToHost(from.data, to.data, from.bytes(), stream.cuda());
   std::memmove(to.data, from.data, static_cast<size_t>(from.bytes()));
   return absl::OkStatus();
 }

@@ -24,30 +24,29 @@ Tensor Part(const Tensor& matrix, int64_t row, int64_t rows, int64_t column, int
   return matrix.RowSlice(row, rows).ColumnSlice(column, columns);
 }
 
-// The workspace in pieces of kBlock rows or columns.
+// The workspace in pieces of kBlock rows: the first three hold a block's factors, the others products.
 class Pieces {
  public:
   explicit Pieces(const Tensor& workspace) : workspace_(workspace) {}
   Tensor Of(int64_t piece, int64_t rows, int64_t columns) const {
-    const Tensor whole = workspace_.RowSlice(piece * kBlock, kBlock);
-    return Tensor(whole.data, DType::kFloat64, rows, columns);
+    return Tensor(workspace_.RowSlice(piece * kBlock, 1).data, DType::kFloat64, rows, columns);
   }
 
  private:
   Tensor workspace_;
 };
 
-struct Diagonal {
-  Matrix factor, inverse;  // R, R⁻¹ of one block
-};
-
-std::optional<Diagonal> FactorBlock(const Matrix& block) {
+// R, R⁻¹ and -R⁻¹ of a block, one below the other.
+std::optional<Matrix> FactorBlock(const Matrix& block) {
   const Eigen::LLT<Matrix, Eigen::Upper> cholesky(block);
   if (!block.allFinite() || cholesky.info() != Eigen::Success) return std::nullopt;
-  Diagonal diagonal{cholesky.matrixU(), Matrix::Identity(block.rows(), block.cols())};
-  cholesky.matrixU().solveInPlace(diagonal.inverse);
-  if (!diagonal.inverse.allFinite()) return std::nullopt;
-  return diagonal;
+  const Eigen::Index size = block.rows();
+  Matrix factors(3 * size, size);
+  factors << Matrix(cholesky.matrixU()), Matrix::Identity(size, size), Matrix::Zero(size, size);
+  cholesky.matrixU().solveInPlace(factors.middleRows(size, size));
+  factors.bottomRows(size) = -factors.middleRows(size, size);
+  if (!factors.allFinite()) return std::nullopt;
+  return factors;
 }
 
 }  // namespace
@@ -59,21 +58,19 @@ absl::StatusOr<bool> FactorGram(const GramFactorArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(SetZero(inverse, stream));
   for (int64_t at = 0; at < n; at += kBlock) {
     const int64_t size = std::min(kBlock, n - at), rest = n - at - size;
-    const Tensor block = pieces.Of(0, size, size), negative = pieces.Of(1, size, size);
+    const Tensor factors = pieces.Of(0, 3 * size, size), factor = factors.RowSlice(0, size);
+    const Tensor block_inverse = factors.RowSlice(size, size), negative = factors.RowSlice(2 * size, size);
     Matrix host(size, size);
-    ISTHMUS_RETURN_IF_ERROR(Cast(Part(r, at, size, at, size), block, stream));
-    ISTHMUS_RETURN_IF_ERROR(CopyToHost(block, TensorOf(host), stream));
-    std::optional<Diagonal> diagonal = FactorBlock(host);
-    if (!diagonal.has_value()) return false;
-    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(TensorOf(diagonal->factor), block, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(block, Part(r, at, size, at, size), stream));
-    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(TensorOf(diagonal->inverse), block, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(block, Part(inverse, at, size, at, size), stream));
-    diagonal->inverse = -diagonal->inverse;
-    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(TensorOf(diagonal->inverse), negative, stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast(Part(r, at, size, at, size), factor, stream));
+    ISTHMUS_RETURN_IF_ERROR(CopyToHost(factor, TensorOf(host), stream));
+    std::optional<Matrix> found = FactorBlock(host);
+    if (!found.has_value()) return false;
+    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(TensorOf(*found), factors, stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast(factor, Part(r, at, size, at, size), stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast(block_inverse, Part(inverse, at, size, at, size), stream));
 
     if (at > 0) {  // the columns of the inverse above: -R₀₀⁻¹ R₀₁ R₁₁⁻¹
-      const Tensor product = pieces.Of(2, at, size);
+      const Tensor product = pieces.Of(3, at, size);
       ISTHMUS_RETURN_IF_ERROR(Matmul({.a = Part(r, 0, at, at, size), .b = negative, .c = product}, stream));
       ISTHMUS_RETURN_IF_ERROR(
           Matmul({.a = Part(inverse, 0, at, 0, at), .b = product, .c = Part(inverse, 0, at, at, size)}, stream));
@@ -81,8 +78,8 @@ absl::StatusOr<bool> FactorGram(const GramFactorArgs& args, Stream& stream) {
     if (rest == 0) continue;
     // The rows of R to the right, R₁₁⁻ᵀ M₁₂, and what they leave of the matrix below: M₂₂ - R₁₂ᵀ R₁₂.
     const Tensor right = Part(r, at, size, at + size, rest);
-    const Tensor rows = pieces.Of(2, size, rest), negative_rows = pieces.Of(3, size, rest);
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = block, .b = right, .c = rows, .transpose_a = true}, stream));
+    const Tensor rows = pieces.Of(3, size, rest), negative_rows = pieces.Of(4, size, rest);
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = block_inverse, .b = right, .c = rows, .transpose_a = true}, stream));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = negative, .b = right, .c = negative_rows, .transpose_a = true}, stream));
     ISTHMUS_RETURN_IF_ERROR(Cast(rows, right, stream));
     ISTHMUS_RETURN_IF_ERROR(SetZero(Part(r, at + size, rest, at, size), stream));

@@ -14,7 +14,7 @@
 namespace isthmus {
 
 // Rows of the workspace of [n, n] matrices.
-inline constexpr int64_t kGramFactorRows = 256;
+inline constexpr int64_t kGramFactorRows = 320;
 
 struct GramFactorArgs {
   Tensor gram;       // [n, n] fp64, symmetric; becomes R, upper triangular with zeros below, M = RᵀR

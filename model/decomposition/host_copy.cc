@@ -7,17 +7,21 @@
 namespace isthmus {
 
 absl::StatusOr<Matrix> HostCopy(const Tensor& tensor, const Stream& stream) {
-  Matrix matrix(tensor.rows, tensor.columns);
-  const Tensor out = TensorOf(matrix);
   if (tensor.dtype == DType::kFloat64) {
-    ISTHMUS_RETURN_IF_ERROR(CopyToHost(tensor, out, stream));
+    Matrix matrix(tensor.rows, tensor.columns);
+    ISTHMUS_RETURN_IF_ERROR(CopyToHost(tensor, TensorOf(matrix), stream));
     return matrix;
   }
   std::vector<char> bytes(static_cast<size_t>(tensor.bytes()));
   const Tensor copy(bytes.data(), tensor.dtype, tensor.rows, tensor.columns);
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(tensor, copy, stream));
+  return Widened(copy);
+}
+
+absl::StatusOr<Matrix> Widened(const Tensor& tensor) {
+  Matrix matrix(tensor.rows, tensor.columns);
   Stream host;
-  ISTHMUS_RETURN_IF_ERROR(Cast(copy, out, host));
+  ISTHMUS_RETURN_IF_ERROR(Cast(tensor, TensorOf(matrix), host));
   return matrix;
 }
 

@@ -11,6 +11,8 @@ namespace isthmus {
 
 // `tensor` is contiguous. Waits for the stream.
 absl::StatusOr<Matrix> HostCopy(const Tensor& tensor, const Stream& stream);
+// The same of a tensor in host memory.
+absl::StatusOr<Matrix> Widened(const Tensor& tensor);
 
 // The other way, to fp32 or fp64.
 absl::Status CopyToTensor(const Matrix& matrix, const Tensor& tensor, const Stream& stream);

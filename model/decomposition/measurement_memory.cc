@@ -112,7 +112,9 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.frequent_rows =
       placer.Place("measurement.frequent_rows", DType::kInt32, 1, std::min(shape.frequent_rows(), most_own_rows));
   m.row_block = placer.Place("measurement.row_block", type, rows, width);
-  m.wide_row_block = wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.row_block;
+  if (!shape.split) {
+    m.wide_row_block = wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.row_block;
+  }
   m.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
 
   m.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);

@@ -100,7 +100,7 @@ struct MeasurementMemory {
   Tensor embedding_gradient;                 // [V_i, D] sum type; only with tied embeddings
   Tensor frequent_rows;                      // int32 [1, …]
   Tensor row_block;                          // compute type [rows, width]
-  Tensor wide_row_block;                     // sum type; `row_block` itself where that is the compute type
+  Tensor wide_row_block;                     // sum type, `row_block` itself where that is the compute type; no `split`
   Tensor row_block_basis;                    // sum type: those rows times P
   Tensor positions, sampled_targets;         // int32 [1, sampled]
   Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch

@@ -1,5 +1,6 @@
 // A build without CUDA.
 #include "runtime/cuda/backend.h"
+#include "runtime/cuda/event.h"
 #include "runtime/cuda/event_timer.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/trace.h"
@@ -27,6 +28,12 @@ void Free(void*) {}
 void* AllocateHost(int64_t) { return nullptr; }
 void FreeHost(void*) {}
 
+struct Event::State {};
+Event::Event() = default;
+Event::~Event() = default;
+absl::Status Event::Record(const Context&) { return Absent(); }
+absl::Status Event::Wait() const { return Absent(); }
+
 struct EventTimer::State {};
 EventTimer::EventTimer(const Context&) {}
 EventTimer::~EventTimer() = default;
@@ -37,7 +44,7 @@ int EventTimer::TakeCaptured() { return 0; }
 void EventTimer::Replayed(int) {}
 absl::Status EventTimer::Collect() { return Absent(); }
 
-absl::Status CopyToHost(const void*, void*, int64_t, const Context&) { return Absent(); }
+absl::Status StartCopyToHost(const void*, void*, int64_t, const Context&) { return Absent(); }
 absl::Status StartCopyFromHost(const void*, void*, int64_t, const Context&) { return Absent(); }
 
 struct Graph::State {};

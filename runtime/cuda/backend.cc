@@ -116,11 +116,9 @@ void* AllocateHost(int64_t bytes) {
 
 void FreeHost(void* memory) { cudaFreeHost(memory); }
 
-absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context& context) {
-  ISTHMUS_RETURN_IF_ERROR(
-      Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, context.stream),
-            "copy to the host"));
-  return Synchronize(context);
+absl::Status StartCopyToHost(const void* from, void* to, int64_t bytes, const Context& context) {
+  return Check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, context.stream),
+               "copy to the host");
 }
 
 absl::Status StartCopyFromHost(const void* from, void* to, int64_t bytes, const Context& context) {

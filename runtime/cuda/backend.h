@@ -28,7 +28,7 @@ void Free(void* memory);
 // Page-locked host memory; nullptr where there is none to be had.
 void* AllocateHost(int64_t bytes);
 void FreeHost(void* memory);
-absl::Status CopyToHost(const void* from, void* to, int64_t bytes, const Context& context);
+absl::Status StartCopyToHost(const void* from, void* to, int64_t bytes, const Context& context);
 absl::Status StartCopyFromHost(const void* from, void* to, int64_t bytes, const Context& context);
 
 }  // namespace isthmus::cuda
