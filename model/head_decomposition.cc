@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <iterator>
 #include <optional>
@@ -29,6 +30,21 @@
 #include "runtime/status.h"
 
 namespace isthmus {
+namespace {
+
+// Seconds from one call to the next.
+class Laps {
+ public:
+  double Next() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
 
 struct HeadDecomposition::Host {
   // A sampled token, as far as this rank knows it.
@@ -108,6 +124,8 @@ absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
 
 absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh) {
   const int64_t tokens = local_tokens * mesh_.data_ranks();
+  Laps laps;
+  seconds_ = {};
   Host& host = *host_;
   host.sums = HeadSums();
   host.sums.tokens = tokens;
@@ -131,6 +149,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.finite = prepared.finite;
   host.sums.rank = prepared.rank;
   host.sums.projector_energy = prepared.energy;
+  seconds_.projector = laps.Next();
   return absl::OkStatus();
 }
 
@@ -380,6 +399,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
     return absl::InternalError("the head is not finite: the head decomposition has no value");
   }
   ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
+  Laps laps;
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
   Tensor gradient = head.vocabulary_gradient();
   if (shape_.tied) {
@@ -398,6 +418,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
                                                    .gradient_gram = memory_.part_gram,
                                                    .down = memory_.down},
                                                   memory_.update, stream_));
+  seconds_.update = laps.Next();
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(host.layer_squares, HostCopy(memory_.layer_squares, stream_));
@@ -420,6 +441,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
     ISTHMUS_RETURN_IF_ERROR(AddBucketEnergy(head, bucket, products));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> retained, products.Values());
+  seconds_.parts = laps.Next();
   if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = retained.front();
   std::copy(retained.begin() + 1, retained.end(), bucket_retained.begin());
 
@@ -438,6 +460,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
   }
   ISTHMUS_RETURN_IF_ERROR(packed.Reduce(mesh_.world()));
   ISTHMUS_RETURN_IF_ERROR(AddSample(head));
+  seconds_.sample = laps.Next();
 
   // The rest of the vocabulary has what the other buckets have not.
   bucket_retained.back() = sums.retained_energy;
@@ -455,6 +478,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
 }
 
 HeadDecomposition::Result HeadDecomposition::Figures() {
+  Laps laps;
   Host& host = *host_;
   HeadSums& sums = host.sums;
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
@@ -462,6 +486,7 @@ HeadDecomposition::Result HeadDecomposition::Figures() {
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = spectrum.step;
   for (const double square : host.layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
+  seconds_.figures = laps.Next();
   return result;
 }
 

@@ -80,6 +80,17 @@ class HeadDecomposition {
   // own time. Local.
   Result Figures();
 
+  // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
+  // and projections of AddMicroBatch.
+  struct Seconds {
+    double projector = 0;  // BeginStep: the head's Gram matrix and its factor
+    double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
+    double parts = 0;      // EndStep: shares of shards and buckets
+    double sample = 0;     // EndStep: the gradient of the sampled tokens
+    double figures = 0;    // Figures
+  };
+  const Seconds& seconds() const { return seconds_; }
+
  private:
   struct Host;  // sums, and what is known of single tokens
 
@@ -110,6 +121,7 @@ class HeadDecomposition {
   std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
   std::unique_ptr<class HeadProjector> projector_;
   std::unique_ptr<Host> host_;
+  Seconds seconds_;
 };
 
 }  // namespace isthmus

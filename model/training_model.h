@@ -85,6 +85,7 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
+  const HeadDecomposition& decomposition() const { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;
 

@@ -105,8 +105,9 @@ stage_bench() {
 }
 
 # Speed of a run end to end, with data, optimizer, logging and telemetry, over 20 steps that do not validate, after the
-# warm-up and the first measurement, which waits for what later ones find beside training: wall-clock time from the end
-# of step 13 to the end of step 33 of 34. As JSON, from metrics.jsonl.
+# warm-up and the first measurement, which prepares what later ones use: wall-clock time from the end of step 13 to the
+# end of step 33 of 34. Beside it the mean of those of them that measure the head, of those that don't, and of the phase
+# `telemetry` of the former. As JSON, from metrics.jsonl.
 speed_of() {  # METRICS INTERVAL
   awk -v interval="$2" '
     function value(key,   at, rest) {
@@ -119,12 +120,22 @@ speed_of() {  # METRICS INTERVAL
     value("step") == 0 { peak = value("run/peak_flops"); flops = value("run/causal_flops_per_token") }
     value("step") == 13 { begin = value("elapsed_seconds"); first = value("tokens") }
     value("step") == 33 { end = value("elapsed_seconds"); last = value("tokens"); loss = value("train/loss") }
+    value("step") > 13 && value("step") <= 33 {
+      telemetry = value("time/telemetry_seconds")
+      kind = telemetry > 0 ? "measured" : "plain"
+      ++count[kind]
+      seconds[kind] += value("train/step_seconds")
+      measuring += telemetry
+    }
+    function mean(sum, kind) { return count[kind] > 0 ? sprintf("%.6f", sum / count[kind]) : "null" }
     END {
       if (end <= begin) { print "no figures" > "/dev/stderr"; exit 1 }
       rate = (last - first) / (end - begin)
       printf "{\"telemetry_interval\": %d, \"steps\": 20, \"step_seconds\": %.6f, \"tokens_per_second\": %.1f, " \
-        "\"causal_flops_per_token\": %.0f, \"causal_utilisation_ratio\": %s, \"loss\": %.6f}",
-        interval, (end - begin) / 20, rate, flops, (peak > 0 ? rate * flops / peak : "null"), loss
+        "\"causal_flops_per_token\": %.0f, \"causal_utilisation_ratio\": %s, \"loss\": %.6f, " \
+        "\"plain_step_seconds\": %s, \"measured_step_seconds\": %s, \"telemetry_seconds\": %s}",
+        interval, (end - begin) / 20, rate, flops, (peak > 0 ? rate * flops / peak : "null"), loss,
+        mean(seconds["plain"], "plain"), mean(seconds["measured"], "measured"), mean(measuring, "measured")
     }' "$1"
 }
 train_speed() {  # INTERVAL: steps between head measurements; 0: never
