@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <future>
 #include <thread>
 #include <vector>
@@ -13,29 +14,39 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// A thread that is done when the test says so: it finds the elements of the matrix.
+// Threads that are done when the test says so. The first element of a thread's matrix is its number; it finds all four.
 class SpectrumFinderTest : public ::testing::Test {
  protected:
-  // Steps before have to be finished.
-  void Begin(int64_t step, double value) {
-    done_ = std::promise<void>();
-    found_ = done_.get_future();
-    numbers_ = {value, value / 2, value / 3, value / 4};
-    ASSERT_TRUE(finder_.Begin(Tensor(numbers_.data(), DType::kFloat64, 2, 2), step, stream_).ok());
-    numbers_ = {};  // it has copied them
+  ~SpectrumFinderTest() override {
+    for (Gate& gate : gates_) {
+      if (!gate.opened) gate.open.set_value();
+    }
   }
-  // The thread still takes a moment to end.
-  void Finish() {
-    done_.set_value();
+  void Begin(int64_t step, int thread) {
+    std::vector<double> numbers = {thread + 0.0, 3, 2, 1};
+    ASSERT_TRUE(finder_.Begin(Tensor(numbers.data(), DType::kFloat64, 2, 2), step, stream_).ok());
+    numbers = {};  // it has copied them
+  }
+  void LetEnd(int thread) {
+    Gate& gate = gates_[static_cast<size_t>(thread)];
+    gate.open.set_value();
+    gate.opened = true;
+  }
+  void End(int thread) {
+    LetEnd(thread);
     while (finder_.busy()) std::this_thread::yield();
   }
 
+  struct Gate {
+    std::promise<void> open;
+    std::shared_future<void> passed = open.get_future().share();
+    bool opened = false;
+  };
+
   Stream stream_;
-  std::vector<double> numbers_;
-  std::promise<void> done_;
-  std::future<void> found_;
+  std::array<Gate, 3> gates_;
   SpectrumFinder finder_{[this](const Tensor& gram) {
-    found_.wait();
+    gates_[static_cast<size_t>(gram.As<double>()[0])].passed.wait();
     return std::vector<double>(gram.As<double>(), gram.As<double>() + gram.size());
   }};
 };
@@ -43,58 +54,69 @@ class SpectrumFinderTest : public ::testing::Test {
 TEST_F(SpectrumFinderTest, ReportsTheNewestKnownWithoutWaiting) {
   EXPECT_EQ(finder_.Latest(false).step, 0);
   EXPECT_EQ(finder_.Latest(true).step, 0) << "nothing to wait for";
-  Begin(3, 12);
+  Begin(3, 0);
   EXPECT_TRUE(finder_.busy());
   EXPECT_EQ(finder_.Latest(false).step, 0);
-  Finish();
+  End(0);
   EXPECT_EQ(finder_.Latest(false).step, 3);
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(12, 6, 4, 3));
-  Begin(11, 24);
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(0, 3, 2, 1));
+  Begin(11, 1);
   EXPECT_EQ(finder_.Latest(false).step, 3);
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(12, 6, 4, 3));
-  Finish();
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(0, 3, 2, 1));
+  End(1);
   EXPECT_EQ(finder_.Latest(true).step, 11);
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(24, 12, 8, 6));
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
 }
 
 TEST_F(SpectrumFinderTest, WaitsWhereAsked) {
-  Begin(3, 12);
-  const auto later = std::async(std::launch::async, [&] { done_.set_value(); });
+  Begin(3, 0);
+  const auto later = std::async(std::launch::async, [&] { LetEnd(0); });
   EXPECT_EQ(finder_.Latest(true).step, 3);
   EXPECT_FALSE(finder_.busy());
 }
 
 TEST_F(SpectrumFinderTest, IsDueAtTheFirstStepOfEveryTen) {
   EXPECT_TRUE(finder_.Due(3));
-  Begin(3, 12);
+  Begin(3, 0);
   EXPECT_FALSE(finder_.Due(10));
   EXPECT_TRUE(finder_.Due(11)) << "though it is busy, which is another question";
-  Finish();
+  End(0);
   EXPECT_FALSE(finder_.Due(4));
   EXPECT_TRUE(finder_.Due(20));
 }
 
+TEST_F(SpectrumFinderTest, BeginsBesideAThreadThatIsBusy) {
+  Begin(3, 0);
+  Begin(5, 1);
+  const auto later = std::async(std::launch::async, [&] { LetEnd(1); });
+  EXPECT_EQ(finder_.Latest(true).step, 5) << "without a wait for the first thread";
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
+  EXPECT_TRUE(finder_.busy());
+  End(0);
+  EXPECT_EQ(finder_.Latest(false).step, 5) << "what the first one found is dropped";
+}
+
 TEST_F(SpectrumFinderTest, ForgetsStepsThatWereTakenBack) {
-  Begin(17, 12);
+  Begin(17, 0);
   finder_.Rewind(18);
   EXPECT_FALSE(finder_.Due(18)) << "nothing of it is lost";
   finder_.Rewind(17);
   EXPECT_TRUE(finder_.Due(17));
-  Finish();
+  End(0);
   EXPECT_EQ(finder_.Latest(false).step, 0) << "what was being found is of weights that are gone";
-  Begin(17, 24);
-  Finish();
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(24, 12, 8, 6));
+  Begin(17, 1);
+  End(1);
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
   finder_.Rewind(5);
   EXPECT_EQ(finder_.Latest(true).step, 0);
 }
 
 TEST_F(SpectrumFinderTest, WhatWasFoundOtherwiseStands) {
-  Begin(3, 12);
+  Begin(3, 0);
   finder_.Set(5, {7, 7});
   EXPECT_FALSE(finder_.Due(6));
   EXPECT_EQ(finder_.Latest(true).step, 5) << "without a wait for what nobody wants";
-  Finish();
+  End(0);
   EXPECT_EQ(finder_.Latest(false).step, 5);
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(7, 7));
 }

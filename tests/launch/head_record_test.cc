@@ -1,0 +1,35 @@
+// What a record leaves out because it is not known.
+#include "launch/run/head_record.h"
+
+#include <gtest/gtest.h>
+
+namespace isthmus {
+namespace {
+
+TEST(HeadRecord, LeavesOutWhatFollowsFromSingularValuesThatAreNotKnownYet) {
+  HeadFigures head;
+  head.weight.numerical_rank = 4;
+  head.weight.row_anisotropy = 0.25;
+  proto::HeadRecord record;
+  FillHeadRecord(head, record);
+  EXPECT_EQ(record.numerical_rank(), 4);
+  EXPECT_EQ(record.row_anisotropy(), 0.25);
+  EXPECT_FALSE(record.has_singular_values_step());
+  EXPECT_FALSE(record.has_condition());
+  EXPECT_FALSE(record.has_stable_rank());
+  EXPECT_FALSE(record.has_error_ratio_at_half());
+  EXPECT_EQ(record.singular_values_size(), 0);
+
+  head.weight.step = 20;
+  head.weight.condition = 3;
+  head.weight.singular_values = {3, 2, 1.5, 1};
+  proto::HeadRecord known;
+  FillHeadRecord(head, known);
+  EXPECT_EQ(known.singular_values_step(), 20);
+  EXPECT_EQ(known.condition(), 3);
+  EXPECT_EQ(known.singular_values_size(), 4);
+  EXPECT_TRUE(known.has_stable_rank());
+}
+
+}  // namespace
+}  // namespace isthmus
