@@ -83,6 +83,8 @@ HeadDecomposition::HeadDecomposition(const MeasurementShape& shape, const Mesh& 
 
 HeadDecomposition::~HeadDecomposition() = default;
 
+bool HeadDecomposition::finding() const { return projector_->finding(); }
+
 absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const MeasurementShape& shape,
                                                                              absl::Span<const uint64_t> token_counts,
                                                                              const Mesh& mesh, Stream& stream) {
@@ -482,6 +484,7 @@ HeadDecomposition::Result HeadDecomposition::Figures() {
   Host& host = *host_;
   HeadSums& sums = host.sums;
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
+  sums.singular_values_rank = spectrum.rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = spectrum.step;

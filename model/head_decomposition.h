@@ -44,9 +44,9 @@ class HeadDecomposition {
                                                                    const Mesh& mesh, Stream& stream);
   ~HeadDecomposition();
 
-  // The memory that Create allocates on the stream's device. The host has one matrix of the head's width squared beside
-  // it, once singular values have been found, several where the head has not full rank, and some 50 bytes to a token of
-  // a micro-batch.
+  // The memory that Create allocates on the stream's device. The host has beside it 64 bytes or more to a token of a
+  // micro-batch, and once singular values have been found a matrix of the head's width squared for each thread that
+  // finds some; several more where the head has not full rank.
   static ArenaLayout Layout(const MeasurementShape& shape);
   int64_t bytes() const { return arena_.bytes(); }
 
@@ -57,13 +57,15 @@ class HeadDecomposition {
   // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
   // which move slowly and cost the most on the host, are those of the first measured step of ten, of wide heads of an
   // earlier one, none at first (model/decomposition/head_projector.h); those of this step where `fresh`. A step that is
-  // not above the one before begins anew: training has gone back. Collective over the mesh.
+  // not above the one before begins anew: training has gone back. The stream must have finished the step before.
+  // Collective over the mesh.
   absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
-  // Before each micro-batch. Local.
+  // Before each micro-batch; `index` counts from 0. Local.
   absl::Status BeginMicroBatch(int64_t index);
   // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
   absl::Status AddMicroBatch(const HeadLoss& head, const Tensor& hidden, const Tensor& targets);
-  // After the micro-batch, with its targets in host memory, which must live until EndStep. Does not wait for it. Local.
+  // After the micro-batch, with its targets in host memory, which must live until EndStep, or the next BeginStep where
+  // the step is given up. Does not wait for the micro-batch. Local.
   absl::Status EndMicroBatch(const Tensor& host_targets);
   // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
   // whole on each. Weights and gradients may change afterwards. Collective over the mesh. Errors: Internal when the
@@ -75,9 +77,9 @@ class HeadDecomposition {
     // Of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
-  // After EndStep, once. What is left is the host's alone, some 10 ms at a width of 4,096, and the device may have
-  // other work meanwhile. The same on every rank, but for a wide head's singular values, which each rank finds in its
-  // own time. Local.
+  // After EndStep, once. What is left is the host's alone, some 10 ms for 256 sampled tokens, and the device may have
+  // other work meanwhile; it waits for singular values that must be this step's. The same on every rank, but for a wide
+  // head's singular values, which each rank finds in its own time. Local.
   Result Figures();
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
@@ -90,6 +92,8 @@ class HeadDecomposition {
     double figures = 0;    // Figures
   };
   const Seconds& seconds() const { return seconds_; }
+  // Whether a thread is finding singular values.
+  bool finding() const;
 
  private:
   struct Host;  // sums, and what is known of single tokens

@@ -310,10 +310,11 @@ class Inventory {
       Memory("embedding's share of the gradient", 1, SumSize(4 * gradient), 3);
       Send("embedding's share of the gradient", Collective::kAllReduce, Group::kData, 1, SumSize(gradient));
     }
+    if (type_ != AccumulationType(type_)) Memory("head's gradient, rounded", 1, SumSize(gradient) + Size(gradient));
     Product("Gram matrix of the head's gradient", 1, width, width, rows, Result::kAccumulated);
     send_over_mesh("Gram matrix of the head's gradient", matrix);
     const int64_t frequent = std::min(measured.frequent_rows(), rows);
-    Product("frequent rows, projected", 1, frequent, width, width, Result::kLogits);
+    Product("frequent rows, projected", 1, frequent, width, measured.split ? 3 * width : width, Result::kLogits);
     Product("Gram matrices of frequent rows", 1, width, width, frequent, Result::kAccumulated);
 
     const int64_t sampled = measured.sampled, taken = measured.sample_count();

@@ -61,10 +61,10 @@ class TrainingModel {
   using Accept = std::function<bool(const StepFigures& figures)>;
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
-  // the seconds. A step whose loss or gradient is not finite on any rank is not applied on any, nor is one that
-  // `accept` refuses. `dump`, where given, receives the tensors that the head's decomposition is of; memory is then
-  // allocated. The head's singular values are of an earlier step than this, unless it is dumped or the `last` one
-  // (HeadDecomposition::BeginStep).
+  // the seconds and a wide head's singular values (HeadDecomposition::Figures). A step whose loss or gradient is not
+  // finite on any rank is not applied on any, nor is one that `accept` refuses. `dump`, where given, receives the
+  // tensors that the head's decomposition is of; memory is then allocated. The head's singular values may be of an
+  // earlier step, or not be known yet, but where the step is dumped or the `last` one (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
                                   bool last = false);

@@ -21,9 +21,6 @@
 namespace isthmus {
 namespace {
 
-// Up to this width the head's singular values are known before a step ends.
-constexpr int64_t kWidthWithinAStep = 1024;
-
 // Below it the rounding of a Gram matrix that was summed up in `type` would show in the projection: in fp32 about 2e-5
 // of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that is little.
 double LeastReciprocalCondition(DType type) {
@@ -75,8 +72,8 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
     const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
     ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.wide_projector, stream_));
     prepared.rank = projection.rank;
-    const Eigen::VectorXd& singular = projection.singular_values;
-    finder_.Set(step, std::vector<double>(singular.begin(), singular.end()));
+    const Eigen::VectorXd& found = projection.singular_values;
+    finder_.Set({step, projection.rank, std::vector<double>(found.begin(), found.end())});
   }
   ISTHMUS_ASSIGN_OR_RETURN(prepared.energy, UseProjector());
   return prepared;
@@ -123,10 +120,8 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
   return factor(down_gram, memory_.first_square, memory_.second_square, kLeastWide);
 }
 
-bool HeadProjector::Waits(bool fresh) const { return fresh || shape_.width <= kWidthWithinAStep; }
-
 absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
-  if (!fresh && (!finder_.Due(step) || (finder_.busy() && !Waits(fresh)))) return absl::OkStatus();
+  if (!finder_.Wants(step, fresh)) return absl::OkStatus();
   Tensor gram = memory_.head_gram;
   if (shape_.factorised) {
     // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.

@@ -23,15 +23,15 @@ class HeadProjector {
  public:
   // All must outlive the projector.
   HeadProjector(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, Stream& stream)
-      : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream) {}
+      : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream), finder_(shape.width) {}
 
   struct Prepared {
     bool finite = true;  // else there is no projector
     int64_t rank = 0;    // of W
     double energy = 0;   // ‖P‖²
   };
-  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where they are due
-  // (model/decomposition/spectrum_finder.h) or `fresh`, starts to find the singular values. A step that is not above
+  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where
+  // SpectrumFinder wants them, starts to find the singular values. A step that is not above
   // the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
   absl::StatusOr<Prepared> Prepare(const HeadLoss& head, int64_t step, bool fresh);
 
@@ -41,9 +41,10 @@ class HeadProjector {
   absl::Status Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
                        const Tensor& target_basis);
 
-  // The newest that are known. Narrow heads, and where `fresh`: those that were begun last, for which this waits. Of a
-  // wide head, which would keep the step waiting, what is known, and since when, is this rank's alone.
-  const SpectrumFinder::Found& SingularValues(bool fresh) { return finder_.Latest(Waits(fresh)); }
+  // SpectrumFinder::Latest. Of a wide head what is known, and since when, is this rank's alone.
+  const SpectrumFinder::Found& SingularValues(bool fresh) { return finder_.Latest(fresh); }
+  // Whether a thread is finding some.
+  bool finding() const { return finder_.busy(); }
 
  private:
   absl::Status SumHeadGram();
@@ -51,7 +52,6 @@ class HeadProjector {
   // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
   // `least`: rounding of the Gram matrix would then show.
   absl::StatusOr<bool> Factor(double least);
-  bool Waits(bool fresh) const;
   absl::Status BeginSingularValues(int64_t step, bool fresh);
   absl::StatusOr<double> UseProjector();
 

@@ -101,9 +101,9 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   figures.numerical_rank = sums.rank;
   figures.singular_values.assign(s.data(), s.data() + s.size());
   figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary);
-  if (sums.rank == 0 || s.size() == 0) return figures;
+  if (sums.singular_values_rank == 0) return figures;
   const double sum = s.sum(), energy = s.squaredNorm();
-  figures.condition = s(0) / s(sums.rank - 1);
+  figures.condition = s(0) / s(sums.singular_values_rank - 1);
   for (Eigen::Index i = 0; i < s.size(); ++i) {
     const double p = s(i) / sum;
     if (p > 0) figures.singular_entropy += p * std::log(p * static_cast<double>(s.size()));
@@ -161,10 +161,9 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   if (RoundingHidesProjection(sums)) {
     LeaveOutProjection(measurement);
     const bool known = !measurement.weight.singular_values.empty();
-    measurement.not_measured =
-        absl::StrFormat("its condition%s is beyond %s",
-                        known ? absl::StrFormat(" %.1g", measurement.weight.condition) : std::string(),
-                        sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
+    measurement.not_measured = absl::StrFormat(
+        "its condition%s is beyond %s", known ? absl::StrFormat(" %.1g", measurement.weight.condition) : std::string(),
+        sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
   }
   return measurement;
 }

@@ -31,8 +31,10 @@ struct HeadSums {
   DType arithmetic = DType::kFloat64;
   double projector_energy = 0;  // 0: F did not come from A_U
 
-  Eigen::VectorXd singular_values;  // of W; empty where they are not known yet
-  int64_t rank = 0;                 // of W
+  int64_t rank = 0;  // of W
+  // Of W, or of what it was some steps ago, and its rank then; empty where they are not known yet.
+  Eigen::VectorXd singular_values;
+  int64_t singular_values_rank = 0;
 
   Matrix sample_gram;               // G_s G_sᵀ [n, n]
   double sampled_retained = 0;      // ‖G_∥‖² of the sampled tokens

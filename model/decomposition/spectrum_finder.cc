@@ -3,6 +3,7 @@
 #include <absl/algorithm/container.h>
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "model/decomposition/head_projection.h"
@@ -12,62 +13,75 @@
 namespace isthmus {
 namespace {
 
+constexpr int64_t kWidthWithinAStep = 1024;
 constexpr int64_t kStepsBetween = 10;
 
 int64_t TenOf(int64_t step) { return (step - 1) / kStepsBetween; }
 
+bool Busy(const std::future<std::vector<double>>& finding) {
+  return finding.valid() && finding.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+}
+
 }  // namespace
 
-SpectrumFinder::SpectrumFinder()
-    : SpectrumFinder([](const Tensor& gram) {
+SpectrumFinder::SpectrumFinder(int64_t width)
+    : SpectrumFinder(width, [](const Tensor& gram) {
         const Eigen::VectorXd values = SingularValues(gram);
         return std::vector<double>(values.begin(), values.end());
       }) {}
 
-bool SpectrumFinder::Due(int64_t step) const { return begun_ == 0 || TenOf(begun_) != TenOf(step); }
+SpectrumFinder::SpectrumFinder(int64_t width, Find find) : width_(width), find_(std::move(find)) {}
 
-bool SpectrumFinder::Finding::busy() const {
-  return values.valid() && values.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+bool SpectrumFinder::Waits(bool fresh) const { return fresh || width_ <= kWidthWithinAStep; }
+
+bool SpectrumFinder::Wants(int64_t step, bool fresh) const {
+  const bool due = begun_ == 0 || TenOf(begun_) != TenOf(step);
+  return fresh || (due && (Waits(fresh) || !busy()));
 }
 
-bool SpectrumFinder::busy() const {
-  return finding_->busy() || absl::c_any_of(dropped_, [](const auto& finding) { return finding->busy(); });
-}
+bool SpectrumFinder::busy() const { return Busy(finding_) || absl::c_any_of(dropped_, Busy); }
 
 absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Stream& stream) {
-  std::erase_if(dropped_, [](const auto& finding) { return !finding->busy(); });
-  if (finding_->busy()) dropped_.push_back(std::exchange(finding_, std::make_unique<Finding>()));
+  if (Busy(finding_)) {
+    dropped_.push_back(std::move(finding_));
+    gram_ = nullptr;
+  }
   Collect();
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, finding_->gram.Room(DType::kFloat64, gram.rows, gram.columns, stream));
+  if (gram_ == nullptr) gram_ = std::make_shared<HostBuffer>();
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, gram_->Room(DType::kFloat64, gram.rows, gram.columns, stream));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream));
+  // Not std::async, whose future waits for the thread when it is destroyed.
+  std::packaged_task<std::vector<double>()> task([find = find_, memory = gram_, copy] { return find(copy); });
+  finding_ = task.get_future();
+  std::thread(std::move(task)).detach();
   begun_ = step;
   wanted_ = true;
-  finding_->values = std::async(std::launch::async, find_, copy);
   return absl::OkStatus();
 }
 
-void SpectrumFinder::Set(int64_t step, std::vector<double> values) {
-  begun_ = step;
+void SpectrumFinder::Set(Found found) {
+  begun_ = found.step;
   wanted_ = false;
-  latest_ = {step, std::move(values)};
+  latest_ = std::move(found);
 }
 
 void SpectrumFinder::Rewind(int64_t step) {
   if (begun_ < step) return;
-  begun_ = 0;
   wanted_ = false;
-  latest_ = {};
+  if (latest_.step >= step) latest_ = {};
+  begun_ = latest_.step;
 }
 
-const SpectrumFinder::Found& SpectrumFinder::Latest(bool wait) {
-  if (wait ? wanted_ : !finding_->busy()) Collect();
+const SpectrumFinder::Found& SpectrumFinder::Latest(bool fresh) {
+  if (Waits(fresh) ? wanted_ : !Busy(finding_)) Collect();
   return latest_;
 }
 
 void SpectrumFinder::Collect() {
-  if (!finding_->values.valid()) return;
-  std::vector<double> values = finding_->values.get();
-  if (wanted_) latest_ = {begun_, std::move(values)};
+  std::erase_if(dropped_, [](const auto& finding) { return !Busy(finding); });
+  if (!finding_.valid()) return;
+  std::vector<double> values = finding_.get();
+  if (wanted_) latest_ = {begun_, width_, std::move(values)};
   wanted_ = false;
 }
 

@@ -1,5 +1,6 @@
 // The head's singular values, found by a thread of the host beside training: of 4,096 columns it takes some 17 s,
-// longer than many steps. They move slowly, so that a measurement reports the newest that are known instead of waiting.
+// longer than many steps. They move slowly: a measurement of a wide head reports the newest that are known instead of
+// waiting.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_SPECTRUM_FINDER_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_SPECTRUM_FINDER_H_
 
@@ -9,7 +10,6 @@
 #include <functional>
 #include <future>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "runtime/host_buffer.h"
@@ -22,46 +22,49 @@ class SpectrumFinder {
  public:
   struct Found {
     int64_t step = 0;            // of whose weights the values are; 0: none are known
+    int64_t rank = 0;            // of W then
     std::vector<double> values;  // singular values of W, descending
   };
   using Find = std::function<std::vector<double>(const Tensor& gram)>;
 
-  SpectrumFinder();
+  // Of heads of `width` columns.
+  explicit SpectrumFinder(int64_t width);
   // `find` stands in for the computation of singular values.
-  explicit SpectrumFinder(Find find) : find_(std::move(find)) {}
+  SpectrumFinder(int64_t width, Find find);
+  // Threads that are not done go on, and nobody hears of what they find: a run that ends does not wait for them.
+  ~SpectrumFinder() = default;
 
-  // Whether those of `step` should be found: at the first measured step of every ten, 1 to 10, 11 to 20 and so on. A
-  // run that goes on from a checkpoint between two tens thus finds those of the same steps as one that was not
-  // interrupted, as long as the thread is done within ten steps.
-  bool Due(int64_t step) const;
+  // Whether to begin those of `step`: where `fresh`, and at the first measured step of every ten, 1 to 10, 11 to 20 and
+  // so on, of a wide head at the first one at which the thread is free. A run that goes on from a checkpoint between
+  // two tens thus finds those of the same steps as one that was not interrupted, as long as the thread is done within
+  // ten steps.
+  bool Wants(int64_t step, bool fresh) const;
+  // Whether a thread is at it.
   bool busy() const;
   // Copies `gram` [D, D] fp64, on the stream's device, which has the squares of W's singular values for eigenvalues,
-  // and begins. Where a thread is busy, another one does it, and what the busy one finds is dropped. Errors:
-  // ResourceExhausted.
+  // and begins; W has full rank. Where a thread is busy, another one does it, and what the busy one finds is dropped.
+  // Errors: ResourceExhausted.
   absl::Status Begin(const Tensor& gram, int64_t step, const Stream& stream);
   // What was found otherwise, in place of what is being found.
-  void Set(int64_t step, std::vector<double> values);
+  void Set(Found found);
   // Forgets what is of `step` and later ones: training has gone back, and their weights are gone.
   void Rewind(int64_t step);
 
-  // The newest that are known; with `wait` those that were begun last.
-  const Found& Latest(bool wait);
+  // Of narrow heads, which take no longer than a step, and where `fresh`, those that were begun last, for which this
+  // waits; else the newest that are known.
+  const Found& Latest(bool fresh);
 
  private:
-  struct Finding {
-    HostBuffer gram;  // that the thread reads
-    std::future<std::vector<double>> values;
-
-    bool busy() const;
-  };
-
+  bool Waits(bool fresh) const;
   void Collect();
 
+  const int64_t width_;
   const Find find_;
-  int64_t begun_ = 0;    // the step of what was found or begun last
-  bool wanted_ = false;  // whether what `finding_` finds will be
-  std::unique_ptr<Finding> finding_ = std::make_unique<Finding>();
-  std::vector<std::unique_ptr<Finding>> dropped_;
+  int64_t begun_ = 0;                 // the step of what was found or begun last
+  bool wanted_ = false;               // whether what `finding_` finds will be
+  std::shared_ptr<HostBuffer> gram_;  // that the thread reads
+  std::future<std::vector<double>> finding_;
+  std::vector<std::future<std::vector<double>>> dropped_;
   Found latest_;
 };
 

@@ -99,7 +99,7 @@ class TensorDecomposition {
     sums_.vocabulary = tensors_.vocabulary;
     sums_.width = width_;
     sums_.singular_values = factor_.singular_values;
-    sums_.rank = factor_.rank;
+    sums_.rank = sums_.singular_values_rank = factor_.rank;
     hidden_gram_ = Matrix::Zero(hidden_width_, hidden_width_);
     sums_.hidden_unit_sum = Eigen::VectorXd::Zero(hidden_width_);
     sums_.sampled_hidden = Matrix::Zero(sample_.count, hidden_width_);

@@ -1,5 +1,5 @@
-// Products of bf16 matrices on processors for which oneDNN has none (those without AVX-512): in fp32, from operands
-// that are widened block by block.
+// Products of bf16 matrices on processors that don't multiply bf16 themselves (those without AVX-512's bf16
+// instructions): in fp32, from operands that are widened block by block.
 #ifndef ISTHMUS_OPS_CPU_WIDENED_PRODUCT_H_
 #define ISTHMUS_OPS_CPU_WIDENED_PRODUCT_H_
 

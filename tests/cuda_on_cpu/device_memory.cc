@@ -48,6 +48,7 @@ DeviceMemoryAccess::~DeviceMemoryAccess() {
 using isthmus::cuda_on_cpu::DeviceMemoryAccess;
 using isthmus::cuda_on_cpu::ForbiddenInCapture;
 using isthmus::cuda_on_cpu::Give;
+using isthmus::cuda_on_cpu::HoldBack;
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   using isthmus::cuda_on_cpu::kPage;
@@ -110,10 +111,10 @@ cudaError_t cudaMemset2DAsync(void* memory, size_t pitch, int value, size_t widt
   });
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   return Give(stream, [=] {
     const DeviceMemoryAccess access;
-    std::memcpy(to, from, bytes);
+    kind == cudaMemcpyDeviceToHost ? HoldBack(stream, to, from, bytes) : void(std::memcpy(to, from, bytes));
     return cudaSuccess;
   });
 }

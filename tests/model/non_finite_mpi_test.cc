@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/non_finite.h"
+#include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/tiny_model.h"
 
@@ -127,6 +128,8 @@ TEST(NonFinite, AStepThatIsNotAcceptedChangesNothing) {
       EXPECT_TRUE(taken.applied);
       EXPECT_EQ(taken.loss, expected.loss);
       EXPECT_EQ(taken.gradient_norm, expected.gradient_norm);
+      ASSERT_EQ(taken.head.has_value(), step == 2);
+      if (step == 2) ExpectSameFigures(*taken.head, *expected.head, 0);
     }
     EXPECT_EQ(asked, 3);
     EXPECT_TRUE(StateOf(plain.model()) == StateOf(refusing.model()));

@@ -6,7 +6,9 @@
 
 #include <array>
 #include <future>
+#include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace isthmus::testing {
@@ -14,13 +16,18 @@ namespace {
 
 using ::testing::ElementsAre;
 
+constexpr int64_t kNarrow = 1024, kWide = 1025;
+
 // Threads that are done when the test says so. The first element of a thread's matrix is its number; it finds all four.
 class SpectrumFinderTest : public ::testing::Test {
  protected:
+  explicit SpectrumFinderTest(int64_t width = kWide)
+      : finder_(width, [gates = gates_](const Tensor& gram) {
+          (*gates)[static_cast<size_t>(gram.As<double>()[0])].passed.wait();
+          return std::vector<double>(gram.As<double>(), gram.As<double>() + gram.size());
+        }) {}
   ~SpectrumFinderTest() override {
-    for (Gate& gate : gates_) {
-      if (!gate.opened) gate.open.set_value();
-    }
+    for (int thread = 0; thread < 3; ++thread) LetEnd(thread);
   }
   void Begin(int64_t step, int thread) {
     std::vector<double> numbers = {thread + 0.0, 3, 2, 1};
@@ -28,9 +35,8 @@ class SpectrumFinderTest : public ::testing::Test {
     numbers = {};  // it has copied them
   }
   void LetEnd(int thread) {
-    Gate& gate = gates_[static_cast<size_t>(thread)];
-    gate.open.set_value();
-    gate.opened = true;
+    Gate& gate = (*gates_)[static_cast<size_t>(thread)];
+    if (!std::exchange(gate.opened, true)) gate.open.set_value();
   }
   void End(int thread) {
     LetEnd(thread);
@@ -44,11 +50,14 @@ class SpectrumFinderTest : public ::testing::Test {
   };
 
   Stream stream_;
-  std::array<Gate, 3> gates_;
-  SpectrumFinder finder_{[this](const Tensor& gram) {
-    gates_[static_cast<size_t>(gram.As<double>()[0])].passed.wait();
-    return std::vector<double>(gram.As<double>(), gram.As<double>() + gram.size());
-  }};
+  // Threads may outlive the finder.
+  std::shared_ptr<std::array<Gate, 3>> gates_ = std::make_shared<std::array<Gate, 3>>();
+  SpectrumFinder finder_;
+};
+
+class NarrowSpectrumFinderTest : public SpectrumFinderTest {
+ protected:
+  NarrowSpectrumFinderTest() : SpectrumFinderTest(kNarrow) {}
 };
 
 TEST_F(SpectrumFinderTest, ReportsTheNewestKnownWithoutWaiting) {
@@ -59,6 +68,7 @@ TEST_F(SpectrumFinderTest, ReportsTheNewestKnownWithoutWaiting) {
   EXPECT_EQ(finder_.Latest(false).step, 0);
   End(0);
   EXPECT_EQ(finder_.Latest(false).step, 3);
+  EXPECT_EQ(finder_.Latest(false).rank, kWide);
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(0, 3, 2, 1));
   Begin(11, 1);
   EXPECT_EQ(finder_.Latest(false).step, 3);
@@ -68,21 +78,31 @@ TEST_F(SpectrumFinderTest, ReportsTheNewestKnownWithoutWaiting) {
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
 }
 
-TEST_F(SpectrumFinderTest, WaitsWhereAsked) {
+TEST_F(SpectrumFinderTest, WaitsWhereTheyMustBeFresh) {
   Begin(3, 0);
   const auto later = std::async(std::launch::async, [&] { LetEnd(0); });
-  EXPECT_EQ(finder_.Latest(true).step, 3);
+  EXPECT_EQ(finder_.Latest(/*fresh=*/true).step, 3);
   EXPECT_FALSE(finder_.busy());
 }
 
-TEST_F(SpectrumFinderTest, IsDueAtTheFirstStepOfEveryTen) {
-  EXPECT_TRUE(finder_.Due(3));
+TEST_F(SpectrumFinderTest, WantsThemAtTheFirstStepOfEveryTenAtWhichTheThreadIsFree) {
+  EXPECT_TRUE(finder_.Wants(3, false));
   Begin(3, 0);
-  EXPECT_FALSE(finder_.Due(10));
-  EXPECT_TRUE(finder_.Due(11)) << "though it is busy, which is another question";
+  EXPECT_FALSE(finder_.Wants(10, false));
+  EXPECT_FALSE(finder_.Wants(11, false)) << "it is busy";
+  EXPECT_TRUE(finder_.Wants(11, true));
   End(0);
-  EXPECT_FALSE(finder_.Due(4));
-  EXPECT_TRUE(finder_.Due(20));
+  EXPECT_FALSE(finder_.Wants(4, false));
+  EXPECT_TRUE(finder_.Wants(4, true));
+  EXPECT_TRUE(finder_.Wants(13, false));
+}
+
+TEST_F(NarrowSpectrumFinderTest, WaitsAlwaysSoThatTheStepsAreTheSameOnEveryMachine) {
+  Begin(3, 0);
+  EXPECT_FALSE(finder_.Wants(10, false));
+  EXPECT_TRUE(finder_.Wants(11, false)) << "though it is busy: the step was given up";
+  const auto later = std::async(std::launch::async, [&] { LetEnd(0); });
+  EXPECT_EQ(finder_.Latest(false).step, 3);
 }
 
 TEST_F(SpectrumFinderTest, BeginsBesideAThreadThatIsBusy) {
@@ -92,33 +112,54 @@ TEST_F(SpectrumFinderTest, BeginsBesideAThreadThatIsBusy) {
   EXPECT_EQ(finder_.Latest(true).step, 5) << "without a wait for the first thread";
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
   EXPECT_TRUE(finder_.busy());
+  EXPECT_FALSE(finder_.Wants(11, false));
   End(0);
   EXPECT_EQ(finder_.Latest(false).step, 5) << "what the first one found is dropped";
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
 }
 
-TEST_F(SpectrumFinderTest, ForgetsStepsThatWereTakenBack) {
-  Begin(17, 0);
-  finder_.Rewind(18);
-  EXPECT_FALSE(finder_.Due(18)) << "nothing of it is lost";
-  finder_.Rewind(17);
-  EXPECT_TRUE(finder_.Due(17));
+TEST_F(SpectrumFinderTest, ForgetsStepsThatWereTakenBackAndNoOthers) {
+  Begin(3, 0);
   End(0);
-  EXPECT_EQ(finder_.Latest(false).step, 0) << "what was being found is of weights that are gone";
+  EXPECT_EQ(finder_.Latest(false).step, 3);
   Begin(17, 1);
+  finder_.Rewind(18);
+  EXPECT_FALSE(finder_.Wants(18, false)) << "nothing of it is lost";
+  finder_.Rewind(17);
+  EXPECT_EQ(finder_.Latest(false).step, 3);
   End(1);
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(1, 3, 2, 1));
-  finder_.Rewind(5);
-  EXPECT_EQ(finder_.Latest(true).step, 0);
+  EXPECT_TRUE(finder_.Wants(17, false));
+  EXPECT_EQ(finder_.Latest(false).step, 3) << "what was being found is of weights that are gone";
+  Begin(17, 2);
+  End(2);
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(2, 3, 2, 1));
+  finder_.Rewind(17);
+  EXPECT_EQ(finder_.Latest(false).step, 0);
 }
 
 TEST_F(SpectrumFinderTest, WhatWasFoundOtherwiseStands) {
   Begin(3, 0);
-  finder_.Set(5, {7, 7});
-  EXPECT_FALSE(finder_.Due(6));
+  finder_.Set({5, 1, {7, 0}});
+  EXPECT_FALSE(finder_.Wants(6, false));
   EXPECT_EQ(finder_.Latest(true).step, 5) << "without a wait for what nobody wants";
   End(0);
   EXPECT_EQ(finder_.Latest(false).step, 5);
-  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(7, 7));
+  EXPECT_EQ(finder_.Latest(false).rank, 1);
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(7, 0));
+}
+
+TEST(SpectrumFinder, DoesNotWaitForItsThreadAtTheEnd) {
+  auto gate = std::make_shared<std::promise<void>>();
+  auto passed = gate->get_future().share();
+  {
+    SpectrumFinder finder(kWide, [passed](const Tensor& gram) {
+      passed.wait();
+      return std::vector<double>(gram.As<double>(), gram.As<double>() + gram.size());
+    });
+    double number = 1;
+    ASSERT_TRUE(finder.Begin(Tensor(&number, DType::kFloat64, 1, 1), 1, Stream()).ok());
+  }
+  gate->set_value();
 }
 
 }  // namespace

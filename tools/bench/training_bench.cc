@@ -107,11 +107,11 @@ void Add(const StepSeconds& step, StepSeconds& sum) {
 }
 
 // What measuring the head costs. A run that measures every step finds the head's singular values at one step of ten, a
-// run that measures every ten steps at each of them.
+// run that measures every ten steps at each of them; of a wide head the step only begins to.
 struct Measuring {
   double step_seconds = 0;           // of the fastest step that measures
   double telemetry_seconds = 0;      // of its phase `telemetry`
-  double spectrum_step_seconds = 0;  // of the fastest one that finds the singular values too
+  double spectrum_step_seconds = 0;  // of the fastest one that finds the singular values too, or begins to
   double gram_seconds = 0;           // of WᵀW alone, of this rank's rows
   HeadDecomposition::Seconds fixed;  // of the fastest step that measures: what does not grow with the tokens
 };
@@ -250,7 +250,9 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
     peak = std::max(peak, rate);
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
-    // The first measured step of a ten finds the head's singular values, the second doesn't.
+    // The first measured step of a ten finds the head's singular values, or begins to where no thread is at those of
+    // the one before; the second doesn't.
+    while (model->decomposition().finding()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     const int64_t number = 10 * step + 1;
     double seconds = 0, spectrum_seconds = 0, measured_seconds = 0;
     ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, train(number, false, seconds));
