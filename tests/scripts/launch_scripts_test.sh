@@ -62,6 +62,8 @@ expect "$line" "'--cpus-per-task=6'"
 
 printf 'one slots=8\n# none\n\ntwo\n' >"$work/hosts"
 line=$(launch/mpirun/train --config "$config" --program "$program" --hosts "$work/hosts" --ranks-per-host 4 --set a=1 --dry-run)
+expect "$(NCCL_IB_HCA=mlx5 LD_LIBRARY_PATH=/lib launch/mpirun/train --config "$config" --program "$program" --dry-run)" \
+  "'-x' 'LD_LIBRARY_PATH' '-x' 'NCCL_DEBUG' '-x' 'NCCL_IB_HCA'"
 expect "$line" "'--hostfile' '$work/hosts' '--map-by' 'ppr:4:node' '-n' '8'"
 expect "$line" "'$program' 'train' '--config' '$config' '--set' 'a=1' '--resume' 'auto'"
 echo '# none' >"$work/hosts"

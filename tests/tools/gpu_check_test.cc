@@ -64,7 +64,7 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     run_step 'good "one"' 20 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
     run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 3'
     run_step slow 1 sleep 30
-    run_step none 20 bash -c 'echo no GPU; exit 77'
+    may_skip='not here' run_step none 20 bash -c 'echo no GPU; exit 77'
     run_step tests 20 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
       '[  PASSED  ] 3 tests.' '[  SKIPPED ] 1 test, listed below:'
     run_step skipped 20 printf '%s\n' '[==========] 2 tests from 1 test suite ran. (1 ms total)' \
@@ -74,7 +74,7 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     write_logs
     echo "failed steps: $failed_steps"
   )sh");
-  ASSERT_THAT(result.out, HasSubstr("failed steps: 3\n"));
+  ASSERT_THAT(result.out, HasSubstr("failed steps: 4\n"));
   const auto results = nlohmann::json::parse(ReadText(folder / "results.json"));
   EXPECT_EQ(results["bundle_commit"], "a\"b\\c");
   EXPECT_THAT(results["doctor"].get<std::string>(), HasSubstr("isthmus    "));
@@ -84,10 +84,10 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   };
   const Step expected[] = {{"good \"one\"", "passed", "all is well", 0},
                            {"bad", "failed", "broken|pipe", 3},
-                           {"slow", "out of time", "ended after 1 s", 124},
-                           {"none", "skipped", "no GPU", 77},
+                           {"slow", "out of time", "ended after 1 s", 143},
+                           {"none", "skipped", "no GPU (not here)", 77},
                            {"tests", "passed", "3 passed, 1 skipped, 0 failed", 0},
-                           {"skipped", "skipped", "0 passed, 2 skipped, 0 failed", 0},
+                           {"skipped", "failed", "0 passed, 2 skipped, 0 failed (nothing was checked)", 0},
                            {"late", "not started", "the time given with --seconds is over", -1}};
   ASSERT_EQ(results["steps"].size(), std::size(expected));
   for (size_t i = 0; i < std::size(expected); ++i) {
@@ -106,6 +106,36 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
+// A step that is out of time leaves nothing behind that holds the GPU: neither what a function of the stages started,
+// nor what takes its time when it is told to end, nor what does not end by itself.
+TEST(GpuCheck, AStepThatIsOutOfTimeEndsWithAllThatItHasStarted) {
+  const TemporaryFolder folder;
+  const ProgramResult result = RunScript(folder, R"sh(
+    root=$place work=$place/work out=$place without_gpu=yes seconds=0 grace_seconds=3
+    mkdir -p "$root/bin" "$root/tools" "$work/logs" "$work/steps"
+    ln -s "$program" "$root/bin/isthmus"
+    ln -s "$self/gpu_check" "$root/tools/gpu_check"
+    : >"$root/VERSION"
+    printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
+    source "$self/gpu_check/report.sh"
+    source "$self/gpu_check/steps.sh"
+    cat >"$place/saver" <<'TEXT'
+      trap 'sleep 1; touch "$1.saved"; exit 5' TERM
+      while true; do sleep 0.1; done
+TEXT
+    run_function saving 1 bash "$place/saver" "$place/saver"
+    [ -e "$place/saver.saved" ] || echo "did not wait for what was saving"
+    run_step stubborn 1 bash -c 'trap "" TERM; while true; do sleep 0.1; done' "$place/stubborn"
+    sleep 0.5
+    pgrep -f "$place/(saver|stubborn)" && echo "something is left"
+    echo "failed steps: $failed_steps"
+  )sh");
+  EXPECT_THAT(result.out, HasSubstr("failed steps: 2\n"));
+  EXPECT_THAT(result.out, Not(HasSubstr("something is left")));
+  EXPECT_THAT(result.out, Not(HasSubstr("did not wait")));
+  EXPECT_THAT(result.out, HasSubstr("out of time"));
+}
+
 // The comparisons of the stages for GPUs, with a run on the CPU.
 TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   const TinyProject project;
@@ -118,13 +148,17 @@ TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
       OMP_NUM_THREADS=1 "$program" train --config )sh",
                    project.WriteConfig("tiny"), R"sh( --set folder="$work/$1" --set schedule.steps=6 "${@:2}"
     }
-    train_other() { train_tiny "$1" --set optimizer.epsilon="$([ "$1" = first ] && echo 1e-8 || echo 1e-7)" "${@:2}"; }
+    train_other() { train_tiny "$1" --set optimizer.epsilon="$([[ $1 = *first ]] && echo 1e-8 || echo 1e-7)" "${@:2}"; }
   )sh");
   const ProgramResult same = RunScript(folder, common + "twice train_tiny");
   EXPECT_EQ(same.exit_status, 0) << same.out;
   EXPECT_THAT(same.out, HasSubstr("figures and 1 files of tensors agree bit for bit"));
+  const ProgramResult other_figures = RunScript(folder, common + "twice train_other");
+  EXPECT_NE(other_figures.exit_status, 0) << other_figures.out;
+  EXPECT_THAT(other_figures.out, HasSubstr("train/loss"));
   // With the same figures: what was saved is not.
-  const ProgramResult other = RunScript(folder, common + "grep() { echo 9; }; twice train_other");
+  const ProgramResult other = RunScript(
+      folder, common + "figures_of() { seq -f '\"train/loss\":%g,\"head/buckets\":[' 9; }; twice train_other");
   EXPECT_NE(other.exit_status, 0) << other.out;
   EXPECT_THAT(other.out, HasSubstr(".tensors"));
   const ProgramResult lost = RunScript(folder, common + "find() { true; }; twice train_tiny");
@@ -132,22 +166,72 @@ TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   EXPECT_THAT(lost.out, HasSubstr("no tensors to compare"));
 }
 
+// 34 steps of 100 tokens, of a second each, that take half a second more where they are measured.
+std::string Metrics(int interval) {
+  std::string lines =
+      "{\"step\":0,\"run/peak_flops\":1e6,\"run/causal_flops_per_token\":5000,\"run/device\":\"NVIDIA H200\"}\n";
+  double elapsed = 0;
+  for (int step = 1; step <= 34; ++step) {
+    const bool measured = interval > 0 && step % interval == 0;
+    const double seconds = measured ? 1.5 : 1;
+    elapsed += seconds;
+    absl::StrAppend(&lines, "{\"step\":", step, ",\"tokens\":", 100 * step, ",\"elapsed_seconds\":", elapsed,
+                    ",\"train/loss\":3.25,\"train/step_seconds\":", seconds,
+                    ",\"time/telemetry_seconds\":", measured ? 0.25 : 0, "}\n");
+  }
+  return lines;
+}
+
 TEST(GpuCheck, SpeedIsThatOfTheStepsBetweenTheThirteenthAndTheLastButOne) {
   const TemporaryFolder folder;
-  // The end is later than the beginning as a number, and not as a text.
-  WriteText(folder / "metrics.jsonl",
-            "{\"step\":0,\"run/peak_flops\":1e6,\"run/causal_flops_per_token\":200}\n"
-            "{\"step\":13,\"tokens\":300,\"elapsed_seconds\":9.5}\n"
-            "{\"step\":33,\"tokens\":2300,\"elapsed_seconds\":10.5,\"train/loss\":3.25}\n");
-  const ProgramResult speed =
-      RunScript(folder, "root=$place; source \"$self/gpu_check/gpu_stages.sh\"; speed_of \"$place/metrics.jsonl\" 10");
-  ASSERT_EQ(speed.exit_status, 0) << speed.out;
-  const auto figures = nlohmann::json::parse(speed.out);
-  EXPECT_EQ(figures["tokens_per_second"], 2000);
-  EXPECT_EQ(figures["step_seconds"], 0.05);
-  EXPECT_EQ(figures["causal_utilisation_ratio"], 0.4);
+  WriteText(folder / "plain", Metrics(0));
+  WriteText(folder / "measured", Metrics(10));
+  const std::string stages = "root=$place; source \"$self/gpu_check/gpu_stages.sh\"; ";
+  const ProgramResult plain = RunScript(folder, stages + "speed_of \"$place/plain\" 0");
+  ASSERT_EQ(plain.exit_status, 0) << plain.out;
+  auto figures = nlohmann::json::parse(plain.out);
+  EXPECT_EQ(figures["device"], "NVIDIA H200");
+  EXPECT_EQ(figures["tokens_per_second"], 100);
+  EXPECT_EQ(figures["step_seconds"], 1);
+  EXPECT_EQ(figures["causal_utilisation_ratio"], 0.5);
   EXPECT_EQ(figures["loss"], 3.25);
+  EXPECT_TRUE(figures["measured_step_seconds"].is_null());
+  const ProgramResult measured = RunScript(folder, stages + "speed_of \"$place/measured\" 10");
+  ASSERT_EQ(measured.exit_status, 0) << measured.out;
+  figures = nlohmann::json::parse(measured.out);
   EXPECT_EQ(figures["telemetry_interval"], 10);
+  EXPECT_EQ(figures["step_seconds"], 1.05);
+  EXPECT_EQ(figures["plain_step_seconds"], 1);
+  EXPECT_EQ(figures["measured_step_seconds"], 1.5);
+  EXPECT_EQ(figures["telemetry_seconds"], 0.25);
+  // What was to be measured was not, or the run ended early.
+  EXPECT_NE(RunScript(folder, stages + "speed_of \"$place/plain\" 10").exit_status, 0);
+  EXPECT_NE(RunScript(folder, stages + "speed_of \"$place/measured\" 0").exit_status, 0);
+  EXPECT_NE(RunScript(folder, stages + "head -30 \"$place/plain\" >\"$place/short\"; speed_of \"$place/short\" 0")
+                .exit_status,
+            0);
+}
+
+TEST(GpuCheck, CostsAreJudged) {
+  const TemporaryFolder folder;
+  WriteText(folder / "plain", Metrics(0));
+  WriteText(folder / "measured", Metrics(10));
+  const std::string cost = R"sh(
+    root=$place work=$place figures=$place/figures details=$place/details
+    source "$self/gpu_check/gpu_stages.sh"
+    speed_of "$place/plain" 0 >"$work/speed-0.json"
+    speed_of "$place/measured" 10 >"$work/speed-10.json"
+    train_overhead 10 )sh";
+  const ProgramResult met = RunScript(folder, cost + "0.0501 && cat \"$figures\"");
+  EXPECT_EQ(met.exit_status, 0) << met.out;
+  EXPECT_THAT(met.out, HasSubstr("\"added_ratio\": 0.05000, \"added_ratio_within_run\": 0.05000"));
+  const ProgramResult missed = RunScript(folder, cost + "0.0499");
+  EXPECT_NE(missed.exit_status, 0);
+  EXPECT_THAT(missed.out, HasSubstr("added within the run: 0.05000, at-most 0.0499 wanted: NOT MET"));
+  const std::string judge = "root=$place details=$place/details; source \"$self/gpu_check/gpu_stages.sh\"; judge x ";
+  EXPECT_EQ(RunScript(folder, judge + "0.6 at-least 0.58").exit_status, 0);
+  EXPECT_NE(RunScript(folder, judge + "0.57 at-least 0.58").exit_status, 0);
+  EXPECT_NE(RunScript(folder, judge + "null at-most 0.58").exit_status, 0);
 }
 
 // A bundle of the program alone, as built here.

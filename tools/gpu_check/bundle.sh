@@ -68,7 +68,9 @@ build_programs() {  # ROOT
 # Lays the bundle out in the empty folder BUNDLE.
 collect_bundle() {  # ROOT BUILD BUNDLE
   local root=$1 build=$2 bundle=$3 program libraries name path
-  ldd "$build/isthmus" | grep libcublasLt >/dev/null || { echo "$build was built without CUDA" >&2; return 1; }
+  for name in cublasLt cudnn nccl; do
+    ldd "$build/isthmus" | grep "lib$name\." >/dev/null || { echo "$build was built without $name" >&2; return 1; }
+  done
   mkdir -p "$bundle"/{bin,libexec,lib,glibc,tests} "$bundle"/tools/{compare,golden} || return
   for program in "${bundle_programs[@]}"; do cp "$build/$program" "$bundle/libexec/" || return; done
   strip "$bundle"/libexec/* || return

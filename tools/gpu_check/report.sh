@@ -16,8 +16,8 @@ describe_machine() {
   machine[cores]=$(nproc)
   machine[memory]=$(sed -n 's/^MemTotal: *//p' /proc/meminfo)
   machine[distribution]=$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release 2>/dev/null)
-  machine[gpus]=$(nvidia-smi --query-gpu="$query" --format=csv,noheader 2>/dev/null || echo "no nvidia-smi")
   machine[doctor]=$("$root/bin/isthmus" doctor 2>&1)
+  machine[gpus]=$(nvidia-smi --query-gpu="$query" --format=csv,noheader 2>/dev/null || grep '^GPU [0-9]' <<<"${machine[doctor]}")
   machine[without_gpu]=${without_gpu:-no}
   source "$root/machine"
   machine[loader]=$loader

@@ -1,15 +1,27 @@
 # Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps what became of it.
-failed_steps=0 step_number=0
+failed_steps=0 skipped_steps=0 step_number=0 running= grace_seconds=${grace_seconds:-10}
 
 # Seconds that are left of --seconds.
 seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - SECONDS)); fi; }
 
+# Ends the command that runs with all that it has started, which may hold the GPU: a program that saves what it has when
+# it is told to end has $grace_seconds for it.
+end_running() {
+  local deadline
+  [ -n "$running" ] || return
+  kill -TERM -- "-$running" 2>/dev/null
+  deadline=$((SECONDS + grace_seconds))
+  while kill -0 -- "-$running" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+  kill -KILL -- "-$running" 2>/dev/null
+}
+
 # run_step NAME LIMIT COMMAND...
 #
 # The command may leave figures, one JSON value, in the file $figures, and text for results.md in $details. Results:
-# passed, failed, skipped (exit status 77, or tests that were all skipped), out of time, not started (--seconds are over).
+# passed, failed, skipped (exit status 77, or tests that were all skipped: a failure unless $may_skip says why it is
+# none), out of time, not started (--seconds are over).
 run_step() {
-  local name=$1 limit=$2 left log status result begin note
+  local name=$1 limit=$2 left log status result begin note expired=
   shift 2
   step_number=$((step_number + 1))
   local number
@@ -23,23 +35,36 @@ run_step() {
     return
   fi
   begin=$EPOCHREALTIME
+  # In a session, hence a process group, of its own.
+  setsid "$@" >"$log" 2>&1 </dev/null &
+  running=$!
+  local deadline=$((SECONDS + limit))
+  while kill -0 "$running" 2>/dev/null; do
+    if [ "$SECONDS" -ge "$deadline" ]; then
+      expired=yes
+      end_running
+      break
+    fi
+    sleep 0.1
+  done
   # The group is for bash's own remark about a command that a signal ended.
-  { timeout --signal=TERM --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null; } 2>/dev/null
+  { wait "$running"; } 2>/dev/null
   status=$?
+  running=
   local seconds_taken
   seconds_taken=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
   note=$(note_of "$log")
   case $status in
     0) result=passed ;;
     77) result=skipped ;;
-    124 | 137) result="out of time" note="ended after $limit s" ;;
     *) result=failed ;;
   esac
   [[ $status -ne 0 || $note != "0 passed"* ]] || result=skipped
+  [ -z "$expired" ] || result="out of time" note="ended after $limit s"
   keep_step "$name" "$result" "$seconds_taken" "$status" "$note" "$@"
 }
 
-# The same with a function of these scripts as the command: timeout needs a program, so a shell of its own reads them.
+# The same with a function of these scripts as the command: a shell of its own reads them.
 run_function() {  # NAME LIMIT FUNCTION ARGUMENTS...
   local name=$1 limit=$2
   shift 2
@@ -68,6 +93,13 @@ keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
   shift 5
   local command="$*"
   command=${command##*\"\$@\"\ bash\ }  # of run_function: the function
+  case $result in
+    passed) ;;
+    skipped)
+      skipped_steps=$((skipped_steps + 1))
+      if [ -n "${may_skip:-}" ]; then note+=" ($may_skip)"; else result=failed note+=" (nothing was checked)"; fi
+      ;;
+  esac
   [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
   # What a command that failed has left may be half a file.
   if [ "$result" = passed ] && [ -s "$figures" ]; then text=$(<"$figures"); fi
