@@ -84,8 +84,11 @@ TEST(NonFinite, AWeightOnOneRankIsNoticedByAllBeforeAnythingChanges) {
     SCOPED_TRACE(options.Name());
     Replica replica(options, &World());
     EXPECT_TRUE(TryStep(replica, options, 1, false).applied);
-    for (const char* name : {"layers.0.attention.q_proj.weight", "layers.1.feed_forward.down_proj.weight",
-                             "layers.0.attention_norm.weight", "final_norm.weight"}) {
+    // The first of them where everything is slow.
+    std::vector<const char*> names = {"layers.1.feed_forward.down_proj.weight", "layers.0.attention.q_proj.weight",
+                                      "layers.0.attention_norm.weight", "final_norm.weight"};
+    if (TestSteps() < 20) names.resize(1);
+    for (const char* name : names) {
       for (const double value : {kNaN, kInfinity}) {
         for (const bool measure_head : {false, true}) {
           SCOPED_TRACE(std::string(name) + " " + std::to_string(value) + (measure_head ? " measured" : ""));
