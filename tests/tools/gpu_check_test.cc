@@ -62,7 +62,8 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     source "$self/gpu_check/report.sh"
     source "$self/gpu_check/steps.sh"
     run_step 'good "one"' 20 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
-    run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 3'
+    run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 1'
+    run_step judged 20 bash -c 'echo 7 >"$figures"; exit 3'
     run_step slow 1 sleep 30
     may_skip='not here' run_step none 20 bash -c 'echo no GPU; exit 77'
     run_step tests 20 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
@@ -74,7 +75,7 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     write_logs
     echo "failed steps: $failed_steps"
   )sh");
-  ASSERT_THAT(result.out, HasSubstr("failed steps: 4\n"));
+  ASSERT_THAT(result.out, HasSubstr("failed steps: 5\n"));
   const auto results = nlohmann::json::parse(ReadText(folder / "results.json"));
   EXPECT_EQ(results["bundle_commit"], "a\"b\\c");
   EXPECT_THAT(results["doctor"].get<std::string>(), HasSubstr("isthmus    "));
@@ -83,7 +84,8 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     int exit_status;
   };
   const Step expected[] = {{"good \"one\"", "passed", "all is well", 0},
-                           {"bad", "failed", "broken|pipe", 3},
+                           {"bad", "failed", "broken|pipe", 1},
+                           {"judged", "failed", "", 3},
                            {"slow", "out of time", "ended after 1 s", 143},
                            {"none", "skipped", "no GPU (not here)", 77},
                            {"tests", "passed", "3 passed, 1 skipped, 0 failed", 0},
@@ -99,6 +101,7 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   }
   EXPECT_EQ(results["steps"][0]["figures"], 41.5);
   EXPECT_TRUE(results["steps"][1]["figures"].is_null());
+  EXPECT_EQ(results["steps"][2]["figures"], 7) << "what was not good enough is kept";
   const std::string markdown = ReadText(folder / "results.md");
   EXPECT_THAT(markdown, HasSubstr("| bad | failed | "));
   EXPECT_THAT(markdown, HasSubstr("broken\\|pipe"));
@@ -126,11 +129,13 @@ TEXT
     run_function saving 1 bash "$place/saver" "$place/saver"
     [ -e "$place/saver.saved" ] || echo "did not wait for what was saving"
     run_step stubborn 1 bash -c 'trap "" TERM; while true; do sleep 0.1; done' "$place/stubborn"
+    # What starts processes in groups of their own, as mpirun does.
+    run_step starter 1 bash -mc 'bash -c "trap true TERM; while true; do sleep 0.1; done" "$0" & wait' "$place/stubborn"
     sleep 0.5
     pgrep -f "$place/(saver|stubborn)" && echo "something is left"
     echo "failed steps: $failed_steps"
   )sh");
-  EXPECT_THAT(result.out, HasSubstr("failed steps: 2\n"));
+  EXPECT_THAT(result.out, HasSubstr("failed steps: 3\n"));
   EXPECT_THAT(result.out, Not(HasSubstr("something is left")));
   EXPECT_THAT(result.out, Not(HasSubstr("did not wait")));
   EXPECT_THAT(result.out, HasSubstr("out of time"));
@@ -228,6 +233,18 @@ TEST(GpuCheck, CostsAreJudged) {
   const ProgramResult missed = RunScript(folder, cost + "0.0499");
   EXPECT_NE(missed.exit_status, 0);
   EXPECT_THAT(missed.out, HasSubstr("added within the run: 0.05000, at-most 0.0499 wanted: NOT MET"));
+  EXPECT_THAT(missed.out, HasSubstr("added to another run: 0.05000, at-most 0.0579 wanted: met"));
+  // Of every step there are no others to compare with.
+  WriteText(folder / "measured", Metrics(1));
+  const ProgramResult every = RunScript(folder, R"sh(
+    root=$place work=$place figures=$place/figures details=$place/details
+    source "$self/gpu_check/gpu_stages.sh"
+    speed_of "$place/measured" 1 >"$work/speed-1.json"
+    train_overhead 1 >/dev/null && cat "$figures")sh");
+  ASSERT_EQ(every.exit_status, 0) << every.out;
+  const auto figures = nlohmann::json::parse(every.out);
+  EXPECT_EQ(figures["added_ratio"], 0.5);
+  EXPECT_TRUE(figures["added_ratio_within_run"].is_null());
   const std::string judge = "root=$place details=$place/details; source \"$self/gpu_check/gpu_stages.sh\"; judge x ";
   EXPECT_EQ(RunScript(folder, judge + "0.6 at-least 0.58").exit_status, 0);
   EXPECT_NE(RunScript(folder, judge + "0.57 at-least 0.58").exit_status, 0);

@@ -2,7 +2,7 @@
 // operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run on the same
 // device. The head's own ratio is that of its products to the time of the phase `head`, which also holds the loss.
 //
-// Each timed step is followed by one that measures its head (model/head_decomposition.h). What that adds is the
+// Each timed step is between two that measure their heads (model/head_decomposition.h). What that adds is the
 // difference of the fastest step of either kind; beside it the phase `telemetry` and the time of the product WᵀW alone.
 //
 //   training_bench                               one rank, all its threads
@@ -258,9 +258,10 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     const int64_t number = 10 * step + 1;
     double seconds = 0, spectrum_seconds = 0, measured_seconds = 0;
-    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, train(number, false, seconds));
+    // The step that measures nothing is between the others, so that a device that grows warm favours neither.
+    ISTHMUS_RETURN_IF_ERROR(train(number, true, spectrum_seconds).status());
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
-    ISTHMUS_RETURN_IF_ERROR(train(number + 1, true, spectrum_seconds).status());
+    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, train(number + 1, false, seconds));
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     ISTHMUS_ASSIGN_OR_RETURN(const StepResult measured, train(number + 2, true, measured_seconds));
     if (step == 0) continue;
@@ -339,7 +340,7 @@ absl::Status Main(const std::vector<std::string>& arguments) {
           "GPU",
           &request.models)
       .Add("precision", "TYPE", "fp32, bf16 or all; 2b is in bf16 unless fp32 is asked for", &request.precision)
-      .Add("steps", "N", "steps that are timed, after one that is not", &request.steps)
+      .Add("steps", "N", "steps of each kind that are timed, after short ones that are not", &request.steps)
       .Add("sequences", "N", "sequences of a step; 0: the model's own number", &request.sequences)
       .Add("micro-batch", "N", "sequences of a pass; 0: the model's own number", &request.micro_batch)
       .Add("json", "FILE", "also write the figures there", &request.json);

@@ -9,13 +9,13 @@ gpu_count() { "$bin/isthmus" doctor | grep -c '^GPU [0-9]'; }
 stage_doctor() { run_step doctor 60 "$bin/isthmus" doctor; }
 
 stage_tests() {
-  local ranks gpus may_skip=
+  local ranks gpus may_skip='' first=${CUDA_VISIBLE_DEVICES:-0}
   gpus=$(gpu_count)
   run_step "operators" 300 "$bin/ops_tests" --device=cuda
   # One GPU, however many there are: the ranks meet by way of the host.
   for ranks in 1 2 4; do
-    run_step "training against the CPU, $ranks ranks on one GPU" 200 env OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=0 \
-      "${mpi_run[@]}" "$ranks" "$bin/model_mpi_tests" '--gtest_filter=CudaModelTest.*:CudaGraphTest.*'
+    run_step "training against the CPU, $ranks ranks on one GPU" 200 env OMP_NUM_THREADS=1 \
+      CUDA_VISIBLE_DEVICES="${first%%,*}" "${mpi_run[@]}" "$ranks" "$bin/model_mpi_tests" '--gtest_filter=CudaModelTest.*:CudaGraphTest.*'
   done
   for ranks in 1 2 4; do
     [ "$ranks" -le "$gpus" ] || may_skip="there are $gpus GPUs"
@@ -159,12 +159,12 @@ speed_of() {  # METRICS INTERVAL
 }
 figure_of() { sed -nE "s/.*\"$2\": ([^,}]*).*/\1/p" "$1"; }  # FILE KEY
 
-# What a figure has to be: `judge NAME FIGURE at-least|at-most LIMIT` says it and fails where it is not.
+# What a figure has to be: `judge NAME FIGURE at-least|at-most LIMIT` says it, and ends with 3 where it is not.
 judge() {
   awk -v name="$1" -v figure="$2" -v relation="$3" -v limit="$4" 'BEGIN {
     met = figure ~ /^-?[0-9.]+(e-?[0-9]+)?$/ && (relation == "at-least" ? figure + 0 >= limit : figure + 0 <= limit)
     print name ": " figure ", " relation " " limit " wanted: " (met ? "met" : "NOT MET")
-    exit !met
+    exit met ? 0 : 3
   }' | tee -a "$details"
 }
 
@@ -193,26 +193,34 @@ train_utilisation() {
 }
 stage_train() { run_function "2B end to end, head never measured" 200 train_utilisation; }
 
-# What measuring the head every so many steps adds, of the time of a step without: against the run that measures none,
-# and, free of what two runs differ by anyway, against the other steps of the same run.
+# What measuring the head every so many steps adds, of the time of a step without: against the other steps of the same
+# run, and against the run that measures none, which also shows what finding singular values beside the steps costs, but
+# not to better than the 0.8 % by which two runs of an H200 have differed.
 train_overhead() {  # INTERVAL [LIMIT]
   awk -v interval="$1" -v plain="$(figure_of "$work/speed-0.json" step_seconds)" \
     -v step="$(figure_of "$work/speed-$1.json" step_seconds)" \
     -v same="$(figure_of "$work/speed-$1.json" plain_step_seconds)" \
     -v measured="$(figure_of "$work/speed-$1.json" measured_step_seconds)" 'BEGIN {
-      if (plain <= 0 || step <= 0 || measured <= 0) exit 1
+      if (plain + 0 <= 0 || step + 0 <= 0 || measured + 0 <= 0) exit 1
       printf "{\"telemetry_interval\": %d, \"added_ratio\": %.5f, \"added_ratio_within_run\": %s}", interval,
-        step / plain - 1, (same > 0 ? sprintf("%.5f", (measured / same - 1) / interval) : "null")
+        step / plain - 1, (same + 0 > 0 ? sprintf("%.5f", (measured / same - 1) / interval) : "null")
     }' >"$figures" || return
   sed 's/[{}"]//g' "$figures" | tee "$details"
-  [ -z "${2:-}" ] || judge "added within the run" "$(figure_of "$figures" added_ratio_within_run)" at-most "$2"
+  [ -n "${2:-}" ] || return 0
+  local status=0
+  judge "added within the run" "$(figure_of "$figures" added_ratio_within_run)" at-most "$2" || status=3
+  judge "added to another run" "$(figure_of "$figures" added_ratio)" at-most \
+    "$(awk -v limit="$2" 'BEGIN { print limit + 0.008 }')" || status=3
+  return "$status"
 }
 
 # Whole steps as large as the configuration's, 256 sequences, and what measuring the head adds to one.
 bench_telemetry() {
   "$bin/training_bench" --device cuda --model 2b --sequences 256 --steps 2 --json "$figures" | tee "$details" || return
-  judge "every step, added" "$(figure_of "$figures" every_step_adds_ratio)" at-most 0.05 &&
-    judge "every 10 steps, added" "$(figure_of "$figures" every_10_steps_add_ratio)" at-most 0.01
+  local status=0
+  judge "every step, added" "$(figure_of "$figures" every_step_adds_ratio)" at-most 0.05 || status=3
+  judge "every 10 steps, added" "$(figure_of "$figures" every_10_steps_add_ratio)" at-most 0.01 || status=3
+  return "$status"
 }
 stage_telemetry() { run_function "whole steps of the 2B model, and measuring its head" 300 bench_telemetry; }
 # End to end with the 16 sequences of stage `train`: a measured step costs the more, the shorter a step is. Of every step
@@ -262,9 +270,10 @@ sanitizer_sees() {  # SANITIZER
   for option in --kernel-name --kernel-regex ''; do
     only=${option:+"$option kns=isthmus"}
     # shellcheck disable=SC2086  # two words or none
-    ISTHMUS_SANITIZER_CONTROL=yes "$1" --tool memcheck $only --error-exitcode 9 "$bin/ops_tests" --device=cuda \
-      --gtest_filter='SanitizerControl.*' >"$log" 2>&1
-    [ $? -eq 9 ] && grep -qE '^=+ Invalid __global__ read' "$log" || continue
+    # The test itself fails too, as its stream does.
+    ISTHMUS_SANITIZER_CONTROL=yes "$1" --tool memcheck $only --target-processes all --error-exitcode 9 \
+      "$bin/ops_tests" --device=cuda --gtest_filter='SanitizerControl.*' >"$log" 2>&1 && continue
+    grep -qE '^=+ Invalid __global__ read' "$log" || continue
     echo "$only" >"$work/sanitizer-only"
     echo "looks at ${only:-every kernel}"
     grep -E '^=+ ERROR SUMMARY' "$log" | tail -1 | tee "$details"

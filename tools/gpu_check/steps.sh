@@ -4,15 +4,29 @@ failed_steps=0 skipped_steps=0 step_number=0 running= grace_seconds=${grace_seco
 # Seconds that are left of --seconds.
 seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - SECONDS)); fi; }
 
+# Processes of the session of the command that runs, a line each: mpirun gives its ranks groups of their own.
+session_members() {
+  local file stat fields
+  for file in /proc/[0-9]*/stat; do
+    { read -r stat <"$file"; } 2>/dev/null || continue
+    read -ra fields <<<"${stat##*) }"  # state, parent, group, session
+    if [ "${fields[3]}" = "$running" ] && [ "${fields[0]}" != Z ]; then echo "${stat%% *}"; fi
+  done
+}
+
 # Ends the command that runs with all that it has started, which may hold the GPU: a program that saves what it has when
 # it is told to end has $grace_seconds for it.
 end_running() {
-  local deadline
+  local deadline members
   [ -n "$running" ] || return
-  kill -TERM -- "-$running" 2>/dev/null
   deadline=$((SECONDS + grace_seconds))
-  while kill -0 -- "-$running" 2>/dev/null && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
-  kill -KILL -- "-$running" 2>/dev/null
+  mapfile -t members < <(session_members)
+  [ ${#members[@]} -eq 0 ] || kill -TERM "${members[@]}" 2>/dev/null
+  while mapfile -t members < <(session_members) && [ ${#members[@]} -gt 0 ]; do
+    if [ "$SECONDS" -ge "$deadline" ]; then kill -KILL "${members[@]}" 2>/dev/null; fi
+    if [ "$SECONDS" -ge $((deadline + 5)) ]; then break; fi  # it hangs in the driver
+    sleep 0.1
+  done
 }
 
 # run_step NAME LIMIT COMMAND...
@@ -35,14 +49,14 @@ run_step() {
     return
   fi
   begin=$EPOCHREALTIME
-  # In a session, hence a process group, of its own.
+  # In a session of its own.
   setsid "$@" >"$log" 2>&1 </dev/null &
   running=$!
   local deadline=$((SECONDS + limit))
   while kill -0 "$running" 2>/dev/null; do
     if [ "$SECONDS" -ge "$deadline" ]; then
       expired=yes
-      end_running
+      { end_running; } 2>/dev/null
       break
     fi
     sleep 0.1
@@ -101,8 +115,9 @@ keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
       ;;
   esac
   [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
-  # What a command that failed has left may be half a file.
-  if [ "$result" = passed ] && [ -s "$figures" ]; then text=$(<"$figures"); fi
+  # What a command that failed has left may be half a file, unless it was judged: the functions of the stages end with 3
+  # where figures are not what is wanted.
+  if { [ "$result" = passed ] || [ "$status" -eq 3 ]; } && [ -s "$figures" ]; then text=$(<"$figures"); fi
   printf '    {"name": %s, "result": %s, "seconds": %s, "exit_status": %d, "note": %s, "command": %s, "figures": %s}' \
     "$(json_string "$name")" "$(json_string "$result")" "$taken" "$status" "$(json_string "$note")" \
     "$(json_string "$command")" "$text" >"${figures%.figures}.json"
