@@ -407,6 +407,33 @@ TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
   }
 }
 
+// Rows of the head, and of its gradient, are taken 4,096 at a time.
+TEST_F(MeshTest, HeadFiguresHoldForHeadsOfSeveralBlocksOfRows) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options = mesh;
+      options.vocabulary = 6000 * world_->size();
+      options.precision = precision;
+      SCOPED_TRACE(options.Name());
+      MeasuredStep step(options, world_);
+      const HeadFigures found = step.Found(), expected = step.Expected();
+      if (precision == proto::PrecisionConfig::FP32) {
+        ExpectSameFigures(found, expected, 1e-4);
+        continue;
+      }
+      constexpr double kTolerance = 1e-2;
+      EXPECT_NEAR(found.update.update_cosine / expected.update.update_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.update.hidden_update_cosine / expected.update.hidden_update_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.weight.row_anisotropy, expected.weight.row_anisotropy, 1e-4);
+      ASSERT_EQ(found.buckets.size(), expected.buckets.size());
+      for (size_t i = 0; i < found.buckets.size(); ++i) {
+        EXPECT_NEAR(found.buckets[i].retained_energy / expected.buckets[i].retained_energy, 1, 2 * kTolerance) << i;
+      }
+    }
+  }
+}
+
 // Layer 0 receives the gradient of the embedded tokens, of which every row of the table sums up its own.
 TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   for (const TinyOptions& mesh : Meshes()) {
