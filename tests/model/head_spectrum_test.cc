@@ -23,5 +23,12 @@ TEST(HeadSpectrum, HoldsNoSingularValueThatIsRounding) {
   }
 }
 
+// The values that a wide head reports may be older than its rank.
+TEST(HeadSpectrum, ConditionIsThatOfTheRankThatTheSingularValuesWereFoundWith) {
+  EXPECT_EQ(ConditionOf(4, {6, 3, 0, 0}, 2), 2);
+  EXPECT_EQ(ConditionOf(2, {6, 3, 2, 1}, 4), 6);
+  EXPECT_EQ(ConditionOf(4, {}, 0), 0) << "none are known";
+}
+
 }  // namespace
 }  // namespace isthmus::testing

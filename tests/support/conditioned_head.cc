@@ -1,6 +1,7 @@
 #include "tests/support/conditioned_head.h"
 
 #include <cmath>
+#include <iterator>
 
 #include "model/decomposition/head_sums.h"
 #include "model/decomposition/matrix.h"
@@ -56,6 +57,19 @@ std::vector<double> SampledSingularValues(int64_t count, double condition, bool 
   sums.sampled_hidden = Matrix::Zero(count, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   return MakeMeasurement(sums).spectrum.singular_values;
+}
+
+double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int64_t earlier_rank) {
+  HeadSums sums;
+  sums.tokens = sums.width = 1;
+  sums.vocabulary = 8;
+  sums.sample_gram = Matrix::Identity(1, 1);
+  sums.sampled_hidden = Matrix::Zero(1, 1);
+  sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
+  sums.rank = rank;
+  sums.singular_values = Eigen::Map<const Eigen::VectorXd>(earlier_values.data(), std::ssize(earlier_values));
+  sums.singular_values_rank = earlier_rank;
+  return MakeMeasurement(sums).weight.condition;
 }
 
 }  // namespace isthmus::testing

@@ -19,6 +19,10 @@ std::vector<double> TwoScaleHead(int64_t vocabulary, int64_t width, double condi
 // them evenly spread by ratio, and G Gᵀ was rounded to fp32, or not.
 std::vector<double> SampledSingularValues(int64_t count, double condition, bool fp32);
 
+// HeadWeightFigures::condition of a head of the given rank now, of which these singular values, some of them zero, were
+// found at an earlier step.
+double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int64_t earlier_rank);
+
 }  // namespace isthmus::testing
 
 #endif  // ISTHMUS_TESTS_SUPPORT_CONDITIONED_HEAD_H_
