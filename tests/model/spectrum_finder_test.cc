@@ -130,6 +130,7 @@ TEST_F(SpectrumFinderTest, ForgetsStepsThatWereTakenBackAndNoOthers) {
   End(1);
   EXPECT_TRUE(finder_.Wants(17, false));
   EXPECT_EQ(finder_.Latest(false).step, 3) << "what was being found is of weights that are gone";
+  EXPECT_THAT(finder_.Latest(false).values, ElementsAre(0, 3, 2, 1));
   Begin(17, 2);
   End(2);
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(2, 3, 2, 1));

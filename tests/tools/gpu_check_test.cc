@@ -130,7 +130,7 @@ TEXT
     [ -e "$place/saver.saved" ] || echo "did not wait for what was saving"
     run_step stubborn 1 bash -c 'trap "" TERM; while true; do sleep 0.1; done' "$place/stubborn"
     # What starts processes in groups of their own, as mpirun does.
-    run_step starter 1 bash -mc 'bash -c "trap true TERM; while true; do sleep 0.1; done" "$0" & wait' "$place/stubborn"
+    run_step starter 1 bash -c 'perl -e "setpgrp; \$SIG{TERM} = q(IGNORE); sleep 60" "$0" & wait' "$place/stubborn"
     sleep 0.5
     pgrep -f "$place/(saver|stubborn)" && echo "something is left"
     echo "failed steps: $failed_steps"
