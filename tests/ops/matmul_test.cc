@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "ops/cpu/compiled_product.h"
+#include "ops/cpu/fp32_product.h"
 #include "ops/cpu/widened_product.h"
 #include "runtime/device.h"
 #include "tests/support/reference.h"
@@ -110,6 +112,62 @@ TEST(Matmul, WidenedProductAgreesInEveryOrientation) {
       ASSERT_TRUE(cpu::WidenedProduct(operands.Args(c, accumulate)).ok());
       ExpectAgrees("c", c, expected, type);
     }
+  }
+}
+
+// Rows, columns and depths of one among others, rows that lie apart or not, in every orientation: `multiply` gives the
+// product, and leaves alone what lies between the rows of c.
+using Multiply = std::function<absl::Status(const MatmulArgs&)>;
+void ExpectAgreesForSingleRowsAndColumns(DType from, DType to, const Multiply& multiply) {
+  for (int shape = 0; shape < 64; ++shape) {
+    constexpr int64_t kLengths[] = {1, 2, 5, 33};
+    const int64_t m = kLengths[shape % 4], n = kLengths[shape / 4 % 4], k = kLengths[shape / 16];
+    for (int bits = 0; bits < 32; ++bits) {
+      const bool transpose_a = (bits & 1) != 0, transpose_b = (bits & 2) != 0, accumulate = (bits & 4) != 0;
+      const bool apart = (bits & 8) != 0, result_apart = (bits & 16) != 0;
+      if (accumulate && to == DType::kBFloat16) continue;
+      SCOPED_TRACE(testing::Message() << Name(from) << " to " << Name(to) << " M " << m << " N " << n << " K " << k
+                                      << " transposed " << transpose_a << transpose_b << " accumulate " << accumulate
+                                      << " apart " << apart << result_apart);
+      const Operands operands(from, {m, n, k, apart ? 3 : 0}, transpose_a, transpose_b);
+      const Buffer c(to, Normal(m, n, 3), result_apart ? 5 : 0);
+      Matrix expected = operands.Expected();
+      const Matrix before = c.Get();
+      for (size_t i = 0; accumulate && i < expected.values.size(); ++i) expected.values[i] += before.values[i];
+      const absl::Status status = multiply(operands.Args(c, accumulate));
+      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_TRUE(reference::Agrees(c.Get(), expected, reference::Tolerance(to)));
+      ASSERT_TRUE(c.PaddingUntouched()) << "wrote between the rows";
+    }
+  }
+}
+
+TEST(Matmul, SingleRowsAndColumnsOfAnyLayout) {
+  Stream& stream = reference::TestStream();
+  const auto multiply = [&](const MatmulArgs& args) { return Matmul(args, stream); };
+  for (const DType type : reference::AllFloatTypes()) ExpectAgreesForSingleRowsAndColumns(type, type, multiply);
+  ExpectAgreesForSingleRowsAndColumns(DType::kBFloat16, DType::kFloat32, multiply);
+}
+
+// All of oneDNN's products: which one is the first differs between processors and types.
+TEST(Matmul, EveryCompiledProductOfSingleRowsAndColumnsOfAnyLayout) {
+  if (reference::TestStream().device() == Device::kCuda) GTEST_SKIP() << "a kernel of the CPU";
+  const auto check = [](DType from, DType to, int implementation) {
+    bool found = false;
+    ExpectAgreesForSingleRowsAndColumns(from, to, [&](const MatmulArgs& args) -> absl::Status {
+      const absl::StatusOr<bool> done = cpu::CompiledProduct(args, implementation);
+      if (!done.ok()) return done.status();
+      if (!*done) return from == DType::kFloat32 ? cpu::Fp32Product(args) : cpu::WidenedProduct(args);
+      found = true;
+      return absl::OkStatus();
+    });
+    return found;
+  };
+  int of_fp32 = 0;
+  while (of_fp32 < 8 && check(DType::kFloat32, DType::kFloat32, of_fp32)) ++of_fp32;
+  EXPECT_GT(of_fp32, 0) << "every processor has one";
+  for (const DType to : {DType::kBFloat16, DType::kFloat32}) {
+    for (int i = 0; i < 8 && check(DType::kBFloat16, to, i); ++i) continue;
   }
 }
 
