@@ -15,7 +15,7 @@ namespace {
 constexpr float kScale = 0.5f;
 
 void TriadOnCpu(const Tensor& a, const Tensor& b, const Tensor& c) {
-  float* const to = a.As<float>();
+  float* to = a.As<float>();
   const float *const x = b.As<float>(), *const y = c.As<float>();
   ParallelFor(a.size(), 16384, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) to[i] = x[i] + kScale * y[i];
