@@ -52,6 +52,15 @@ absl::Status CheckLauncher(int size) {
   return absl::OkStatus();
 }
 
+// Ranks of one machine meet in shared memory, or else over loopback. Left to itself Open MPI 5 looks for a network
+// between them, and tells standard error at every rank where there is none. What was chosen before stays.
+void StayWithinTheMachine() {
+  const int ranks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
+  if (ranks == 0 || EnvironmentNumber("OMPI_COMM_WORLD_LOCAL_SIZE") != ranks) return;
+  if (std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr) return;  // Open MPI accepts one of the two
+  setenv("OMPI_MCA_btl_tcp_if_include", "127.0.0.0/8", /*replace=*/0);
+}
+
 class MpiRuntimeImplementation : public MpiRuntime {
  public:
   explicit MpiRuntimeImplementation(bool finalize) : finalize_(finalize) {
@@ -101,6 +110,7 @@ absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
   MPI_Initialized(&initialized);
   if (!initialized) {
     ISTHMUS_RETURN_IF_ERROR(CheckTasksCanMeet());
+    StayWithinTheMachine();
     int provided = 0;
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
       return absl::UnavailableError("MPI could not be initialised; see the message of the MPI library above");

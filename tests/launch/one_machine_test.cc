@@ -1,0 +1,48 @@
+// Ranks of one machine need no network but loopback, and say nothing of what they lack.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// A command of the shell that runs `command`, without single quotes, where loopback is all the network that there is.
+std::string WithLoopbackOnly(const TemporaryFolder& folder, const std::string& command) {
+  constexpr const char* kUp = R"(import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x49))  # SIOCSIFFLAGS: up, loopback, running
+)";
+  WriteText(folder / "up.py", kUp);
+  WriteText(folder / "command", absl::StrCat("python3 ", folder / "up.py", " || exit 99\n", command, "\n"));
+  return absl::StrCat("unshare --net bash ", folder / "command");
+}
+
+TEST(OneMachine, RanksSayNothingOfNetworksThatAreNotThere) {
+  const TemporaryFolder folder;
+  if (RunShell(WithLoopbackOnly(folder, "exit 0")).exit_status != 0) {
+    GTEST_SKIP() << "this machine gives no networks of one's own (unshare --net)";
+  }
+  const std::string root = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n";
+  const std::string mpirun = absl::StrCat(root, LauncherPath(), " --oversubscribe --bind-to none -n 2 ", ProgramPath(),
+                                          " train --config /nowhere");
+  WriteText(folder / "empty.textproto", "");
+  const std::string script = absl::StrCat(SourceFolder(), "/launch/mpirun/train --ranks-per-host 2 --program ",
+                                          ProgramPath(), " --config ", folder / "empty.textproto");
+  for (const std::string& command : {mpirun, script}) {
+    const ProgramResult result = RunShell(WithLoopbackOnly(folder, command));
+    EXPECT_EQ(result.exit_status, 2) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("isthmus: "));
+    EXPECT_THAT(result.out, Not(HasSubstr("interface")));
+    EXPECT_THAT(result.out, Not(HasSubstr("btl")));
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing
