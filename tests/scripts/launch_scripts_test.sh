@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# launch/slurm/submit and launch/mpirun/train: the help lists what is accepted, what can't be accepted is refused before
+# launch/slurm/submit, launch/mpirun/train and tests/distributions/run: the help lists what is accepted, what can't be accepted is refused before
 # anything starts, and the line that would start is the one that is meant.
 set -euo pipefail
 cd "$1"
@@ -68,3 +68,6 @@ expect "$line" "'--hostfile' '$work/hosts' '--map-by' 'ppr:4:node' '-n' '8'"
 expect "$line" "'$program' 'train' '--config' '$config' '--set' 'a=1' '--resume' 'auto'"
 echo '# none' >"$work/hosts"
 refuses 'names no host' launch/mpirun/train --config "$config" --program "$program" --hosts "$work/hosts"
+
+refuses 'found distribution "plan9"; accepts debian-12, debian-13' tests/distributions/run plan9
+refuses 'found command "fly"; accepts quickstart, tests' tests/distributions/run debian-13 fly
