@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# launch/slurm/submit, launch/mpirun/train and tests/distributions/run: the help lists what is accepted, what can't be accepted is refused before
-# anything starts, and the line that would start is the one that is meant.
+# launch/slurm/submit and launch/mpirun/train: the help lists what is accepted, what can't be accepted is refused before
+# anything starts, and the line that would start is the one that is meant. tests/distributions/run refuses likewise.
 set -euo pipefail
 cd "$1"
 program=$2
