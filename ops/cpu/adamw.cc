@@ -23,8 +23,9 @@ void Update(const AdamWArgs& args) {
   const auto set = [&](double value) { return hn::Set(d, static_cast<T>(value)); };
   const auto beta1 = set(args.beta1), beta2 = set(args.beta2);
   const auto rest1 = set(1 - args.beta1), rest2 = set(1 - args.beta2);
-  const auto keep = set(1 - args.learning_rate * args.weight_decay);
-  const auto rate = set(args.learning_rate / (1 - std::pow(args.beta1, step)));
+  const double correction1 = 1 - std::pow(args.beta1, step);
+  const auto rate = set(args.learning_rate / correction1);
+  const auto decay = set(args.weight_decay * correction1);  // times `rate` it is the decay
   const auto correction = set(1 / std::sqrt(1 - std::pow(args.beta2, step)));
   const auto epsilon = set(args.epsilon), grad_scale = set(args.grad_scale);
   T *weight = args.weight.As<T>(), *first = args.first_moment.As<T>(), *second = args.second_moment.As<T>();
@@ -37,7 +38,8 @@ void Update(const AdamWArgs& args) {
       const auto m = hn::MulAdd(beta1, LoadPart(d, first + i, n), hn::Mul(rest1, g));
       const auto v = hn::MulAdd(beta2, LoadPart(d, second + i, n), hn::Mul(rest2, hn::Mul(g, g)));
       const auto denominator = hn::MulAdd(hn::Sqrt(v), correction, epsilon);
-      const auto w = hn::NegMulAdd(rate, hn::Div(m, denominator), hn::Mul(LoadPart(d, weight + i, n), keep));
+      const auto before = LoadPart(d, weight + i, n);
+      const auto w = hn::NegMulAdd(rate, hn::MulAdd(decay, before, hn::Div(m, denominator)), before);
       StorePart(d, m, first + i, n);
       StorePart(d, v, second + i, n);
       StorePart(d, w, weight + i, n);

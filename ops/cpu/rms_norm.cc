@@ -7,6 +7,7 @@
 #include <hwy/highway.h>
 
 #include <cmath>
+#include <limits>
 
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/visit.h"
@@ -42,7 +43,8 @@ void Forward(const RmsNormForwardArgs& args) {
         });
       }
       const C mean = SumLanes(d, squares) / static_cast<C>(width);
-      const C inverse = C{1} / std::sqrt(mean + static_cast<C>(args.epsilon));
+      C inverse = C{1} / std::sqrt(mean + static_cast<C>(args.epsilon));
+      if (inverse == 0) inverse = std::numeric_limits<C>::quiet_NaN();  // the mean is infinite
       args.inverse.As<C>()[row] = inverse;
       T* y = args.y.Row<T>(row);
       const auto scale = hn::Set(d, inverse);

@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 
 struct Coefficients {
-  float beta1, rest1, beta2, rest2, keep, rate, correction, epsilon, grad_scale;
+  float beta1, rest1, beta2, rest2, decay, rate, correction, epsilon, grad_scale;
 };
 
 template <int kWidth>
@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(kThreads) AdamWKernel(float* weight, const flo
       const float scaled = g[i] * k.grad_scale;
       m[i] = fmaf(k.beta1, m[i], k.rest1 * scaled);
       v[i] = fmaf(k.beta2, v[i], k.rest2 * (scaled * scaled));
-      w[i] = fmaf(w[i], k.keep, -k.rate * (m[i] / fmaf(sqrtf(v[i]), k.correction, k.epsilon)));
+      const float change = fmaf(k.decay, w[i], m[i] / fmaf(sqrtf(v[i]), k.correction, k.epsilon));
+      w[i] += __fmul_rn(-k.rate, change);
     }
     StorePack<kWidth>(m, first + begin);
     StorePack<kWidth>(v, second + begin);
@@ -51,13 +52,14 @@ absl::Status Update(const AdamWArgs& args, const Coefficients& coefficients, con
 
 absl::Status AdamW(const AdamWArgs& args, const Context& context) {
   const auto step = static_cast<double>(args.step);
+  const double correction1 = 1 - std::pow(args.beta1, step);
   const auto narrow = [](double value) { return static_cast<float>(value); };
   const Coefficients coefficients = {.beta1 = narrow(args.beta1),
                                      .rest1 = narrow(1 - args.beta1),
                                      .beta2 = narrow(args.beta2),
                                      .rest2 = narrow(1 - args.beta2),
-                                     .keep = narrow(1 - args.learning_rate * args.weight_decay),
-                                     .rate = narrow(args.learning_rate / (1 - std::pow(args.beta1, step))),
+                                     .decay = narrow(args.weight_decay * correction1),  // times `rate`
+                                     .rate = narrow(args.learning_rate / correction1),
                                      .correction = narrow(1 / std::sqrt(1 - std::pow(args.beta2, step))),
                                      .epsilon = narrow(args.epsilon),
                                      .grad_scale = narrow(args.grad_scale)};

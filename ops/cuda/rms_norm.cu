@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "ops/cuda/dynamic_shared.cuh"
 #include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
@@ -33,7 +35,8 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kWidth; ++i) squares += value[i] * value[i];
   }
   if (addend.data != nullptr) s = sum[row];
-  const float scale = 1.0F / sqrtf(BlockSum(squares) / static_cast<float>(columns) + epsilon);
+  float scale = 1.0F / sqrtf(BlockSum(squares) / static_cast<float>(columns) + epsilon);
+  if (scale == 0) scale = NAN;  // the mean is infinite
   if (threadIdx.x == 0) inverse[row] = scale;
   for (int c = static_cast<int>(threadIdx.x) * kWidth; c < columns; c += kThreads * kWidth) {
     float value[kWidth], w[kWidth];

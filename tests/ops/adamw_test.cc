@@ -90,6 +90,64 @@ TEST(AdamW, FirstStepOfTheTextbookMovesByTheLearningRate) {
   EXPECT_NEAR(weight.Get()(0, 0), -0.5, 1e-9);
 }
 
+// Weights of many sizes without a gradient, so that what a step does to them is the decay.
+Matrix DecayedOnce(const Buffer& weight, double decay, int64_t step) {
+  const Matrix before = weight.Get();
+  const auto n = before.columns;
+  const DType dtype = weight.tensor().dtype;
+  const Buffer grad(dtype, 1, n), first(dtype, 1, n), second(dtype, 1, n);
+  EXPECT_TRUE(AdamW({.weight = weight,
+                     .grad = grad,
+                     .first_moment = first,
+                     .second_moment = second,
+                     .learning_rate = decay / 0.25,
+                     .weight_decay = 0.25,
+                     .step = step},
+                    reference::TestStream())
+                  .ok());
+  return weight.Get();
+}
+
+// Half of the space between neighbours of a number, and what the product in it is rounded by.
+double RoundingOf(double value, DType dtype) {
+  const int digits = dtype == DType::kFloat64 ? 53 : 24;
+  return std::ldexp(1 + 1e-3, std::ilogb(value) - digits);
+}
+
+TEST(AdamW, ADecayIsOffByNoMoreThanTheRoundingOfTheWeight) {
+  for (const DType dtype : reference::SumTypes()) {
+    for (const double decay : {3e-8, 1e-6, 1e-4, 3e-17, 1.7e-16}) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << decay);
+      const Buffer weight(dtype, Normal(1, 1003, 1));
+      const Matrix before = weight.Get(), after = DecayedOnce(weight, decay, 5);
+      for (size_t i = 0; i < before.values.size(); ++i) {
+        const long double w = before.values[i];
+        const auto expected = w - static_cast<long double>(decay) * w;
+        ASSERT_LE(std::abs(static_cast<double>(after.values[i] - expected)), RoundingOf(before.values[i], dtype)) << w;
+      }
+    }
+  }
+}
+
+// Of weights that are spread over a binade the roundings cancel; a factor that is rounded is rounded alike for all.
+TEST(AdamW, ManyTinyDecaysAddUp) {
+  const DType dtype = DType::kFloat32;
+  constexpr int64_t kSteps = 300;
+  const double decay = std::ldexp(16.48, -24);  // 1 - decay is rounded by 3 % of the decay
+  Matrix weights(1, 4096);
+  for (size_t i = 0; i < weights.values.size(); ++i) weights.values[i] = 1 + static_cast<double>(i) / 4500;
+  const Buffer weight(dtype, weights);
+  const Matrix before = weight.Get();
+  Matrix after = before;
+  for (int64_t step = 1; step <= kSteps; ++step) after = DecayedOnce(weight, decay, step);
+  double lost = 0, sum = 0;
+  for (size_t i = 0; i < before.values.size(); ++i) {
+    sum += before.values[i];
+    lost += before.values[i] - after.values[i];
+  }
+  EXPECT_NEAR(lost / sum, 1 - std::pow(1 - decay, static_cast<double>(kSteps)), 0.005 * decay * kSteps);
+}
+
 // What makes a sharded optimizer equal an unsharded one bit for bit.
 TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
   Stream& stream = reference::TestStream();

@@ -97,6 +97,36 @@ TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
   }
 }
 
+// A factor of 0 would make such a row one of zeros, and its gradient, that all who look take for sound.
+TEST(RmsNorm, ARowWhoseSquaresOverflowIsNotANumberAndTheOthersAreAsEver) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const RmsNormShape& shape : {RmsNormShape{3, 7, 0}, RmsNormShape{3, 512, 0}}) {
+      for (const bool with_addend : {false, true}) {
+        SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.columns << " " << with_addend);
+        Matrix values = Normal(shape.rows, shape.columns, 1);
+        values(1, 2) = dtype == DType::kFloat64 ? 1e160 : 1e20;  // finite; its square is not
+        Buffer x(dtype, values);
+        const Buffer addend(dtype, shape.rows, shape.columns), weight(dtype, Normal(1, shape.columns, 2));
+        Buffer y(dtype, shape.rows, shape.columns), inverse(AccumulationType(dtype), 1, shape.rows);
+        ASSERT_TRUE(RmsNormForward({.x = x,
+                                    .addend = with_addend ? addend.tensor() : Tensor(),
+                                    .sum = with_addend ? x.tensor() : Tensor(),
+                                    .weight = weight,
+                                    .y = y,
+                                    .inverse = inverse},
+                                   stream)
+                        .ok());
+        const Matrix factors = inverse.Get(), normed = y.Get();
+        for (int64_t row = 0; row < shape.rows; ++row) {
+          EXPECT_EQ(std::isnan(factors(0, row)), row == 1);
+          EXPECT_EQ(std::isnan(normed(row, 3)), row == 1);
+        }
+      }
+    }
+  }
+}
+
 TEST(RmsNorm, BackwardMatchesReferenceAndAddsToGradients) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {
