@@ -20,6 +20,16 @@ bool HasFloats(const Tensor& tensor) {
          (tensor.dtype == DType::kFloat32 || tensor.dtype == DType::kBFloat16 || tensor.dtype == DType::kFloat64);
 }
 
+// AddSum or AddSumOfSquares of one tensor.
+template <typename Add>
+absl::StatusOr<double> SumOf(const Add& add, const Tensor& tensor, const Tensor& scratch, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(SetZero(scratch, stream));
+  ISTHMUS_RETURN_IF_ERROR(add(tensor, scratch, stream));
+  double sum = 0;
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(scratch, Tensor(&sum, DType::kFloat64, 1, 1), stream));
+  return sum;
+}
+
 // The earlier in a step, the lower.
 int StageOf(const NonFiniteTensors& found) {
   if (!found.weight.empty()) return 0;
@@ -44,13 +54,32 @@ absl::StatusOr<std::string> FirstNonFinite(const std::vector<NamedTensor>& tenso
   for (const NamedTensor& one : tensors) {
     if (!HasFloats(one.tensor)) continue;
     // Of fp64 elements the sum of finite ones may overflow too: such a tensor is worth a name as well.
-    ISTHMUS_RETURN_IF_ERROR(SetZero(scratch, stream));
-    ISTHMUS_RETURN_IF_ERROR(AddSum(one.tensor, scratch, stream));
-    double sum = 0;
-    ISTHMUS_RETURN_IF_ERROR(CopyToHost(scratch, Tensor(&sum, DType::kFloat64, 1, 1), stream));
+    ISTHMUS_ASSIGN_OR_RETURN(const double sum, SumOf(AddSum, one.tensor, scratch, stream));
     if (!std::isfinite(sum)) return one.name;
   }
   return std::string();
+}
+
+absl::StatusOr<std::string> FirstZero(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream) {
+  for (const NamedTensor& one : tensors) {
+    if (!HasFloats(one.tensor)) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(const double squares, SumOf(AddSumOfSquares, one.tensor, scratch, stream));
+    if (squares == 0) return one.name;
+  }
+  return std::string();
+}
+
+absl::StatusOr<std::string> Largest(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream) {
+  std::string name;
+  double most = 0;
+  for (const NamedTensor& one : tensors) {
+    if (!HasFloats(one.tensor)) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(const double squares, SumOf(AddSumOfSquares, one.tensor, scratch, stream));
+    if (squares <= most) continue;
+    most = squares;
+    name = one.name;
+  }
+  return name;
 }
 
 std::string DescribeNonFinite(const std::vector<NonFiniteTensors>& found) {

@@ -1,4 +1,5 @@
-// After the fact: where a rank's memory holds what made a step's loss or gradient NaN or infinite.
+// After the fact: where a rank's memory holds what made a step's loss or gradient NaN or infinite, or its gradient zero
+// or too large.
 #ifndef ISTHMUS_MODEL_NON_FINITE_H_
 #define ISTHMUS_MODEL_NON_FINITE_H_
 
@@ -30,6 +31,10 @@ struct NamedTensor {
 // or fp64 are left out. `scratch`: fp64 [1, 1] on the stream's device. Waits for the stream once for each tensor.
 absl::StatusOr<std::string> FirstNonFinite(const std::vector<NamedTensor>& tensors, const Tensor& scratch,
                                            Stream& stream);
+
+// The first tensor of which every element is zero, and the one with the largest sum of squares; in the same way.
+absl::StatusOr<std::string> FirstZero(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
+absl::StatusOr<std::string> Largest(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
 
 // "rank 1: activation final_norm.x, its loss, gradient of head.weight; ranks 0, 2: gradient of head.weight": the ranks
 // whose evidence is earliest in a step come first. `found`: of every rank, by rank.

@@ -1,6 +1,8 @@
 #include "model/optimizer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "ops/adamw.h"
 #include "ops/elementwise.h"
@@ -99,6 +101,12 @@ std::vector<Optimizer::StatePart> Optimizer::State() const {
                      masters_.defined() ? masters_.ColumnSlice(piece.state, count) : Tensor()});
   }
   return parts;
+}
+
+bool Optimizer::CanTake(double gradient_norm, double grad_scale) const {
+  using Float = std::numeric_limits<float>;
+  if (AccumulationType(parameters_->compute_type()) == DType::kFloat64) return true;
+  return grad_scale >= Float::min() && gradient_norm * grad_scale <= std::sqrt(double{Float::max()});
 }
 
 absl::Status Optimizer::Update(int64_t step, double learning_rate, double grad_scale) {

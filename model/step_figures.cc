@@ -26,7 +26,9 @@ absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double
     if (mesh.tensor_rank() != 0) sums[kLoss] = sums[kReplicated] = 0;
     ISTHMUS_RETURN_IF_ERROR(mesh.tensor().AllReduceNumbers(absl::MakeSpan(sums)));
   }
-  StepFigures figures{sums[kLoss] * scale, std::sqrt(sums[kCut] + sums[kReplicated])};
+  StepFigures figures;
+  figures.loss = sums[kLoss] * scale;
+  figures.gradient_norm = std::sqrt(sums[kCut] + sums[kReplicated]);
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   if (sums[kBadLosses] > 0 && std::isfinite(figures.loss)) figures.loss = kNaN;
   if (sums[kBadGradients] > 0 && std::isfinite(figures.gradient_norm)) figures.gradient_norm = kNaN;

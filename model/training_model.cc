@@ -245,7 +245,10 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
     ISTHMUS_ASSIGN_OR_RETURN(static_cast<StepFigures&>(result),
                              AgreeOnFigures({sums.loss, squares, optimizer_.sharded()}, scale, mesh_));
   }
-  result.applied = result.finite() && (!accept || accept(result));
+  const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
+  const double grad_scale = clip ? clip_norm_ / result.gradient_norm : 1.0;
+  result.too_large = result.finite() && !optimizer_.CanTake(result.gradient_norm, grad_scale);
+  result.applied = result.sound() && (!accept || accept(result));
   if (!result.applied) {
     ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
     result.seconds = seconds_;
@@ -259,8 +262,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
     FaultPoint("step.optimizer");
-    const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
-    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, clip ? clip_norm_ / result.gradient_norm : 1.0));
+    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, grad_scale));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
   }
   if (measure_head) {  // by the host, while a GPU is at the optimizer's work
@@ -274,23 +276,44 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   return result;
 }
 
+std::vector<NamedTensor> TrainingModel::NamedWeights() const {
+  std::vector<NamedTensor> tensors;
+  for (int spec = 0; spec < static_cast<int>(parameters_.specs().size()); ++spec) {
+    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Weight(spec)});
+  }
+  return tensors;
+}
+
+std::vector<NamedTensor> TrainingModel::NamedGradients() const {
+  std::vector<NamedTensor> tensors;
+  for (int spec = static_cast<int>(parameters_.specs().size()) - 1; spec >= 0; --spec) {
+    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Gradient(spec)});
+  }
+  return tensors;
+}
+
 absl::StatusOr<NonFiniteTensors> TrainingModel::FindNonFinite() {
   NonFiniteTensors found;
   found.loss = !loss_finite_;
   // The first element of what the gradients' squares are summed in.
   const Tensor scratch = optimizer_.sum_scratch();
-  const auto named = [&](int spec, const Tensor& tensor) {
-    return NamedTensor{parameters_.specs()[static_cast<size_t>(spec)].name, tensor};
-  };
-  std::vector<NamedTensor> weights, gradients;
-  for (int spec = 0; spec < static_cast<int>(parameters_.specs().size()); ++spec) {
-    weights.push_back(named(spec, parameters_.Weight(spec)));
-    gradients.push_back(named(spec, parameters_.Gradient(spec)));
-  }
-  std::reverse(gradients.begin(), gradients.end());
-  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(weights, scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(NamedWeights(), scratch, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(transformer_->SavedTensors(), scratch, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, FirstNonFinite(gradients, scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, FirstNonFinite(NamedGradients(), scratch, stream_));
+  return found;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindZero() {
+  NonFiniteTensors found;
+  const Tensor scratch = optimizer_.sum_scratch();
+  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstZero(NamedWeights(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstZero(transformer_->SavedTensors(), scratch, stream_));
+  return found;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindLargest() {
+  NonFiniteTensors found;
+  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, Largest(NamedGradients(), optimizer_.sum_scratch(), stream_));
   return found;
 }
 

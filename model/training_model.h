@@ -57,12 +57,12 @@ class TrainingModel {
   // The state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
-  // Asked on every rank before a weight changes, with the same finite figures: whether the step is to be applied.
+  // Asked on every rank before a weight changes, with the same sound figures: whether the step is to be applied.
   using Accept = std::function<bool(const StepFigures& figures)>;
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
-  // the seconds and a wide head's singular values (HeadDecomposition::Figures). A step whose loss or gradient is not
-  // finite on any rank is not applied on any, nor is one that `accept` refuses. `dump`, where given, receives the
+  // the seconds and a wide head's singular values (HeadDecomposition::Figures). A step that is not sound
+  // (StepFigures) is not applied on any rank, nor is one that `accept` refuses. `dump`, where given, receives the
   // tensors that the head's decomposition is of; memory is then allocated. The head's singular values may be of an
   // earlier step, or not be known yet, but where the step is dumped or the `last` one (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
@@ -71,6 +71,10 @@ class TrainingModel {
 
   // After a step that was not applied because it was not finite: what of it this rank still has. Local.
   absl::StatusOr<NonFiniteTensors> FindNonFinite();
+  // The same after one whose gradient vanished: the first weight and the first activation that are all zero.
+  absl::StatusOr<NonFiniteTensors> FindZero();
+  // And after one whose gradient was too large: the parameter with the largest.
+  absl::StatusOr<NonFiniteTensors> FindLargest();
 
   // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
   // Weights stay as they are. Collective.
@@ -107,6 +111,9 @@ class TrainingModel {
 
   TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
 
+  // In the order of the forward pass, and of the backward pass.
+  std::vector<NamedTensor> NamedWeights() const;
+  std::vector<NamedTensor> NamedGradients() const;
   // Whether micro-batches can be captured as configured; a note says why not.
   bool CanCapture(const proto::CudaConfig& config) const;
   // Forward, head and backward pass, with what of the reduction is done in its course.

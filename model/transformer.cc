@@ -117,13 +117,21 @@ std::vector<NamedTensor> Transformer::SavedTensors() const {
     const auto add = [&](const char* name, const Tensor& tensor) {
       tensors.push_back({absl::StrCat("layers.", layer, ".", name), tensor});
     };
+    if (options_.recompute) {
+      const bool last = layer + 1 == activations_.layers.size();
+      if (layer == 0) add("attention.x", saved.attention.x);
+      add("output", last ? activations_.final_x : activations_.layers[layer + 1].attention.x);
+      continue;
+    }
     add("attention.x", saved.attention.x);
-    if (options_.recompute) continue;
+    add("attention_norm.inverse", saved.attention.inverse);
     add("attention.qkv", saved.attention.qkv);
     add("attention.out", saved.attention.out);
     add("feed_forward.x", saved.feed_forward.x);
+    add("feed_forward_norm.inverse", saved.feed_forward.inverse);
   }
   tensors.push_back({"final_norm.x", activations_.final_x});
+  tensors.push_back({"final_norm.inverse", activations_.final_inverse});
   return tensors;
 }
 

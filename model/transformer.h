@@ -67,7 +67,8 @@ class Transformer {
   // the complete gradient in the local part.
   const Tensor& grad_hidden() const { return context_.scratch.branch; }
   // What is left of the latest micro-batch, in the order of its forward pass: the residual stream where it enters each
-  // block, and, without recomputation, what is between. Of what the backward pass overwrites nothing.
+  // block, and what is between. With recomputation: the residual stream where it enters and leaves each layer. Of what
+  // the backward pass overwrites nothing.
   std::vector<NamedTensor> SavedTensors() const;
   const TensorRegion& region() const { return context_.region; }
   const BlockContext& context() const { return context_; }

@@ -47,16 +47,20 @@ void TrainingRun::Say(const std::string& text) {
   if (world_.rank() == 0) progress_->Note(text);
 }
 
-absl::StatusOr<std::string> TrainingRun::DescribeNonFiniteStep(bool& weights_finite) {
-  const auto mine = model_->FindNonFinite();
+absl::StatusOr<std::string> TrainingRun::DescribeUnsoundStep(const StepFigures& figures, bool& weights_finite) {
+  const bool finite = figures.finite();
+  const auto mine = !finite ? model_->FindNonFinite() : figures.too_large ? model_->FindLargest() : model_->FindZero();
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, mine.status()));
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> all, AllGatherBytes(world_, Packed(*mine)));
   std::vector<NonFiniteTensors> found;
   for (const std::string& text : all) {
     found.push_back(Unpacked(text));
-    weights_finite = weights_finite && found.back().weight.empty();
+    weights_finite = weights_finite && (finite || found.back().weight.empty());
   }
-  return DescribeNonFinite(found);
+  const char* what = !finite             ? "not finite; "
+                     : figures.too_large ? "too large to be squared or clipped in fp32; the largest part: "
+                                         : "all of it lost to overflow or underflow; zero throughout: ";
+  return absl::StrCat(what, DescribeNonFinite(found));
 }
 
 absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& result) {
@@ -66,14 +70,14 @@ absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& 
   std::string what =
       absl::StrFormat("step %d, batch %d: loss %g, gradient norm %g", step, batch, result.loss, result.gradient_norm);
   bool weights_finite = true;
-  if (!verdict.finite) {
-    ISTHMUS_ASSIGN_OR_RETURN(const std::string places, DescribeNonFiniteStep(weights_finite));
-    absl::StrAppend(&what, ", not finite; ", places);
+  if (!verdict.spike) {
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string places, DescribeUnsoundStep(result, weights_finite));
+    absl::StrAppend(&what, ", ", places);
   }
   if (!verdict.reason.empty()) absl::StrAppend(&what, "; ", verdict.reason);
   switch (verdict.action) {
     case Stability::Action::kHalt:
-      return Halt(step, result, before, weights_finite, absl::StrCat(what, "; ", Remedy(config_, verdict.finite)));
+      return Halt(step, result, before, weights_finite, absl::StrCat(what, "; ", Remedy(config_, verdict.spike)));
     case Stability::Action::kSkip:
       position_ = batch;
       Say(absl::StrCat(what, "; the batch is passed over"));

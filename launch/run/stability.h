@@ -21,7 +21,7 @@ class Stability {
  public:
   Stability(const proto::StabilityConfig& config, const proto::StabilityState& state);
 
-  // Whether a step with these finite figures is applied.
+  // Whether a step with these sound figures is applied.
   bool Accepts(const StepFigures& figures) const;
   // It was.
   void Applied(const StepFigures& figures);
@@ -29,8 +29,8 @@ class Stability {
   enum class Action { kHalt, kSkip, kRollback };
   struct Verdict {
     Action action = Action::kHalt;
-    bool finite = false;  // it was refused as a spike
-    std::string reason;   // of the refusal, or of the end
+    bool spike = false;  // why it was refused; else its figures are not sound
+    std::string reason;  // of the refusal, or of the end
   };
   // It was not: what is to be done. Passes over its batch, and with a rollback as many before it as configured, unless
   // the run ends.

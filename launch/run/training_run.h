@@ -108,7 +108,7 @@ class TrainingRun {
   // Of a step that was not applied (launch/run/refused_step.cc): as config.stability has it.
   absl::Status Refuse(int64_t step, int64_t batch, const StepResult& result);
   // Where on the ranks a step was not finite, and whether a weight was.
-  absl::StatusOr<std::string> DescribeNonFiniteStep(bool& weights_finite);
+  absl::StatusOr<std::string> DescribeUnsoundStep(const StepFigures& figures, bool& weights_finite);
   // `before`: the moment to save, unless the weights are not savable.
   absl::Status Halt(int64_t step, const StepResult& result, const TrainingMoment& before, bool savable,
                     const std::string& what);

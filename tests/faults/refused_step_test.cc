@@ -108,6 +108,38 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
   ExpectSameRuns("without-tensor", "halt-step.loss");
 }
 
+// Numbers that overflow or underflow on the way and leave figures that look sound.
+TEST_F(RefusedStep, AGradientThatIsLostOrTooLargeEndsWithStatusThreeAndALayersName) {
+  struct Case {
+    const char* name;
+    const char* faults;
+    const char* settings;
+    const char* place;
+  };
+  for (const Case& one : {
+           Case{"huge", "", "--set model.init_std=1e8", ": activation layers.0.feed_forward_norm.inverse, its loss"},
+           Case{"huge-narrow", "", "--set model.init_std=1e8 --set precision.compute=BF16",
+                ": activation layers.0.feed_forward_norm.inverse, its loss"},
+           Case{"huge-recomputed", "", "--set model.init_std=1e8 --set precision.recompute=true",
+                ": activation layers.0.output, its loss"},
+           Case{"nothing", "", "--set model.init_std=1e-50",
+                "gradient norm 0, all of it lost to overflow or underflow; zero throughout: ranks 0, 1: weight "
+                "embedding.weight, activation layers.0.attention.x"},
+           Case{"steep", "step.gradients#1=scale:1e30", "--set optimizer.clip_norm=0",
+                ", too large to be squared or clipped in fp32; the largest part: ranks 0, 1: gradient of "
+                "layers.0.attention.q_proj.weight"},
+       }) {
+    SCOPED_TRACE(one.name);
+    const ProgramResult result = Train(one.name, one.faults, absl::StrCat("--set mesh.data=2 ", one.settings));
+    EXPECT_EQ(result.exit_status, 3) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("step 1, batch 1: loss "));
+    EXPECT_THAT(result.out, HasSubstr(one.place));
+    EXPECT_THAT(result.out, HasSubstr("; training diverged"));
+    EXPECT_EQ(LastRecord(one.name)["step"], 1);
+    EXPECT_EQ(LastRecord(one.name)["stability/non_finite_total"], 1);
+  }
+}
+
 TEST_F(RefusedStep, SkippingIsTheRunWithoutThoseBatches) {
   for (const TwoRanks& mesh : kMeshes) {
     SCOPED_TRACE(mesh.name);

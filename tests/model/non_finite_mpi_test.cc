@@ -2,9 +2,11 @@
 // What is not finite on one rank is noticed by all before a weight changes, whatever the step consists of.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "model/non_finite.h"
@@ -136,6 +138,84 @@ TEST(NonFinite, AStepThatIsNotAcceptedChangesNothing) {
     }
     EXPECT_EQ(asked, 3);
     EXPECT_TRUE(StateOf(plain.model()) == StateOf(refusing.model()));
+  }
+}
+
+// The square of a finite number of this size is infinite in the type that sums are kept in.
+double SquaresOverflow(const TinyOptions& options) {
+  return options.precision == proto::PrecisionConfig::FP64 ? 1e200 : 1e25;
+}
+
+// Hidden states so large that their norm overflows were all zero after it: a loss of ln V, and no gradient.
+TEST(NonFinite, ANormThatOverflowsIsNoticedByAllAndNamed) {
+  for (const TinyOptions& options : Paths()) {
+    if (options.fp8) continue;  // their products overflow before
+    SCOPED_TRACE(options.Name());
+    Replica replica(options, &World());
+    const Tensor table = replica.model().parameters().Weight("embedding.weight");
+    for (int64_t i = 0; i < table.size(); ++i) SetElement(table, i, (i % 2 == 0 ? 1 : -1) * SquaresOverflow(options));
+    const std::string state = StateOf(replica.model());
+    const StepResult result = TryStep(replica, options, 1, false);
+    EXPECT_FALSE(result.applied);
+    EXPECT_FALSE(result.finite());
+    EXPECT_TRUE(state == StateOf(replica.model()));
+    const auto found = replica.model().FindNonFinite();
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->weight, "");
+    EXPECT_EQ(found->activation, options.recompute ? "layers.0.output" : "layers.0.attention_norm.inverse");
+  }
+}
+
+void Fill(Replica& replica, const char* name, double value) {
+  const Tensor weight = replica.model().parameters().Weight(name);
+  for (int64_t i = 0; i < weight.size(); ++i) SetElement(weight, i, value);
+}
+
+TEST(NonFinite, AGradientOfExactlyZeroIsNotAppliedUnlessTheLossIsZeroToo) {
+  for (const TinyOptions& options : Paths()) {
+    SCOPED_TRACE(options.Name());
+    Replica replica(options, &World());
+    const bool factorised = options.head_rank > 0;
+    for (const char* name : {"final_norm.weight", factorised     ? "head.up.weight"
+                                                  : options.tied ? "embedding.weight"
+                                                                 : "head.weight"}) {
+      Fill(replica, name, 0);
+    }
+    const std::string state = StateOf(replica.model());
+    const StepResult result = TryStep(replica, options, 1, false);
+    EXPECT_NEAR(result.loss, std::log(static_cast<double>(options.vocabulary)), 1e-5);
+    EXPECT_EQ(result.gradient_norm, 0);
+    EXPECT_FALSE(result.applied);
+    EXPECT_TRUE(state == StateOf(replica.model()));
+    const auto found = replica.model().FindZero();
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->weight, options.tied ? "embedding.weight" : "final_norm.weight");
+  }
+  TinyOptions one_token;
+  one_token.data = World().size();
+  one_token.vocabulary = 1;
+  Replica replica(one_token, &World());
+  const StepResult result = TryStep(replica, one_token, 1, false);
+  EXPECT_EQ(result.loss, 0);
+  EXPECT_EQ(result.gradient_norm, 0);
+  EXPECT_TRUE(result.applied);
+}
+
+// Finite gradients whose squares are infinite in fp32 stopped their weights for good, without a word.
+TEST(NonFinite, AGradientTooLargeForTheOptimizerIsNotApplied) {
+  TinyOptions options;
+  options.data = World().size();
+  Replica wide(options, &World());
+  options.precision = proto::PrecisionConfig::BF16;
+  Replica narrow(options, &World());
+  for (const auto& [norm, factor, fits] : {std::tuple(1e19, 1.0, true),
+                                           {2e19, 1.0, false},
+                                           {2e19, 0.5, true},
+                                           {1e38, 1e-37, true},
+                                           {1e39, 1e-39, false}}) {
+    SCOPED_TRACE(::testing::Message() << norm << " " << factor);
+    EXPECT_EQ(narrow.model().optimizer().CanTake(norm, factor), fits);
+    EXPECT_TRUE(wide.model().optimizer().CanTake(norm, factor));
   }
 }
 
