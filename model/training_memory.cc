@@ -47,7 +47,9 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
   memory.optimizer = Optimizer::StateLayout(owned, type);
   memory.activations = Transformer::ActivationLayout(shape, shard, type, TransformerOptionsOf(config), device);
   memory.head = HeadLoss::WorkspaceLayout(shape, shard, type, HeadLossOptionsOf(config));
-  memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
+  if (MeasuresHead(config)) {
+    memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
+  }
   memory.ids = memory.targets = TokenBuffer::Layout(HeadLossOptionsOf(config).tokens, device);
   memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
   return memory;
@@ -55,11 +57,9 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
 
 TrainingMemory PlanLargestTrainingMemory(const proto::RunConfig& config, Device device) {
   TrainingMemory largest = PlanTrainingMemory(config, 0, device);
-  for (int rank = 1; rank < config.mesh().tensor(); ++rank) {
-    TrainingMemory memory = PlanTrainingMemory(config, rank, device);
-    if (memory.bytes().total() > largest.bytes().total()) largest = std::move(memory);
-  }
-  return largest;
+  // Shards have two sizes at most, those of the first and the last rank (parallel/shard.h).
+  TrainingMemory last = PlanTrainingMemory(config, config.mesh().tensor() - 1, device);
+  return last.bytes().total() > largest.bytes().total() ? last : largest;
 }
 
 }  // namespace isthmus

@@ -56,9 +56,12 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
   ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
                            Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
-  ISTHMUS_ASSIGN_OR_RETURN(model->decomposition_,
-                           HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank(), stream.device()),
-                                                     token_counts, mesh, stream));
+  if (MeasuresHead(config)) {
+    ISTHMUS_ASSIGN_OR_RETURN(
+        model->decomposition_,
+        HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank(), stream.device()), token_counts, mesh,
+                                  stream));
+  }
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
   ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
   model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
@@ -80,7 +83,7 @@ MemoryBytes TrainingModel::memory() const {
           .optimizer = optimizer_.bytes(),
           .activations = transformer_->bytes(),
           .head = head_.bytes(),
-          .decomposition = decomposition_->bytes(),
+          .decomposition = decomposition_ == nullptr ? 0 : decomposition_->bytes(),
           .tokens = ids_.bytes() + targets_.bytes(),
           .scratch = StreamScratchBytes(stream_.device())};
 }
@@ -198,7 +201,8 @@ absl::Status TrainingModel::Rehearse() {
   const Tensor host(tokens.data(), DType::kInt32, 1, MicroBatchTokens());
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host, stream_));
-  ISTHMUS_RETURN_IF_ERROR(MicroBatch(ids, targets, {.last = false, .measure_head = true, .scale = 1}));
+  ISTHMUS_RETURN_IF_ERROR(
+      MicroBatch(ids, targets, {.last = false, .measure_head = decomposition_ != nullptr, .scale = 1}));
   return stream_.Synchronize();
 }
 
@@ -211,6 +215,10 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
     return absl::InvalidArgumentError(absl::StrCat("a step's ids and targets must be whole micro-batches of ", tokens,
                                                    " tokens; found ", host_ids.Describe(), " and ",
                                                    host_targets.Describe()));
+  }
+  if (measure_head && decomposition_ == nullptr) {
+    return absl::InvalidArgumentError(
+        "a model whose run never measures its head can't measure it (telemetry.interval)");
   }
   timer_->Reset();
   seconds_ = {};

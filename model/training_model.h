@@ -63,8 +63,9 @@ class TrainingModel {
   // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
   // the seconds and a wide head's singular values (HeadDecomposition::Figures). A step that is not sound
   // (StepFigures) is not applied on any rank, nor is one that `accept` refuses. `dump`, where given, receives the
-  // tensors that the head's decomposition is of; memory is then allocated. The head's singular values may be of an
-  // earlier step, or not be known yet, but where the step is dumped or the `last` one (HeadDecomposition::BeginStep).
+  // tensors that the head's decomposition is of; memory is then allocated. `measure_head` needs a run that measures its
+  // head. The head's singular values may be of an earlier step, or not be known yet, but where the step is dumped or
+  // the `last` one (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
                                   bool last = false);
@@ -89,6 +90,7 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
+  // Of a run that measures its head.
   const HeadDecomposition& decomposition() const { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;
@@ -142,8 +144,8 @@ class TrainingModel {
   HeadLoss head_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
-  std::unique_ptr<HeadDecomposition> decomposition_;
-  std::vector<std::shared_ptr<void>> registered_;  // arenas, with communicators
+  std::unique_ptr<HeadDecomposition> decomposition_;  // none of a run that never measures its head
+  std::vector<std::shared_ptr<void>> registered_;     // arenas, with communicators
   bool capture_ = false;
   HeadDump* dump_ = nullptr;  // of the step that runs, with the tokens that it has so far
   int64_t dumped_tokens_ = 0;

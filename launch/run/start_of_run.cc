@@ -42,7 +42,7 @@ std::string SampleWarning(const proto::RunConfig& config) {
   const int64_t width = config.model().head_rank() > 0 ? config.model().head_rank() : config.model().width();
   const int64_t tokens = config.batch().sequences() * config.data().sequence_length();
   const int64_t sampled = TokenSample::Of(tokens, telemetry.sample_tokens()).count;
-  if (telemetry.interval() == 0 && telemetry.dump_step() == 0) return "";
+  if (!MeasuresHead(config)) return "";
   if (sampled > width) return "";
   const bool set = telemetry.sample_tokens() <= width;
   return absl::StrCat(set ? "telemetry.sample_tokens (" : "the number of tokens sampled of a step (",
@@ -256,7 +256,7 @@ absl::Status TrainingRun::WriteFirstRecord() {
   run.set_gradient_bytes(memory.gradients);
   run.set_optimizer_bytes(memory.optimizer);
   run.set_activation_bytes(memory.activations);
-  run.set_head_bytes(memory.head);
+  run.set_head_bytes(memory.head + memory.decomposition);
   const std::string text = absl::StrFormat(
       "%s parameters, vocabulary %d; %d tensor × %d data ranks with %d %s each on %s; %s\n%s training tokens, unigram "
       "entropy %.4f nats per token",

@@ -9,6 +9,10 @@
 
 namespace isthmus {
 
+bool MeasuresHead(const proto::RunConfig& config) {
+  return config.telemetry().interval() > 0 || config.telemetry().dump_step() > 0;
+}
+
 MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank, Device device) {
   const ModelShape model = ModelShape::From(config.model());
   MeasurementShape shape;

@@ -16,6 +16,9 @@
 
 namespace isthmus {
 
+// Whether a run measures its head at any step; else it holds no memory for that.
+bool MeasuresHead(const proto::RunConfig& config);
+
 struct MeasurementShape {
   int64_t vocabulary = 0;
   int64_t width = 0;         // of what enters the vocabulary-sized factor U: D, or R of a factorised head

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "model/schedule.h"
+#include "model/training_memory.h"
+#include "runtime/config.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
@@ -39,6 +41,9 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
   EXPECT_EQ(records[0]["run/data_ranks"], 2);
   EXPECT_GT(records[0]["run/validation_tokens"], 2 * 8 * 32);
   EXPECT_EQ(records[0]["run/log_interval"], 1);
+  const auto held = PlanLargestTrainingMemory(*LoadConfig(run + "/config.textproto", {}), Device::kCpu).bytes();
+  EXPECT_EQ(records[0]["run/weight_bytes"], held.weights);
+  EXPECT_EQ(records[0]["run/head_bytes"], held.head + held.decomposition) << "the head, the loss and their measurement";
   const std::vector<double> losses = Losses(run);
   EXPECT_NEAR(losses.front(), std::log(300), 0.2);
   EXPECT_LT(losses.back(), losses.front() - 1);

@@ -63,6 +63,23 @@ TEST(TrainingMemory, PlanEqualsTheArenasOfEveryRank) {
   }
 }
 
+// Which is gigabytes with a wide head.
+TEST(TrainingMemory, ARunThatNeverMeasuresItsHeadHoldsNothingForThat) {
+  TinyOptions options;
+  options.data = World().size();
+  options.measured = false;
+  Replica replica(options, &World());
+  const MemoryBytes planned = PlanTrainingMemory(TinyConfig(options), 0, Device::kCpu).bytes();
+  EXPECT_EQ(planned.decomposition, 0);
+  ExpectSame(planned, replica.model().memory());
+  EXPECT_TRUE(replica.model().Rehearse().ok());
+  EXPECT_TRUE(replica.Step(1).applied);
+  // A dump alone is a measurement.
+  proto::RunConfig dumped = TinyConfig(options);
+  dumped.mutable_telemetry()->set_dump_step(1);
+  EXPECT_GT(PlanTrainingMemory(dumped, 0, Device::kCpu).bytes().decomposition, 0);
+}
+
 // The comparison above would notice: each option changes what is held.
 TEST(TrainingMemory, OptionsChangeWhatIsPlanned) {
   const auto plan = [](const TinyOptions& options, int rank = 0) {

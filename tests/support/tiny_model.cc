@@ -59,6 +59,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   precision.set_fp8_layers(options.fp8);
   precision.set_loss_chunk(options.loss_chunk);
   config.mutable_telemetry()->set_sample_tokens(options.sample_tokens);
+  if (!options.measured) config.mutable_telemetry()->set_interval(0);
   config.mutable_cuda()->set_graph(options.cuda_graph);
   return config;
 }
