@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "parallel/wait_clock.h"
+#include "runtime/fault_point.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -209,7 +210,7 @@ absl::Status MpiCommunicator::Poll(Pending& pending) {
     }
     if (polls < kSpins) continue;
     if (polls == kSpins) ring_->Wait(pending.number);
-    if (clock.Elapsed(absl::Now()) > deadline_) {
+    if (clock.Elapsed(absl::Now()) * FaultHaste() > deadline_) {
       failure_ = absl::DeadlineExceededError(absl::StrCat(
           Describe(pending), " did not complete within ", absl::FormatDuration(deadline_), " on rank ", rank_, " of ",
           size_, " (world rank ", world_rank_, "); another rank is late, stopped or failed"));

@@ -108,7 +108,7 @@ class Chain {
                      " --set schedule.steps=", kSteps, " --set checkpoint.interval=2 --set checkpoint.keep=1",
                      " --set checkpoint.background=", background ? "true" : "false",
                      " --set telemetry.interval=4 --set telemetry.validation_interval=4"),
-        ranks_, 120, log_);
+        ranks_, kPatience, log_);
   }
 
   // Which points were passed by the last start, and how often.

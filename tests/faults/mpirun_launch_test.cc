@@ -21,13 +21,15 @@ class MpirunLaunch : public ::testing::Test {
                         more);
   }
   // A shell command: starts a run that saves for so many seconds, waits until it trains, and gives the script
-  // `signals`. Then `wait $NAME` has its exit status.
+  // `signals`, each of which it waits for to have made a rank save. Then `wait $NAME` has its exit status.
   std::string Signalled(const std::string& name, int save_seconds, const std::string& signals) {
-    return absl::StrCat("ISTHMUS_FAULTS=\"checkpoint.write@1#1=sleep:", save_seconds, ";step.begin#*=sleep:0.02\" ",
-                        Line(name, "--restart 3 --set schedule.steps=100000"), " & ", name, "=$!; until [ $(cat ",
-                        project_ / name,
+    const std::string points = project_ / (name + ".points");
+    return absl::StrCat("ISTHMUS_FAULT_LOG=", points, " ISTHMUS_FAULTS=\"checkpoint.write@1#1=sleep:", save_seconds,
+                        ";step.begin#*=sleep:0.02\" ", Line(name, "--restart 3 --set schedule.steps=100000"), " & ",
+                        name, "=$!; until [ $(cat ", project_ / name,
                         "/metrics.jsonl 2>/dev/null | wc -l) -gt 3 ]; do sleep 0.05; done; for signal in ", signals,
-                        "; do kill -$signal $", name, "; sleep 0.5; done; ");
+                        "; do kill -$signal $", name, "; until grep -q checkpoint.write ", points,
+                        ".1; do sleep 0.05; done; done; ");
   }
   TinyProject project_;
 };
@@ -37,7 +39,7 @@ TEST_F(MpirunLaunch, AfterASignalToTheScriptTheRunSavesHoweverLongThatTakesAndTh
   // With job control, because a shell without it starts what it doesn't wait for deaf to SIGINT.
   const ProgramResult result = RunShell(absl::StrCat(
       "set -m; export OMP_NUM_THREADS=1; ", Signalled("terminated", 4, "TERM"), Signalled("interrupted", 4, "INT"),
-      Signalled("closed", 4, "HUP HUP"), Signalled("twice", 100, "TERM TERM"),
+      Signalled("closed", 4, "HUP HUP"), Signalled("twice", 100000, "TERM TERM"),
       "for name in terminated interrupted closed twice; do wait ${!name}; echo \"$name: $?\"; done"));
   for (const char* name : {"terminated", "interrupted", "closed"}) {
     EXPECT_EQ(result.Count(absl::StrCat(name, ": 5\n")), 1) << result.out;

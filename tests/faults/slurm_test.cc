@@ -160,7 +160,7 @@ TEST_F(Slurm, AfterARankWasKilledTheJobIsQueuedAgainAndLosesNothing) {
 TEST_F(Slurm, ACrashedNodeIsReplacedAndNothingIsLost) {
   ASSERT_NE(crashed_node_, "") << cluster().Describe(crashed_);
   // Other nodes have room for it once Slurm knows; it may first be tried on the same ones in vain.
-  ASSERT_TRUE(cluster().WaitFor(crashed_, "JobState", "COMPLETED", 150)) << cluster().Describe(crashed_);
+  ASSERT_TRUE(cluster().WaitFor(crashed_, "JobState", "COMPLETED")) << cluster().Describe(crashed_);
   EXPECT_NE(cluster().Field(crashed_, "Restarts"), "0");
   EXPECT_THAT(cluster().Field(crashed_, "NodeList"), Not(HasSubstr(crashed_node_.substr(4))));
   EXPECT_THAT(ReadText(cluster().LogOf(crashed_ + "-rank-0000.log")), HasSubstr("continues after step "));
@@ -168,7 +168,7 @@ TEST_F(Slurm, ACrashedNodeIsReplacedAndNothingIsLost) {
 }
 
 TEST_F(Slurm, BeforeItsTimeLimitAJobSavesAndIsQueuedAgainAndLosesNothing) {
-  ASSERT_TRUE(cluster().WaitFor(limited_, "JobState", "COMPLETED", 150)) << cluster().Describe(limited_);
+  ASSERT_TRUE(cluster().WaitFor(limited_, "JobState", "COMPLETED")) << cluster().Describe(limited_);
   EXPECT_NE(cluster().Field(limited_, "Restarts"), "0");
   EXPECT_THAT(JobLog(limited_), HasSubstr("status 5: stopped by a signal, all is saved"));
   for (const char* rank : {"0000", "0001"}) EXPECT_TRUE(Exists(cluster().LogOf(limited_ + "-rank-" + rank + ".log")));

@@ -52,8 +52,8 @@ class Dashboards : public ::testing::Test {
                      "telemetry.prometheus.every_rank=true",
                      " --set telemetry.prometheus.port=", port_);
     auto run = std::async(std::launch::async, [&] { return RunIsthmus(arguments, 2); });
-    live_ = new std::string(AwaitHttp(port_, "/metrics", "\nisthmus_head_lost_energy_ratio ", 60));
-    other_ = new std::string(AwaitHttp(port_ + 1, "/metrics", "\nisthmus_rank_phase_seconds{", 60));
+    live_ = new std::string(AwaitHttp(port_, "/metrics", "\nisthmus_head_lost_energy_ratio ", kPatience));
+    other_ = new std::string(AwaitHttp(port_ + 1, "/metrics", "\nisthmus_rank_phase_seconds{", kPatience));
     result_ = new ProgramResult(run.get());
     ASSERT_EQ(result_->exit_status, 0) << result_->out;
     ASSERT_THAT(*live_, HasSubstr("\nisthmus_head_lost_energy_ratio "));
@@ -82,8 +82,7 @@ std::string *Dashboards::live_ = nullptr, *Dashboards::other_ = nullptr;
 ProgramResult* Dashboards::result_ = nullptr;
 
 nlohmann::json ReadTensorboard(const std::string& folder, std::string& skipped) {
-  const ProgramResult read =
-      RunShell(SourceFolder() + "/tests/support/read_tensorboard " + folder + " 2>/dev/null", 200);
+  const ProgramResult read = RunShell(SourceFolder() + "/tests/support/read_tensorboard " + folder + " 2>/dev/null");
   if (read.exit_status == 77) skipped = read.out;
   EXPECT_TRUE(read.exit_status == 0 || read.exit_status == 77) << read.out;
   return nlohmann::json::parse(read.out, nullptr, false);
@@ -283,7 +282,7 @@ TEST_F(Dashboards, PrometheusReadsWhatTheRunWrote) {
     return nlohmann::json::parse(HttpGet(web, "/api/v1/query?query=" + expression), nullptr, false);
   };
   // It looks for targets every five seconds.
-  EXPECT_THAT(AwaitHttp(web, "/api/v1/targets", target, 60), HasSubstr(target));
+  EXPECT_THAT(AwaitHttp(web, "/api/v1/targets", target, kPatience), HasSubstr(target));
   const ProgramResult result =
       RunIsthmus(absl::StrCat("train --config ", project().WriteConfig("scraped"), kLasting,
                               " --set telemetry.validation_interval=0 --set telemetry.prometheus.port=", port),

@@ -115,7 +115,7 @@ TEST_F(TelemetryFaults, AFolderThatIsRemovedIsNotMissed) {
   auto run = std::async(std::launch::async, [&] {
     return Train("removed", absl::StrCat("checkpoint.save_final=false telemetry.prometheus.port=", port));
   });
-  EXPECT_THAT(AwaitHttp(port, "/metrics", "\nisthmus_train_loss ", 60), HasSubstr("isthmus_train_loss"));
+  EXPECT_THAT(AwaitHttp(port, "/metrics", "\nisthmus_train_loss ", kPatience), HasSubstr("isthmus_train_loss"));
   // Files that the run makes meanwhile are in the way of their folders.
   std::error_code busy;
   for (int tries = 0; tries < 500 && std::filesystem::exists(project() / "removed"); ++tries) {
@@ -195,7 +195,7 @@ TEST_F(TelemetryFaults, HostileClientsChangeNoBit) {
   const int port = FreePorts();
   auto run = std::async(std::launch::async,
                         [&] { return Train("hostile", absl::StrCat("telemetry.prometheus.port=", port)); });
-  EXPECT_THAT(AwaitHttp(port, "/metrics", "\nisthmus_steps_total ", 60), HasSubstr("isthmus_steps_total"));
+  EXPECT_THAT(AwaitHttp(port, "/metrics", "\nisthmus_steps_total ", kPatience), HasSubstr("isthmus_steps_total"));
   HostileClients clients(port);
   const ProgramResult result = run.get();
   clients.Stop();

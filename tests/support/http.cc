@@ -29,7 +29,7 @@ sockaddr_in Loopback(int port) {
 
 Socket Socket::Connect(int port) {
   Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const timeval limit{.tv_sec = 5, .tv_usec = 0};
+  const timeval limit{.tv_sec = 60, .tv_usec = 0};
   setsockopt(socket.descriptor_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   setsockopt(socket.descriptor_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   const sockaddr_in address = Loopback(port);

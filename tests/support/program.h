@@ -29,13 +29,16 @@ struct ProgramResult {
   int Count(const std::string& text) const;
 };
 
+// How long tests wait for what ends by itself: far more than it takes, so that no load of the machine fails a test.
+inline constexpr int kPatience = 900;
+
 // Runs a shell command line and waits for it; after `seconds` it is killed and the exit status is 137.
-ProgramResult RunShell(const std::string& command, int seconds = 120);
+ProgramResult RunShell(const std::string& command, int seconds = kPatience);
 // `isthmus arguments` alone, or under mpirun on `ranks` ranks.
-ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0, int seconds = 120);
+ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0, int seconds = kPatience);
 // The same with faults as tests/faults/fault_point.cc describes them; `log`: the file of passed points, if any.
-ProgramResult RunWithFaults(const std::string& faults, const std::string& arguments, int ranks = 0, int seconds = 120,
-                            const std::string& log = "");
+ProgramResult RunWithFaults(const std::string& faults, const std::string& arguments, int ranks = 0,
+                            int seconds = kPatience, const std::string& log = "");
 
 std::string ReadText(const std::string& path);
 void WriteText(const std::string& path, const std::string& text);

@@ -22,7 +22,7 @@ class SlurmCluster {
   const std::string& state() const { return state_; }
 
   // A shell command as a user of the cluster gives it, also of its own jobs. Single quotes can't be part of it.
-  ProgramResult Run(const std::string& command, int seconds = 60) const;
+  ProgramResult Run(const std::string& command, int seconds = kPatience) const;
   // The node's slurmd and all that runs there is killed at once; the controller finds out by itself.
   void Crash(const std::string& node);
 
@@ -33,7 +33,8 @@ class SlurmCluster {
   // One of the fields that `scontrol show job` shows: "JobState", "Restarts", "ExitCode", "NodeList".
   std::string Field(const std::string& job, const std::string& name) const;
   // Waits until that field has this value; false when it hasn't in `seconds`.
-  bool WaitFor(const std::string& job, const std::string& name, const std::string& value, int seconds = 60) const;
+  bool WaitFor(const std::string& job, const std::string& name, const std::string& value,
+               int seconds = kPatience) const;
   // What there is to know of a job, for messages.
   std::string Describe(const std::string& job) const;
 

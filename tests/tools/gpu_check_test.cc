@@ -61,17 +61,19 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
     printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
     source "$self/gpu_check/report.sh"
     source "$self/gpu_check/steps.sh"
-    run_step 'good "one"' 20 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
-    run_step bad 20 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 1'
-    run_step judged 20 bash -c 'echo 7 >"$figures"; exit 3'
-    run_step slow 1 sleep 30
-    may_skip='not here' run_step none 20 bash -c 'echo no GPU; exit 77'
-    run_step tests 20 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
+    run_step 'good "one"' 600 bash -c 'echo all is well | tee "$details"; echo 41.5 >"$figures"'
+    run_step bad 600 bash -c 'echo "broken|pipe"; echo "{" >"$figures"; exit 1'
+    run_step judged 600 bash -c 'echo 7 >"$figures"; exit 3'
+    now() { if [ -e "$place/slow" ]; then echo 1; else echo 0; fi; }
+    run_step slow 1 bash -c 'touch "$1" && exec sleep 1000' bash "$place/slow"
+    rm "$place/slow"
+    may_skip='not here' run_step none 600 bash -c 'echo no GPU; exit 77'
+    run_step tests 600 printf '%s\n' '[==========] 4 tests from 1 test suite ran. (1 ms total)' \
       '[  PASSED  ] 3 tests.' '[  SKIPPED ] 1 test, listed below:'
-    run_step skipped 20 printf '%s\n' '[==========] 2 tests from 1 test suite ran. (1 ms total)' \
+    run_step skipped 600 printf '%s\n' '[==========] 2 tests from 1 test suite ran. (1 ms total)' \
       '[  PASSED  ] 0 tests.' '[  SKIPPED ] 2 tests, listed below:'
     seconds=1
-    run_step late 20 true
+    run_step late 600 true
     write_logs
     echo "failed steps: $failed_steps"
   )sh");
@@ -110,7 +112,8 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
 }
 
 // A step that is out of time leaves nothing behind that holds the GPU: neither what a function of the stages started,
-// nor what takes its time when it is told to end, nor what does not end by itself.
+// nor what takes its time when it is told to end, nor what does not end by itself. The clock of this test is what has
+// happened: a step is out of time once it is $1.ready, and its time to save is over once it was told to end, $1.told.
 TEST(GpuCheck, AStepThatIsOutOfTimeEndsWithAllThatItHasStarted) {
   const TemporaryFolder folder;
   const ProgramResult result = RunScript(folder, R"sh(
@@ -122,17 +125,34 @@ TEST(GpuCheck, AStepThatIsOutOfTimeEndsWithAllThatItHasStarted) {
     printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
     source "$self/gpu_check/report.sh"
     source "$self/gpu_check/steps.sh"
+    now() {
+      local time=0
+      [ ! -e "$place/$step.ready" ] || time=1
+      [ ! -e "$place/$step.told" ] || time=9
+      echo "$time"
+    }
+    step=saver
     cat >"$place/saver" <<'TEXT'
       trap 'sleep 1; touch "$1.saved"; exit 5' TERM
+      touch "$1.ready"
       while true; do sleep 0.1; done
 TEXT
     run_function saving 1 bash "$place/saver" "$place/saver"
     [ -e "$place/saver.saved" ] || echo "did not wait for what was saving"
-    run_step stubborn 1 bash -c 'trap "" TERM; while true; do sleep 0.1; done' "$place/stubborn"
+    step=stubborn
+    run_step stubborn 1 bash -c 'trap "touch $0.told" TERM; touch "$0.ready"; while true; do sleep 0.1; done' \
+      "$place/stubborn"
     # What starts processes in groups of their own, as mpirun does.
-    run_step starter 1 bash -c 'perl -e "setpgrp; \$SIG{TERM} = q(IGNORE); sleep 60" "$0" & wait' "$place/stubborn"
-    sleep 0.5
-    pgrep -f "$place/(saver|stubborn)" && echo "something is left"
+    step=starter
+    run_step starter 1 bash -c 'trap "touch $0.told; exit" TERM
+      perl -e "setpgrp; \$SIG{TERM} = q(IGNORE); open(F, q(>), qq(\$ARGV[0].ready)); sleep 1000" "$0" & wait' \
+      "$place/starter"
+    # What was killed may take a moment to be gone.
+    for ((tries = 0; tries < 600; ++tries)); do
+      pgrep -f "$place/(saver|stubborn|starter)" >"$place/left" || break
+      sleep 0.1
+    done
+    [ ! -s "$place/left" ] || echo "something is left"
     echo "failed steps: $failed_steps"
   )sh");
   EXPECT_THAT(result.out, HasSubstr("failed steps: 3\n"));

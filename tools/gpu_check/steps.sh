@@ -1,8 +1,11 @@
 # Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps what became of it.
 failed_steps=0 skipped_steps=0 step_number=0 running= grace_seconds=${grace_seconds:-10}
 
+# The clock of all limits, in seconds; tests have another.
+now() { echo "$SECONDS"; }
+
 # Seconds that are left of --seconds.
-seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - SECONDS)); fi; }
+seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - $(now))); fi; }
 
 # Processes of the session of the command that runs, a line each: mpirun gives its ranks groups of their own.
 session_members() {
@@ -19,12 +22,12 @@ session_members() {
 end_running() {
   local deadline members
   [ -n "$running" ] || return
-  deadline=$((SECONDS + grace_seconds))
+  deadline=$(($(now) + grace_seconds))
   mapfile -t members < <(session_members)
-  [ ${#members[@]} -eq 0 ] || kill -TERM "${members[@]}" 2>/dev/null
+  kill -TERM "$running" "${members[@]}" 2>/dev/null  # it may not have its session yet
   while mapfile -t members < <(session_members) && [ ${#members[@]} -gt 0 ]; do
-    if [ "$SECONDS" -ge "$deadline" ]; then kill -KILL "${members[@]}" 2>/dev/null; fi
-    if [ "$SECONDS" -ge $((deadline + 5)) ]; then break; fi  # it hangs in the driver
+    if [ "$(now)" -ge "$deadline" ]; then kill -KILL "${members[@]}" 2>/dev/null; fi
+    if [ "$(now)" -ge $((deadline + 5)) ]; then break; fi  # it hangs in the driver
     sleep 0.1
   done
 }
@@ -52,9 +55,9 @@ run_step() {
   # In a session of its own.
   setsid "$@" >"$log" 2>&1 </dev/null &
   running=$!
-  local deadline=$((SECONDS + limit))
+  local deadline=$(($(now) + limit))
   while kill -0 "$running" 2>/dev/null; do
-    if [ "$SECONDS" -ge "$deadline" ]; then
+    if [ "$(now)" -ge "$deadline" ]; then
       expired=yes
       { end_running; } 2>/dev/null
       break
