@@ -9,6 +9,7 @@
 
 #include "launch/commands.h"
 #include "launch/watch/same_start.h"
+#include "runtime/caught.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
@@ -72,6 +73,21 @@ int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, 
   return ExitStatusOf(status);
 }
 
+// The command on a world that stands, up to its end on all ranks.
+absl::Status RunOnRanks(const Command& command, absl::Span<const std::string> arguments, CommandContext& context) {
+  std::vector<std::string> line = {command.name};
+  line.insert(line.end(), arguments.begin(), arguments.end());
+  Communicator& world = context.world;
+  absl::Status status = CheckSameProgram(world, line);
+  if (status.ok()) status = command.parallel(arguments, context);
+  // MPI's own end waits for all ranks, however long: a rank that is lost must not keep the others.
+  if (ExitStatusOf(status.code()) != kExitRankFailed) {
+    world.set_deadline(kEndDeadline);
+    if (const absl::Status ended = world.Barrier(); !ended.ok()) status = ended;
+  }
+  return status;
+}
+
 // Ranks that fail together say so once, and leave together; a rank that fails alone ends the job on all.
 int RunParallel(const Command& command, absl::Span<const std::string> arguments, std::ostream& out,
                 std::ostream& errors, bool out_is_terminal) {
@@ -87,15 +103,8 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
                          .signals = signals.has_value() ? &*signals : nullptr,
                          .out = out,
                          .out_is_terminal = out_is_terminal && world->rank() == 0};
-  std::vector<std::string> line = {command.name};
-  line.insert(line.end(), arguments.begin(), arguments.end());
-  absl::Status status = CheckSameProgram(*world, line);
-  if (status.ok()) status = command.parallel(arguments, context);
-  // MPI's own end waits for all ranks, however long: a rank that is lost must not keep the others.
-  if (ExitStatusOf(status.code()) != kExitRankFailed) {
-    world->set_deadline(kEndDeadline);
-    if (const absl::Status ended = world->Barrier(); !ended.ok()) status = ended;
-  }
+  // Within MPI's life, whose end waits for all ranks.
+  const absl::Status status = CaughtOnRank(world->size(), [&] { return RunOnRanks(command, arguments, context); });
   if (status.ok()) return Finish(status, out, errors, command.trains);
   if (ExitStatusOf(status.code()) == kExitRankFailed) {
     // Other ranks may be anywhere: no collective can be trusted any more.
@@ -106,17 +115,12 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
   return ExitStatusOf(status);
 }
 
-}  // namespace
-
-int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
-  // A limit on the size of files, or a reader that is gone, is an error of the write that meets it, not the end of the
-  // program.
-  for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
+int RunCommand(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
   const std::string name = arguments.empty() ? "" : arguments.front();
   if (name == "help" && arguments.size() > 1) {
     std::vector<std::string> asked(arguments.begin() + 1, arguments.end());
     if (asked.front() != "help") asked.push_back("--help");
-    return RunProgram(asked, out, errors, out_is_terminal);
+    return RunCommand(asked, out, errors, out_is_terminal);
   }
   if (name == "help" || name == "--help" || name == "-h") {
     out << Help();
@@ -134,6 +138,20 @@ int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::
   }
   errors << (name.empty() ? "" : absl::StrCat("isthmus: unknown command \"", name, "\"\n\n")) << Help();
   return kExitBadInput;
+}
+
+}  // namespace
+
+int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
+  // A limit on the size of files, or a reader that is gone, is an error of the write that meets it, not the end of the
+  // program.
+  for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
+  int exit_status = kExitDone;
+  const absl::Status status = Caught([&] {
+    exit_status = RunCommand(arguments, out, errors, out_is_terminal);
+    return absl::OkStatus();
+  });
+  return status.ok() ? exit_status : Finish(status, out, errors);
 }
 
 }  // namespace isthmus

@@ -2,11 +2,17 @@
 #ifndef ISTHMUS_LAUNCH_THREADS_H_
 #define ISTHMUS_LAUNCH_THREADS_H_
 
+#include <absl/status/status.h>
+
 namespace isthmus {
 
 // OMP_NUM_THREADS where it is set. Else the cores that this process may run on, shared with the node's other ranks
 // unless the launcher bound each rank to cores of its own. At least 1.
 int ThreadsPerRank(int local_size);
+
+// Computes with `threads` from now on, once it is certain that so many can be started: OpenMP's library ends the
+// program with status 1 where one can't be. Errors: ResourceExhausted.
+absl::Status StartThreads(int threads);
 
 }  // namespace isthmus
 

@@ -74,7 +74,8 @@ absl::StatusOr<MatmulAlgorithms> ParseMatmulAlgorithms(absl::string_view text) {
   const auto format = file.find("format"), version = file.find("version"), list = file.find("algorithms");
   if (format == file.end() || *format != kFormat) return Unreadable("found another format");
   if (version == file.end() || *version != kVersion) {
-    return Unreadable(absl::StrCat("found version ", version == file.end() ? "none" : version->dump()));
+    const bool number = version != file.end() && version->is_number();
+    return Unreadable(absl::StrCat("found version ", number ? version->dump() : "none"));
   }
   if (list == file.end() || !list->is_object()) return Unreadable("found no list of algorithms");
   MatmulAlgorithms algorithms;

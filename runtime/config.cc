@@ -30,6 +30,9 @@ std::string FieldNames(const Descriptor& descriptor) {
   return absl::StrJoin(names, ", ");
 }
 
+// Messages within messages: configurations have four levels.
+constexpr int kDeepest = 32;
+
 // Keeps the first error of the text parser.
 class FirstError : public google::protobuf::io::ErrorCollector {
  public:
@@ -192,6 +195,7 @@ absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::stri
   FirstError error(source);
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
+  parser.SetRecursionLimit(kDeepest);
   if (!parser.ParseFromString(text, &config)) return absl::InvalidArgumentError(error.message());
   for (const std::string& override : overrides) {
     ISTHMUS_RETURN_IF_ERROR(ApplyOverride(config, override));
@@ -201,7 +205,7 @@ absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::stri
 }
 
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostConfigBytes));
   return ParseConfig(text, path, overrides);
 }
 

@@ -1,5 +1,6 @@
 #include "runtime/durable_file.h"
 
+#include <absl/cleanup/cleanup.h>
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
@@ -129,22 +130,30 @@ absl::Status MakeFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most) {
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return FileError(path, "can't open the file", errno);
+  const auto close_it = absl::MakeCleanup([descriptor] { close(descriptor); });
+  const auto too_large = [&](absl::string_view found) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": has ", found, " bytes; accepts at most ", most));
+  };
   std::string contents;
+  struct stat information {};
+  if (fstat(descriptor, &information) == 0 && S_ISREG(information.st_mode)) {
+    if (information.st_size > most) return too_large(absl::StrCat(information.st_size));
+    contents.reserve(static_cast<size_t>(information.st_size));
+  }
   char buffer[1 << 16];
   ssize_t got = 0;
   while ((got = read(descriptor, buffer, sizeof(buffer))) != 0) {
     if (got < 0) {
-      const int error = errno;
-      if (error == EINTR) continue;
-      close(descriptor);
-      return FileError(path, "can't read", error);
+      if (errno == EINTR) continue;
+      return FileError(path, "can't read", errno);
     }
+    // What has no size, or grows, is seen by what it gives.
+    if (got > most - static_cast<int64_t>(contents.size())) return too_large(absl::StrCat("more than ", most));
     contents.append(buffer, static_cast<size_t>(got));
   }
-  close(descriptor);
   return contents;
 }
 

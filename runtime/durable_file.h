@@ -7,6 +7,7 @@
 #include <absl/strings/string_view.h>
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 
@@ -53,8 +54,9 @@ absl::Status SyncFolder(const std::string& folder);
 // Creates a folder and its parents; an existing one is fine.
 absl::Status MakeFolder(const std::string& folder);
 
-// The whole file.
-absl::StatusOr<std::string> ReadFile(const std::string& path);
+// The whole file. `most`: bytes that what is read may have; a caller knows what is sensible, and a device or a pipe may
+// have no end. Errors: by errno; InvalidArgument with the size that was found, or that there are more, and `most`.
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most = std::numeric_limits<int64_t>::max());
 
 }  // namespace isthmus
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 
 #include "runtime/thread_order.h"
 
@@ -31,7 +32,8 @@ class OneThread {
 
 // Calls body(begin, end, thread) on disjoint ranges that cover [0, count). Each range but the last has a multiple of
 // `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
-// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads().
+// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads(). Where
+// bodies throw, for lack of memory for example, one of the exceptions comes out once all threads are done.
 template <typename Body>
 [[gnu::no_sanitize("thread")]] void ParallelFor(int64_t count, int64_t grain, Body&& body) {
   if (count <= 0) return;
@@ -43,6 +45,7 @@ template <typename Body>
     return;
   }
   char start = 0, end_of_all = 0;
+  std::exception_ptr thrown;
   HappensBefore(&start);
 #pragma omp parallel num_threads(threads)
   {
@@ -50,10 +53,16 @@ template <typename Body>
     const int thread = omp_get_thread_num();
     const int64_t begin = blocks * thread / threads * grain;
     const int64_t end = std::min(count, blocks * (thread + 1) / threads * grain);
-    if (begin < end) body(begin, end, thread);
+    try {
+      if (begin < end) body(begin, end, thread);
+    } catch (...) {  // none may leave a parallel region
+#pragma omp critical(isthmus_parallel_for)
+      thrown = std::current_exception();
+    }
     HappensBefore(&end_of_all);
   }
   HappensAfter(&end_of_all);
+  if (thrown != nullptr) std::rethrow_exception(thrown);
 }
 
 }  // namespace isthmus

@@ -12,7 +12,6 @@
 #include "model/decomposition/tensor_decomposition.h"
 #include "parallel/mesh.h"
 #include "runtime/durable_file.h"
-#include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -145,7 +144,7 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
     return absl::OkStatus();
   }
   ISTHMUS_RETURN_IF_ERROR(CheckRequest(request, context.world.size()));
-  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, StartThreads(ThreadsPerRank(context.mpi.local_size()))));
   return Decompose(request, context);
 }
 

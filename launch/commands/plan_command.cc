@@ -52,7 +52,13 @@ Options PlanOptions(Arguments& arguments) {
 }
 
 absl::StatusOr<int> WorldOf(const Arguments& arguments, const proto::RunConfig& config) {
-  if (arguments.world.empty()) return std::max(config.mesh().tensor(), 1) * std::max(config.mesh().data(), 1);
+  if (arguments.world.empty()) {
+    const int64_t tensor = std::max(config.mesh().tensor(), 1), data = std::max(config.mesh().data(), 1);
+    if (tensor * data <= kMostRanks) return static_cast<int>(tensor * data);
+    return absl::InvalidArgumentError(absl::StrCat(arguments.config, ": mesh.tensor: ", tensor,
+                                                   "; makes with mesh.data (", data, ") more than the ", kMostRanks,
+                                                   " ranks of a plan"));
+  }
   int world = 0;
   if (absl::SimpleAtoi(arguments.world, &world) && world >= 1 && world <= kMostRanks) return world;
   return absl::InvalidArgumentError(
@@ -62,8 +68,11 @@ absl::StatusOr<int> WorldOf(const Arguments& arguments, const proto::RunConfig& 
 // Writes `value` to `field` where an option gave one.
 absl::Status Replace(const char* option, double value, double unit, double& field) {
   if (value == -1) return absl::OkStatus();
-  if (value <= 0)
-    return absl::InvalidArgumentError(absl::StrCat(option, ": found ", value, "; needs a number above 0"));
+  constexpr double kMost = 1e9;
+  if (value <= 0 || value > kMost) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(option, ": found ", value, "; needs a number above 0, at most ", kMost));
+  }
   field = value * unit;
   return absl::OkStatus();
 }
@@ -72,9 +81,10 @@ absl::StatusOr<Machine> MachineOf(const Arguments& arguments, DType compute_type
   Machine machine;
   if (arguments.device == "cpu") {
     // Measured on the threads of all ranks; planned with those of one, which attention's workspace depends on.
-    const int ranks = arguments.devices_per_node > 0 ? static_cast<int>(arguments.devices_per_node) : world;
+    const int64_t per_node = std::min<int64_t>(arguments.devices_per_node, kMostRanks);
+    const int ranks = per_node > 0 ? static_cast<int>(per_node) : world;
     const int threads = ThreadsPerRank(ranks), cores = static_cast<int>(std::thread::hardware_concurrency());
-    SetThreads(std::max(std::min(threads * ranks, cores), threads));
+    ISTHMUS_RETURN_IF_ERROR(StartThreads(std::max(std::min(threads * ranks, cores), threads)));
     ISTHMUS_ASSIGN_OR_RETURN(machine, MeasureCpuMachine(compute_type, 1.0 / ranks, ranks));
     SetThreads(threads);
   } else {

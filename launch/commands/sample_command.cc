@@ -15,7 +15,6 @@
 #include "parallel/mesh.h"
 #include "runtime/config.h"
 #include "runtime/data/tokenizer.h"
-#include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -146,7 +145,7 @@ absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandConte
         absl::StrCat("--device: found \"", request.device_name, "\"; accepts auto, cpu, cuda"));
   }
   request.sampling.seed = static_cast<uint64_t>(request.seed);
-  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, StartThreads(ThreadsPerRank(context.mpi.local_size()))));
   auto loaded = Load(request, context.world.size());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, loaded.status()));
   return Generate(request, *loaded, context);

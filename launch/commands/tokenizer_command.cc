@@ -6,6 +6,7 @@
 #include "launch/commands.h"
 #include "launch/commands/encode_corpus.h"
 #include "launch/options.h"
+#include "launch/threads.h"
 #include "runtime/data/document_reader.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
@@ -81,6 +82,7 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
   if (encoding.shard_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("--shard-tokens: ", encoding.shard_tokens, "; accepts 1 and more"));
   }
+  ISTHMUS_RETURN_IF_ERROR(StartThreads(MaxThreads()));
   ISTHMUS_ASSIGN_OR_RETURN(const EncodedCorpus corpus, EncodeCorpus(encoding));
   out << encoding.folder << ": " << corpus.training_tokens << " tokens in " << corpus.training_documents
       << " documents for training, " << corpus.validation_tokens << " in " << corpus.validation_documents

@@ -2,6 +2,8 @@
 #include <absl/strings/str_format.h>
 
 #include <cmath>
+#include <memory>
+#include <utility>
 
 #include "launch/commands.h"
 #include "launch/options.h"
@@ -11,9 +13,9 @@
 #include "launch/watch/rank_watch.h"
 #include "launch/watch/same_start.h"
 #include "parallel/host_bytes.h"
+#include "runtime/caught.h"
 #include "runtime/config.h"
 #include "runtime/exit_status.h"
-#include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -80,15 +82,19 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   if (progress != "auto" && progress != "line" && progress != "plain") {
     return absl::InvalidArgumentError(absl::StrCat("--progress: found \"", progress, "\"; accepts auto, line, plain"));
   }
-  SetThreads(ThreadsPerRank(context.mpi.local_size()));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, StartThreads(ThreadsPerRank(context.mpi.local_size()))));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
   // Of ranks at the end of training; rank 0 has files to close.
   const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
   RankWatch watch(context.mpi.ring());
-  auto run = TrainingRun::Create(std::move(config), path, resume, *context.signals, watch, context.world,
-                                 context.mpi.local_rank(), context.out, line);
-  absl::Status status = run.ok() ? (*run)->Train() : run.status();
+  std::unique_ptr<TrainingRun> run;
+  // Caught here, while the run still stands, as below.
+  absl::Status status = CaughtOnRank(context.world.size(), [&]() -> absl::Status {
+    ISTHMUS_ASSIGN_OR_RETURN(run, TrainingRun::Create(std::move(config), path, resume, *context.signals, watch,
+                                                      context.world, context.mpi.local_rank(), context.out, line));
+    return run->Train();
+  });
   if (ExitStatusOf(status.code()) != kExitRankFailed) {
     context.world.set_deadline(end_deadline);
     if (const absl::Status ended = context.world.Barrier(); !ended.ok()) status = ended;
@@ -96,7 +102,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   // While the run still stands: what else it would wait for at its end may be what hangs.
   if (ExitStatusOf(status.code()) == kExitRankFailed) return watch.Explain(status);
   watch.Stop();
-  if (status.ok() && context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(**run);
+  if (status.ok() && context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);
   return status;
 }
 

@@ -93,10 +93,13 @@ absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, i
 bool SameMesh(const Plan& a, const Plan& b) { return MeshOf(a) == MeshOf(b); }
 
 std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
+  // A plan lists every tensor of every layer. No model that anybody trains has so many that this ends it.
+  int64_t layers_left = int64_t{1} << 20;
   std::vector<Plan> found;
   const auto consider = [&](int64_t tensor, int64_t micro_batch, int options) {
     const bool recompute = (options & 1) != 0, shard = (options & 2) != 0, sequence_parallel = (options & 4) != 0;
     if ((shard && tensor == plan.world) || (sequence_parallel && tensor == 1)) return;  // the same as without
+    if ((layers_left -= plan.config.model().layers()) < 0) return;
     proto::RunConfig config = plan.config;
     config.mutable_mesh()->set_tensor(static_cast<int32_t>(tensor));
     config.mutable_mesh()->set_data(0);

@@ -13,9 +13,12 @@
 namespace isthmus {
 namespace {
 
+// A product of matrices has some 400.
+constexpr int64_t kMostBytes = int64_t{16} << 20;
+
 // What the file says; nothing where it is missing or of no use.
 MatmulAlgorithms ReadKnown(const std::string& path, Log& log) {
-  const auto text = ReadFile(path);
+  const auto text = ReadFile(path, kMostBytes);
   if (absl::IsNotFound(text.status())) return {};
   auto known = text.ok() ? ParseMatmulAlgorithms(*text) : text.status();
   if (known.ok()) return *std::move(known);

@@ -19,7 +19,7 @@ absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify
   data.unigram_entropy = UnigramEntropy(training->Counts());
   if (verify) ISTHMUS_RETURN_IF_ERROR(training->VerifyChecksums(signals));
   if (!config.tokenizer().empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(data.tokenizer_model, ReadFile(config.tokenizer()));
+    ISTHMUS_ASSIGN_OR_RETURN(data.tokenizer_model, ReadFile(config.tokenizer(), kMostTokenizerBytes));
     ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Parse(data.tokenizer_model, config.tokenizer()));
     ISTHMUS_RETURN_IF_ERROR(CheckTokenizer(*tokenizer, config.tokenizer(), *training->shards().front()));
   }

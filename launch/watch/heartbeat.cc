@@ -18,6 +18,8 @@ namespace isthmus {
 namespace {
 
 constexpr size_t kPage = 4096;
+// Far more than any heartbeat has.
+constexpr int64_t kMostBytes = int64_t{1} << 20;
 
 std::string BeatText(const Heartbeat& beat) {
   nlohmann::ordered_json json = {{"rank", beat.rank}, {"host", beat.host}, {"process", beat.process},
@@ -108,7 +110,7 @@ absl::Status WriteHeartbeat(const std::string& path, const Heartbeat& heartbeat)
 }
 
 absl::StatusOr<Heartbeat> ReadHeartbeat(const std::string& path) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string page, ReadFile(path));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string page, ReadFile(path, kMostBytes));
   const size_t end = page.find('\n');
   const absl::string_view text(page.data(), std::min(end, page.size()));
   if (end == std::string::npos || page.compare(end + 1, 9, absl::StrFormat("%08x\n", Crc32c(text))) != 0) {

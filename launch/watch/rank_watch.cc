@@ -25,6 +25,7 @@
 #include "launch/watch/heartbeat.h"
 #include "launch/watch/heartbeat_ages.h"
 #include "parallel/wait_clock.h"
+#include "runtime/caught.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
@@ -34,8 +35,10 @@ namespace {
 
 constexpr absl::Duration kBeat = absl::Seconds(1);
 // How long the heartbeats are looked at to see which are renewed.
-constexpr absl::Duration kLook = absl::Milliseconds(2500);
+constexpr absl::Duration kLook = absl::Seconds(6);
 constexpr absl::Duration kLongestAge = absl::Seconds(10);
+// Some hundred for each rank.
+constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 
 std::string HostName() {
   std::array<char, 256> name{};
@@ -45,10 +48,14 @@ std::string HostName() {
 
 // For what the job can't wait for: other ranks, libraries, file systems.
 void EndProcessLater() {
-  std::thread([] {
-    absl::SleepFor(RankWatch::kEnd);
-    std::_Exit(kExitRankFailed);
-  }).detach();
+  // Without a thread the launcher's own patience remains.
+  Caught([] {
+    std::thread([] {
+      absl::SleepFor(RankWatch::kEnd);
+      std::_Exit(kExitRankFailed);
+    }).detach();
+    return absl::OkStatus();
+  }).IgnoreError();
 }
 
 }  // namespace
@@ -93,7 +100,11 @@ class RankWatch::State {
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, absl::ToChronoNanoseconds(kBeat), [&] { return stopping_; })) {
       lock.unlock();
-      OneBeat(clock.Elapsed(absl::Now()));
+      // For lack of memory a beat may fail; the next one may succeed.
+      Caught([&] {
+        OneBeat(clock.Elapsed(absl::Now()));
+        return absl::OkStatus();
+      }).IgnoreError();
       lock.lock();
     }
     done_ = true;
@@ -174,7 +185,7 @@ class RankWatch::State {
     hanging_ = true;
     if (rank_ != 0 || reported_) return;
     // Rank 0's log is the one that people look at, whoever wrote the report.
-    const auto report = ReadFile(HangPath());
+    const auto report = ReadFile(HangPath(), kMostReportBytes);
     if (!report.ok() || report->empty()) return;
     Report(*report);
   }
@@ -214,10 +225,15 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
   std::error_code ignored;
   // Of an earlier start of the run.
   if (world.rank() == 0) std::filesystem::remove(state->HangPath(), ignored);
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, state->Beat()));
-  state_ = std::move(state);
-  std::thread([kept = state_] { kept->Run(); }).detach();
-  return absl::OkStatus();
+  absl::Status started = state->Beat();
+  if (started.ok()) {
+    started = Caught([&] {
+      std::thread([kept = state] { kept->Run(); }).detach();
+      return absl::OkStatus();
+    });
+  }
+  if (started.ok()) state_ = std::move(state);
+  return AgreeOnStatus(world, started);
 }
 
 absl::Status RankWatch::Explain(const absl::Status& status) {

@@ -35,7 +35,8 @@ class RankWatch {
 
   // Collective; every rank leaves its first heartbeat. The folder and its log exist. `deadline`: of a step's
   // collectives; rank 0 warns once half of it has passed without a heartbeat, but after ten seconds at the latest.
-  // Errors: by errno, where a heartbeat can't be written, on all ranks.
+  // Errors: by errno, where a heartbeat can't be written; ResourceExhausted where no thread can be started; on all
+  // ranks.
   absl::Status Start(const std::string& folder, absl::Duration deadline, Communicator& world, std::shared_ptr<Log> log);
 
   // After a failure that leaves other ranks anywhere: `status` with the report, for the rank that makes it. Others wait

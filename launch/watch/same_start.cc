@@ -12,6 +12,7 @@
 
 #include "launch/watch/build_id.h"
 #include "parallel/host_bytes.h"
+#include "runtime/config.h"
 #include "runtime/crc32c.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
@@ -66,7 +67,7 @@ absl::Status CheckSameFile(Communicator& world, const std::string& path) {
   std::error_code ignored;
   // What is not a regular file, a pipe for example, can be read once only.
   if (std::filesystem::is_regular_file(path, ignored)) {
-    const auto text = ReadFile(path);
+    const auto text = ReadFile(path, kMostConfigBytes);
     if (text.ok()) found = absl::StrFormat("%d bytes with checksum %08x", text->size(), Crc32c(*text));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> all, AllGatherBytes(world, found));

@@ -3,10 +3,12 @@
 #include <absl/algorithm/container.h>
 
 #include <chrono>
+#include <memory>
 #include <thread>
 #include <utility>
 
 #include "model/decomposition/head_projection.h"
+#include "runtime/caught.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
 
@@ -52,8 +54,18 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream));
   // Not std::async, whose future waits for the thread when it is destroyed.
   std::packaged_task<std::vector<double>()> task([find = find_, memory = gram_, copy] { return find(copy); });
-  finding_ = task.get_future();
-  std::thread(std::move(task)).detach();
+  std::future<std::vector<double>> finding = task.get_future();
+  auto shared = std::make_shared<decltype(task)>(std::move(task));
+  const absl::Status started = Caught([&] {
+    std::thread([shared] { (*shared)(); }).detach();
+    return absl::OkStatus();
+  });
+  if (!started.ok()) {
+    // A narrow head's are waited for anyway; a wide one's must not hold a step up: the next measured one tries again.
+    if (width_ > kWidthWithinAStep) return absl::OkStatus();
+    (*shared)();
+  }
+  finding_ = std::move(finding);
   begun_ = step;
   wanted_ = true;
   return absl::OkStatus();
@@ -80,8 +92,12 @@ const SpectrumFinder::Found& SpectrumFinder::Latest(bool fresh) {
 void SpectrumFinder::Collect() {
   std::erase_if(dropped_, [](const auto& finding) { return !Busy(finding); });
   if (!finding_.valid()) return;
-  std::vector<double> values = finding_.get();
-  if (wanted_) latest_ = {begun_, width_, std::move(values)};
+  // Where the search failed, for lack of memory for example, the newest that are known stay.
+  Caught([&] {
+    std::vector<double> values = finding_.get();
+    if (wanted_) latest_ = {begun_, width_, std::move(values)};
+    return absl::OkStatus();
+  }).IgnoreError();
   wanted_ = false;
 }
 

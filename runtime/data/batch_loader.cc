@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/caught.h"
 #include "runtime/data/sample_order.h"
 #include "runtime/status.h"
 
@@ -11,7 +12,16 @@ namespace isthmus {
 BatchLoader::BatchLoader(SampleSet samples, const BatchLoaderOptions& options)
     : samples_(std::move(samples)), options_(options) {
   std::sort(options_.pass_over.begin(), options_.pass_over.end());
-  thread_ = std::thread([this] { Run(); });
+  next_ = Wanted(options_.first_batch);
+  Caught([this] {
+    thread_ = std::thread([this] {
+      const absl::Status status = Caught([this] { return Run(); });
+      const std::lock_guard<std::mutex> lock(mutex_);
+      status_ = status;
+      changed_.notify_all();
+    });
+    return absl::OkStatus();
+  }).IgnoreError();
 }
 
 BatchLoader::~BatchLoader() {
@@ -20,7 +30,7 @@ BatchLoader::~BatchLoader() {
     stopping_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 absl::Status BatchLoader::Fill(int64_t number, Batch& batch) const {
@@ -42,31 +52,41 @@ absl::Status BatchLoader::Fill(int64_t number, Batch& batch) const {
   return absl::OkStatus();
 }
 
-void BatchLoader::Run() {
+int64_t BatchLoader::Wanted(int64_t number) const {
+  while (std::binary_search(options_.pass_over.begin(), options_.pass_over.end(), number)) ++number;
+  return number;
+}
+
+absl::Status BatchLoader::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
-  for (int64_t number = options_.first_batch;; ++number) {
-    if (std::binary_search(options_.pass_over.begin(), options_.pass_over.end(), number)) continue;
+  for (;; next_ = Wanted(next_ + 1)) {
     changed_.wait(lock, [this] { return stopping_ || static_cast<int64_t>(ready_.size()) < options_.prefetch; });
-    if (stopping_) return;
-    Batch batch;
-    if (!spare_.empty()) {
-      batch = std::move(spare_.front());
-      spare_.pop_front();
-    }
+    if (stopping_) return absl::OkStatus();
+    Batch batch = TakeSpare();
     lock.unlock();
-    const absl::Status status = Fill(number, batch);
+    ISTHMUS_RETURN_IF_ERROR(Fill(next_, batch));
     lock.lock();
-    if (status.ok()) {
-      ready_.push_back(std::move(batch));
-    } else {
-      status_ = status;
-    }
+    ready_.push_back(std::move(batch));
     changed_.notify_all();
-    if (!status.ok()) return;
   }
 }
 
+Batch BatchLoader::TakeSpare() {
+  if (spare_.empty()) return {};
+  Batch batch = std::move(spare_.front());
+  spare_.pop_front();
+  return batch;
+}
+
+absl::StatusOr<Batch> BatchLoader::ReadNow() {
+  Batch batch = TakeSpare();
+  ISTHMUS_RETURN_IF_ERROR(Caught([&] { return Fill(next_, batch); }));
+  next_ = Wanted(next_ + 1);
+  return batch;
+}
+
 absl::StatusOr<Batch> BatchLoader::Next() {
+  if (!reads_ahead()) return ReadNow();
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [this] { return !ready_.empty() || !status_.ok(); });
   if (ready_.empty()) return status_;

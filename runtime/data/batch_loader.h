@@ -41,6 +41,7 @@ struct BatchLoaderOptions {
   int64_t prefetch = 4;            // batches read ahead
 };
 
+// Where no thread can be started, for lack of them, nothing is read ahead: Next reads the batch itself.
 class BatchLoader {
  public:
   // Batch n holds the samples at places [(n - 1) · sequences, n · sequences) of the endless shuffled order (SampleAt);
@@ -48,14 +49,21 @@ class BatchLoader {
   BatchLoader(SampleSet samples, const BatchLoaderOptions& options);
   ~BatchLoader();
 
-  // The next batch; waits while it is being read. Errors: those of reading a sample.
+  // Whether a thread reads ahead.
+  bool reads_ahead() const { return thread_.joinable(); }
+  // The next batch; waits while it is being read. Errors: those of reading a sample; ResourceExhausted for lack of
+  // memory.
   absl::StatusOr<Batch> Next();
   // Gives a batch's memory back, to be filled again.
   void Recycle(Batch batch);
 
  private:
   absl::Status Fill(int64_t number, Batch& batch) const;
-  void Run();
+  // The first from `number` on that is not passed over.
+  int64_t Wanted(int64_t number) const;
+  Batch TakeSpare();
+  absl::StatusOr<Batch> ReadNow();
+  absl::Status Run();  // of the thread
 
   SampleSet samples_;
   BatchLoaderOptions options_;
@@ -64,6 +72,7 @@ class BatchLoader {
   std::deque<Batch> ready_, spare_;
   absl::Status status_;
   bool stopping_ = false;
+  int64_t next_ = 1;  // number of the batch that is read next
   std::thread thread_;
 };
 

@@ -19,7 +19,7 @@ constexpr int64_t kLeastVocabulary = 260;  // 256 bytes, newline, unknown, end o
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path, kMostTokenizerBytes));
   return Parse(contents, path);
 }
 

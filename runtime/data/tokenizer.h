@@ -16,9 +16,13 @@
 
 namespace isthmus {
 
+// Bytes that a model may have: a vocabulary of 2^24 has some 400 MB.
+inline constexpr int64_t kMostTokenizerBytes = int64_t{512} << 20;
+
 class Tokenizer {
  public:
-  // Errors: by errno for the file; InvalidArgument when it is no SentencePiece model or has no end-of-text token.
+  // Errors: by errno for the file; InvalidArgument when it has more than kMostTokenizerBytes, is no SentencePiece model
+  // or has no end-of-text token.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& path);
   // The same of a file's contents; `path`: the file's, for messages.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(const std::string& contents, const std::string& path);

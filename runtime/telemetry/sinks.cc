@@ -1,6 +1,5 @@
 #include "runtime/telemetry/sinks.h"
 
-#include <absl/functional/function_ref.h>
 #include <absl/strings/str_cat.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -9,24 +8,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
-#include <exception>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "runtime/caught.h"
+
 namespace isthmus {
-namespace {
-
-// Libraries throw, for lack of memory for example; here that must not end the program.
-absl::Status Try(absl::FunctionRef<absl::Status()> call) {
-  try {
-    return call();
-  } catch (const std::exception& error) {
-    return absl::InternalError(error.what());
-  }
-}
-
-}  // namespace
 
 // Owned by the fan-out and by its thread: a sink that hangs must not find its memory gone.
 struct Sinks::Worker {
@@ -40,6 +28,7 @@ struct Sinks::Worker {
   std::condition_variable changed;
   std::deque<std::shared_ptr<const proto::TelemetryRecord>> queue;
   bool closing = false, done = false;
+  bool lost = false;  // there is no thread
 
   std::thread thread;
 
@@ -57,7 +46,7 @@ struct Sinks::Worker {
         record = std::move(queue.front());
         queue.pop_front();
       }
-      const absl::Status status = Try([&] { return sink->Write(*record); });
+      const absl::Status status = Caught([&] { return sink->Write(*record); });
       if (!status.ok()) ++dropped;
       if (!status.ok() && !failing) notes->Add(absl::StrCat(name, ": ", status.message(), "; records are lost to it"));
       if (status.ok() && failing) {
@@ -65,7 +54,7 @@ struct Sinks::Worker {
       }
       failing = !status.ok();
     }
-    if (const absl::Status status = Try([&] { return sink->Finish(); }); !status.ok()) {
+    if (const absl::Status status = Caught([&] { return sink->Finish(); }); !status.ok()) {
       notes->Add(absl::StrCat(name, ": ", status.message()));
     }
     sink.reset();
@@ -85,7 +74,14 @@ void Sinks::Add(std::unique_ptr<TelemetrySink> sink, SetDropped set_dropped) {
   worker->set_dropped = set_dropped;
   worker->notes = notes_;
   worker->sink = std::move(sink);
-  worker->thread = std::thread([worker] { worker->Run(); });
+  const absl::Status started = Caught([&] {
+    worker->thread = std::thread([worker] { worker->Run(); });
+    return absl::OkStatus();
+  });
+  if (!started.ok()) {
+    notes_->Add(absl::StrCat(worker->name, ": ", started.message(), "; all records are lost to it"));
+    worker->closing = worker->done = worker->lost = true;
+  }
   workers_.push_back(std::move(worker));
 }
 
@@ -96,7 +92,8 @@ void Sinks::Publish(proto::TelemetryRecord record) {
     const std::lock_guard lock(worker->mutex);
     if (worker->closing || worker->queue.size() >= queue_length_) {
       // Said once per sink, when it starts.
-      if (worker->dropped++ == 0) notes_->Add(absl::StrCat(worker->name, ": does not keep up; records are lost to it"));
+      if (worker->dropped++ == 0 && !worker->lost)
+        notes_->Add(absl::StrCat(worker->name, ": does not keep up; records are lost to it"));
       continue;
     }
     worker->queue.push_back(shared);
@@ -116,7 +113,7 @@ void Sinks::Close(absl::Duration deadline) {
     std::unique_lock lock(worker->mutex);
     if (worker->changed.wait_until(lock, end, [&] { return worker->done; })) {
       lock.unlock();
-      worker->thread.join();
+      if (worker->thread.joinable()) worker->thread.join();
       continue;
     }
     // The one being written may be lost too.

@@ -7,9 +7,12 @@
 #include <array>
 #include <future>
 #include <memory>
+#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "tests/support/no_threads.h"
 
 namespace isthmus::testing {
 namespace {
@@ -147,6 +150,34 @@ TEST_F(SpectrumFinderTest, WhatWasFoundOtherwiseStands) {
   EXPECT_EQ(finder_.Latest(false).step, 5);
   EXPECT_EQ(finder_.Latest(false).rank, 1);
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(7, 0));
+}
+
+// A thread that can't be started, or fails, ends no step: a narrow head's values are found without one, a wide head's
+// another time.
+TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
+  double number = 1;
+  const Tensor gram(&number, DType::kFloat64, 1, 1);
+  bool fails = false;
+  const auto find = [&fails](const Tensor& found) {
+    if (fails) throw std::bad_alloc();
+    return std::vector<double>(found.As<double>(), found.As<double>() + found.size());
+  };
+  SpectrumFinder narrow(kNarrow, find), wide(kWide, find);
+  {
+    const NoThreads no_threads;
+    for (SpectrumFinder* finder : {&narrow, &wide}) ASSERT_TRUE(finder->Begin(gram, 1, Stream()).ok());
+  }
+  EXPECT_THAT(narrow.Latest(false).values, ElementsAre(1));
+  EXPECT_EQ(wide.Latest(false).step, 0);
+  EXPECT_TRUE(wide.Wants(2, false));
+  fails = true;
+  for (SpectrumFinder* finder : {&narrow, &wide}) {
+    ASSERT_TRUE(finder->Begin(gram, 11, Stream()).ok());
+    finder->Latest(true);
+    ASSERT_FALSE(finder->busy());
+  }
+  EXPECT_EQ(narrow.Latest(false).step, 1) << "the newest that are known";
+  EXPECT_EQ(wide.Latest(false).step, 0);
 }
 
 TEST(SpectrumFinder, DoesNotWaitForItsThreadAtTheEnd) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <set>
 #include <vector>
 
@@ -80,6 +81,20 @@ TEST_P(ParallelForThreads, RunsOnOneThreadInsideOfItself) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, ParallelForThreads, ::testing::Values(1, 2, 3, 5));
+
+TEST_P(ParallelForThreads, AnExceptionOfABodyComesOutOnceAllThreadsAreDone) {
+  std::mutex mutex;
+  int ranges = 0;
+  EXPECT_THROW(ParallelFor(64, 1,
+                           [&](int64_t begin, int64_t, int) {
+                             const std::lock_guard lock(mutex);
+                             ++ranges;
+                             if (begin == 0) throw std::bad_alloc();
+                           }),
+               std::bad_alloc);
+  EXPECT_EQ(ranges, GetParam());
+  EXPECT_EQ(CallsOf(64, 1).size(), static_cast<size_t>(GetParam())) << "the threads are as they were";
+}
 
 }  // namespace
 }  // namespace isthmus

