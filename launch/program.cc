@@ -1,6 +1,7 @@
 // The program's table of commands, and the one place where a status becomes an exit status.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/strip.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "launch/commands.h"
 #include "launch/watch/same_start.h"
+#include "runtime/async_writer.h"
 #include "runtime/caught.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
@@ -61,7 +63,7 @@ std::string Help() {
 }
 
 int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, bool results_are_files = false) {
-  out.flush();
+  Settle(out);
   if (status.ok() && out) return kExitDone;
   if (status.ok()) {
     errors << "isthmus: the output can't be written" << (results_are_files ? "; the run's files are complete" : "")
@@ -109,6 +111,7 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
   if (ExitStatusOf(status.code()) == kExitRankFailed) {
     // Other ranks may be anywhere: no collective can be trusted any more.
     errors << "isthmus: rank " << world->rank() << ": " << status.message() << std::endl;
+    for (std::ostream* stream : {&out, &errors}) Settle(*stream);
     world->Abort(kExitRankFailed);
   }
   if (world->rank() == 0) Finish(status, out, errors);
@@ -133,6 +136,11 @@ int RunCommand(absl::Span<const std::string> arguments, std::ostream& out, std::
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
     const auto rest = arguments.subspan(1);
+    if (command.trains) {
+      // A pipe that nobody reads, or a terminal that is stopped, must not keep a run from training and saving.
+      AsyncStream late_out(STDOUT_FILENO), late_errors(STDERR_FILENO);
+      return RunParallel(command, rest, late_out, late_errors, out_is_terminal);
+    }
     if (command.parallel != nullptr) return RunParallel(command, rest, out, errors, out_is_terminal);
     return Finish(command.single(rest, out), out, errors);
   }

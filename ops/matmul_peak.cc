@@ -1,7 +1,5 @@
 #include "ops/matmul_peak.h"
 
-#include <absl/time/clock.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -9,6 +7,7 @@
 #include "ops/matmul.h"
 #include "runtime/arena.h"
 #include "runtime/device.h"
+#include "runtime/monotonic.h"
 #include "runtime/phase_timer.h"
 #include "runtime/status.h"
 
@@ -58,7 +57,7 @@ absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Str
   // On a GPU a few products in a row, so that starting them is not part of the time.
   const int products = stream.device() == Device::kCuda ? 8 : 1;
   PhaseTimer timer(stream);
-  const absl::Time end = absl::Now() + budget;
+  const absl::Duration end = MonotonicNow() + budget;
   double best = 0;
   do {
     double seconds = 0;
@@ -69,7 +68,7 @@ absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Str
     ISTHMUS_RETURN_IF_ERROR(timer.Collect());
     const double cubed = static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size);
     best = std::max(best, 2.0 * products * cubed / seconds);
-  } while (absl::Now() < end);
+  } while (MonotonicNow() < end);
   return best;
 }
 

@@ -1,11 +1,10 @@
 #include "ops/memory_rate.h"
 
-#include <absl/time/clock.h>
-
 #include <algorithm>
 
 #include "ops/elementwise.h"
 #include "runtime/arena.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -18,10 +17,10 @@ absl::StatusOr<double> MeasureMemoryRate(Stream& stream) {
   const Tensor x = arena.At(0, DType::kFloat32, 1, kElements), y = arena.At(bytes, DType::kFloat32, 1, kElements);
   absl::Duration best = absl::InfiniteDuration();
   for (int call = 0; call < kCalls; ++call) {
-    const absl::Time start = absl::Now();
+    const absl::Duration start = MonotonicNow();
     ISTHMUS_RETURN_IF_ERROR(Add(x, y, stream));
     ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
-    best = std::min(best, absl::Now() - start);
+    best = std::min(best, MonotonicNow() - start);
   }
   return 3.0 * static_cast<double>(bytes) / absl::ToDoubleSeconds(best);
 }

@@ -1,8 +1,8 @@
 #include "parallel/collective_ring.h"
 
-#include <absl/time/clock.h>
-
 #include <algorithm>
+
+#include "runtime/monotonic.h"
 
 namespace isthmus {
 
@@ -29,7 +29,7 @@ int64_t CollectiveRing::StartMessage(int group, int peer, const char* operation,
 }
 
 int64_t CollectiveRing::Add(const CollectiveEntry& entry) {
-  const int64_t now = absl::GetCurrentTimeNanos();
+  const int64_t now = SteadyUnixNanos();
   const std::lock_guard lock(mutex_);
   if (entry.peer < 0) groups_[static_cast<size_t>(entry.group)].started = entry.sequence;
   CollectiveEntry& place = At(next_);
@@ -40,7 +40,7 @@ int64_t CollectiveRing::Add(const CollectiveEntry& entry) {
 }
 
 void CollectiveRing::End(int64_t number) {
-  const int64_t now = absl::GetCurrentTimeNanos();
+  const int64_t now = SteadyUnixNanos();
   const std::lock_guard lock(mutex_);
   if (next_ - number <= static_cast<int64_t>(kLength)) At(number).end = now;
   if (number != waiting_number_) return;
@@ -49,7 +49,7 @@ void CollectiveRing::End(int64_t number) {
 }
 
 void CollectiveRing::EndBefore(int group, int64_t sequence) {
-  const int64_t now = absl::GetCurrentTimeNanos();
+  const int64_t now = SteadyUnixNanos();
   const std::lock_guard lock(mutex_);
   for (CollectiveEntry& entry : entries_) {
     if (entry.group == group && entry.sequence >= 0 && entry.sequence < sequence && entry.end == 0) entry.end = now;

@@ -1,7 +1,6 @@
 #include "parallel/mpi_communicator.h"
 
 #include <absl/strings/str_cat.h>
-#include <absl/time/clock.h>
 
 #include <limits>
 #include <thread>
@@ -9,6 +8,7 @@
 
 #include "parallel/wait_clock.h"
 #include "runtime/fault_point.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -198,19 +198,19 @@ void MpiCommunicator::Ended(Pending& pending) {
 }
 
 absl::Status MpiCommunicator::Poll(Pending& pending) {
-  const absl::Time start = absl::Now();
+  const absl::Duration start = MonotonicNow();
   WaitClock clock(start);
   for (int64_t polls = 0;; ++polls) {
     int done = 0;
     ISTHMUS_RETURN_IF_ERROR(Check(pending.operation, MPI_Test(&pending.request, &done, MPI_STATUS_IGNORE)));
     if (done) {
       Ended(pending);
-      ring_->whereabouts().AddWait(absl::ToDoubleSeconds(absl::Now() - start));
+      ring_->whereabouts().AddWait(absl::ToDoubleSeconds(MonotonicNow() - start));
       return absl::OkStatus();
     }
     if (polls < kSpins) continue;
     if (polls == kSpins) ring_->Wait(pending.number);
-    if (clock.Elapsed(absl::Now()) * FaultHaste() > deadline_) {
+    if (clock.Elapsed(MonotonicNow()) * FaultHaste() > deadline_) {
       failure_ = absl::DeadlineExceededError(absl::StrCat(
           Describe(pending), " did not complete within ", absl::FormatDuration(deadline_), " on rank ", rank_, " of ",
           size_, " (world rank ", world_rank_, "); another rank is late, stopped or failed"));

@@ -7,23 +7,23 @@
 namespace isthmus {
 
 // The time in which this process was itself stopped does not count: when a scheduler suspends a job and lets it go on,
-// no rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else.
+// no rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else. `now` is of
+// runtime/monotonic.h.
 class WaitClock {
  public:
   static constexpr absl::Duration kGap = absl::Seconds(2);
 
-  explicit WaitClock(absl::Time now) : latest_(now) {}
+  explicit WaitClock(absl::Duration now) : latest_(now) {}
 
-  absl::Duration Elapsed(absl::Time now) {
+  absl::Duration Elapsed(absl::Duration now) {
     const absl::Duration since = now - latest_;
     latest_ = now;
-    // A clock that was set back does not count either.
-    if (since > absl::ZeroDuration() && since < kGap) elapsed_ += since;
+    if (since < kGap) elapsed_ += since;
     return elapsed_;
   }
 
  private:
-  absl::Time latest_;
+  absl::Duration latest_;
   absl::Duration elapsed_;
 };
 

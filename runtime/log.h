@@ -9,18 +9,22 @@
 #include <memory>
 #include <string>
 
+#include "runtime/async_writer.h"
+
 namespace spdlog {
 class logger;
 }
 
 namespace isthmus {
 
-// Lines "time level rank step message" in folder/log/rank-0000.log, appended to what is there, flushed at each line. A
-// line that can't be written (full disk) is dropped and counted: a log never stops a run. Thread-safe.
+// Lines "time level rank step message" in folder/log/rank-0000.log, appended to what is there, by a thread of its own:
+// no call waits for the file (runtime/async_writer.h). Lines that can't be written, because the disk is full or stands
+// still, are dropped and counted, and the log says so where it goes on: a log never stops a run. Thread-safe.
 class Log {
  public:
-  // Errors: by errno for the folder and the file.
+  // Errors: by errno for the folder and the file; a named pipe needs a reader.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const std::string& folder, int rank);
+  // Waits until the lines are written, at most as long as AsyncWriter::kFlushDeadline.
   ~Log();
 
   void Info(const std::string& message);
@@ -29,14 +33,16 @@ class Log {
 
   // The step that following lines belong to; 0 before the first.
   void set_step(int64_t step) { step_ = step; }
+  // Before the process ends in another way than by its destructors: as ~Log, but it can be used further.
+  void Flush();
   // Lines that could not be written.
-  int64_t dropped() const { return *dropped_; }
+  int64_t dropped() const { return writer_->lost(); }
 
  private:
-  Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<std::atomic<int64_t>> dropped, int rank);
+  Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<AsyncWriter> writer, int rank);
 
   std::shared_ptr<spdlog::logger> logger_;
-  std::shared_ptr<std::atomic<int64_t>> dropped_;
+  std::shared_ptr<AsyncWriter> writer_;
   int rank_;
   std::atomic<int64_t> step_ = 0;
 };

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "runtime/durable_file.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -59,7 +60,7 @@ absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Take(const std::string& folder
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor < 0) return FileError(path, "can't open the run's lock", errno);
   auto lock = absl::WrapUnique(new RunLock(descriptor, ""));
-  const absl::Time begin = absl::Now();
+  const absl::Duration begin = MonotonicNow();
   bool noted = false;
   for (int error = 0; (error = TryLock(descriptor)) != 0;) {
     if (error != EAGAIN && error != EACCES) {
@@ -69,7 +70,7 @@ absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Take(const std::string& folder
       return lock;
     }
     const std::string other = absl::StrCat(folder, ": another run (", Holder(descriptor), ") is writing here");
-    if (absl::Now() - begin >= waiting.patience) {
+    if (MonotonicNow() - begin >= waiting.patience) {
       return absl::FailedPreconditionError(absl::StrCat(other, "; wait for its end, or set `folder` to another one"));
     }
     if (waiting.stop()) return absl::CancelledError(absl::StrCat("stopped by a signal: ", other));

@@ -139,6 +139,7 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
       watch_.Start(config_.folder(), absl::Seconds(config_.mesh().collective_timeout_seconds()), world_, log_));
   if (world_.rank() == 0) {
     if (!lock_->warning().empty()) log_->Warning(lock_->warning());
+    for (const std::string& leftover : watch_.leftovers()) progress_->Note(leftover);
     if (!aside->empty()) {
       log_->Warning(*aside);
       progress_->Note(*aside);

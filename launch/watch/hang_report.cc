@@ -29,7 +29,7 @@ const Heartbeat* WaitsForIt(const Heartbeat& rank, const std::vector<RankSightin
   const Heartbeat* longest = nullptr;
   for (const auto& [other, silent] : ranks) {
     if (!other.has_value() || !other->waiting.has_value() || !HasNotEntered(rank, *other->waiting)) continue;
-    if (longest == nullptr || other->waiting->since < longest->waiting->since) longest = &*other;
+    if (longest == nullptr || other->waiting->waited > longest->waiting->waited) longest = &*other;
   }
   return longest;
 }
@@ -47,7 +47,7 @@ std::string Operation(const Heartbeat::Wait& wait) {
   return absl::StrFormat("%s #%d (%d bytes) of the %s group", wait.operation, wait.sequence, wait.bytes, wait.group);
 }
 
-std::string LateLine(int rank, const std::vector<RankSighting>& ranks, double now) {
+std::string LateLine(int rank, const std::vector<RankSighting>& ranks) {
   const RankSighting& sighting = ranks[static_cast<size_t>(rank)];
   if (!sighting.heartbeat.has_value()) return absl::StrCat("late: rank ", rank, ": has left no sign of life");
   const Heartbeat& beat = *sighting.heartbeat;
@@ -63,8 +63,8 @@ std::string LateLine(int rank, const std::vector<RankSighting>& ranks, double no
     }
     absl::StrAppendFormat(&text, "it has not %s %s, for which %s ha%s waited for %.0f s in step %d, %s; ",
                           waits->waiting->peer < 0 ? "entered" : "answered", Operation(*waits->waiting), Ranks(waiting),
-                          waiting.size() == 1 ? "s" : "ve", std::max(0.0, now - waits->waiting->since),
-                          waits->waiting->step, waits->waiting->phase);
+                          waiting.size() == 1 ? "s" : "ve", waits->waiting->waited, waits->waiting->step,
+                          waits->waiting->phase);
   } else if (beat.waiting.has_value()) {
     absl::StrAppend(&text, "it is in ", Operation(*beat.waiting), "; ");
   }
@@ -85,11 +85,11 @@ std::vector<int> LateRanks(const std::vector<RankSighting>& ranks) {
   return causes.empty() ? late : causes;
 }
 
-std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure, double now) {
+std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure) {
   std::string text(failure);
   const std::vector<int> late = LateRanks(ranks);
   for (size_t i = 0; i < std::min(late.size(), kNamed); ++i) {
-    absl::StrAppend(&text, "\n", LateLine(late[i], ranks, now));
+    absl::StrAppend(&text, "\n", LateLine(late[i], ranks));
   }
   if (late.size() > kNamed) absl::StrAppend(&text, "\nand ", late.size() - kNamed, " other late ranks");
   if (late.empty()) {
@@ -100,7 +100,7 @@ std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view
   return text;
 }
 
-std::string RingText(const CollectiveRing& ring) {
+std::string RingText(const CollectiveRing& ring, absl::string_view nonce) {
   const auto groups = ring.groups();
   const auto seconds = [](int64_t nanoseconds) {
     return nanoseconds == 0 ? nlohmann::ordered_json()
@@ -109,11 +109,17 @@ std::string RingText(const CollectiveRing& ring) {
   std::string text;
   for (const CollectiveEntry& entry : ring.entries()) {
     const CollectiveGroup& group = groups[static_cast<size_t>(entry.group)];
-    const nlohmann::ordered_json json = {{"group", group.name},           {"root", group.root},
-                                         {"sequence", entry.sequence},    {"peer", entry.peer},
-                                         {"operation", entry.operation},  {"bytes", entry.bytes},
-                                         {"start", seconds(entry.start)}, {"end", seconds(entry.end)},
-                                         {"step", entry.place.step},      {"phase", entry.place.phase}};
+    const nlohmann::ordered_json json = {{"group", group.name},
+                                         {"root", group.root},
+                                         {"sequence", entry.sequence},
+                                         {"peer", entry.peer},
+                                         {"operation", entry.operation},
+                                         {"bytes", entry.bytes},
+                                         {"start", seconds(entry.start)},
+                                         {"end", seconds(entry.end)},
+                                         {"step", entry.place.step},
+                                         {"phase", entry.place.phase},
+                                         {"nonce", nonce}};
     absl::StrAppend(&text, json.dump(), "\n");
   }
   return text;

@@ -24,12 +24,12 @@ struct RankSighting {
 std::vector<int> LateRanks(const std::vector<RankSighting>& ranks);
 
 // For the log and for people: a line for each late rank (of many, the first few) with the collective that it has not
-// entered, who waits for it there, and where it was last seen. `failure`: what made the ranks look; `now`: seconds
-// since 1970, as in the heartbeats.
-std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure, double now);
+// entered, who waits for it there, and where it was last seen. `failure`: what made the ranks look.
+std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure);
 
 // The ring as lines of JSON, oldest first. Times are seconds since 1970; an end of null: the operation has not ended.
-std::string RingText(const CollectiveRing& ring);
+// `nonce`: of the start whose ring it is (launch/watch/start_mark.h).
+std::string RingText(const CollectiveRing& ring, absl::string_view nonce);
 
 }  // namespace isthmus
 

@@ -3,8 +3,10 @@
 // process that has stopped (its file is not renewed) from one whose training thread is stuck.
 //
 // A file because the run folder is shared by all ranks anyway, and memory is not. It is one page of constant size that
-// is written in place: a full disk does not silence a rank. Text for people, and a checksum for readers that come while
-// it is written.
+// is written in place: a full disk does not silence a rank (launch/watch/checked_page.h).
+//
+// What it says of time is how long something has lasted by the rank's own clock: those of other machines need not
+// agree.
 #ifndef ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
 #define ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
 
@@ -29,13 +31,16 @@ struct Heartbeat {
     int peer = -1;         // of a message instead: the other's rank
     std::string operation;
     int64_t bytes = 0;
-    double since = 0;  // when it was entered, seconds since 1970
-    int64_t step = 0;  // in which it is waited for
+    double waited = 0;  // seconds since it was entered
+    int64_t step = 0;   // in which it is waited for
     std::string phase;
   };
+  std::string nonce;  // of the rank's start (launch/watch/start_mark.h)
+  std::string since;  // when that was
   int rank = 0;
   std::string host;
   int64_t process = 0;  // its number on the host
+  int64_t birth = 0;    // ProcessBirth (launch/watch/leftovers.h)
   int64_t beat = 0;     // how often the file has been written
   int64_t step = 0;
   std::string phase;
@@ -43,7 +48,7 @@ struct Heartbeat {
   std::optional<Wait> waiting;
 };
 
-// What the ring says now; host, process, rank and beat are the caller's.
+// What the ring says now; what says who it is, and beat, are the caller's.
 Heartbeat HeartbeatOf(const CollectiveRing& ring);
 
 // folder/log/rank-0001.heartbeat

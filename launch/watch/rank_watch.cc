@@ -1,21 +1,26 @@
 #include "launch/watch/rank_watch.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <absl/time/clock.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
+#include <map>
 #include <mutex>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -24,10 +29,13 @@
 #include "launch/watch/hang_report.h"
 #include "launch/watch/heartbeat.h"
 #include "launch/watch/heartbeat_ages.h"
+#include "launch/watch/leftovers.h"
+#include "launch/watch/start_mark.h"
 #include "parallel/wait_clock.h"
 #include "runtime/caught.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -40,69 +48,103 @@ constexpr absl::Duration kLongestAge = absl::Seconds(10);
 // Some hundred for each rank.
 constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 
-std::string HostName() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
+std::string LogFile(const std::string& folder, absl::string_view name) { return absl::StrCat(folder, "/log/", name); }
+
+// At once, whatever other threads wait for. A terminal or pipe that nobody reads must not keep it.
+[[noreturn]] void EndProcess(absl::string_view last_words) {
+  // As much as a pipe with room takes without a wait.
+  const std::string text = absl::StrCat("isthmus: ", last_words, "\n").substr(0, PIPE_BUF);
+  pollfd room{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (poll(&room, 1, /*timeout=*/1000) == 1) {
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+  }
+  std::_Exit(kExitRankFailed);
 }
 
-// For what the job can't wait for: other ranks, libraries, file systems.
-void EndProcessLater() {
-  // Without a thread the launcher's own patience remains.
-  Caught([] {
-    std::thread([] {
-      absl::SleepFor(RankWatch::kEnd);
-      std::_Exit(kExitRankFailed);
-    }).detach();
-    return absl::OkStatus();
-  }).IgnoreError();
+// Those of earlier starts of the run.
+void RemoveHangReports(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder + "/log", ignored)) {
+    const std::string name = entry.path().filename();
+    if (absl::StartsWith(name, "hang") && absl::EndsWith(name, ".txt")) std::filesystem::remove(entry.path(), ignored);
+  }
 }
 
 }  // namespace
 
 class RankWatch::State {
  public:
-  State(std::shared_ptr<CollectiveRing> ring, std::string folder, int rank, int ranks, absl::Duration deadline,
-        std::shared_ptr<Log> log)
+  State(std::shared_ptr<CollectiveRing> ring, std::string folder, StartMark mark, int rank, int ranks,
+        absl::Duration deadline, std::shared_ptr<Log> log)
       : ring_(std::move(ring)),
         folder_(std::move(folder)),
+        mark_(std::move(mark)),
         rank_(rank),
         host_(HostName()),
+        birth_(ProcessBirth(getpid())),
         log_(std::move(log)),
         ages_(ranks, std::min(deadline / 2, kLongestAge)),
         sightings_(static_cast<size_t>(ranks)) {}
 
   int rank() const { return rank_; }
   int64_t stale() const { return stale_; }
-  std::string HangPath() const { return folder_ + "/log/hang.txt"; }
+  std::string HangPath() const { return LogFile(folder_, absl::StrCat("hang-", mark_.nonce, ".txt")); }
   void RemoveHeartbeat() const {
     std::error_code error;
     std::filesystem::remove(HeartbeatPath(folder_, rank_), error);
   }
 
+  // Before this process writes to the folder: it may have been stopped while its job was ended, and another start may
+  // be there now.
+  void EndIfLeftOver() const {
+    const auto found = ReadStartMark(folder_);
+    if (!found.ok() || !IsLater(*found, mark_)) return;
+    EndProcess(absl::StrCat("rank ", rank_, ": ", folder_, ": a later start of the run (", found->Describe(),
+                            ") is there; this process, of the start of ", mark_.since, ", is left over and ends"));
+  }
+
+  // For what the job can't wait for: other ranks, libraries, file systems.
+  void EndProcessLater() const {
+    std::string words = absl::StrCat("rank ", rank_, ": the job has not ended ", absl::FormatDuration(kEnd),
+                                     " after a rank failed or a collective hung: this process ends itself; see ",
+                                     LogFile(folder_, "hang.txt"));
+    // Without a thread the launcher's own patience remains.
+    Caught([&] {
+      std::thread([words = std::move(words)] {
+        absl::SleepFor(kEnd);
+        EndProcess(words);
+      }).detach();
+      return absl::OkStatus();
+    }).IgnoreError();
+  }
+
   absl::Status Beat() {
     const std::lock_guard lock(beat_mutex_);
     Heartbeat beat = HeartbeatOf(*ring_);
+    beat.nonce = mark_.nonce;
+    beat.since = mark_.since;
     beat.rank = rank_;
     beat.host = host_;
     beat.process = getpid();
+    beat.birth = birth_;
     beat.beat = ++beat_;
     return WriteHeartbeat(HeartbeatPath(folder_, rank_), beat);
   }
 
   // Every rank says what it has been doing, for whoever reads the report.
   void WriteRing() const {
-    std::ofstream(absl::StrFormat("%s/log/rank-%04d.collectives.jsonl", folder_, rank_)) << RingText(*ring_);
+    std::ofstream(absl::StrFormat("%s/log/rank-%04d.collectives.jsonl", folder_, rank_))
+        << RingText(*ring_, mark_.nonce);
   }
 
   void Run() {
-    WaitClock clock(absl::Now());
+    WaitClock clock(MonotonicNow());
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, absl::ToChronoNanoseconds(kBeat), [&] { return stopping_; })) {
       lock.unlock();
       // For lack of memory a beat may fail; the next one may succeed.
       Caught([&] {
-        OneBeat(clock.Elapsed(absl::Now()));
+        OneBeat(clock.Elapsed(MonotonicNow()));
         return absl::OkStatus();
       }).IgnoreError();
       lock.lock();
@@ -111,9 +153,21 @@ class RankWatch::State {
     changed_.notify_all();
   }
 
+  // `claim`: the file that this rank has made under HangPath, if it could.
+  void WriteReport(const std::string& report, int claim) const {
+    std::ofstream(LogFile(folder_, "hang.txt")) << report;
+    if (claim < 0) return;
+    // Without it the report still goes to this rank's log and to standard error.
+    [[maybe_unused]] const ssize_t written = write(claim, report.data(), report.size());
+    close(claim);
+  }
+
   // Once.
   void Report(const std::string& report) {
-    if (!reported_.exchange(true)) log_->Error(report);
+    if (reported_.exchange(true)) return;
+    log_->Error(report);
+    // The job is about to be ended.
+    log_->Flush();
   }
 
   // Whether the thread has ended, at most a while from now.
@@ -143,12 +197,13 @@ class RankWatch::State {
     auto beat = ReadHeartbeat(HeartbeatPath(folder_, static_cast<int>(rank)));
     // The page may have been read while it was written.
     if (absl::IsDataLoss(beat.status())) beat = ReadHeartbeat(HeartbeatPath(folder_, static_cast<int>(rank)));
-    if (!beat.ok()) return -1;
+    if (!beat.ok() || beat->nonce != mark_.nonce) return -1;
     sightings_[rank].heartbeat = *std::move(beat);
     return sightings_[rank].heartbeat->beat;
   }
 
   void OneBeat(absl::Duration now) {
+    EndIfLeftOver();
     const absl::Status written = Beat();
     if (written.ok() != written_) {
       log_->Warning(written.ok() ? "the heartbeat is written again" : std::string(written.message()));
@@ -164,7 +219,9 @@ class RankWatch::State {
     for (int looks = 0; looks < std::min(ranks, 100); ++looks) {
       next_ = (next_ + 1) % ranks;
       const auto beat = ReadHeartbeat(HeartbeatPath(folder_, next_));
-      if (!beat.ok() || next_ == rank_) continue;
+      if (!beat.ok()) continue;
+      if (beat->nonce != mark_.nonce) LookAtLeftover(*beat);
+      if (beat->nonce != mark_.nonce || next_ == rank_) continue;
       const HeartbeatAges::News news = ages_.Observe(next_, beat->beat, now);
       if (news == HeartbeatAges::News::kBack) log_->Warning(absl::StrCat("rank ", next_, " shows signs of life again"));
       if (news != HeartbeatAges::News::kStale) continue;
@@ -175,14 +232,24 @@ class RankWatch::State {
     }
   }
 
+  // A heartbeat in place of a rank of this start: what an earlier start left, until it is renewed.
+  void LookAtLeftover(const Heartbeat& beat) {
+    Heartbeat& before = leftovers_[beat.rank];
+    const bool known = before.nonce == beat.nonce && before.process == beat.process;
+    if (known && beat.beat > before.beat && told_.insert(DescribeLeftover(beat)).second) {
+      log_->Warning(
+          absl::StrCat(DescribeLeftover(beat), " still lives and writes to the run folder; it is passed over"));
+    }
+    before = beat;
+  }
+
   // A rank's deadline has passed.
   void Hang() {
-    if (!hanging_) {
-      WriteRing();
+    if (!std::exchange(hanging_, true)) {
       // The training thread may hang where no deadline ends it, and never see the end of the job.
       EndProcessLater();
+      WriteRing();
     }
-    hanging_ = true;
     if (rank_ != 0 || reported_) return;
     // Rank 0's log is the one that people look at, whoever wrote the report.
     const auto report = ReadFile(HangPath(), kMostReportBytes);
@@ -192,8 +259,10 @@ class RankWatch::State {
 
   const std::shared_ptr<CollectiveRing> ring_;
   const std::string folder_;
+  const StartMark mark_;
   const int rank_;
   const std::string host_;
+  const int64_t birth_;
   const std::shared_ptr<Log> log_;
 
   std::mutex beat_mutex_;
@@ -207,6 +276,8 @@ class RankWatch::State {
   bool written_ = true, hanging_ = false;
   int next_ = 0;  // whose heartbeat is read next
   HeartbeatAges ages_;
+  std::map<int, Heartbeat> leftovers_;  // by rank, as last seen
+  std::set<std::string> told_;          // of those
   std::error_code ignored_;
   std::atomic<int64_t> stale_ = 0;
   std::atomic<bool> reported_ = false;
@@ -220,11 +291,21 @@ RankWatch::~RankWatch() {
 
 absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline, Communicator& world,
                               std::shared_ptr<Log> log) {
+  ISTHMUS_ASSIGN_OR_RETURN(const Leftovers leftovers, FindLeftovers(folder, world));
+  StartMark mark;
+  if (world.rank() == 0) {
+    TellOfLeftovers(leftovers, *log);
+    RemoveHangReports(folder);
+    mark = NewStartMark(folder);
+    if (const absl::Status written = WriteStartMark(folder, mark); !written.ok()) {
+      log->Warning(absl::StrCat("no rank of this start will notice a later one: ", written.message()));
+      // Above whatever mark the folder still has.
+      mark.number = std::numeric_limits<int64_t>::max();
+    }
+  }
+  ISTHMUS_RETURN_IF_ERROR(ShareStartMark(world, mark));
   if (world.size() == 1) return absl::OkStatus();
-  auto state = std::make_shared<State>(ring_, folder, world.rank(), world.size(), deadline, std::move(log));
-  std::error_code ignored;
-  // Of an earlier start of the run.
-  if (world.rank() == 0) std::filesystem::remove(state->HangPath(), ignored);
+  auto state = std::make_shared<State>(ring_, folder, mark, world.rank(), world.size(), deadline, std::move(log));
   absl::Status started = state->Beat();
   if (started.ok()) {
     started = Caught([&] {
@@ -236,10 +317,21 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
   return AgreeOnStatus(world, started);
 }
 
+void RankWatch::TellOfLeftovers(const Leftovers& found, Log& log) {
+  for (const Heartbeat& beat : found.alive) {
+    leftovers_.push_back(
+        absl::StrCat(DescribeLeftover(beat), " still lives; it ends itself once it runs and finds this start"));
+    log.Warning(leftovers_.back());
+  }
+  for (const Heartbeat& beat : found.elsewhere) {
+    log.Info(absl::StrCat(DescribeLeftover(beat), " did not end well; whether it lives is not known here"));
+  }
+}
+
 absl::Status RankWatch::Explain(const absl::Status& status) {
   if (state_ == nullptr) return status;
-  EndProcessLater();
-  const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+  state_->EndProcessLater();
+  state_->EndIfLeftOver();
   state_->Beat().IgnoreError();
   state_->WriteRing();
   // Rank 0 makes the report where it can: its log is the one that people look at.
@@ -250,12 +342,8 @@ absl::Status RankWatch::Explain(const absl::Status& status) {
     return status;
   }
   const std::vector<RankSighting>& ranks = state_->Look();
-  const std::string report = HangReport(ranks, status.message(), now);
-  if (file >= 0) {
-    // Without it the report still goes to this rank's log and to standard error.
-    [[maybe_unused]] const ssize_t written = write(file, report.data(), report.size());
-    close(file);
-  }
+  const std::string report = HangReport(ranks, status.message());
+  state_->WriteReport(report, file);
   state_->Report(report);
   if (state_->rank() != 0) absl::SleepFor(2 * kBeat);
   return absl::Status(status.code(), report);

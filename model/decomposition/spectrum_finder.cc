@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -34,6 +35,17 @@ SpectrumFinder::SpectrumFinder(int64_t width)
 
 SpectrumFinder::SpectrumFinder(int64_t width, Find find) : width_(width), find_(std::move(find)) {}
 
+SpectrumFinder::~SpectrumFinder() {
+  static std::mutex mutex;
+  // Never destroyed.
+  static auto& left = *new std::vector<std::unique_ptr<HostBuffer>>;
+  const std::lock_guard lock(mutex);
+  dropped_.push_back({std::move(finding_), std::move(gram_)});
+  for (Dropped& dropped : dropped_) {
+    if (Busy(dropped.finding)) left.push_back(std::move(dropped.gram));
+  }
+}
+
 bool SpectrumFinder::Waits(bool fresh) const { return fresh || width_ <= kWidthWithinAStep; }
 
 bool SpectrumFinder::Wants(int64_t step, bool fresh) const {
@@ -41,19 +53,20 @@ bool SpectrumFinder::Wants(int64_t step, bool fresh) const {
   return fresh || (due && (Waits(fresh) || !busy()));
 }
 
-bool SpectrumFinder::busy() const { return Busy(finding_) || absl::c_any_of(dropped_, Busy); }
+bool SpectrumFinder::busy() const {
+  return Busy(finding_) || absl::c_any_of(dropped_, [](const Dropped& dropped) { return Busy(dropped.finding); });
+}
 
 absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Stream& stream) {
   if (Busy(finding_)) {
-    dropped_.push_back(std::move(finding_));
-    gram_ = nullptr;
+    dropped_.push_back({std::move(finding_), std::move(gram_)});
   }
   Collect();
-  if (gram_ == nullptr) gram_ = std::make_shared<HostBuffer>();
+  if (gram_ == nullptr) gram_ = std::make_unique<HostBuffer>();
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, gram_->Room(DType::kFloat64, gram.rows, gram.columns, stream));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream));
   // Not std::async, whose future waits for the thread when it is destroyed.
-  std::packaged_task<std::vector<double>()> task([find = find_, memory = gram_, copy] { return find(copy); });
+  std::packaged_task<std::vector<double>()> task([find = find_, copy] { return find(copy); });
   std::future<std::vector<double>> finding = task.get_future();
   auto shared = std::make_shared<decltype(task)>(std::move(task));
   const absl::Status started = Caught([&] {
@@ -90,7 +103,7 @@ const SpectrumFinder::Found& SpectrumFinder::Latest(bool fresh) {
 }
 
 void SpectrumFinder::Collect() {
-  std::erase_if(dropped_, [](const auto& finding) { return !Busy(finding); });
+  std::erase_if(dropped_, [](const Dropped& dropped) { return !Busy(dropped.finding); });
   if (!finding_.valid()) return;
   // Where the search failed, for lack of memory for example, the newest that are known stay.
   Caught([&] {

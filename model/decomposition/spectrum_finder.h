@@ -31,8 +31,11 @@ class SpectrumFinder {
   explicit SpectrumFinder(int64_t width);
   // `find` stands in for the computation of singular values.
   SpectrumFinder(int64_t width, Find find);
-  // Threads that are not done go on, and nobody hears of what they find: a run that ends does not wait for them.
-  ~SpectrumFinder() = default;
+  // Threads that are not done go on, and nobody hears of what they find: a run that ends does not wait for them. What
+  // they read stays until the process ends.
+  ~SpectrumFinder();
+  SpectrumFinder(const SpectrumFinder&) = delete;
+  SpectrumFinder& operator=(const SpectrumFinder&) = delete;
 
   // Whether to begin those of `step`: where `fresh`, and at the first measured step of every ten, 1 to 10, 11 to 20 and
   // so on, of a wide head at the first one at which the thread is free. A run that goes on from a checkpoint between
@@ -60,11 +63,17 @@ class SpectrumFinder {
 
   const int64_t width_;
   const Find find_;
-  int64_t begun_ = 0;                 // the step of what was found or begun last
-  bool wanted_ = false;               // whether what `finding_` finds will be
-  std::shared_ptr<HostBuffer> gram_;  // that the thread reads
+  int64_t begun_ = 0;    // the step of what was found or begun last
+  bool wanted_ = false;  // whether what `finding_` finds will be
+  // What a thread reads is page-locked where a GPU trains. The training thread frees it, whose GPU it belongs to:
+  // another thread would ask the first one, or, when the program ends, one that is being shut down.
+  std::unique_ptr<HostBuffer> gram_;
   std::future<std::vector<double>> finding_;
-  std::vector<std::future<std::vector<double>>> dropped_;
+  struct Dropped {
+    std::future<std::vector<double>> finding;
+    std::unique_ptr<HostBuffer> gram;
+  };
+  std::vector<Dropped> dropped_;
   Found latest_;
 };
 

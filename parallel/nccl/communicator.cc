@@ -22,8 +22,10 @@
 
 #include "parallel/host_bytes.h"
 #include "parallel/library_versions.h"
+#include "parallel/nccl/progress.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/error.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -69,10 +71,7 @@ class NcclCommunicator : public Communicator {
   ~NcclCommunicator() override {
     stop_ = true;
     if (watchdog_.joinable()) watchdog_.join();
-    if (communicator_ != nullptr) {
-      // A failed communicator has been aborted, which also frees it.
-      if (!failed_) ncclCommDestroy(communicator_);
-    }
+    End();
     for (cudaEvent_t event : done_) {
       if (event != nullptr) cudaEventDestroy(event);
     }
@@ -95,7 +94,7 @@ class NcclCommunicator : public Communicator {
     setenv("NCCL_GRAPH_REGISTER", "0", /*replace=*/0);
     ncclUniqueId id{};
     absl::Status status;
-    if (rank() == 0) status = Settled(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    if (rank() == 0) status = Settled([&] { return ncclGetUniqueId(&id); }, "ncclGetUniqueId");
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(*host_, status));
     std::string bytes(id.internal, sizeof(id.internal));
     ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(*host_, bytes, 0));
@@ -107,7 +106,8 @@ class NcclCommunicator : public Communicator {
       const CollectiveGroup group = record_.ring->groups()[static_cast<size_t>(record_.group)];
       record_.group = record_.ring->AddGroup(group.name + " by NCCL", group.root, group.size);
     }
-    status = Settled(ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config), "ncclCommInitRankConfig");
+    status = Settled([&] { return ncclCommInitRankConfig(&communicator_, size(), id, rank(), &config); },
+                     "ncclCommInitRankConfig");
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(*host_, status));
     watchdog_ = std::thread([this] { Watch(); });
     return absl::OkStatus();
@@ -164,12 +164,16 @@ class NcclCommunicator : public Communicator {
     void* handle = nullptr;
     const absl::Status status =
         memory.contiguous()
-            ? Settled(ncclCommRegister(communicator_, memory.data, static_cast<size_t>(memory.bytes()), &handle),
-                      "ncclCommRegister")
+            ? Settled(
+                  [&] {
+                    return ncclCommRegister(communicator_, memory.data, static_cast<size_t>(memory.bytes()), &handle);
+                  },
+                  "ncclCommRegister")
             : absl::InvalidArgumentError("memory with gaps");
     // Some ranks with registered buffers and others without is what NCCL can't do.
     const absl::Status agreed = AgreeOnStatus(*host_, status);
     const auto deregister = [this](void* registered) {
+      const std::lock_guard<std::mutex> lock(mutex_);
       if (registered != nullptr && !failed_) ncclCommDeregister(communicator_, registered);
     };
     if (agreed.ok()) return handle != nullptr ? std::shared_ptr<void>(handle, deregister) : nullptr;
@@ -209,6 +213,8 @@ class NcclCommunicator : public Communicator {
  private:
   // Operations whose ends are told apart; older ones share the event of a later one.
   static constexpr int64_t kEvents = 64;
+  // Other ranks end theirs at about the same time, or are gone.
+  static constexpr absl::Duration kEndDeadline = absl::Seconds(10);
 
   static absl::Status NewEvent(cudaEvent_t& event) {
     return cuda::Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
@@ -234,22 +240,64 @@ class NcclCommunicator : public Communicator {
                                                     " outlasted its deadline; another rank is late, hung or gone"));
   }
 
-  // The final result of a call that may go on in the background.
-  absl::Status Settled(ncclResult_t result, const char* call) {
-    const absl::Time end = absl::Now() + Deadline();
-    while (result == ncclInProgress && communicator_ != nullptr) {
-      absl::SleepFor(absl::Microseconds(20));
-      // The watchdog may end the communicator meanwhile.
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!failed_ && absl::Now() > end) Fail(Late(call, -1));
-      if (failed_) return failure_;
-      if (ncclCommGetAsyncError(communicator_, &result) != ncclSuccess) break;
+  static NcclState StateOf(ncclResult_t result) {
+    return result == ncclSuccess      ? NcclState::kDone
+           : result == ncclInProgress ? NcclState::kGoesOn
+                                      : NcclState::kFailed;
+  }
+
+  // What AwaitNccl and EndNccl (parallel/nccl/progress.h) ask for. The watchdog may end the communicator, and thereby
+  // free it, at any time: nobody calls NCCL with it but under the mutex and while it has not failed.
+  struct Calls {
+    NcclCommunicator& all;
+    ncclResult_t result = ncclInProgress;  // the latest
+
+    NcclState State() {
+      const std::lock_guard<std::mutex> lock(all.mutex_);
+      if (all.failed_) return NcclState::kFailed;
+      ncclResult_t state = ncclSuccess;
+      result = ncclCommGetAsyncError(all.communicator_, &state);
+      if (result == ncclSuccess) result = state;
+      return StateOf(result);
     }
-    if (result == ncclSuccess) return absl::OkStatus();
+    static void Pause() { absl::SleepFor(absl::Microseconds(20)); }
+    static absl::Duration Now() { return MonotonicNow(); }
+    // At the end there is no other thread.
+    NcclState Finalize() const { return StateOf(ncclCommFinalize(all.communicator_)); }
+    void Destroy() const { ncclCommDestroy(all.communicator_); }
+    void Abort() const { ncclCommAbort(all.communicator_); }
+  };
+
+  // The final result of a call that may go on in the background.
+  template <typename Call>
+  absl::Status Settled(const Call& call, const char* name) {
+    Calls calls{.all = *this};
+    bool over = false;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (failed_) return failure_;
+      calls.result = call();
+      // Before there is a communicator, a call has ended when it returns.
+      over = communicator_ == nullptr;
+    }
+    const NcclState state = over ? StateOf(calls.result) : AwaitNccl(calls, StateOf(calls.result), Deadline());
+    if (state == NcclState::kDone) return absl::OkStatus();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (state == NcclState::kGoesOn && !failed_) Fail(Late(name, -1));
+    if (failed_) return failure_;
+    broken_ = true;
     const char* detail = ncclGetLastError(communicator_);
-    return absl::UnavailableError(absl::StrCat(name(), " group, rank ", rank(), ": ", call, ": ",
-                                               ncclGetErrorString(result), detail != nullptr ? ": " : "",
+    return absl::UnavailableError(absl::StrCat(this->name(), " group, rank ", rank(), ": ", name, ": ",
+                                               ncclGetErrorString(calls.result), detail != nullptr ? ": " : "",
                                                detail != nullptr ? detail : ""));
+  }
+
+  // Without a watchdog.
+  void End() {
+    if (communicator_ == nullptr) return;
+    Calls calls{.all = *this};
+    if (broken_) return calls.Abort();
+    EndNccl(calls, std::min(Deadline(), kEndDeadline));
   }
 
   absl::Status CheckBlocks(const char* operation, const Tensor& block, const Tensor& whole) const {
@@ -269,7 +317,7 @@ class NcclCommunicator : public Communicator {
     ISTHMUS_ASSIGN_OR_RETURN(const bool capturing, Capturing());
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(ready_, stream_.cuda().stream), "cudaEventRecord"));
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaStreamWaitEvent(queue_, ready_, 0), "cudaStreamWaitEvent"));
-    ISTHMUS_RETURN_IF_ERROR(Settled(call(), operation));
+    ISTHMUS_RETURN_IF_ERROR(Settled(call, operation));
     if (capturing) {
       const Ticket ticket{captured_sequence_++};
       ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
@@ -305,7 +353,7 @@ class NcclCommunicator : public Communicator {
   void Fail(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     failure_ = std::move(why);
     failed_ = true;
-    ncclCommAbort(communicator_);
+    ncclCommAbort(std::exchange(communicator_, nullptr));
   }
 
   // What has gone wrong, for good.
@@ -319,30 +367,24 @@ class NcclCommunicator : public Communicator {
   void Watch() {
     if (cudaSetDevice(stream_.cuda().ordinal) != cudaSuccess) return;
     int64_t finished = 0;
-    absl::Time since = absl::Now();
+    NcclProgress progress(MonotonicNow());
     while (!stop_) {
       absl::SleepFor(absl::Milliseconds(20));
       const std::lock_guard<std::mutex> lock(mutex_);
       if (failed_) return;
-      const int64_t started = sequence_;
-      if (finished == started || cudaEventQuery(EventOf(started - 1)) == cudaSuccess) {
-        if (finished < started && record_.ring != nullptr) record_.ring->EndBefore(record_.group, started);
-        finished = started;
-        since = absl::Now();
-        continue;
+      const int64_t started = sequence_, before = finished;
+      if (finished < started && cudaEventQuery(EventOf(started - 1)) == cudaSuccess) finished = started;
+      if (finished < started) {
+        finished = std::max(finished, started - kEvents);
+        while (finished < started && cudaEventQuery(EventOf(finished)) == cudaSuccess) ++finished;
       }
-      // Some progress resets the clock: the oldest event that is not done has changed.
-      int64_t oldest = std::max(finished, started - kEvents);
-      while (oldest < started && cudaEventQuery(EventOf(oldest)) == cudaSuccess) ++oldest;
-      if (oldest > finished) {
-        finished = oldest;
-        since = absl::Now();
-        if (record_.ring != nullptr) record_.ring->EndBefore(record_.group, oldest);
-      }
+      if (finished > before && record_.ring != nullptr) record_.ring->EndBefore(record_.group, finished);
+      const bool late = progress.IsLate(started, finished, deadline_, MonotonicNow());
+      if (finished == started) continue;
       ncclResult_t state = ncclSuccess;
       const bool broken = ncclCommGetAsyncError(communicator_, &state) != ncclSuccess ||
                           (state != ncclSuccess && state != ncclInProgress);
-      if (!broken && absl::Now() - since < deadline_) continue;
+      if (!broken && !late) continue;
       if (record_.ring != nullptr) record_.ring->Wait(record_.group, finished);
       Fail(broken ? absl::UnavailableError(
                         absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
@@ -358,8 +400,10 @@ class NcclCommunicator : public Communicator {
   cudaEvent_t ready_ = nullptr;   // what the computing stream had been given when an operation started
   std::array<cudaEvent_t, kEvents> done_{}, captured_done_{};
   int64_t captured_sequence_ = kFirstCaptured;  // of the next captured operation
-  ncclComm_t communicator_ = nullptr;
-  std::atomic<bool> stop_{false}, failed_{false};
+  ncclComm_t communicator_ = nullptr;           // of the training thread's calls; see Calls
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> failed_{false};  // it has been aborted, and freed
+  bool broken_ = false;              // a call has failed: it can only be aborted
   std::thread watchdog_;
   std::mutex mutex_;
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);

@@ -2,12 +2,13 @@
 
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
-#include <absl/time/clock.h>
 #include <prometheus/exposer.h>
 
 #include <exception>
 #include <utility>
 #include <vector>
+
+#include "runtime/monotonic.h"
 
 namespace isthmus {
 namespace {
@@ -33,8 +34,8 @@ absl::Status PrometheusSink::Write(const proto::TelemetryRecord& record) {
   if (exposer_ != nullptr) return absl::OkStatus();
   absl::Status taken = absl::UnavailableError(
       absl::StrCat(endpoint_, ": can't listen there, is the port taken? (telemetry.prometheus); trying on"));
-  if (absl::Now() < next_try_) return taken;
-  next_try_ = absl::Now() + absl::Seconds(1);
+  if (MonotonicNow() < next_try_) return taken;
+  next_try_ = MonotonicNow() + absl::Seconds(1);
   try {
     exposer_ = std::make_unique<prometheus::Exposer>(ServerOptions(endpoint_));
     exposer_->RegisterCollectable(metrics_);

@@ -36,7 +36,7 @@ class PrometheusSink : public TelemetrySink {
   std::shared_ptr<Notes> notes_;
   std::shared_ptr<PrometheusMetrics> metrics_;
   std::unique_ptr<prometheus::Exposer> exposer_;
-  absl::Time next_try_ = absl::InfinitePast();
+  absl::Duration next_try_ = -absl::InfiniteDuration();
 };
 
 }  // namespace isthmus

@@ -1,6 +1,5 @@
 #include "runtime/telemetry/textfile_sink.h"
 
-#include <absl/time/clock.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -8,14 +7,15 @@
 #include <cstdio>
 
 #include "runtime/durable_file.h"
+#include "runtime/monotonic.h"
 
 namespace isthmus {
 
 absl::Status TextfileSink::Write(const proto::TelemetryRecord& record) {
   metrics_.Update(record);
   has_record_ = true;
-  if (absl::Now() < next_) return absl::OkStatus();
-  next_ = absl::Now() + absl::Seconds(1);
+  if (MonotonicNow() < next_) return absl::OkStatus();
+  next_ = MonotonicNow() + absl::Seconds(1);
   return Replace();
 }
 

@@ -29,7 +29,7 @@ class TextfileSink : public TelemetrySink {
 
   std::string path_;
   PrometheusMetrics metrics_;
-  absl::Time next_ = absl::InfinitePast();
+  absl::Duration next_ = -absl::InfiniteDuration();
   bool has_record_ = false;
 };
 

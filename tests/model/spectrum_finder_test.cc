@@ -3,8 +3,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <array>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <new>
@@ -178,6 +180,32 @@ TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   }
   EXPECT_EQ(narrow.Latest(false).step, 1) << "the newest that are known";
   EXPECT_EQ(wide.Latest(false).step, 0);
+}
+
+// Of a GPU's memory the thread would not know which one it belongs to.
+TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
+  auto gate = std::make_shared<std::promise<void>>();
+  auto ended = std::make_shared<std::promise<void*>>();
+  auto end = ended->get_future();
+  {
+    SpectrumFinder finder(kWide, [passed = gate->get_future().share(), ended](const Tensor& gram) {
+      passed.wait();
+      ended->set_value_at_thread_exit(gram.data);
+      return std::vector<double>();
+    });
+    // So large that it is given back to the system when it is freed.
+    const std::vector<double> numbers(size_t{8} << 20);
+    ASSERT_TRUE(finder
+                    .Begin(Tensor(const_cast<double*>(numbers.data()), DType::kFloat64, 1,
+                                  static_cast<int64_t>(numbers.size())),
+                           1, Stream())
+                    .ok());
+  }
+  gate->set_value();
+  const auto address = reinterpret_cast<uintptr_t>(end.get());
+  unsigned char resident = 0;
+  constexpr uintptr_t kPage = 4096;
+  EXPECT_EQ(mincore(reinterpret_cast<void*>(address / kPage * kPage), kPage, &resident), 0) << "the thread freed it";
 }
 
 TEST(SpectrumFinder, DoesNotWaitForItsThreadAtTheEnd) {

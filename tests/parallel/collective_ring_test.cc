@@ -112,13 +112,11 @@ TEST(Whereabouts, AddUpWaitsByPhase) {
 }
 
 TEST(WaitClock, TimeInWhichTheProcessWasStoppedDoesNotCount) {
-  const absl::Time start = absl::FromUnixSeconds(1000);
+  const absl::Duration start = absl::Seconds(1000);
   WaitClock clock(start);
   EXPECT_EQ(clock.Elapsed(start + absl::Seconds(1)), absl::Seconds(1));
   EXPECT_EQ(clock.Elapsed(start + absl::Seconds(500)), absl::Seconds(1)) << "stopped";
   EXPECT_EQ(clock.Elapsed(start + absl::Seconds(501)), absl::Seconds(2));
-  EXPECT_EQ(clock.Elapsed(start - absl::Seconds(50)), absl::Seconds(2)) << "set back";
-  EXPECT_EQ(clock.Elapsed(start - absl::Seconds(49)), absl::Seconds(3));
 }
 
 }  // namespace

@@ -1,0 +1,165 @@
+#include "runtime/async_writer.h"
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/string_view.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace isthmus {
+namespace {
+
+// How much of `text` the descriptor took: all of it, unless it fails.
+size_t WriteAll(int descriptor, absl::string_view text) {
+  size_t done = 0;
+  while (done < text.size()) {
+    errno = 0;
+    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
+    if (written > 0) done += static_cast<size_t>(written);
+    if (written > 0 || errno == EINTR) continue;
+    // Another program that shares it has made it non-blocking.
+    if (errno != EAGAIN) break;
+    pollfd room{.fd = descriptor, .events = POLLOUT, .revents = 0};
+    poll(&room, 1, /*timeout=*/-1);
+  }
+  return done;
+}
+
+}  // namespace
+
+struct AsyncWriter::State {
+  int descriptor;
+  Descriptor ownership;
+  LostText lost_text;
+  size_t queue_bytes;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::string> queue;
+  size_t bytes = 0;      // in the queue
+  int64_t passed = 0;    // pieces that the thread is through with
+  int64_t lost = 0;      // pieces
+  int64_t untold = 0;    // of those, what the text does not tell of yet
+  int64_t in_vain = -1;  // `passed` when a flush was given up
+  bool busy = false;     // the thread has a piece in hand
+  bool started = false, closing = false;
+
+  ~State() {
+    if (ownership == Descriptor::kOwned) close(descriptor);
+  }
+
+  void DropOldest() {
+    bytes -= queue.front().size();
+    queue.pop_front();
+    ++lost;
+    ++untold;
+  }
+
+  void Run() {
+    bool torn = false;  // the last piece ends in its middle
+    std::unique_lock lock(mutex);
+    for (;;) {
+      changed.wait(lock, [&] { return closing || !queue.empty(); });
+      if (queue.empty()) return;
+      busy = true;
+      std::string piece = std::move(queue.front());
+      bytes -= piece.size();
+      queue.pop_front();
+      const int64_t told = std::exchange(untold, 0);
+      lock.unlock();
+      std::string head = torn ? "\n" : "";
+      if (told > 0) absl::StrAppend(&head, lost_text(told));
+      const std::string text = head + piece;
+      const size_t written = WriteAll(descriptor, text);
+      lock.lock();
+      if (written < text.size()) {
+        ++lost;
+        untold += written < head.size() ? told + 1 : 1;
+      }
+      if (written > 0) torn = written < text.size();
+      ++passed;
+      busy = false;
+      changed.notify_all();
+    }
+  }
+};
+
+AsyncWriter::AsyncWriter(int descriptor, Descriptor ownership, LostText lost_text, size_t queue_bytes)
+    : state_(std::make_shared<State>()) {
+  state_->descriptor = descriptor;
+  state_->ownership = ownership;
+  state_->lost_text = std::move(lost_text);
+  state_->queue_bytes = queue_bytes;
+}
+
+AsyncWriter::~AsyncWriter() {
+  Flush(kFlushDeadline);
+  const std::lock_guard lock(state_->mutex);
+  // What is left is given up: a thread that comes free ends.
+  while (!state_->queue.empty()) state_->DropOldest();
+  state_->closing = true;
+  state_->changed.notify_all();
+}
+
+void AsyncWriter::Write(std::string piece) {
+  const std::lock_guard lock(state_->mutex);
+  state_->bytes += piece.size();
+  state_->queue.push_back(std::move(piece));
+  while (state_->bytes > state_->queue_bytes && state_->queue.size() > 1) state_->DropOldest();
+  state_->changed.notify_all();
+  if (state_->started) return;
+  try {
+    std::thread([state = state_] { state->Run(); }).detach();
+    state_->started = true;
+  } catch (const std::system_error&) {
+    // The system has no thread left: the next piece tries again.
+  }
+}
+
+bool AsyncWriter::Flush(absl::Duration deadline) {
+  std::unique_lock lock(state_->mutex);
+  const auto done = [&] { return state_->queue.empty() && !state_->busy; };
+  if (done()) return true;
+  if (!state_->started || state_->in_vain == state_->passed) return false;
+  if (state_->changed.wait_for(lock, absl::ToChronoNanoseconds(deadline), done)) return true;
+  state_->in_vain = state_->passed;
+  return false;
+}
+
+int64_t AsyncWriter::lost() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->lost;
+}
+
+AsyncStream::Buffer::Buffer(int descriptor)
+    : std::stringbuf(std::ios::out), writer_(descriptor, AsyncWriter::Descriptor::kBorrowed, [](int64_t pieces) {
+        return absl::StrCat("(", pieces, pieces == 1 ? " message is" : " messages are",
+                            " lost here: the output was not taken in time)\n");
+      }) {}
+
+int AsyncStream::Buffer::sync() {
+  std::string text = str();
+  if (text.empty()) return 0;
+  str("");
+  writer_.Write(std::move(text));
+  return 0;
+}
+
+AsyncStream::AsyncStream(int descriptor) : std::ostream(nullptr), buffer_(descriptor) { rdbuf(&buffer_); }
+
+void Settle(std::ostream& stream) {
+  stream.flush();
+  auto* async = dynamic_cast<AsyncStream*>(&stream);
+  if (async == nullptr) return;
+  AsyncWriter& writer = async->buffer_.writer();
+  if (!writer.Flush(AsyncWriter::kFlushDeadline) || writer.lost() > 0) stream.setstate(std::ios::badbit);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,95 @@
+// How starts of a run in one folder are told apart, and what an earlier one left behind is found.
+#include "launch/watch/start_mark.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "launch/watch/heartbeat.h"
+#include "launch/watch/leftovers.h"
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class Starts : public ::testing::Test {
+ protected:
+  Starts() { std::filesystem::create_directory(run_.path() + "/log"); }
+  StartMark Start() {
+    StartMark mark = NewStartMark(run_.path());
+    EXPECT_TRUE(WriteStartMark(run_.path(), mark).ok());
+    return mark;
+  }
+  void LeaveHeartbeat(int rank, const std::string& host, int64_t process, int64_t birth) {
+    const Heartbeat beat{.nonce = "4d2", .rank = rank, .host = host, .process = process, .birth = birth};
+    ASSERT_TRUE(WriteHeartbeat(HeartbeatPath(run_.path(), rank), beat).ok());
+  }
+  // The ranks that are found.
+  std::vector<int> Alive() {
+    auto world = MakeSelfCommunicator();
+    const auto found = FindLeftovers(run_.path(), *world);
+    EXPECT_TRUE(found.ok()) << found.status();
+    std::vector<int> ranks;
+    for (const Heartbeat& beat : found->alive) ranks.push_back(beat.rank);
+    for (const Heartbeat& beat : found->elsewhere) ranks.push_back(-beat.rank);
+    return ranks;
+  }
+
+  TemporaryFolder run_;
+};
+
+TEST_F(Starts, OneAfterAnotherIsLaterWhateverTheClockSays) {
+  EXPECT_FALSE(ReadStartMark(run_.path()).ok());
+  StartMark ahead = Start();
+  ahead.number += int64_t{1} << 50;  // of a machine whose clock is years ahead
+  ASSERT_TRUE(WriteStartMark(run_.path(), ahead).ok());
+  const StartMark second = Start(), third = Start();
+  EXPECT_TRUE(IsLater(second, ahead));
+  EXPECT_TRUE(IsLater(third, second));
+  EXPECT_FALSE(IsLater(ahead, second)) << "an old one, as a network file system may show it";
+  EXPECT_FALSE(IsLater(third, third));
+  const auto found = ReadStartMark(run_.path());
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->nonce, third.nonce);
+  EXPECT_EQ(found->number, third.number);
+  EXPECT_EQ(found->Describe(), third.Describe());
+}
+
+TEST_F(Starts, AMarkThatIsNotWholeIsNone) {
+  Start();
+  const std::string path = run_ / "log/start", whole = ReadText(path);
+  for (size_t i = 0; i < whole.find('\n') + 9; i += 7) {
+    WriteText(path, whole.substr(0, i));
+    EXPECT_TRUE(absl::IsDataLoss(ReadStartMark(run_.path()).status())) << i;
+  }
+  WriteText(path, "");
+  EXPECT_GT(NewStartMark(run_.path()).number, 0);
+}
+
+TEST_F(Starts, ProcessesOfEarlierOnesAreFoundWhereTheyLive) {
+  const pid_t ended = fork();
+  if (ended == 0) _exit(0);
+  siginfo_t info{};
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(ended), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(ProcessBirth(ended), 0) << "a zombie";
+  const int64_t birth = ProcessBirth(getpid());
+  ASSERT_GT(birth, 0);
+  LeaveHeartbeat(0, HostName(), ended, birth);
+  LeaveHeartbeat(1, HostName(), getpid(), birth);
+  LeaveHeartbeat(2, HostName(), getpid(), birth + 1);  // another process had that number
+  LeaveHeartbeat(3, "another machine", getpid(), birth);
+  WriteText(HeartbeatPath(run_.path(), 4), "half a heartbeat");
+  EXPECT_THAT(Alive(), ElementsAre(1, -3));
+  EXPECT_THAT(Alive(), IsEmpty()) << "nobody writes over them: they have been taken away";
+  EXPECT_EQ(waitpid(ended, nullptr, 0), ended);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
