@@ -8,10 +8,10 @@
 #include <absl/strings/str_join.h>
 #include <absl/strings/string_view.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -124,13 +124,8 @@ class HeaderParser {
   absl::string_view text_;
 };
 
-// Element `index` as `To`; the file gives no alignment.
-template <typename From, typename To>
-To Element(const char* data, int64_t index) {
-  From value;
-  std::memcpy(&value, data + index * static_cast<int64_t>(sizeof(From)), sizeof(From));
-  return static_cast<To>(value);
-}
+// Of a header; NumPy itself reads no more than 10,000 unless it is asked to.
+constexpr size_t kMostHeaderBytes = 1 << 20;
 
 }  // namespace
 
@@ -140,36 +135,42 @@ absl::Status NpyArray::Fail(const std::string& what) const {
 
 std::string NpyArray::Describe() const { return absl::StrCat(NameOf(type_).name, " ", ShapeText(shape_)); }
 
-absl::Status NpyArray::Map(int descriptor) {
-  struct stat information;
-  if (fstat(descriptor, &information) != 0) return FileError(path_, "can't open the array", errno);
-  if (!S_ISREG(information.st_mode)) return Fail("is not a file; accepts .npy files, as numpy.save writes them");
-  bytes_ = information.st_size;
-  if (bytes_ == 0) return Fail("is empty; accepts .npy files, as numpy.save writes them");
-  void* mapping = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (mapping == MAP_FAILED) return FileError(path_, "can't map the array", errno);
-  mapping_ = static_cast<const char*>(mapping);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::unique_ptr<const NpyArray>> NpyArray::Open(const std::string& path) {
-  auto array = absl::WrapUnique(new NpyArray);
-  array->path_ = path;
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe that nobody writes to must not be waited for.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return FileError(path, "can't open the array", errno);
-  const absl::Status mapped = array->Map(descriptor);
-  close(descriptor);
-  ISTHMUS_RETURN_IF_ERROR(mapped);
+  auto array = absl::WrapUnique(new NpyArray(path, descriptor));
   ISTHMUS_RETURN_IF_ERROR(array->ParseHeader());
   return array;
 }
 
-NpyArray::~NpyArray() {
-  if (mapping_ != nullptr) munmap(const_cast<char*>(mapping_), static_cast<size_t>(bytes_));
+NpyArray::~NpyArray() { close(descriptor_); }
+
+absl::Status NpyArray::ReadBytes(int64_t offset, void* to, int64_t bytes) const {
+  char* next = static_cast<char*>(to);
+  for (const int64_t end = offset + bytes; offset < end;) {
+    const ssize_t got = pread(descriptor_, next, static_cast<size_t>(end - offset), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return FileError(path_, "can't read", errno);
+    if (got == 0) {
+      return absl::DataLossError(absl::StrCat(path_, ": ends at byte ", offset, " and had ", bytes_,
+                                              " bytes when it was opened: it was cut while it was read"));
+    }
+    next += got;
+    offset += got;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status NpyArray::ParseHeader() {
-  const absl::string_view file(mapping_, static_cast<size_t>(bytes_));
+  struct stat information;
+  if (fstat(descriptor_, &information) != 0) return FileError(path_, "can't open the array", errno);
+  if (!S_ISREG(information.st_mode)) return Fail("is not a file; accepts .npy files, as numpy.save writes them");
+  bytes_ = information.st_size;
+  if (bytes_ == 0) return Fail("is empty; accepts .npy files, as numpy.save writes them");
+  // Magic, version, and the header's length.
+  std::string file(std::min<size_t>(12, static_cast<size_t>(bytes_)), '\0');
+  ISTHMUS_RETURN_IF_ERROR(ReadBytes(0, file.data(), static_cast<int64_t>(file.size())));
   if (!absl::StartsWith(file, kMagic)) return Fail("is no .npy file; accepts those that numpy.save writes");
   if (file.size() < 8) return Fail("the header is truncated");
   const int major = static_cast<unsigned char>(file[6]);
@@ -178,11 +179,16 @@ absl::Status NpyArray::ParseHeader() {
   if (file.size() < start) return Fail("the header is truncated");
   size_t length = 0;
   for (size_t i = width; i-- > 0;) length = length << 8 | static_cast<unsigned char>(file[8 + i]);
-  if (length > file.size() - start) {
-    return Fail(
-        absl::StrCat("the header is truncated: it states ", length, " bytes, ", file.size() - start, " follow"));
+  const size_t follow = static_cast<size_t>(bytes_) - start;
+  if (length > follow) {
+    return Fail(absl::StrCat("the header is truncated: it states ", length, " bytes, ", follow, " follow"));
   }
-  HeaderParser header(file.substr(start, length));
+  if (length > kMostHeaderBytes) {
+    return Fail(absl::StrCat("the header has ", length, " bytes; accepts up to ", kMostHeaderBytes));
+  }
+  std::string text(length, '\0');
+  ISTHMUS_RETURN_IF_ERROR(ReadBytes(static_cast<int64_t>(start), text.data(), static_cast<int64_t>(length)));
+  HeaderParser header(text);
   // Structured types are lists there.
   if (!header.Parse()) return Fail("the header is not that of a plain array; accepts those that numpy.save writes");
   const TypeName* found = nullptr;
@@ -207,25 +213,38 @@ absl::Status NpyArray::ParseHeader() {
                              " after its header: ", room < needed ? "it is truncated" : "something was added"));
   }
   size_ = needed / found->bytes;
-  data_ = mapping_ + start + length;
+  data_ = static_cast<int64_t>(start + length);
   return absl::OkStatus();
 }
 
-void NpyArray::ReadRows(int64_t begin, int64_t count, double* out) const {
-  const int64_t rows = shape_[0], columns = shape_[1];
-  for (int64_t row = begin; row < begin + count; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      const int64_t index = fortran_order_ ? column * rows + row : row * columns + column;
-      *out++ =
-          type_ == NpyType::kFloat32 ? Element<float, double>(data_, index) : Element<double, double>(data_, index);
-    }
+template <typename From, typename To>
+absl::Status NpyArray::ReadRun(int64_t first, int64_t count, To* out, int64_t stride) const {
+  constexpr int64_t kElements = (1 << 18) / sizeof(From);
+  std::vector<From> block(static_cast<size_t>(std::min(kElements, count)));
+  for (int64_t begin = 0; begin < count; begin += kElements) {
+    const int64_t elements = std::min(kElements, count - begin);
+    constexpr auto kBytes = static_cast<int64_t>(sizeof(From));
+    ISTHMUS_RETURN_IF_ERROR(ReadBytes(data_ + (first + begin) * kBytes, block.data(), elements * kBytes));
+    for (int64_t i = 0; i < elements; ++i) out[(begin + i) * stride] = static_cast<To>(block[static_cast<size_t>(i)]);
   }
+  return absl::OkStatus();
 }
 
-void NpyArray::ReadIntegers(int64_t begin, int64_t count, int64_t* out) const {
-  for (int64_t i = begin; i < begin + count; ++i) {
-    *out++ = type_ == NpyType::kInt32 ? Element<int32_t, int64_t>(data_, i) : Element<int64_t, int64_t>(data_, i);
+absl::Status NpyArray::ReadRows(int64_t begin, int64_t count, double* out) const {
+  const int64_t rows = shape_[0], columns = shape_[1];
+  const auto read = [&](int64_t first, int64_t elements, double* to, int64_t stride) {
+    return type_ == NpyType::kFloat32 ? ReadRun<float>(first, elements, to, stride)
+                                      : ReadRun<double>(first, elements, to, stride);
+  };
+  if (!fortran_order_) return read(begin * columns, count * columns, out, 1);
+  for (int64_t column = 0; column < columns; ++column) {
+    ISTHMUS_RETURN_IF_ERROR(read(column * rows + begin, count, out + column, columns));
   }
+  return absl::OkStatus();
+}
+
+absl::Status NpyArray::ReadIntegers(int64_t begin, int64_t count, int64_t* out) const {
+  return type_ == NpyType::kInt32 ? ReadRun<int32_t>(begin, count, out, 1) : ReadRun<int64_t>(begin, count, out, 1);
 }
 
 absl::StatusOr<NpyWriter> NpyWriter::Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape) {

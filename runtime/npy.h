@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/durable_file.h"
@@ -16,8 +17,8 @@ namespace isthmus {
 
 enum class NpyType : uint8_t { kFloat32, kFloat64, kInt32, kInt64 };
 
-// A file, mapped and read-only. float32, float64, int32 or int64 of little-endian byte order; C or Fortran order, read
-// alike. The file is never trusted: what its header states is checked against its size before anything is read.
+// A file that is read in pieces. float32, float64, int32 or int64 of little-endian byte order; C or Fortran order, read
+// alike. The file is never trusted: what its header states is checked against its size before memory is taken for it.
 class NpyArray {
  public:
   // Errors: by errno; InvalidArgument naming the path, what was found and what is accepted: no .npy file, a header that
@@ -35,26 +36,30 @@ class NpyArray {
   // "float32 (10, 4)", as NumPy prints it.
   std::string Describe() const;
 
+  // Errors of both: by errno; DataLoss when the file is shorter than when it was opened.
   // Rows [begin, begin + count) of a floating-point matrix, row by row.
-  void ReadRows(int64_t begin, int64_t count, double* out) const;
+  absl::Status ReadRows(int64_t begin, int64_t count, double* out) const;
   // Elements [begin, begin + count) of a vector of integers.
-  void ReadIntegers(int64_t begin, int64_t count, int64_t* out) const;
+  absl::Status ReadIntegers(int64_t begin, int64_t count, int64_t* out) const;
 
  private:
-  NpyArray() = default;
-  absl::Status Map(int descriptor);
-  // Reads the header; afterwards `data_` is the first element.
+  NpyArray(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  // Reads the header; afterwards `data_` is the place of the first element.
   absl::Status ParseHeader();
   absl::Status Fail(const std::string& what) const;
+  absl::Status ReadBytes(int64_t offset, void* to, int64_t bytes) const;
+  // Elements [first, first + count) in the order of the file, the i-th to out[i * stride].
+  template <typename From, typename To>
+  absl::Status ReadRun(int64_t first, int64_t count, To* out, int64_t stride) const;
 
   std::string path_;
+  int descriptor_;
   NpyType type_ = NpyType::kFloat32;
   bool fortran_order_ = false;
   std::vector<int64_t> shape_;
   int64_t size_ = 0;
-  const char* mapping_ = nullptr;
-  int64_t bytes_ = 0;
-  const char* data_ = nullptr;
+  int64_t bytes_ = 0;  // of the file
+  int64_t data_ = 0;
 };
 
 // A new .npy file (version 1.0, C order) under its name once all `shape` elements were appended and Commit was called.

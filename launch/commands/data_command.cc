@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "launch/commands.h"
 #include "launch/options.h"
@@ -13,14 +15,23 @@
 namespace isthmus {
 namespace {
 
+// What training makes of a shard of so many tokens. sequence_length 0: not known.
+std::string SamplesText(int64_t tokens, int64_t sequence_length) {
+  if (tokens < 2) return "; too short for any sample: training passes over it";
+  if (sequence_length == 0) return absl::StrCat("; samples of up to ", tokens - 1, " tokens");
+  const int64_t samples = SamplesOf(tokens, sequence_length);
+  if (samples == 0) return absl::StrCat("; too short for a sample of ", sequence_length, ": training passes over it");
+  return absl::StrCat("; ", samples, " samples of ", sequence_length);
+}
+
 // The first `count` documents, as text where there is a tokenizer, else as numbers.
 absl::Status Show(const TokenShard& shard, const Tokenizer* tokenizer, int64_t count, std::ostream& out) {
   constexpr int64_t kMostTokens = 256;
-  const auto starts = shard.document_starts();
   for (int64_t i = 0; i < std::min(count, shard.documents()); ++i) {
-    const auto begin = static_cast<int64_t>(starts[static_cast<size_t>(i)]);
-    const int64_t end =
-        i + 1 < shard.documents() ? static_cast<int64_t>(starts[static_cast<size_t>(i + 1)]) : shard.tokens();
+    uint64_t starts[2] = {0, static_cast<uint64_t>(shard.tokens())};
+    const size_t known = i + 1 < shard.documents() ? 2 : 1;
+    ISTHMUS_RETURN_IF_ERROR(shard.ReadDocumentStarts(i, absl::MakeSpan(starts, known)));
+    const auto begin = static_cast<int64_t>(starts[0]), end = static_cast<int64_t>(starts[1]);
     std::vector<int32_t> ids(static_cast<size_t>(std::min(end - begin, kMostTokens)));
     ISTHMUS_RETURN_IF_ERROR(shard.Read(begin, absl::MakeSpan(ids)));
     out << "--- document " << i << ", " << end - begin << " tokens\n";
@@ -38,16 +49,20 @@ absl::Status Show(const TokenShard& shard, const Tokenizer* tokenizer, int64_t c
 absl::Status Inspect(absl::Span<const std::string> arguments, std::ostream& out) {
   std::vector<std::string> paths;
   std::string tokenizer_path;
-  int64_t documents = 0;
+  int64_t documents = 0, sequence_length = 0;
   Options options("isthmus data inspect",
                   "Checks token shards completely (checksum, every token, document boundaries) and shows them.");
   options.Add("tokenizer", "FILE", "SentencePiece model that the shards must have been made with", &tokenizer_path)
       .Add("show", "N", "print the first documents of each shard", &documents)
+      .Add("sequence-length", "N", "say how many samples of N tokens each shard gives", &sequence_length)
       .Positional("SHARD...", "token shards (.ids) or folders of them", &paths, 1);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     out << options.Help();
     return absl::OkStatus();
+  }
+  if (sequence_length < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--sequence-length: ", sequence_length, "; accepts 1 and more"));
   }
   std::unique_ptr<Tokenizer> tokenizer;
   if (!tokenizer_path.empty()) {
@@ -57,11 +72,12 @@ absl::Status Inspect(absl::Span<const std::string> arguments, std::ostream& out)
   for (const std::string& file : files) {
     ISTHMUS_ASSIGN_OR_RETURN(const auto shard, TokenShard::Open(file));
     ISTHMUS_RETURN_IF_ERROR(shard->Verify());
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<uint64_t> counts, shard->ReadCounts());
     out << absl::StrFormat(
         "%s: %d tokens of %d bytes, %d documents, vocabulary %d, unigram entropy %.4f nats per "
-        "token, tokenizer %016x, complete\n",
-        file, shard->tokens(), shard->token_bytes(), shard->documents(), shard->vocabulary(),
-        UnigramEntropy(shard->counts()), shard->tokenizer_fingerprint());
+        "token, tokenizer %016x, complete%s\n",
+        file, shard->tokens(), shard->token_bytes(), shard->documents(), shard->vocabulary(), UnigramEntropy(counts),
+        shard->tokenizer_fingerprint(), SamplesText(shard->tokens(), sequence_length));
     if (tokenizer != nullptr) {
       ISTHMUS_RETURN_IF_ERROR(CheckTokenizer(*tokenizer, tokenizer_path, *shard));
     }

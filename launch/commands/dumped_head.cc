@@ -1,6 +1,8 @@
 #include "launch/commands/dumped_head.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
@@ -37,7 +39,7 @@ absl::StatusOr<Array> OpenIntegers(const std::string& path, int64_t length, absl
 // Every element, in [0, limit).
 absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t limit, absl::string_view accepted) {
   std::vector<int64_t> values(static_cast<size_t>(array->size()));
-  array->ReadIntegers(0, array->size(), values.data());
+  ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, array->size(), values.data()));
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i] >= 0 && values[i] < limit) continue;
     return absl::InvalidArgumentError(
@@ -52,8 +54,17 @@ absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t b
   HostBlock block;
   block.rows = rows;
   block.columns = array.shape()[1];
+  // A file with holes may state any size; it takes memory only here.
+  const double bytes = 8.0 * static_cast<double>(rows) * static_cast<double>(block.columns);
+  const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  if (bytes > memory) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%s: %d of its rows take %.1f GB in fp64, and this machine has %.1f GB of memory; give fewer "
+                        "rows or use more ranks",
+                        array.path(), rows, bytes / 1e9, memory / 1e9));
+  }
   block.values.resize(static_cast<size_t>(rows * block.columns));
-  array.ReadRows(begin, rows, block.values.data());
+  ISTHMUS_RETURN_IF_ERROR(array.ReadRows(begin, rows, block.values.data()));
   for (size_t i = 0; i < block.values.size(); ++i) {
     if (std::isfinite(block.values[i])) continue;
     const int64_t at = begin * block.columns + static_cast<int64_t>(i);

@@ -28,14 +28,19 @@ class ShardSequence {
   ShardSequence(std::string folder, const Tokenizer& tokenizer, int64_t shard_tokens)
       : folder_(std::move(folder)), tokenizer_(tokenizer), shard_tokens_(shard_tokens) {}
 
-  absl::Status Add(const std::vector<int32_t>& document) {
+  absl::Status Add(absl::Span<const int32_t> tokens) {
     if (writer_ == nullptr) {
       ISTHMUS_RETURN_IF_ERROR(MakeFolder(folder_));
       ISTHMUS_ASSIGN_OR_RETURN(writer_, TokenShardWriter::Create(absl::StrFormat("%s/%05d.ids", folder_, shards_++),
                                                                  tokenizer_.vocabulary(), tokenizer_.fingerprint()));
     }
-    ISTHMUS_RETURN_IF_ERROR(writer_->AddDocument(document));
-    tokens_ += static_cast<int64_t>(document.size());
+    tokens_ += static_cast<int64_t>(tokens.size());
+    return writer_->AddTokens(tokens);
+  }
+  absl::Status EndDocument() {
+    const int32_t end = tokenizer_.end_of_text();
+    ISTHMUS_RETURN_IF_ERROR(Add(absl::MakeConstSpan(&end, 1)));
+    ISTHMUS_RETURN_IF_ERROR(writer_->EndDocument());
     ++documents_;
     return writer_->tokens() >= shard_tokens_ ? Finish() : absl::OkStatus();
   }
@@ -65,10 +70,11 @@ class ParallelEncoder {
 
   absl::Status Append(const std::string& line) {
     if (pieces_.empty() || pieces_.back().ends_document || pieces_.back().text.size() > kPieceBytes) {
-      if (pieces_.size() == kPieces) ISTHMUS_RETURN_IF_ERROR(Flush());
+      if (pieces_.size() == kPieces || bytes_ > kMostBytes) ISTHMUS_RETURN_IF_ERROR(Flush());
       pieces_.emplace_back();
     }
     pieces_.back().text += line;
+    bytes_ += line.size();
     return absl::OkStatus();
   }
   absl::Status EndOfDocument() {
@@ -86,20 +92,22 @@ class ParallelEncoder {
     });
     for (size_t i = 0; i < pieces_.size(); ++i) {
       ISTHMUS_RETURN_IF_ERROR(statuses[i]);
-      document_.insert(document_.end(), pieces_[i].ids.begin(), pieces_[i].ids.end());
-      if (!pieces_[i].ends_document) continue;
-      document_.push_back(tokenizer_.end_of_text());
       const bool validation =
-          Philox::Uniform(0, RandomPurpose::kValidationSplit, 1, static_cast<uint64_t>(documents_++)) < fraction_;
-      ISTHMUS_RETURN_IF_ERROR((validation ? validation_ : training_).Add(document_));
-      document_.clear();
+          Philox::Uniform(0, RandomPurpose::kValidationSplit, 1, static_cast<uint64_t>(documents_)) < fraction_;
+      ShardSequence& part = validation ? validation_ : training_;
+      ISTHMUS_RETURN_IF_ERROR(part.Add(pieces_[i].ids));
+      if (!pieces_[i].ends_document) continue;
+      ISTHMUS_RETURN_IF_ERROR(part.EndDocument());
+      ++documents_;
     }
+    bytes_ = 0;
     pieces_.clear();
     return absl::OkStatus();
   }
 
  private:
-  static constexpr size_t kPieceBytes = 1 << 15, kPieces = 4096;
+  // Lines may be long: their bytes are limited, too.
+  static constexpr size_t kPieceBytes = 1 << 15, kPieces = 4096, kMostBytes = 1 << 28;
   struct Piece {
     std::string text;
     bool ends_document = false;
@@ -112,7 +120,7 @@ class ParallelEncoder {
   double fraction_;
   int64_t documents_ = 0;
   std::vector<Piece> pieces_;
-  std::vector<int32_t> document_;
+  size_t bytes_ = 0;  // of the pieces
 };
 
 // Removes a folder that was not completed.

@@ -1,6 +1,5 @@
 #include <absl/strings/str_cat.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "launch/commands.h"
@@ -10,7 +9,6 @@
 #include "runtime/data/document_reader.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
-#include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -22,7 +20,7 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
   TokenizerTraining training;
   std::vector<std::string> paths;
   std::string path;
-  int64_t seed = 1, threads = MaxThreads();
+  int64_t seed = 1;
   Options options("isthmus tokenizer train", "Trains a SentencePiece byte-pair vocabulary with byte fallback.");
   options.Add("out", "FILE", "the model file to write", &path, true)
       .Add("vocabulary", "N", "number of tokens, at least 260", &training.vocabulary)
@@ -32,19 +30,20 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
            &training.character_coverage)
       .Add("text-field", "NAME", "field of .jsonl documents that holds the text", &training.text_field)
       .Add("seed", "N", "of the choice of lines", &seed)
-      .Add("threads", "N", "threads to use", &threads)
       .Positional("FILE...", kFiles, &paths, 1);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     out << options.Help();
     return absl::OkStatus();
   }
-  if (!(training.character_coverage > 0 && training.character_coverage <= 1)) {
+  if (!(training.character_coverage >= 0.98 && training.character_coverage <= 1)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--character-coverage: ", training.character_coverage, "; accepts above 0 to 1"));
+        absl::StrCat("--character-coverage: ", training.character_coverage, "; accepts 0.98 to 1"));
+  }
+  if (training.sample_bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--sample-bytes: ", training.sample_bytes, "; accepts 0 and more"));
   }
   training.seed = static_cast<uint64_t>(seed);
-  training.threads = static_cast<int>(std::clamp<int64_t>(threads, 1, 1024));
   ISTHMUS_ASSIGN_OR_RETURN(training.files, FindTextFiles(paths));
   ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
   ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model));

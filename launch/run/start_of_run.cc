@@ -272,6 +272,9 @@ absl::Status TrainingRun::WriteFirstRecord() {
   if (world_.rank() == 0) {
     progress_->Note(text);
     if (const std::string warning = SampleWarning(config_); !warning.empty()) Say(warning);
+    if (const int64_t shards = data_.training.dataset->shards_without_samples(); shards > 0) {
+      Say(absl::StrCat(shards, " of the training shards have no more tokens than a sequence and give no sample"));
+    }
   }
   run_facts_ = run;
   if (restored_.has_value()) {

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include "runtime/data/line_reader.h"
 #include "runtime/durable_file.h"
@@ -47,6 +49,63 @@ bool IsUtf8(const std::string& text) {
   return true;
 }
 
+// Takes the string `field` of the outermost object, the last one if there are several, and keeps nothing else: lines of
+// any depth and any number of values take no memory but the line's.
+class TextField : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  explicit TextField(const std::string& field) : field_(field) {}
+  bool is_object() const { return is_object_; }
+  std::optional<std::string>& text() { return text_; }
+
+  bool null() override { return Other(); }
+  bool boolean(bool /*value*/) override { return Other(); }
+  bool number_integer(number_integer_t /*value*/) override { return Other(); }
+  bool number_unsigned(number_unsigned_t /*value*/) override { return Other(); }
+  bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return Other(); }
+  bool binary(binary_t& /*value*/) override { return Other(); }
+  bool string(string_t& value) override {
+    if (IsField()) text_ = std::move(value);
+    return true;
+  }
+  bool key(string_t& name) override {
+    if (depth_ == 1) is_field_ = name == field_;
+    return true;
+  }
+  bool start_object(size_t /*elements*/) override {
+    if (depth_ == 0) is_object_ = true;
+    return Begin();
+  }
+  bool start_array(size_t /*elements*/) override { return Begin(); }
+  bool end_object() override { return End(); }
+  bool end_array() override { return End(); }
+  bool parse_error(size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::json::exception& /*error*/) override {
+    return false;
+  }
+
+ private:
+  bool IsField() const { return depth_ == 1 && is_object_ && is_field_; }
+  bool Other() {
+    if (IsField()) text_.reset();
+    return true;
+  }
+  bool Begin() {
+    Other();
+    ++depth_;
+    return true;
+  }
+  bool End() {
+    --depth_;
+    return true;
+  }
+
+  const std::string& field_;
+  int64_t depth_ = 0;
+  bool is_object_ = false;
+  bool is_field_ = false;  // the value that comes at depth 1
+  std::optional<std::string> text_;
+};
+
 absl::Status ReadText(const std::string& path, LineReader& reader, const DocumentVisitor& visitor) {
   std::string line;
   while (true) {
@@ -80,13 +139,14 @@ absl::Status ReadJsonLines(const std::string& path, LineReader& reader, const st
     const auto fail = [&](absl::string_view what) {
       return absl::InvalidArgumentError(absl::StrCat(path, ":", reader.line_number(), ": ", what));
     };
-    const nlohmann::json document = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!document.is_object()) return fail("is not a JSON object");
-    const auto field = document.find(text_field);
-    if (field == document.end() || !field->is_string()) {
+    TextField field(text_field);
+    if (!nlohmann::json::sax_parse(line, &field) || !field.is_object()) {
+      return fail(IsUtf8(line) ? "is not a JSON object" : "the text is not UTF-8");
+    }
+    if (!field.text().has_value()) {
       return fail(absl::StrCat("has no string field \"", text_field, "\"; name the field with --text-field"));
     }
-    ISTHMUS_RETURN_IF_ERROR(VisitLines(field->get_ref<const std::string&>(), visitor));
+    ISTHMUS_RETURN_IF_ERROR(VisitLines(*field.text(), visitor));
   }
 }
 

@@ -1,4 +1,4 @@
-// Lines of a text file: plain, gzip (also dictzip) or Zstandard, told apart by their first bytes.
+// Lines of a text file: plain, gzip or Zstandard (runtime/data/byte_source.h).
 #ifndef ISTHMUS_RUNTIME_DATA_LINE_READER_H_
 #define ISTHMUS_RUNTIME_DATA_LINE_READER_H_
 
@@ -8,31 +8,29 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+
+#include "runtime/data/byte_source.h"
 
 namespace isthmus {
 
-// Bytes of a file, decompressed.
-class ByteSource {
- public:
-  virtual ~ByteSource() = default;
-  // Up to `capacity` bytes; 0 at the end. Errors: DataLoss for damaged or truncated compressed data.
-  virtual absl::StatusOr<int64_t> Read(char* to, int64_t capacity) = 0;
-
-  // Errors: by errno, naming the path.
-  static absl::StatusOr<std::unique_ptr<ByteSource>> Open(const std::string& path);
-};
+// Bytes of the longest line that is read: a line is held in memory, and a small compressed file may state any length.
+inline constexpr int64_t kMostLineBytes = int64_t{1} << 28;
 
 class LineReader {
  public:
   static absl::StatusOr<std::unique_ptr<LineReader>> Open(const std::string& path);
 
-  // Sets `line` to the next line without its end ("\n" or "\r\n"); false at the end of the file.
+  // Sets `line` to the next line without its end ("\n" or "\r\n"); false at the end of the file. Errors: those of
+  // ByteSource; InvalidArgument "path:line: …" for a line of more than kMostLineBytes, before it takes more memory.
   absl::StatusOr<bool> Next(std::string& line);
   int64_t line_number() const { return line_number_; }  // of the line that Next returned, from 1
 
  private:
-  explicit LineReader(std::unique_ptr<ByteSource> source) : source_(std::move(source)), buffer_(1 << 18, '\0') {}
+  LineReader(std::string path, std::unique_ptr<ByteSource> source)
+      : path_(std::move(path)), source_(std::move(source)), buffer_(1 << 18, '\0') {}
 
+  std::string path_;
   std::unique_ptr<ByteSource> source_;
   std::string buffer_;
   int64_t begin_ = 0;

@@ -40,8 +40,8 @@ std::string SentencePieceModel::Load(const std::string& serialized_model) {
 int SentencePieceModel::vocabulary() const { return processor_->GetPieceSize(); }
 int SentencePieceModel::end_of_text() const { return processor_->eos_id(); }
 
-std::string SentencePieceModel::Encode(const std::string& text, std::vector<int>& ids) const {
-  return Text(processor_->Encode(text, &ids));
+std::string SentencePieceModel::Encode(const char* text, size_t bytes, std::vector<int>& ids) const {
+  return Text(processor_->Encode({text, bytes}, &ids));
 }
 
 std::string SentencePieceModel::Decode(const std::vector<int>& ids, std::string& text) const {
@@ -53,7 +53,8 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, std::strin
       {"model_type", "bpe"},
       {"vocab_size", std::to_string(training.vocabulary)},
       {"character_coverage", std::to_string(training.character_coverage)},
-      {"num_threads", std::to_string(training.threads)},
+      // Part of the model's bytes. More are no faster: merges are found by one thread.
+      {"num_threads", "1"},
       // Every text comes back as it was: no normalisation, spaces kept, unknown characters as bytes.
       {"byte_fallback", "true"},
       {"normalization_rule_name", "identity"},
@@ -67,7 +68,7 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, std::strin
       {"eos_id", "1"},
       {"pad_id", "-1"},
       {"eos_piece", "<|endoftext|>"},
-      {"max_sentence_length", "65536"},
+      {"max_sentence_length", std::to_string(kMostTrainingLineBytes)},
       // A small corpus gives a smaller vocabulary rather than an error.
       {"hard_vocab_limit", "false"},
       {"minloglevel", "2"},

@@ -3,6 +3,7 @@
 #ifndef ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
 #define ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -25,7 +26,7 @@ class SentencePieceModel {
   int vocabulary() const;
   // The id of the token that ends a text; negative when the model has none.
   int end_of_text() const;
-  std::string Encode(const std::string& text, std::vector<int>& ids) const;
+  std::string Encode(const char* text, size_t bytes, std::vector<int>& ids) const;
   std::string Decode(const std::vector<int>& ids, std::string& text) const;
 
  private:
@@ -35,10 +36,14 @@ class SentencePieceModel {
 struct SentencePieceTraining {
   int64_t vocabulary = 0;
   double character_coverage = 1;
-  int threads = 1;
-  // Sets its argument to the next line of the text to learn from; false at the end.
+  // Sets its argument to the next line of the text to learn from; false at the end. The trainer leaves out lines of
+  // more than kMostTrainingLineBytes and those with kReservedCharacter without a word, and words of more than
+  // kMostTrainingWordCharacters end the process.
   std::function<bool(std::string&)> next_line;
 };
+inline constexpr int64_t kMostTrainingLineBytes = 65536;
+inline constexpr int64_t kMostTrainingWordCharacters = 32768;
+inline constexpr char kReservedCharacter[] = "\xE2\x96\x85";  // U+2585
 std::string TrainSentencePiece(const SentencePieceTraining& training, std::string& serialized_model);
 
 }  // namespace isthmus

@@ -16,6 +16,16 @@
 #include "runtime/status.h"
 
 namespace isthmus {
+namespace {
+
+// Of one data set; a process may usually have 1,024.
+constexpr size_t kMostOpenFiles = 256;
+
+}  // namespace
+
+int64_t SamplesOf(int64_t tokens, int64_t sequence_length) {
+  return std::max<int64_t>(tokens - 1, 0) / sequence_length;
+}
 
 absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths) {
   std::vector<std::string> files;
@@ -43,17 +53,13 @@ absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::s
 absl::StatusOr<std::shared_ptr<const TokenDataset>> TokenDataset::Open(absl::Span<const std::string> paths,
                                                                        int64_t sequence_length) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> files, FindTokenShards(paths));
+  if (files.empty()) return absl::InvalidArgumentError("no token shards were named");
   std::shared_ptr<TokenDataset> dataset(new TokenDataset(sequence_length));
+  int64_t longest = 0;
   for (const std::string& file : files) {
-    ISTHMUS_ASSIGN_OR_RETURN(auto shard, TokenShard::Open(file));
-    if (shard->tokens() == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(file, ": the token shard is empty; encode text that is not"));
-    }
-    if (shard->tokens() <= sequence_length) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "data.sequence_length: ", sequence_length, "; ", file, " has ", shard->tokens(),
-          " tokens, and a sample needs one more than data.sequence_length; accepts 1 to ", shard->tokens() - 1));
-    }
+    const bool stays_open = dataset->shards_.size() < kMostOpenFiles;
+    ISTHMUS_ASSIGN_OR_RETURN(auto shard, TokenShard::Open(file, stays_open ? TokenShard::Files::kStayOpen
+                                                                           : TokenShard::Files::kOpenedForEachRead));
     if (!dataset->shards_.empty()) {
       const TokenShard& first = *dataset->shards_.front();
       if (shard->vocabulary() != first.vocabulary() ||
@@ -63,12 +69,25 @@ absl::StatusOr<std::shared_ptr<const TokenDataset>> TokenDataset::Open(absl::Spa
                          shard->vocabulary(), " and ", first.vocabulary(), "); encode both with the same"));
       }
     }
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<uint64_t> counts, shard->ReadCounts());
+    dataset->counts_.resize(counts.size(), 0);
+    for (size_t i = 0; i < counts.size(); ++i) dataset->counts_[i] += counts[i];
     dataset->first_sample_.push_back(dataset->samples_);
-    dataset->samples_ += (shard->tokens() - 1) / sequence_length;
+    dataset->samples_ += SamplesOf(shard->tokens(), sequence_length);
+    longest = std::max(longest, shard->tokens());
     dataset->shards_.push_back(std::move(shard));
   }
-  if (dataset->shards_.empty()) return absl::InvalidArgumentError("no token shards were named");
-  return dataset;
+  if (dataset->samples_ > 0) return dataset;
+  if (longest < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(files.front(), files.size() > 1 ? ", …" : "",
+                     ": the token shards are empty or have a single token; encode more text"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("data.sequence_length: ", sequence_length, "; ", files.front(),
+                   files.size() > 1 ? absl::StrCat(" and ", files.size() - 1, " other shards have at most ") : " has ",
+                   longest, " tokens, and a sample needs one more than data.sequence_length; accepts 1 to ",
+                   longest - 1, ", or encode more text (for validation: with a larger --validation-fraction)"));
 }
 
 int64_t TokenDataset::tokens() const {
@@ -83,13 +102,9 @@ uint64_t TokenDataset::fingerprint() const {
   return XXH3_64bits(checksums.data(), checksums.size() * sizeof(checksums[0]));
 }
 
-std::vector<uint64_t> TokenDataset::Counts() const {
-  std::vector<uint64_t> counts(static_cast<size_t>(vocabulary()), 0);
-  for (const auto& shard : shards_) {
-    const auto more = shard->counts();
-    for (size_t i = 0; i < counts.size(); ++i) counts[i] += more[i];
-  }
-  return counts;
+int64_t TokenDataset::shards_without_samples() const {
+  return std::count_if(shards_.begin(), shards_.end(),
+                       [this](const auto& shard) { return SamplesOf(shard->tokens(), sequence_length_) == 0; });
 }
 
 absl::Status TokenDataset::VerifyChecksums(const StopSignals& signals) const {

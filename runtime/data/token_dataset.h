@@ -20,12 +20,15 @@ namespace isthmus {
 // any.
 absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths);
 
+// Samples of `sequence_length` tokens, and the one after each, in a shard of `tokens`.
+int64_t SamplesOf(int64_t tokens, int64_t sequence_length);
+
 // A sample is a run of T tokens within one shard and the token after it: sample s of a shard begins at token s·T.
 class TokenDataset {
  public:
   // `paths`: shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and
-  // tokenizer. Errors: NotFound, DataLoss (see TokenShard), InvalidArgument when shards disagree, are empty, or one is
-  // shorter than T + 1 tokens.
+  // tokenizer. A shard of fewer than T + 1 tokens gives no sample. Errors: NotFound, DataLoss (see TokenShard),
+  // InvalidArgument when shards disagree or none gives a sample.
   static absl::StatusOr<std::shared_ptr<const TokenDataset>> Open(absl::Span<const std::string> paths,
                                                                   int64_t sequence_length);
 
@@ -38,7 +41,9 @@ class TokenDataset {
   // Of the shards and their order: XXH3-64 of their payloads' checksums. Other shards are other samples.
   uint64_t fingerprint() const;
   // Counts of all shards, [vocabulary()].
-  std::vector<uint64_t> Counts() const;
+  const std::vector<uint64_t>& Counts() const { return counts_; }
+  // How many shards are too short for a sample.
+  int64_t shards_without_samples() const;
   // Reads everything. Errors: those of TokenShard; Cancelled before the next shard once a signal has come.
   absl::Status VerifyChecksums(const StopSignals& signals) const;
 
@@ -52,6 +57,7 @@ class TokenDataset {
   int64_t samples_ = 0;
   std::vector<std::shared_ptr<const TokenShard>> shards_;
   std::vector<int64_t> first_sample_;  // of each shard
+  std::vector<uint64_t> counts_;
 };
 
 // Some of a data set's samples, in the set's own numbering.

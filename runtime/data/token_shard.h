@@ -1,4 +1,5 @@
-// Token shards: files of token ids, memory-mapped (format: runtime/data/FORMAT.md).
+// Token shards: files of token ids (format: runtime/data/FORMAT.md). Nothing is mapped: a file that becomes shorter, or
+// a disk that fails, is an error of the call that reads it.
 #ifndef ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_H_
 #define ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_H_
 
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace isthmus {
@@ -27,11 +29,17 @@ struct TokenShardHeader {
 };
 static_assert(sizeof(TokenShardHeader) == 128);
 
+// The largest vocabulary of a shard, or of a tokenizer that is trained.
+inline constexpr int64_t kMostVocabulary = int64_t{1} << 24;
+
 class TokenShard {
  public:
-  // Maps the file and checks its header and size. Errors: by errno; DataLoss "path: …" for truncated, damaged or
-  // foreign files.
-  static absl::StatusOr<std::shared_ptr<const TokenShard>> Open(const std::string& path);
+  enum class Files : uint8_t { kStayOpen, kOpenedForEachRead };
+
+  // Checks header and size. `files`: whether the file stays open, which a process can do with some hundreds only.
+  // Errors: by errno; DataLoss "path: …" for truncated, damaged or foreign files, and for what is no file.
+  static absl::StatusOr<std::shared_ptr<const TokenShard>> Open(const std::string& path,
+                                                                Files files = Files::kStayOpen);
   ~TokenShard();
   TokenShard(const TokenShard&) = delete;
   TokenShard& operator=(const TokenShard&) = delete;
@@ -46,13 +54,17 @@ class TokenShard {
   int token_bytes() const { return static_cast<int>(header_.token_bytes); }
   int64_t file_bytes() const { return bytes_; }
 
+  // All that follow may be called by several threads. Their errors: by errno; DataLoss when the file is shorter, or
+  // another one, than when it was opened.
+
   // Copies tokens [begin, begin + out.size()), which must be in the shard. Errors: DataLoss naming the position of a
   // token that is not below the vocabulary.
   absl::Status Read(int64_t begin, absl::Span<int32_t> out) const;
-  // Index of the first token of each document.
-  absl::Span<const uint64_t> document_starts() const;
-  // How often each token occurs, [vocabulary()].
-  absl::Span<const uint64_t> counts() const;
+  // Index of the first token of documents [begin, begin + out.size()), which must be in the shard. Errors: DataLoss
+  // where they don't ascend or are not in the shard.
+  absl::Status ReadDocumentStarts(int64_t begin, absl::Span<uint64_t> out) const;
+  // How often each token occurs, [vocabulary()]. Errors: DataLoss where they don't add up to tokens().
+  absl::StatusOr<std::vector<uint64_t>> ReadCounts() const;
 
   // Checks the payload: checksum, every token, document boundaries, counts.
   absl::Status Verify() const;
@@ -60,14 +72,16 @@ class TokenShard {
   absl::Status VerifyChecksum() const;
 
  private:
-  TokenShard(std::string path, const TokenShardHeader& header, const char* mapping, int64_t bytes)
-      : path_(std::move(path)), header_(header), mapping_(mapping), bytes_(bytes) {}
-  const char* Section(int64_t offset) const { return mapping_ + offset; }
+  TokenShard(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  absl::Status ReadHeader();
+  // Bytes [offset, offset + bytes) of the file.
+  absl::Status ReadBytes(int64_t offset, void* to, int64_t bytes) const;
 
   std::string path_;
-  TokenShardHeader header_;
-  const char* mapping_;
-  int64_t bytes_;
+  int descriptor_;  // negative where the file is opened for each read
+  TokenShardHeader header_ = {};
+  int64_t bytes_ = 0;
+  uint64_t file_number_ = 0;  // of the file system
 };
 
 // Entropy in nats per token of the distribution of tokens that `counts` states: the loss of the best model that knows

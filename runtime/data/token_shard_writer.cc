@@ -31,8 +31,9 @@ TokenShardWriter::~TokenShardWriter() = default;
 
 absl::StatusOr<std::unique_ptr<TokenShardWriter>> TokenShardWriter::Create(const std::string& path, int64_t vocabulary,
                                                                            uint64_t tokenizer_fingerprint) {
-  if (vocabulary < 1 || vocabulary > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": vocabulary ", vocabulary, "; accepts 1 to 2147483647"));
+  if (vocabulary < 1 || vocabulary > kMostVocabulary) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": vocabulary ", vocabulary, "; accepts 1 to ", kMostVocabulary));
   }
   ISTHMUS_ASSIGN_OR_RETURN(auto file, DurableFile::Create(path));
   auto writer = absl::WrapUnique(new TokenShardWriter(std::move(file), vocabulary, tokenizer_fingerprint));
@@ -46,9 +47,9 @@ absl::Status TokenShardWriter::AppendPayload(const void* data, int64_t bytes) {
   return file_->Append(data, bytes);
 }
 
-absl::Status TokenShardWriter::AddDocument(absl::Span<const int32_t> tokens) {
+absl::Status TokenShardWriter::AddTokens(absl::Span<const int32_t> tokens) {
+  if (tokens.empty()) return absl::OkStatus();
   buffer_.resize(tokens.size() * header_.token_bytes);
-  if (tokens.empty()) return absl::InvalidArgumentError("a document of a token shard needs at least one token");
   for (size_t i = 0; i < tokens.size(); ++i) {
     const int32_t token = tokens[i];
     if (token < 0 || static_cast<uint64_t>(token) >= header_.vocabulary) {
@@ -63,9 +64,21 @@ absl::Status TokenShardWriter::AddDocument(absl::Span<const int32_t> tokens) {
       std::memcpy(buffer_.data() + i * 4, &token, 4);
     }
   }
-  starts_.push_back(header_.tokens);
+  if (!in_document_) starts_.push_back(header_.tokens);
+  in_document_ = true;
   header_.tokens += tokens.size();
   return AppendPayload(buffer_.data(), static_cast<int64_t>(buffer_.size()));
+}
+
+absl::Status TokenShardWriter::EndDocument() {
+  if (!in_document_) return absl::InvalidArgumentError("a document of a token shard needs at least one token");
+  in_document_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status TokenShardWriter::AddDocument(absl::Span<const int32_t> tokens) {
+  ISTHMUS_RETURN_IF_ERROR(AddTokens(tokens));
+  return EndDocument();
 }
 
 absl::Status TokenShardWriter::Finish() {

@@ -25,8 +25,12 @@ class TokenShardWriter {
                                                                   uint64_t tokenizer_fingerprint);
   ~TokenShardWriter();
 
-  // One document with its end-of-text token; not empty, every token in [0, vocabulary). Errors: InvalidArgument for
-  // other tokens; by errno.
+  // Further tokens of a document, which may be larger than memory; the first begin one. Errors: InvalidArgument for
+  // tokens outside of [0, vocabulary); by errno.
+  absl::Status AddTokens(absl::Span<const int32_t> tokens);
+  // After the document's end-of-text token. Errors: InvalidArgument for a document without tokens.
+  absl::Status EndDocument();
+  // A whole one.
   absl::Status AddDocument(absl::Span<const int32_t> tokens);
   absl::Status Finish();
 
@@ -43,7 +47,8 @@ class TokenShardWriter {
   TokenShardHeader header_;
   std::vector<uint64_t> starts_;
   std::vector<uint64_t> counts_;
-  std::string buffer_;  // of one document
+  bool in_document_ = false;
+  std::string buffer_;  // of what is added
   std::unique_ptr<XXH3_state_s, void (*)(XXH3_state_s*)> checksum_;
 };
 

@@ -6,15 +6,15 @@
 
 #include <utility>
 
-#include "runtime/data/document_reader.h"
+#include "runtime/data/text_cut.h"
 #include "runtime/durable_file.h"
-#include "runtime/philox.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
 
-constexpr int64_t kLeastVocabulary = 260;  // 256 bytes, newline, unknown, end of text, and one to learn
+// SentencePiece takes some hundred bytes for each of a text that it encodes at once.
+constexpr TextCutLimits kEncodedAtOnce = {.bytes = 1 << 20, .word_characters = 1 << 20};
 
 }  // namespace
 
@@ -44,10 +44,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(const std::string& c
 
 absl::Status Tokenizer::Encode(const std::string& text, std::vector<int32_t>& ids) const {
   std::vector<int> found;
-  const std::string failure = model_.Encode(text, found);
-  if (!failure.empty()) return absl::InternalError(absl::StrCat("the tokenizer failed: ", failure));
-  ids.insert(ids.end(), found.begin(), found.end());
-  return absl::OkStatus();
+  return VisitParts(text, kEncodedAtOnce, [&](absl::string_view part) {
+    const std::string failure = model_.Encode(part.data(), part.size(), found);
+    if (!failure.empty()) return absl::InternalError(absl::StrCat("the tokenizer failed: ", failure));
+    ids.insert(ids.end(), found.begin(), found.end());
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<std::string> Tokenizer::Decode(const std::vector<int32_t>& ids) const {
@@ -71,65 +73,6 @@ absl::Status CheckTokenizer(const Tokenizer& tokenizer, const std::string& path,
       "use that one or encode the text again",
       path, tokenizer.fingerprint(), tokenizer.vocabulary(), shard.path(), shard.tokenizer_fingerprint(),
       shard.vocabulary()));
-}
-
-absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
-  if (training.vocabulary < kLeastVocabulary || training.vocabulary > (1 << 24)) {
-    return absl::InvalidArgumentError(absl::StrCat("--vocabulary: ", training.vocabulary, "; accepts ",
-                                                   kLeastVocabulary, " to ", 1 << 24,
-                                                   " (256 of them stand for single bytes)"));
-  }
-  // The trainer keeps its text in memory anyway: only the sample is kept.
-  int64_t total = 0;
-  const auto nothing = [] { return absl::OkStatus(); };
-  if (training.sample_bytes > 0) {
-    ISTHMUS_RETURN_IF_ERROR(ReadDocuments(training.files, training.text_field,
-                                          {.visit =
-                                               [&](const std::string& line) {
-                                                 total += static_cast<int64_t>(line.size());
-                                                 return absl::OkStatus();
-                                               },
-                                           .end_of_document = nothing}));
-  }
-  const double kept =
-      total > training.sample_bytes ? static_cast<double>(training.sample_bytes) / static_cast<double>(total) : 1.0;
-  std::vector<std::string> lines;
-  uint64_t index = 0;
-  ISTHMUS_RETURN_IF_ERROR(ReadDocuments(
-      training.files, training.text_field,
-      {.visit =
-           [&](const std::string& line) {
-             const uint64_t at = index++;
-             if (kept < 1 && Philox::Uniform(training.seed, RandomPurpose::kTokenizerSample, 0, at) >= kept) {
-               return absl::OkStatus();
-             }
-             // Newlines are tokens of their own, not learnt.
-             std::string text = line.back() == '\n' ? line.substr(0, line.size() - 1) : line;
-             if (text.find_first_not_of(" \t") != std::string::npos) lines.push_back(std::move(text));
-             return absl::OkStatus();
-           },
-       .end_of_document = nothing}));
-  if (lines.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(training.files.front(), training.files.size() > 1 ? ", …" : "",
-                                                   ": no text to train a vocabulary on; the corpus is empty"));
-  }
-  size_t next = 0;
-  std::string model;
-  const std::string failure = TrainSentencePiece({.vocabulary = training.vocabulary,
-                                                  .character_coverage = training.character_coverage,
-                                                  .threads = training.threads,
-                                                  .next_line =
-                                                      [&](std::string& line) {
-                                                        if (next == lines.size()) return false;
-                                                        line = lines[next++];
-                                                        return true;
-                                                      }},
-                                                 model);
-  if (!failure.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the vocabulary can't be trained: ", failure, "; give more text or a smaller --vocabulary"));
-  }
-  return model;
 }
 
 }  // namespace isthmus

@@ -34,7 +34,8 @@ class Tokenizer {
   uint64_t fingerprint() const { return fingerprint_; }
 
   // Appends the tokens of `text` to `ids`. A newline is always a token of its own, so that a text may be encoded line
-  // by line.
+  // by line. Texts above 1 MiB are cut between words, which changes no token, so that memory does not grow with them;
+  // where a word is as long, between characters.
   absl::Status Encode(const std::string& text, std::vector<int32_t>& ids) const;
   // Bytes that are no UTF-8 come out as U+FFFD. Errors: OutOfRange for an id >= vocabulary().
   absl::StatusOr<std::string> Decode(const std::vector<int32_t>& ids) const;
@@ -56,11 +57,12 @@ struct TokenizerTraining {
   int64_t sample_bytes = 0;   // text to learn from, lines chosen at random; 0: all
   double character_coverage = 0.9995;
   uint64_t seed = 1;
-  int threads = 1;
 };
 
-// Trains a vocabulary; returns the model file's contents. The same input gives the same bytes. Errors: InvalidArgument
-// when the corpus is empty or too small for the vocabulary.
+// Trains a vocabulary; returns the model file's contents. The same input gives the same bytes on every machine with the
+// same SentencePiece. Lines of any length are learnt from; only words of more than 32,768 characters, which the library
+// can't take, are cut into several. Errors: InvalidArgument when the corpus is empty, or the vocabulary smaller than
+// bytes, special tokens and the corpus's characters together.
 absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training);
 
 }  // namespace isthmus

@@ -133,6 +133,21 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   EXPECT_EQ(again.Count("continues after step 5"), 1) << again.out;
 }
 
+// As when a copy over the shard begins anew, or a disk gives errors.
+TEST_F(DiskFaults, ATokenShardThatIsCutCostsNothingThatWasTrained) {
+  const std::string shard = project() / "cut.ids", run = project() / "cut";
+  std::filesystem::copy_file(project() / "tokens/train/00000.ids", shard);
+  const ProgramResult result = RunWithChanges(
+      Train("cut", absl::StrCat("--set schedule.steps=1000 --set checkpoint.interval=0 --set data.train=", shard,
+                                " --set telemetry.validation_interval=0")),
+      {{6, absl::StrCat("truncate -s 200 ", shard)}});
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count(shard + ": ends at byte"), 1) << result.out;
+  const auto steps = static_cast<int64_t>(Losses(run).size());
+  EXPECT_GE(steps, 5);
+  EXPECT_THAT(SoundSteps(run), ElementsAre(steps));
+}
+
 // The disk of one rank takes 22 s for a write, longer than collectives may take and than many steps do.
 TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
   const std::string run = project() / "slow";

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
@@ -95,6 +96,29 @@ TEST_F(BadInput, SequenceLongerThanAShardIsRejected) {
   ExpectTrainFails("long", "--set data.sequence_length=10000000", "data.sequence_length: 10000000");
 }
 
+// As the last one that `tokenizer encode` writes may be.
+TEST_F(BadInput, AShardShorterThanASequenceIsPassedOver) {
+  const std::string folder = project() / "with_short";
+  WriteText(project() / "short.txt", "the cat\n");
+  ASSERT_EQ(RunIsthmus(absl::StrCat("tokenizer encode --tokenizer ", project() / "tokenizer.model", " --out ", folder,
+                                    " ", project() / "short.txt"))
+                .exit_status,
+            0);
+  std::filesystem::copy_file(project() / "tokens/train/00000.ids", folder + "/train/00001.ids");
+  const std::string train = absl::StrCat("train --config ", project().WriteConfig("plain"), " --set schedule.steps=3");
+  ASSERT_EQ(RunIsthmus(train).exit_status, 0);
+  const ProgramResult result =
+      RunIsthmus(absl::StrCat(train, " --set folder=", project() / "short", " --set data.train=", folder, "/train"));
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("1 of the training shards have no more tokens than a sample"), 1) << result.out;
+  EXPECT_EQ(Losses(project() / "short"), Losses(project() / "plain"));
+  const ProgramResult inspected = RunIsthmus(absl::StrCat("data inspect --sequence-length 32 ", folder, "/train"));
+  EXPECT_EQ(inspected.Count("; too short for a sample of 32: training passes over it"), 1) << inspected.out;
+  EXPECT_EQ(inspected.Count(" samples of 32\n"), 1) << inspected.out;
+  ExpectTrainFails("no_validation", absl::StrCat("--set data.validation=", folder, "/train/00000.ids"),
+                   "a larger --validation-fraction");
+}
+
 TEST_F(BadInput, TruncatedForeignAndDamagedShardsAreRejected) {
   const std::string good = ReadText(project() / "tokens/train/00000.ids");
   const auto with = [&](const std::string& name, const std::string& contents) {
@@ -153,6 +177,21 @@ TEST_F(BadInput, TokenizerOfOtherShardsIsRejected) {
                    "is not a SentencePiece model");
 }
 
+TEST_F(BadInput, TheSameTextMakesTheSameTokenizerAndShardsOnAnyNumberOfCores) {
+  std::vector<std::string> made;
+  for (const char* threads : {"1", "3"}) {
+    const std::string model = project() / absl::StrCat("threads-", threads, ".model"),
+                      tokens = project() / absl::StrCat("threads-", threads);
+    const ProgramResult result = RunShell(absl::StrCat(
+        "export OMP_NUM_THREADS=", threads, "; ", ProgramPath(), " tokenizer train --vocabulary 300 --out ", model, " ",
+        project() / "corpus.jsonl", " && ", ProgramPath(), " tokenizer encode --tokenizer ", model, " --out ", tokens,
+        " ", project() / "corpus.jsonl"));
+    ASSERT_EQ(result.exit_status, 0) << result.out;
+    made.push_back(ReadText(model) + ReadText(tokens + "/train/00000.ids"));
+  }
+  EXPECT_TRUE(made[0] == made[1]);
+}
+
 TEST_F(BadInput, EmptyCorpusMakesNoVocabularyAndNoShards) {
   WriteText(project() / "empty.txt", "");
   WriteText(project() / "blank.jsonl", "\n\n{\"text\": \"\"}\n");
@@ -182,6 +221,14 @@ TEST_F(BadInput, TextThatCannotBeReadIsNamedWithItsLine) {
   ExpectFails(encode("cut.txt.gz", std::string("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb", 11)),
               "damaged or truncated gzip data");
   ExpectFails(encode("cut.txt.zst", std::string("\x28\xb5\x2f\xfd\x04", 5)), "Zstandard data");
+  // Depth costs no stack; nothing but the field is kept.
+  ExpectFails(encode("deep.jsonl", std::string(1'000'000, '[') + "\n"), "deep.jsonl:1: is not a JSON object");
+  ExpectFails(encode("deep2.jsonl", "{\"a\": " + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}\n"),
+              "deep2.jsonl:1: has no string field");
+  ExpectFails(encode("bytes.jsonl",
+                     "{\"text\": \"fa\xE7"
+                     "ade\"}\n"),
+              "bytes.jsonl:1: the text is not UTF-8");
   ExpectFails(encode("table.csv", "a,b\n"), "accepted are files that end in .txt or .jsonl");
   ExpectFails("tokenizer encode --tokenizer " + (project() / "tokenizer.model") + " --out " + (project() / "x") +
                   " /nowhere/text.txt",

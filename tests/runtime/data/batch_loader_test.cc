@@ -187,12 +187,49 @@ TEST_F(Loader, SplitKeepsTrainingAndValidationApart) {
   EXPECT_EQ(SplitSamples(dataset_, 0.9999)->training.count, 1);
 }
 
-TEST_F(Loader, ASequenceThatDoesNotFitAShardIsNamedWithTheRange) {
-  const auto dataset = TokenDataset::Open({folder_.path()}, 36);
+TEST_F(Loader, ASequenceThatFitsNoShardIsNamedWithTheRange) {
+  const auto dataset = TokenDataset::Open({folder_.path()}, 53);
   ASSERT_FALSE(dataset.ok());
-  EXPECT_THAT(std::string(dataset.status().message()), HasSubstr("data.sequence_length: 36"));
-  EXPECT_THAT(std::string(dataset.status().message()), HasSubstr("accepts 1 to 35"));
-  EXPECT_TRUE(TokenDataset::Open({folder_.path()}, 35).ok());
+  EXPECT_THAT(std::string(dataset.status().message()), HasSubstr("data.sequence_length: 53"));
+  EXPECT_THAT(std::string(dataset.status().message()), HasSubstr("accepts 1 to 52"));
+  EXPECT_EQ((*TokenDataset::Open({folder_.path()}, 52))->samples(), 1);
+}
+
+TEST_F(Loader, ShardsThatAreTooShortGiveNoSampleAndChangeNoOther) {
+  const std::vector<int32_t> before = Read(1, 1, 12);
+  // Before, between and behind the others: empty, one token, and one less than a sample needs.
+  for (const auto& [name, tokens] : {std::pair<std::string, int>{"000.ids", 0}, {"005.ids", 1}, {"02.ids", 5}}) {
+    auto writer = TokenShardWriter::Create(folder_ / name, 1000, 9);
+    if (tokens > 0) {
+      ASSERT_TRUE((*writer)->AddDocument(std::vector<int32_t>(static_cast<size_t>(tokens), 999)).ok());
+    }
+    ASSERT_TRUE((*writer)->Finish().ok());
+  }
+  const auto dataset = TokenDataset::Open({folder_.path()}, kLength);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  dataset_ = *dataset;
+  EXPECT_EQ(dataset_->samples(), 10 + 7);
+  EXPECT_EQ(dataset_->shards_without_samples(), 3);
+  EXPECT_EQ(Read(1, 1, 12), before);
+  EXPECT_THAT(std::string(TokenDataset::Open({folder_ / "000.ids"}, kLength).status().message()),
+              HasSubstr("are empty"));
+}
+
+// More than stay open.
+TEST_F(Loader, ManyShardsAreRead) {
+  const TemporaryFolder folder;
+  for (int s = 0; s < 300; ++s) {
+    auto writer = TokenShardWriter::Create(folder / std::to_string(1000 + s) + ".ids", 1000, 9);
+    ASSERT_TRUE((*writer)->AddDocument(std::vector<int32_t>{s, s, s}).ok());
+    ASSERT_TRUE((*writer)->Finish().ok());
+  }
+  const auto dataset = TokenDataset::Open({folder.path()}, 2);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  std::vector<int32_t> tokens(3);
+  for (int64_t s = 0; s < 300; ++s) {
+    ASSERT_TRUE((*dataset)->Read(s, absl::MakeSpan(tokens)).ok());
+    EXPECT_EQ(tokens[2], s);
+  }
 }
 
 TEST_F(Loader, ShardsOfDifferentTokenizersAreRejected) {

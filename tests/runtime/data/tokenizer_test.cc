@@ -29,9 +29,7 @@ class TokenizerTest : public ::testing::Test {
     WriteText(*folder_ / "tokenizer.model", *model);
   }
   static void TearDownTestSuite() { delete folder_; }
-  static TokenizerTraining Training() {
-    return {.files = {*folder_ / "corpus.jsonl"}, .vocabulary = 300, .threads = 2};
-  }
+  static TokenizerTraining Training() { return {.files = {*folder_ / "corpus.jsonl"}, .vocabulary = 300}; }
   static std::unique_ptr<Tokenizer> Load() { return *Tokenizer::Load(*folder_ / "tokenizer.model"); }
   static TemporaryFolder* folder_;
 };

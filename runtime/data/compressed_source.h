@@ -1,0 +1,63 @@
+// Decompressed bytes of a file of members (gzip) or frames (Zstandard).
+#ifndef ISTHMUS_RUNTIME_DATA_COMPRESSED_SOURCE_H_
+#define ISTHMUS_RUNTIME_DATA_COMPRESSED_SOURCE_H_
+
+#include <absl/status/statusor.h>
+#include <absl/strings/string_view.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "runtime/data/byte_source.h"
+
+namespace isthmus {
+
+// `path`: for messages; `file`: its bytes as they are.
+std::unique_ptr<ByteSource> GzipSource(const std::string& path, std::unique_ptr<ByteSource> file);
+std::unique_ptr<ByteSource> ZstdSource(const std::string& path, std::unique_ptr<ByteSource> file);
+
+// Decodes members, one after another.
+class MemberDecoder {
+ public:
+  struct Progress {
+    size_t taken = 0, made = 0;    // bytes
+    bool member_complete = false;  // and all of its bytes were made
+    std::string error;             // what is wrong with the member, if anything
+  };
+  virtual ~MemberDecoder() = default;
+  // What it decodes, as in messages: "gzip".
+  virtual absl::string_view name() const = 0;
+  // As far as `in` and `capacity` allow; the first call after a complete member begins another.
+  virtual Progress Decode(absl::string_view in, char* to, size_t capacity) = 0;
+};
+
+// What is the same for all formats: where members begin and end, and what may follow them.
+class CompressedSource : public ByteSource {
+ public:
+  CompressedSource(std::string path, std::unique_ptr<ByteSource> file, std::unique_ptr<MemberDecoder> decoder);
+  absl::StatusOr<int64_t> Read(char* to, int64_t capacity) override;
+
+ private:
+  // Reads more where nothing is left to decode; false at the end of the file.
+  absl::StatusOr<bool> Fill();
+  // Between members: whether another follows.
+  absl::StatusOr<bool> NextMember();
+  void Take(size_t bytes);
+  absl::Status Damaged(absl::string_view what) const;
+
+  std::string path_;
+  std::unique_ptr<ByteSource> file_;
+  std::unique_ptr<MemberDecoder> decoder_;
+  std::string buffer_;
+  absl::string_view rest_;  // of the buffer: what was not decoded yet
+  int64_t offset_ = 0;      // of `rest_` in the file
+  int64_t member_ = 0;      // where the member begins
+  bool between_members_ = true;
+  bool made_all_asked_ = false;  // the decoder may have more without reading
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_DATA_COMPRESSED_SOURCE_H_

@@ -1,0 +1,129 @@
+// A vocabulary is learnt from all of a text, whatever its lines are, and is the same on every machine.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "runtime/data/sentence_piece.h"
+#include "runtime/data/text_cut.h"
+#include "runtime/data/tokenizer.h"
+#include "tests/support/program.h"
+
+namespace isthmus {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::TemporaryFolder;
+using testing::WriteText;
+
+std::vector<std::string> PartsOf(const std::string& text, int64_t bytes, int64_t characters) {
+  std::vector<std::string> parts;
+  EXPECT_TRUE(VisitParts(text, {.bytes = bytes, .word_characters = characters}, [&](absl::string_view part) {
+                parts.emplace_back(part);
+                return absl::OkStatus();
+              }).ok());
+  return parts;
+}
+
+TEST(TextCut, IsWhereWordsBeginIfItCanBe) {
+  EXPECT_THAT(PartsOf("", 8, 8), ElementsAre(""));
+  EXPECT_THAT(PartsOf("one two", 8, 8), ElementsAre("one two"));
+  EXPECT_THAT(PartsOf("one two three", 8, 8), ElementsAre("one two", " three"));
+  EXPECT_THAT(PartsOf("one   two", 6, 8), ElementsAre("one", "   two"));
+  EXPECT_THAT(PartsOf("one▁two", 8, 8), ElementsAre("one", "▁two"));
+  EXPECT_THAT(PartsOf("abcdefgh", 4, 8), ElementsAre("abcd", "efgh"));
+  EXPECT_THAT(PartsOf("abcdefgh ij", 100, 3), ElementsAre("abc", "def", "gh ij"));
+  EXPECT_THAT(PartsOf("ééééé", 5, 8), ElementsAre("éé", "éé", "é"));
+  EXPECT_THAT(PartsOf("      ", 4, 3), ElementsAre("   ", "   "));
+}
+
+class TokenizerTrainingTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::string> Train(const std::string& text, int64_t vocabulary = 300, int64_t sample_bytes = 0) {
+    WriteText(folder_ / "x.txt", text);
+    return TrainTokenizer({.files = {folder_ / "x.txt"}, .vocabulary = vocabulary, .sample_bytes = sample_bytes});
+  }
+  // Lines of words; all but the first begin with a space.
+  static std::vector<std::string> Lines(size_t bytes) {
+    std::vector<std::string> lines = {"the cat"};
+    for (size_t size = 0; size < bytes; size += lines.back().size()) {
+      lines.push_back(" sees house number " + std::to_string(lines.size() * 7919 % 1000) + " and the red river");
+    }
+    return lines;
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TokenizerTrainingTest, LongLinesAreLearntFromAsShortOnesAre) {
+  std::string one, many;
+  for (const std::string& line : Lines(200'000)) {
+    one += line;
+    many += line + "\n";
+  }
+  const auto model = Train(one);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(*model, *Train(many));
+  // One line is more than a sample: it is taken in parts.
+  EXPECT_TRUE(Train(one, 300, 140'000).ok());
+}
+
+TEST_F(TokenizerTrainingTest, WordsOfAnyLengthEndNoTraining) {
+  std::string letters;
+  for (int i = 0; i < 40'000; ++i) letters += static_cast<char>('a' + i * 7919 % 26);
+  for (const std::string& word :
+       {std::string(32'770, '-'), std::string(40'000, ' ') + "x", letters, std::string(200'000, '=') + " " + letters}) {
+    const auto model = Train("the cat sees a red house\n" + word + "\n");
+    EXPECT_TRUE(model.ok()) << model.status();
+  }
+}
+
+TEST_F(TokenizerTrainingTest, LinesWithTheReservedCharacterAreLearntFrom) {
+  const auto model = Train("██▅▅ a zebra\n▅a zebra▅\n");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const auto tokenizer = Tokenizer::Parse(*model, "x");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  std::vector<int32_t> ids;
+  ASSERT_TRUE((*tokenizer)->Encode("a zebra ▅", ids).ok());
+  EXPECT_EQ(*(*tokenizer)->Decode(ids), "a zebra ▅");
+  EXPECT_LT(ids.size(), 7u) << "the words were not learnt";
+  EXPECT_THAT(std::string(Train("▅▅\n").status().message()), HasSubstr("no text to train a vocabulary on"));
+}
+
+TEST_F(TokenizerTrainingTest, AVocabularyThatCharactersDoNotFitIsNamedWithTheLeast) {
+  std::string text;
+  for (int i = 0; i < 100; ++i)
+    text += std::string("\xE4") + static_cast<char>(0xB8 + i / 64) + static_cast<char>(0x80 + i % 64);
+  const auto small = Train(text + "\n", 300);
+  ASSERT_FALSE(small.ok());
+  EXPECT_THAT(std::string(small.status().message()), HasSubstr("--vocabulary: 300; this text needs at least 359"));
+  EXPECT_TRUE(Train(text + "\n", 359).ok());
+}
+
+TEST_F(TokenizerTrainingTest, OddTextsEndNoTraining) {
+  using std::string_literals::operator""s;
+  for (const std::string& text : {"\t\t\t\na\n"s, "a\0b\n"s, "\0\0\n"s, "▁▁ ▁\n"s, "a\n"s,
+                                  "<unk> </s> <|endoftext|> <0x41>\n"s, "\xEF\xBF\xBF \xEF\xBF\xBE\n"s}) {
+    const auto model = Train(text);
+    EXPECT_TRUE(model.ok()) << text << ": " << model.status();
+  }
+}
+
+// The library takes some hundred bytes of memory for each byte that it encodes at once.
+TEST_F(TokenizerTrainingTest, LongTextsHaveTheTokensOfAWholeOne) {
+  std::string text;
+  for (const std::string& line : Lines(1'100'000)) text += line;
+  const auto model = Train("the cat\n sees house number 12 and the red river\n");
+  ASSERT_TRUE(model.ok()) << model.status();
+  std::vector<int32_t> parts;
+  ASSERT_TRUE((*Tokenizer::Parse(*model, "x"))->Encode(text, parts).ok());
+  SentencePieceModel whole;
+  ASSERT_EQ(whole.Load(*model), "");
+  std::vector<int> ids;
+  ASSERT_EQ(whole.Encode(text.data(), text.size(), ids), "");
+  EXPECT_TRUE(parts == std::vector<int32_t>(ids.begin(), ids.end()));
+}
+
+}  // namespace
+}  // namespace isthmus
