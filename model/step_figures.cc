@@ -30,8 +30,12 @@ absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double
   figures.loss = sums[kLoss] * scale;
   figures.gradient_norm = std::sqrt(sums[kCut] + sums[kReplicated]);
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  if (sums[kBadLosses] > 0 && std::isfinite(figures.loss)) figures.loss = kNaN;
-  if (sums[kBadGradients] > 0 && std::isfinite(figures.gradient_norm)) figures.gradient_norm = kNaN;
+  // One NaN for all, without a sign.
+  const auto spoil = [](double bad, double& figure) {
+    if ((bad > 0 && std::isfinite(figure)) || std::isnan(figure)) figure = kNaN;
+  };
+  spoil(sums[kBadLosses], figures.loss);
+  spoil(sums[kBadGradients], figures.gradient_norm);
   return figures;
 }
 

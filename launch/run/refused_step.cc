@@ -70,14 +70,14 @@ absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& 
   std::string what =
       absl::StrFormat("step %d, batch %d: loss %g, gradient norm %g", step, batch, result.loss, result.gradient_norm);
   bool weights_finite = true;
-  if (!verdict.spike) {
+  if (!verdict.finite) {
     ISTHMUS_ASSIGN_OR_RETURN(const std::string places, DescribeUnsoundStep(result, weights_finite));
     absl::StrAppend(&what, ", ", places);
   }
   if (!verdict.reason.empty()) absl::StrAppend(&what, "; ", verdict.reason);
   switch (verdict.action) {
     case Stability::Action::kHalt:
-      return Halt(step, result, before, weights_finite, absl::StrCat(what, "; ", Remedy(config_, verdict.spike)));
+      return Halt(step, result, before, weights_finite, absl::StrCat(what, "; ", Remedy(config_, verdict.finite)));
     case Stability::Action::kSkip:
       position_ = batch;
       Say(absl::StrCat(what, "; the batch is passed over"));

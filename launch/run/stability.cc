@@ -76,9 +76,9 @@ std::string Stability::LimitReached(int64_t step) const {
 
 Stability::Verdict Stability::Refused(int64_t step, int64_t batch, const StepFigures& figures) {
   Verdict verdict;
-  verdict.spike = figures.sound();
+  verdict.finite = figures.sound();
   bool halt = false, roll_back = false;
-  if (!verdict.spike) {
+  if (!verdict.finite) {
     const auto policy = config_.non_finite().policy();
     halt = policy == proto::NonFiniteConfig::HALT;
     roll_back = policy == proto::NonFiniteConfig::ROLLBACK;
@@ -103,7 +103,7 @@ Stability::Verdict Stability::Refused(int64_t step, int64_t batch, const StepFig
   refused.set_step(step);
   refused.set_batch(batch);
   refused.set_batches(roll_back ? std::min(config_.rollback_batches(), batch) : 1);
-  refused.set_cause(verdict.spike ? proto::RefusedStep::SPIKE : proto::RefusedStep::NON_FINITE);
+  refused.set_cause(verdict.finite ? proto::RefusedStep::SPIKE : proto::RefusedStep::NON_FINITE);
   refused.set_rolled_back(roll_back);
   if (roll_back) {
     counts_.set_rollbacks_total(counts_.rollbacks_total() + 1);

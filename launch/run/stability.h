@@ -29,8 +29,8 @@ class Stability {
   enum class Action { kHalt, kSkip, kRollback };
   struct Verdict {
     Action action = Action::kHalt;
-    bool spike = false;  // why it was refused; else its figures are not sound
-    std::string reason;  // of the refusal, or of the end
+    bool finite = false;  // its figures are sound: it was refused as a spike
+    std::string reason;   // of the refusal, or of the end
   };
   // It was not: what is to be done. Passes over its batch, and with a rollback as many before it as configured, unless
   // the run ends.

@@ -50,6 +50,20 @@ TEST(Stability, WhatIsNotFiniteHaltsUnlessAnotherPolicyIsSet) {
   EXPECT_EQ(stability.state().non_finite_total(), 1);
 }
 
+TEST(Stability, AGradientThatIsLostOrTooLargeIsNotASpike) {
+  StepFigures too_large = Figures(3, 1e25);
+  too_large.too_large = true;
+  for (const StepFigures& figures : {Figures(3, 0), too_large}) {
+    Stability stability(Config("spike { policy: SKIP } non_finite { policy: ROLLBACK }"), {});
+    const auto verdict = stability.Refused(7, 9, figures);
+    EXPECT_EQ(verdict.action, Action::kRollback);
+    EXPECT_FALSE(verdict.finite);
+    EXPECT_EQ(stability.state().non_finite_total(), 1);
+    EXPECT_EQ(stability.state().spikes_total(), 0);
+  }
+  EXPECT_TRUE(Figures(0, 0).sound());
+}
+
 TEST(Stability, SkippingPassesOverTheBatchUntilItIsTooMuchInARow) {
   Stability stability(Config("non_finite { policy: SKIP } max_in_a_row: 2"), {});
   EXPECT_EQ(stability.Refused(5, 5, Figures(1, kNaN)).action, Action::kSkip);
