@@ -93,8 +93,9 @@ absl::Status Generate(const SampleRequest& request, Loaded& loaded, CommandConte
                                                              context.mpi.local_rank(), context.world, "--device"));
   Stream& stream = device.stream;
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(context.world, context.world.size(), 1, stream));
+  const int64_t longest = config.data().sequence_length();
   const int64_t window =
-      std::min(config.data().sequence_length(), static_cast<int64_t>(loaded.tokens.size()) + request.tokens);
+      std::min(longest, static_cast<int64_t>(loaded.tokens.size()) + std::min(request.tokens, longest));
   auto created = TextGenerator::Create(config, window, mesh, stream);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, created.status()));
   const std::unique_ptr<TextGenerator> generator = *std::move(created);

@@ -2,10 +2,10 @@
 //
 // ISTHMUS_FAULTS: faults separated by ';', each `point[@rank][#hit]=action`: on that rank (else on all) when the point
 // is passed for that time (from 1; `*`: every time; else the first). Actions: kill, stop, term, usr1, int (signals to
-// the process itself), sleep:SECONDS, and where there are data: nan, inf, or scale:FACTOR, of the first element.
-// ISTHMUS_FAULT_LOG: a file name; every point that a rank passes is a line of FILE.RANK.
-// ISTHMUS_FAULT_HASTE: a file name; once there is such a file, deadlines of collectives pass at once.
-// A fault that can't be read ends the program: a test with it would test nothing.
+// the process itself), sleep:SECONDS, await:FILE (until there is one), and where there are data: nan, inf, or
+// scale:FACTOR, of the first element. ISTHMUS_FAULT_LOG: a file name; every point that a rank passes is a line of
+// FILE.RANK. ISTHMUS_FAULT_HASTE: a file name; once there is such a file, deadlines of collectives pass at once. A
+// fault that can't be read ends the program: a test with it would test nothing.
 #include "runtime/fault_point.h"
 
 #include <absl/strings/match.h>
@@ -157,6 +157,10 @@ bool Act(const std::string& action) {
     kill(getpid(), signal->second);
     if (signal->first == "term" || signal->first == "usr1" || signal->first == "int")
       WaitUntilRemembered(signal->second);
+    return true;
+  }
+  if (absl::StartsWith(action, "await:")) {
+    while (access(action.substr(6).c_str(), F_OK) != 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return true;
   }
   double seconds = 0;

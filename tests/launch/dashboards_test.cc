@@ -29,8 +29,13 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// A run is scraped while it lasts: for seconds, whatever the machine's speed.
-constexpr const char* kLasting = " --set schedule.steps=1000000 --set schedule.max_seconds=4";
+// A run that is scraped: it waits in the midst of it until a file `folder`.scraped says that it was.
+ProgramResult RunUntilScraped(const std::string& folder, const std::string& arguments) {
+  return RunWithFaults(absl::StrCat("step.begin@0#300=await:", folder, ".scraped"),
+                       absl::StrCat(arguments, " --set schedule.steps=400"), 2);
+}
+void SayThatItWasScraped(const std::string& folder) { WriteText(folder + ".scraped", ""); }
+
 std::string DashboardFolder() { return SourceFolder() + "/tools/dashboards/"; }
 
 // Where launch/install puts Prometheus's programs; empty when they are nowhere.
@@ -47,13 +52,14 @@ class Dashboards : public ::testing::Test {
     project_ = new TinyProject;
     port_ = FreePorts(2);
     const std::string arguments =
-        absl::StrCat("train --config ", project_->WriteConfig("run", "mesh { tensor: 2 }"), kLasting,
+        absl::StrCat("train --config ", project_->WriteConfig("run", "mesh { tensor: 2 }"),
                      " --set telemetry.log_interval=5 --set telemetry.validation_interval=50 --set "
                      "telemetry.prometheus.every_rank=true",
                      " --set telemetry.prometheus.port=", port_);
-    auto run = std::async(std::launch::async, [&] { return RunIsthmus(arguments, 2); });
+    auto run = std::async(std::launch::async, [&] { return RunUntilScraped(folder(), arguments); });
     live_ = new std::string(AwaitHttp(port_, "/metrics", "\nisthmus_head_lost_energy_ratio ", kPatience));
     other_ = new std::string(AwaitHttp(port_ + 1, "/metrics", "\nisthmus_rank_phase_seconds{", kPatience));
+    SayThatItWasScraped(folder());
     result_ = new ProgramResult(run.get());
     ASSERT_EQ(result_->exit_status, 0) << result_->out;
     ASSERT_THAT(*live_, HasSubstr("\nisthmus_head_lost_energy_ratio "));
@@ -283,12 +289,17 @@ TEST_F(Dashboards, PrometheusReadsWhatTheRunWrote) {
   };
   // It looks for targets every five seconds.
   EXPECT_THAT(AwaitHttp(web, "/api/v1/targets", target, kPatience), HasSubstr(target));
-  const ProgramResult result =
-      RunIsthmus(absl::StrCat("train --config ", project().WriteConfig("scraped"), kLasting,
-                              " --set telemetry.validation_interval=0 --set telemetry.prometheus.port=", port),
-                 2);
+  auto run = std::async(std::launch::async, [&] {
+    return RunUntilScraped(
+        project() / "scraped",
+        absl::StrCat("train --config ", project().WriteConfig("scraped"),
+                     " --set telemetry.validation_interval=0 --set telemetry.prometheus.port=", port));
+  });
+  AwaitHttp(web, "/api/v1/query?query=count_over_time(isthmus_train_loss%5B1h%5D)%3E5", "\"value\"", kPatience);
+  SayThatItWasScraped(project() / "scraped");
+  const ProgramResult result = run.get();
   EXPECT_EQ(result.exit_status, 0) << result.out;
-  const auto steps = query("isthmus_steps_total%5B5m%5D"), losses = query("isthmus_train_loss%5B5m%5D");
+  const auto steps = query("isthmus_steps_total%5B1h%5D"), losses = query("isthmus_train_loss%5B1h%5D");
   const auto rules = nlohmann::json::parse(HttpGet(web, "/api/v1/rules"), nullptr, false);
   HttpGet(web, "/-/quit", "POST");
   EXPECT_EQ(server.get().exit_status, 0);
