@@ -90,7 +90,7 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
-  // Of a run that measures its head.
+  // Only where the run measures its head.
   const HeadDecomposition& decomposition() const { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;

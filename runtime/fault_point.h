@@ -12,8 +12,7 @@ namespace isthmus {
 void FaultPoint(const char* name);
 // Where `data`, on the stream's device, has just been computed: a test may spoil it.
 void FaultPoint(const char* name, const Tensor& data, const Stream& stream);
-// How many times faster than the clock a collective's deadline passes: once, but where a test has seen what it waits
-// for.
+// How many times faster than the clock the deadlines of collectives pass: 1, but where a test says otherwise.
 double FaultHaste();
 
 }  // namespace isthmus

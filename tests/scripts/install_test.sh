@@ -43,7 +43,7 @@ for lock in var/lib/apt/lists/lock var/lib/dpkg/lock-frontend var/lib/dpkg/lock 
   hold "$root/$lock"
   launch/install quickstart >"$work/out" 2>&1 &
   installing=$!
-  # Of a lock that this apt does not take nothing is seen.
+  # Not every apt takes every lock: where it takes none, it says nothing and ends.
   until grep -q "^waiting for process $holder (python3), which installs" "$work/out" || ! kill -0 "$installing" 2>/dev/null; do
     sleep 0.05
   done
