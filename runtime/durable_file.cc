@@ -4,6 +4,7 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 #include <utility>
+#include <vector>
 
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
@@ -22,9 +24,36 @@ namespace {
 
 constexpr int64_t kEarlyWrite = int64_t{1} << 20;
 
-std::string FolderOf(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
+// The process id keeps two writers of the same name apart. Long names leave room for it.
+std::string TemporaryName(const std::string& path) {
+  constexpr size_t kLongest = 200;
+  const std::string name = std::filesystem::path(path).filename().string();
+  return absl::StrCat(FolderOf(path), "/", name.substr(0, kLongest), ".", getpid(), ".tmp");
+}
+
+int OpenNew(const std::string& path) { return open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); }
+
+// That the folder does not let go of the file, or take another.
+bool IsOfTheFolder(int error) { return error == EACCES || error == EPERM || error == EROFS || error == EBUSY; }
+
+// All of it. 0, or errno.
+int WriteAll(int descriptor, const char* from, int64_t bytes) {
+  while (bytes > 0) {
+    const ssize_t written = write(descriptor, from, static_cast<size_t>(bytes));
+    if (written > 0) {
+      from += written;
+      bytes -= written;
+    } else if (written == 0) {
+      return EIO;
+    } else if (errno == EAGAIN) {
+      // Who opened it, before this program began, does not wait for readers.
+      pollfd ready{.fd = descriptor, .events = POLLOUT, .revents = 0};
+      if (poll(&ready, 1, -1) < 0 && errno != EINTR) return errno;
+    } else if (errno != EINTR) {
+      return errno;
+    }
+  }
+  return 0;
 }
 
 }  // namespace
@@ -48,22 +77,69 @@ absl::Status FileError(absl::string_view path, absl::string_view what, int error
   }
 }
 
-DurableFile::DurableFile(std::string path, std::string temporary, int descriptor)
-    : path_(std::move(path)), temporary_(std::move(temporary)), descriptor_(descriptor) {}
-
-absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string path) {
-  // The process id keeps two writers of the same name apart.
-  std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string path, FileOwner owner) {
+  auto file = absl::WrapUnique(new DurableFile(std::move(path), owner));
+  ISTHMUS_ASSIGN_OR_RETURN(file->target_, FindOutputTarget(file->path_));
+  const OutputTarget& target = file->target_;
   FaultPoint("file.create");
-  const int descriptor = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) return FileError(path, "can't create the file", errno);
-  return absl::WrapUnique(new DurableFile(std::move(path), std::move(temporary), descriptor));
+  if (target.kind == OutputTarget::Kind::kStream || target.kind == OutputTarget::Kind::kDescriptor) {
+    ISTHMUS_RETURN_IF_ERROR(file->OpenStream(target));
+  } else if (target.may_replace) {
+    ISTHMUS_RETURN_IF_ERROR(file->OpenTemporary());
+  } else {
+    ISTHMUS_RETURN_IF_ERROR(file->OpenFile());
+  }
+  return file;
+}
+
+absl::Status DurableFile::OpenStream(const OutputTarget& target) {
+  way_ = Way::kStream;
+  if (target.kind == OutputTarget::Kind::kDescriptor) {
+    // Opened anew it would begin at its start, and may not be allowed to.
+    descriptor_ = fcntl(target.descriptor, F_DUPFD_CLOEXEC, 0);
+  } else {
+    const bool waits = owner_ == FileOwner::kUser;
+    descriptor_ = open(target.path.c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC | (waits ? 0 : O_NONBLOCK));
+    if (descriptor_ < 0 && errno == ENXIO && S_ISFIFO(target.status.st_mode)) {
+      return absl::FailedPreconditionError(absl::StrCat(path_, ": is a pipe that nobody reads"));
+    }
+    if (descriptor_ >= 0 && !waits) fcntl(descriptor_, F_SETFL, O_WRONLY);
+  }
+  return descriptor_ < 0 ? FileError(path_, "can't open", errno) : absl::OkStatus();
+}
+
+absl::Status DurableFile::OpenTemporary() {
+  temporary_ = TemporaryName(target_.path);
+  descriptor_ = OpenNew(temporary_);
+  if (descriptor_ < 0 && errno == EEXIST && unlink(temporary_.c_str()) == 0) descriptor_ = OpenNew(temporary_);
+  const bool there = target_.kind == OutputTarget::Kind::kFile;
+  if (descriptor_ >= 0) {
+    if (there) TakeAfter(target_.status);
+    return absl::OkStatus();
+  }
+  temporary_.clear();
+  return there && IsOfTheFolder(errno) ? OpenFile() : FileError(path_, "can't create the file", errno);
+}
+
+absl::Status DurableFile::OpenFile() {
+  way_ = Way::kInPlace;
+  descriptor_ = open(target_.path.c_str(), O_WRONLY | O_CLOEXEC);
+  return descriptor_ < 0 ? FileError(path_, "can't open the file", errno) : absl::OkStatus();
+}
+
+void DurableFile::TakeAfter(const struct stat& before) {
+  struct stat now {};
+  const bool mine = fstat(descriptor_, &now) == 0 && now.st_uid == before.st_uid && now.st_gid == before.st_gid;
+  const bool alike = mine || fchown(descriptor_, before.st_uid, before.st_gid) == 0;
+  // After the owner, whose change takes bits away.
+  const bool same_mode = fchmod(descriptor_, before.st_mode & 07777) == 0;
+  if (owner_ == FileOwner::kUser && (before.st_nlink > 1 || !alike || !same_mode)) way_ = Way::kCopy;
 }
 
 DurableFile::~DurableFile() {
   if (descriptor_ < 0) return;
   close(descriptor_);
-  unlink(temporary_.c_str());
+  if (!temporary_.empty()) unlink(temporary_.c_str());
 }
 
 absl::Status DurableFile::Append(const void* data, int64_t bytes) { return WriteAt(size_, data, bytes); }
@@ -71,6 +147,16 @@ absl::Status DurableFile::Append(const void* data, int64_t bytes) { return Write
 absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
   const char* from = static_cast<const char*>(data);
   const int64_t end = offset + bytes;
+  if (way_ == Way::kStream) {
+    if (offset != size_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, ": is a pipe or a device, and this format needs a file"));
+    }
+    FaultPoint("file.write");
+    if (const int error = WriteAll(descriptor_, from, bytes); error != 0) return FileError(path_, "can't write", error);
+    size_ = end;
+    return absl::OkStatus();
+  }
   while (offset < end) {
     FaultPoint("file.write");
     const ssize_t written = pwrite(descriptor_, from, static_cast<size_t>(end - offset), offset);
@@ -90,29 +176,78 @@ absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t byte
 
 absl::Status DurableFile::Commit() {
   FaultPoint("file.sync");
-  if (fsync(descriptor_) != 0) return FileError(path_, "can't flush to disk", errno);
+  if (way_ == Way::kInPlace && ftruncate(descriptor_, size_) != 0) return FileError(path_, "can't cut the file", errno);
+  if (way_ != Way::kStream && fsync(descriptor_) != 0) return FileError(path_, "can't flush to disk", errno);
+  if (way_ == Way::kCopy) return CopyInPlace();
   if (close(std::exchange(descriptor_, -1)) != 0) {
     const int error = errno;
-    unlink(temporary_.c_str());
+    if (!temporary_.empty()) unlink(temporary_.c_str());
     return FileError(path_, "can't close", error);
   }
-  FaultPoint("file.rename");
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const int error = errno;
-    unlink(temporary_.c_str());
-    return FileError(path_, "can't rename the complete file to its name", error);
-  }
-  return SyncFolder(FolderOf(path_));
+  return way_ == Way::kRename ? Rename() : absl::OkStatus();
 }
 
-absl::Status WriteDurably(const std::string& path, absl::string_view contents) {
-  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(path));
+absl::Status DurableFile::Rename() {
+  FaultPoint("file.rename");
+  if (std::rename(temporary_.c_str(), target_.path.c_str()) == 0) return SyncFolder(FolderOf(target_.path));
+  const int error = errno;
+  if (target_.kind == OutputTarget::Kind::kFile && IsOfTheFolder(error)) {
+    descriptor_ = open(temporary_.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ >= 0) return CopyInPlace();
+  }
+  return Failed("can't rename the complete file to its name", error);
+}
+
+absl::Status DurableFile::CopyInPlace() {
+  const int from = std::exchange(descriptor_, -1);
+  const int to = open(target_.path.c_str(), O_WRONLY | O_CLOEXEC);
+  int error = to < 0 ? errno : 0;
+  std::vector<char> block(kEarlyWrite);
+  for (int64_t at = 0; error == 0 && at < size_;) {
+    const ssize_t got = pread(from, block.data(), block.size(), at);
+    error = got > 0 ? WriteAll(to, block.data(), got) : got < 0 ? errno : EIO;
+    at += std::max<ssize_t>(got, 0);
+  }
+  if (error == 0 && (ftruncate(to, size_) != 0 || fsync(to) != 0)) error = errno;
+  if (to >= 0 && close(to) != 0 && error == 0) error = errno;
+  close(from);
+  if (error != 0) return Failed("can't write to the file that is there", error);
+  unlink(temporary_.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status DurableFile::Failed(absl::string_view what, int error) {
+  if (owner_ == FileOwner::kUser)
+    return FileError(path_, absl::StrCat(what, " (", temporary_, " has all of it)"), error);
+  unlink(temporary_.c_str());
+  return FileError(path_, what, error);
+}
+
+absl::Status WriteDurably(const std::string& path, absl::string_view contents, FileOwner owner) {
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(path, owner));
   ISTHMUS_RETURN_IF_ERROR(file->Append(contents.data(), static_cast<int64_t>(contents.size())));
   return file->Commit();
 }
 
+absl::Status CheckOutput(const std::string& path) {
+  ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path));
+  if (target.kind == OutputTarget::Kind::kDescriptor) return absl::OkStatus();
+  if (target.kind != OutputTarget::Kind::kStream) return DurableFile::Create(path, FileOwner::kUser).status();
+  if (faccessat(AT_FDCWD, target.path.c_str(), W_OK, AT_EACCESS) == 0) return absl::OkStatus();
+  return FileError(path, "can't be written", errno);
+}
+
+bool IsStandardOutput(const std::string& path) {
+  struct stat named {
+  }, standard{};
+  return stat(path.c_str(), &named) == 0 && fstat(STDOUT_FILENO, &standard) == 0 && named.st_dev == standard.st_dev &&
+         named.st_ino == standard.st_ino;
+}
+
 absl::Status SyncFolder(const std::string& folder) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // One that may be written to and not be read can't be flushed.
+  if (descriptor < 0 && errno == EACCES) return absl::OkStatus();
   if (descriptor < 0) return FileError(folder, "can't open the folder", errno);
   FaultPoint("file.sync_folder");
   const int result = fsync(descriptor), error = errno;

@@ -10,6 +10,9 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
+
+#include "runtime/output_target.h"
 
 namespace isthmus {
 
@@ -17,18 +20,31 @@ namespace isthmus {
 // the disk is full, ...), the message "path: what: reason".
 absl::Status FileError(absl::string_view path, absl::string_view what, int error);
 
+// Whose file it is that is written.
+enum class FileOwner {
+  kProgram,  // a file of a run folder: other hard links to it, of a copy by `cp -al`, keep what they have; a pipe that
+             // nobody reads is an error
+  kUser,     // a path that a user gave: other hard links see what is written; a pipe is waited for until someone reads
+             // it; what is complete stays where it is when it can't get its name
+};
+
 // Written under a temporary name in the same folder, then flushed to disk and renamed by Commit. Without Commit nothing
-// remains, and a file that had the name before is untouched.
+// remains, and a file that had the name before is untouched. Symbolic links are followed, also where they lead to
+// nothing yet; the mode and, where the system allows, the owner of a file that is there stay.
+//
+// What can't be replaced is written in place: a file in a folder that can't be written to, or one that is mounted; of
+// other hard links see FileOwner. Pipes and character devices get what is appended as it comes.
 class DurableFile {
  public:
-  // Errors: by errno, naming the path.
-  static absl::StatusOr<std::unique_ptr<DurableFile>> Create(std::string path);
+  // Errors: those of FindOutputTarget (runtime/output_target.h); by errno, naming the path.
+  static absl::StatusOr<std::unique_ptr<DurableFile>> Create(std::string path, FileOwner owner = FileOwner::kProgram);
   ~DurableFile();
   DurableFile(const DurableFile&) = delete;
   DurableFile& operator=(const DurableFile&) = delete;
 
   absl::Status Append(const void* data, int64_t bytes);
-  // Bytes [offset, offset + bytes); holes read as zero.
+  // Bytes [offset, offset + bytes); holes read as zero. Errors: FailedPrecondition where a pipe or a device would have
+  // to go back.
   absl::Status WriteAt(int64_t offset, const void* data, int64_t bytes);
   // Flushes file and folder; afterwards the file has its name.
   absl::Status Commit();
@@ -37,16 +53,38 @@ class DurableFile {
   const std::string& path() const { return path_; }
 
  private:
-  DurableFile(std::string path, std::string temporary, int descriptor);
+  enum class Way { kRename, kCopy, kInPlace, kStream };
+  DurableFile(std::string path, FileOwner owner) : path_(std::move(path)), owner_(owner) {}
 
-  std::string path_;
+  absl::Status OpenStream(const OutputTarget& target);
+  absl::Status OpenTemporary();
+  absl::Status OpenFile();
+  // Mode and owner of the file that is there.
+  void TakeAfter(const struct stat& before);
+  absl::Status Rename();
+  // From the temporary file into the one that is there.
+  absl::Status CopyInPlace();
+  // Leaves the temporary file to the user, or to nobody.
+  absl::Status Failed(absl::string_view what, int error);
+
+  std::string path_;  // as given
+  FileOwner owner_;
+  OutputTarget target_;
   std::string temporary_;
-  int descriptor_;
+  Way way_ = Way::kRename;
+  int descriptor_ = -1;
   int64_t size_ = 0;
 };
 
 // The whole contents at once.
-absl::Status WriteDurably(const std::string& path, absl::string_view contents);
+absl::Status WriteDurably(const std::string& path, absl::string_view contents, FileOwner owner = FileOwner::kProgram);
+
+// Whether WriteDurably to a path that a user gave can succeed, asked before work whose result goes there. A pipe is not
+// opened. Errors: those of DurableFile::Create.
+absl::Status CheckOutput(const std::string& path);
+
+// Whether what is written to `path` comes out where standard output does: nothing else should go there then.
+bool IsStandardOutput(const std::string& path);
 
 // Flushes a folder's entries to disk.
 absl::Status SyncFolder(const std::string& folder);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/null_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
@@ -64,6 +65,11 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const std::string& folder, int ra
   return absl::WrapUnique(new Log(std::move(logger), std::move(writer), rank));
 }
 
+std::unique_ptr<Log> Log::Nowhere(int rank) {
+  auto logger = std::make_shared<spdlog::logger>("isthmus", std::make_shared<spdlog::sinks::null_sink_mt>());
+  return absl::WrapUnique(new Log(std::move(logger), nullptr, rank));
+}
+
 Log::Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<AsyncWriter> writer, int rank)
     : logger_(std::move(logger)), writer_(std::move(writer)), rank_(rank) {}
 Log::~Log() = default;
@@ -71,6 +77,8 @@ Log::~Log() = default;
 void Log::Info(const std::string& message) { logger_->info("rank={} step={} {}", rank_, step_.load(), message); }
 void Log::Warning(const std::string& message) { logger_->warn("rank={} step={} {}", rank_, step_.load(), message); }
 void Log::Error(const std::string& message) { logger_->error("rank={} step={} {}", rank_, step_.load(), message); }
-void Log::Flush() { writer_->Flush(AsyncWriter::kFlushDeadline); }
+void Log::Flush() {
+  if (writer_ != nullptr) writer_->Flush(AsyncWriter::kFlushDeadline);
+}
 
 }  // namespace isthmus

@@ -24,6 +24,8 @@ class Log {
  public:
   // Errors: by errno for the folder and the file; a named pipe needs a reader.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const std::string& folder, int rank);
+  // One whose lines go nowhere, for a disk without room for the file.
+  static std::unique_ptr<Log> Nowhere(int rank);
   // Waits until the lines are written, at most as long as AsyncWriter::kFlushDeadline.
   ~Log();
 
@@ -36,13 +38,13 @@ class Log {
   // Before the process ends in another way than by its destructors: as ~Log, but it can be used further.
   void Flush();
   // Lines that could not be written.
-  int64_t dropped() const { return writer_->lost(); }
+  int64_t dropped() const { return writer_ != nullptr ? writer_->lost() : 0; }
 
  private:
   Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<AsyncWriter> writer, int rank);
 
   std::shared_ptr<spdlog::logger> logger_;
-  std::shared_ptr<AsyncWriter> writer_;
+  std::shared_ptr<AsyncWriter> writer_;  // null: nowhere
   int rank_;
   std::atomic<int64_t> step_ = 0;
 };

@@ -77,11 +77,9 @@ absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mes
   absl::Status written;
   if (context.world.rank() == 0) {
     const std::string json = HeadJson(measurement);
-    if (request.json.empty()) {
-      context.out << json;
-    } else {
-      written = WriteDurably(request.json, json);
-    }
+    if (!request.json.empty()) written = WriteDurably(request.json, json, FileOwner::kUser);
+    // Nothing that took minutes is lost for want of a place.
+    if (request.json.empty() || !written.ok()) context.out << json;
   }
   return AgreeOnStatus(context.world, written);
 }
@@ -89,6 +87,10 @@ absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mes
 absl::Status Decompose(const Request& request, CommandContext& context) {
   Communicator& world = context.world;
   const bool alone = world.size() == 1;
+  if (!request.json.empty()) {
+    const bool writes = world.rank() == 0;
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, writes ? CheckOutput(request.json) : absl::OkStatus()));
+  }
   // One process stands for all ranks, or each rank for itself.
   const int tensor = alone ? 1 : static_cast<int>(request.tensor);
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, tensor, 0));

@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +16,7 @@
 #include "runtime/data/token_shard_writer.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
+#include "runtime/output_target.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
@@ -123,38 +125,103 @@ class ParallelEncoder {
   size_t bytes_ = 0;  // of the pieces
 };
 
-// Removes a folder that was not completed.
+// Where the shards are written until all are complete: beside a folder that is yet to be made, so that it appears
+// whole; inside one that is there, which may be another disk's and can't be replaced then.
 class StagingFolder {
  public:
-  explicit StagingFolder(std::string path) : path_(std::move(path)) {}
+  // `folder`: links followed. Errors: AlreadyExists when it holds something; by errno.
+  static absl::StatusOr<std::unique_ptr<StagingFolder>> Make(std::string folder) {
+    std::error_code error;
+    const bool there = std::filesystem::exists(std::filesystem::symlink_status(folder, error));
+    auto staging = std::make_unique<StagingFolder>();
+    staging->there_ = there;
+    if (there) ISTHMUS_RETURN_IF_ERROR(CheckEmpty(folder));
+    const std::string stem = absl::StrCat(folder, there ? "/encoding." : ".", getpid());
+    staging->folder_ = std::move(folder);
+    ISTHMUS_RETURN_IF_ERROR(MakeFolder(FolderOf(stem)));
+    // In containers other processes have had the number before, and what they left is not this one's.
+    std::string path = stem + ".tmp";
+    for (int i = 2; mkdir(path.c_str(), 0777) != 0; ++i) {
+      if (errno != EEXIST) return FileError(path, "can't create the folder", errno);
+      path = absl::StrCat(stem, "-", i, ".tmp");
+    }
+    staging->path_ = std::move(path);
+    return staging;
+  }
+  StagingFolder() = default;
+  // Removes what was not completed.
   ~StagingFolder() {
     std::error_code error;
-    std::filesystem::remove_all(path_, error);
+    if (!path_.empty()) std::filesystem::remove_all(path_, error);
   }
   StagingFolder(const StagingFolder&) = delete;
   StagingFolder& operator=(const StagingFolder&) = delete;
   const std::string& path() const { return path_; }
 
+  // Gives everything its name. Errors: by errno; what is complete stays then, and the message says where.
+  absl::Status Complete() {
+    const std::string path = std::exchange(path_, "");
+    const auto failed = [&](int error) {
+      return FileError(folder_, absl::StrCat("can't take the complete shards, which stay in ", path), error);
+    };
+    // Training last: without it a start says at once that something is missing.
+    for (const char* part : {"/validation", "/train"}) {
+      if (!there_ || access((path + part).c_str(), F_OK) != 0) continue;
+      if (std::rename((path + part).c_str(), (folder_ + part).c_str()) != 0) return failed(errno);
+    }
+    if (there_) {
+      rmdir(path.c_str());
+      return SyncFolder(folder_);
+    }
+    if (std::rename(path.c_str(), folder_.c_str()) != 0) return failed(errno);
+    return SyncFolder(FolderOf(folder_));
+  }
+
  private:
-  std::string path_;
+  static absl::Status CheckEmpty(const std::string& folder) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+      const std::string name = entry->path().filename().string();
+      // A file system makes it, and it stays.
+      if (name == "lost+found") continue;
+      return absl::AlreadyExistsError(absl::StrCat(folder, ": is not empty, it holds ", name,
+                                                   "; choose another folder for the shards or remove it"));
+    }
+    if (error) return FileError(folder, "can't be the folder of the shards", error.value());
+    return absl::OkStatus();
+  }
+
+  std::string folder_, path_;
+  bool there_ = false;
 };
+
+// Where the folder is, or is to be made: without slashes at its end, symbolic links followed, also to nothing yet.
+absl::StatusOr<std::string> ResolveFolder(const std::string& given) {
+  if (given.empty()) return absl::InvalidArgumentError("--out: found an empty path; name a folder");
+  std::error_code error;
+  std::string folder = std::filesystem::path(given / std::filesystem::path()).parent_path().string();
+  for (int links = 0; std::filesystem::is_symlink(folder, error); ++links) {
+    constexpr int kMostLinks = 40;  // as the system has it
+    if (links == kMostLinks) return FileError(given, "can't follow the link", ELOOP);
+    const auto next = std::filesystem::read_symlink(folder, error);
+    if (error) return FileError(given, "can't read the link", error.value());
+    folder = (next.is_absolute() ? next : FolderOf(folder) / next).string();
+    folder = std::filesystem::path(folder / std::filesystem::path()).parent_path().string();
+  }
+  return folder;
+}
 
 }  // namespace
 
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(encoding.tokenizer));
   ISTHMUS_ASSIGN_OR_RETURN(const auto files, FindTextFiles(encoding.files));
-  std::error_code error;
-  if (std::filesystem::exists(encoding.folder, error) && !std::filesystem::is_empty(encoding.folder, error)) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(encoding.folder, ": is not empty; choose another folder for the shards or remove it"));
-  }
-  const std::string folder = std::filesystem::path(encoding.folder / std::filesystem::path()).parent_path().string();
-  const StagingFolder staging(absl::StrCat(folder, ".", getpid(), ".tmp"));
-  ISTHMUS_RETURN_IF_ERROR(MakeFolder(staging.path()));
+  ISTHMUS_ASSIGN_OR_RETURN(std::string folder, ResolveFolder(encoding.folder));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto staging, StagingFolder::Make(std::move(folder)));
 
-  ShardSequence training(staging.path() + "/train", *tokenizer, encoding.shard_tokens);
-  ShardSequence validation(staging.path() + "/validation", *tokenizer, encoding.shard_tokens);
+  ShardSequence training(staging->path() + "/train", *tokenizer, encoding.shard_tokens);
+  ShardSequence validation(staging->path() + "/validation", *tokenizer, encoding.shard_tokens);
   ParallelEncoder encoder(*tokenizer, training, validation, encoding.validation_fraction);
   ISTHMUS_RETURN_IF_ERROR(ReadDocuments(files, encoding.text_field,
                                         {.visit = [&](const std::string& line) { return encoder.Append(line); },
@@ -167,9 +234,7 @@ absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
                                                    ": no text to train on; the corpus is empty or all of it fell to "
                                                    "validation"));
   }
-  if (std::rename(staging.path().c_str(), folder.c_str()) != 0) {
-    return FileError(folder, "can't rename the complete folder to its name", errno);
-  }
+  ISTHMUS_RETURN_IF_ERROR(staging->Complete());
   return EncodedCorpus{.training_tokens = training.tokens(),
                        .validation_tokens = validation.tokens(),
                        .training_documents = training.documents(),

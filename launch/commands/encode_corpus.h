@@ -15,7 +15,7 @@ struct CorpusEncoding {
   std::vector<std::string> files;  // as ReadDocuments accepts
   std::string text_field = "text";
   std::string tokenizer;  // SentencePiece model
-  std::string folder;     // made by the encoding: must not exist, or be empty
+  std::string folder;     // must not be there, or be empty; links are followed
   double validation_fraction = 0;
   int64_t shard_tokens = 1;  // a new shard begins after as many
 };
@@ -25,8 +25,10 @@ struct EncodedCorpus {
 };
 
 // Writes folder/train/00000.ids, … and, with a validation_fraction, folder/validation/00000.ids, …: a document goes to
-// validation as a function of its index alone. The folder appears when all of it is complete. Errors: of the readers;
-// InvalidArgument for an empty corpus; AlreadyExists when the folder holds something.
+// validation as a function of its index alone. A folder that is not there appears when all of it is complete; one that
+// is gets both parts then. What could stand in the way is found out before the work; what does so at its end all the
+// same costs none of it: the message says where the shards are. Errors: of the readers; InvalidArgument for an empty
+// corpus; AlreadyExists when the folder holds something; by errno.
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding);
 
 }  // namespace isthmus

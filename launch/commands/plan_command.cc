@@ -2,6 +2,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -113,13 +114,18 @@ absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& 
     out << options.Help();
     return absl::OkStatus();
   }
+  if (!given.json.empty()) ISTHMUS_RETURN_IF_ERROR(CheckOutput(given.json));
   ISTHMUS_ASSIGN_OR_RETURN(const proto::RunConfig config, LoadConfig(given.config, given.overrides));
   ISTHMUS_ASSIGN_OR_RETURN(const int world, WorldOf(given, config));
   ISTHMUS_ASSIGN_OR_RETURN(const Machine machine, MachineOf(given, ComputeType(config.precision()), world));
   ISTHMUS_ASSIGN_OR_RETURN(const Plan plan, MakePlan(config, machine, world, given.config));
   const std::vector<Plan> meshes = BestMeshes(plan, kMeshesShown);
-  if (!given.json.empty()) ISTHMUS_RETURN_IF_ERROR(WriteDurably(given.json, PlanJson(plan, meshes, given.config)));
-  out << PlanText(plan, meshes, given.config, given.verbose);
+  // The object alone is wanted there.
+  std::ostream& says = !given.json.empty() && IsStandardOutput(given.json) ? std::cerr : out;
+  if (!given.json.empty()) {
+    ISTHMUS_RETURN_IF_ERROR(WriteDurably(given.json, PlanJson(plan, meshes, given.config), FileOwner::kUser));
+  }
+  says << PlanText(plan, meshes, given.config, given.verbose);
   return absl::OkStatus();
 }
 

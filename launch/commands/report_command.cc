@@ -1,6 +1,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream
   std::string path = "report.html";
   Options options("isthmus report",
                   "One self-contained HTML page that compares runs; they may still be running. Needs no network.");
-  options.Add("out", "FILE", "where the page goes; an older one is replaced", &path)
+  options.Add("out", "FILE", "where the page goes; an older one is replaced, pipes and devices are written to", &path)
       .Positional("RUN...", "run folders", &folders, 1);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
@@ -30,6 +31,7 @@ absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream
     return absl::InvalidArgumentError(absl::StrCat("isthmus report: found ", folders.size(), " runs; accepts 1 to ",
                                                    report::kStyles, ", more can't be told apart"));
   }
+  ISTHMUS_RETURN_IF_ERROR(CheckOutput(path));
   std::vector<report::Run> runs;
   for (const std::string& folder : folders) {
     ISTHMUS_ASSIGN_OR_RETURN(report::Run run, report::ReadRun(folder));
@@ -37,14 +39,16 @@ absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream
   }
   ISTHMUS_RETURN_IF_ERROR(report::NameRuns(absl::MakeSpan(runs)));
   const std::string page = report::PageHtml(runs);
-  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, page));
+  // What else there is to say would be part of the page.
+  std::ostream& says = IsStandardOutput(path) ? std::cerr : out;
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, page, FileOwner::kUser));
   int64_t records = 0;
   for (const report::Run& run : runs) {
     records += run.records;
-    for (const std::string& note : run.notes) out << run.folder << ": " << note << "\n";
+    for (const std::string& note : run.notes) says << run.folder << ": " << note << "\n";
   }
-  out << absl::StrFormat("%s: %d %s, %d records, %.0f KB; open it in a browser\n", path, runs.size(),
-                         runs.size() == 1 ? "run" : "runs", records, static_cast<double>(page.size()) / 1e3);
+  says << absl::StrFormat("%s: %d %s, %d records, %.0f KB; open it in a browser\n", path, runs.size(),
+                          runs.size() == 1 ? "run" : "runs", records, static_cast<double>(page.size()) / 1e3);
   return absl::OkStatus();
 }
 

@@ -1,6 +1,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <filesystem>
+#include <iostream>
 
 #include "launch/commands.h"
 #include "launch/commands/encode_corpus.h"
@@ -44,15 +45,18 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
     return absl::InvalidArgumentError(absl::StrCat("--sample-bytes: ", training.sample_bytes, "; accepts 0 and more"));
   }
   training.seed = static_cast<uint64_t>(seed);
+  ISTHMUS_RETURN_IF_ERROR(CheckOutput(path));
   ISTHMUS_ASSIGN_OR_RETURN(training.files, FindTextFiles(paths));
   ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
-  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(path));
-  out << path << ": " << tokenizer->vocabulary() << " tokens";
+  ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Parse(model, path));
+  // What else there is to say would be part of the model.
+  std::ostream& says = IsStandardOutput(path) ? std::cerr : out;
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model, FileOwner::kUser));
+  says << path << ": " << tokenizer->vocabulary() << " tokens";
   if (tokenizer->vocabulary() < training.vocabulary) {
-    out << " of the " << training.vocabulary << " asked for: the text has no more";
+    says << " of the " << training.vocabulary << " asked for: the text has no more";
   }
-  out << "\n";
+  says << "\n";
   return absl::OkStatus();
 }
 
@@ -63,7 +67,7 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
                   "Turns text into token shards: OUT/train/*.ids and, with --validation-fraction, "
                   "OUT/validation/*.ids.");
   options.Add("tokenizer", "FILE", "SentencePiece model", &encoding.tokenizer, true)
-      .Add("out", "FOLDER", "folder to make; must not hold anything yet", &encoding.folder, true)
+      .Add("out", "FOLDER", "folder to make, or one that is empty", &encoding.folder, true)
       .Add("validation-fraction", "X", "share of the documents, chosen at random, kept for validation",
            &encoding.validation_fraction)
       .Add("shard-tokens", "N", "begin a new shard after as many tokens", &encoding.shard_tokens)

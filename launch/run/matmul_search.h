@@ -20,8 +20,8 @@ namespace isthmus {
 // that is still unknown takes the library's first proposal.
 //
 // A run that finds the file of another in its folder computes as that one did; a file that can't be read, or is not of
-// this format, is noted in the log and replaced. Nothing happens on the CPU. Collective. Errors: of `rehearse`, of
-// writing.
+// this format, is noted in the log and replaced. One that can't be written is noted, too. Nothing happens on the CPU.
+// Collective. Errors: of `rehearse`.
 absl::Status ChooseMatmulAlgorithms(const std::string& folder, Communicator& world, Stream& stream, Log& log,
                                     const std::function<absl::Status()>& rehearse);
 

@@ -18,6 +18,7 @@
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
+#include "runtime/set_aside.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/jsonl_sink.h"
 
@@ -27,12 +28,19 @@ namespace {
 // Steps that a run's records hold: the first line is of none. A damaged one may be of a step. Errors: by errno; what
 // can't be read is not empty.
 absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
+  // To read a pipe would wait for ever.
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(records, error)) {
+    return absl::FailedPreconditionError(absl::StrCat(records, ": is no regular file"));
+  }
   ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(records));
-  int64_t steps = 0;
+  int64_t lines = 0, steps = 0;
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     const bool of_none = record.is_object() && record.contains("step") && record["step"] == 0;
-    steps += of_none ? 0 : 1;
+    // A second line of none is one of a step whose number is damaged.
+    steps += of_none && lines == 0 ? 0 : 1;
+    ++lines;
   }
   return steps;
 }
@@ -185,9 +193,9 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
   const std::string records = config.folder() + "/metrics.jsonl";
-  ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+  const auto steps = RecordedSteps(records);
   std::error_code error;
-  if (steps == 0) {
+  if (steps.ok() && *steps == 0) {
     std::filesystem::remove(records, error);
     if (error) return FileError(records, "can't remove records of no step", error.value());
     return "";
@@ -200,11 +208,9 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
                        ") and no checkpoint to go on from; set `folder` to another one, or remove it"));
     }
   }
-  std::string aside;
-  for (int i = 1; aside.empty() || std::filesystem::exists(aside, error); ++i) aside = absl::StrCat(records, ".", i);
-  std::filesystem::rename(records, aside, error);
-  if (error) return FileError(records, "can't set the records aside", error.value());
-  return absl::StrCat("no checkpoint in ", config.folder(), ": begins anew; the records of ", steps, " steps are in ",
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string aside, SetAside(records));
+  return absl::StrCat("no checkpoint in ", config.folder(), ": begins anew; the records ",
+                      steps.ok() ? absl::StrCat("of ", *steps, " steps") : "that can't be read", " are in ",
                       std::filesystem::path(aside).filename().string());
 }
 

@@ -20,7 +20,9 @@ absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config,
   auto sinks = std::make_unique<Sinks>();
   const auto add = [&](const char* name, const LateSink::Open& open, Sinks::SetDropped set_dropped) -> absl::Status {
     auto sink = open();
-    if (!sink.ok() && !opening.while_training) return sink.status();
+    const bool costs_records =
+        opening.while_training || (opening.bears_full_disk && absl::IsResourceExhausted(sink.status()));
+    if (!sink.ok() && !costs_records) return sink.status();
     sinks->Add(sink.ok() ? *std::move(sink) : std::make_unique<LateSink>(name, open), set_dropped);
     return absl::OkStatus();
   };

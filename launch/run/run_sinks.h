@@ -18,11 +18,13 @@ struct SinksOpening {
   int64_t first_step = 0;       // of the first record
   bool continued = false;       // the folder's own records of earlier steps stay, others are cut off
   bool while_training = false;  // what can't be opened costs the records until it can (launch/run/late_sink.h)
+  // So does a disk that is full, and nothing else: a run that was there goes on as it would have done without a stop.
+  bool bears_full_disk = false;
 };
 
 // Those of rank 0, which has the cluster's figures, in the run folder and over HTTP; those of another rank show its own
-// figures and there may be none. Errors, but while training: AlreadyExists when the folder holds a run that is not to
-// be continued; by errno for its files.
+// figures and there may be none. Errors, but while training or of a full disk: AlreadyExists when the folder holds a
+// run that is not to be continued; by errno for its files.
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
                                                  const SinksOpening& opening);
 

@@ -133,8 +133,8 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, aside.status()));
   if (!plan_.continued && plan_.candidates.empty()) ISTHMUS_RETURN_IF_ERROR(OpenRecords());
   auto log = Log::Open(config_.folder(), world_.rank());
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, log.status()));
-  log_ = *std::move(log);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, Bear(log.status())));
+  log_ = log.ok() ? *std::move(log) : Log::Nowhere(world_.rank());
   ISTHMUS_RETURN_IF_ERROR(
       watch_.Start(config_.folder(), absl::Seconds(config_.mesh().collective_timeout_seconds()), world_, log_));
   if (world_.rank() == 0) {
@@ -148,12 +148,20 @@ absl::Status TrainingRun::OpenFolder(const std::string& resume) {
   return absl::OkStatus();
 }
 
+absl::Status TrainingRun::Bear(absl::Status status) {
+  const bool goes_on = plan_.continued || plan_.begins_anew;
+  if (!goes_on || !absl::IsResourceExhausted(status)) return status;
+  if (full_disk_.empty()) full_disk_ = std::string(status.message());
+  return absl::OkStatus();
+}
+
 absl::Status TrainingRun::OpenRecords() {
   const SinksOpening opening = {.first_step = restored_.has_value() ? restored_->step() + 1 : 0,
-                                .continued = plan_.continued};
+                                .continued = plan_.continued,
+                                .bears_full_disk = plan_.continued || plan_.begins_anew};
   const auto create = [&]() -> absl::Status {
     ISTHMUS_ASSIGN_OR_RETURN(sinks_, OpenSinks(config_, 0, local_rank_, opening));
-    return WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_));
+    return Bear(WriteDurably(config_.folder() + "/config.textproto", ConfigText(config_)));
   };
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? create() : absl::OkStatus()));
   if (world_.rank() != 0) {
@@ -172,6 +180,10 @@ absl::Status TrainingRun::Continue() {
   const proto::StabilityState stability = restored_.has_value() ? restored_->stability() : proto::StabilityState();
   stability_ = std::make_unique<Stability>(config_.stability(), stability);
   if (sinks_ == nullptr) ISTHMUS_RETURN_IF_ERROR(OpenRecords());
+  for (const std::string& note : sinks_->TakeNotes()) Say(note);
+  if (!full_disk_.empty()) {
+    Say(absl::StrCat("the disk is full (", full_disk_, "): the run goes on, and what it can't write is lost"));
+  }
   checkpoints_ = std::make_unique<RunCheckpoints>(config_, data_, *mesh_, *model_, *log_);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, checkpoints_->Reserve()));
   OpenLoader();

@@ -210,7 +210,12 @@ void TrainingRun::Publish(proto::TelemetryRecord record) {
 }
 
 void TrainingRun::LogNotes() {
-  for (const std::string& note : sinks_->TakeNotes()) log_->Info(note);
+  for (const std::string& note : sinks_->TakeNotes()) {
+    const int64_t dropped = log_->dropped();
+    log_->Info(note);
+    // A full disk takes no line that says so.
+    if (world_.rank() == 0 && log_->dropped() > dropped) progress_->Note(note);
+  }
 }
 
 TrainingMoment TrainingRun::Moment() const {

@@ -82,6 +82,8 @@ class TrainingRun {
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
   absl::Status OpenFolder(const std::string& resume);
   absl::Status OpenRecords();
+  // A full disk costs a run that was there already what it can't write, not its start: OK then, and noted.
+  absl::Status Bear(absl::Status status);
   absl::Status BuildModel();
   // Takes state and step from a checkpoint, where the plan has one.
   absl::Status Continue();
@@ -160,6 +162,7 @@ class TrainingRun {
   proto::Histogram step_times_;    // of the steps since the last record
   proto::TelemetryRecord record_;  // of the latest step, until it can tell of a checkpoint
   ResumePlan plan_;
+  std::string full_disk_;                              // what could not be written at the start for want of room
   std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
   proto::RunRecord run_facts_;                         // of the run's first record
   proto::RunRecord resumed_run_;                       // the same for the first record after a checkpoint was loaded

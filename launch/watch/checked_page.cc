@@ -28,8 +28,10 @@ absl::Status WriteCheckedPage(const std::string& path, absl::string_view line) {
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (file < 0) return FileError(path, "can't open the file", errno);
   absl::Status status;
-  if (pwrite(file, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-    status = FileError(path, "can't write the file", errno);
+  const ssize_t written = pwrite(file, text.data(), text.size(), 0);
+  if (written != static_cast<ssize_t>(text.size())) {
+    // A disk that fills up takes a part.
+    status = FileError(path, "can't write the file", written < 0 ? errno : ENOSPC);
   }
   if (close(file) != 0) status.Update(FileError(path, "can't write the file", errno));
   return status;

@@ -307,6 +307,8 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
   if (world.size() == 1) return absl::OkStatus();
   auto state = std::make_shared<State>(ring_, folder, mark, world.rank(), world.size(), deadline, std::move(log));
   absl::Status started = state->Beat();
+  // Without room for a heartbeat the others know less of a rank that hangs; it is tried again every second.
+  if (absl::IsResourceExhausted(started)) started = absl::OkStatus();
   if (started.ok()) {
     started = Caught([&] {
       std::thread([kept = state] { kept->Run(); }).detach();

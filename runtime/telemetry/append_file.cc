@@ -8,11 +8,14 @@
 #include <utility>
 
 #include "runtime/durable_file.h"
+#include "runtime/status.h"
 
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Create(const std::string& path) {
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  // O_EXCL alone takes a link that leads to nothing yet for a file.
+  ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path));
+  const int descriptor = open(target.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (descriptor < 0 && errno == EEXIST) return absl::AlreadyExistsError(path + ": there is one already");
   if (descriptor < 0) return FileError(path, "can't create the file", errno);
   return absl::WrapUnique(new AppendFile(path, descriptor, 0));

@@ -1,64 +1,51 @@
 #include "runtime/telemetry/jsonl_sink.h"
 
+#include <absl/cleanup/cleanup.h>
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
+#include <fcntl.h>
+#include <unistd.h>
 
-#include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <cerrno>
 
 #include "runtime/durable_file.h"
+#include "runtime/output_target.h"
+#include "runtime/set_aside.h"
 #include "runtime/status.h"
+#include "runtime/telemetry/kept_records.h"
 #include "runtime/telemetry/record_json.h"
 
 namespace isthmus {
 namespace {
 
-// Of a line that is no whole record.
-constexpr int64_t kNoRecord = -1;
-
-int64_t RecordStep(const std::string& line) {
-  const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer()) return kNoRecord;
-  return std::max(record["step"].get<int64_t>(), kNoRecord);
+// The kept records alone, in a file that takes the name when it is complete. Until then the old one has it.
+absl::Status CopyRecords(const std::string& from, const KeptRecords& kept, DurableFile& to) {
+  if (kept.lines.empty()) return absl::OkStatus();
+  const int descriptor = open(from.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return FileError(from, "can't open the file", errno);
+  const absl::Cleanup close_file = [descriptor] { close(descriptor); };
+  std::string text;
+  for (const KeptRecords::Line& line : kept.lines) {
+    text.resize(static_cast<size_t>(line.bytes));
+    const ssize_t got = pread(descriptor, text.data(), text.size(), line.begin);
+    if (got != line.bytes) return FileError(from, "can't read", got < 0 ? errno : EIO);
+    if (text.back() != '\n') text += '\n';
+    ISTHMUS_RETURN_IF_ERROR(to.Append(text.data(), static_cast<int64_t>(text.size())));
+  }
+  return absl::OkStatus();
 }
 
-struct Kept {
-  int64_t end = 0;      // of the last record that stays
-  int64_t bytes = 0;    // up to there, of records alone
-  int64_t damaged = 0;  // lines up to there
-};
-
-Kept KeepUpTo(const std::string& path, int64_t last_step) {
-  Kept kept;
-  int64_t at = 0, damaged = 0;
-  std::ifstream lines(path, std::ios::binary);
-  // A last line without its end is not whole.
-  for (std::string line; std::getline(lines, line) && !lines.eof();) {
-    const int64_t step = RecordStep(line), bytes = static_cast<int64_t>(line.size()) + 1;
-    if (step > last_step) break;
-    at += bytes;
-    if (step == kNoRecord) {
-      ++damaged;
-      continue;
-    }
-    kept.bytes += bytes;
-    kept.end = at;
-    kept.damaged = damaged;
-  }
-  return kept;
-}
-
-absl::Status RemoveDamagedLines(const std::string& path, int64_t end) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string before, ReadFile(path));
-  std::string records;
-  for (size_t at = 0; at < static_cast<size_t>(end);) {
-    const size_t next = before.find('\n', at) + 1;
-    const std::string line = before.substr(at, next - at);
-    if (RecordStep(line) != kNoRecord) records += line;
-    at = next;
-  }
-  return WriteDurably(path, records);
+// Returns the name that the file has now, and sets `bytes` to the size of the one that took its place.
+absl::StatusOr<std::string> Replace(const std::string& path, const KeptRecords& kept, int64_t& bytes) {
+  const auto target = FindOutputTarget(path);
+  // A folder or a pipe, for example: there is nothing to take over.
+  if (!target.ok() || target->kind != OutputTarget::Kind::kFile) return SetAside(path);
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(target->path));
+  ISTHMUS_RETURN_IF_ERROR(CopyRecords(target->path, kept, *file));
+  ISTHMUS_ASSIGN_OR_RETURN(std::string aside, NameAside(target->path));
+  ISTHMUS_RETURN_IF_ERROR(file->Commit());
+  bytes = file->size();
+  return aside;
 }
 
 }  // namespace
@@ -80,12 +67,17 @@ absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Create(const std::string& 
 
 absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Continue(const std::string& path, int64_t last_step,
                                                                Notes& notes) {
-  const Kept kept = KeepUpTo(path, last_step);
-  if (kept.damaged > 0) {
-    ISTHMUS_RETURN_IF_ERROR(RemoveDamagedLines(path, kept.end));
-    notes.Add(absl::StrCat(path, ": ", kept.damaged, " damaged lines were dropped"));
+  const KeptRecords kept = FindRecords(path, last_step);
+  int64_t bytes = kept.lines.empty() ? 0 : kept.lines.back().begin + kept.lines.back().bytes;
+  bool ends_line = kept.last_has_end;
+  if (!kept.trouble.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string aside, Replace(path, kept, bytes));
+    ends_line = true;
+    notes.Add(absl::StrCat(path, ": ", kept.trouble, "; all of it is in ", aside, " now, and its ", kept.lines.size(),
+                           " sound records up to step ", last_step, " are gone on from"));
   }
-  ISTHMUS_ASSIGN_OR_RETURN(auto file, AppendFile::Continue(path, kept.bytes));
+  ISTHMUS_ASSIGN_OR_RETURN(auto file, AppendFile::Continue(path, bytes));
+  if (!ends_line) ISTHMUS_RETURN_IF_ERROR(file->Append("\n"));
   return absl::WrapUnique(new JsonlSink(std::move(file)));
 }
 

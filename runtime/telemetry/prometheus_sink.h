@@ -2,8 +2,7 @@
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
 
-#include <absl/time/time.h>
-
+#include <chrono>
 #include <memory>
 #include <string>
 

@@ -2,7 +2,10 @@
 
 #include <absl/memory/memory.h>
 #include <absl/strings/match.h>
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <absl/strings/strip.h>
 #include <absl/time/clock.h>
 #include <unistd.h>
 
@@ -10,7 +13,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <limits>
+#include <system_error>
+#include <utility>
 
 #include "proto/tensorboard_event.pb.h"
 #include "runtime/crc32c.h"
@@ -22,6 +28,8 @@ namespace isthmus {
 namespace {
 
 using proto::tensorboard::Event;
+
+constexpr absl::string_view kPrefix = "events.out.tfevents.";
 
 template <typename Integer>
 std::string Bytes(Integer value) {
@@ -65,7 +73,36 @@ void Fill(const proto::Histogram& histogram, proto::tensorboard::HistogramProto&
   out.set_sum(histogram.sum());
 }
 
+// The file that TensorBoard reads last, of whatever program; empty when there is none.
+absl::StatusOr<std::string> LatestFile(const std::string& folder) {
+  std::string latest;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::string name = entry->path().filename().string();
+    if (absl::StrContains(name, "tfevents")) latest = std::max(latest, std::move(name));
+  }
+  if (error) return FileError(folder, "can't look for TensorBoard's files", error.value());
+  return latest;
+}
+
 }  // namespace
+
+std::string EventFileName(const std::string& latest, int64_t now) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const auto name = [&](int64_t time) {
+    return absl::StrFormat("%s%010d.%s.%d", kPrefix, time, host.data(), getpid());
+  };
+  if (std::string mine = name(now); mine > latest) return mine;
+  absl::string_view stamp = latest;
+  int64_t time = 0;
+  const bool ours = absl::ConsumePrefix(&stamp, kPrefix) && absl::SimpleAtoi(stamp.substr(0, stamp.find('.')), &time);
+  if (ours && time < std::numeric_limits<int64_t>::max()) {
+    if (std::string next = name(time + 1); next > latest) return next;
+  }
+  // What is longer comes later.
+  return latest + ".1";
+}
 
 absl::StatusOr<std::unique_ptr<TensorboardSink>> TensorboardSink::Create(const std::string& folder,
                                                                          int64_t first_step) {
@@ -83,14 +120,10 @@ absl::StatusOr<std::unique_ptr<TensorboardSink>> TensorboardSink::Create(const s
 }
 
 absl::Status TensorboardSink::MakeFile() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  // Files of one folder are read in the order of their names.
-  const int64_t now = absl::ToUnixSeconds(absl::Now());
   absl::StatusOr<std::unique_ptr<AppendFile>> file;
-  for (int count = 0; count == 0 || (absl::IsAlreadyExists(file.status()) && count < 100); ++count) {
-    file = AppendFile::Create(
-        absl::StrFormat("%s/events.out.tfevents.%010d.%s.%d.%02d", folder_, now, host.data(), getpid(), count));
+  for (int tries = 0; tries == 0 || (absl::IsAlreadyExists(file.status()) && tries < 100); ++tries) {
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string latest, LatestFile(folder_));
+    file = AppendFile::Create(absl::StrCat(folder_, "/", EventFileName(latest, absl::ToUnixSeconds(absl::Now()))));
   }
   ISTHMUS_RETURN_IF_ERROR(file.status());
   file_ = *std::move(file);

@@ -2,8 +2,7 @@
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
 
-#include <absl/time/time.h>
-
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -14,7 +13,8 @@
 namespace isthmus {
 
 // The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end, when it
-// says so.
+// says so. A symbolic link is followed. A file in a folder that can't be written to is written in place; a pipe or a
+// device is an error.
 class TextfileSink : public TelemetrySink {
  public:
   explicit TextfileSink(std::string path) : path_(std::move(path)) { metrics_.SetEnded(false); }

@@ -324,7 +324,7 @@ absl::Status Main(const std::vector<std::string>& arguments) {
   if (!request.background_only) ISTHMUS_RETURN_IF_ERROR(bench.MeasureRates());
   ISTHMUS_RETURN_IF_ERROR(bench.MeasureBackground());
   if (request.json.empty()) return absl::OkStatus();
-  return WriteDurably(request.json, bench.row().dump(1) + "\n");
+  return WriteDurably(request.json, bench.row().dump(1) + "\n", FileOwner::kUser);
 }
 
 }  // namespace

@@ -327,7 +327,7 @@ absl::Status Run(const Request& request) {
   }
   for (const std::string& note : device.stream.TakeNotes()) std::printf("%s\n", note.c_str());
   if (world->rank() != 0 || request.json.empty()) return absl::OkStatus();
-  return WriteDurably(request.json, rows.dump(1) + "\n");
+  return WriteDurably(request.json, rows.dump(1) + "\n", FileOwner::kUser);
 }
 
 absl::Status Main(const std::vector<std::string>& arguments) {

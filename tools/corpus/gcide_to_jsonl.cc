@@ -69,7 +69,7 @@ class EntryWriter {
 
 absl::Status Convert(const std::string& input, const std::string& output) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto reader, LineReader::Open(input));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(output));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(output, FileOwner::kUser));
   EntryWriter writer(*file);
   std::string line;
   bool in_headwords = false;

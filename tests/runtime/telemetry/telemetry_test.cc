@@ -89,9 +89,6 @@ TEST(JsonlSink, ContinuesWithAllWholeRecordsOfEarlierSteps) {
   EXPECT_EQ(continued(whole + line(4), 3), whole + line(9));
   // The end of a run that was killed.
   EXPECT_EQ(continued(whole + half, 3), whole + line(9));
-  EXPECT_EQ(continued(whole + half + "\n" + line(4) + line(5), 3), whole + line(9));
-  EXPECT_EQ(continued(line(1) + half + "\n\n" + line(2) + line(3) + half, 3),
-            whole + line(9) + path + ": 2 damaged lines were dropped");
   EXPECT_EQ(continued("", 3), line(9));
 }
 

@@ -1,0 +1,174 @@
+// What a start that goes on does with the records and event files of the starts before it.
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "runtime/telemetry/append_file.h"
+#include "runtime/telemetry/jsonl_sink.h"
+#include "runtime/telemetry/tensorboard_sink.h"
+#include "runtime/telemetry/textfile_sink.h"
+#include "tests/support/program.h"
+
+namespace isthmus {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::ReadText;
+using testing::TemporaryFolder;
+using testing::WriteText;
+
+std::string StepLine(int64_t step) { return absl::StrCat("{\"step\":", step, ",\"tokens\":", step * 256, "}\n"); }
+
+std::string StepLines(int64_t first, int64_t last) {
+  std::string text;
+  for (int64_t step = first; step <= last; ++step) text += StepLine(step);
+  return text;
+}
+
+class ContinuedRecords : public ::testing::Test {
+ protected:
+  // After a start that goes on after `last_step`: the file, which has one more record, "next".
+  std::string Continue(const std::string& before, int64_t last_step) {
+    std::filesystem::remove(aside_);
+    WriteText(path_, before);
+    return ContinueFile(last_step);
+  }
+  std::string ContinueFile(int64_t last_step) {
+    Notes notes;
+    auto sink = JsonlSink::Continue(path_, last_step, notes);
+    EXPECT_TRUE(sink.ok()) << sink.status();
+    proto::TelemetryRecord next;
+    next.set_step(last_step + 1);
+    EXPECT_TRUE((*sink)->Write(next).ok());
+    said_ = absl::StrJoin(notes.Take(), "\n");
+    std::string text = ReadText(path_);
+    const std::string line = absl::StrCat("{\"step\":", last_step + 1, "}\n");
+    EXPECT_TRUE(text.ends_with(line)) << text;
+    return text.substr(0, text.size() - line.size()) + "next";
+  }
+  // It is all there, and nothing sound is missing from the file that goes on.
+  void ExpectSetAside(const std::string& before, int64_t last_step, const std::string& kept, const std::string& said) {
+    EXPECT_EQ(Continue(before, last_step), kept + "next");
+    EXPECT_TRUE(ReadText(aside_) == before);
+    EXPECT_THAT(said_, HasSubstr(said));
+    EXPECT_THAT(said_, HasSubstr(aside_));
+  }
+
+  TemporaryFolder folder_;
+  std::string path_ = folder_ / "metrics.jsonl", aside_ = path_ + ".1", said_;
+};
+
+TEST_F(ContinuedRecords, OneDamagedDigitOfAStepErasesNothing) {
+  const std::string whole = StepLines(0, 40), line = StepLine(5), rest = StepLines(0, 4), after = StepLines(6, 40);
+  for (const char* step : {"95", "0", "2", "6", "9223372036854775807", "99999999999999999999", "-5", "x"}) {
+    ExpectSetAside(absl::StrCat(rest, "{\"step\":", step, ",\"tokens\":1280}\n", after), 40, rest + after, "line 6 is");
+  }
+  // The last one's, which would pass for one that is made anew.
+  ExpectSetAside(StepLines(0, 39) + "{\"step\":90,\"tokens\":10240}\n", 40, StepLines(0, 39), "line 41 is");
+  // The first one's.
+  ExpectSetAside("{\"step\":70}\n" + StepLines(1, 40), 40, StepLines(1, 40), "line 1 is");
+  // And one of those that are made anew.
+  ExpectSetAside(StepLines(0, 12) + "{\"st\n" + StepLines(14, 20), 10, StepLines(0, 10), "line 14 is");
+}
+
+TEST_F(ContinuedRecords, WhatIsNotUnderstoodIsKept) {
+  const std::string long_line = "{\"step\":3,\"x\":\"" + std::string((16 << 20) + 1, 'x') + "\"}\n";
+  ExpectSetAside(StepLines(0, 2) + long_line + StepLines(4, 6), 9, StepLines(0, 2) + StepLines(4, 6), "line 4 is");
+  ExpectSetAside(StepLines(0, 2) + "\n\n" + StepLines(3, 4), 9, StepLines(0, 4), "2 lines are damaged");
+  // Two starts that wrote at the same time.
+  ExpectSetAside(StepLines(0, 9) + StepLines(6, 12), 20, StepLines(0, 12), "out of order");
+  // An end that is no beginning of a record.
+  ExpectSetAside(StepLines(0, 3) + "nonsense", 9, StepLines(0, 3), "line 5 is");
+  ExpectSetAside(StepLines(0, 3) + "{\"step\":4}x", 9, StepLines(0, 3), "line 5 is");
+}
+
+TEST_F(ContinuedRecords, WhatACrashBreaksOffIsCut) {
+  const std::string whole = StepLines(0, 5), last = StepLine(6), zeros(64, '\0');
+  for (size_t bytes = 1; bytes + 1 < last.size(); ++bytes) {
+    EXPECT_EQ(Continue(whole + last.substr(0, bytes), 6), whole + "next");
+    EXPECT_EQ(Continue(whole + last.substr(0, bytes) + zeros, 6), whole + "next");
+    EXPECT_THAT(said_, IsEmpty());
+  }
+  EXPECT_EQ(Continue(whole + zeros, 6), whole + "next");
+  // Only its end is missing.
+  EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 6), whole + last + "next");
+  EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 5), whole + "next");
+  EXPECT_THAT(said_, IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(aside_));
+}
+
+TEST_F(ContinuedRecords, AFileThatCanNotBeReadIsKept) {
+  // A folder, a pipe: whoever reads them.
+  std::filesystem::create_directory(path_);
+  EXPECT_EQ(ContinueFile(3), "next");
+  EXPECT_TRUE(std::filesystem::is_directory(aside_));
+  std::filesystem::remove(path_);
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_EQ(ContinueFile(3), "next");
+  EXPECT_TRUE(std::filesystem::is_fifo(path_ + ".2"));
+  EXPECT_THAT(said_, HasSubstr("it is no regular file; all of it is in " + path_ + ".2 now"));
+}
+
+TEST_F(ContinuedRecords, LinksStay) {
+  std::filesystem::create_directory(folder_ / "there");
+  std::filesystem::create_symlink("there/metrics", path_);
+  EXPECT_TRUE(JsonlSink::Create(path_).ok());
+  WriteText(folder_ / "there/metrics", StepLines(0, 2) + "?\n" + StepLines(3, 4));
+  EXPECT_EQ(ContinueFile(4), StepLines(0, 4) + "next");
+  EXPECT_TRUE(std::filesystem::is_symlink(path_));
+  EXPECT_EQ(ReadText(folder_ / "there/metrics.1"), StepLines(0, 2) + "?\n" + StepLines(3, 4));
+}
+
+TEST(EventFiles, ComeAfterAllOthersWhateverTheClocksWere) {
+  std::string latest;
+  for (const int64_t now : {int64_t{1'800'000'000}, int64_t{1'800'000'000}, int64_t{1'700'000'000},
+                            int64_t{9'999'999'999}, int64_t{0}, int64_t{-5}, int64_t{20'000'000'000}, int64_t{1},
+                            std::numeric_limits<int64_t>::max(), int64_t{1'800'000'000}}) {
+    const std::string name = EventFileName(latest, now);
+    EXPECT_GT(name, latest);
+    EXPECT_THAT(name, HasSubstr("tfevents"));
+    latest = name;
+  }
+  // Of another machine in the same second, and of another program.
+  for (const char* other : {"events.out.tfevents.1800000000.zzz.99999.07", "events.out.tfevents.later",
+                            "events.out.tfevents.9999999999.z.1", "zz.tfevents"}) {
+    EXPECT_GT(EventFileName(other, 1'800'000'000), other);
+  }
+  EXPECT_TRUE(EventFileName("events.out.tfevents.1700000000.a.1", 1'800'000'000)
+                  .starts_with("events.out.tfevents.1800000000."));
+}
+
+TEST(TextfileSink, FollowsLinksAndLeavesDevicesAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.prom", there = folder / "there/isthmus.prom";
+  std::filesystem::create_directory(folder / "there");
+  std::filesystem::create_symlink(there, path);
+  proto::TelemetryRecord record;
+  record.set_step(7);
+  {
+    TextfileSink sink(path);
+    ASSERT_TRUE(sink.Write(record).ok());
+    ASSERT_EQ(chmod(there.c_str(), 0640), 0);
+    ASSERT_TRUE(sink.Finish().ok());
+  }
+  EXPECT_TRUE(std::filesystem::is_symlink(path));
+  EXPECT_THAT(ReadText(there), HasSubstr("isthmus_steps_total 7\n"));
+  EXPECT_EQ(std::filesystem::status(there).permissions(), static_cast<std::filesystem::perms>(0640));
+  std::filesystem::remove(there);
+  ASSERT_EQ(mkfifo(there.c_str(), 0600), 0);
+  EXPECT_FALSE(TextfileSink(path).Write(record).ok());
+  EXPECT_TRUE(std::filesystem::is_fifo(there));
+}
+
+}  // namespace
+}  // namespace isthmus
