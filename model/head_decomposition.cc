@@ -11,14 +11,16 @@
 #include <utility>
 
 #include "model/decomposition/frequency_buckets.h"
+#include "model/decomposition/head_projection.h"
 #include "model/decomposition/head_projector.h"
 #include "model/decomposition/head_sums.h"
 #include "model/decomposition/head_update.h"
 #include "model/decomposition/host_copy.h"
 #include "model/decomposition/inner_products.h"
 #include "model/decomposition/packed_sum.h"
+#include "model/decomposition/sampled_gradient.h"
+#include "model/decomposition/spectrum_finder.h"
 #include "model/decomposition/token_sample.h"
-#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/matmul.h"
@@ -47,8 +49,6 @@ class Laps {
 }  // namespace
 
 struct HeadDecomposition::Host {
-  // A sampled token, as far as this rank knows it.
-  enum Sampled { kLoss, kLogSumExp, kTarget, kSampledFigures };
   // The figures of a micro-batch's tokens on their way to the host.
   enum Staged { kTokenLoss, kTokenLogSumExp, kTokenEnergy, kTokenRetained, kTokenTargetDot };
   struct MicroBatchFigures {
@@ -58,6 +58,7 @@ struct HeadDecomposition::Host {
 
   HeadSums sums;
   bool finite = true;
+  int64_t step = 0;
   bool fresh = false;       // the singular values must be of this step
   double scale = 0;         // of the loss: 1/N
   int64_t first_token = 0;  // of this data rank in the step
@@ -65,7 +66,7 @@ struct HeadDecomposition::Host {
   HostBuffer positions;     // of the sampled tokens, by micro-batch
   Tensor placed;            // what of it is filled: int32 [micro-batches, sampled]
   TokenSample sample;
-  Matrix sampled;  // [n, kSampledFigures]
+  Matrix sampled;  // [n, SampledGradient::kFigures], as far as this rank knows it
   // Of the last two micro-batches: the host looks at one while the device has the next.
   std::array<MicroBatchFigures, 2> figures;
   std::optional<int64_t> waiting;  // index of the micro-batch that it has not looked at yet
@@ -83,7 +84,7 @@ HeadDecomposition::HeadDecomposition(const MeasurementShape& shape, const Mesh& 
 
 HeadDecomposition::~HeadDecomposition() = default;
 
-bool HeadDecomposition::finding() const { return projector_->finding(); }
+bool HeadDecomposition::finding() const { return projector_->finding() || sample_finder_->busy(); }
 
 absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const MeasurementShape& shape,
                                                                              absl::Span<const uint64_t> token_counts,
@@ -93,6 +94,10 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   TensorPlacer placer(&made->arena_);
   made->memory_ = MeasurementMemory::Place(shape, placer);
   made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
+  made->sample_finder_ = std::make_unique<SpectrumFinder>(shape.sampled, [](const Tensor& gram) {
+    const Eigen::VectorXd values = Eigenvalues(gram);
+    return std::vector<double>(values.begin(), values.end());
+  });
   const MeasurementMemory& memory = made->memory_;
   made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy, memory.shard_signal};
 
@@ -134,11 +139,12 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.sums.vocabulary = shape_.vocabulary;
   host.sums.width = shape_.width;
   host.sums.arithmetic = shape_.sum_type();
+  host.step = step;
   host.fresh = fresh;
   host.scale = 1.0 / static_cast<double>(tokens);
   host.first_token = local_tokens * mesh_.data_rank();
   host.sample = TokenSample::Of(tokens, shape_.sampled);
-  host.sampled = Matrix::Zero(host.sample.count, Host::kSampledFigures);
+  host.sampled = Matrix::Zero(host.sample.count, SampledGradient::kFigures);
   host.waiting.reset();
   ISTHMUS_RETURN_IF_ERROR(PlaceSample(local_tokens / shape_.tokens));
   for (const Tensor& sum : {memory_.sums, memory_.head_unit_sum, memory_.layer_squares, memory_.row_energy,
@@ -151,6 +157,8 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
   host.finite = prepared.finite;
   host.sums.rank = prepared.rank;
   host.sums.projector_energy = prepared.energy;
+  host.sums.not_factored = prepared.not_factored;
+  sample_finder_->Rewind(step);
   seconds_.projector = laps.Next();
   return absl::OkStatus();
 }
@@ -293,7 +301,8 @@ absl::Status HeadDecomposition::AddWaitingTokens() {
   for (int64_t k = 0; k < part.count; ++k) {
     const int64_t n = part.offset + k * host.sample.stride;
     if (n < own.begin || n >= own.end) continue;  // another tensor rank's
-    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), figures.targets.As<int32_t>()[n];
+    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), figures.targets.As<int32_t>()[n],
+        retained(0, n - own.begin);
     sums.sampled_retained += retained(0, n - own.begin);
   }
   return absl::OkStatus();
@@ -348,7 +357,7 @@ absl::Status HeadDecomposition::AddShardEnergy(InnerProducts& products) {
   return products.Add(rows, tokens);
 }
 
-// G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
+// The sampled tokens' G_s G_sᵀ, and what is lost of it, measured by itself.
 absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   Host& host = *host_;
   const int64_t count = host.sample.count;
@@ -359,38 +368,15 @@ absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
     input = memory_.sampled_input.RowSlice(0, count);
     ISTHMUS_RETURN_IF_ERROR(head.down().Forward(hidden, input, stream_));
   }
-  const Tensor loss = memory_.sampled_loss.ColumnSlice(0, count);
-  const Tensor log_sum_exp = memory_.sampled_log_sum_exp.ColumnSlice(0, count);
-  const Tensor targets = memory_.sampled_targets.ColumnSlice(0, count);
-  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(host.sampled.col(Host::kLoss).transpose(), loss, stream_));
-  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(host.sampled.col(Host::kLogSumExp).transpose(), log_sum_exp, stream_));
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(host.sampled(i, Host::kTarget)));
-  ISTHMUS_RETURN_IF_ERROR(CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, count), targets, stream_));
-
-  const Tensor gram(memory_.sample_gram.data, memory_.sample_gram.dtype, count, count);
-  ISTHMUS_RETURN_IF_ERROR(SetZero(gram, stream_));
   const Range own = own_rows();
-  for (int64_t row = own.begin; row < own.end; row += shape_.row_block()) {
-    const int64_t rows = std::min(shape_.row_block(), own.end - row);
-    const Tensor logits = memory_.sampled_logits.RowSlice(0, count).ColumnSlice(0, rows);
-    ISTHMUS_RETURN_IF_ERROR(Matmul(
-        {.a = input, .b = head.vocabulary_weight().RowSlice(row, rows), .c = logits, .transpose_b = true}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
-                                                  .targets = targets,
-                                                  .first_row = head.vocabulary_rows().begin + row,
-                                                  .loss = loss,
-                                                  .log_sum_exp = log_sum_exp,
-                                                  .scale = 1,
-                                                  .grad_logits = logits},
-                                                 stream_));
-    ISTHMUS_RETURN_IF_ERROR(
-        Matmul({.a = logits, .b = logits, .c = gram, .transpose_b = true, .accumulate = true}, stream_));
-  }
-  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(gram));
-  ISTHMUS_ASSIGN_OR_RETURN(host.sums.sample_gram, HostCopy(gram, stream_));
-  host.sums.sample_gram *= host.scale * host.scale;
+  SampledGradient gradient(shape_, memory_, mesh_, head.vocabulary_weight().RowSlice(own.begin, own.size()),
+                           head.vocabulary_rows().begin + own.begin, input, host.sampled, stream_);
+  const double square = host.scale * host.scale;
+  ISTHMUS_ASSIGN_OR_RETURN(host.sums.sample_gram, gradient.Gram());
+  host.sums.sample_gram *= square;
   ISTHMUS_ASSIGN_OR_RETURN(host.sums.sampled_hidden, HostCopy(hidden, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const SampledGradient::Energies tested, gradient.Test());
+  host.sums.self_test = {.energy = tested.energy * square, .retained = tested.retained, .lost = tested.lost * square};
   return absl::OkStatus();
 }
 
@@ -479,6 +465,16 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
   return absl::OkStatus();
 }
 
+void HeadDecomposition::UseFoundSampleSpectrum() {
+  HeadSums& sums = host_->sums;
+  if (sums.sample_gram.rows() <= kSpectrumWithinAStep) return;
+  // What could not be begun, for want of memory, is tried again at the next measured step.
+  if (mesh_.world().rank() == 0 && sample_finder_->Wants(host_->step, false)) {
+    sample_finder_->Begin(TensorOf(sums.sample_gram), host_->step, Stream()).IgnoreError();
+  }
+  sums.sample_eigenvalues = sample_finder_->Latest(false).values;
+}
+
 HeadDecomposition::Result HeadDecomposition::Figures() {
   Laps laps;
   Host& host = *host_;
@@ -486,8 +482,10 @@ HeadDecomposition::Result HeadDecomposition::Figures() {
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
   sums.singular_values_rank = spectrum.rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
+  UseFoundSampleSpectrum();
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = spectrum.step;
+  result.head.spectrum.step = sums.sample_eigenvalues.has_value() ? sample_finder_->Latest(false).step : host.step;
   for (const double square : host.layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
   seconds_.figures = laps.Next();
   return result;

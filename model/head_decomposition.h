@@ -78,8 +78,9 @@ class HeadDecomposition {
     std::vector<double> layer_gradient_norms;
   };
   // After EndStep, once. What is left is the host's alone, some 10 ms for 256 sampled tokens, and the device may have
-  // other work meanwhile; it waits for singular values that must be this step's. The same on every rank, but for a wide
-  // head's singular values, which each rank finds in its own time. Local.
+  // other work meanwhile; it waits for the head's singular values where they must be this step's. The same on every
+  // rank, but for a wide head's singular values, which each rank finds in its own time, and those of more than 1,024
+  // sampled tokens, which rank 0 of the world alone finds, beside training. Local.
   Result Figures();
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
@@ -88,7 +89,7 @@ class HeadDecomposition {
     double projector = 0;  // BeginStep: the head's Gram matrix and its factor
     double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
     double parts = 0;      // EndStep: shares of shards and buckets
-    double sample = 0;     // EndStep: the gradient of the sampled tokens
+    double sample = 0;     // EndStep: the gradient of the sampled tokens, and the self-test
     double figures = 0;    // Figures
   };
   const Seconds& seconds() const { return seconds_; }
@@ -112,6 +113,8 @@ class HeadDecomposition {
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadLoss& head);
+  // The spectrum of a large sample is that of an earlier step, or not known yet.
+  void UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
 
   const MeasurementShape shape_;
@@ -124,6 +127,7 @@ class HeadDecomposition {
   std::vector<Range> bucket_rows_;      // places in memory_.frequent_rows
   std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
   std::unique_ptr<class HeadProjector> projector_;
+  std::unique_ptr<class SpectrumFinder> sample_finder_;
   std::unique_ptr<Host> host_;
   Seconds seconds_;
 };

@@ -323,6 +323,10 @@ class Inventory {
     Product("logits of sampled tokens", 1, sampled, rows, width, Result::kLogits);
     Product("Gram matrix of sampled tokens", 1, sampled, sampled, rows, Result::kAccumulated);
     send_over_mesh("Gram matrix of sampled tokens", SumSize(static_cast<double>(taken * taken)));
+    const int64_t tested = TokenSample::Of(taken, MeasurementShape::kMostTested).count;
+    Product("logits of tested tokens", 2, tested, rows, width, Result::kLogits);
+    send_over_mesh("gradient of tested tokens", kDouble * static_cast<double>(tested * width));
+    send_over_mesh("energies of tested tokens", kDouble * 2);
   }
 
   const proto::RunConfig& config_;

@@ -54,7 +54,7 @@ struct StepWork {
 };
 
 // `config` is resolved, and its model.vocabulary known. What the head's algebra takes in fp64 on measured steps, some
-// products of its width cubed, is not in it.
+// products of its width cubed and two of the head and 256 tokens, is not in it.
 StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank, Device device);
 
 const char* PhaseName(StepPhase phase);

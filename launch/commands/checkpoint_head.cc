@@ -94,6 +94,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), batch.status()));
 
   CheckpointHead head;
+  head.folder_ = opened->folder;
   head.tensor_ = tensor;
   head.data_ = data;
   head.alone_ = mesh.world().size() == 1;
@@ -141,6 +142,9 @@ HeadTensors CheckpointHead::Tensors() const {
                              alone_ ? part.begin : first_part_ * hidden_.rows});
   }
   tensors.counts = counts_;
+  tensors.hidden_name = absl::StrCat("hidden states of ", folder_);
+  tensors.head_name = absl::StrCat("head of ", folder_);
+  tensors.down_name = absl::StrCat("factor E of the head of ", folder_);
   return tensors;
 }
 

@@ -35,6 +35,7 @@ class CheckpointHead {
  private:
   static HostBlock Widened(const Tensor& tensor);
 
+  std::string folder_;
   int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all
   int first_shard_ = 0, first_part_ = 0;
   bool alone_ = true;

@@ -78,6 +78,7 @@ absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t b
 absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpShards& shards) {
   const bool factorised = !paths.up.empty();
   DumpedHead dump;
+  dump.paths_ = paths;
   ISTHMUS_ASSIGN_OR_RETURN(const Array hidden, OpenMatrix(paths.hidden));
   ISTHMUS_ASSIGN_OR_RETURN(const Array head, OpenMatrix(factorised ? paths.up : paths.head));
   dump.tokens_ = hidden->shape()[0];
@@ -151,6 +152,9 @@ HeadTensors DumpedHead::Tensors() const {
          part.first_token});
   }
   tensors.counts = counts_;
+  tensors.hidden_name = paths_.hidden;
+  tensors.head_name = paths_.up.empty() ? paths_.head : paths_.up;
+  tensors.down_name = paths_.down;
   return tensors;
 }
 

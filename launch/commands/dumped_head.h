@@ -46,6 +46,7 @@ class DumpedHead {
   };
   static absl::StatusOr<HostBlock> ReadBlock(const class NpyArray& array, int64_t begin, int64_t rows);
 
+  DumpPaths paths_;
   int64_t tokens_ = 0, vocabulary_ = 0;
   std::vector<Range> shards_;
   size_t first_shard_ = 0;

@@ -1,6 +1,11 @@
 #include "launch/commands/head_json.h"
 
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "launch/run/head_record.h"
 #include "model/decomposition/frequency_buckets.h"
@@ -18,6 +23,17 @@ Json PartJson(const HeadPart& part) {
 
 Json HistogramJson(const Histogram& histogram) {
   return {{"bounds", histogram.bounds}, {"counts", histogram.counts}, {"sum", histogram.sum}};
+}
+
+// Names of all numbers below `json` that are not finite, which JSON has no way to write.
+void AddMissing(const Json& json, const std::string& name, std::vector<std::string>& names) {
+  if (json.is_structured()) {
+    for (const auto& [key, value] : json.items()) {
+      AddMissing(value, name.empty() ? key : absl::StrCat(name, ".", key), names);
+    }
+  } else if (json.is_number_float() && !std::isfinite(json.get<double>())) {
+    names.push_back(name);
+  }
 }
 
 }  // namespace
@@ -43,6 +59,8 @@ std::string HeadJson(const HeadFigures& m) {
                {"best_rank_energy_ratio", m.spectrum.best_rank_energy_ratio},
                {"best_double_rank_energy_ratio", m.spectrum.best_double_rank_energy_ratio},
                {"sampled_retained_energy_ratio", m.spectrum.sampled_retained_energy_ratio},
+               {"sampled_lost_norm_ratio", m.self_test.sampled_lost_norm_ratio},
+               {"decomposition_error", m.self_test.decomposition_error},
                {"components_for_70_percent", m.spectrum.components_for_70_percent},
                {"components_for_99_9_percent", m.spectrum.components_for_99_9_percent}});
   json.update({{"head_numerical_rank", m.weight.numerical_rank},
@@ -69,6 +87,13 @@ std::string HeadJson(const HeadFigures& m) {
   json["token_gradient_histogram"] = HistogramJson(m.token_gradient);
   json["head_singular_values"] = m.weight.singular_values;
   json["sampled_singular_values"] = m.spectrum.singular_values;
+  std::vector<std::string> missing;
+  AddMissing(json, "", missing);
+  if (!missing.empty()) {
+    json["not_measured"] = absl::StrCat(
+        absl::StrJoin(missing, ", "), ": ",
+        m.not_measured.empty() ? "their values are beyond the range of float64" : std::string(m.not_measured));
+  }
   return json.dump(1) + "\n";
 }
 

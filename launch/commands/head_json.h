@@ -8,7 +8,8 @@
 
 namespace isthmus {
 
-// Indented, with an end of line. Doubles keep all their digits; lists of singular values are complete.
+// Indented, with an end of line. Doubles keep all their digits; lists of singular values are complete. Where
+// a figure is null, `not_measured` says which and why.
 std::string HeadJson(const HeadFigures& measurement);
 
 }  // namespace isthmus

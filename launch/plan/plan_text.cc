@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "launch/plan/plan_report.h"
+#include "model/decomposition/measurement_memory.h"
+#include "model/decomposition/spectrum_finder.h"
 
 namespace isthmus {
 namespace {
@@ -147,6 +149,14 @@ void AddTime(const Plan& plan, std::string& text) {
                           plan.config.telemetry().interval(), Milli(phases.telemetry),
                           ModelShape::From(plan.config.model()).head_width(),
                           ModelShape::From(plan.config.model()).head_width());
+    const MeasurementShape measured = MeasurementShape::Of(plan.config, 0, Device::kCpu);
+    if (measured.sample_count() > kSpectrumWithinAStep) {
+      absl::StrAppendFormat(&text, "  the spectrum of %d sampled tokens is found beside training, and reported later\n",
+                            measured.sample_count());
+    }
+    if (!measured.HostFactorsWithinAStep()) {
+      text += "  steps at which the head has not full rank, or a condition above 3e5, are not measured\n";
+    }
   }
   const double hours = static_cast<double>(plan.Tokens()) / plan.TokensPerSecond() / 3600;
   absl::StrAppendFormat(&text,

@@ -43,7 +43,9 @@ void FillSpectrum(const std::vector<double>& values, Records& records) {
 
 void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record) {
   record.set_logit_gradient_norm(gradient.logit_gradient_norm);
-  record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
+  if (std::isfinite(gradient.isotropic_lost_norm_ratio)) {
+    record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
+  }
   record.set_target_energy_share(gradient.target_energy_share);
   record.set_target_coefficient(gradient.target_coefficient);
 }
@@ -60,11 +62,14 @@ void FillProjection(const HeadFigures& head, proto::HeadRecord& record) {
   record.set_retained_target_energy_share(gradient.retained_target_energy_share);
   record.set_retained_target_coefficient(gradient.retained_target_coefficient);
   record.set_sampled_retained_energy_ratio(head.spectrum.sampled_retained_energy_ratio);
+  record.set_sampled_lost_norm_ratio(head.self_test.sampled_lost_norm_ratio);
   FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
 }
 
 void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadRecord& record) {
   record.set_sampled_tokens(spectrum.sampled_tokens);
+  if (!spectrum.known) return;
+  if (spectrum.step > 0) record.set_sampled_singular_values_step(spectrum.step);
   if (spectrum.sampled_tokens > width) {
     record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
     record.set_components_for_70_percent(spectrum.components_for_70_percent);
@@ -77,7 +82,7 @@ void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadR
 }
 
 void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
-  record.set_numerical_rank(weight.numerical_rank);
+  if (weight.numerical_rank != kUnknownRank) record.set_numerical_rank(weight.numerical_rank);
   record.set_row_anisotropy(weight.row_anisotropy);
   if (weight.singular_values.empty()) return;
   record.set_singular_values_step(weight.step);
@@ -96,8 +101,14 @@ void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   FillGradient(head.gradient, record);
   if (head.not_measured.empty()) FillProjection(head, record);
-  record.set_update_cosine(head.update.update_cosine);
-  record.set_hidden_update_cosine(head.update.hidden_update_cosine);
+  // A wrong projection shows here, where its figures are left out.
+  const double error = head.self_test.decomposition_error;
+  if (std::isfinite(error)) record.set_decomposition_error(error);
+  // Where their squares are beyond fp32 there are none.
+  if (std::isfinite(head.update.update_cosine)) record.set_update_cosine(head.update.update_cosine);
+  if (std::isfinite(head.update.hidden_update_cosine)) {
+    record.set_hidden_update_cosine(head.update.hidden_update_cosine);
+  }
   record.set_update_rank_bound(head.update.update_rank_bound);
   FillSample(head.spectrum, head.width, record);
   FillWeight(head.weight, record);

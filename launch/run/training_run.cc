@@ -131,8 +131,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   summary_.train_loss = result.loss;
   if (result.head.has_value()) {
     summary_.head = result.head;
-    if (!result.head->not_measured.empty() && world_.rank() == 0 && !std::exchange(told_of_head_, true)) {
-      log_->Warning("head not measured: " + result.head->not_measured);
+    const std::string& why = result.head->not_measured;
+    if (!why.empty() && world_.rank() == 0 &&
+        told_of_head_.insert(why.substr(0, why.find_first_of("0123456789"))).second) {
+      log_->Warning("head not measured: " + why);
     }
   }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -170,7 +171,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;  // rank 0
   int64_t failed_dumps_ = 0;            // of the head's tensors
   double peak_flops_ = 0;               // of all ranks
-  bool told_of_head_ = false;           // that a head could not be measured
+  std::set<std::string> told_of_head_;  // why a head could not be measured, without the numbers
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock
   Summary summary_;

@@ -40,6 +40,12 @@ struct HeadGradientFigures {
   double retained_target_coefficient = 0;
 };
 
+// c² + r² = 1 over sampled tokens, where r is not derived from c: what is lost is measured as ‖G - G_∥‖.
+struct HeadSelfTestFigures {
+  double sampled_lost_norm_ratio = 0;  // ‖G - G_∥‖ / ‖G‖; NaN where it was not measured
+  double decomposition_error = 0;      // |c² + r² - 1|; NaN where there is no G_∥
+};
+
 // What a gradient step does to the logits (DESIGN 4.3). For a plain head the step changes H and W; for a factorised one
 // H, U and E, as training does.
 struct HeadUpdateFigures {
@@ -51,6 +57,9 @@ struct HeadUpdateFigures {
 // The spectrum of G over sampled tokens: every k-th of the step.
 struct HeadSpectrumFigures {
   int64_t sampled_tokens = 0;
+  int64_t step =
+      0;  // of training, whose tokens all but `sampled_tokens` and what the head keeps are of; 0 outside of it
+  bool known = true;                         // else those are zero, and no singular values are there
   double best_rank_energy_ratio = 0;         // kept by the best matrix of rank D (Eckart-Young)
   double best_double_rank_energy_ratio = 0;  // of rank 2 D
   double sampled_retained_energy_ratio = 0;  // kept by the head, of the same tokens
@@ -61,10 +70,12 @@ struct HeadSpectrumFigures {
   std::vector<double> singular_values;
 };
 
+inline constexpr int64_t kUnknownRank = -1;
+
 // The head itself: W, or the product U E. Singular values s_1 >= s_2 >= …, min(V, D) of them; none, and zero what
 // follows from them, where they are not known yet.
 struct HeadWeightFigures {
-  int64_t numerical_rank = 0;
+  int64_t numerical_rank = 0;         // kUnknownRank where the head could not be factored within a step
   double row_anisotropy = 0;          // mean cosine of two rows of the vocabulary-sized factor
   int64_t step = 0;                   // of training, whose head the following are of; 0 outside of it
   double condition = 0;               // s_1 / s_rank
@@ -78,12 +89,12 @@ struct HeadWeightFigures {
 
 struct HeadFigures {
   // Why figures of G_∥ are missing: empty where they are there. Then those of `gradient` that need it, of shards and
-  // buckets and the sampled tokens' are NaN, and `retained_ratio` is empty. Never in fp64 as `isthmus decompose` has
-  // it.
+  // buckets and the sampled tokens' are NaN, and `retained_ratio` is empty.
   std::string not_measured;
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;
   HeadGradientFigures gradient;
+  HeadSelfTestFigures self_test;
   HeadUpdateFigures update;
   HeadSpectrumFigures spectrum;
   HeadWeightFigures weight;

@@ -1,12 +1,14 @@
 #include "model/decomposition/head_projector.h"
 
 #include <absl/algorithm/container.h>
+#include <absl/strings/str_format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "model/decomposition/gram_factor.h"
+#include "model/decomposition/head_figures.h"
 #include "model/decomposition/head_projection.h"
 #include "model/decomposition/host_copy.h"
 #include "model/decomposition/inner_products.h"
@@ -45,14 +47,13 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
   ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
-  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
-  if (shape_.factorised) {
-    ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
-    ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
+  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
+  if (!finite && shape_.type != DType::kFloat64) {  // squares may be beyond fp32 though the head is not
+    ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
+    ISTHMUS_ASSIGN_OR_RETURN(finite, IsFinite());
   }
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
-  if (!absl::c_all_of(values, [](double value) { return std::isfinite(value); })) return Prepared{.finite = false};
+  if (!finite) return Prepared{.finite = false};
 
   ISTHMUS_ASSIGN_OR_RETURN(bool sound, Factor(LeastReciprocalCondition(shape_.type)));
   if (!sound && shape_.type != DType::kFloat64) {
@@ -63,6 +64,14 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
   Prepared prepared{.rank = shape_.width};
   if (sound) {
     ISTHMUS_RETURN_IF_ERROR(BeginSingularValues(step, fresh));
+  } else if (!shape_.HostFactorsWithinAStep()) {
+    ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.wide_projector, stream_));
+    prepared.rank = kUnknownRank;
+    prepared.not_factored = absl::StrFormat(
+        "it has not full rank or a condition above %.0g, and to factor one of %d columns would hold up "
+        "the step; `isthmus decompose` measures it",
+        1 / std::sqrt(shape_.type == DType::kFloat64 ? LeastReciprocalCondition(shape_.type) : kLeastWide),
+        shape_.width);
   } else {
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;
@@ -77,6 +86,15 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
   }
   ISTHMUS_ASSIGN_OR_RETURN(prepared.energy, UseProjector());
   return prepared;
+}
+
+// Whether head_gram and E are.
+absl::StatusOr<bool> HeadProjector::IsFinite() {
+  InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
+  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
+  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
+  return absl::c_all_of(values, [](double value) { return std::isfinite(value); });
 }
 
 // part_gram, of this tensor rank's rows that this data rank has, becomes that of the whole head.

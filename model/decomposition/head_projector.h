@@ -2,7 +2,8 @@
 // values. Of the vocabulary-sized factor U as in model/decomposition/head_sums.h.
 //
 // M = UᵀU is summed up in fp32 and factored in fp64; where its condition is too high for that, it is summed up in fp64;
-// where U or E has not full rank, U is factored as it is, by the host.
+// where U or E has not full rank, U is factored as it is, by the host. That takes some 5·(V/T + 8·D)·D² operations of
+// one thread: of heads for which they are more than a few seconds' the step goes unmeasured instead.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
 
@@ -10,6 +11,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <string>
 
 #include "model/decomposition/measurement_memory.h"
 #include "model/decomposition/spectrum_finder.h"
@@ -26,9 +28,10 @@ class HeadProjector {
       : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream), finder_(shape.width) {}
 
   struct Prepared {
-    bool finite = true;  // else there is no projector
-    int64_t rank = 0;    // of W
-    double energy = 0;   // ‖P‖²
+    bool finite = true;        // else there is no projector
+    int64_t rank = 0;          // of W; kUnknownRank where it was not factored
+    double energy = 0;         // ‖P‖²
+    std::string not_factored;  // why there is none though it is finite: P is zero then
   };
   // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where
   // SpectrumFinder wants them, starts to find the singular values. A step that is not above
@@ -47,6 +50,7 @@ class HeadProjector {
   bool finding() const { return finder_.busy(); }
 
  private:
+  absl::StatusOr<bool> IsFinite();
   absl::Status SumHeadGram();
   absl::Status SumWideGram(const Tensor& rows);
   // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below

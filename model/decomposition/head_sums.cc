@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "model/decomposition/head_projection.h"
@@ -32,7 +33,6 @@ double TotalEnergy(const HeadSums& sums) {
 // Rounding moves a row of A_U by about ε times its length, in no particular direction: F = A_U P by as much times
 // ‖P‖ / √rank.
 bool RoundingHidesProjection(const HeadSums& sums) {
-  if (!(sums.retained_energy <= TotalEnergy(sums) * (1 + kMostRounding))) return true;
   if (sums.rank == 0) return false;
   const double epsilon = 2 * RoundingUnit(sums.arithmetic);
   const double moved =
@@ -40,12 +40,37 @@ bool RoundingHidesProjection(const HeadSums& sums) {
   return moved > kMostRounding * kMostRounding * sums.retained_energy;
 }
 
+// Whether squares of A_U, summed in fp32, have overflowed or lost their digits: nothing that is made of them holds.
+bool SquaresAreOutOfRange(const HeadSums& sums) {
+  if (sums.arithmetic == DType::kFloat64 || sums.rank == 0 || TotalEnergy(sums) == 0) return false;
+  const double mean = sums.update.signal_energy / (static_cast<double>(sums.tokens) * static_cast<double>(sums.width));
+  return !std::isfinite(mean) || mean < double{std::numeric_limits<float>::min()};
+}
+
+// Why G_∥ is not known; empty where it is.
+std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight) {
+  if (!sums.not_factored.empty()) return sums.not_factored;
+  if (SquaresAreOutOfRange(sums)) return "squares of the gradient that leaves it are beyond the range of fp32";
+  const char* arithmetic = sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32";
+  if (RoundingHidesProjection(sums)) {
+    return absl::StrFormat("its condition%s is beyond %s",
+                           weight.singular_values.empty() ? std::string() : absl::StrFormat(" %.1g", weight.condition),
+                           arithmetic);
+  }
+  const double total = TotalEnergy(sums);
+  if (sums.retained_energy <= total * (1 + kMostRounding)) return "";
+  return absl::StrFormat(
+      "the norm of what it passes on, %.6g, is above that of the whole gradient, %.6g: the projection is wrong",
+      std::sqrt(sums.retained_energy), std::sqrt(total));
+}
+
 HeadGradientFigures GradientFigures(const HeadSums& sums) {
   const double total = TotalEnergy(sums);
   // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is
-  // above the total by no more than RoundingHidesProjection lets pass.
+  // above the total by no more than WhyNotMeasured lets pass.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
-  const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
+  const double share =
+      sums.rank == kUnknownRank ? kNotMeasured : static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
   HeadGradientFigures figures;
   figures.logit_gradient_norm = std::sqrt(total);
   figures.retained_gradient_norm = std::sqrt(kept);
@@ -62,6 +87,12 @@ HeadGradientFigures GradientFigures(const HeadSums& sums) {
   return figures;
 }
 
+HeadSelfTestFigures SelfTestFigures(const HeadSums::SelfTest& sums) {
+  const double from_whole = std::abs(sums.retained + sums.lost - sums.energy);
+  return {.sampled_lost_norm_ratio = std::sqrt(Ratio(sums.lost, sums.energy)),
+          .decomposition_error = Ratio(std::max(from_whole, sums.lost_passed_on), sums.energy)};
+}
+
 HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
   const HeadUpdateSums& update = sums.update;
   HeadUpdateFigures figures;
@@ -73,12 +104,22 @@ HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
 
 HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
   Matrix gram = sums.sample_gram;
-  const Eigen::VectorXd eigenvalues = Eigenvalues(TensorOf(gram));
   HeadSpectrumFigures figures;
-  const int64_t count = eigenvalues.size(), width = sums.width;
-  const double total = sums.sample_gram.trace();
-  figures.sampled_tokens = count;
+  figures.sampled_tokens = gram.rows();
+  double total = gram.trace();
   figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
+  Eigen::VectorXd eigenvalues;
+  if (!sums.sample_eigenvalues.has_value()) {
+    eigenvalues = Eigenvalues(TensorOf(gram));
+  } else if (sums.sample_eigenvalues->empty()) {
+    figures.known = false;
+    return figures;
+  } else {
+    const std::vector<double>& earlier = *sums.sample_eigenvalues;
+    eigenvalues = Eigen::Map<const Eigen::VectorXd>(earlier.data(), std::ssize(earlier));
+    total = eigenvalues.sum();
+  }
+  const int64_t count = eigenvalues.size(), width = sums.width;
   // Eigenvalues below it are what rounding of the Gram matrix made of smaller ones.
   const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * eigenvalues(0);
   double kept = 0;
@@ -99,7 +140,7 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   const Eigen::VectorXd& s = sums.singular_values;
   HeadWeightFigures figures;
   figures.numerical_rank = sums.rank;
-  figures.singular_values.assign(s.data(), s.data() + s.size());
+  for (const double value : s) figures.singular_values.push_back(std::ldexp(value, sums.singular_values_exponent));
   figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary);
   if (sums.singular_values_rank == 0) return figures;
   const double sum = s.sum(), energy = s.squaredNorm();
@@ -125,7 +166,7 @@ void LeaveOutProjection(HeadFigures& figures) {
   for (double* figure : {&gradient.retained_gradient_norm, &gradient.lost_gradient_norm, &gradient.visible_cosine,
                          &gradient.lost_norm_ratio, &gradient.lost_energy_ratio, &gradient.alignment_gain,
                          &gradient.retained_target_energy_share, &gradient.retained_target_coefficient,
-                         &figures.spectrum.sampled_retained_energy_ratio}) {
+                         &figures.spectrum.sampled_retained_energy_ratio, &figures.self_test.sampled_lost_norm_ratio}) {
     *figure = kNotMeasured;
   }
   for (auto* parts : {&figures.shards, &figures.buckets}) {
@@ -148,23 +189,24 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   measurement.width = sums.width;
   measurement.loss = sums.loss;
   measurement.gradient = GradientFigures(sums);
+  measurement.self_test = SelfTestFigures(sums.self_test);
   measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);
   measurement.spectrum = SpectrumFigures(sums);
   measurement.weight = WeightFigures(sums);
   measurement.hidden_anisotropy = AnisotropyOf(sums.hidden_unit_sum, sums.tokens);
-  const Matrix centred = sums.sampled_hidden.rowwise() - sums.sampled_hidden.colwise().mean();
+  const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
+  const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
   measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows());
   measurement.retained_ratio = sums.retained_ratio;
   measurement.token_gradient = sums.token_gradient;
   measurement.shards = sums.shards;
   measurement.buckets = sums.buckets;
-  if (RoundingHidesProjection(sums)) {
-    LeaveOutProjection(measurement);
-    const bool known = !measurement.weight.singular_values.empty();
-    measurement.not_measured = absl::StrFormat(
-        "its condition%s is beyond %s", known ? absl::StrFormat(" %.1g", measurement.weight.condition) : std::string(),
-        sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32");
+  measurement.not_measured = WhyNotMeasured(sums, measurement.weight);
+  if (!measurement.not_measured.empty()) LeaveOutProjection(measurement);
+  if (SquaresAreOutOfRange(sums)) {
+    measurement.update.update_cosine = measurement.update.hidden_update_cosine = kNotMeasured;
   }
+  if (!sums.not_factored.empty()) measurement.self_test.decomposition_error = kNotMeasured;
   return measurement;
 }
 

@@ -4,12 +4,16 @@
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_SUMS_H_
 
 #include <Eigen/Core>
+#include <cmath>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "model/decomposition/head_figures.h"
 #include "model/decomposition/head_update.h"
 #include "model/decomposition/matrix.h"
+#include "model/decomposition/tensor_scales.h"
 
 namespace isthmus {
 
@@ -31,14 +35,24 @@ struct HeadSums {
   DType arithmetic = DType::kFloat64;
   double projector_energy = 0;  // 0: F did not come from A_U
 
-  int64_t rank = 0;  // of W
+  int64_t rank = 0;          // of W, or kUnknownRank
+  std::string not_factored;  // why there is no projector; empty where there is one
   // Of W, or of what it was some steps ago, and its rank then; empty where they are not known yet.
   Eigen::VectorXd singular_values;
   int64_t singular_values_rank = 0;
+  int singular_values_exponent = 0;  // they are to be multiplied by this power of two
 
-  Matrix sample_gram;               // G_s G_sᵀ [n, n]
-  double sampled_retained = 0;      // ‖G_∥‖² of the sampled tokens
-  Matrix sampled_hidden;            // [n, D]
+  Matrix sample_gram;  // G_s G_sᵀ [n, n]
+  // Where its eigenvalues are not to be found here: those that are known, of an earlier step; empty where none are.
+  std::optional<std::vector<double>> sample_eigenvalues;
+  double sampled_retained = 0;  // ‖G_∥‖² of the sampled tokens
+  Matrix sampled_hidden;        // [n, D]
+  // Of the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² as it is, and how much of what is lost W would
+  // pass on after all.
+  struct SelfTest {
+    double energy = 0, retained = 0, lost = 0, lost_passed_on = 0;
+  };
+  SelfTest self_test;
   Eigen::VectorXd hidden_unit_sum;  // Σ h_n / ‖h_n‖ [D]; a zero row counts as zero
   Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
 };
@@ -48,13 +62,21 @@ HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
-// Σ x_n / ‖x_n‖ over rows.
+// Σ x_n / ‖x_n‖ over rows. Rows whose squares overflow or vanish are scaled by a power of two first.
 template <typename Rows>
 Eigen::VectorXd UnitRowSum(const Rows& rows) {
   Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());
   for (Eigen::Index n = 0; n < rows.rows(); ++n) {
     const double norm = rows.row(n).norm();
-    if (norm > 0) sum += rows.row(n).transpose() / norm;
+    if (norm > 1e-140 && norm < 1e140) {
+      sum += rows.row(n).transpose() / norm;
+      continue;
+    }
+    const Matrix row = rows.row(n);
+    const double largest = row.cwiseAbs().maxCoeff();
+    if (!(largest > 0)) continue;
+    const Matrix scaled = TimesPowerOfTwo(row, -std::ilogb(largest));
+    sum += scaled.row(0).transpose() / scaled.norm();
   }
   return sum;
 }

@@ -43,6 +43,12 @@ int64_t MeasurementShape::token_chunk() const { return std::min<int64_t>(own_tok
 
 int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<int64_t>(shard.size(), 1), 4096); }
 
+bool MeasurementShape::HostFactorsWithinAStep() const {
+  constexpr double kMostWork = 1LL << 33;
+  const auto columns = static_cast<double>(width);
+  return (static_cast<double>(vocabulary / tensor_ranks + 1) + 8 * columns) * columns * columns <= kMostWork;
+}
+
 int64_t MeasurementShape::wide_rows() const { return std::min<int64_t>(row_block(), 1024); }
 
 MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, TensorPlacer& placer) {
@@ -130,6 +136,10 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.sampled_log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
   m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, rows);
   m.sample_gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
+  const int64_t tested = shape.most_tested();
+  if (wide != kSum) m.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
+  m.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
+  m.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
   return m;
 }
 

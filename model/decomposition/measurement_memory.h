@@ -48,7 +48,14 @@ struct MeasurementShape {
   int64_t token_chunk() const;
   int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
   // Tokens of a step that are sampled.
+  // Sampled tokens of the self-test, every k-th: what is lost of them is measured by itself, at the price of six
+  // products with the head in fp64.
+  static constexpr int64_t kMostTested = 256;
+  int64_t most_tested() const { return std::min(sampled, kMostTested); }
   int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
+  // Whether the host may factor the head as it is within a step, by a QR of a tensor rank's rows, one of what the ranks
+  // found and a singular value decomposition: some seconds of one thread at most. The same on every rank.
+  bool HostFactorsWithinAStep() const;
   // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
   int64_t row_block() const;
   // Vocabulary rows that are widened to fp64 at once.
@@ -112,6 +119,9 @@ struct MeasurementMemory {
   Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
   Tensor sampled_logits;                     // [sampled, row block] sum type
   Tensor sample_gram;                        // [sampled, sampled] sum type
+  // Of the tokens of the self-test: G of some rows, not with fp64; A_U and F.
+  Tensor tested_gradient;                  // [tested, wide_rows()]
+  Tensor tested_signal, tested_projected;  // [tested, width]
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
 

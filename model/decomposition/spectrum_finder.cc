@@ -16,7 +16,6 @@
 namespace isthmus {
 namespace {
 
-constexpr int64_t kWidthWithinAStep = 1024;
 constexpr int64_t kStepsBetween = 10;
 
 int64_t TenOf(int64_t step) { return (step - 1) / kStepsBetween; }
@@ -46,7 +45,7 @@ SpectrumFinder::~SpectrumFinder() {
   }
 }
 
-bool SpectrumFinder::Waits(bool fresh) const { return fresh || width_ <= kWidthWithinAStep; }
+bool SpectrumFinder::Waits(bool fresh) const { return fresh || width_ <= kSpectrumWithinAStep; }
 
 bool SpectrumFinder::Wants(int64_t step, bool fresh) const {
   const bool due = begun_ == 0 || TenOf(begun_) != TenOf(step);
@@ -75,7 +74,7 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
   });
   if (!started.ok()) {
     // A narrow head's are waited for anyway; a wide one's must not hold a step up: the next measured one tries again.
-    if (width_ > kWidthWithinAStep) return absl::OkStatus();
+    if (width_ > kSpectrumWithinAStep) return absl::OkStatus();
     (*shared)();
   }
   finding_ = std::move(finding);

@@ -18,6 +18,9 @@
 
 namespace isthmus {
 
+// Columns of a matrix whose eigenvalues take no longer than a step: less than half a second.
+inline constexpr int64_t kSpectrumWithinAStep = 1024;
+
 class SpectrumFinder {
  public:
   struct Found {

@@ -1,13 +1,17 @@
 #include "model/decomposition/tensor_decomposition.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "model/decomposition/frequency_buckets.h"
 #include "model/decomposition/head_factor.h"
 #include "model/decomposition/head_sums.h"
+#include "model/decomposition/lost_part.h"
 #include "model/decomposition/matrix.h"
 #include "model/decomposition/tall_qr.h"
+#include "model/decomposition/tensor_scales.h"
 #include "model/decomposition/token_sample.h"
 #include "ops/cross_entropy.h"
 #include "ops/gram.h"
@@ -25,11 +29,13 @@ int64_t ChunkTokens(int64_t rows) { return std::clamp<int64_t>(kChunkLogits / st
 // One of this rank's shards of the vocabulary, and what is summed up for it.
 struct Shard {
   Range rows;
-  Tensor weight;           // [V_i, width]
+  Tensor weight;           // [V_i, width], as it was given
+  Matrix scaled;           // U_s [V_i, width]; empty where it has not been scaled
   Matrix basis;            // Q_i [V_i, k]
   Matrix gradient;         // B_i = G_iᵀ H' [V_i, width]
   Matrix logits;           // [C, V_i], then their gradient
   Eigen::VectorXd energy;  // Σ_n G[n, v]²
+  Tensor factor() { return scaled.size() > 0 ? TensorOf(scaled) : weight; }
   bool Owns(int32_t token) const { return token >= rows.begin && token < rows.end; }
 };
 
@@ -45,6 +51,8 @@ class TensorDecomposition {
         sample_(TokenSample::Of(tensors.tokens, tensors.sample_tokens)) {}
 
   absl::StatusOr<HeadFigures> Run() {
+    ISTHMUS_ASSIGN_OR_RETURN(scales_, TensorScales::Of(tensors_, tensor_, data_));
+    ScaleHead();
     ISTHMUS_RETURN_IF_ERROR(FactorHead());
     Allocate();
     for (const TokenPart& part : tensors_.parts) {
@@ -53,6 +61,7 @@ class TensorDecomposition {
         ISTHMUS_RETURN_IF_ERROR(AddChunk(part, begin, std::min(step, part.hidden.rows - begin)));
       }
     }
+    ISTHMUS_RETURN_IF_ERROR(ExpectFiniteLogits());
     ISTHMUS_RETURN_IF_ERROR(SumOverTokens());
     ISTHMUS_RETURN_IF_ERROR(AddSample());
     ISTHMUS_RETURN_IF_ERROR(SumOverVocabulary());
@@ -68,20 +77,36 @@ class TensorDecomposition {
     return group.AllReduceNumbers(absl::MakeSpan(vector.data(), static_cast<size_t>(vector.size())));
   }
 
+  void ScaleHead() {
+    for (size_t i = 0; i < tensors_.weights.size(); ++i) {
+      Shard& shard = shards_.emplace_back();
+      shard.rows = tensors_.shards[tensors_.first_shard + i];
+      shard.weight = tensors_.weights[i];
+      if (!scales_.up.empty()) {
+        shard.scaled = ScaledColumns(ViewOf(shard.weight), Negative(scales_.up));
+      } else if (scales_.head != 0) {
+        shard.scaled = TimesPowerOfTwo(ViewOf(shard.weight), -scales_.head);
+      }
+    }
+    if (!factorised()) return;
+    down_ = ScaledRows(ViewOf(tensors_.down), Negative(scales_.down));
+    if (scales_.up.empty()) return;
+    step_down_ = TimesPowerOfTwo(ViewOf(tensors_.down), -scales_.down_exponent);
+  }
+  static std::vector<int> Negative(std::vector<int> exponents) {
+    for (int& exponent : exponents) exponent = -exponent;
+    return exponents;
+  }
+  bool factorised() const { return tensors_.down.defined(); }
+
   absl::Status FactorHead() {
+    std::vector<Tensor> factors;
+    for (Shard& shard : shards_) factors.push_back(shard.factor());
     ISTHMUS_ASSIGN_OR_RETURN(const ShardedQr qr,
-                             ShardedQr::Factor(tensors_.weights, tensors_.first_shard, tensors_.shards, tensor_));
-    if (tensors_.down.defined()) down_ = ViewOf(tensors_.down);
+                             ShardedQr::Factor(factors, tensors_.first_shard, tensors_.shards, tensor_));
     factor_ = isthmus::FactorHead(qr.r(), down_, tensors_.vocabulary);
     std::vector<Matrix> bases = qr.Apply(factor_.rotation);
-    for (size_t i = 0; i < bases.size(); ++i) {
-      shards_.push_back({.rows = tensors_.shards[tensors_.first_shard + i],
-                         .weight = tensors_.weights[i],
-                         .basis = std::move(bases[i]),
-                         .gradient = {},
-                         .logits = {},
-                         .energy = {}});
-    }
+    for (size_t i = 0; i < bases.size(); ++i) shards_[i].basis = std::move(bases[i]);
     return absl::OkStatus();
   }
 
@@ -99,34 +124,44 @@ class TensorDecomposition {
     sums_.vocabulary = tensors_.vocabulary;
     sums_.width = width_;
     sums_.singular_values = factor_.singular_values;
+    sums_.singular_values_exponent = scales_.head;
     sums_.rank = sums_.singular_values_rank = factor_.rank;
     hidden_gram_ = Matrix::Zero(hidden_width_, hidden_width_);
     sums_.hidden_unit_sum = Eigen::VectorXd::Zero(hidden_width_);
     sums_.sampled_hidden = Matrix::Zero(sample_.count, hidden_width_);
     sampled_ = Matrix::Zero(sample_.count, kSampledFigures);
+    sampled_projected_ = Matrix::Zero(sample_.count, columns);
     projected_gram_ = Matrix::Zero(columns, columns);
     projected_hidden_ = Matrix::Zero(columns, hidden_width_);
     shard_energy_ = Eigen::VectorXd::Zero(static_cast<int64_t>(tensors_.shards.size()));
   }
 
-  // What enters the vocabulary-sized factor.
+  // What enters the vocabulary-sized factor: logits are its product with LogitFactor, times 2^logit_exponent. Those of
+  // a plain head come from the tensors as they were given: what vanishes there is nothing to a logit.
   Matrix HeadInput(const Matrix& hidden) const {
-    return tensors_.down.defined() ? Matrix(hidden * down_.transpose()) : hidden;
+    return factorised() ? Matrix(TimesPowerOfTwo(hidden, -scales_.hidden) * down_.transpose()) : hidden;
+  }
+  Tensor LogitFactor(Shard& shard) const { return factorised() ? shard.factor() : shard.weight; }
+  absl::Status FormLogits(Matrix& input, const Tensor& weight, const Tensor& logits) {
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = TensorOf(input), .b = weight, .c = logits, .transpose_b = true}, stream_));
+    const int exponent = factorised() ? scales_.hidden + scales_.head : 0;
+    if (exponent != 0) ViewOf(logits) = TimesPowerOfTwo(ViewOf(logits), exponent);
+    return absl::OkStatus();
   }
 
   // Logits of a chunk on every shard, its loss, and the gradient of the logits in their place.
   struct ChunkLoss {
     Matrix loss, log_sum_exp, energy;  // [1, C], [1, C], [T, C]
   };
-  absl::StatusOr<ChunkLoss> LogitGradients(Matrix& input, const Tensor& targets) {
+  absl::StatusOr<ChunkLoss> LogitGradients(Matrix& input, const Tensor& targets, int64_t first_token) {
     const int64_t tokens = input.rows(), local = static_cast<int64_t>(shards_.size()),
                   all = static_cast<int64_t>(tensors_.shards.size());
     Matrix statistics(local * tokens, kCrossEntropyStatistics), gathered(all * tokens, kCrossEntropyStatistics);
     for (int64_t i = 0; i < local; ++i) {
       Shard& shard = shards_[static_cast<size_t>(i)];
       const Tensor logits = TensorOf(shard.logits).RowSlice(0, tokens);
-      ISTHMUS_RETURN_IF_ERROR(
-          Matmul({.a = TensorOf(input), .b = shard.weight, .c = logits, .transpose_b = true}, stream_));
+      ISTHMUS_RETURN_IF_ERROR(FormLogits(input, LogitFactor(shard), logits));
+      bad_logit_.Search(ViewOf(logits), first_token, shard.rows.begin);
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = logits,
                                                       .targets = targets,
                                                       .first_row = shard.rows.begin,
@@ -141,6 +176,7 @@ class TensorDecomposition {
                                                  .log_sum_exp = TensorOf(result.log_sum_exp),
                                                  .energy = TensorOf(result.energy)},
                                                 stream_));
+    bad_loss_.Search(ViewOf(TensorOf(result.loss).Reshape(tokens, 1)), first_token, 0);
     for (Shard& shard : shards_) {
       const Tensor logits = TensorOf(shard.logits).RowSlice(0, tokens);
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
@@ -155,10 +191,30 @@ class TensorDecomposition {
     return result;
   }
 
+  // What is not finite is noted, and told when all ranks are through: none leaves the others alone in a collective.
+  absl::Status ExpectFiniteLogits() {
+    ISTHMUS_ASSIGN_OR_RETURN(const auto logit, bad_logit_.First(tensor_, data_));
+    if (logit.has_value()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(tensors_.hidden_name, ": row ", logit->row, " times row ", logit->column, " of ",
+                       tensors_.head_name, factorised() ? absl::StrCat(" by way of ", tensors_.down_name) : "",
+                       " is a logit of ", logit->value, "; needs logits within the range of float64"));
+    }
+    ISTHMUS_ASSIGN_OR_RETURN(const auto loss, bad_loss_.First(tensor_, data_));
+    if (!loss.has_value()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(tensors_.hidden_name, ": row ", loss->row, " has a loss of ",
+                                                   loss->value, " with ", tensors_.head_name,
+                                                   "; needs logits whose differences lie within the range of float64"));
+  }
+
   absl::Status AddChunk(const TokenPart& part, int64_t begin, int64_t tokens) {
-    Matrix hidden = ViewOf(part.hidden.RowSlice(begin, tokens)), input = HeadInput(hidden);
+    const Matrix given = ViewOf(part.hidden.RowSlice(begin, tokens));
+    Matrix input = HeadInput(given), hidden = TimesPowerOfTwo(given, -scales_.hidden);
     const Tensor targets = part.targets.ColumnSlice(begin, tokens);
-    ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets));
+    ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets, part.first_token + begin));
+    // What the gradient of the vocabulary-sized factor is formed with.
+    if (step_down_.size() > 0) input = hidden * step_down_.transpose();
+    if (!factorised() && scales_.hidden != 0) input = hidden;
 
     Matrix projected = Matrix::Zero(tokens, projected_gram_.rows());
     for (Shard& shard : shards_) {
@@ -185,7 +241,7 @@ class TensorDecomposition {
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, projected, projected_gram_));
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, hidden, projected_hidden_));
     ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, hidden_gram_));
-    sums_.hidden_unit_sum += UnitRowSum(hidden);
+    sums_.hidden_unit_sum += UnitRowSum(given);
     shard_energy_ += loss.energy.rowwise().sum() * (scale_ * scale_);
     for (int64_t n = 0; n < tokens; ++n) {
       const double own = std::expm1(-loss.loss(0, n));  // p_y - 1
@@ -202,7 +258,8 @@ class TensorDecomposition {
     const TokenSample::Part sample = sample_.In(part.first_token + begin, tokens);
     for (int64_t i = 0; i < sample.count; ++i) {
       const int64_t n = sample.offset + i * sample_.stride;
-      sums_.sampled_hidden.row(sample.first + i) = hidden.row(n);
+      sums_.sampled_hidden.row(sample.first + i) = given.row(n);
+      sampled_projected_.row(sample.first + i).head(factor_.rank) = projected.row(n).head(factor_.rank);
       sampled_.row(sample.first + i) << loss.loss(0, n), loss.log_sum_exp(0, n), targets.As<int32_t>()[n],
           projected.row(n).head(factor_.rank).squaredNorm();
     }
@@ -214,7 +271,8 @@ class TensorDecomposition {
   }
 
   absl::Status SumOverTokens() {
-    for (Matrix* matrix : {&projected_gram_, &projected_hidden_, &hidden_gram_, &sums_.sampled_hidden, &sampled_}) {
+    for (Matrix* matrix :
+         {&projected_gram_, &projected_hidden_, &hidden_gram_, &sums_.sampled_hidden, &sampled_, &sampled_projected_}) {
       ISTHMUS_RETURN_IF_ERROR(Sum(data_, *matrix));
     }
     for (Shard& shard : shards_) {
@@ -252,7 +310,7 @@ class TensorDecomposition {
     return absl::OkStatus();
   }
 
-  // G_s G_sᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
+  // G_s G_sᵀ, and G_s - F_s Qᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
   absl::Status AddSample() {
     Matrix input = HeadInput(sums_.sampled_hidden), loss = sampled_.col(kLoss).transpose(),
            log_sum_exp = sampled_.col(kLogSumExp).transpose();
@@ -261,12 +319,12 @@ class TensorDecomposition {
     const int64_t step = std::clamp<int64_t>(kChunkLogits / sample_.count, 64, 8192);
     Matrix block(sample_.count, step);
     sums_.sample_gram = Matrix::Zero(sample_.count, sample_.count);
-    for (const Shard& shard : shards_) {
+    LostPart lost(sampled_projected_, width_);
+    for (Shard& shard : shards_) {
       for (int64_t row = 0; row < shard.rows.size(); row += step) {
         const int64_t rows = std::min(step, shard.rows.size() - row);
         const Tensor logits = TensorOf(block).ColumnSlice(0, rows);
-        ISTHMUS_RETURN_IF_ERROR(Matmul(
-            {.a = TensorOf(input), .b = shard.weight.RowSlice(row, rows), .c = logits, .transpose_b = true}, stream_));
+        ISTHMUS_RETURN_IF_ERROR(FormLogits(input, LogitFactor(shard).RowSlice(row, rows), logits));
         ISTHMUS_RETURN_IF_ERROR(
             CrossEntropyGradient({.logits = logits,
                                   .targets = Tensor(targets.data(), DType::kInt32, 1, sample_.count),
@@ -279,9 +337,17 @@ class TensorDecomposition {
         ISTHMUS_RETURN_IF_ERROR(Matmul(
             {.a = logits, .b = logits, .c = TensorOf(sums_.sample_gram), .transpose_b = true, .accumulate = true},
             stream_));
+        ISTHMUS_RETURN_IF_ERROR(
+            lost.Add(logits, TensorOf(shard.basis).RowSlice(row, rows), shard.factor().RowSlice(row, rows), stream_));
       }
     }
-    return Sum(tensor_, sums_.sample_gram);
+    ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, sums_.sample_gram));
+    ISTHMUS_RETURN_IF_ERROR(lost.Sum(tensor_));
+    sums_.self_test = {.energy = sums_.sample_gram.trace(),
+                       .retained = sums_.sampled_retained,
+                       .lost = lost.energy(),
+                       .lost_passed_on = lost.PassedOn(down_, factor_.rank > 0 ? factor_.singular_values(0) : 0)};
+    return absl::OkStatus();
   }
 
   absl::Status SumOverVocabulary() {
@@ -320,21 +386,32 @@ class TensorDecomposition {
   }
 
   absl::Status AddUpdate() {
-    const bool factorised = tensors_.down.defined();
     const ArenaLayout layout = [&] {
       TensorPlacer placer;
-      HeadUpdateMemory::Place(width_, hidden_width_, factorised, placer);
+      HeadUpdateMemory::Place(width_, hidden_width_, factorised(), placer);
       return placer.layout();
     }();
     ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("head update", layout.bytes(), Device::kCpu));
     TensorPlacer placer(&arena);
-    const HeadUpdateMemory memory = HeadUpdateMemory::Place(width_, hidden_width_, factorised, placer);
+    const HeadUpdateMemory memory = HeadUpdateMemory::Place(width_, hidden_width_, factorised(), placer);
+    const TensorScales::UpdateWeights weights = scales_.ForUpdate();
+    Matrix step;
+    if (!scales_.up.empty()) {
+      std::vector<int> twice = scales_.up;
+      for (int& exponent : twice) exponent = 2 * (exponent - scales_.up_exponent);
+      step = ScaledRows(signal_hidden_, twice);
+    }
     ISTHMUS_ASSIGN_OR_RETURN(sums_.update, SumUpdate({.head_gram = TensorOf(head_gram_),
                                                       .signal_gram = TensorOf(signal_gram_),
                                                       .signal_hidden = TensorOf(signal_hidden_),
                                                       .hidden_gram = TensorOf(hidden_gram_),
                                                       .gradient_gram = TensorOf(gradient_gram_),
-                                                      .down = factorised ? TensorOf(down_) : Tensor()},
+                                                      .down = factorised() ? TensorOf(down_) : Tensor(),
+                                                      .hidden_weight = weights.hidden,
+                                                      .head_weight = weights.head,
+                                                      .down_weight = weights.down,
+                                                      .step_down = step.size() > 0 ? TensorOf(step_down_) : Tensor(),
+                                                      .step = step.size() > 0 ? TensorOf(step) : Tensor()},
                                                      memory, stream_));
     return absl::OkStatus();
   }
@@ -350,14 +427,18 @@ class TensorDecomposition {
   TokenSample sample_;
   int64_t logits_rows_ = 0;
   Stream stream_;
+  TensorScales scales_;
   HeadFactor factor_;
   std::vector<Shard> shards_;
+  NonFinite bad_logit_, bad_loss_;
   HeadSums sums_;
-  Matrix down_;                                                                   // E, empty for a plain head
+  Matrix down_;       // E_s, empty for a plain head
+  Matrix step_down_;  // E, all rows scaled alike; empty where E_s is that
   Matrix head_gram_, signal_gram_, signal_hidden_, hidden_gram_, gradient_gram_;  // model/decomposition/head_update.h
   Matrix projected_gram_;                                                         // FᵀF
   Matrix projected_hidden_;                                                       // Fᵀ H
   Matrix sampled_;                                                                // [n, kSampledFigures]
+  Matrix sampled_projected_;                                                      // F of the sampled tokens [n, k]
   Eigen::VectorXd shard_energy_;                                                  // of all tensor ranks' shards
 };
 

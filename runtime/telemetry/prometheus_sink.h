@@ -2,7 +2,6 @@
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_PROMETHEUS_SINK_H_
 
-#include <chrono>
 #include <memory>
 #include <string>
 

@@ -2,7 +2,6 @@
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_TEXTFILE_SINK_H_
 
-#include <chrono>
 #include <string>
 #include <utility>
 

@@ -12,7 +12,7 @@ GRADIENT_BOUNDS = [0.001, 0.003, 0.01, 0.03] + [i / 10 for i in range(1, 14)]
 def softmax_gradient(hidden, head, targets):
     """Losses [N] and the gradient of their mean with respect to the logits, without cancellation at the targets."""
     n = np.arange(len(targets))
-    logits = hidden @ head.T
+    logits = (hidden @ head.T).astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
     own = weights[n, targets].copy()
@@ -27,8 +27,22 @@ def softmax_gradient(hidden, head, targets):
     return losses, gradient / len(targets)
 
 
+def is_extreme(matrix):
+    """Whether squares of its numbers, or products of a few of them, might leave the range of float64."""
+    return matrix is not None and not 1e-30 < np.abs(matrix).max() < 1e30
+
+
+def usual(matrix):
+    """The matrix times the power of two that makes its largest number about 1, in float64, and the exponent."""
+    exponent = int(np.frexp(np.abs(matrix).max())[1])
+    return np.ldexp(matrix, -exponent).astype(np.float64), exponent
+
+
 def anisotropy(rows):
     """Mean cosine over all pairs of different rows, by the definition: a matrix of cosines."""
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    if any(is_extreme(size) for size in largest if size > 0):
+        rows = np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0).astype(np.float64)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     cosines = unit @ unit.T
@@ -55,9 +69,13 @@ def frequency_buckets(counts):
 
 def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, sample_tokens=2048):
     """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's."""
-    hidden = hidden.astype(np.float64)
     factorised = up is not None
-    up, down = (up.astype(np.float64), down.astype(np.float64)) if factorised else (head.astype(np.float64), None)
+    up = up if factorised else head
+    # long double has exponents enough for all that float64 can hold, and products of several of these.
+    scaled = any(is_extreme(matrix) or (np.abs(matrix).max(axis=0) < 1e-30).any() for matrix in (hidden, up, down)
+                 if matrix is not None)
+    wide = np.longdouble if scaled else np.float64
+    hidden, up, down = (None if matrix is None else matrix.astype(wide) for matrix in (hidden, up, down))
     head = up @ down if factorised else up
     tokens, vocabulary, width = len(hidden), len(up), up.shape[1]
     n = np.arange(tokens)
@@ -66,7 +84,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     norm = energy**0.5
 
     # A head that is the product of two factors has min(V, R) singular values that are not zero by construction.
-    left, singular, _ = np.linalg.svd(head, full_matrices=False)
+    usual_head, exponent = usual(head) if scaled else (head, 0)
+    left, singular, _ = np.linalg.svd(usual_head, full_matrices=False)
     singular = singular[: min(vocabulary, width, hidden.shape[1])]
     rank = int((singular > singular[0] * max(head.shape) * np.finfo(np.float64).eps).sum())
     basis = left[:, :rank]
@@ -82,7 +101,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         update = through_hidden + (hidden @ down.T) @ grad_up.T + hidden @ grad_down.T @ up.T
     else:
         update = through_hidden + hidden @ (grad.T @ hidden).T
-    cosine = lambda m: float((m * grad).sum() / (np.linalg.norm(m) * norm)) if norm > 0 else 0.0
+    length = lambda m: np.sqrt((m * m).sum())
+    cosine = lambda m: float((m * grad).sum() / (length(m) * norm)) if norm > 0 else 0.0
 
     stride = -(-tokens // sample_tokens)
     sampled = grad[::stride]
@@ -131,6 +151,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         "best_rank_energy_ratio": best(width),
         "best_double_rank_energy_ratio": best(2 * width),
         "sampled_retained_energy_ratio": float((retained[::stride] ** 2).sum()) / sampled_energy,
+        "sampled_lost_norm_ratio": float(np.linalg.norm(lost[::stride])) / sampled_energy**0.5,
+        "decomposition_error": 0.0,
         "components_for_70_percent": components(0.70),
         "components_for_99_9_percent": components(0.999),
         "head_numerical_rank": rank,
@@ -151,6 +173,6 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         ],
         "retained_ratio_histogram": histogram(ratios, RETAINED_BOUNDS),
         "token_gradient_histogram": histogram(token_norms * tokens, GRADIENT_BOUNDS),
-        "head_singular_values": singular.tolist(),
+        "head_singular_values": np.ldexp(singular, exponent).tolist(),
         "sampled_singular_values": known.tolist(),
     }

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
 #include <vector>
 
+#include "launch/run/head_record.h"
 #include "runtime/parallel_for.h"
 #include "tests/support/tiny_model.h"
 
@@ -54,6 +56,56 @@ TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
   EXPECT_THAT(second, AnyOf(first, 3, 12));
   EXPECT_EQ(last.head->weight.step, 15);
   EXPECT_THAT(last.head->weight.singular_values, SizeIs(1032));
+}
+
+// Those of many sampled tokens are found beside training, and reported with the step that they are of.
+TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
+  TinyOptions options;
+  options.sequences = 136;
+  options.vocabulary = 24;
+  options.sample_tokens = 1088;
+  Replica replica(options);
+  const auto measure = [&](int64_t step) { return replica.Step(step, /*measure_head=*/true).head->spectrum; };
+  HeadSpectrumFigures found = measure(3);
+  EXPECT_EQ(found.sampled_tokens, 1088);
+  EXPECT_GT(found.sampled_retained_energy_ratio, 0);
+  while (replica.model().decomposition().finding()) std::this_thread::yield();
+  EXPECT_THAT(found.step, AnyOf(0, 3));
+  EXPECT_EQ(found.known, found.step == 3);
+  found = measure(5);
+  EXPECT_TRUE(found.known);
+  EXPECT_EQ(found.step, 3) << "of the first measured step of ten";
+  // The head has 16 columns, and G no more than one direction for each of 24 rows but one.
+  EXPECT_NEAR(found.best_double_rank_energy_ratio, 1, 1e-9);
+  EXPECT_LT(found.best_rank_energy_ratio, 1);
+  EXPECT_THAT(found.singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
+  EXPECT_EQ(measure(2).step, measure(2).known ? 2 : 0) << "step 3 was taken back";
+  while (replica.model().decomposition().finding()) std::this_thread::yield();
+}
+
+// A wide head without full rank can't be factored within a step: that takes minutes of the host.
+TEST(SingularValues, OfAWideHeadWithoutFullRankAreNotWaitedFor) {
+  TinyOptions options;
+  options.width = 1032;
+  options.vocabulary = 520;
+  options.feed_forward = options.sequence_length = 8;
+  const int threads = MaxThreads();
+  SetThreads(1);
+  Replica replica(options);
+  const HeadFigures head = *replica.Step(1, /*measure_head=*/true).head;
+  SetThreads(threads);
+  EXPECT_THAT(head.not_measured, ::testing::HasSubstr("to factor one of 1032 columns would hold up the step"));
+  EXPECT_EQ(head.weight.numerical_rank, kUnknownRank);
+  EXPECT_GT(head.gradient.logit_gradient_norm, 0);
+  EXPECT_GT(head.update.update_cosine, 0);
+  proto::HeadRecord record;
+  FillHeadRecord(head, record);
+  EXPECT_TRUE(record.has_logit_gradient_norm());
+  EXPECT_FALSE(record.has_numerical_rank());
+  EXPECT_FALSE(record.has_isotropic_lost_norm_ratio());
+  EXPECT_FALSE(record.has_lost_norm_ratio());
+  EXPECT_FALSE(record.has_decomposition_error());
+  EXPECT_FALSE(record.has_condition());
 }
 
 }  // namespace

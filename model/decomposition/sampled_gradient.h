@@ -1,0 +1,68 @@
+// The logit gradient of sampled tokens in a step of training, formed again a block of vocabulary rows at a time.
+#ifndef ISTHMUS_MODEL_DECOMPOSITION_SAMPLED_GRADIENT_H_
+#define ISTHMUS_MODEL_DECOMPOSITION_SAMPLED_GRADIENT_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+
+#include "model/decomposition/matrix.h"
+#include "model/decomposition/measurement_memory.h"
+#include "parallel/mesh.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+class SampledGradient {
+ public:
+  // What the host knows of a sampled token: columns of `figures`.
+  enum Figure { kLoss, kLogSumExp, kTarget, kRetained, kFigures };
+
+  // `weight`: this rank's rows of U, the first of them `first_row` of the vocabulary. `input` [n, width]: what enters U
+  // for each sampled token, `figures` [n, kFigures], the same on every rank. All must outlive this.
+  SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
+                  const Tensor& weight, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
+      : shape_(shape),
+        memory_(memory),
+        mesh_(mesh),
+        weight_(weight),
+        first_row_(first_row),
+        input_(input),
+        figures_(figures),
+        stream_(stream) {}
+
+  // G Gᵀ in memory.sample_gram, summed over the mesh, of losses that are not divided by N. Collective over the mesh.
+  absl::StatusOr<Matrix> Gram();
+
+  // Of every so-manieth sampled token, of losses that are not divided by N: ‖G‖², and ‖G - G_∥‖² as it is, with
+  // G_∥ = A_U M⁺ Uᵀ in fp64, M⁺ = P Pᵀ of memory.wide_projector, and A_U = G U of the same G. It shows a wrong P.
+  // `retained`: Σ kRetained of those tokens. Collective over the mesh.
+  struct Energies {
+    double energy = 0, lost = 0, retained = 0;
+  };
+  absl::StatusOr<Energies> Test();
+
+ private:
+  absl::Status SumOverMesh(const Tensor& tensor);
+  // Places every stride-th token's figures where Form finds them.
+  absl::Status Place(int64_t stride, int64_t count);
+  // G of the placed tokens, for some of the rows of `weight`.
+  absl::Status Form(const Tensor& input, const Tensor& rows, int64_t first_row, const Tensor& gradient);
+  // Calls `use` with G and U, both in fp64, of some rows after the other.
+  template <typename Use>
+  absl::Status ForEachWideBlock(const Tensor& input, const Use& use);
+
+  const MeasurementShape& shape_;
+  const MeasurementMemory& memory_;
+  const Mesh& mesh_;
+  const Tensor weight_;
+  const int64_t first_row_;
+  const Tensor input_;
+  const Matrix& figures_;
+  Stream& stream_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_DECOMPOSITION_SAMPLED_GRADIENT_H_
