@@ -1,10 +1,12 @@
 #include "checkpoint/background_save.h"
 
+#include <absl/strings/str_cat.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <exception>
+#include <system_error>
 #include <utility>
 
 #include "checkpoint/save_steps.h"
@@ -22,7 +24,7 @@ BackgroundSave::~BackgroundSave() {
 
 void BackgroundSave::Run(std::function<absl::Status()> work) {
   done_ = false;
-  thread_ = std::thread([this, work = std::move(work)] {
+  const auto run = [this, work = std::move(work)] {
     // A nice value is a thread's own on Linux: where all cores are busy saving gets about a tenth of one.
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
     try {
@@ -31,7 +33,15 @@ void BackgroundSave::Run(std::function<absl::Status()> work) {
       status_ = absl::ResourceExhaustedError(error.what());
     }
     done_ = true;
-  });
+  };
+  try {
+    thread_ = std::thread(run);
+  } catch (const std::system_error& error) {
+    status_ = absl::ResourceExhaustedError(
+        absl::StrCat(folder_, ": can't start a thread that writes the checkpoint: ", error.what(),
+                     "; raise the limit of processes and threads (ulimit -u, pids.max)"));
+    done_ = true;
+  }
 }
 
 double BackgroundSave::written_ratio() const {

@@ -30,13 +30,13 @@ std::string Titles(const std::vector<Key>& keys) {
 
 // The stored tensors of these roles, which must be the model's.
 absl::StatusOr<StoredTensors> FindTensors(const std::string& folder, const proto::CheckpointManifest& manifest,
-                                          const ParameterStore& parameters, const std::set<proto::TensorRole>& wanted,
+                                          const ParameterTable& table, const std::set<proto::TensorRole>& wanted,
                                           const std::set<proto::TensorRole>& refused) {
   StoredTensors stored;
   for (const auto& tensor : manifest.tensors()) stored[{tensor.role(), tensor.name()}] = &tensor;
   std::vector<Key> missing, unexpected;
   for (const proto::TensorRole role : wanted) {
-    for (const ParameterSpec& spec : parameters.specs()) {
+    for (const ParameterSpec& spec : table.specs) {
       const auto found = stored.find({role, spec.name});
       if (found == stored.end()) {
         missing.emplace_back(role, spec.name);
@@ -48,7 +48,7 @@ absl::StatusOr<StoredTensors> FindTensors(const std::string& folder, const proto
     }
   }
   for (const auto& [key, tensor] : stored) {
-    const bool known = parameters.table().Find(key.second) >= 0;
+    const bool known = table.Find(key.second) >= 0;
     if (refused.contains(key.first) || (wanted.contains(key.first) && !known)) unexpected.push_back(key);
   }
   if (!missing.empty() || !unexpected.empty()) {
@@ -76,9 +76,20 @@ absl::Status LoadParts(const std::vector<TensorPart>& parts, const StoredTensors
 
 }  // namespace
 
+absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape) {
+  // There is a table of layers, too.
+  if (shape.layers > manifest.tensors_size()) {
+    return absl::InvalidArgumentError(absl::StrCat(folder, ": its configuration has ", shape.layers,
+                                                   " layers, and it holds ", manifest.tensors_size(), " tensors"));
+  }
+  const auto table = ParameterTable::Build(shape, TensorShard::Of(shape, 0, 1), 1);
+  return FindTensors(folder, manifest, table, {proto::WEIGHT}, {}).status();
+}
+
 absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManifest& manifest,
                          const ParameterStore& parameters) {
-  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored, FindTensors(folder, manifest, parameters, {proto::WEIGHT}, {}));
+  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored,
+                           FindTensors(folder, manifest, parameters.table(), {proto::WEIGHT}, {}));
   TensorReader reader(folder, manifest);
   return LoadParts(PartsToLoad(parameters, nullptr), stored, parameters.stream(), reader);
 }
@@ -94,7 +105,8 @@ absl::Status LoadTrainingState(const std::string& folder, const proto::Checkpoin
   std::set<proto::TensorRole> wanted = {proto::WEIGHT, proto::FIRST_MOMENT, proto::SECOND_MOMENT}, refused;
   const bool masters = parameters.compute_type() == DType::kBFloat16;
   (masters ? wanted : refused).insert(proto::MASTER);
-  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored, FindTensors(folder, manifest, parameters, wanted, refused));
+  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored,
+                           FindTensors(folder, manifest, parameters.table(), wanted, refused));
   TensorReader reader(folder, manifest);
   for (const auto& file : manifest.files()) {
     if (file.has_checksum()) ISTHMUS_RETURN_IF_ERROR(reader.CheckWholeFile(file));

@@ -1,7 +1,11 @@
 #include "checkpoint/rotation.h"
 
-#include <absl/strings/match.h>
+#include <absl/strings/ascii.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+#include <absl/strings/string_view.h>
+#include <absl/strings/strip.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/manifest.h"
@@ -21,14 +26,43 @@
 namespace isthmus {
 namespace {
 
+constexpr char kTemporary[] = ".tmp", kLatestTemporary[] = "latest.tmp";
+
 std::string Parent(const std::string& run_folder) { return run_folder + "/checkpoints"; }
 
-// File by file, so that there is a fault point between any two. A folder that does not exist is fine.
+// What stands under a name itself, not what a link leads to.
+std::optional<mode_t> KindOf(const std::string& path) {
+  struct stat state {};
+  if (lstat(path.c_str(), &state) != 0) return std::nullopt;
+  return state.st_mode & S_IFMT;
+}
+
+// Goes on after errors, and tells of the first.
+class Errors {
+ public:
+  void Add(const absl::Status& status) {
+    if (!status.ok() && count_++ == 0) first_ = status;
+  }
+  absl::Status status() const {
+    if (count_ < 2) return first_;
+    return absl::Status(first_.code(), absl::StrCat(first_.message(), "; and ", count_ - 1, " more"));
+  }
+
+ private:
+  absl::Status first_;
+  int count_ = 0;
+};
+
+// File by file, so that there is a fault point between any two. A folder that does not exist is fine; of a link the
+// link goes, and nothing that it leads to.
 absl::Status RemoveFolder(const std::string& folder) {
   std::vector<std::filesystem::path> paths;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    paths.push_back(entry->path());
+  if (KindOf(folder) == S_IFDIR) {
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+      paths.push_back(entry->path());
+    }
   }
   paths.emplace_back(folder);
   for (const auto& path : paths) {
@@ -39,13 +73,77 @@ absl::Status RemoveFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
-// A removal that is killed must not leave half a checkpoint under its name.
+// `name` itself where nothing has it, else with "-2", "-3", … behind it, before `ending`.
+std::string FreeName(const std::string& name, const std::string& ending) {
+  std::string free = name + ending;
+  for (int count = 2; KindOf(free).has_value(); ++count) free = absl::StrCat(name, "-", count, ending);
+  return free;
+}
+
+// A removal that is killed must not leave half a checkpoint under its name. Leftovers that can't be removed keep
+// theirs.
 absl::Status RemoveCheckpoint(const std::string& folder) {
-  const std::string doomed = folder + ".tmp";
-  ISTHMUS_RETURN_IF_ERROR(RemoveFolder(doomed));
+  RemoveFolder(folder + kTemporary).IgnoreError();
+  const std::string doomed = FreeName(folder, kTemporary);
   FaultPoint("checkpoint.rotate");
   if (std::rename(folder.c_str(), doomed.c_str()) != 0) return FileError(folder, "can't rename", errno);
   return RemoveFolder(doomed);
+}
+
+bool IsNumber(absl::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
+
+// step-00000010.tmp, step-00000010-2.tmp, and latest.PROCESS.tmp, a pointer that was being written. Other names are not
+// ours.
+bool IsLeftover(absl::string_view name) {
+  if (!absl::ConsumeSuffix(&name, kTemporary)) return false;
+  if (absl::ConsumePrefix(&name, absl::StrCat(kLatest, "."))) return IsNumber(name);
+  if (!absl::ConsumePrefix(&name, "step-")) return false;
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits('-', 1));
+  return IsNumber(parts.first) && (parts.first.size() == name.size() || IsNumber(parts.second));
+}
+
+// To a name of the same file system: nothing is copied. Returns the new one.
+absl::StatusOr<std::string> MoveAside(const std::string& path) {
+  std::string aside = FreeName(path + ".set-aside", "");
+  FaultPoint("checkpoint.set_aside");
+  if (std::rename(path.c_str(), aside.c_str()) != 0) return FileError(path, "can't rename", errno);
+  return aside;
+}
+
+// A folder has the name where somebody copied a run and followed its links. It may be all that there is of a
+// checkpoint: it is moved, not removed.
+absl::StatusOr<std::string> ClearLatest(const std::string& run_folder) {
+  std::string said;
+  for (const std::string& path : {Parent(run_folder) + "/" + kLatest, Parent(run_folder) + "/" + kLatestTemporary}) {
+    if (KindOf(path) != S_IFDIR) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(const std::string aside, MoveAside(path));
+    absl::StrAppend(&said, said.empty() ? "" : "; ", path, " is a folder, not a link: it is ", aside, " now");
+  }
+  return said;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t step) {
+  const std::string name = std::filesystem::path(CheckpointFolder(run_folder, step)).filename().string();
+  const std::string link = Parent(run_folder) + "/" + kLatest, temporary = Parent(run_folder) + "/" + kLatestTemporary;
+  FaultPoint("checkpoint.latest");
+  ISTHMUS_ASSIGN_OR_RETURN(std::string said, ClearLatest(run_folder));
+  unlink(temporary.c_str());
+  FaultPoint("checkpoint.latest_link");
+  if (symlink(name.c_str(), temporary.c_str()) != 0) {
+    const absl::Status no_link = FileError(link, "can't make the link", errno);
+    if (KindOf(link) == S_IFLNK) unlink(link.c_str());
+    const absl::Status written = WriteDurably(link, name + "\n");
+    if (written.ok()) return said;
+    return absl::Status(no_link.code(), absl::StrCat(no_link.message(), ", nor a file: ", written.message()));
+  }
+  FaultPoint("checkpoint.latest_rename");
+  if (std::rename(temporary.c_str(), link.c_str()) != 0) return FileError(link, "can't replace the link", errno);
+  ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));
+  return said;
 }
 
 absl::Status RemoveLeftovers(const std::string& run_folder) {
@@ -53,25 +151,11 @@ absl::Status RemoveLeftovers(const std::string& run_folder) {
   std::error_code error;
   for (std::filesystem::directory_iterator entry(Parent(run_folder), error), end; !error && entry != end;
        entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (absl::StartsWith(name, "step-") && absl::EndsWith(name, ".tmp")) found.push_back(entry->path().string());
+    if (IsLeftover(entry->path().filename().string())) found.push_back(entry->path().string());
   }
-  for (const std::string& path : found) ISTHMUS_RETURN_IF_ERROR(RemoveFolder(path));
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::Status PointToLatest(const std::string& run_folder, int64_t step) {
-  const std::string name = std::filesystem::path(CheckpointFolder(run_folder, step)).filename().string();
-  const std::string link = Parent(run_folder) + "/latest", temporary = link + ".tmp";
-  FaultPoint("checkpoint.latest");
-  unlink(temporary.c_str());
-  FaultPoint("checkpoint.latest_link");
-  if (symlink(name.c_str(), temporary.c_str()) != 0) return FileError(link, "can't make the link", errno);
-  FaultPoint("checkpoint.latest_rename");
-  if (std::rename(temporary.c_str(), link.c_str()) != 0) return FileError(link, "can't replace the link", errno);
-  return SyncFolder(Parent(run_folder));
+  Errors errors;
+  for (const std::string& path : found) errors.Add(RemoveFolder(path));
+  return errors.status();
 }
 
 absl::Status RotateCheckpoints(const std::string& run_folder, const proto::CheckpointConfig& config) {
@@ -103,11 +187,13 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
   }
   if (finite.has_value()) kept.insert(*finite);
   if (best != nullptr) kept.insert(best->stored.step);
+  Errors errors;
   for (const Readable& one : all) {
-    if (!kept.contains(one.stored.step)) ISTHMUS_RETURN_IF_ERROR(RemoveCheckpoint(one.stored.folder));
+    if (!kept.contains(one.stored.step)) errors.Add(RemoveCheckpoint(one.stored.folder));
   }
-  ISTHMUS_RETURN_IF_ERROR(RemoveLeftovers(run_folder));
-  return SyncFolder(Parent(run_folder));
+  errors.Add(RemoveLeftovers(run_folder));
+  errors.Add(SyncFolder(Parent(run_folder)));
+  return errors.status();
 }
 
 absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step) {
@@ -116,20 +202,15 @@ absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_fo
   const bool there = std::any_of(later.begin(), later.end(), [&](const auto& one) { return one.step == step; });
   std::erase_if(later, [&](const auto& one) { return one.step <= step; });
   if (later.empty()) return names;
-  // First, so that the link never leads to what is gone.
+  // First, so that it never leads to what is gone. Nothing depends on it.
   if (there) {
-    ISTHMUS_RETURN_IF_ERROR(PointToLatest(run_folder, step));
-  } else {
-    unlink((Parent(run_folder) + "/latest").c_str());
+    const auto pointed = PointToLatest(run_folder, step);
+    if (pointed.ok() && !pointed->empty()) names.push_back(*pointed);
+  } else if (const std::string latest = Parent(run_folder) + "/" + kLatest; KindOf(latest) != S_IFDIR) {
+    unlink(latest.c_str());
   }
   for (const StoredCheckpoint& stored : later) {
-    std::string name = stored.folder + ".set-aside";
-    std::error_code error;
-    for (int count = 2; std::filesystem::exists(name, error); ++count) {
-      name = absl::StrCat(stored.folder, ".set-aside-", count);
-    }
-    FaultPoint("checkpoint.set_aside");
-    if (std::rename(stored.folder.c_str(), name.c_str()) != 0) return FileError(stored.folder, "can't rename", errno);
+    ISTHMUS_ASSIGN_OR_RETURN(std::string name, MoveAside(stored.folder));
     names.push_back(std::move(name));
   }
   ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));

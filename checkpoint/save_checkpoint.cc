@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/manifest_check.h"
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/save_steps.h"
 #include "checkpoint/weights.h"
@@ -169,6 +170,9 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   ISTHMUS_RETURN_IF_ERROR(WriteTokenizer(contents.tokenizer_model, temporary, manifest));
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
+  // What could not be read again is not written.
+  proto::CheckpointManifest checked = manifest;
+  ISTHMUS_RETURN_IF_ERROR(CheckManifest(checked, temporary));
   FaultPoint("checkpoint.manifest");
   ISTHMUS_RETURN_IF_ERROR(WriteManifest(temporary, manifest));
   FaultPoint("checkpoint.rename");

@@ -2,12 +2,12 @@
 
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "checkpoint/model_tensors.h"
@@ -43,36 +43,42 @@ TensorReader::~TensorReader() {
 void TensorReader::CloseOne() {
   const auto oldest = std::min_element(open_.begin(), open_.end(),
                                        [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
-  close(oldest->second.descriptor);
+  close(oldest->second.file.descriptor);
   open_.erase(oldest);
 }
 
-absl::StatusOr<int> TensorReader::Open(const std::string& file) {
+absl::StatusOr<StoredFile> TensorReader::Open(const std::string& file) {
   if (const auto found = open_.find(file); found != open_.end()) {
     found->second.used = ++uses_;
-    return found->second.descriptor;
+    return found->second.file;
   }
   const std::string path = folder_ + "/" + file;
-  if (open_.size() == kMostOpen) CloseOne();
-  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  // What else the process has open leaves less.
-  while (descriptor < 0 && (errno == EMFILE || errno == ENFILE) && !open_.empty()) {
-    CloseOne();
-    descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (const absl::Status name = CheckFileName(file); !name.ok()) {
+    return absl::DataLossError(absl::StrCat(folder_, ": ", name.message()));
   }
-  if (descriptor < 0) return FileError(path, "can't open the checkpoint's data", errno);
-  open_[file] = {.descriptor = descriptor, .used = ++uses_};
-  struct stat state {};
-  if (fstat(descriptor, &state) != 0) return FileError(path, "can't read", errno);
+  if (open_.size() == kMostOpen) CloseOne();
+  auto opened = OpenStoredFile(path);
+  // What else the process has open leaves less. That is no error of its own: the others don't go away by it.
+  while (absl::IsFailedPrecondition(opened.status()) && !open_.empty()) {
+    CloseOne();
+    opened = OpenStoredFile(path);
+  }
+  ISTHMUS_RETURN_IF_ERROR(opened.status());
   // Version 1 does not state sizes.
   const auto size = sizes_.find(file);
-  if (size != sizes_.end() && size->second != state.st_size) {
-    close(descriptor);
-    open_.erase(file);
-    return absl::DataLossError(absl::StrCat(path, ": ", state.st_size < size->second ? "truncated: " : "too long: ",
-                                            state.st_size, " bytes, the manifest says ", size->second));
+  if (size != sizes_.end() && size->second != opened->size) {
+    close(opened->descriptor);
+    return absl::DataLossError(absl::StrCat(path, ": ", opened->size < size->second ? "truncated: " : "too long: ",
+                                            opened->size, " bytes, the manifest says ", size->second));
   }
-  return descriptor;
+  open_[file] = {.file = *opened, .used = ++uses_};
+  return *opened;
+}
+
+StoredBytes TensorReader::PlaceOfFile(const std::string& file) const {
+  StoredBytes place{.file = file};
+  if (const auto size = sizes_.find(file); size != sizes_.end()) place.file_size = size->second;
+  return place;
 }
 
 absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice,
@@ -83,18 +89,33 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
 absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice,
                                                int index, char* to) {
   ISTHMUS_ASSIGN_OR_RETURN(const DType dtype, StoredDType(tensor.dtype()));
-  ISTHMUS_ASSIGN_OR_RETURN(const int descriptor, Open(slice.file()));
-  const std::string path = folder_ + "/" + slice.file();
   const int64_t columns = slice.column_end() - slice.column_begin(), first = index * slice.chunk_rows();
   const int64_t rows = std::min(slice.chunk_rows(), slice.row_end() - slice.row_begin() - first);
-  const int64_t offset = slice.offset() + first * columns * SizeOf(dtype);
-  const int64_t size = rows * columns * SizeOf(dtype);
+  StoredBytes place = PlaceOfFile(slice.file());
+  place.offset = slice.offset() + first * columns * SizeOf(dtype);
+  place.size = rows * columns * SizeOf(dtype);
+  place.checksum = slice.chunk_checksums(index);
+  const int64_t offset = place.offset, size = place.size;
+  const std::string path = folder_ + "/" + slice.file();
   const auto fail = [&](absl::string_view what) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": tensor ", TensorTitle(tensor.name(), tensor.role()), " at byte ", offset, ": ", what));
+    const std::string title = TensorTitle(tensor.name(), tensor.role());
+    return WithPlace(absl::DataLossError(absl::StrCat(path, ": tensor ", title, " at byte ", offset, ": ", what)),
+                     place);
   };
+  const auto opened = Open(slice.file());
+  if (!opened.ok()) return WithPlace(opened.status(), place);
+  const int descriptor = opened->descriptor;
+  const auto truncated = [&](int64_t there) {
+    return fail(absl::StrCat("truncated: needs ", size, " bytes, ", there, " are there"));
+  };
+  // Before memory is asked for.
+  if (const int64_t there = std::max<int64_t>(opened->size - offset, 0); there < size) return truncated(there);
   if (to == nullptr) {
-    bytes_.resize(static_cast<size_t>(size));
+    try {
+      bytes_.resize(static_cast<size_t>(size));
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError(absl::StrCat(path, ": no memory for a chunk of ", size, " bytes"));
+    }
     to = bytes_.data();
   }
   // The disk goes on while this chunk is checked.
@@ -103,7 +124,7 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
     const ssize_t got = pread(descriptor, to + done, static_cast<size_t>(size - done), offset + done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return FileError(path, "can't read", errno);
-    if (got == 0) return fail(absl::StrCat("truncated: needs ", size, " bytes, ", done, " are there"));
+    if (got == 0) return truncated(done);
     done += got;
   }
   if (XXH3_64bits(to, static_cast<size_t>(size)) != slice.chunk_checksums(index)) return fail(kDamaged);
@@ -140,18 +161,11 @@ absl::Status TensorReader::Read(const proto::TensorEntry& tensor, Range rows, Ra
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::CheckWholeFile(const proto::FileEntry& file) {
-  if (file.name().find('/') != std::string::npos) {
-    return absl::DataLossError(absl::StrCat(folder_, ": the manifest names a file outside: ", file.name()));
-  }
-  ISTHMUS_RETURN_IF_ERROR(Open(file.name()).status());
-  const std::string path = folder_ + "/" + file.name();
-  while (!open_.empty()) CloseOne();  // it is opened anew
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadFile(path));
-  if (file.has_checksum() && XXH3_64bits(contents.data(), contents.size()) != file.checksum()) {
-    return absl::DataLossError(absl::StrCat(path, ": ", kDamaged));
-  }
-  return absl::OkStatus();
+absl::Status TensorReader::CheckWholeFile(const proto::FileEntry& file) const {
+  StoredBytes whole{.file = file.name(), .file_size = file.bytes(), .size = file.bytes()};
+  if (file.has_checksum()) whole.checksum = file.checksum();
+  const absl::Status status = CheckStoredBytes(folder_, whole);
+  return status.ok() ? status : WithPlace(status, whole);
 }
 
 }  // namespace isthmus

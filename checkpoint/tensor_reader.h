@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/stored_file.h"
 #include "parallel/shard.h"
 #include "proto/checkpoint.pb.h"
 #include "runtime/dtype.h"
@@ -25,7 +26,7 @@ class TensorReader {
   // There may be as many files as ranks that wrote them; a process may usually open 1,024.
   static constexpr size_t kMostOpen = 64;
 
-  // `manifest` must outlive the reader. No file is opened yet.
+  // `manifest`: as ReadManifest returns it; it must outlive the reader. No file is opened yet.
   TensorReader(std::string folder, const proto::CheckpointManifest& manifest);
   ~TensorReader();
   TensorReader(const TensorReader&) = delete;
@@ -33,26 +34,28 @@ class TensorReader {
 
   // Rows and columns of a tensor of the manifest to `out` in host memory, [rows.size(), columns.size()], converted to
   // its dtype. Reads the chunks that overlap. After an error `out` may hold anything. Errors: DataLoss naming file,
-  // tensor and offset; by errno for files.
+  // tensor and offset; by errno for files. What can be looked at again has its place (checkpoint/stored_file.h).
   absl::Status Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out);
 
   // The bytes of chunk `index` of a slice, checked; they stay until the next call.
   absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index);
 
   // A file of the manifest with a checksum of its own, read and checked.
-  absl::Status CheckWholeFile(const proto::FileEntry& file);
+  absl::Status CheckWholeFile(const proto::FileEntry& file) const;
 
  private:
   // To `to`, or, without one, to bytes_.
   absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index,
                                    char* to);
   // Errors: by errno; DataLoss when the file's size is not the manifest's.
-  absl::StatusOr<int> Open(const std::string& file);
+  absl::StatusOr<StoredFile> Open(const std::string& file);
+  // What the manifest says of it.
+  StoredBytes PlaceOfFile(const std::string& file) const;
   // Of the open files the one that was not used for longest.
   void CloseOne();
 
   struct OpenFile {
-    int descriptor = -1;
+    StoredFile file;
     int64_t used = 0;  // when: a count of uses
   };
   std::string folder_;

@@ -23,9 +23,10 @@ class Verification {
   void Run() {
     for (const auto& file : manifest_.files()) {
       if (!file.has_checksum()) continue;
-      Note(reader_.CheckWholeFile(file));
+      const absl::Status status = reader_.CheckWholeFile(file);
+      Note(status);
       covered_[file.name()].push_back({0, file.bytes()});
-      result_.bytes += file.bytes();
+      if (status.ok()) result_.bytes += file.bytes();
     }
     for (const auto& tensor : manifest_.tensors()) {
       for (const auto& slice : tensor.slices()) CheckSlice(tensor, slice);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 
+#include "model/model_shape.h"
 #include "model/optimizer.h"
 #include "model/parameters.h"
 #include "parallel/mesh.h"
@@ -34,6 +35,10 @@ struct SavedCheckpoint {
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer = nullptr);
+
+// That the checkpoint holds the weights of such a model, before memory for it is asked for: a manifest may state any
+// model. Errors: as LoadWeights.
+absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape);
 
 // Fills this rank's shard of every parameter from the checkpoint, converting dtypes. Local: reads only what overlaps
 // the shard. Errors: DataLoss naming file and tensor for damaged or truncated data; InvalidArgument that lists missing

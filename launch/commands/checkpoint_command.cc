@@ -22,13 +22,16 @@ namespace {
 
 // The checkpoints that `path` names: itself, or all of a run folder, newest first.
 absl::StatusOr<std::vector<std::string>> NamedCheckpoints(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) {
+    ISTHMUS_ASSIGN_OR_RETURN(std::string folder, FindCheckpoint(path));
+    return std::vector<std::string>{std::move(folder)};
+  }
   std::vector<std::string> folders;
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(path));
   for (StoredCheckpoint& stored : found) folders.push_back(std::move(stored.folder));
   // A folder without a readable manifest is for its reader to complain about.
-  std::error_code error;
-  if (folders.empty() && std::filesystem::is_directory(path, error)) folders.push_back(path);
-  if (folders.empty()) return FindCheckpoint(path).status();
+  if (folders.empty()) folders.push_back(path);
   return folders;
 }
 

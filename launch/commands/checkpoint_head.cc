@@ -6,8 +6,8 @@
 #include <memory>
 #include <utility>
 
-#include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
+#include "launch/run/agreed_checkpoint.h"
 #include "model/parameters.h"
 #include "model/transformer.h"
 #include "ops/elementwise.h"
@@ -27,10 +27,8 @@ struct Opened {
   int64_t sequences = 0;  // over all data ranks
 };
 
-absl::StatusOr<Opened> Open(const CheckpointRequest& request, int data, const Mesh& mesh) {
-  Opened opened;
-  ISTHMUS_ASSIGN_OR_RETURN(opened.folder, FindCheckpoint(request.checkpoint));
-  ISTHMUS_ASSIGN_OR_RETURN(opened.manifest, ReadManifest(opened.folder));
+// `opened`: folder and manifest, which all ranks have agreed on.
+absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int data, const Mesh& mesh) {
   auto& config = *opened.manifest.mutable_config();
   config.mutable_mesh()->set_tensor(mesh.tensor_ranks());
   config.mutable_mesh()->set_data(mesh.data_ranks());
@@ -41,6 +39,7 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, int data, const Me
   config.mutable_batch()->set_sequences(opened.sequences);
   config.mutable_batch()->set_micro_batch(1);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, mesh.tensor_ranks() * mesh.data_ranks(), opened.folder));
+  ISTHMUS_RETURN_IF_ERROR(CheckHolds(opened.folder, opened.manifest, ModelShape::From(config.model())));
 
   const std::string paths[] = {request.corpus};
   ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, TokenDataset::Open(paths, length));
@@ -80,7 +79,10 @@ HostBlock CheckpointHead::Widened(const Tensor& tensor) {
 
 absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& request, int tensor, int data,
                                                     const Mesh& mesh) {
-  auto opened = Open(request, data, mesh);
+  Opened agreed;
+  ISTHMUS_ASSIGN_OR_RETURN(agreed.folder, AgreedCheckpoint(request.checkpoint, mesh.world()));
+  ISTHMUS_ASSIGN_OR_RETURN(agreed.manifest, AgreedManifest(agreed.folder, mesh.world()));
+  auto opened = Open(request, std::move(agreed), data, mesh);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), opened.status()));
   const proto::RunConfig& config = opened->manifest.config();
   const ModelShape shape = ModelShape::From(config.model());

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
-#include "checkpoint/manifest.h"
+#include "checkpoint/stored_file.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/run/agreed_checkpoint.h"
 #include "launch/threads.h"
 #include "model/text_generator.h"
 #include "parallel/mesh.h"
@@ -35,14 +37,23 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-absl::StatusOr<Loaded> Load(const SampleRequest& request, int world_size) {
+// Of the model, a few megabytes.
+constexpr int64_t kMostTokenizerBytes = int64_t{1} << 28;
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadStoredFile(path, kMostTokenizerBytes));
+  return Tokenizer::Parse(contents, path);
+}
+
+absl::Status CheckRequest(const SampleRequest& request) {
   if (request.tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("--tokens: ", request.tokens, "; accepts 1 and more"));
   }
-  ISTHMUS_RETURN_IF_ERROR(CheckSamplingOptions(request.sampling));
-  Loaded loaded;
-  ISTHMUS_ASSIGN_OR_RETURN(loaded.folder, FindCheckpoint(request.checkpoint));
-  ISTHMUS_ASSIGN_OR_RETURN(loaded.manifest, ReadManifest(loaded.folder));
+  return CheckSamplingOptions(request.sampling);
+}
+
+// `loaded`: folder and manifest, which all ranks have agreed on.
+absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int world_size) {
   auto& config = *loaded.manifest.mutable_config();
   // All ranks share one copy of the model, however it was trained.
   config.mutable_mesh()->set_tensor(world_size);
@@ -52,9 +63,10 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, int world_size) {
   // Of training: the weights are bf16, and a text has any length.
   config.mutable_precision()->set_fp8_layers(false);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
+  ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, ModelShape::From(config.model())));
 
   const std::string path = request.tokenizer.empty() ? loaded.folder + "/tokenizer.model" : request.tokenizer;
-  ISTHMUS_ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Load(path));
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(path));
   if (loaded.tokenizer->fingerprint() != loaded.manifest.tokenizer_fingerprint()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path,
@@ -147,7 +159,11 @@ absl::Status SampleCommand(absl::Span<const std::string> arguments, CommandConte
   }
   request.sampling.seed = static_cast<uint64_t>(request.seed);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, StartThreads(ThreadsPerRank(context.mpi.local_size()))));
-  auto loaded = Load(request, context.world.size());
+  ISTHMUS_RETURN_IF_ERROR(CheckRequest(request));
+  Loaded agreed;
+  ISTHMUS_ASSIGN_OR_RETURN(agreed.folder, AgreedCheckpoint(request.checkpoint, context.world));
+  ISTHMUS_ASSIGN_OR_RETURN(agreed.manifest, AgreedManifest(agreed.folder, context.world));
+  auto loaded = Load(request, std::move(agreed), context.world.size());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, loaded.status()));
   return Generate(request, *loaded, context);
 }

@@ -134,7 +134,7 @@ absl::Status TrainingRun::RollBack() {
   proto::StabilityState then;
   if (!plan_.candidates.empty()) {
     if (const absl::Status status = RestoreState(); !status.ok()) {
-      if (ExitStatusOf(status.code()) == kExitRankFailed) return status;
+      if (ExitStatusOf(status.code()) == kExitRankFailed || MayBeSound(status)) return status;
       return absl::AbortedError(absl::StrCat("can't roll back: ", status.message(), "; ", kCalmer));
     }
     then = restored_->stability();

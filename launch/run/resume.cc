@@ -1,6 +1,7 @@
 #include "launch/run/resume.h"
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/cord.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_replace.h>
@@ -14,6 +15,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
+#include "launch/run/agreed_checkpoint.h"
 #include "parallel/host_bytes.h"
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
@@ -45,75 +47,48 @@ absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   return steps;
 }
 
-// Rank 0's view of the folders, so that all ranks try the same.
+// This rank's view of the folders.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
-  std::error_code error;
-  const std::string records = run_folder + "/metrics.jsonl";
-  if (how == "auto") {
-    ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
-    for (StoredCheckpoint& stored : found) plan.candidates.push_back(std::move(stored.folder));
-    plan.continued = !plan.candidates.empty();
-    plan.begins_anew = !plan.continued && std::filesystem::exists(records, error);
-    return plan;
-  }
-  if (how != "never") {
+  if (how != "auto" && how != "never") {
     ISTHMUS_ASSIGN_OR_RETURN(std::string found, FindCheckpoint(how));
+    std::error_code error;
     const auto resolved = std::filesystem::weakly_canonical(found, error);
     plan.continued =
         !error && resolved.parent_path() == std::filesystem::weakly_canonical(run_folder + "/checkpoints", error);
     plan.candidates.push_back(std::move(found));
     if (plan.continued) return plan;
   }
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> stored, ListCheckpoints(run_folder));
   // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> others, ListCheckpoints(run_folder));
-  if (!others.empty()) {
-    return HoldsARun(others.front().folder);
-  }
-  // A start that failed, or was stopped, before its first step does not stand in the way of the next.
-  if (std::filesystem::exists(records, error)) {
-    ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
-    plan.begins_anew = steps == 0;
-  }
+  if (how != "auto" && !stored.empty()) return HoldsARun(stored.front().folder);
+  if (how != "auto") return plan;
+  for (StoredCheckpoint& one : stored) plan.candidates.push_back(std::move(one.folder));
   return plan;
 }
 
-// Whether the checkpoint itself is to blame, and an older one may be sound: a file is missing, truncated or damaged.
-// All else, too many open files, no permission, a disk that fails, says nothing of what is stored.
-bool IsNotSound(const absl::Status& status) { return absl::IsDataLoss(status) || absl::IsNotFound(status); }
+// Of a run that does not go on: whether its folder holds records that are to make room. On rank 0, which writes them.
+absl::StatusOr<bool> BeginsAnew(const std::string& how, const std::string& run_folder) {
+  std::error_code error;
+  const std::string records = run_folder + "/metrics.jsonl";
+  if (!std::filesystem::exists(records, error)) return false;
+  if (how == "auto") return true;
+  // A start that failed, or was stopped, before its first step does not stand in the way of the next.
+  ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
+  return steps == 0;
+}
+
+constexpr char kMayBeSound[] = "isthmus/may-be-sound";
 
 // Of a candidate that may be sound: to go on from an older one would lose steps.
 absl::Status Unreadable(const absl::Status& status) {
   if (ExitStatusOf(status.code()) != kExitBadInput || absl::IsInvalidArgument(status)) return status;
-  return absl::Status(status.code(),
+  absl::Status marked(status.code(),
                       absl::StrCat(status.message(),
                                    "; the checkpoint may be sound all the same, so nothing was started or changed: "
                                    "remedy that and start again, or rename the checkpoint to go on from an older one"));
-}
-
-absl::StatusOr<ResumePlan> LookForFiniteCheckpoints(const ResumePlan& began, const std::string& run_folder) {
-  ResumePlan plan;
-  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(run_folder));
-  for (StoredCheckpoint& stored : found) {
-    const auto manifest = ReadManifest(stored.folder);
-    if (!manifest.ok() && !IsNotSound(manifest.status())) return Unreadable(manifest.status());
-    if (manifest.ok() && manifest->finite()) plan.candidates.push_back(std::move(stored.folder));
-  }
-  if (plan.candidates.empty()) return began;
-  plan.continued = true;
-  return plan;
-}
-
-// Rank 0's plan on all ranks.
-absl::StatusOr<ResumePlan> Share(absl::StatusOr<ResumePlan> plan, Communicator& world) {
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, plan.status()));
-  std::string shared = absl::StrCat(plan->continued ? "1" : "0", plan->begins_anew ? "1" : "0", "\n",
-                                    absl::StrJoin(plan->candidates, "\n"));
-  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
-  plan->continued = shared[0] == '1';
-  plan->begins_anew = shared[1] == '1';
-  plan->candidates = absl::StrSplit(shared.substr(3), '\n', absl::SkipEmpty());
-  return plan;
+  marked.SetPayload(kMayBeSound, absl::Cord("yes"));
+  return marked;
 }
 
 // "model.width: 32 -> 64, seed: 1 -> 2"; empty when there is none. Fields that are not set have their defaults.
@@ -160,6 +135,13 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
   if (manifest.tokenizer_fingerprint() != samples.dataset->tokenizer_fingerprint()) {
     return fail("the token shards were made with another tokenizer");
   }
+  // Of every step one batch, and more that were passed over. What says otherwise is no position in the data.
+  const int64_t sequences = config.batch().sequences();
+  if (manifest.samples() % sequences != 0 || manifest.samples() / sequences < manifest.step()) {
+    return absl::DataLossError(absl::StrCat(folder, ": samples: ", manifest.samples(),
+                                            "; accepted: a multiple of batch.sequences (", sequences,
+                                            "), one at least for each of ", manifest.step(), " steps"));
+  }
   if (manifest.has_training_samples() && manifest.training_samples() != samples.count) {
     return fail(
         absl::StrCat("the data set has ", samples.count, " training samples, it had ", manifest.training_samples()));
@@ -173,22 +155,37 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
                                                       const SampleSet& samples, TrainingModel& model,
                                                       const Mesh& mesh) {
-  auto manifest = ReadManifest(folder);
-  absl::Status status = manifest.status();
-  if (status.ok()) status = CheckSameRun(folder, *manifest, config, samples);
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), status));
+  Communicator& world = mesh.world();
+  ISTHMUS_ASSIGN_OR_RETURN(proto::CheckpointManifest manifest, AgreedManifest(folder, world));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameRun(folder, manifest, config, samples)));
   ISTHMUS_RETURN_IF_ERROR(
-      AgreeOnStatus(mesh.world(), LoadTrainingState(folder, *manifest, model.parameters(), model.optimizer())));
-  manifest->clear_tensors();
+      AgreeOnReading(folder, LoadTrainingState(folder, manifest, model.parameters(), model.optimizer()), world));
+  manifest.clear_tensors();
   return manifest;
 }
 
 }  // namespace
 
+bool MayBeSound(const absl::Status& status) { return status.GetPayload(kMayBeSound).has_value(); }
+
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world) {
-  absl::StatusOr<ResumePlan> plan = ResumePlan();
-  if (world.rank() == 0) plan = LookForCheckpoints(how, run_folder);
-  return Share(std::move(plan), world);
+  auto mine = LookForCheckpoints(how, run_folder);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, mine.status()));
+  ResumePlan plan = *std::move(mine);
+  ISTHMUS_ASSIGN_OR_RETURN(plan.candidates, AgreedCheckpoints(plan.candidates, world));
+  if (how == "auto") {
+    plan.continued = !plan.candidates.empty();
+  } else if (plan.candidates.size() > 1) {
+    plan.candidates.resize(1);  // the newest
+  }
+  absl::StatusOr<bool> anew = false;
+  if (world.rank() == 0 && !plan.continued) anew = BeginsAnew(how, run_folder);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, anew.status()));
+  std::string shared = absl::StrCat(plan.continued ? "1" : "0", *anew ? "1" : "0");
+  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
+  plan.continued = shared[0] == '1';
+  plan.begins_anew = shared[1] == '1';
+  return plan;
 }
 
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
@@ -215,9 +212,22 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
 }
 
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
-  absl::StatusOr<ResumePlan> plan = ResumePlan();
-  if (world.rank() == 0) plan = LookForFiniteCheckpoints(began, run_folder);
-  return Share(std::move(plan), world);
+  const auto listed = ListCheckpoints(run_folder);
+  absl::StatusOr<std::vector<std::string>> mine = listed.status();
+  if (listed.ok()) {
+    mine.emplace();
+    for (const StoredCheckpoint& stored : *listed) mine->push_back(stored.folder);
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> folders, AgreedCheckpoints(mine, world));
+  ResumePlan plan;
+  for (const std::string& folder : folders) {
+    const auto manifest = AgreedManifest(folder, world);
+    if (!manifest.ok() && !IsNotSound(manifest.status())) return Unreadable(manifest.status());
+    if (manifest.ok() && manifest->finite()) plan.candidates.push_back(folder);
+  }
+  if (plan.candidates.empty()) return began;
+  plan.continued = true;
+  return plan;
 }
 
 absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,

@@ -1,9 +1,13 @@
 #include "launch/run/run_checkpoints.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+#include <absl/strings/str_split.h>
 
 #include <chrono>
+#include <exception>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
@@ -96,8 +100,16 @@ absl::Status RunCheckpoints::Poll(bool wait) {
 }
 
 void RunCheckpoints::Tidy() {
-  tidied_ = PointToLatest(config_.folder(), step_);
-  if (tidied_.ok()) tidied_ = RotateCheckpoints(config_.folder(), config_.checkpoint());
+  std::vector<std::string> said;
+  try {
+    const auto pointed = PointToLatest(config_.folder(), step_);
+    said.emplace_back(pointed.ok() ? *pointed : std::string(pointed.status().message()));
+    said.emplace_back(RotateCheckpoints(config_.folder(), config_.checkpoint()).message());
+  } catch (const std::exception& error) {
+    said.emplace_back(absl::StrCat("can't tidy up after a checkpoint: ", error.what()));
+  }
+  std::erase(said, "");
+  tidied_ = absl::StrJoin(said, "\n");
 }
 
 void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
@@ -113,8 +125,10 @@ void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
   if (failed_ > 0) record.set_failed_total(failed_);
   log_.Info("saved " + newest_);
   if (!saved.finite) log_.Warning(newest_ + ": holds values that are not finite");
-  if (const absl::Status tidied = std::exchange(tidied_, absl::OkStatus()); !tidied.ok()) {
-    log_.Warning(std::string(tidied.message()));
+  // What stays as it is is said once.
+  if (std::string tidied = std::exchange(tidied_, ""); tidied != told_) {
+    for (const auto line : absl::StrSplit(tidied, '\n', absl::SkipEmpty())) log_.Warning(std::string(line));
+    told_ = std::move(tidied);
   }
 }
 

@@ -70,7 +70,7 @@ class RunCheckpoints {
   BackgroundSave background_;
   int64_t step_ = 0;  // of the save that is running or was last
   double begin_ = 0, wait_seconds_ = 0;
-  absl::Status tidied_;
+  std::string tidied_, told_;  // what there is to say of `latest` and of rotation, and what was said last; lines
   std::string newest_;
   int64_t failed_ = 0;
   std::optional<proto::CheckpointRecord> record_;

@@ -1,9 +1,13 @@
 #include "launch/run/run_data.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
 
 #include <vector>
 
+#include "launch/watch/same_start.h"
+#include "parallel/host_bytes.h"
+#include "runtime/crc32c.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
@@ -40,6 +44,17 @@ absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify
   data.training = AllSamples(training);
   data.validation = AllSamples(validation);
   return data;
+}
+
+absl::Status CheckSameData(const RunData& data, Communicator& world) {
+  const auto describe = [](const SampleSet& set) {
+    return absl::StrFormat("%d samples of shards with fingerprint %016x", set.count, set.dataset->fingerprint());
+  };
+  const std::string mine =
+      absl::StrFormat("%s to train on, %s to validate with, tokenizer %08x", describe(data.training),
+                      describe(data.validation), Crc32c(data.tokenizer_model));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> all, AllGatherBytes(world, mine));
+  return CheckAlike(all, "set of data files", "copy the right ones to every node");
 }
 
 }  // namespace isthmus

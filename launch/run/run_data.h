@@ -2,11 +2,13 @@
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
 
+#include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
 #include <cstdint>
 #include <string>
 
+#include "parallel/communicator.h"
 #include "proto/config.pb.h"
 #include "runtime/data/token_dataset.h"
 #include "runtime/stop_signals.h"
@@ -24,6 +26,10 @@ struct RunData {
 // and validation shards disagree.
 absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
                                     const StopSignals& signals);
+
+// That all ranks have opened the same: another node may have other files under the same names, and train on them.
+// Collective; the same on all ranks. Errors: FailedPrecondition, naming the ranks that differ and by what.
+absl::Status CheckSameData(const RunData& data, Communicator& world);
 
 }  // namespace isthmus
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "checkpoint/manifest_check.h"
+
 namespace isthmus {
 namespace {
 
@@ -58,10 +60,12 @@ void Stability::Applied(const StepFigures& figures) {
 
 std::string Stability::LimitReached(int64_t step) const {
   int64_t in_a_row = 0, in_window = 0;
+  int64_t passed_over = config_.rollback_batches();
   bool unbroken = true;
   for (auto refused = counts_.refused().rbegin(); refused != counts_.refused().rend(); ++refused) {
     unbroken = unbroken && refused->step() == step;
     if (unbroken) ++in_a_row;
+    passed_over += refused->batches();
     if (refused->step() > step - config_.window()) ++in_window;
   }
   if (in_a_row >= config_.max_in_a_row()) {
@@ -70,6 +74,9 @@ std::string Stability::LimitReached(int64_t step) const {
   if (in_window >= config_.max_in_window()) {
     return absl::StrCat(in_window, " of the latest ", config_.window(),
                         " steps were refused, as many as stability.max_in_window allows");
+  }
+  if (passed_over > kMostPassedOver) {
+    return absl::StrCat("its refusals pass over more than ", kMostPassedOver, " batches, which no checkpoint holds");
   }
   return "";
 }

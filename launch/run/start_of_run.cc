@@ -104,7 +104,8 @@ absl::Status TrainingRun::OpenData(const std::string& source) {
     data_ = *std::move(data);
     status = ResolveVocabulary(config_, data_.training.dataset->vocabulary(), source);
   }
-  return AgreeOnStatus(world_, status);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
+  return CheckSameData(data_, world_);
 }
 
 absl::Status TrainingRun::LockFolder(const std::string& resume) {
@@ -176,6 +177,11 @@ absl::Status TrainingRun::Continue() {
     ISTHMUS_RETURN_IF_ERROR(EndIfStopped(signals_, world_, "a checkpoint was loaded"));
     if (plan_.continued) ISTHMUS_RETURN_IF_ERROR(SetAsideLaterCheckpoints());
     log_->Info(absl::StrCat("continued after step ", restored_->step()));
+  }
+  if (world_.rank() == 0) {
+    if (const absl::Status status = RemoveLeftovers(config_.folder()); !status.ok()) {
+      log_->Warning(std::string(status.message()));
+    }
   }
   const proto::StabilityState stability = restored_.has_value() ? restored_->stability() : proto::StabilityState();
   stability_ = std::make_unique<Stability>(config_.stability(), stability);
