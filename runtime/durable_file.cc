@@ -115,7 +115,8 @@ absl::Status DurableFile::OpenTemporary() {
   const bool there = target_.kind == OutputTarget::Kind::kFile;
   if (descriptor_ >= 0) {
     if (there) TakeAfter(target_.status);
-    return absl::OkStatus();
+    if (way_ != Way::kCopy || faccessat(AT_FDCWD, target_.path.c_str(), W_OK, AT_EACCESS) == 0) return absl::OkStatus();
+    return FileError(path_, "can't be written", errno);
   }
   temporary_.clear();
   return there && IsOfTheFolder(errno) ? OpenFile() : FileError(path_, "can't create the file", errno);

@@ -26,9 +26,9 @@ struct EncodedCorpus {
 
 // Writes folder/train/00000.ids, … and, with a validation_fraction, folder/validation/00000.ids, …: a document goes to
 // validation as a function of its index alone. A folder that is not there appears when all of it is complete; one that
-// is gets both parts then. What could stand in the way is found out before the work; what does so at its end all the
-// same costs none of it: the message says where the shards are. Errors: of the readers; InvalidArgument for an empty
-// corpus; AlreadyExists when the folder holds something; by errno.
+// is there gets both parts then. What could stand in the way is found out before the work; what does so at its end all
+// the same costs none of it: the message says where the shards are. Errors: of the readers; InvalidArgument for an
+// empty corpus; AlreadyExists when the folder holds something; by errno.
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding);
 
 }  // namespace isthmus

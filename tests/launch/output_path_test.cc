@@ -73,6 +73,7 @@ TEST_F(OutputPaths, ReportsGoThroughLinksPipesAndStandardOutput) {
   EXPECT_TRUE(ReadText(page) == expected);
   // What the command has to say is not part of the page. An ordinary user may not open what root's shell has.
   const bool root = geteuid() == 0;
+  ASSERT_EQ(chmod(project().folder().path().c_str(), 0755), 0);
   for (const char* who : {"", "setpriv --reuid=65534 --regid=65534 --clear-groups "}) {
     if (*who != 0 && !root) continue;
     const ProgramResult out =
@@ -184,8 +185,9 @@ TEST_F(OutputPaths, ARunGoesOnAtItsNextStartWhereTheDiskIsFull) {
   if (geteuid() != 0 || mount("isthmus-test", disk.c_str(), "tmpfs", 0, "size=2m") != 0) {
     GTEST_SKIP() << "needs root and the right to mount a small tmpfs";
   }
-  const std::string more = absl::StrCat("--set folder=", run, " --resume auto --set checkpoint.save_final=false ");
-  ASSERT_EQ(Train("full", more + "--set schedule.steps=5 --set checkpoint.keep=1").exit_status, 0);
+  const std::string first = absl::StrCat("--set folder=", run, " --resume auto "),
+                    more = first + "--set checkpoint.save_final=false ";
+  ASSERT_EQ(Train("full", first + "--set schedule.steps=5").exit_status, 0);
   const std::string metrics = ReadText(run + "/metrics.jsonl");
   RunShell(absl::StrCat("cat /dev/zero > ", disk, "/full"));
   const ProgramResult result = Train("full", more);

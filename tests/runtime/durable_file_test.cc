@@ -53,13 +53,16 @@ bool AsNobody(const std::function<bool()>& check) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// All that comes out of a pipe, or its first `bytes`.
+// All that comes out of a pipe, or its first `bytes` at least.
 std::future<std::string> ReadPipe(const std::string& path, size_t bytes = static_cast<size_t>(-1)) {
   return std::async(std::launch::async, [=] {
     const int pipe = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     std::string text;
-    char next = 0;
-    while (text.size() < bytes && read(pipe, &next, 1) == 1) text += next;
+    char block[4096];
+    for (ssize_t got = 1; got > 0 && text.size() < bytes;) {
+      got = read(pipe, block, sizeof(block));
+      if (got > 0) text.append(block, static_cast<size_t>(got));
+    }
     close(pipe);
     return text;
   });
