@@ -1,18 +1,27 @@
 // Which checkpoints stay.
 #include "checkpoint/rotation.h"
 
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <omp.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <optional>
 #include <set>
 #include <string>
 
+#include "checkpoint/background_save.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "tests/support/program.h"
+#include "tests/support/refused_call.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -21,6 +30,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class Rotation : public ::testing::Test {
  protected:
@@ -115,6 +125,128 @@ TEST_F(Rotation, LaterOnesAreSetAside) {
   // As after going back to the beginning.
   ASSERT_TRUE(SetAsideLater(folder_.path(), 0).ok());
   EXPECT_FALSE(std::filesystem::is_symlink(folder_ / "checkpoints/latest"));
+}
+
+// As copying a run makes it of the link.
+TEST_F(Rotation, AFolderNamedLatestIsMovedAsideAndStopsNothing) {
+  for (int64_t step = 1; step <= 3; ++step) Save(step);
+  const std::string latest = folder_ / "checkpoints/latest";
+  std::filesystem::remove(latest);
+  std::filesystem::copy(CheckpointFolder(folder_.path(), 3), latest);
+  std::filesystem::create_directory(latest + ".tmp");
+  const auto said = PointToLatest(folder_.path(), 3);
+  ASSERT_TRUE(said.ok()) << said.status();
+  EXPECT_THAT(*said, HasSubstr(latest + " is a folder, not a link: it is " + latest + ".set-aside now"));
+  EXPECT_EQ(ReadManifest(latest + ".set-aside")->step(), 3);
+  EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000003");
+  EXPECT_EQ(*PointToLatest(folder_.path(), 3), "");
+  EXPECT_THAT(Rotate(1), ElementsAre(3));
+  // Nor does it keep a run from going back.
+  Save(4);
+  std::filesystem::remove(latest);
+  std::filesystem::create_directory(latest);
+  EXPECT_TRUE(SetAsideLater(folder_.path(), 3).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000003");
+}
+
+// As on FAT and on some network file systems.
+TEST_F(Rotation, WithoutLinksLatestIsASmallFile) {
+  Save(1);
+  std::filesystem::remove(folder_ / "checkpoints/latest");
+  Save(2);
+  const auto said = InChildWithout({SYS_symlink, SYS_symlinkat}, EPERM, [&] {
+    // Over a link that was made elsewhere, and over its own.
+    for (const int64_t step : {1, 2}) {
+      const auto pointed = PointToLatest(folder_.path(), step);
+      if (!pointed.ok()) return pointed.status().ToString();
+    }
+    return std::string("done");
+  });
+  if (!said.has_value()) GTEST_SKIP() << "the kernel has no filters for system calls";
+  EXPECT_EQ(*said, "done");
+  const std::string latest = folder_ / "checkpoints/latest";
+  EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(latest)));
+  EXPECT_EQ(ReadText(latest), "step-00000002\n");
+  const auto found = FindCheckpoint(latest);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*found, CheckpointFolder(folder_.path(), 2));
+  // It leads nowhere else.
+  for (const char* other : {"../../other", "/etc", "step-1/../..", "", "step-"}) {
+    WriteText(latest, other);
+    EXPECT_FALSE(FindCheckpoint(latest).ok()) << other;
+  }
+  EXPECT_TRUE(PointToLatest(folder_.path(), 2).ok());
+  EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000002");
+}
+
+TEST_F(Rotation, OneThatCannotBeRemovedKeepsNoOther) {
+  for (int64_t step = 1; step <= 4; ++step) Save(step);
+  const std::string stuck = CheckpointFolder(folder_.path(), 2);
+  // A file in it that nobody may remove: a place where something is mounted, or one without permission.
+  const bool root = geteuid() == 0;
+  if (root && mount(stuck.c_str(), stuck.c_str(), nullptr, MS_BIND, nullptr) != 0) GTEST_SKIP() << "needs mounts";
+  if (!root) chmod(stuck.c_str(), 0500);
+  proto::CheckpointConfig config;
+  config.set_keep(1);
+  for (const char* leftover : {"step-00000007.tmp", "step-00000008.tmp"}) {
+    std::filesystem::create_directory(folder_ / (std::string("checkpoints/") + leftover));
+  }
+  const absl::Status status = RotateCheckpoints(folder_.path(), config);
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("step-00000002"));
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "checkpoints")) {
+    names.insert(entry.path().filename().string());
+  }
+  EXPECT_THAT(names, ElementsAre("latest", root ? "step-00000002" : "step-00000002.tmp", "step-00000004"));
+  if (root) {
+    umount2(stuck.c_str(), MNT_DETACH);
+  } else {
+    chmod((stuck + ".tmp").c_str(), 0700);
+  }
+  EXPECT_THAT(Rotate(1), ElementsAre(4));
+}
+
+TEST_F(Rotation, OnlyNamesOfItsOwnAreLeftovers) {
+  Save(1);
+  const std::string folder = folder_ / "checkpoints/";
+  const std::set<std::string> foreign = {"mine.tmp", "step-mine.tmp", "step-00000001-notes.tmp", "latest.old.tmp"};
+  for (const std::string& name : foreign) std::filesystem::create_directory(folder + name);
+  for (const char* own : {"step-00000003.tmp", "step-00000003-2.tmp"}) std::filesystem::create_directory(folder + own);
+  WriteText(folder + "latest.123.tmp", "step-");
+  EXPECT_TRUE(RemoveLeftovers(folder_.path()).ok());
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) left.insert(entry.path().filename().string());
+  std::set<std::string> expected = foreign;
+  expected.insert({"latest", "step-00000001"});
+  EXPECT_EQ(left, expected);
+}
+
+TEST_F(Rotation, OfALinkTheLinkIsRemoved) {
+  for (int64_t step = 1; step <= 2; ++step) Save(step);
+  std::filesystem::rename(CheckpointFolder(folder_.path(), 1), folder_ / "archive");
+  std::filesystem::create_directory_symlink(folder_ / "archive", CheckpointFolder(folder_.path(), 1));
+  EXPECT_THAT(Rotate(1), ElementsAre(2));
+  EXPECT_EQ(ReadManifest(folder_ / "archive")->step(), 1);
+}
+
+// A limit of threads is an error of the save that meets it.
+TEST_F(Rotation, AThreadThatCannotBeStartedCostsOneSave) {
+  Replica replica({.width = 4, .heads = 2, .head_dim = 2, .feed_forward = 4, .vocabulary = 11});
+  const std::string path = CheckpointFolder(folder_.path(), 1);
+  const auto said = InChildWithout({SYS_clone, SYS_clone3}, EAGAIN, [&] {
+    omp_set_num_threads(1);  // those of the parent are not there
+    BackgroundSave background(replica.mesh());
+    const absl::Status started =
+        background.Start(path, {}, replica.model().parameters(), replica.model().optimizer(), [] {});
+    if (!started.ok()) return started.ToString();
+    const auto outcome = background.Poll(true);
+    return absl::StrCat(outcome.status().ToString(), background.pending() ? " pending" : "");
+  });
+  if (!said.has_value()) GTEST_SKIP() << "the kernel has no filters for system calls";
+  EXPECT_THAT(*said, HasSubstr("RESOURCE_EXHAUSTED: " + path + ": can't start a thread that writes the checkpoint: "));
+  EXPECT_THAT(*said, Not(HasSubstr("pending")));
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
 
 }  // namespace

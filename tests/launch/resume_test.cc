@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/manifest.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
@@ -197,6 +198,47 @@ TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
   const ProgramResult again = Train("unread", 0, "--resume auto");
   EXPECT_EQ(again.exit_status, 0) << again.out;
   EXPECT_EQ(again.Count("continues after step 10"), 1) << again.out;
+}
+
+// As after a copy that followed links; and whatever stands where `latest` should, the disk does not fill up.
+TEST_F(Resume, RotationDoesNotDependOnLatest) {
+  ASSERT_EQ(Train("first", 0, "--set schedule.steps=10").exit_status, 0);
+  std::filesystem::copy(project() / "first", project() / "copied", std::filesystem::copy_options::recursive);
+  const std::string latest = project() / "copied/checkpoints/latest";
+  ASSERT_EQ(std::filesystem::symlink_status(latest).type(), std::filesystem::file_type::directory);
+  // What a start that was killed while it saved has left, too.
+  std::filesystem::create_directory(Checkpoint("copied", 11) + ".tmp");
+  const ProgramResult result = Train("copied", 0, "--resume auto --set checkpoint.keep=1");
+  ASSERT_EQ(result.exit_status, 0) << result.out;
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(project() / "copied/checkpoints")) {
+    names.insert(entry.path().filename().string());
+  }
+  EXPECT_THAT(names, ElementsAre("latest", "latest.set-aside", "step-00000020"));
+  EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000020");
+  const std::string log = ReadText(project() / "copied/log/rank-0000.log");
+  EXPECT_THAT(log, HasSubstr(latest + " is a folder, not a link: it is " + latest + ".set-aside now"));
+}
+
+// A checkpoint of a later program is not damaged, and what has a right checksum may still not be what it says.
+TEST_F(Resume, ANewerFormatEndsTheStartAndAnImpossiblePositionDoesNot) {
+  ASSERT_EQ(Train("newer", 0, "--set schedule.steps=10").exit_status, 0);
+  const std::string newest = Checkpoint("newer", 10);
+  proto::CheckpointManifest manifest = *ReadManifest(newest);
+  const int version = manifest.version();
+  manifest.set_version(version + 1);
+  ASSERT_TRUE(WriteManifest(newest, manifest).ok());
+  const ProgramResult newer = Train("newer", 0, "--resume auto");
+  EXPECT_EQ(newer.exit_status, 2) << newer.out;
+  EXPECT_EQ(newer.Count("newer than this program, which reads versions 1 to 2"), 1) << newer.out;
+  EXPECT_TRUE(std::filesystem::exists(newest));
+  manifest.set_version(version);
+  manifest.set_samples(8 * 9);
+  ASSERT_TRUE(WriteManifest(newest, manifest).ok());
+  const ProgramResult passed = Train("newer", 0, "--resume auto --set schedule.steps=10");
+  EXPECT_EQ(passed.exit_status, 0) << passed.out;
+  EXPECT_EQ(passed.Count("continues after step 5"), 1) << passed.out;
+  EXPECT_THAT(ReadText(project() / "newer/log/rank-0000.log"), HasSubstr("samples: 72; accepted: a multiple of"));
 }
 
 TEST_F(Resume, WhenNoCheckpointIsSoundNothingStartsAndEachIsNamed) {

@@ -99,7 +99,7 @@ TEST(VersionOne, AVersionOfTheFutureIsNamed) {
   manifest.set_version(kCheckpointVersion + 1);
   ASSERT_TRUE(WriteManifest(folder.path(), manifest).ok());
   EXPECT_THAT(VerifyCheckpoint(folder.path()).problems.front(),
-              HasSubstr("checkpoint of version 3; this program reads versions 1 to 2"));
+              HasSubstr("checkpoint of version 3, newer than this program, which reads versions 1 to 2"));
 }
 
 }  // namespace
