@@ -47,6 +47,13 @@ absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   return steps;
 }
 
+absl::StatusOr<std::vector<std::string>> ListFolders(const std::string& run_folder) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> stored, ListCheckpoints(run_folder));
+  std::vector<std::string> folders;
+  for (const StoredCheckpoint& one : stored) folders.push_back(one.folder);
+  return folders;
+}
+
 // This rank's view of the folders.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
@@ -59,11 +66,10 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
     plan.candidates.push_back(std::move(found));
     if (plan.continued) return plan;
   }
-  ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> stored, ListCheckpoints(run_folder));
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<std::string> stored, ListFolders(run_folder));
   // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
-  if (how != "auto" && !stored.empty()) return HoldsARun(stored.front().folder);
-  if (how != "auto") return plan;
-  for (StoredCheckpoint& one : stored) plan.candidates.push_back(std::move(one.folder));
+  if (how != "auto" && !stored.empty()) return HoldsARun(stored.front());
+  if (how == "auto") plan.candidates = std::move(stored);
   return plan;
 }
 
@@ -212,13 +218,7 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
 }
 
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world) {
-  const auto listed = ListCheckpoints(run_folder);
-  absl::StatusOr<std::vector<std::string>> mine = listed.status();
-  if (listed.ok()) {
-    mine.emplace();
-    for (const StoredCheckpoint& stored : *listed) mine->push_back(stored.folder);
-  }
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> folders, AgreedCheckpoints(mine, world));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> folders, AgreedCheckpoints(ListFolders(run_folder), world));
   ResumePlan plan;
   for (const std::string& folder : folders) {
     const auto manifest = AgreedManifest(folder, world);

@@ -17,7 +17,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kSteps[] = " --set mesh.tensor=2 --set checkpoint.interval=5 --set checkpoint.keep=9 ";
+constexpr char kEveryFive[] = " --set mesh.tensor=2 --set checkpoint.interval=5 --set checkpoint.keep=9 ";
 
 // Each rank has a folder of its own, in which it runs; run/ is a path from there.
 class Views : public ::testing::Test {
@@ -25,10 +25,11 @@ class Views : public ::testing::Test {
   static void SetUpTestSuite() {
     setenv("OMPI_MCA_odls_base_sigkill_timeout", "0", /*replace=*/1);
     project_ = new TinyProject;
-    ASSERT_EQ(RunIsthmus(
-                  absl::StrCat("train --config ", project_->WriteConfig("whole"), kSteps, "--set schedule.steps=10"), 2)
-                  .exit_status,
-              0);
+    ASSERT_EQ(
+        RunIsthmus(
+            absl::StrCat("train --config ", project_->WriteConfig("whole"), kEveryFive, "--set schedule.steps=10"), 2)
+            .exit_status,
+        0);
   }
   static void TearDownTestSuite() { delete project_; }
 
@@ -56,7 +57,7 @@ class Views : public ::testing::Test {
                                  arguments, "\""));
   }
   static ProgramResult Resume(const std::string& more = "--resume auto") {
-    return Run(absl::StrCat("train --config ", project_->WriteConfig("viewed"), " --set folder=run", kSteps, more));
+    return Run(absl::StrCat("train --config ", project_->WriteConfig("viewed"), " --set folder=run", kEveryFive, more));
   }
   // All checkpoints have their names, and no step was taken.
   static void ExpectNothingDone() {
