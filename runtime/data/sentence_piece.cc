@@ -5,6 +5,8 @@
 
 #include <unordered_map>
 
+#include "runtime/data/normalization_rule.h"
+
 namespace isthmus {
 namespace {
 
@@ -34,6 +36,7 @@ SentencePieceModel::SentencePieceModel() : processor_(std::make_unique<sentencep
 SentencePieceModel::~SentencePieceModel() = default;
 
 std::string SentencePieceModel::Load(const std::string& serialized_model) {
+  if (std::string failure = CheckNormalizationRules(serialized_model); !failure.empty()) return failure;
   return Text(processor_->LoadFromSerializedProto(serialized_model));
 }
 

@@ -110,7 +110,7 @@ TEST_F(BadInput, AShardShorterThanASequenceIsPassedOver) {
   const ProgramResult result =
       RunIsthmus(absl::StrCat(train, " --set folder=", project() / "short", " --set data.train=", folder, "/train"));
   EXPECT_EQ(result.exit_status, 0) << result.out;
-  EXPECT_EQ(result.Count("1 of the training shards have no more tokens than a sample"), 1) << result.out;
+  EXPECT_EQ(result.Count("1 of the training shards have no more tokens than a sequence"), 1) << result.out;
   EXPECT_EQ(Losses(project() / "short"), Losses(project() / "plain"));
   const ProgramResult inspected = RunIsthmus(absl::StrCat("data inspect --sequence-length 32 ", folder, "/train"));
   EXPECT_EQ(inspected.Count("; too short for a sample of 32: training passes over it"), 1) << inspected.out;

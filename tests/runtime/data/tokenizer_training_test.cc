@@ -110,6 +110,32 @@ TEST_F(TokenizerTrainingTest, OddTextsEndNoTraining) {
   }
 }
 
+// The library would read whatever memory the table points to.
+TEST_F(TokenizerTrainingTest, ModelsWithADamagedNormalizationTableAreRejected) {
+  const auto model = Train("the cat\n");
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_TRUE(Tokenizer::Parse(*model, "x").ok());
+  // normalizer_spec (3) or denormalizer_spec (5) with precompiled_charsmap (2): a length, a trie, strings.
+  const auto with_table = [&](char field, const std::string& table) {
+    const auto lengthy = [](char number, const std::string& bytes) {
+      return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size() % 128 | 128) +
+             static_cast<char>(bytes.size() / 128) + bytes;
+    };
+    return *model + lengthy(field, lengthy(2, table));
+  };
+  const std::string size("\x00\x04\x00\x00", 4);
+  for (const char field : {3, 5}) {
+    for (const std::string& table :
+         {size + std::string(1024, '\xFF') + std::string(8, '\0'),
+          size + std::string(1024, '\x7F') + std::string(8, '\0'), size + std::string(1024, '\0') + "no end",
+          std::string("\x04\0\0\0abcde\0", 10), std::string("\0\0\0", 3)}) {
+      EXPECT_THAT(std::string(Tokenizer::Parse(with_table(field, table), "x").status().message()),
+                  HasSubstr("its normalization table is damaged"));
+    }
+    EXPECT_TRUE(Tokenizer::Parse(with_table(field, size + std::string(1032, '\0')), "x").ok());
+  }
+}
+
 // The library takes some hundred bytes of memory for each byte that it encodes at once.
 TEST_F(TokenizerTrainingTest, LongTextsHaveTheTokensOfAWholeOne) {
   std::string text;
