@@ -19,9 +19,9 @@
 namespace isthmus::testing {
 namespace {
 
-constexpr int64_t kTokens = 21, kVocabulary = 47, kWidth = 6;
+constexpr int64_t kHeadTokens = 21, kHeadRows = 47, kHeadWidth = 6;
 
-Matrix RandomMatrix(int64_t rows, int64_t columns, uint64_t seed) {
+Matrix RandomTestMatrix(int64_t rows, int64_t columns, uint64_t seed) {
   Matrix matrix(rows, columns);
   for (int64_t i = 0; i < matrix.size(); ++i) {
     matrix.data()[i] = 2 * Philox::Uniform(seed, RandomPurpose::kTest, 0, static_cast<uint64_t>(i)) - 1;
@@ -29,7 +29,7 @@ Matrix RandomMatrix(int64_t rows, int64_t columns, uint64_t seed) {
   return matrix;
 }
 
-double ErrorOf(const HeadSums::SelfTest& self_test) {
+double DecompositionError(const HeadSums::SelfTest& self_test) {
   HeadSums sums;
   sums.tokens = sums.width = 1;
   sums.vocabulary = 8;
@@ -42,30 +42,30 @@ double ErrorOf(const HeadSums::SelfTest& self_test) {
 
 // Of `isthmus decompose`, with this basis instead of one of the columns of W, two blocks of rows.
 double ErrorWithBasis(const Matrix& head, Matrix basis) {
-  Matrix gradient = RandomMatrix(kTokens, kVocabulary, 3);
+  Matrix gradient = RandomTestMatrix(kHeadTokens, kHeadRows, 3);
   const Matrix projected = gradient * basis;
   const double energy = gradient.squaredNorm(), retained = projected.squaredNorm();
   Matrix factor = head;
-  LostPart lost(projected, kWidth);
+  LostPart lost(projected, kHeadWidth);
   Stream stream;
-  for (const Range rows : {Range{0, 20}, Range{20, kVocabulary}}) {
+  for (const Range rows : {Range{0, 20}, Range{20, kHeadRows}}) {
     Matrix block = gradient.middleCols(rows.begin, rows.size());
     EXPECT_TRUE(lost.Add(TensorOf(block), TensorOf(basis).RowSlice(rows.begin, rows.size()),
                          TensorOf(factor).RowSlice(rows.begin, rows.size()), stream)
                     .ok());
   }
-  return ErrorOf({.energy = energy,
-                  .retained = retained,
-                  .lost = lost.energy(),
-                  .lost_passed_on = lost.PassedOn(Matrix(), head.norm())});
+  return DecompositionError({.energy = energy,
+                             .retained = retained,
+                             .lost = lost.energy(),
+                             .lost_passed_on = lost.PassedOn(Matrix(), head.norm())});
 }
 
 TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
-  const Matrix head = RandomMatrix(kVocabulary, kWidth, 1);
+  const Matrix head = RandomTestMatrix(kHeadRows, kHeadWidth, 1);
   const Matrix basis = OrthonormalBasis(head);
   EXPECT_LT(ErrorWithBasis(head, basis), 1e-14);
   EXPECT_GT(ErrorWithBasis(head, 1.001 * basis), 1e-5) << "columns are too long";
-  const Matrix other = RandomMatrix(kVocabulary, 1, 2);
+  const Matrix other = RandomTestMatrix(kHeadRows, 1, 2);
   Matrix turned = basis;
   turned.col(2) = other - basis * (basis.transpose() * other);
   turned.col(2).normalize();
@@ -76,11 +76,11 @@ TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
 class StepSelfTest : public ::testing::Test {
  protected:
   StepSelfTest() : self_(MakeSelfCommunicator()), mesh_(*Mesh::Create(*self_, 1, 0)) {
-    shape_.vocabulary = kVocabulary;
-    shape_.width = shape_.hidden_width = kWidth;
+    shape_.vocabulary = kHeadRows;
+    shape_.width = shape_.hidden_width = kHeadWidth;
     shape_.layers = 1;
-    shape_.shard = {0, kVocabulary};
-    shape_.tokens = shape_.step_tokens = shape_.sampled = kTokens;
+    shape_.shard = {0, kHeadRows};
+    shape_.tokens = shape_.step_tokens = shape_.sampled = kHeadTokens;
     shape_.type = DType::kFloat64;
     TensorPlacer placer;
     MeasurementMemory::Place(shape_, placer);
@@ -88,17 +88,19 @@ class StepSelfTest : public ::testing::Test {
     TensorPlacer filled(&arena_);
     memory_ = MeasurementMemory::Place(shape_, filled);
     // The inverse of R, W = Q R.
-    projector_ =
-        Eigen::HouseholderQR<Eigen::MatrixXd>(head_).matrixQR().topRows(kWidth).triangularView<Eigen::Upper>().solve(
-            Eigen::MatrixXd::Identity(kWidth, kWidth));
+    projector_ = Eigen::HouseholderQR<Eigen::MatrixXd>(head_)
+                     .matrixQR()
+                     .topRows(kHeadWidth)
+                     .triangularView<Eigen::Upper>()
+                     .solve(Eigen::MatrixXd::Identity(kHeadWidth, kHeadWidth));
   }
 
   // With this projector; the retained energy is that of F = A P with it, too, as in a step.
   double ErrorWith(const Matrix& projector) {
     ViewOf(memory_.wide_projector) = projector;
     const Matrix logits = hidden_ * head_.transpose();
-    Matrix figures(kTokens, SampledGradient::kFigures), gradient(kTokens, kVocabulary);
-    for (int64_t n = 0; n < kTokens; ++n) {
+    Matrix figures(kHeadTokens, SampledGradient::kFigures), gradient(kHeadTokens, kHeadRows);
+    for (int64_t n = 0; n < kHeadTokens; ++n) {
       const int64_t target = 2 * n;
       const double log_sum_exp = std::log(logits.row(n).array().exp().sum());
       gradient.row(n) = (logits.row(n).array() - log_sum_exp).exp();
@@ -111,7 +113,7 @@ class StepSelfTest : public ::testing::Test {
     const auto found = sampled.Test();
     EXPECT_TRUE(found.ok()) << found.status();
     EXPECT_NEAR(found->energy, gradient.squaredNorm(), 1e-12);
-    return ErrorOf({.energy = found->energy, .retained = found->retained, .lost = found->lost});
+    return DecompositionError({.energy = found->energy, .retained = found->retained, .lost = found->lost});
   }
 
   std::unique_ptr<Communicator> self_;
@@ -119,7 +121,8 @@ class StepSelfTest : public ::testing::Test {
   MeasurementShape shape_;
   Arena arena_;
   MeasurementMemory memory_;
-  Matrix head_ = RandomMatrix(kVocabulary, kWidth, 1), hidden_ = RandomMatrix(kTokens, kWidth, 2), projector_;
+  Matrix head_ = RandomTestMatrix(kHeadRows, kHeadWidth, 1), hidden_ = RandomTestMatrix(kHeadTokens, kHeadWidth, 2),
+         projector_;
 };
 
 TEST_F(StepSelfTest, SeesAWrongProjector) {
@@ -148,7 +151,7 @@ TEST(HeadSelfTest, HoldsInAStepOfTraining) {
   }
 }
 
-HeadSums SumsOf(double total, double retained) {
+HeadSums SumsWith(double total, double retained) {
   HeadSums sums;
   sums.tokens = sums.width = sums.rank = 1;
   sums.vocabulary = 8;
@@ -165,7 +168,7 @@ HeadSums SumsOf(double total, double retained) {
 }
 
 TEST(HeadSelfTest, ARetainedNormAboveTheWholeIsToldAsWhatItIs) {
-  const HeadFigures head = MakeMeasurement(SumsOf(4, 9));
+  const HeadFigures head = MakeMeasurement(SumsWith(4, 9));
   EXPECT_THAT(head.not_measured, ::testing::AllOf(::testing::HasSubstr("passes on, 3, is above"),
                                                   ::testing::HasSubstr("the whole gradient, 2"),
                                                   ::testing::Not(::testing::HasSubstr("condition"))));
@@ -174,15 +177,15 @@ TEST(HeadSelfTest, ARetainedNormAboveTheWholeIsToldAsWhatItIs) {
   FillHeadRecord(head, record);
   EXPECT_FALSE(record.has_sampled_lost_norm_ratio());
   EXPECT_EQ(record.decomposition_error(), 1.5);
-  EXPECT_EQ(MakeMeasurement(SumsOf(4, 4.001)).not_measured, "");
-  HeadSums rounded = SumsOf(4, 9);
+  EXPECT_EQ(MakeMeasurement(SumsWith(4, 4.001)).not_measured, "");
+  HeadSums rounded = SumsWith(4, 9);
   rounded.projector_energy = 1e12;
   EXPECT_THAT(MakeMeasurement(rounded).not_measured, ::testing::HasSubstr("is beyond fp32"));
 }
 
 TEST(HeadSelfTest, SquaresBeyondFp32AreToldAndLeaveNoWrongFigures) {
   for (const double signal_energy : {1e-44, HUGE_VAL}) {
-    HeadSums sums = SumsOf(4, 1);
+    HeadSums sums = SumsWith(4, 1);
     sums.update.signal_energy = signal_energy;
     const HeadFigures head = MakeMeasurement(sums);
     EXPECT_THAT(head.not_measured, ::testing::HasSubstr("squares"));

@@ -61,13 +61,13 @@ TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
 // Those of many sampled tokens are found beside training, and reported with the step that they are of.
 TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   TinyOptions options;
-  options.sequences = 136;
+  options.sequences = 129;
   options.vocabulary = 24;
-  options.sample_tokens = 1088;
+  options.sample_tokens = 1032;
   Replica replica(options);
   const auto measure = [&](int64_t step) { return replica.Step(step, /*measure_head=*/true).head->spectrum; };
   HeadSpectrumFigures found = measure(3);
-  EXPECT_EQ(found.sampled_tokens, 1088);
+  EXPECT_EQ(found.sampled_tokens, 1032);
   EXPECT_GT(found.sampled_retained_energy_ratio, 0);
   while (replica.model().decomposition().finding()) std::this_thread::yield();
   EXPECT_THAT(found.step, AnyOf(0, 3));
@@ -79,8 +79,6 @@ TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   EXPECT_NEAR(found.best_double_rank_energy_ratio, 1, 1e-9);
   EXPECT_LT(found.best_rank_energy_ratio, 1);
   EXPECT_THAT(found.singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
-  EXPECT_EQ(measure(2).step, measure(2).known ? 2 : 0) << "step 3 was taken back";
-  while (replica.model().decomposition().finding()) std::this_thread::yield();
 }
 
 // A wide head without full rank can't be factored within a step: that takes minutes of the host.
