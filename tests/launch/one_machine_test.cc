@@ -24,23 +24,30 @@ fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x49))  # SIO
   return absl::StrCat("unshare --net bash ", folder / "command");
 }
 
-TEST(OneMachine, RanksSayNothingOfNetworksThatAreNotThere) {
+// Whether Open MPI 5 complained depended on the machine's network, so that both are tried: what is there, and loopback.
+TEST(OneMachine, RanksSayNothingOfNetworks) {
   const TemporaryFolder folder;
-  if (RunShell(WithLoopbackOnly(folder, "exit 0")).exit_status != 0) {
-    GTEST_SKIP() << "this machine gives no networks of one's own (unshare --net)";
-  }
-  const std::string root = "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n";
-  const std::string mpirun = absl::StrCat(root, LauncherPath(), " --oversubscribe --bind-to none -n 2 ", ProgramPath(),
-                                          " train --config /nowhere");
-  WriteText(folder / "empty.textproto", "");
-  const std::string script = absl::StrCat(SourceFolder(), "/launch/mpirun/train --ranks-per-host 2 --program ",
-                                          ProgramPath(), " --config ", folder / "empty.textproto");
-  for (const std::string& command : {mpirun, script}) {
-    const ProgramResult result = RunShell(WithLoopbackOnly(folder, command));
-    EXPECT_EQ(result.exit_status, 2) << result.out;
-    EXPECT_THAT(result.out, HasSubstr("isthmus: "));
-    EXPECT_THAT(result.out, Not(HasSubstr("interface")));
-    EXPECT_THAT(result.out, Not(HasSubstr("btl")));
+  const bool can_isolate = RunShell(WithLoopbackOnly(folder, "exit 0")).exit_status == 0;
+  const TinyProject project;
+  int runs = 0;
+  const auto config = [&] {
+    return absl::StrCat(" --config ", project.WriteConfig(absl::StrCat("run-", ++runs)), " --set schedule.steps=3");
+  };
+  for (const bool isolated : {false, true}) {
+    if (isolated && !can_isolate) continue;  // unshare --net
+    const std::string mpirun =
+        absl::StrCat("export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n", LauncherPath(),
+                     " --oversubscribe --bind-to none -n 2 ", ProgramPath(), " train", config());
+    const std::string script =
+        absl::StrCat(SourceFolder(), "/launch/mpirun/train --ranks-per-host 2 --program ", ProgramPath(), config());
+    for (const std::string& start : {mpirun, script}) {
+      const std::string command = "export OMP_NUM_THREADS=1\n" + start;
+      const ProgramResult result = RunShell(isolated ? WithLoopbackOnly(folder, command) : command);
+      EXPECT_EQ(result.exit_status, 0) << result.out;
+      EXPECT_THAT(result.out, HasSubstr("trained 3 steps"));
+      EXPECT_THAT(result.out, Not(HasSubstr("interface")));
+      EXPECT_THAT(result.out, Not(HasSubstr("btl")));
+    }
   }
 }
 
