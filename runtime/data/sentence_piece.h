@@ -37,12 +37,12 @@ struct SentencePieceTraining {
   int64_t vocabulary = 0;
   double character_coverage = 1;
   // Sets its argument to the next line of the text to learn from; false at the end. The trainer leaves out lines of
-  // more than kMostTrainingLineBytes and those with kReservedCharacter without a word, and words of more than
-  // kMostTrainingWordCharacters end the process.
+  // more than kMostTrainingLineBytes and those with kReservedCharacter without a word, and may end the process by
+  // SIGSEGV at lines of more than kMostTrainingLineCharacters, whose places it keeps in 16 bits with a sign.
   std::function<bool(std::string&)> next_line;
 };
 inline constexpr int64_t kMostTrainingLineBytes = 65536;
-inline constexpr int64_t kMostTrainingWordCharacters = 32768;
+inline constexpr int64_t kMostTrainingLineCharacters = 32768;
 inline constexpr char kReservedCharacter[] = "\xE2\x96\x85";  // U+2585
 std::string TrainSentencePiece(const SentencePieceTraining& training, std::string& serialized_model);
 

@@ -23,35 +23,34 @@ size_t CharacterBytes(absl::string_view text) {
 
 absl::Status VisitParts(absl::string_view text, const TextCutLimits& limits,
                         absl::FunctionRef<absl::Status(absl::string_view)> visit) {
-  if (static_cast<int64_t>(text.size()) <= std::min(limits.bytes, limits.word_characters)) return visit(text);
+  if (static_cast<int64_t>(text.size()) <= std::min(limits.bytes, limits.characters)) return visit(text);
   const auto most_bytes = static_cast<size_t>(limits.bytes);
-  size_t begin = 0, word = 0, at = 0;
-  int64_t characters = 0;  // of the word so far
+  size_t begin = 0, word = 0;
+  int64_t characters = 0, word_characters = 0;  // since the beginnings of the part and of the word
   bool after_space = false;
-  const auto cut = [&](size_t place) {
-    const absl::Status status = visit(text.substr(begin, place - begin));
-    begin = place;
-    if (word < place) {
-      word = place;
-      characters = 0;
-    }
-    return status;
-  };
-  while (at < text.size()) {
+  for (size_t at = 0; at < text.size();) {
     const absl::string_view rest = text.substr(at);
     const size_t bytes = CharacterBytes(rest);
     const bool space = IsSpaceAt(rest);
     if (space && !after_space) {
       word = at;
-      characters = 0;
+      word_characters = 0;
     }
     after_space = space;
-    if (characters == limits.word_characters) ISTHMUS_RETURN_IF_ERROR(cut(at));
-    if (at + bytes - begin > most_bytes) ISTHMUS_RETURN_IF_ERROR(cut(word > begin ? word : at));
+    if (characters == limits.characters || at + bytes - begin > most_bytes) {
+      if (word <= begin) {
+        word = at;
+        word_characters = 0;
+      }
+      ISTHMUS_RETURN_IF_ERROR(visit(text.substr(begin, word - begin)));
+      begin = word;
+      characters = word_characters;
+    }
     at += bytes;
     ++characters;
+    ++word_characters;
   }
-  return begin < text.size() ? visit(text.substr(begin)) : absl::OkStatus();
+  return visit(text.substr(begin));
 }
 
 }  // namespace isthmus

@@ -14,11 +14,12 @@
 namespace isthmus {
 
 struct TextCutLimits {
-  int64_t bytes = 0;            // of a part
-  int64_t word_characters = 0;  // of a word; longer ones are cut between characters
+  int64_t bytes = 0;  // of a part
+  int64_t characters = 0;
 };
 
-// Calls visit(part) for parts of `text` (UTF-8) that make up all of it, cut where words begin if possible: once where
+// Calls visit(part) for parts of `text` (UTF-8) that make up all of it, cut where words begin, or between
+// characters where a word is longer than a part: once where
 // `text` is within the limits (at least 4 and 1), also for an empty one. Stops at the first error of `visit`.
 absl::Status VisitParts(absl::string_view text, const TextCutLimits& limits,
                         absl::FunctionRef<absl::Status(absl::string_view)> visit);

@@ -60,9 +60,9 @@ struct TokenizerTraining {
 };
 
 // Trains a vocabulary; returns the model file's contents. The same input gives the same bytes on every machine with the
-// same SentencePiece. Lines of any length are learnt from; only words of more than 32,768 characters, which the library
-// can't take, are cut into several. Errors: InvalidArgument when the corpus is empty, or the vocabulary smaller than
-// bytes, special tokens and the corpus's characters together.
+// same SentencePiece. Lines of any length are learnt from: those that the library can't take are cut between words, and
+// words of more than 32,768 characters into several. Errors: InvalidArgument when the corpus is empty, or the
+// vocabulary smaller than bytes, special tokens and the corpus's characters together.
 absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training);
 
 }  // namespace isthmus

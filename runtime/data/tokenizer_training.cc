@@ -16,8 +16,7 @@ namespace isthmus {
 namespace {
 
 constexpr int64_t kLeastVocabulary = 260;  // 256 bytes, newline, unknown, end of text, and one to learn
-constexpr TextCutLimits kTrainingLimits = {.bytes = kMostTrainingLineBytes,
-                                           .word_characters = kMostTrainingWordCharacters};
+constexpr TextCutLimits kTrainingLimits = {.bytes = kMostTrainingLineBytes, .characters = kMostTrainingLineCharacters};
 
 absl::Status CheckTraining(const TokenizerTraining& training) {
   if (training.vocabulary < kLeastVocabulary || training.vocabulary > kMostVocabulary) {

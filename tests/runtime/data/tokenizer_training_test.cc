@@ -20,7 +20,7 @@ using testing::WriteText;
 
 std::vector<std::string> PartsOf(const std::string& text, int64_t bytes, int64_t characters) {
   std::vector<std::string> parts;
-  EXPECT_TRUE(VisitParts(text, {.bytes = bytes, .word_characters = characters}, [&](absl::string_view part) {
+  EXPECT_TRUE(VisitParts(text, {.bytes = bytes, .characters = characters}, [&](absl::string_view part) {
                 parts.emplace_back(part);
                 return absl::OkStatus();
               }).ok());
@@ -31,10 +31,12 @@ TEST(TextCut, IsWhereWordsBeginIfItCanBe) {
   EXPECT_THAT(PartsOf("", 8, 8), ElementsAre(""));
   EXPECT_THAT(PartsOf("one two", 8, 8), ElementsAre("one two"));
   EXPECT_THAT(PartsOf("one two three", 8, 8), ElementsAre("one two", " three"));
+  EXPECT_THAT(PartsOf("one two three", 99, 8), ElementsAre("one two", " three"));
+  EXPECT_THAT(PartsOf("a b c d e f g", 99, 4), ElementsAre("a b", " c d", " e f", " g"));
   EXPECT_THAT(PartsOf("one   two", 6, 8), ElementsAre("one", "   two"));
   EXPECT_THAT(PartsOf("one▁two", 8, 8), ElementsAre("one", "▁two"));
   EXPECT_THAT(PartsOf("abcdefgh", 4, 8), ElementsAre("abcd", "efgh"));
-  EXPECT_THAT(PartsOf("abcdefgh ij", 100, 3), ElementsAre("abc", "def", "gh ij"));
+  EXPECT_THAT(PartsOf("abcdefgh ij", 99, 3), ElementsAre("abc", "def", "gh", " ij"));
   EXPECT_THAT(PartsOf("ééééé", 5, 8), ElementsAre("éé", "éé", "é"));
   EXPECT_THAT(PartsOf("      ", 4, 3), ElementsAre("   ", "   "));
 }
