@@ -15,7 +15,7 @@
 namespace isthmus {
 
 // Bytes of the longest line that is read: a line is held in memory, and a small compressed file may state any length.
-inline constexpr int64_t kMostLineBytes = int64_t{1} << 28;
+inline constexpr int64_t kMostLineBytes = int64_t{1} << 27;
 
 class LineReader {
  public:

@@ -14,7 +14,7 @@ namespace isthmus {
 namespace {
 
 // SentencePiece takes some hundred bytes for each of a text that it encodes at once.
-constexpr TextCutLimits kEncodedAtOnce = {.bytes = 1 << 20, .characters = 1 << 20};
+constexpr TextCutLimits kEncodedAtOnce = {.bytes = 1 << 18, .characters = 1 << 18};
 
 }  // namespace
 

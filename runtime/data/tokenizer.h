@@ -34,7 +34,7 @@ class Tokenizer {
   uint64_t fingerprint() const { return fingerprint_; }
 
   // Appends the tokens of `text` to `ids`. A newline is always a token of its own, so that a text may be encoded line
-  // by line. Texts above 1 MiB are cut between words, which changes no token, so that memory does not grow with them;
+  // by line. Texts above 256 KiB are cut between words, which changes no token, so that memory does not grow with them;
   // where a word is as long, between characters.
   absl::Status Encode(const std::string& text, std::vector<int32_t>& ids) const;
   // Bytes that are no UTF-8 come out as U+FFFD. Errors: OutOfRange for an id >= vocabulary().
