@@ -465,14 +465,16 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
   return absl::OkStatus();
 }
 
-void HeadDecomposition::UseFoundSampleSpectrum() {
+int64_t HeadDecomposition::UseFoundSampleSpectrum() {
   HeadSums& sums = host_->sums;
-  if (sums.sample_gram.rows() <= kSpectrumWithinAStep) return;
+  if (sums.sample_gram.rows() <= kSpectrumWithinAStep) return host_->step;
   // What could not be begun, for want of memory, is tried again at the next measured step.
   if (mesh_.world().rank() == 0 && sample_finder_->Wants(host_->step, false)) {
     sample_finder_->Begin(TensorOf(sums.sample_gram), host_->step, Stream()).IgnoreError();
   }
-  sums.sample_eigenvalues = sample_finder_->Latest(false).values;
+  const SpectrumFinder::Found& found = sample_finder_->Latest(false);
+  sums.sample_eigenvalues = found.values;
+  return found.step;
 }
 
 HeadDecomposition::Result HeadDecomposition::Figures() {
@@ -482,10 +484,10 @@ HeadDecomposition::Result HeadDecomposition::Figures() {
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
   sums.singular_values_rank = spectrum.rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
-  UseFoundSampleSpectrum();
+  const int64_t sample_step = UseFoundSampleSpectrum();
   Result result{MakeMeasurement(sums), {}};
   result.head.weight.step = spectrum.step;
-  result.head.spectrum.step = sums.sample_eigenvalues.has_value() ? sample_finder_->Latest(false).step : host.step;
+  result.head.spectrum.step = sample_step;
   for (const double square : host.layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
   seconds_.figures = laps.Next();
   return result;

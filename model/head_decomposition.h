@@ -113,8 +113,8 @@ class HeadDecomposition {
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadLoss& head);
-  // The spectrum of a large sample is that of an earlier step, or not known yet.
-  void UseFoundSampleSpectrum();
+  // The step that the sampled tokens' spectrum is of: of a large sample an earlier one, or 0 where none is known yet.
+  int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
 
   const MeasurementShape shape_;
