@@ -94,7 +94,7 @@ TEST_F(Views, WhatOneRankCannotReadStopsAllAndIsNamed) {
          manifest.set_tokens(7);
          ASSERT_TRUE(WriteManifest(Newest(), manifest).ok());
        },
-       "rank 1 has another file run/checkpoints/step-00000010/manifest.pb: checksum "},
+       "rank 1 has another run/checkpoints/step-00000010/manifest.pb: checksum "},
       {"a damaged copy",
        [] {
          std::string bytes = ReadText(Newest() + "/rank-0001.tensors");
