@@ -19,7 +19,7 @@ TEST(NcclProgress, IsLateWhenNothingHasEndedForAsLongAsTheDeadline) {
   };
   for (int second = 1; second <= 10; ++second) EXPECT_FALSE(late(7, 7, second)) << "nothing is waited for";
   EXPECT_FALSE(late(9, 7, 11));
-  EXPECT_FALSE(late(9, 7, 13 - 1));
+  EXPECT_FALSE(late(9, 7, 12));
   EXPECT_FALSE(late(9, 8, 13)) << "one has ended";
   for (int second = 14; second <= 16; ++second) EXPECT_FALSE(late(9, 8, second)) << second;
   EXPECT_TRUE(late(9, 8, 17));
