@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kPage = 4096;
 // Far more than any page has.
-constexpr int64_t kMostBytes = int64_t{1} << 20;
+constexpr int64_t kMostPageBytes = int64_t{1} << 20;
 
 }  // namespace
 
@@ -38,7 +38,7 @@ absl::Status WriteCheckedPage(const std::string& path, absl::string_view line) {
 }
 
 absl::StatusOr<std::string> ReadCheckedPage(const std::string& path) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string page, ReadFile(path, kMostBytes));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string page, ReadFile(path, kMostPageBytes));
   const size_t end = page.find('\n');
   std::string line = page.substr(0, end);
   if (end == std::string::npos || page.compare(end + 1, 9, absl::StrFormat("%08x\n", Crc32c(line))) != 0) {
