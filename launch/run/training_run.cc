@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "launch/run/agreed_stop.h"
@@ -281,7 +282,16 @@ absl::Status TrainingRun::TrainSteps() {
     }
     if (!last) PublishRecord();
   }
-  return absl::OkStatus();
+  return CheckLastUpdate();
+}
+
+// A step looks at the weights that the one before it made; nothing but the last validation looks at the last ones.
+absl::Status TrainingRun::CheckLastUpdate() const {
+  if (summary_.already_complete || std::isfinite(summary_.validation_loss)) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat("validation loss ", summary_.validation_loss, " after step ", summary_.steps,
+                                         ", the last: its update has made a model that is not finite; lower "
+                                         "optimizer.learning_rate, or set schedule.steps to ",
+                                         summary_.steps - 1, " and go on from an older checkpoint"));
 }
 
 absl::Status TrainingRun::Train() {

@@ -128,6 +128,8 @@ class TrainingRun {
   absl::Status StoppedUnsaved(int signal, const absl::Status& error);
   // Until the last one, or a signal.
   absl::Status TrainSteps();
+  // Errors: Aborted where the last validation loss is not finite.
+  absl::Status CheckLastUpdate() const;
   // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
   int64_t ValidationBatches() const;
   absl::StatusOr<std::optional<double>> ValidationLoss(bool last);
