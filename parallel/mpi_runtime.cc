@@ -53,7 +53,7 @@ absl::Status CheckLauncher(int size) {
 }
 
 // Ranks of one machine meet in shared memory, or else over loopback. Left to itself Open MPI 5 looks for a network
-// between them, and tells standard error at every rank where there is none. What was chosen before stays.
+// between them, too, and tells standard error at every rank where it finds none. What was chosen before stays.
 void StayWithinTheMachine() {
   const int ranks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
   if (ranks == 0 || EnvironmentNumber("OMPI_COMM_WORLD_LOCAL_SIZE") != ranks) return;
