@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -25,8 +26,16 @@ class ShortOfMemory : public ::testing::Test {
     std::filesystem::resize_file(project() / name, bytes);
     return project() / name;
   }
-  // The memory of each process that `command` starts has a limit, in KiB: enough to start, not for the file.
-  static ProgramResult Limited(const std::string& command) { return RunShell("ulimit -v 500000; " + command); }
+  // For the address space, in KiB: enough to start the program, with the libraries of CUDA or without, but not for the
+  // file.
+  static int64_t Limit() {
+    constexpr int64_t kStep = 100'000, kMost = 20'000'000, kForWork = 350'000;
+    int64_t start = kStep;
+    while (start < kMost && RunShell(absl::StrCat("ulimit -v ", start, "; ", ProgramPath(), " version")).exit_status) {
+      start += kStep;
+    }
+    return start + kForWork;
+  }
 
  private:
   static TinyProject* project_;
@@ -35,11 +44,13 @@ TinyProject* ShortOfMemory::project_ = nullptr;
 
 TEST_F(ShortOfMemory, AProcessAloneEndsWithStatusTwo) {
   const std::string large = Sparse("large.model", kMostTokenizerBytes);
+  const int64_t limit = Limit();
   for (const std::string& arguments :
        {absl::StrCat("tokenizer encode --tokenizer ", large, " --out ", project() / "out ", project() / "corpus.jsonl"),
         absl::StrCat("train --config ", project().WriteConfig("alone"), " --set data.tokenizer=", large)}) {
     SCOPED_TRACE(arguments);
-    const ProgramResult result = Limited(absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " ", arguments));
+    const ProgramResult result =
+        RunShell(absl::StrCat("ulimit -v ", limit, "; OMP_NUM_THREADS=1 ", ProgramPath(), " ", arguments));
     EXPECT_EQ(result.exit_status, 2) << result.out;
     EXPECT_EQ(result.Count("isthmus: there is not enough memory (std::bad_alloc); "), 1) << result.out;
   }
@@ -50,8 +61,8 @@ TEST_F(ShortOfMemory, OneOfSeveralRanksEndsTheJobWithStatusFour) {
   const std::string large = Sparse("large.model", kMostTokenizerBytes);
   // Rank 1 alone has the limit.
   WriteText(project() / "rank",
-            absl::StrCat("[ $OMPI_COMM_WORLD_RANK = 0 ] || ulimit -v 500000\nexec ", ProgramPath(), " train --config ",
-                         project().WriteConfig("rank-run"), " --set data.tokenizer=", large, "\n"));
+            absl::StrCat("[ $OMPI_COMM_WORLD_RANK = 0 ] || ulimit -v ", Limit(), "\nexec ", ProgramPath(),
+                         " train --config ", project().WriteConfig("rank-run"), " --set data.tokenizer=", large, "\n"));
   const ProgramResult result =
       RunShell(absl::StrCat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ",
                             LauncherPath(), " --oversubscribe --bind-to none -n 2 bash ", project() / "rank"));
