@@ -287,7 +287,7 @@ absl::Status TrainingRun::TrainSteps() {
 
 // A step looks at the weights that the one before it made; nothing but the last validation looks at the last ones.
 absl::Status TrainingRun::CheckLastUpdate() const {
-  if (summary_.already_complete || std::isfinite(summary_.validation_loss)) return absl::OkStatus();
+  if (std::isfinite(summary_.validation_loss)) return absl::OkStatus();
   return absl::AbortedError(absl::StrCat("validation loss ", summary_.validation_loss, " after step ", summary_.steps,
                                          ", the last: its update has made a model that is not finite; lower "
                                          "optimizer.learning_rate, or set schedule.steps to ",

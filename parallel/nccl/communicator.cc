@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <mutex>
 #include <string>
@@ -23,6 +24,7 @@
 #include "parallel/host_bytes.h"
 #include "parallel/library_versions.h"
 #include "parallel/nccl/progress.h"
+#include "parallel/wait_clock.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/error.h"
 #include "runtime/monotonic.h"
@@ -154,7 +156,7 @@ class NcclCommunicator : public Communicator {
   bool capturable() const override { return true; }
   absl::Status Replayed() override {
     ISTHMUS_RETURN_IF_ERROR(Health());
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     latest_operation_ = "captured work";
     RecordStart(latest_operation_, 0);
     return cuda::Check(cudaEventRecord(EventOf(sequence_++), stream_.cuda().stream), "cudaEventRecord");
@@ -168,12 +170,12 @@ class NcclCommunicator : public Communicator {
                   [&] {
                     return ncclCommRegister(communicator_, memory.data, static_cast<size_t>(memory.bytes()), &handle);
                   },
-                  "ncclCommRegister")
+                  "ncclCommRegister", /*needed=*/false)
             : absl::InvalidArgumentError("memory with gaps");
     // Some ranks with registered buffers and others without is what NCCL can't do.
     const absl::Status agreed = AgreeOnStatus(*host_, status);
     const auto deregister = [this](void* registered) {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const std::lock_guard lock(mutex_);
       if (registered != nullptr && !failed_) ncclCommDeregister(communicator_, registered);
     };
     if (agreed.ok()) return handle != nullptr ? std::shared_ptr<void>(handle, deregister) : nullptr;
@@ -199,7 +201,7 @@ class NcclCommunicator : public Communicator {
 
   void set_deadline(absl::Duration deadline) override {
     host_->set_deadline(deadline);
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     deadline_ = deadline;
   }
 
@@ -253,7 +255,7 @@ class NcclCommunicator : public Communicator {
     ncclResult_t result = ncclInProgress;  // the latest
 
     NcclState State() {
-      const std::lock_guard<std::mutex> lock(all.mutex_);
+      const std::lock_guard lock(all.mutex_);
       if (all.failed_) return NcclState::kFailed;
       ncclResult_t state = ncclSuccess;
       result = ncclCommGetAsyncError(all.communicator_, &state);
@@ -268,13 +270,13 @@ class NcclCommunicator : public Communicator {
     void Abort() const { ncclCommAbort(all.communicator_); }
   };
 
-  // The final result of a call that may go on in the background.
+  // The final result of a call that may go on in the background. `needed`: the communicator is of no use without it.
   template <typename Call>
-  absl::Status Settled(const Call& call, const char* name) {
+  absl::Status Settled(const Call& call, const char* name, bool needed = true) {
     Calls calls{.all = *this};
     bool over = false;
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const std::lock_guard lock(mutex_);
       if (failed_) return failure_;
       calls.result = call();
       // Before there is a communicator, a call has ended when it returns.
@@ -282,10 +284,10 @@ class NcclCommunicator : public Communicator {
     }
     const NcclState state = over ? StateOf(calls.result) : AwaitNccl(calls, StateOf(calls.result), Deadline());
     if (state == NcclState::kDone) return absl::OkStatus();
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     if (state == NcclState::kGoesOn && !failed_) Fail(Late(name, -1));
     if (failed_) return failure_;
-    broken_ = true;
+    broken_ = broken_ || needed;
     const char* detail = ncclGetLastError(communicator_);
     return absl::UnavailableError(absl::StrCat(this->name(), " group, rank ", rank(), ": ", name, ": ",
                                                ncclGetErrorString(calls.result), detail != nullptr ? ": " : "",
@@ -323,7 +325,7 @@ class NcclCommunicator : public Communicator {
       ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
       return ticket;
     }
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     RecordStart(operation, tensors.size() > 0 ? std::max(tensors.begin()->bytes(), (tensors.end() - 1)->bytes()) : 0);
     const Ticket ticket{sequence_++};
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
@@ -344,7 +346,7 @@ class NcclCommunicator : public Communicator {
   }
 
   absl::Duration Deadline() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     return deadline_;
   }
 
@@ -358,8 +360,23 @@ class NcclCommunicator : public Communicator {
 
   // What has gone wrong, for good.
   absl::Status Health() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard lock(mutex_);
     return failure_;
+  }
+
+  // Without the lock once the communicator ends. A call that blocks its thread, as where the queue of the device is
+  // full behind a collective that hangs, keeps the lock. A communicator in use can't be aborted: the ring tells the
+  // watch over the ranks (launch/watch/rank_watch.h) of the wait, and it ends the process.
+  std::unique_lock<std::timed_mutex> LockFromWatchdog(int64_t finished, absl::Duration deadline) {
+    std::unique_lock lock(mutex_, std::defer_lock);
+    WaitClock blocked(MonotonicNow());
+    bool told = false;
+    while (!stop_ && !lock.try_lock_for(std::chrono::milliseconds(20))) {
+      if (told || blocked.Elapsed(MonotonicNow()) < deadline || record_.ring == nullptr) continue;
+      record_.ring->Wait(record_.group, finished);
+      told = true;
+    }
+    return lock;
   }
 
   // Looks after the operations on the device: the host waits for the GPU, which waits for ranks that may be gone. An
@@ -367,11 +384,13 @@ class NcclCommunicator : public Communicator {
   void Watch() {
     if (cudaSetDevice(stream_.cuda().ordinal) != cudaSuccess) return;
     int64_t finished = 0;
+    absl::Duration deadline = Deadline();
     NcclProgress progress(MonotonicNow());
     while (!stop_) {
       absl::SleepFor(absl::Milliseconds(20));
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (failed_) return;
+      const std::unique_lock lock = LockFromWatchdog(finished, deadline);
+      if (!lock.owns_lock() || failed_) return;
+      deadline = deadline_;
       const int64_t started = sequence_, before = finished;
       if (finished < started && cudaEventQuery(EventOf(started - 1)) == cudaSuccess) finished = started;
       if (finished < started) {
@@ -405,7 +424,7 @@ class NcclCommunicator : public Communicator {
   std::atomic<bool> failed_{false};  // it has been aborted, and freed
   bool broken_ = false;              // a call has failed: it can only be aborted
   std::thread watchdog_;
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);
   int64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next operation
   const char* latest_operation_ ABSL_GUARDED_BY(mutex_) = "";

@@ -32,7 +32,7 @@ pid_t ParentOf(pid_t process) {
 }
 
 bool Await(const std::function<bool()>& happened) {
-  for (int tries = 0; tries < 6000; ++tries) {
+  for (int tries = 0; tries < 100 * kPatience; ++tries) {
     if (happened()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
@@ -61,7 +61,7 @@ TEST_F(Leftover, IsNamedAndEndsWhileTheNextStartGoesOn) {
   ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
   const std::string command = absl::StrCat(
       "train --config ",
-      project_.WriteConfig("run", "mesh { tensor: 2 collective_timeout_seconds: 4 } checkpoint { interval: 2 }"),
+      project_.WriteConfig("run", "mesh { tensor: 2 collective_timeout_seconds: 900 } checkpoint { interval: 2 }"),
       " --set schedule.steps=1000000 --set telemetry.validation_interval=0 --resume auto");
   auto first = std::async(std::launch::async, [&] { return RunWithFaults("step.forward@1#4=stop", command, 2); });
   const Heartbeat waits =

@@ -143,13 +143,15 @@ TEST_F(RefusedStep, AGradientThatIsLostOrTooLargeEndsWithStatusThreeAndALayersNa
 
 // No further step meets what the last update did.
 TEST_F(RefusedStep, ALastUpdateThatMakesTheModelNotFiniteEndsWithStatusThree) {
-  const ProgramResult result = Train("last", "",
-                                     "--set mesh.data=2 --set schedule.steps=1 --set schedule.warmup_steps=0 "
-                                     "--set optimizer.learning_rate=1e29");
+  const std::string more =
+      "--set mesh.data=2 --set schedule.steps=1 --set schedule.warmup_steps=0 --set optimizer.learning_rate=1e29";
+  const ProgramResult result = Train("last", "", more);
   ASSERT_EQ(result.exit_status, 3) << result.out;
   EXPECT_THAT(result.out, HasSubstr(" after step 1, the last: its update has made a model that is not finite"));
   EXPECT_TRUE(LastRecord("last")["validation/loss"].is_null());
   EXPECT_TRUE(std::filesystem::exists(Checkpoint("last", 1)));
+  const ProgramResult again = Train("last", "", more + " --resume auto");
+  EXPECT_EQ(again.exit_status, 3) << again.out;
 }
 
 TEST_F(RefusedStep, SkippingIsTheRunWithoutThoseBatches) {

@@ -69,8 +69,7 @@ class UnreadOutput : public ::testing::Test {
     return RunShell(absl::StrCat(Command(name, "--set schedule.steps=1000000 --set telemetry.log_interval=1 " + more),
                                  " & run=$!; until grep -qs train/loss ", project_ / name,
                                  "/metrics.jsonl || ! kill -0 $run; do sleep 0.01; done; kill -TERM $run; wait $run; ",
-                                 "echo status $?"),
-                    60);
+                                 "echo status $?"));
   }
   void ExpectSaved(const std::string& name, const ProgramResult& result) {
     EXPECT_EQ(result.Count("status 5\n"), 1) << name << "\n" << result.out;
@@ -105,7 +104,7 @@ TEST_F(UnreadOutput, OfALogDoesNotEither) {
   FillLog("log", 0);
   ExpectSaved("log", Stop("log", ""));
   FillLog("ranks", 1);
-  const ProgramResult ranks = RunIsthmus("train --config " + project_.WriteConfig("ranks"), 2, 60);
+  const ProgramResult ranks = RunIsthmus("train --config " + project_.WriteConfig("ranks"), 2);
   EXPECT_EQ(ranks.exit_status, 0) << ranks.out;
   EXPECT_EQ(Losses(project_ / "ranks").size(), 20u);
 }
