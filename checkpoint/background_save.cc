@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <exception>
-#include <system_error>
 #include <utility>
 
 #include "checkpoint/save_steps.h"
 #include "checkpoint/staging.h"
 #include "parallel/host_bytes.h"
+#include "runtime/caught.h"
 #include "runtime/device.h"
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
@@ -27,21 +26,16 @@ void BackgroundSave::Run(std::function<absl::Status()> work) {
   const auto run = [this, work = std::move(work)] {
     // A nice value is a thread's own on Linux: where all cores are busy saving gets about a tenth of one.
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
-    try {
-      status_ = work();
-    } catch (const std::exception& error) {
-      status_ = absl::ResourceExhaustedError(error.what());
-    }
+    status_ = Caught(work);
     done_ = true;
   };
-  try {
+  const absl::Status started = Caught([&] {
     thread_ = std::thread(run);
-  } catch (const std::system_error& error) {
-    status_ = absl::ResourceExhaustedError(
-        absl::StrCat(folder_, ": can't start a thread that writes the checkpoint: ", error.what(),
-                     "; raise the limit of processes and threads (ulimit -u, pids.max)"));
-    done_ = true;
-  }
+    return absl::OkStatus();
+  });
+  if (started.ok()) return;
+  status_ = absl::Status(started.code(), absl::StrCat(folder_, ": can't write the checkpoint: ", started.message()));
+  done_ = true;
 }
 
 double BackgroundSave::written_ratio() const {

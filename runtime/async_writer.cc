@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
@@ -12,6 +13,8 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "runtime/caught.h"
 
 namespace isthmus {
 namespace {
@@ -74,16 +77,23 @@ struct AsyncWriter::State {
       queue.pop_front();
       const int64_t told = std::exchange(untold, 0);
       lock.unlock();
-      std::string head = torn ? "\n" : "";
-      if (told > 0) absl::StrAppend(&head, lost_text(told));
-      const std::string text = head + piece;
-      const size_t written = WriteAll(descriptor, text);
+      size_t head = 0, all = piece.size(), written = 0;
+      // Without memory for the text the piece is lost like others.
+      Caught([&] {
+        std::string text = torn ? "\n" : "";
+        if (told > 0) absl::StrAppend(&text, lost_text(told));
+        head = text.size();
+        text += piece;
+        all = text.size();
+        written = WriteAll(descriptor, text);
+        return absl::OkStatus();
+      }).IgnoreError();
       lock.lock();
-      if (written < text.size()) {
+      if (written < all) {
         ++lost;
-        untold += written < head.size() ? told + 1 : 1;
+        untold += written < std::max<size_t>(head, 1) ? told + 1 : 1;
       }
-      if (written > 0) torn = written < text.size();
+      if (written > 0) torn = written < all;
       ++passed;
       busy = false;
       changed.notify_all();

@@ -8,7 +8,9 @@
 #include <absl/strings/str_split.h>
 #include <google/protobuf/util/message_differencer.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -23,9 +25,13 @@
 #include "runtime/set_aside.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/jsonl_sink.h"
+#include "runtime/telemetry/kept_records.h"
 
 namespace isthmus {
 namespace {
+
+// Larger records are of steps, and are read line by line.
+constexpr int64_t kMostFirstRecords = int64_t{16} << 20;
 
 // Steps that a run's records hold: the first line is of none. A damaged one may be of a step. Errors: by errno; what
 // can't be read is not empty.
@@ -35,7 +41,12 @@ absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   if (!std::filesystem::is_regular_file(records, error)) {
     return absl::FailedPreconditionError(absl::StrCat(records, ": is no regular file"));
   }
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(records));
+  const auto read = ReadFile(records, kMostFirstRecords);
+  if (absl::IsInvalidArgument(read.status())) {
+    const size_t lines = FindRecords(records, std::numeric_limits<int64_t>::max()).lines.size();
+    return std::max<int64_t>(static_cast<int64_t>(lines) - 1, 1);
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, read);
   int64_t lines = 0, steps = 0;
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);

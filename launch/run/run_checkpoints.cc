@@ -5,7 +5,6 @@
 #include <absl/strings/str_split.h>
 
 #include <chrono>
-#include <exception>
 #include <utility>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "checkpoint/rotation.h"
 #include "checkpoint/staging.h"
 #include "launch/run/step_record.h"
+#include "runtime/caught.h"
 #include "runtime/exit_status.h"
 #include "runtime/status.h"
 
@@ -101,13 +101,13 @@ absl::Status RunCheckpoints::Poll(bool wait) {
 
 void RunCheckpoints::Tidy() {
   std::vector<std::string> said;
-  try {
+  const absl::Status tidied = Caught([&] {
     const auto pointed = PointToLatest(config_.folder(), step_);
     said.emplace_back(pointed.ok() ? *pointed : std::string(pointed.status().message()));
     said.emplace_back(RotateCheckpoints(config_.folder(), config_.checkpoint()).message());
-  } catch (const std::exception& error) {
-    said.emplace_back(absl::StrCat("can't tidy up after a checkpoint: ", error.what()));
-  }
+    return absl::OkStatus();
+  });
+  if (!tidied.ok()) said.emplace_back(absl::StrCat("can't tidy up after a checkpoint: ", tidied.message()));
   std::erase(said, "");
   tidied_ = absl::StrJoin(said, "\n");
 }

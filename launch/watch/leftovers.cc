@@ -4,6 +4,7 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -20,13 +21,15 @@ namespace {
 std::vector<Heartbeat> AllHeartbeats(const std::string& folder, int ranks) {
   std::vector<Heartbeat> found;
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(folder + "/log", ignored)) {
-    if (!absl::EndsWith(entry.path().string(), ".heartbeat")) continue;
-    const auto beat = ReadHeartbeat(entry.path());
+  std::filesystem::directory_iterator entry(folder + "/log", ignored);
+  for (; !ignored && entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
+    const std::string path = entry->path();
+    if (!absl::EndsWith(path, ".heartbeat")) continue;
+    const auto beat = ReadHeartbeat(path);
     if (!beat.ok()) continue;
     found.push_back(*beat);
     // A start of one rank has no heartbeats.
-    if (beat->rank >= ranks || ranks == 1) std::filesystem::remove(entry.path(), ignored);
+    if (beat->rank >= ranks || ranks == 1) unlink(path.c_str());
   }
   std::sort(found.begin(), found.end(), [](const Heartbeat& a, const Heartbeat& b) { return a.rank < b.rank; });
   return found;

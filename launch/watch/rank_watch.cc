@@ -64,9 +64,10 @@ std::string LogFile(const std::string& folder, absl::string_view name) { return 
 // Those of earlier starts of the run.
 void RemoveHangReports(const std::string& folder) {
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(folder + "/log", ignored)) {
-    const std::string name = entry.path().filename();
-    if (absl::StartsWith(name, "hang") && absl::EndsWith(name, ".txt")) std::filesystem::remove(entry.path(), ignored);
+  std::filesystem::directory_iterator entry(folder + "/log", ignored);
+  for (; !ignored && entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
+    const std::string name = entry->path().filename();
+    if (absl::StartsWith(name, "hang") && absl::EndsWith(name, ".txt")) unlink(entry->path().c_str());
   }
 }
 

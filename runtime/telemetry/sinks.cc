@@ -32,6 +32,15 @@ struct Sinks::Worker {
 
   std::thread thread;
 
+  // Without memory for the words they are lost.
+  template <typename... Words>
+  void Tell(const Words&... words) {
+    Caught([&] {
+      notes->Add(absl::StrCat(name, ": ", words...));
+      return absl::OkStatus();
+    }).IgnoreError();
+  }
+
   void Run() {
     // A nice value is a thread's own on Linux. Where all cores are busy telemetry gets about a tenth of one, and so do
     // the threads that a sink starts.
@@ -48,14 +57,12 @@ struct Sinks::Worker {
       }
       const absl::Status status = Caught([&] { return sink->Write(*record); });
       if (!status.ok()) ++dropped;
-      if (!status.ok() && !failing) notes->Add(absl::StrCat(name, ": ", status.message(), "; records are lost to it"));
-      if (status.ok() && failing) {
-        notes->Add(absl::StrCat(name, ": works again; ", dropped.load(), " records were lost"));
-      }
+      if (!status.ok() && !failing) Tell(status.message(), "; records are lost to it");
+      if (status.ok() && failing) Tell("works again; ", dropped.load(), " records were lost");
       failing = !status.ok();
     }
     if (const absl::Status status = Caught([&] { return sink->Finish(); }); !status.ok()) {
-      notes->Add(absl::StrCat(name, ": ", status.message()));
+      Tell(status.message());
     }
     sink.reset();
     const std::lock_guard lock(mutex);
