@@ -50,7 +50,7 @@ class BackgroundSave {
 
  private:
   enum class Phase { kNone, kWriting, kCompleting };
-  // On the thread. Where none can be started that is the outcome of the work.
+  // Runs on the thread. If no thread can be started, that error is the outcome of the work.
   void Run(std::function<absl::Status()> work);
   absl::Status Join();
   // Moves on to the next phase when all ranks are done with this one.

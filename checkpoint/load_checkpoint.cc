@@ -77,7 +77,7 @@ absl::Status LoadParts(const std::vector<TensorPart>& parts, const StoredTensors
 }  // namespace
 
 absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape) {
-  // There is a table of layers, too.
+  // The table below has entries for every layer, so their number is checked before it is built.
   if (shape.layers > manifest.tensors_size()) {
     return absl::InvalidArgumentError(absl::StrCat(folder, ": its configuration has ", shape.layers,
                                                    " layers, and it holds ", manifest.tensors_size(), " tensors"));

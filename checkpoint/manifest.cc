@@ -30,7 +30,7 @@ constexpr size_t kPrefix = sizeof(kManifestMagic) + sizeof(uint64_t);
 constexpr char kManifest[] = "manifest.pb";
 constexpr int64_t kMostPointerBytes = 64;
 
-// Incomplete checkpoints, and those that were put aside, have more behind the number.
+// Names of incomplete checkpoints, and of those that were put aside, have more behind the number.
 bool StepOf(absl::string_view folder, int64_t& step) {
   folder = absl::StripSuffix(folder, "/");
   absl::string_view name = folder.substr(folder.rfind('/') + 1);
@@ -38,7 +38,7 @@ bool StepOf(absl::string_view folder, int64_t& step) {
          absl::SimpleAtoi(name, &step);
 }
 
-// The folder that the file `latest` names, where there are no links: one beside it.
+// Returns the folder that the small file `latest` names, which lies beside it.
 absl::StatusOr<std::string> Pointed(const std::string& latest) {
   ISTHMUS_ASSIGN_OR_RETURN(std::string name, ReadStoredFile(latest, kMostPointerBytes));
   absl::StripAsciiWhitespace(&name);
@@ -96,7 +96,7 @@ absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest) {
   std::string contents(kPrefix, '\0');
-  // What could not be read again is not written.
+  // A manifest that could not be read again is not written.
   if (static_cast<int64_t>(manifest.ByteSizeLong()) > kMostManifestBytes - static_cast<int64_t>(kPrefix) ||
       !manifest.AppendToString(&contents)) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -20,13 +20,13 @@ inline constexpr int kCheckpointVersion = 2;
 // The run's SentencePiece model in a checkpoint's folder, where it has one.
 inline constexpr char kTokenizerFile[] = "tokenizer.model";
 
-// The name beside checkpoints that leads to the newest one: a link, or, where the file system has none, a small file
-// with the name of its folder.
+// The name beside checkpoints that leads to the newest one. It is a link, or a small file with the folder's name where
+// the file system has no links.
 inline constexpr char kLatest[] = "latest";
 
 // run_folder/checkpoints/step-00001000.
 std::string CheckpointFolder(const std::string& run_folder, int64_t step);
-// The step that a folder of that name holds; nothing where it is named otherwise.
+// The step of a checkpoint folder with that name; nullopt if it is not the name of one.
 std::optional<int64_t> StepOfFolder(const std::string& folder);
 
 struct StoredCheckpoint {
@@ -38,20 +38,20 @@ struct StoredCheckpoint {
 // is a link to a disk that is not mounted: that says nothing about how many there are.
 absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder);
 
-// `path` itself when it is a checkpoint, the one that it points to when it is a file `latest`, else the newest complete
-// checkpoint of the run folder `path`. Errors: NotFound; those of ListCheckpoints.
+// Returns `path` itself if it is a checkpoint, and the checkpoint that it names if it is a file `latest`. Otherwise
+// returns the newest complete checkpoint of the run folder `path`. Errors: NotFound; those of ListCheckpoints.
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);
 
-// Checks checksum, version, that the step is the one in the folder's name, where there is one, and all that
-// checkpoint/manifest_check.h says. Slices of version 1 are returned as slices of one chunk. Errors: by errno;
-// Unimplemented for a newer version, which may be sound; DataLoss naming the file.
+// Checks the checksum, the version, and all that checkpoint/manifest_check.h says. If the folder's name has a step, the
+// manifest must have the same. Slices of version 1 are returned as slices of one chunk. Errors: by errno; Unimplemented
+// for a newer version, which may be sound; DataLoss naming the file.
 absl::StatusOr<proto::CheckpointManifest> ReadManifest(const std::string& folder);
 
 struct IdentifiedManifest {
   proto::CheckpointManifest manifest;
-  uint64_t checksum = 0;  // of the stored bytes: another manifest has another
+  uint64_t checksum = 0;  // of the stored bytes; it differs between manifests
 };
 absl::StatusOr<IdentifiedManifest> ReadIdentifiedManifest(const std::string& folder);
 

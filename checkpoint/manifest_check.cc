@@ -23,7 +23,7 @@ namespace {
 
 constexpr size_t kLongestText = 256;
 
-// Letters, digits and what names of tensors have between them; nothing that a path or a terminal would obey.
+// True for letters, digits and the separators in names of tensors. Nothing else may reach a path or a terminal.
 bool IsName(absl::string_view name) {
   return !name.empty() && name.size() <= kLongestText && name.front() != '.' &&
          std::all_of(name.begin(), name.end(), [](char c) {
@@ -32,20 +32,20 @@ bool IsName(absl::string_view name) {
          });
 }
 
-// Of whatever was found.
+// Quotes text from the manifest for a message.
 std::string Shown(absl::string_view text) {
   return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 64)), text.size() > 64 ? "…\"" : "\"");
 }
 
-// Whether two slices share an element, in n log n: a sweep over the rows, with the columns of the slices that lie on
-// the current row in order. Thousands of ranks make thousands of slices.
+// True if two slices share an element, found in n log n: a sweep over the rows keeps the columns of the slices on the
+// current row in order. Thousands of ranks make thousands of slices.
 bool Overlap(const proto::TensorEntry& tensor) {
   std::vector<const proto::TensorSlice*> by_begin, by_end;
   for (const auto& slice : tensor.slices()) by_begin.push_back(&slice);
   by_end = by_begin;
   std::sort(by_begin.begin(), by_begin.end(), [](auto* a, auto* b) { return a->row_begin() < b->row_begin(); });
   std::sort(by_end.begin(), by_end.end(), [](auto* a, auto* b) { return a->row_end() < b->row_end(); });
-  std::map<int64_t, int64_t> columns;  // from begin to end
+  std::map<int64_t, int64_t> columns;  // begin and end
   size_t ended = 0;
   for (const auto* slice : by_begin) {
     for (; by_end[ended]->row_end() <= slice->row_begin(); ++ended) columns.erase(by_end[ended]->column_begin());
@@ -138,7 +138,7 @@ class Check {
     return Between(0, kMostCounted, "stability.rollbacks_total", state.rollbacks_total());
   }
 
-  // Slices that lie inside the tensor, do not overlap, and have its size in sum cover it.
+  // Slices cover the tensor if they lie inside it, do not overlap, and have its size in sum.
   absl::Status CheckTensor(proto::TensorEntry& tensor) {
     const auto dtype = StoredDType(tensor.dtype());
     if (!dtype.ok()) return Fail(tensor, dtype.status().message());
@@ -169,7 +169,7 @@ class Check {
     if (const absl::Status name = CheckFileName(slice.file()); !name.ok()) {
       return Fail(tensor, absl::StrCat(Shown(slice.file()), ": ", name.message()));
     }
-    // In a tensor of less than 2^63 bytes nothing of this overflows.
+    // A tensor has less than 2^63 bytes, so nothing here overflows.
     const int64_t rows = slice.row_end() - slice.row_begin();
     const int64_t row_bytes = (slice.column_end() - slice.column_begin()) * element_bytes;
     const bool one_chunk = manifest_.version() == 1;
@@ -204,7 +204,7 @@ class Check {
     return absl::OkStatus();
   }
 
-  // Of all slices: small files would be large tensors.
+  // Without this check of all slices, small files could stand for large tensors.
   absl::Status CheckBytes() {
     std::sort(ranges_.begin(), ranges_.end());
     for (size_t i = 1; i < ranges_.size(); ++i) {
@@ -219,7 +219,7 @@ class Check {
 
   proto::CheckpointManifest& manifest_;
   const std::string& path_;
-  std::map<std::string, int64_t> sizes_;                                                      // of files
+  std::map<std::string, int64_t> sizes_;                                                      // by file
   std::vector<std::tuple<std::string, int64_t, int64_t, const proto::TensorEntry*>> ranges_;  // file, begin, end
 };
 

@@ -30,14 +30,14 @@ constexpr char kTemporary[] = ".tmp", kLatestTemporary[] = "latest.tmp";
 
 std::string Parent(const std::string& run_folder) { return run_folder + "/checkpoints"; }
 
-// What stands under a name itself, not what a link leads to.
+// The kind of `path` itself; a link is not followed.
 std::optional<mode_t> KindOf(const std::string& path) {
   struct stat state {};
   if (lstat(path.c_str(), &state) != 0) return std::nullopt;
   return state.st_mode & S_IFMT;
 }
 
-// Goes on after errors, and tells of the first.
+// Collects errors of work that goes on after each, and reports the first one.
 class Errors {
  public:
   void Add(const absl::Status& status) {
@@ -53,8 +53,8 @@ class Errors {
   int count_ = 0;
 };
 
-// File by file, so that there is a fault point between any two. A folder that does not exist is fine; of a link the
-// link goes, and nothing that it leads to.
+// Removes file by file, so that there is a fault point between any two. A missing folder is fine. A link is removed,
+// but nothing that it leads to.
 absl::Status RemoveFolder(const std::string& folder) {
   std::vector<std::filesystem::path> paths;
   std::error_code error;
@@ -73,15 +73,15 @@ absl::Status RemoveFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
-// `name` itself where nothing has it, else with "-2", "-3", … behind it, before `ending`.
+// Returns `name` + `ending` if nothing has that name, else the first free of name-2, name-3, … + `ending`.
 std::string FreeName(const std::string& name, const std::string& ending) {
   std::string free = name + ending;
   for (int count = 2; KindOf(free).has_value(); ++count) free = absl::StrCat(name, "-", count, ending);
   return free;
 }
 
-// A removal that is killed must not leave half a checkpoint under its name. Leftovers that can't be removed keep
-// theirs.
+// The checkpoint is renamed first: a killed removal must not leave half a checkpoint under its name. A leftover that
+// can't be removed keeps its own name.
 absl::Status RemoveCheckpoint(const std::string& folder) {
   RemoveFolder(folder + kTemporary).IgnoreError();
   const std::string doomed = FreeName(folder, kTemporary);
@@ -94,8 +94,8 @@ bool IsNumber(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
 }
 
-// step-00000010.tmp, step-00000010-2.tmp, and latest.PROCESS.tmp, a pointer that was being written. Other names are not
-// ours.
+// True for step-00000010.tmp, step-00000010-2.tmp, and latest.PROCESS.tmp, a pointer that was being written. Other
+// names are not ours.
 bool IsLeftover(absl::string_view name) {
   if (!absl::ConsumeSuffix(&name, kTemporary)) return false;
   if (absl::ConsumePrefix(&name, absl::StrCat(kLatest, "."))) return IsNumber(name);
@@ -104,7 +104,7 @@ bool IsLeftover(absl::string_view name) {
   return IsNumber(parts.first) && (parts.first.size() == name.size() || IsNumber(parts.second));
 }
 
-// To a name of the same file system: nothing is copied. Returns the new one.
+// Renames within the file system, so that nothing is copied. Returns the new name.
 absl::StatusOr<std::string> MoveAside(const std::string& path) {
   std::string aside = FreeName(path + ".set-aside", "");
   FaultPoint("checkpoint.set_aside");
@@ -112,8 +112,8 @@ absl::StatusOr<std::string> MoveAside(const std::string& path) {
   return aside;
 }
 
-// A folder has the name where somebody copied a run and followed its links. It may be all that there is of a
-// checkpoint: it is moved, not removed.
+// A folder can have this name if somebody copied a run and followed its links. It may be the only copy of a checkpoint,
+// so it is moved, not removed.
 absl::StatusOr<std::string> ClearLatest(const std::string& run_folder) {
   std::string said;
   for (const std::string& path : {Parent(run_folder) + "/" + kLatest, Parent(run_folder) + "/" + kLatestTemporary}) {
@@ -202,7 +202,7 @@ absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_fo
   const bool there = std::any_of(later.begin(), later.end(), [&](const auto& one) { return one.step == step; });
   std::erase_if(later, [&](const auto& one) { return one.step <= step; });
   if (later.empty()) return names;
-  // First, so that it never leads to what is gone. Nothing depends on it.
+  // `latest` changes first, so that it never leads to a missing folder. Nothing depends on it.
   if (there) {
     const auto pointed = PointToLatest(run_folder, step);
     if (pointed.ok() && !pointed->empty()) names.push_back(*pointed);

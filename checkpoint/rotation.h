@@ -13,19 +13,19 @@
 
 namespace isthmus {
 
-// Lets checkpoints/latest lead to the checkpoint of `step`, which is complete: a symbolic link, or where none can be
-// made a small file with the folder's name. Nothing else depends on it. A folder of that name, as copying a run makes
-// it, is moved aside; returns what is to be said of that, else nothing. Errors: by errno.
+// Makes checkpoints/latest lead to the complete checkpoint of `step`. It is a symbolic link, or a small file with the
+// folder's name where no link can be made. Nothing else depends on it. A folder named `latest`, which copying a run can
+// make, is moved aside. Returns a message about that, else an empty string. Errors: by errno.
 absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t step);
 
 // Removes the checkpoints that `config` does not keep, and what killed saves and removals left. To be called after a
-// complete save, by one process, when nothing is being saved. A checkpoint whose manifest can't be read is left alone,
-// and counts for nothing; one that can't be removed keeps no other. Errors: by errno, the first, after everything was
+// complete save, by one process, when nothing is being saved. A checkpoint whose manifest can't be read is left alone
+// and not counted. If one can't be removed, the others still are. Errors: the first one, by errno, after everything was
 // tried.
 absl::Status RotateCheckpoints(const std::string& run_folder, const proto::CheckpointConfig& config);
 
-// The last part of it: folders and files whose names only interrupted saves and removals leave. At a start nothing else
-// would remove them from a disk that they have filled. Errors: as above.
+// The last part of RotateCheckpoints: removes files and folders whose names only interrupted saves and removals leave.
+// If they have filled the disk, nothing else would remove them at a start. Errors: as above.
 absl::Status RemoveLeftovers(const std::string& run_folder);
 
 // Renames the checkpoints of later steps to step-….set-aside, so that a run that continues from `step` can save its

@@ -170,7 +170,7 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   ISTHMUS_RETURN_IF_ERROR(WriteTokenizer(contents.tokenizer_model, temporary, manifest));
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
-  // What could not be read again is not written.
+  // A manifest that could not be read again is not written.
   proto::CheckpointManifest checked = manifest;
   ISTHMUS_RETURN_IF_ERROR(CheckManifest(checked, temporary));
   FaultPoint("checkpoint.manifest");

@@ -32,7 +32,7 @@ bool LeadsNowhere(const std::string& path) {
   return lstat(path.c_str(), &name) == 0 && S_ISLNK(name.st_mode) && stat(path.c_str(), &target) != 0;
 }
 
-// Why `path` can't be opened. What a link leads to may be there again tomorrow.
+// Says why `path` can't be opened. A link's target may be there again tomorrow.
 absl::Status OpenError(const std::string& path, int error) {
   const std::string folder = std::filesystem::path(path).parent_path().string();
   for (const std::string& name : {path, folder}) {
@@ -43,7 +43,7 @@ absl::Status OpenError(const std::string& path, int error) {
   return FileError(path, "can't open", error);
 }
 
-// Bytes [offset, offset + size), as far as the file has them.
+// Reads bytes [offset, offset + size), as far as the file has them.
 absl::StatusOr<int64_t> ReadBytes(const std::string& path, int descriptor, int64_t offset, int64_t size, char* to) {
   int64_t done = 0;
   while (done < size) {

@@ -1,4 +1,4 @@
-// Files of a checkpoint as they are found: whoever wrote them, whatever stands under their names.
+// Reads files of a checkpoint without trust in who wrote them, or in what their names stand for.
 #ifndef ISTHMUS_CHECKPOINT_STORED_FILE_H_
 #define ISTHMUS_CHECKPOINT_STORED_FILE_H_
 
@@ -12,22 +12,23 @@
 
 namespace isthmus {
 
-// The name of a file in a checkpoint's own folder: no path, nothing that a terminal would obey. Errors: DataLoss.
+// Checks that `name` names a file in the checkpoint's own folder: no path, and no character that a terminal obeys.
+// Errors: DataLoss.
 absl::Status CheckFileName(absl::string_view name);
 
 struct StoredFile {
   int descriptor = -1;
   int64_t size = 0;
 };
-// Opens a regular file for reading, and waits for nobody, as a pipe would. Errors: by errno; FailedPrecondition for
-// what is no file, and for a link that leads nowhere: its disk may be missing for now.
+// Opens a regular file for reading. It never waits, as opening a pipe would. Errors: by errno; FailedPrecondition if
+// `path` is no file, or a link that leads nowhere: its disk may be missing for now.
 absl::StatusOr<StoredFile> OpenStoredFile(const std::string& path);
 
-// The whole file. Errors: as above; DataLoss, before any memory is asked for, when it has more than `most` bytes.
+// Reads the whole file. Errors: as above; DataLoss, before memory is allocated, if it has more than `most` bytes.
 absl::StatusOr<std::string> ReadStoredFile(const std::string& path, int64_t most);
 
-// Bytes of a file of a checkpoint, and what they must be. It travels with an error that it is the reason of (PlaceOf),
-// so that others can look at the same place.
+// A range of bytes in a checkpoint's file, and what it must hold. It is attached to the error that it caused (PlaceOf),
+// so that other ranks can check the same range.
 struct StoredBytes {
   std::string file;
   std::optional<int64_t> file_size;  // version 1 does not state it
@@ -36,11 +37,11 @@ struct StoredBytes {
 };
 absl::Status WithPlace(absl::Status status, const StoredBytes& place);
 std::optional<StoredBytes> PlaceOf(const absl::Status& status);
-// For other ranks.
+// Convert a range to text and back, to send it to other ranks.
 std::string Packed(const StoredBytes& place);
 std::optional<StoredBytes> UnpackedBytes(const std::string& text);
 
-// Reads and checks them with little memory. Errors: as OpenStoredFile; DataLoss naming the file.
+// Reads and checks the bytes with little memory. Errors: as OpenStoredFile; DataLoss naming the file.
 absl::Status CheckStoredBytes(const std::string& folder, const StoredBytes& bytes);
 
 }  // namespace isthmus

@@ -58,7 +58,7 @@ absl::StatusOr<StoredFile> TensorReader::Open(const std::string& file) {
   }
   if (open_.size() == kMostOpen) CloseOne();
   auto opened = OpenStoredFile(path);
-  // What else the process has open leaves less. That is no error of its own: the others don't go away by it.
+  // Other open files of the process lower the number that can be opened here. They stay open, so that is no error yet.
   while (absl::IsFailedPrecondition(opened.status()) && !open_.empty()) {
     CloseOne();
     opened = OpenStoredFile(path);
@@ -108,7 +108,7 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
   const auto truncated = [&](int64_t there) {
     return fail(absl::StrCat("truncated: needs ", size, " bytes, ", there, " are there"));
   };
-  // Before memory is asked for.
+  // Checked before memory is allocated.
   if (const int64_t there = std::max<int64_t>(opened->size - offset, 0); there < size) return truncated(there);
   if (to == nullptr) {
     try {

@@ -26,15 +26,16 @@ class TensorReader {
   // There may be as many files as ranks that wrote them; a process may usually open 1,024.
   static constexpr size_t kMostOpen = 64;
 
-  // `manifest`: as ReadManifest returns it; it must outlive the reader. No file is opened yet.
+  // `manifest`: as ReadManifest returns it; it must outlive the reader. The constructor opens no file.
   TensorReader(std::string folder, const proto::CheckpointManifest& manifest);
   ~TensorReader();
   TensorReader(const TensorReader&) = delete;
   TensorReader& operator=(const TensorReader&) = delete;
 
-  // Rows and columns of a tensor of the manifest to `out` in host memory, [rows.size(), columns.size()], converted to
-  // its dtype. Reads the chunks that overlap. After an error `out` may hold anything. Errors: DataLoss naming file,
-  // tensor and offset; by errno for files. What can be looked at again has its place (checkpoint/stored_file.h).
+  // Copies rows and columns of a tensor of the manifest to `out` in host memory, [rows.size(), columns.size()],
+  // converted to its dtype. Reads the chunks that overlap. After an error `out` may hold anything. Errors: DataLoss
+  // naming file, tensor and offset; by errno for files. An error that other ranks can check carries its range of bytes
+  // (checkpoint/stored_file.h).
   absl::Status Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out);
 
   // The bytes of chunk `index` of a slice, checked; they stay until the next call.
@@ -49,7 +50,7 @@ class TensorReader {
                                    char* to);
   // Errors: by errno; DataLoss when the file's size is not the manifest's.
   absl::StatusOr<StoredFile> Open(const std::string& file);
-  // What the manifest says of it.
+  // The whole file, with what the manifest says of it.
   StoredBytes PlaceOfFile(const std::string& file) const;
   // Of the open files the one that was not used for longest.
   void CloseOne();

@@ -36,8 +36,8 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const 
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer = nullptr);
 
-// That the checkpoint holds the weights of such a model, before memory for it is asked for: a manifest may state any
-// model. Errors: as LoadWeights.
+// Checks that the checkpoint holds the weights of a model of that shape. It is called before the model's memory is
+// allocated, because a manifest may state any model. Errors: as LoadWeights.
 absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape);
 
 // Fills this rank's shard of every parameter from the checkpoint, converting dtypes. Local: reads only what overlaps

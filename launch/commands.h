@@ -39,8 +39,8 @@ absl::Status CheckpointCommand(absl::Span<const std::string> arguments, std::ost
 std::string BuildText();
 
 // Runs the program: arguments without the program's name. `errors` receives the message of a failure, once for the
-// whole job. Training does not wait for them, but writes to the descriptors of standard output and error itself
-// (runtime/async_writer.h). Returns the exit status; a failure of one rank alone ends the job on all.
+// whole job. Training never waits for `out` and `errors`: it writes to the descriptors of standard output and standard
+// error (runtime/async_writer.h). Returns the exit status; a failure of one rank alone ends the job on all.
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal);
 
 }  // namespace isthmus

@@ -75,14 +75,14 @@ int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, 
   return ExitStatusOf(status);
 }
 
-// The command on a world that stands, up to its end on all ranks.
+// Runs the command on an existing world, up to its end on all ranks.
 absl::Status RunOnRanks(const Command& command, absl::Span<const std::string> arguments, CommandContext& context) {
   std::vector<std::string> line = {command.name};
   line.insert(line.end(), arguments.begin(), arguments.end());
   Communicator& world = context.world;
   absl::Status status = CheckSameProgram(world, line);
   if (status.ok()) status = command.parallel(arguments, context);
-  // MPI's own end waits for all ranks, however long: a rank that is lost must not keep the others.
+  // MPI's own end waits for all ranks, however long. A lost rank must not keep the others.
   if (ExitStatusOf(status.code()) != kExitRankFailed) {
     world.set_deadline(kEndDeadline);
     if (const absl::Status ended = world.Barrier(); !ended.ok()) status = ended;
@@ -105,7 +105,7 @@ int RunParallel(const Command& command, absl::Span<const std::string> arguments,
                          .signals = signals.has_value() ? &*signals : nullptr,
                          .out = out,
                          .out_is_terminal = out_is_terminal && world->rank() == 0};
-  // Within MPI's life, whose end waits for all ranks.
+  // Exceptions are caught before MPI ends, because its end waits for all ranks.
   const absl::Status status = CaughtOnRank(world->size(), [&] { return RunOnRanks(command, arguments, context); });
   if (status.ok()) return Finish(status, out, errors, command.trains);
   if (ExitStatusOf(status.code()) == kExitRankFailed) {
@@ -137,7 +137,7 @@ int RunCommand(absl::Span<const std::string> arguments, std::ostream& out, std::
     if (name != command.name) continue;
     const auto rest = arguments.subspan(1);
     if (command.trains) {
-      // A pipe that nobody reads, or a terminal that is stopped, must not keep a run from training and saving.
+      // A pipe that nobody reads, or a stopped terminal, must not keep a run from training and saving.
       AsyncStream late_out(STDOUT_FILENO), late_errors(STDERR_FILENO);
       return RunParallel(command, rest, late_out, late_errors, out_is_terminal);
     }
@@ -151,8 +151,7 @@ int RunCommand(absl::Span<const std::string> arguments, std::ostream& out, std::
 }  // namespace
 
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal) {
-  // A limit on the size of files, or a reader that is gone, is an error of the write that meets it, not the end of the
-  // program.
+  // A limit on file sizes, or a reader that is gone, should be an error of the write. It must not end the program.
   for (const int signal : {SIGXFSZ, SIGPIPE}) std::signal(signal, SIG_IGN);
   int exit_status = kExitDone;
   const absl::Status status = Caught([&] {

@@ -44,7 +44,7 @@ absl::Status StartThreads(int threads) {
   for (std::thread& thread : started) thread.join();
   if (!status.ok()) return status;
   SetThreads(threads);
-  ParallelFor(threads, 1, [](int64_t, int64_t, int) {});  // OpenMP starts its own, and keeps them
+  ParallelFor(threads, 1, [](int64_t, int64_t, int) {});  // makes OpenMP start its threads, which it keeps
   return absl::OkStatus();
 }
 

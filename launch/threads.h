@@ -10,8 +10,8 @@ namespace isthmus {
 // unless the launcher bound each rank to cores of its own. At least 1.
 int ThreadsPerRank(int local_size);
 
-// Computes with `threads` from now on, once it is certain that so many can be started: OpenMP's library ends the
-// program with status 1 where one can't be. Errors: ResourceExhausted.
+// Computes with `threads` from now on. It first makes sure that so many can be started, because OpenMP's library ends
+// the program with status 1 if one can't. Errors: ResourceExhausted.
 absl::Status StartThreads(int threads);
 
 }  // namespace isthmus

@@ -66,7 +66,7 @@ struct HeadDecomposition::Host {
   HostBuffer positions;     // of the sampled tokens, by micro-batch
   Tensor placed;            // what of it is filled: int32 [micro-batches, sampled]
   TokenSample sample;
-  Matrix sampled;  // [n, SampledGradient::kFigures], as far as this rank knows it
+  Matrix sampled;  // [n, SampledGradient::kFigures]; this rank's part of it
   // Of the last two micro-batches: the host looks at one while the device has the next.
   std::array<MicroBatchFigures, 2> figures;
   std::optional<int64_t> waiting;  // index of the micro-batch that it has not looked at yet
@@ -357,7 +357,7 @@ absl::Status HeadDecomposition::AddShardEnergy(InnerProducts& products) {
   return products.Add(rows, tokens);
 }
 
-// The sampled tokens' G_s G_sᵀ, and what is lost of it, measured by itself.
+// Computes the sampled tokens' G_s G_sᵀ, and their lost part by itself.
 absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   Host& host = *host_;
   const int64_t count = host.sample.count;
@@ -468,7 +468,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
 int64_t HeadDecomposition::UseFoundSampleSpectrum() {
   HeadSums& sums = host_->sums;
   if (sums.sample_gram.rows() <= kSpectrumWithinAStep) return host_->step;
-  // What could not be begun, for want of memory, is tried again at the next measured step.
+  // If the search can't begin for lack of memory, the next measured step tries again.
   if (mesh_.world().rank() == 0 && sample_finder_->Wants(host_->step, false)) {
     sample_finder_->Begin(TensorOf(sums.sample_gram), host_->step, Stream()).IgnoreError();
   }

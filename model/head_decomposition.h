@@ -77,10 +77,10 @@ class HeadDecomposition {
     // Of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
-  // After EndStep, once. What is left is the host's alone, some 10 ms for 256 sampled tokens, and the device may have
-  // other work meanwhile; it waits for the head's singular values where they must be this step's. The same on every
-  // rank, but for a wide head's singular values, which each rank finds in its own time, and those of more than 1,024
-  // sampled tokens, which rank 0 of the world alone finds, beside training. Local.
+  // Called once, after EndStep. The rest of the work is the host's alone, some 10 ms for 256 sampled tokens, so the
+  // device may do other work meanwhile. It waits for the head's singular values if they must be this step's. Every rank
+  // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
+  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. Local.
   Result Figures();
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
@@ -113,7 +113,7 @@ class HeadDecomposition {
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadLoss& head);
-  // The step that the sampled tokens' spectrum is of: of a large sample an earlier one, or 0 where none is known yet.
+  // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
 

@@ -1,5 +1,5 @@
-// After the fact: where a rank's memory holds what made a step's loss or gradient NaN or infinite, or its gradient zero
-// or too large.
+// Finds, afterwards, the tensors in a rank's memory that made a step's loss or gradient NaN or infinite, or its
+// gradient zero or too large.
 #ifndef ISTHMUS_MODEL_NON_FINITE_H_
 #define ISTHMUS_MODEL_NON_FINITE_H_
 
@@ -32,7 +32,7 @@ struct NamedTensor {
 absl::StatusOr<std::string> FirstNonFinite(const std::vector<NamedTensor>& tensors, const Tensor& scratch,
                                            Stream& stream);
 
-// The first tensor of which every element is zero, and the one with the largest sum of squares; in the same way.
+// The first tensor whose elements are all zero, and the tensor with the largest sum of squares; otherwise as above.
 absl::StatusOr<std::string> FirstZero(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
 absl::StatusOr<std::string> Largest(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
 

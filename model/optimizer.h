@@ -57,9 +57,9 @@ class Optimizer {
   // Other data ranks own other elements.
   bool sharded() const { return sharded_; }
 
-  // Whether gradients of this norm, times grad_scale, keep their meaning in fp32: an infinite square would stop its
-  // weight for good, and a factor below fp32's normal numbers loses digits, or all. In fp64 a norm that is finite is
-  // fit. The same on all ranks.
+  // True if gradients of this norm, times grad_scale, keep their meaning in fp32. An infinite square would stop its
+  // weight for good, and a factor below fp32's normal numbers loses digits, or all. In fp64 every finite norm is fit.
+  // The same on all ranks.
   bool CanTake(double gradient_norm, double grad_scale) const;
 
   // One update of the owned elements with gradients times grad_scale; `step` counts from 1.

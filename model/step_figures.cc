@@ -30,7 +30,7 @@ absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double
   figures.loss = sums[kLoss] * scale;
   figures.gradient_norm = std::sqrt(sums[kCut] + sums[kReplicated]);
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  // One NaN for all, without a sign.
+  // All bad figures become the same NaN, without a sign.
   const auto spoil = [](double bad, double& figure) {
     if ((bad > 0 && std::isfinite(figure)) || std::isnan(figure)) figure = kNaN;
   };

@@ -15,13 +15,13 @@ namespace isthmus {
 struct StepFigures {
   double loss = 0;           // mean over all tokens of the step, nats
   double gradient_norm = 0;  // of the whole model, before clipping: every element once
-  bool too_large = false;    // the gradient, for the numbers that the optimizer computes with (Optimizer::CanTake)
+  bool too_large = false;    // the gradient is, for the optimizer's numbers (Optimizer::CanTake)
 
   bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
-  // A loss without a gradient: an overflow or underflow on the way has lost it. Where the loss is exactly 0, as with a
-  // vocabulary of one token, there is nothing to learn, and a gradient of 0 is right.
+  // True for a loss without a gradient: an overflow or underflow on the way has lost it. If the loss is exactly 0, as
+  // with a vocabulary of one token, there is nothing to learn, and a gradient of 0 is right.
   bool vanished() const { return gradient_norm == 0 && loss != 0; }
-  // Else no optimizer may see the gradient.
+  // If false, no optimizer may see the gradient.
   bool sound() const { return finite() && !vanished() && !too_large; }
 };
 

@@ -53,8 +53,8 @@ struct StepWork {
   std::vector<CollectiveWork> collectives;  // only of groups with more than one rank
 };
 
-// `config` is resolved, and its model.vocabulary known. What the head's algebra takes in fp64 on measured steps, some
-// products of its width cubed and two of the head and 256 tokens, is not in it.
+// `config` is resolved, and its model.vocabulary known. The head's fp64 algebra on measured steps is not included: some
+// products of its width cubed, and two of the head and 256 tokens.
 StepWork WorkOfStep(const proto::RunConfig& config, int tensor_rank, Device device);
 
 const char* PhaseName(StepPhase phase);

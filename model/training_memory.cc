@@ -57,7 +57,7 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
 
 TrainingMemory PlanLargestTrainingMemory(const proto::RunConfig& config, Device device) {
   TrainingMemory largest = PlanTrainingMemory(config, 0, device);
-  // Shards have two sizes at most, those of the first and the last rank (parallel/shard.h).
+  // Shards have at most two sizes, those of the first and the last rank (parallel/shard.h).
   TrainingMemory last = PlanTrainingMemory(config, config.mesh().tensor() - 1, device);
   return last.bytes().total() > largest.bytes().total() ? last : largest;
 }

@@ -57,24 +57,25 @@ class TrainingModel {
   // The state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
-  // Asked on every rank before a weight changes, with the same sound figures: whether the step is to be applied.
+  // Every rank calls it before a weight changes, with the same sound figures. It returns whether the step is to be
+  // applied.
   using Accept = std::function<bool(const StepFigures& figures)>;
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
-  // all its tensor ranks. `step` counts from 1. Collective over the mesh; every rank returns the same figures but for
-  // the seconds and a wide head's singular values (HeadDecomposition::Figures). A step that is not sound
-  // (StepFigures) is not applied on any rank, nor is one that `accept` refuses. `dump`, where given, receives the
-  // tensors that the head's decomposition is of; memory is then allocated. `measure_head` needs a run that measures its
-  // head. The head's singular values may be of an earlier step, or not be known yet, but where the step is dumped or
-  // the `last` one (HeadDecomposition::BeginStep).
+  // all its tensor ranks. `step` counts from 1. Collective over the mesh. Every rank returns the same figures, except
+  // for the seconds and a wide head's singular values (HeadDecomposition::Figures). No rank applies a step that is not
+  // sound (StepFigures), or that `accept` refuses. `dump`, if given, receives the tensors that the head's decomposition
+  // is computed from; memory is then allocated. `measure_head` needs a run that measures its head. The head's singular
+  // values may be of an earlier step, or not known yet, unless the step is dumped or the `last` one
+  // (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
                                   bool last = false);
 
   // After a step that was not applied because it was not finite: what of it this rank still has. Local.
   absl::StatusOr<NonFiniteTensors> FindNonFinite();
-  // The same after one whose gradient vanished: the first weight and the first activation that are all zero.
+  // To be called after a step whose gradient vanished: the first weight and the first activation that are all zero.
   absl::StatusOr<NonFiniteTensors> FindZero();
-  // And after one whose gradient was too large: the parameter with the largest.
+  // To be called after a step whose gradient was too large: the parameter with the largest gradient.
   absl::StatusOr<NonFiniteTensors> FindLargest();
 
   // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
@@ -90,7 +91,7 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Transformer& transformer() { return *transformer_; }
   HeadLoss& head() { return head_; }
-  // Only where the run measures its head.
+  // Only for a run that measures its head.
   const HeadDecomposition& decomposition() const { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;
@@ -113,7 +114,7 @@ class TrainingModel {
 
   TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
 
-  // In the order of the forward pass, and of the backward pass.
+  // Weights are in the order of the forward pass, gradients in that of the backward pass.
   std::vector<NamedTensor> NamedWeights() const;
   std::vector<NamedTensor> NamedGradients() const;
   // Whether micro-batches can be captured as configured; a note says why not.
@@ -144,7 +145,7 @@ class TrainingModel {
   HeadLoss head_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
-  std::unique_ptr<HeadDecomposition> decomposition_;  // none of a run that never measures its head
+  std::unique_ptr<HeadDecomposition> decomposition_;  // null if the run never measures its head
   std::vector<std::shared_ptr<void>> registered_;     // arenas, with communicators
   bool capture_ = false;
   HeadDump* dump_ = nullptr;  // of the step that runs, with the tokens that it has so far

@@ -66,9 +66,9 @@ class Transformer {
   // [N, D]: where the head leaves the gradient of hidden(): partial sums in all rows, then with region().Leave
   // the complete gradient in the local part.
   const Tensor& grad_hidden() const { return context_.scratch.branch; }
-  // What is left of the latest micro-batch, in the order of its forward pass: the residual stream where it enters each
-  // block, and what is between. With recomputation: the residual stream where it enters and leaves each layer. Of what
-  // the backward pass overwrites nothing.
+  // The tensors that the latest micro-batch has left, in the order of its forward pass: the residual stream at the
+  // entrance of each block, and the tensors between. With recomputation: the residual stream at the entrance and the
+  // exit of each layer. Tensors that the backward pass overwrites are left out.
   std::vector<NamedTensor> SavedTensors() const;
   const TensorRegion& region() const { return context_.region; }
   const BlockContext& context() const { return context_; }

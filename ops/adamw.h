@@ -8,8 +8,8 @@
 //             - learning_rate * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
 //   compute_weight = w rounded to bf16            (where given)
 //
-// The decay is added to the step before both are taken from w, so that w is rounded once. A factor of
-// 1 - learning_rate * weight_decay would itself be rounded to multiples of 6e-8 in fp32, the size of usual decays.
+// The decay is added to the step before both are subtracted from w, so that w is rounded once. In fp32 a factor of 1 -
+// learning_rate * weight_decay would itself be rounded to multiples of 6e-8, the size of usual decays.
 //
 //   weight, grad, first_moment, second_moment   [1, n]   fp32 | fp64, all the same
 //   compute_weight                              [1, n]   bf16, optional

@@ -8,8 +8,8 @@
 //   weight              [1, D]  dtype of x
 //   inverse             [1, N]  fp32 (fp64 with fp64 x): r, saved for the backward pass
 //
-// Where the sum of squares of a row overflows, r and the row's y are NaN. The r of 0 that the formula gives then would
-// be a row of zeros without a gradient, which looks like a sound one.
+// If the sum of squares of a row overflows, r and the row's y are NaN. The formula would give r = 0, and the row would
+// be zeros without a gradient, which looks sound.
 //
 // Statistics are kept in fp32 (fp64 for fp64). The normalised value uses s as it is stored in the dtype of x.
 // Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for any number of threads.

@@ -52,12 +52,12 @@ absl::Status CheckLauncher(int size) {
   return absl::OkStatus();
 }
 
-// Ranks of one machine meet in shared memory, or else over loopback. Left to itself Open MPI 5 looks for a network
-// between them, too, and tells standard error at every rank where it finds none. What was chosen before stays.
+// Keeps ranks of one machine on shared memory and loopback. Otherwise Open MPI 5 looks for a network between them, and
+// every rank complains on standard error if there is none. Choices made before stay.
 void StayWithinTheMachine() {
   const int ranks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
   if (ranks == 0 || EnvironmentNumber("OMPI_COMM_WORLD_LOCAL_SIZE") != ranks) return;
-  if (std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr) return;  // Open MPI accepts one of the two
+  if (std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr) return;  // Open MPI accepts only one of the two
   setenv("OMPI_MCA_btl_tcp_if_include", "127.0.0.0/8", /*replace=*/0);
 }
 

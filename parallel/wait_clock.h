@@ -7,7 +7,7 @@
 namespace isthmus {
 
 // The time in which this process was itself stopped does not count: when a scheduler suspends a job and lets it go on,
-// no rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else. `now` is of
+// no rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else. `now` is from
 // runtime/monotonic.h.
 class WaitClock {
  public:

@@ -19,7 +19,7 @@
 namespace isthmus {
 namespace {
 
-// How much of `text` the descriptor took: all of it, unless it fails.
+// Returns how many bytes of `text` the descriptor took: all of them, unless it fails.
 size_t WriteAll(int descriptor, absl::string_view text) {
   size_t done = 0;
   while (done < text.size()) {
@@ -27,7 +27,7 @@ size_t WriteAll(int descriptor, absl::string_view text) {
     const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
     if (written > 0) done += static_cast<size_t>(written);
     if (written > 0 || errno == EINTR) continue;
-    // Another program that shares it has made it non-blocking.
+    // Another program that shares the descriptor has made it non-blocking.
     if (errno != EAGAIN) break;
     pollfd room{.fd = descriptor, .events = POLLOUT, .revents = 0};
     poll(&room, 1, /*timeout=*/-1);
@@ -47,11 +47,11 @@ struct AsyncWriter::State {
   std::condition_variable changed;
   std::deque<std::string> queue;
   size_t bytes = 0;      // in the queue
-  int64_t passed = 0;    // pieces that the thread is through with
+  int64_t passed = 0;    // pieces that the thread has finished
   int64_t lost = 0;      // pieces
-  int64_t untold = 0;    // of those, what the text does not tell of yet
+  int64_t untold = 0;    // lost pieces that no text has reported yet
   int64_t in_vain = -1;  // `passed` when a flush was given up
-  bool busy = false;     // the thread has a piece in hand
+  bool busy = false;     // the thread is writing a piece
   bool started = false, closing = false;
 
   ~State() {
@@ -66,7 +66,7 @@ struct AsyncWriter::State {
   }
 
   void Run() {
-    bool torn = false;  // the last piece ends in its middle
+    bool torn = false;  // the last piece was cut in its middle
     std::unique_lock lock(mutex);
     for (;;) {
       changed.wait(lock, [&] { return closing || !queue.empty(); });
@@ -112,7 +112,7 @@ AsyncWriter::AsyncWriter(int descriptor, Descriptor ownership, LostText lost_tex
 AsyncWriter::~AsyncWriter() {
   Flush(kFlushDeadline);
   const std::lock_guard lock(state_->mutex);
-  // What is left is given up: a thread that comes free ends.
+  // The remaining pieces are given up. A thread that comes free then ends.
   while (!state_->queue.empty()) state_->DropOldest();
   state_->closing = true;
   state_->changed.notify_all();
@@ -129,7 +129,7 @@ void AsyncWriter::Write(std::string piece) {
     std::thread([state = state_] { state->Run(); }).detach();
     state_->started = true;
   } catch (const std::system_error&) {
-    // The system has no thread left: the next piece tries again.
+    // The system has no thread left. The next piece tries again.
   }
 }
 

@@ -1,4 +1,4 @@
-// Text for whoever may not take it: a pipe that nobody reads, a terminal that is stopped, a disk that stands still.
+// Writes text to readers that may not take it: a pipe that nobody reads, a stopped terminal, a disk that stands still.
 #ifndef ISTHMUS_RUNTIME_ASYNC_WRITER_H_
 #define ISTHMUS_RUNTIME_ASYNC_WRITER_H_
 
@@ -14,16 +14,16 @@
 
 namespace isthmus {
 
-// Writes pieces to a file descriptor, in order, by a thread of its own: Write never waits. A piece that can't be
-// written is lost and counted; where too many wait, the oldest are. What is written next begins with a text that says
-// so. The thread starts with the first piece, and is left behind where it can't end. Thread-safe.
+// Writes pieces to a file descriptor, in order, by a thread of its own, so that Write never waits. A piece that can't
+// be written is lost and counted. If too many wait, the oldest are lost. The next text begins with a message that says
+// so. The thread starts with the first piece, and is left behind if it can't end. Thread-safe.
 class AsyncWriter {
  public:
   static constexpr size_t kQueueBytes = size_t{256} * 1024;
   static constexpr absl::Duration kFlushDeadline = absl::Seconds(5);
 
-  enum class Descriptor { kBorrowed, kOwned };  // kOwned: it is closed at the end
-  // What stands in place of so many lost pieces; it is called by the thread.
+  enum class Descriptor { kBorrowed, kOwned };  // kOwned: closed at the end
+  // Returns the text that stands in place of so many lost pieces. The thread calls it.
   using LostText = std::function<std::string(int64_t pieces)>;
   AsyncWriter(int descriptor, Descriptor ownership, LostText lost_text, size_t queue_bytes = kQueueBytes);
   // Flushes with kFlushDeadline.
@@ -32,10 +32,10 @@ class AsyncWriter {
   AsyncWriter& operator=(const AsyncWriter&) = delete;
 
   void Write(std::string piece);
-  // Waits until all pieces are written or lost, at most as long as `deadline`; not again where nothing has moved since
-  // the last wait was in vain. False: some are left, and may still be written.
+  // Waits until all pieces are written or lost, at most as long as `deadline`. It does not wait again if nothing has
+  // moved since the last wait was in vain. Returns false if pieces are left, which may still be written.
   bool Flush(absl::Duration deadline);
-  // Pieces that were lost.
+  // Number of lost pieces.
   int64_t lost() const;
 
  private:
@@ -43,7 +43,7 @@ class AsyncWriter {
   std::shared_ptr<State> state_;
 };
 
-// A stream of which each flush is a piece. What a command prints with it waits for nobody.
+// A stream of which each flush is a piece. A command that prints with it waits for nobody.
 class AsyncStream : public std::ostream {
  public:
   explicit AsyncStream(int descriptor);
@@ -65,7 +65,7 @@ class AsyncStream : public std::ostream {
   Buffer buffer_;
 };
 
-// Flushes a stream at a command's end. That of an AsyncStream takes no longer than AsyncWriter::kFlushDeadline;
+// Flushes a stream at a command's end. For an AsyncStream this takes no longer than AsyncWriter::kFlushDeadline;
 // afterwards the stream is bad if anything was lost, or is left.
 void Settle(std::ostream& stream);
 

@@ -31,7 +31,7 @@ absl::Status OfSystem(const std::system_error& error) {
                    "(OMP_NUM_THREADS)"));
 }
 
-// `thrown` is set where `call` has thrown.
+// Sets `thrown` if `call` throws.
 absl::Status Try(absl::FunctionRef<absl::Status()> call, bool& thrown) {
   try {
     return call();

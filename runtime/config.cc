@@ -30,7 +30,7 @@ std::string FieldNames(const Descriptor& descriptor) {
   return absl::StrJoin(names, ", ");
 }
 
-// Messages within messages: configurations have four levels.
+// Most levels of nested messages; configurations have four.
 constexpr int kDeepest = 32;
 
 // Keeps the first error of the text parser.

@@ -14,13 +14,13 @@
 
 namespace isthmus {
 
-// Bytes that a file of a configuration may have.
+// Most bytes of a configuration file.
 inline constexpr int64_t kMostConfigBytes = int64_t{16} << 20;
 
 // Reads `path` and applies overrides "path.to.field=value" in order. A repeated field's value is a comma-separated list
 // that replaces the field; "field+=value" appends to it. Numbers must be finite. Errors: NotFound or PermissionDenied
-// for the file; InvalidArgument where it has more than kMostConfigBytes, "file:line:column: …" for text that is no
-// configuration, or naming the override, what was found and what is accepted.
+// for the file. InvalidArgument if the file has more than kMostConfigBytes; with "file:line:column: …" if its text is
+// no configuration; or naming the override, what was found and what is accepted.
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides);
 
 // The same from text; `source` names it in messages.

@@ -24,7 +24,7 @@ namespace {
 
 constexpr int64_t kEarlyWrite = int64_t{1} << 20;
 
-// The process id keeps two writers of the same name apart. Long names leave room for it.
+// The process id keeps two writers of the same name apart. Long names are shortened to leave room for it.
 std::string TemporaryName(const std::string& path) {
   constexpr size_t kLongest = 200;
   const std::string name = std::filesystem::path(path).filename().string();
@@ -33,10 +33,10 @@ std::string TemporaryName(const std::string& path) {
 
 int OpenNew(const std::string& path) { return open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); }
 
-// That the folder does not let go of the file, or take another.
+// True if the folder does not allow the file to be replaced.
 bool IsOfTheFolder(int error) { return error == EACCES || error == EPERM || error == EROFS || error == EBUSY; }
 
-// All of it. 0, or errno.
+// Writes all bytes. Returns 0, or errno.
 int WriteAll(int descriptor, const char* from, int64_t bytes) {
   while (bytes > 0) {
     const ssize_t written = write(descriptor, from, static_cast<size_t>(bytes));
@@ -46,7 +46,7 @@ int WriteAll(int descriptor, const char* from, int64_t bytes) {
     } else if (written == 0) {
       return EIO;
     } else if (errno == EAGAIN) {
-      // Who opened it, before this program began, does not wait for readers.
+      // The program that opened the descriptor made it non-blocking, so the wait for readers happens here.
       pollfd ready{.fd = descriptor, .events = POLLOUT, .revents = 0};
       if (poll(&ready, 1, -1) < 0 && errno != EINTR) return errno;
     } else if (errno != EINTR) {
@@ -95,7 +95,7 @@ absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string pat
 absl::Status DurableFile::OpenStream(const OutputTarget& target) {
   way_ = Way::kStream;
   if (target.kind == OutputTarget::Kind::kDescriptor) {
-    // Opened anew it would begin at its start, and may not be allowed to.
+    // Opening it anew would start at the file's beginning, and might not be allowed.
     descriptor_ = fcntl(target.descriptor, F_DUPFD_CLOEXEC, 0);
   } else {
     const bool waits = owner_ == FileOwner::kUser;
@@ -132,7 +132,7 @@ void DurableFile::TakeAfter(const struct stat& before) {
   struct stat now {};
   const bool mine = fstat(descriptor_, &now) == 0 && now.st_uid == before.st_uid && now.st_gid == before.st_gid;
   const bool alike = mine || fchown(descriptor_, before.st_uid, before.st_gid) == 0;
-  // After the owner, whose change takes bits away.
+  // The mode comes after the owner, because a change of owner clears mode bits.
   const bool same_mode = fchmod(descriptor_, before.st_mode & 07777) == 0;
   if (owner_ == FileOwner::kUser && (before.st_nlink > 1 || !alike || !same_mode)) way_ = Way::kCopy;
 }
@@ -247,7 +247,7 @@ bool IsStandardOutput(const std::string& path) {
 
 absl::Status SyncFolder(const std::string& folder) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // One that may be written to and not be read can't be flushed.
+  // A folder that may be written to but not read can't be flushed.
   if (descriptor < 0 && errno == EACCES) return absl::OkStatus();
   if (descriptor < 0) return FileError(folder, "can't open the folder", errno);
   FaultPoint("file.sync_folder");
@@ -286,7 +286,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most) {
       if (errno == EINTR) continue;
       return FileError(path, "can't read", errno);
     }
-    // What has no size, or grows, is seen by what it gives.
+    // The size of a file that has none, or grows, shows only when it is read.
     if (got > most - static_cast<int64_t>(contents.size())) return too_large(absl::StrCat("more than ", most));
     contents.append(buffer, static_cast<size_t>(got));
   }

@@ -20,20 +20,20 @@ namespace isthmus {
 // the disk is full, ...), the message "path: what: reason".
 absl::Status FileError(absl::string_view path, absl::string_view what, int error);
 
-// Whose file it is that is written.
+// Who owns the file that is written.
 enum class FileOwner {
-  kProgram,  // a file of a run folder: other hard links to it, of a copy by `cp -al`, keep what they have; a pipe that
+  kProgram,  // a file of a run folder: other hard links to it keep their contents (a copy by `cp -al`); a pipe that
              // nobody reads is an error
-  kUser,     // a path that a user gave: other hard links see what is written; a pipe is waited for until someone reads
-             // it; what is complete stays where it is when it can't get its name
+  kUser,     // a path that a user gave: other hard links see the new contents; a pipe is opened once somebody reads it;
+             // the complete temporary file stays if it can't get its name
 };
 
 // Written under a temporary name in the same folder, then flushed to disk and renamed by Commit. Without Commit nothing
-// remains, and a file that had the name before is untouched. Symbolic links are followed, also where they lead to
-// nothing yet; the mode and, where the system allows, the owner of a file that is there stay.
+// remains, and a file that had the name before is untouched. Symbolic links are followed, even if they lead to nothing
+// yet. An existing file's mode stays, and its owner, where the system allows that.
 //
-// What can't be replaced is written in place: a file in a folder that can't be written to, or one that is mounted; of
-// other hard links see FileOwner. Pipes and character devices get what is appended as it comes.
+// A file that can't be replaced is written in place: it is mounted, or its folder can't be written to. FileOwner says
+// what happens to other hard links. Pipes and character devices get appended bytes as they come.
 class DurableFile {
  public:
   // Errors: those of FindOutputTarget (runtime/output_target.h); by errno, naming the path.
@@ -43,8 +43,8 @@ class DurableFile {
   DurableFile& operator=(const DurableFile&) = delete;
 
   absl::Status Append(const void* data, int64_t bytes);
-  // Bytes [offset, offset + bytes); holes read as zero. Errors: FailedPrecondition where a pipe or a device would have
-  // to go back.
+  // Writes bytes [offset, offset + bytes); holes read as zero. Errors: FailedPrecondition if a pipe or a device would
+  // have to go back.
   absl::Status WriteAt(int64_t offset, const void* data, int64_t bytes);
   // Flushes file and folder; afterwards the file has its name.
   absl::Status Commit();
@@ -59,15 +59,15 @@ class DurableFile {
   absl::Status OpenStream(const OutputTarget& target);
   absl::Status OpenTemporary();
   absl::Status OpenFile();
-  // Mode and owner of the file that is there.
+  // Gives the temporary file the mode and owner of the existing file.
   void TakeAfter(const struct stat& before);
   absl::Status Rename();
-  // From the temporary file into the one that is there.
+  // Copies the temporary file into the existing one.
   absl::Status CopyInPlace();
-  // Leaves the temporary file to the user, or to nobody.
+  // Keeps the temporary file if its owner is the user; else removes it.
   absl::Status Failed(absl::string_view what, int error);
 
-  std::string path_;  // as given
+  std::string path_;  // as the caller gave it
   FileOwner owner_;
   OutputTarget target_;
   std::string temporary_;
@@ -79,11 +79,11 @@ class DurableFile {
 // The whole contents at once.
 absl::Status WriteDurably(const std::string& path, absl::string_view contents, FileOwner owner = FileOwner::kProgram);
 
-// Whether WriteDurably to a path that a user gave can succeed, asked before work whose result goes there. A pipe is not
-// opened. Errors: those of DurableFile::Create.
+// Checks whether WriteDurably to a path that a user gave can succeed. To be called before the work whose result goes
+// there. A pipe is not opened. Errors: those of DurableFile::Create.
 absl::Status CheckOutput(const std::string& path);
 
-// Whether what is written to `path` comes out where standard output does: nothing else should go there then.
+// True if text written to `path` comes out where standard output does. Nothing else should go there then.
 bool IsStandardOutput(const std::string& path);
 
 // Flushes a folder's entries to disk.
@@ -92,8 +92,9 @@ absl::Status SyncFolder(const std::string& folder);
 // Creates a folder and its parents; an existing one is fine.
 absl::Status MakeFolder(const std::string& folder);
 
-// The whole file. `most`: bytes that what is read may have; a caller knows what is sensible, and a device or a pipe may
-// have no end. Errors: by errno; InvalidArgument with the size that was found, or that there are more, and `most`.
+// Reads the whole file. `most`: the most bytes to read. The caller knows a sensible limit, and a device or a pipe may
+// have no end. Errors: by errno; InvalidArgument with `most` and the size that was found, or the fact that there is
+// more.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most = std::numeric_limits<int64_t>::max());
 
 }  // namespace isthmus

@@ -1,8 +1,8 @@
 // Exit statuses of the program (DESIGN section 2); scripts rely on them.
 //
-// No exception leaves `main` (runtime/caught.h). One for lack of memory or threads, or of the system, ends a program of
-// one process with status 2: the same command would meet it again. On one of several ranks it ends the job with status
-// 4, as all that a rank meets alone. A fault of the program is status 4, too.
+// No exception leaves `main` (runtime/caught.h). In a program of one process, lack of memory or threads, or another
+// error of the system, ends with status 2: the same command would fail again. On one of several ranks it ends the job
+// with status 4, like every failure of one rank alone. A fault of the program is status 4, too.
 #ifndef ISTHMUS_RUNTIME_EXIT_STATUS_H_
 #define ISTHMUS_RUNTIME_EXIT_STATUS_H_
 

@@ -12,7 +12,7 @@ namespace isthmus {
 void FaultPoint(const char* name);
 // Where `data`, on the stream's device, has just been computed: a test may spoil it.
 void FaultPoint(const char* name, const Tensor& data, const Stream& stream);
-// How many times faster than the clock the deadlines of collectives pass: 1, but where a test says otherwise.
+// How many times faster than the clock the deadlines of collectives pass: 1, unless a test changes it.
 double FaultHaste();
 
 }  // namespace isthmus

@@ -38,7 +38,7 @@ class WriterSink : public spdlog::sinks::base_sink<std::mutex> {
   const std::shared_ptr<AsyncWriter> writer_;
 };
 
-// The line that stands in place of lost ones.
+// Makes the line that stands in place of lost ones.
 AsyncWriter::LostText LostLines(int rank) {
   return [rank, formatter = std::make_shared<spdlog::pattern_formatter>(kPattern)](int64_t lines) {
     const std::string text = absl::StrCat("rank=", rank, " ", lines, lines == 1 ? " line is" : " lines are",
@@ -60,7 +60,7 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const std::string& folder, int ra
   auto writer = std::make_shared<AsyncWriter>(descriptor, AsyncWriter::Descriptor::kOwned, LostLines(rank));
   auto logger = std::make_shared<spdlog::logger>("isthmus", std::make_shared<WriterSink>(writer));
   logger->set_pattern(kPattern);
-  // A line that can't even be made is none.
+  // A line that can't even be formatted is left out.
   logger->set_error_handler([](const std::string&) {});
   return absl::WrapUnique(new Log(std::move(logger), std::move(writer), rank));
 }

@@ -17,14 +17,14 @@ class logger;
 
 namespace isthmus {
 
-// Lines "time level rank step message" in folder/log/rank-0000.log, appended to what is there, by a thread of its own:
-// no call waits for the file (runtime/async_writer.h). Lines that can't be written, because the disk is full or stands
-// still, are dropped and counted, and the log says so where it goes on: a log never stops a run. Thread-safe.
+// Appends lines "time level rank step message" to folder/log/rank-0000.log. A thread of its own writes them: no call
+// waits for the file (runtime/async_writer.h). Lines that can't be written, because the disk is full or stands still,
+// are dropped and counted. The log says so where it goes on. A log never stops a run. Thread-safe.
 class Log {
  public:
   // Errors: by errno for the folder and the file; a named pipe needs a reader.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const std::string& folder, int rank);
-  // One whose lines go nowhere, for a disk without room for the file.
+  // A log that drops all lines, for a disk without room for the file.
   static std::unique_ptr<Log> Nowhere(int rank);
   // Waits until the lines are written, at most as long as AsyncWriter::kFlushDeadline.
   ~Log();
@@ -35,7 +35,7 @@ class Log {
 
   // The step that following lines belong to; 0 before the first.
   void set_step(int64_t step) { step_ = step; }
-  // Before the process ends in another way than by its destructors: as ~Log, but it can be used further.
+  // To be called before the process ends without its destructors. Like ~Log, but the log can be used afterwards.
   void Flush();
   // Lines that could not be written.
   int64_t dropped() const { return writer_ != nullptr ? writer_->lost() : 0; }
@@ -44,7 +44,7 @@ class Log {
   Log(std::shared_ptr<spdlog::logger> logger, std::shared_ptr<AsyncWriter> writer, int rank);
 
   std::shared_ptr<spdlog::logger> logger_;
-  std::shared_ptr<AsyncWriter> writer_;  // null: nowhere
+  std::shared_ptr<AsyncWriter> writer_;  // null: lines go nowhere
   int rank_;
   std::atomic<int64_t> step_ = 0;
 };

@@ -1,4 +1,4 @@
-// Time for durations.
+// Clocks for durations.
 #ifndef ISTHMUS_RUNTIME_MONOTONIC_H_
 #define ISTHMUS_RUNTIME_MONOTONIC_H_
 
@@ -10,11 +10,11 @@
 
 namespace isthmus {
 
-// Since some moment in the past. Unlike absl::Now() it does not jump when the machine's clock is set.
+// Time since some moment in the past. Unlike absl::Now() it does not jump when the machine's clock is set.
 inline absl::Duration MonotonicNow() { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); }
 
-// Nanoseconds since 1970, for people, as the machine's clock had them when this was first called and the monotonic
-// clock has counted since: differences are durations, too.
+// Nanoseconds since 1970, for people. The machine's clock is read at the first call; from then on the monotonic clock
+// counts, so that differences are durations, too.
 inline int64_t SteadyUnixNanos() {
   static const absl::Duration offset = absl::Now() - absl::UnixEpoch() - MonotonicNow();
   return absl::ToInt64Nanoseconds(MonotonicNow() + offset);

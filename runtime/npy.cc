@@ -124,7 +124,7 @@ class HeaderParser {
   absl::string_view text_;
 };
 
-// Of a header; NumPy itself reads no more than 10,000 unless it is asked to.
+// Most bytes of a header. NumPy itself reads no more than 10,000 by default.
 constexpr size_t kMostHeaderBytes = 1 << 20;
 
 }  // namespace
@@ -136,7 +136,7 @@ absl::Status NpyArray::Fail(const std::string& what) const {
 std::string NpyArray::Describe() const { return absl::StrCat(NameOf(type_).name, " ", ShapeText(shape_)); }
 
 absl::StatusOr<std::unique_ptr<const NpyArray>> NpyArray::Open(const std::string& path) {
-  // A pipe that nobody writes to must not be waited for.
+  // O_NONBLOCK: a pipe that nobody writes to must not make this wait.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return FileError(path, "can't open the array", errno);
   auto array = absl::WrapUnique(new NpyArray(path, descriptor));
@@ -168,7 +168,7 @@ absl::Status NpyArray::ParseHeader() {
   if (!S_ISREG(information.st_mode)) return Fail("is not a file; accepts .npy files, as numpy.save writes them");
   bytes_ = information.st_size;
   if (bytes_ == 0) return Fail("is empty; accepts .npy files, as numpy.save writes them");
-  // Magic, version, and the header's length.
+  // Reads magic, version, and the header's length.
   std::string file(std::min<size_t>(12, static_cast<size_t>(bytes_)), '\0');
   ISTHMUS_RETURN_IF_ERROR(ReadBytes(0, file.data(), static_cast<int64_t>(file.size())));
   if (!absl::StartsWith(file, kMagic)) return Fail("is no .npy file; accepts those that numpy.save writes");

@@ -17,8 +17,8 @@ namespace isthmus {
 
 enum class NpyType : uint8_t { kFloat32, kFloat64, kInt32, kInt64 };
 
-// A file that is read in pieces. float32, float64, int32 or int64 of little-endian byte order; C or Fortran order, read
-// alike. The file is never trusted: what its header states is checked against its size before memory is taken for it.
+// A file that is read in pieces: float32, float64, int32 or int64 of little-endian byte order, in C or Fortran order.
+// The file is never trusted: the header is checked against the file's size before memory is allocated.
 class NpyArray {
  public:
   // Errors: by errno; InvalidArgument naming the path, what was found and what is accepted: no .npy file, a header that
@@ -36,7 +36,7 @@ class NpyArray {
   // "float32 (10, 4)", as NumPy prints it.
   std::string Describe() const;
 
-  // Errors of both: by errno; DataLoss when the file is shorter than when it was opened.
+  // Errors of both functions: by errno; DataLoss if the file is shorter than when it was opened.
   // Rows [begin, begin + count) of a floating-point matrix, row by row.
   absl::Status ReadRows(int64_t begin, int64_t count, double* out) const;
   // Elements [begin, begin + count) of a vector of integers.
@@ -48,7 +48,7 @@ class NpyArray {
   absl::Status ParseHeader();
   absl::Status Fail(const std::string& what) const;
   absl::Status ReadBytes(int64_t offset, void* to, int64_t bytes) const;
-  // Elements [first, first + count) in the order of the file, the i-th to out[i * stride].
+  // Reads elements [first, first + count) in the order of the file, the i-th to out[i * stride].
   template <typename From, typename To>
   absl::Status ReadRun(int64_t first, int64_t count, To* out, int64_t stride) const;
 

@@ -15,15 +15,15 @@
 namespace isthmus {
 namespace {
 
-constexpr int kMostLinks = 40;  // as the system has it
+constexpr int kMostLinks = 40;  // as Linux has it
 
-// The links of /proc are not followed by their text: it may name a pipe, or a file that is there no more.
+// Links of /proc are not followed by their text, which may name a pipe, or a file that no longer exists.
 bool IsOnProc(const std::string& path) {
   struct statfs system {};
   return statfs(FolderOf(path).c_str(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
-// The number of this process's open file that a link of /proc stands for; -1 where it is another link.
+// The number of this process's open file that a link of /proc stands for; -1 for other links.
 int DescriptorOf(const std::string& link) {
   std::error_code error;
   const auto folder = std::filesystem::canonical(FolderOf(link), error);

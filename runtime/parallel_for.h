@@ -32,8 +32,8 @@ class OneThread {
 
 // Calls body(begin, end, thread) on disjoint ranges that cover [0, count). Each range but the last has a multiple of
 // `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
-// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads(). Where
-// bodies throw, for lack of memory for example, one of the exceptions comes out once all threads are done.
+// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads(). If
+// bodies throw, for example because memory runs out, one of the exceptions comes out once all threads are done.
 template <typename Body>
 [[gnu::no_sanitize("thread")]] void ParallelFor(int64_t count, int64_t grain, Body&& body) {
   if (count <= 0) return;
@@ -55,7 +55,7 @@ template <typename Body>
     const int64_t end = std::min(count, blocks * (thread + 1) / threads * grain);
     try {
       if (begin < end) body(begin, end, thread);
-    } catch (...) {  // none may leave a parallel region
+    } catch (...) {  // an exception must not leave a parallel region
 #pragma omp critical(isthmus_parallel_for)
       thrown = std::current_exception();
     }

@@ -1,4 +1,4 @@
-// Files that make room and stay.
+// Renames files that have to make room but are kept.
 #ifndef ISTHMUS_RUNTIME_SET_ASIDE_H_
 #define ISTHMUS_RUNTIME_SET_ASIDE_H_
 
@@ -8,11 +8,11 @@
 
 namespace isthmus {
 
-// Gives what has the name `path` the first free one of path.1, path.2, … and returns that. Errors: by errno.
+// Renames `path` to the first free name of path.1, path.2, … and returns that name. Errors: by errno.
 absl::StatusOr<std::string> SetAside(const std::string& path);
 
-// The same for a regular file, which keeps its own name beside the new one, until another file takes it, where the file
-// system has hard links: there is no moment without one.
+// The same for a regular file. Where the file system has hard links, the file also keeps its own name until another
+// file takes it, so that the name always exists.
 absl::StatusOr<std::string> NameAside(const std::string& path);
 
 }  // namespace isthmus

@@ -15,7 +15,7 @@
 namespace isthmus {
 namespace {
 
-// What training makes of a shard of so many tokens. sequence_length 0: not known.
+// Describes how training uses a shard of so many tokens. sequence_length 0: not known.
 std::string SamplesText(int64_t tokens, int64_t sequence_length) {
   if (tokens < 2) return "; too short for any sample: training passes over it";
   if (sequence_length == 0) return absl::StrCat("; samples of up to ", tokens - 1, " tokens");

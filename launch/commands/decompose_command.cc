@@ -78,7 +78,7 @@ absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mes
   if (context.world.rank() == 0) {
     const std::string json = HeadJson(measurement);
     if (!request.json.empty()) written = WriteDurably(request.json, json, FileOwner::kUser);
-    // Nothing that took minutes is lost for want of a place.
+    // If the file can't be written, the result of minutes goes to standard output.
     if (request.json.empty() || !written.ok()) context.out << json;
   }
   return AgreeOnStatus(context.world, written);

@@ -54,7 +54,7 @@ absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t b
   HostBlock block;
   block.rows = rows;
   block.columns = array.shape()[1];
-  // A file with holes may state any size; it takes memory only here.
+  // A file with holes may state any size; memory is taken only here.
   const double bytes = 8.0 * static_cast<double>(rows) * static_cast<double>(block.columns);
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   if (bytes > memory) {

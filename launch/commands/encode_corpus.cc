@@ -108,7 +108,7 @@ class ParallelEncoder {
   }
 
  private:
-  // Lines may be long: their bytes are limited, too.
+  // The bytes are limited as well, because lines may be long.
   static constexpr size_t kPieceBytes = 1 << 15, kPieces = 4096, kMostBytes = 1 << 28;
   struct Piece {
     std::string text;
@@ -122,14 +122,14 @@ class ParallelEncoder {
   double fraction_;
   int64_t documents_ = 0;
   std::vector<Piece> pieces_;
-  size_t bytes_ = 0;  // of the pieces
+  size_t bytes_ = 0;  // in pieces_
 };
 
-// Where the shards are written until all are complete: beside a folder that is yet to be made, so that it appears
-// whole; inside one that is there, which may be another disk's and can't be replaced then.
+// Where the shards are written until all are complete. It lies beside a folder that does not exist yet, so that the
+// folder appears whole. It lies inside an existing folder, which may be another disk's and then can't be replaced.
 class StagingFolder {
  public:
-  // `folder`: links followed. Errors: AlreadyExists when it holds something; by errno.
+  // `folder`: its links were followed. Errors: AlreadyExists when it holds something; by errno.
   static absl::StatusOr<std::unique_ptr<StagingFolder>> Make(std::string folder) {
     std::error_code error;
     const bool there = std::filesystem::exists(std::filesystem::symlink_status(folder, error));
@@ -139,7 +139,7 @@ class StagingFolder {
     const std::string stem = absl::StrCat(folder, there ? "/encoding." : ".", getpid());
     staging->folder_ = std::move(folder);
     ISTHMUS_RETURN_IF_ERROR(MakeFolder(FolderOf(stem)));
-    // In containers other processes have had the number before, and what they left is not this one's.
+    // In a container other processes had the same number before. Their files do not belong to this process.
     std::string path = stem + ".tmp";
     for (int i = 2; mkdir(path.c_str(), 0777) != 0; ++i) {
       if (errno != EEXIST) return FileError(path, "can't create the folder", errno);
@@ -149,7 +149,7 @@ class StagingFolder {
     return staging;
   }
   StagingFolder() = default;
-  // Removes what was not completed.
+  // Removes an incomplete result.
   ~StagingFolder() {
     std::error_code error;
     if (!path_.empty()) std::filesystem::remove_all(path_, error);
@@ -158,13 +158,13 @@ class StagingFolder {
   StagingFolder& operator=(const StagingFolder&) = delete;
   const std::string& path() const { return path_; }
 
-  // Gives everything its name. Errors: by errno; what is complete stays then, and the message says where.
+  // Gives all files their names. Errors: by errno; complete shards then stay, and the message says where.
   absl::Status Complete() {
     const std::string path = std::exchange(path_, "");
     const auto failed = [&](int error) {
       return FileError(folder_, absl::StrCat("can't take the complete shards, which stay in ", path), error);
     };
-    // Training last: without it a start says at once that something is missing.
+    // The training part comes last: a start without it says at once that something is missing.
     for (const char* part : {"/validation", "/train"}) {
       if (!there_ || access((path + part).c_str(), F_OK) != 0) continue;
       if (std::rename((path + part).c_str(), (folder_ + part).c_str()) != 0) return failed(errno);
@@ -183,7 +183,7 @@ class StagingFolder {
     for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
          entry.increment(error)) {
       const std::string name = entry->path().filename().string();
-      // A file system makes it, and it stays.
+      // The file system makes this folder, and it stays.
       if (name == "lost+found") continue;
       return absl::AlreadyExistsError(absl::StrCat(folder, ": is not empty, it holds ", name,
                                                    "; choose another folder for the shards or remove it"));
@@ -196,13 +196,13 @@ class StagingFolder {
   bool there_ = false;
 };
 
-// Where the folder is, or is to be made: without slashes at its end, symbolic links followed, also to nothing yet.
+// Returns where the folder is or will be: without trailing slashes, and with symbolic links followed, even to nothing.
 absl::StatusOr<std::string> ResolveFolder(const std::string& given) {
   if (given.empty()) return absl::InvalidArgumentError("--out: found an empty path; name a folder");
   std::error_code error;
   std::string folder = std::filesystem::path(given / std::filesystem::path()).parent_path().string();
   for (int links = 0; std::filesystem::is_symlink(folder, error); ++links) {
-    constexpr int kMostLinks = 40;  // as the system has it
+    constexpr int kMostLinks = 40;  // as Linux has it
     if (links == kMostLinks) return FileError(given, "can't follow the link", ELOOP);
     const auto next = std::filesystem::read_symlink(folder, error);
     if (error) return FileError(given, "can't read the link", error.value());

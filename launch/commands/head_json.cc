@@ -25,7 +25,7 @@ Json HistogramJson(const Histogram& histogram) {
   return {{"bounds", histogram.bounds}, {"counts", histogram.counts}, {"sum", histogram.sum}};
 }
 
-// Names of all numbers below `json` that are not finite, which JSON has no way to write.
+// Adds the names of all numbers below `json` that are not finite, which JSON can't express.
 void AddMissing(const Json& json, const std::string& name, std::vector<std::string>& names) {
   if (json.is_structured()) {
     for (const auto& [key, value] : json.items()) {

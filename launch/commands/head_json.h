@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Indented, with an end of line. Doubles keep all their digits; lists of singular values are complete. Where
-// a figure is null, `not_measured` says which and why.
+// Indented, with a newline at the end. Doubles keep all their digits; lists of singular values are complete. If a
+// figure is null, `not_measured` names it and gives the reason.
 std::string HeadJson(const HeadFigures& measurement);
 
 }  // namespace isthmus

@@ -120,7 +120,7 @@ absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& 
   ISTHMUS_ASSIGN_OR_RETURN(const Machine machine, MachineOf(given, ComputeType(config.precision()), world));
   ISTHMUS_ASSIGN_OR_RETURN(const Plan plan, MakePlan(config, machine, world, given.config));
   const std::vector<Plan> meshes = BestMeshes(plan, kMeshesShown);
-  // The object alone is wanted there.
+  // If the object goes to standard output, nothing else may go there.
   std::ostream& says = !given.json.empty() && IsStandardOutput(given.json) ? std::cerr : out;
   if (!given.json.empty()) {
     ISTHMUS_RETURN_IF_ERROR(WriteDurably(given.json, PlanJson(plan, meshes, given.config), FileOwner::kUser));

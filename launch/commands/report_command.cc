@@ -39,7 +39,7 @@ absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream
   }
   ISTHMUS_RETURN_IF_ERROR(report::NameRuns(absl::MakeSpan(runs)));
   const std::string page = report::PageHtml(runs);
-  // What else there is to say would be part of the page.
+  // If the page goes to standard output, messages must not become part of it.
   std::ostream& says = IsStandardOutput(path) ? std::cerr : out;
   ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, page, FileOwner::kUser));
   int64_t records = 0;

@@ -37,7 +37,7 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-// Of the model, a few megabytes.
+// Limit for the tokenizer's model, which has a few megabytes.
 constexpr int64_t kMostTokenizerBytes = int64_t{1} << 28;
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {

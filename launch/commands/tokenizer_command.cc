@@ -49,7 +49,7 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
   ISTHMUS_ASSIGN_OR_RETURN(training.files, FindTextFiles(paths));
   ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
   ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Parse(model, path));
-  // What else there is to say would be part of the model.
+  // If the model goes to standard output, messages must not become part of it.
   std::ostream& says = IsStandardOutput(path) ? std::cerr : out;
   ISTHMUS_RETURN_IF_ERROR(WriteDurably(path, model, FileOwner::kUser));
   says << path << ": " << tokenizer->vocabulary() << " tokens";

@@ -89,7 +89,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
   RankWatch watch(context.mpi.ring());
   std::unique_ptr<TrainingRun> run;
-  // Caught here, while the run still stands, as below.
+  // Exceptions are caught here while the run still exists, as below.
   absl::Status status = CaughtOnRank(context.world.size(), [&]() -> absl::Status {
     ISTHMUS_ASSIGN_OR_RETURN(run, TrainingRun::Create(std::move(config), path, resume, *context.signals, watch,
                                                       context.world, context.mpi.local_rank(), context.out, line));

@@ -93,7 +93,8 @@ absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, i
 bool SameMesh(const Plan& a, const Plan& b) { return MeshOf(a) == MeshOf(b); }
 
 std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
-  // A plan lists every tensor of every layer. No model that anybody trains has so many that this ends it.
+  // Each plan lists every tensor of every layer, so the layers of all plans together are limited. No model that anybody
+  // trains reaches the limit.
   int64_t layers_left = int64_t{1} << 20;
   std::vector<Plan> found;
   const auto consider = [&](int64_t tensor, int64_t micro_batch, int options) {

@@ -19,7 +19,7 @@ namespace isthmus {
 namespace {
 
 struct Findings {
-  int sound = 0, not_sound = 0, unreadable = 0;  // ranks
+  int sound = 0, not_sound = 0, unreadable = 0;  // number of ranks
 };
 
 absl::StatusOr<Findings> Count(const absl::Status& mine, Communicator& world) {
@@ -30,12 +30,12 @@ absl::StatusOr<Findings> Count(const absl::Status& mine, Communicator& world) {
   return found;
 }
 
-// Errors: of those that could not read.
+// Errors: those of the ranks that could not read.
 absl::Status ShareUnreadable(const absl::Status& mine, Communicator& world) {
   return AgreeOnStatus(world, IsNotSound(mine) ? absl::OkStatus() : mine);
 }
 
-// The place that the first rank with one has found damaged, looked at by the others.
+// The first rank that found damage shares the place, and all others check it. Returns what this rank has found there.
 absl::StatusOr<absl::Status> LookThereToo(const std::string& folder, const absl::Status& mine, Communicator& world) {
   const auto place = IsNotSound(mine) ? PlaceOf(mine) : std::nullopt;
   double first = place.has_value() ? world.rank() : world.size();

@@ -101,10 +101,10 @@ void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   FillGradient(head.gradient, record);
   if (head.not_measured.empty()) FillProjection(head, record);
-  // A wrong projection shows here, where its figures are left out.
+  // This figure shows a wrong projection, even where the projection's own figures are left out.
   const double error = head.self_test.decomposition_error;
   if (std::isfinite(error)) record.set_decomposition_error(error);
-  // Where their squares are beyond fp32 there are none.
+  // The cosines are missing where the squares are beyond fp32.
   if (std::isfinite(head.update.update_cosine)) record.set_update_cosine(head.update.update_cosine);
   if (std::isfinite(head.update.hidden_update_cosine)) {
     record.set_hidden_update_cosine(head.update.hidden_update_cosine);

@@ -13,7 +13,7 @@
 namespace isthmus {
 namespace {
 
-// A product of matrices has some 400.
+// Largest file; one matrix product takes some 400 bytes.
 constexpr int64_t kMostBytes = int64_t{16} << 20;
 
 // What the file says; nothing where it is missing or of no use.

@@ -19,9 +19,9 @@ namespace isthmus {
 // lowest rank's choice holds for all. Rank 0 writes the file where it grew. From then on nothing is measured: a product
 // that is still unknown takes the library's first proposal.
 //
-// A run that finds the file of another in its folder computes as that one did; a file that can't be read, or is not of
-// this format, is noted in the log and replaced. One that can't be written is noted, too. Nothing happens on the CPU.
-// Collective. Errors: of `rehearse`.
+// A run that finds the file of another in its folder computes as that one did. A file that can't be read, or has
+// another format, is noted in the log and replaced. A file that can't be written is noted, too. On the CPU nothing
+// happens. Collective. Errors: of `rehearse`.
 absl::Status ChooseMatmulAlgorithms(const std::string& folder, Communicator& world, Stream& stream, Log& log,
                                     const std::function<absl::Status()>& rehearse);
 

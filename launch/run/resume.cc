@@ -30,13 +30,13 @@
 namespace isthmus {
 namespace {
 
-// Larger records are of steps, and are read line by line.
+// Larger records belong to steps, and are read line by line.
 constexpr int64_t kMostFirstRecords = int64_t{16} << 20;
 
-// Steps that a run's records hold: the first line is of none. A damaged one may be of a step. Errors: by errno; what
-// can't be read is not empty.
+// Number of steps in a run's records. The first line belongs to no step. A damaged line counts as a step. Errors: by
+// errno; records that can't be read do not count as empty.
 absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
-  // To read a pipe would wait for ever.
+  // Reading a pipe would wait for ever.
   std::error_code error;
   if (!std::filesystem::is_regular_file(records, error)) {
     return absl::FailedPreconditionError(absl::StrCat(records, ": is no regular file"));
@@ -51,7 +51,7 @@ absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     const bool of_none = record.is_object() && record.contains("step") && record["step"] == 0;
-    // A second line of none is one of a step whose number is damaged.
+    // Only the first line has step 0. A later one with step 0 is a step whose number is damaged.
     steps += of_none && lines == 0 ? 0 : 1;
     ++lines;
   }
@@ -65,7 +65,7 @@ absl::StatusOr<std::vector<std::string>> ListFolders(const std::string& run_fold
   return folders;
 }
 
-// This rank's view of the folders.
+// Returns what this rank sees in the folders.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
   if (how != "auto" && how != "never") {
@@ -84,13 +84,14 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   return plan;
 }
 
-// Of a run that does not go on: whether its folder holds records that are to make room. On rank 0, which writes them.
+// For a run that does not continue: true if its folder holds records that have to make room. Called on rank 0, which
+// writes them.
 absl::StatusOr<bool> BeginsAnew(const std::string& how, const std::string& run_folder) {
   std::error_code error;
   const std::string records = run_folder + "/metrics.jsonl";
   if (!std::filesystem::exists(records, error)) return false;
   if (how == "auto") return true;
-  // A start that failed, or was stopped, before its first step does not stand in the way of the next.
+  // A start that failed or was stopped before its first step does not block the next one.
   ISTHMUS_ASSIGN_OR_RETURN(const int64_t steps, RecordedSteps(records));
   return steps == 0;
 }
@@ -152,7 +153,7 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
   if (manifest.tokenizer_fingerprint() != samples.dataset->tokenizer_fingerprint()) {
     return fail("the token shards were made with another tokenizer");
   }
-  // Of every step one batch, and more that were passed over. What says otherwise is no position in the data.
+  // Each step takes one batch, and some more may have been passed over. Other numbers are no position in the data.
   const int64_t sequences = config.batch().sequences();
   if (manifest.samples() % sequences != 0 || manifest.samples() / sequences < manifest.step()) {
     return absl::DataLossError(absl::StrCat(folder, ": samples: ", manifest.samples(),

@@ -23,11 +23,11 @@ struct ResumePlan {
   bool begins_anew = false;             // it holds records, which are to make room (SetAsideRecords)
 };
 
-// `how`: "never"; "auto", the newest checkpoint of the run folder that is complete and sound, or from the beginning
-// when there is none at all; else a checkpoint, or a run folder whose newest one it is. Every rank looks, and what any
-// of them finds counts (launch/run/agreed_checkpoint.h). Collective; the same on all ranks. Errors: those of
-// FindCheckpoint and ListCheckpoints, of any rank; AlreadyExists when the run folder has checkpoints and they are not
-// what is continued.
+// `how` is "never", "auto", a checkpoint, or a run folder, which stands for its newest checkpoint. "auto" takes the
+// newest complete and sound checkpoint of the run folder, and begins anew if there is none at all. Every rank looks,
+// and what any of them finds counts (launch/run/agreed_checkpoint.h). Collective; the same on all ranks. Errors: those
+// of FindCheckpoint and ListCheckpoints, of any rank; AlreadyExists if the run folder has checkpoints that are not the
+// ones continued.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
 // A run folder with records and without a checkpoint, in which a run of `config` is to begin anew: renames
@@ -37,22 +37,23 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
 // system.
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
-// What a run that `began` so goes back to: the newest sound checkpoint of its folder without a value that is NaN or
-// infinite, else what it began from. Collective; the same on all ranks. Errors: those of ListCheckpoints; MayBeSound
-// as Restore.
+// Returns the plan by which a run that `began` so goes back. It leads to the newest sound checkpoint of its folder
+// without a NaN or an infinite value; if there is none, to what the run began from. Collective; the same on all ranks.
+// Errors: those of ListCheckpoints; MayBeSound as Restore.
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
 
 // Loads weights and optimizer state from the plan's first sound candidate and returns its manifest, without tensors.
-// What it has to say about others, and about settings that are not the checkpoint's, goes to the log. Collective; fails
-// on all ranks or none. Errors: FailedPrecondition naming each candidate and what is wrong with it, when none is sound;
-// InvalidArgument when a run of `config` on `samples` can't continue the checkpoint's; MayBeSound, naming the rank,
-// when one can't be read for a reason that is not its own (permission, open files, a failing disk, a newer format), or
-// one rank alone can't.
+// Messages about other candidates, and about settings that differ from the checkpoint's, go to the log. Collective;
+// fails on all ranks or none. Errors: FailedPrecondition if no candidate is sound, naming each and what is wrong with
+// it; InvalidArgument if a run of `config` on `samples` can't continue the checkpoint's run; MayBeSound, naming the
+// rank, if the reason lies outside the checkpoint (permission, open files, a failing disk, a newer format) or only one
+// rank can't read it.
 absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
                                                   const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
                                                   Log& log);
 
-// Of an error of Restore or PlanRollback: what could not be read may be sound, and nothing was done without it.
+// True for an error of Restore or PlanRollback after which the unread checkpoint may still be sound. Nothing was
+// changed then.
 bool MayBeSound(const absl::Status& status);
 
 }  // namespace isthmus

@@ -125,7 +125,7 @@ void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
   if (failed_ > 0) record.set_failed_total(failed_);
   log_.Info("saved " + newest_);
   if (!saved.finite) log_.Warning(newest_ + ": holds values that are not finite");
-  // What stays as it is is said once.
+  // A lasting state is reported once.
   if (std::string tidied = std::exchange(tidied_, ""); tidied != told_) {
     for (const auto line : absl::StrSplit(tidied, '\n', absl::SkipEmpty())) log_.Warning(std::string(line));
     told_ = std::move(tidied);

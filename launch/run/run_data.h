@@ -27,8 +27,9 @@ struct RunData {
 absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
                                     const StopSignals& signals);
 
-// That all ranks have opened the same: another node may have other files under the same names, and train on them.
-// Collective; the same on all ranks. Errors: FailedPrecondition, naming the ranks that differ and by what.
+// Checks that all ranks have opened the same data. Another node may have other files under the same names, and would
+// train on them. Collective; the same on all ranks. Errors: FailedPrecondition, naming the ranks that differ and the
+// difference.
 absl::Status CheckSameData(const RunData& data, Communicator& world);
 
 }  // namespace isthmus

@@ -18,13 +18,14 @@ struct SinksOpening {
   int64_t first_step = 0;       // of the first record
   bool continued = false;       // the folder's own records of earlier steps stay, others are cut off
   bool while_training = false;  // what can't be opened costs the records until it can (launch/run/late_sink.h)
-  // So does a disk that is full, and nothing else: a run that was there goes on as it would have done without a stop.
+  // If true, a full disk costs only records as well, and no other error does. A run that was there already goes on as
+  // if it had not stopped.
   bool bears_full_disk = false;
 };
 
-// Those of rank 0, which has the cluster's figures, in the run folder and over HTTP; those of another rank show its own
-// figures and there may be none. Errors, but while training or of a full disk: AlreadyExists when the folder holds a
-// run that is not to be continued; by errno for its files.
+// Opens the sinks. Rank 0's have the cluster's figures, in the run folder and over HTTP. Another rank's show its own
+// figures, and there may be none. Errors, except while training or when the disk is full: AlreadyExists if the folder
+// holds a run that is not to be continued; by errno for its files.
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
                                                  const SinksOpening& opening);
 

@@ -21,7 +21,7 @@ class Stability {
  public:
   Stability(const proto::StabilityConfig& config, const proto::StabilityState& state);
 
-  // Whether a step with these sound figures is applied.
+  // True if a step with these sound figures is to be applied.
   bool Accepts(const StepFigures& figures) const;
   // It was.
   void Applied(const StepFigures& figures);
@@ -29,7 +29,7 @@ class Stability {
   enum class Action { kHalt, kSkip, kRollback };
   struct Verdict {
     Action action = Action::kHalt;
-    bool finite = false;  // its figures are sound: it was refused as a spike
+    bool finite = false;  // true if its figures are sound: the step was refused as a spike
     std::string reason;   // of the refusal, or of the end
   };
   // It was not: what is to be done. Passes over its batch, and with a rollback as many before it as configured, unless

@@ -216,7 +216,7 @@ void TrainingRun::LogNotes() {
   for (const std::string& note : sinks_->TakeNotes()) {
     const int64_t dropped = log_->dropped();
     log_->Info(note);
-    // A full disk takes no line that says so.
+    // The log can't take the note if the disk is full, so the note goes to the progress output.
     if (world_.rank() == 0 && log_->dropped() > dropped) progress_->Note(note);
   }
 }
@@ -285,7 +285,7 @@ absl::Status TrainingRun::TrainSteps() {
   return CheckLastUpdate();
 }
 
-// A step looks at the weights that the one before it made; nothing but the last validation looks at the last ones.
+// Each step checks the weights that the step before it made. Only the last validation checks the last weights.
 absl::Status TrainingRun::CheckLastUpdate() const {
   if (std::isfinite(summary_.validation_loss)) return absl::OkStatus();
   return absl::AbortedError(absl::StrCat("validation loss ", summary_.validation_loss, " after step ", summary_.steps,

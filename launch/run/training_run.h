@@ -83,7 +83,8 @@ class TrainingRun {
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
   absl::Status OpenFolder(const std::string& resume);
   absl::Status OpenRecords();
-  // A full disk costs a run that was there already what it can't write, not its start: OK then, and noted.
+  // If the disk is full and the run was there already, returns OK and notes it: the run loses what it can't write, but
+  // it starts.
   absl::Status Bear(absl::Status status);
   absl::Status BuildModel();
   // Takes state and step from a checkpoint, where the plan has one.
@@ -128,7 +129,7 @@ class TrainingRun {
   absl::Status StoppedUnsaved(int signal, const absl::Status& error);
   // Until the last one, or a signal.
   absl::Status TrainSteps();
-  // Errors: Aborted where the last validation loss is not finite.
+  // Errors: Aborted if the last validation loss is not finite.
   absl::Status CheckLastUpdate() const;
   // Nothing when a signal ended it, which then is all that is missing of its step. The last one is seen through.
   int64_t ValidationBatches() const;
@@ -165,7 +166,7 @@ class TrainingRun {
   proto::Histogram step_times_;    // of the steps since the last record
   proto::TelemetryRecord record_;  // of the latest step, until it can tell of a checkpoint
   ResumePlan plan_;
-  std::string full_disk_;                              // what could not be written at the start for want of room
+  std::string full_disk_;                              // what a full disk kept from being written at the start
   std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
   proto::RunRecord run_facts_;                         // of the run's first record
   proto::RunRecord resumed_run_;                       // the same for the first record after a checkpoint was loaded
@@ -173,7 +174,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;  // rank 0
   int64_t failed_dumps_ = 0;            // of the head's tensors
   double peak_flops_ = 0;               // of all ranks
-  std::set<std::string> told_of_head_;  // why a head could not be measured, without the numbers
+  std::set<std::string> told_of_head_;  // reasons why a head could not be measured, without their numbers
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock
   Summary summary_;

@@ -30,7 +30,7 @@ absl::Status WriteCheckedPage(const std::string& path, absl::string_view line) {
   absl::Status status;
   const ssize_t written = pwrite(file, text.data(), text.size(), 0);
   if (written != static_cast<ssize_t>(text.size())) {
-    // A disk that fills up takes a part.
+    // A disk that fills up takes only a part.
     status = FileError(path, "can't write the file", written < 0 ? errno : ENOSPC);
   }
   if (close(file) != 0) status.Update(FileError(path, "can't write the file", errno));

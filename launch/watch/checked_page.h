@@ -1,4 +1,4 @@
-// A small text that one process writes over and over and others read meanwhile.
+// A small text that one process writes over and over while others read it.
 #ifndef ISTHMUS_LAUNCH_WATCH_CHECKED_PAGE_H_
 #define ISTHMUS_LAUNCH_WATCH_CHECKED_PAGE_H_
 
@@ -10,11 +10,11 @@
 
 namespace isthmus {
 
-// One line with its checksum, in pages of constant size that are written in place: a disk that has become full
-// meanwhile still takes it. Opened and closed each time: that is when a network file system shows others what was
-// written. Errors: by errno.
+// Writes one line with its checksum in place, in pages of constant size, so that a disk that has filled up still takes
+// it. Opens and closes the file each time, because a network file system shows the text to others only then. Errors: by
+// errno.
 absl::Status WriteCheckedPage(const std::string& path, absl::string_view line);
-// Errors: by errno; DataLoss for what is not whole, as while it is written.
+// Errors: by errno; DataLoss if the page is not whole, for example while it is being written.
 absl::StatusOr<std::string> ReadCheckedPage(const std::string& path);
 
 }  // namespace isthmus

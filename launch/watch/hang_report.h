@@ -28,7 +28,7 @@ std::vector<int> LateRanks(const std::vector<RankSighting>& ranks);
 std::string HangReport(const std::vector<RankSighting>& ranks, absl::string_view failure);
 
 // The ring as lines of JSON, oldest first. Times are seconds since 1970; an end of null: the operation has not ended.
-// `nonce`: of the start whose ring it is (launch/watch/start_mark.h).
+// `nonce`: of the start that the ring belongs to (launch/watch/start_mark.h).
 std::string RingText(const CollectiveRing& ring, absl::string_view nonce);
 
 }  // namespace isthmus

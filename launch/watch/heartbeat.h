@@ -5,8 +5,7 @@
 // A file because the run folder is shared by all ranks anyway, and memory is not. It is one page of constant size that
 // is written in place: a full disk does not silence a rank (launch/watch/checked_page.h).
 //
-// What it says of time is how long something has lasted by the rank's own clock: those of other machines need not
-// agree.
+// Times are durations by the rank's own clock, because the clocks of machines need not agree.
 #ifndef ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
 #define ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
 
@@ -32,11 +31,11 @@ struct Heartbeat {
     std::string operation;
     int64_t bytes = 0;
     double waited = 0;  // seconds since it was entered
-    int64_t step = 0;   // in which it is waited for
+    int64_t step = 0;   // the step that waits for it
     std::string phase;
   };
   std::string nonce;  // of the rank's start (launch/watch/start_mark.h)
-  std::string since;  // when that was
+  std::string since;  // when that start began
   int rank = 0;
   std::string host;
   int64_t process = 0;  // its number on the host
@@ -48,7 +47,7 @@ struct Heartbeat {
   std::optional<Wait> waiting;
 };
 
-// What the ring says now; what says who it is, and beat, are the caller's.
+// The part of a heartbeat that the ring knows. The caller adds who the rank is, and `beat`.
 Heartbeat HeartbeatOf(const CollectiveRing& ring);
 
 // folder/log/rank-0001.heartbeat

@@ -45,13 +45,14 @@ std::string DescribeLeftover(const Heartbeat& heartbeat) {
 int64_t ProcessBirth(int64_t process) {
   const auto text = ReadFile(absl::StrCat("/proc/", process, "/stat"));
   if (!text.ok()) return 0;
-  // proc(5): number, name in brackets, which may have any characters, then fields 3 (state) to 22 (birth) and more.
+  // proc(5): the number, the name in brackets (it may have any characters), then fields 3 (state) to 22 (birth) and
+  // more.
   constexpr size_t kState = 0, kBirth = 22 - 3;
   const size_t name = text->rfind(") ");
   if (name == std::string::npos) return 0;
   const std::vector<std::string> fields = absl::StrSplit(text->substr(name + 2), ' ');
   int64_t birth = 0;
-  // A zombie has ended; nobody has asked yet how.
+  // A zombie has ended; its parent has not collected its status yet.
   if (fields.size() <= kBirth || fields[kState] == "Z" || !absl::SimpleAtoi(fields[kBirth], &birth)) return 0;
   return birth;
 }
@@ -62,7 +63,7 @@ absl::StatusOr<Leftovers> FindLeftovers(const std::string& folder, Communicator&
   std::string text;
   for (const Heartbeat& other : others) absl::StrAppend(&text, other.process, " ", other.birth, " ", other.host, "\n");
   ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, text, 0));
-  // For each whether it lives on this rank's machine.
+  // Tells for each heartbeat whether its process lives on this rank's machine.
   constexpr char kLives = '1', kEnded = '0', kElsewhere = '?';
   std::string here;
   const std::string host = HostName();

@@ -45,14 +45,14 @@ constexpr absl::Duration kBeat = absl::Seconds(1);
 // How long the heartbeats are looked at to see which are renewed.
 constexpr absl::Duration kLook = absl::Seconds(6);
 constexpr absl::Duration kLongestAge = absl::Seconds(10);
-// Some hundred for each rank.
+// Far more than a report has, which takes some hundred bytes per rank.
 constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 
 std::string LogFile(const std::string& folder, absl::string_view name) { return absl::StrCat(folder, "/log/", name); }
 
-// At once, whatever other threads wait for. A terminal or pipe that nobody reads must not keep it.
+// Ends the process at once, whatever other threads wait for. A terminal or pipe that nobody reads must not delay it.
 [[noreturn]] void EndProcess(absl::string_view last_words) {
-  // As much as a pipe with room takes without a wait.
+  // A pipe with room takes this much without a wait.
   const std::string text = absl::StrCat("isthmus: ", last_words, "\n").substr(0, PIPE_BUF);
   pollfd room{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (poll(&room, 1, /*timeout=*/1000) == 1) {
@@ -61,7 +61,7 @@ std::string LogFile(const std::string& folder, absl::string_view name) { return 
   std::_Exit(kExitRankFailed);
 }
 
-// Those of earlier starts of the run.
+// Removes the reports of earlier starts.
 void RemoveHangReports(const std::string& folder) {
   std::error_code ignored;
   std::filesystem::directory_iterator entry(folder + "/log", ignored);
@@ -95,8 +95,8 @@ class RankWatch::State {
     std::filesystem::remove(HeartbeatPath(folder_, rank_), error);
   }
 
-  // Before this process writes to the folder: it may have been stopped while its job was ended, and another start may
-  // be there now.
+  // Called before this process writes to the folder. It may have been stopped while its job was ended, and another
+  // start may use the folder now.
   void EndIfLeftOver() const {
     const auto found = ReadStartMark(folder_);
     if (!found.ok() || !IsLater(*found, mark_)) return;
@@ -104,12 +104,12 @@ class RankWatch::State {
                             ") is there; this process, of the start of ", mark_.since, ", is left over and ends"));
   }
 
-  // For what the job can't wait for: other ranks, libraries, file systems.
+  // Ends the process after kEnd even if other ranks, libraries or file systems hold it up.
   void EndProcessLater() const {
     std::string words = absl::StrCat("rank ", rank_, ": the job has not ended ", absl::FormatDuration(kEnd),
                                      " after a rank failed or a collective hung: this process ends itself; see ",
                                      LogFile(folder_, "hang.txt"));
-    // Without a thread the launcher's own patience remains.
+    // If no thread can be started, the launcher's own time limit remains.
     Caught([&] {
       std::thread([words = std::move(words)] {
         absl::SleepFor(kEnd);
@@ -143,7 +143,7 @@ class RankWatch::State {
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, absl::ToChronoNanoseconds(kBeat), [&] { return stopping_; })) {
       lock.unlock();
-      // For lack of memory a beat may fail; the next one may succeed.
+      // A beat may fail for lack of memory; the next one may succeed.
       Caught([&] {
         OneBeat(clock.Elapsed(MonotonicNow()));
         return absl::OkStatus();
@@ -154,11 +154,11 @@ class RankWatch::State {
     changed_.notify_all();
   }
 
-  // `claim`: the file that this rank has made under HangPath, if it could.
+  // `claim`: the descriptor of the file HangPath() that this rank has made, or a negative number.
   void WriteReport(const std::string& report, int claim) const {
     std::ofstream(LogFile(folder_, "hang.txt")) << report;
     if (claim < 0) return;
-    // Without it the report still goes to this rank's log and to standard error.
+    // If this write fails, the report still goes to this rank's log and to standard error.
     [[maybe_unused]] const ssize_t written = write(claim, report.data(), report.size());
     close(claim);
   }
@@ -167,7 +167,7 @@ class RankWatch::State {
   void Report(const std::string& report) {
     if (reported_.exchange(true)) return;
     log_->Error(report);
-    // The job is about to be ended.
+    // The log is flushed because the job is about to end.
     log_->Flush();
   }
 
@@ -233,7 +233,7 @@ class RankWatch::State {
     }
   }
 
-  // A heartbeat in place of a rank of this start: what an earlier start left, until it is renewed.
+  // Handles a heartbeat that stands in place of one of this start. An earlier start left it, or still renews it.
   void LookAtLeftover(const Heartbeat& beat) {
     Heartbeat& before = leftovers_[beat.rank];
     const bool known = before.nonce == beat.nonce && before.process == beat.process;
@@ -278,7 +278,7 @@ class RankWatch::State {
   int next_ = 0;  // whose heartbeat is read next
   HeartbeatAges ages_;
   std::map<int, Heartbeat> leftovers_;  // by rank, as last seen
-  std::set<std::string> told_;          // of those
+  std::set<std::string> told_;          // descriptions of leftovers that were logged
   std::error_code ignored_;
   std::atomic<int64_t> stale_ = 0;
   std::atomic<bool> reported_ = false;
@@ -300,7 +300,7 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
     mark = NewStartMark(folder);
     if (const absl::Status written = WriteStartMark(folder, mark); !written.ok()) {
       log->Warning(absl::StrCat("no rank of this start will notice a later one: ", written.message()));
-      // Above whatever mark the folder still has.
+      // The number is above any mark that the folder may still have.
       mark.number = std::numeric_limits<int64_t>::max();
     }
   }
@@ -308,7 +308,8 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
   if (world.size() == 1) return absl::OkStatus();
   auto state = std::make_shared<State>(ring_, folder, mark, world.rank(), world.size(), deadline, std::move(log));
   absl::Status started = state->Beat();
-  // Without room for a heartbeat the others know less of a rank that hangs; it is tried again every second.
+  // If the disk has no room for a heartbeat, the others know less of a rank that hangs. The beat is tried again every
+  // second.
   if (absl::IsResourceExhausted(started)) started = absl::OkStatus();
   if (started.ok()) {
     started = Caught([&] {

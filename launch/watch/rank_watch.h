@@ -1,10 +1,15 @@
 // Watches over the ranks of a run: leaves this rank's heartbeat in the run folder, on rank 0 warns of ranks whose
 // heartbeat has stopped, and when a collective has outlasted its deadline says who is late.
 //
-// Files, in folder/log: start, the mark of the latest start (launch/watch/start_mark.h); rank-0001.heartbeat of each
-// rank (launch/watch/heartbeat.h). Once a deadline has passed also hang-NONCE.txt, by which the ranks of that start
-// know of it, made by the rank that then looks at all heartbeats and writes its report there, and to hang.txt for
-// people; and, by every rank that still lives, rank-0001.collectives.jsonl with its ring of collectives.
+// Files in folder/log:
+//   start                        the mark of the latest start (launch/watch/start_mark.h)
+//   rank-0001.heartbeat          of each rank (launch/watch/heartbeat.h)
+//
+// After a deadline has passed, also:
+//   hang-NONCE.txt               tells the ranks of that start of it. The rank that makes it looks at all heartbeats
+//                                and writes its report there.
+//   hang.txt                     the same report, for people
+//   rank-0001.collectives.jsonl  the ring of collectives of each rank that still lives
 #ifndef ISTHMUS_LAUNCH_WATCH_RANK_WATCH_H_
 #define ISTHMUS_LAUNCH_WATCH_RANK_WATCH_H_
 
@@ -24,9 +29,9 @@ namespace isthmus {
 
 struct Leftovers;  // launch/watch/leftovers.h
 
-// A heartbeat comes from a thread that no collective can hold up, and which ends the process, with status 4, where it
-// finds that a later start has the folder. Until Start, and in a world of one rank, nothing is watched. Used by the
-// training thread.
+// A thread that no collective can hold up leaves the heartbeats. It ends the process with status 4 if it finds that a
+// later start has taken the folder. Nothing is watched before Start, or in a world of one rank. The training thread
+// uses this class.
 class RankWatch {
  public:
   explicit RankWatch(std::shared_ptr<CollectiveRing> ring) : ring_(std::move(ring)) {}
@@ -40,16 +45,16 @@ class RankWatch {
 
   // Collective; every rank leaves its first heartbeat. The folder and its log exist. `deadline`: of a step's
   // collectives; rank 0 warns once half of it has passed without a heartbeat, but after ten seconds at the latest.
-  // Marks the folder as this start's. Errors: by errno, where a heartbeat can't be written; ResourceExhausted where no
-  // thread can be started; on all ranks.
+  // Marks the folder as this start's. Errors, on all ranks: by errno if a heartbeat can't be written; ResourceExhausted
+  // if no thread can be started.
   absl::Status Start(const std::string& folder, absl::Duration deadline, Communicator& world, std::shared_ptr<Log> log);
 
-  // On rank 0, after Start: what people should know of processes of earlier starts that still live.
+  // On rank 0, after Start: messages for people about processes of earlier starts that still live.
   const std::vector<std::string>& leftovers() const { return leftovers_; }
 
-  // After a failure that leaves other ranks anywhere: `status` with the report, for the rank that makes it. Others wait
-  // for the end of the job that the report's rank brings about. All ranks that live write their rings; a process that
-  // still lives kEnd later says so on standard error and ends itself with status 4, whatever it waits for.
+  // Called after a failure that leaves other ranks anywhere. Returns `status` with the report on the rank that makes
+  // it; the other ranks wait until that rank ends the job. All living ranks write their rings. A process that still
+  // lives kEnd later says so on standard error and ends itself with status 4, whatever it waits for.
   absl::Status Explain(const absl::Status& status);
   static constexpr absl::Duration kEnd = absl::Seconds(20);
 
@@ -60,7 +65,7 @@ class RankWatch {
   int64_t stale_heartbeats() const;
 
  private:
-  // To the log, and to leftovers() what concerns more than the log.
+  // Logs what was found. Messages that the log alone is not enough for go to leftovers(), too.
   void TellOfLeftovers(const Leftovers& found, Log& log);
 
   class State;  // shared with the thread, which a file system that hangs can keep

@@ -53,7 +53,7 @@ StartMark NewStartMark(const std::string& folder) {
   std::random_device random;
   const absl::Time now = absl::Now();
   StartMark mark{.nonce = absl::StrFormat("%08x%08x", random(), random()),
-                 // The clock only helps where a network file system still shows an older mark than the latest.
+                 // The clock only matters if a network file system still shows an older mark than the latest one.
                  .number = absl::ToUnixMicros(now),
                  .host = HostName(),
                  .process = getpid(),

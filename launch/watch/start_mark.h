@@ -1,9 +1,9 @@
-// One start of a run, told from earlier and later ones in the same folder. A rank that is left over from an earlier
-// start, because it was stopped or cut off when its mates were killed, must not be taken for one of this start, and has
-// to find out that its own is over.
+// Tells one start of a run from earlier and later ones in the same folder. A rank may be left over from an earlier
+// start, because it was stopped or cut off when the other ranks were killed. It must not be taken for a rank of this
+// start, and it has to find out that its own start is over.
 //
-// Rank 0 makes the mark and leaves it in folder/log/start. What ranks share in folder/log has its nonce; whoever finds
-// another one there passes it over. A rank that finds the mark of a later start ends itself.
+// Rank 0 makes the mark and leaves it in folder/log/start. Files that ranks share in folder/log carry its nonce, and a
+// reader ignores those with another one. A rank that finds the mark of a later start ends itself.
 #ifndef ISTHMUS_LAUNCH_WATCH_START_MARK_H_
 #define ISTHMUS_LAUNCH_WATCH_START_MARK_H_
 
@@ -18,8 +18,8 @@
 namespace isthmus {
 
 struct StartMark {
-  std::string nonce;   // of no other start
-  int64_t number = 0;  // above those of earlier starts in the folder
+  std::string nonce;   // unique to this start
+  int64_t number = 0;  // larger than those of earlier starts in the folder
   std::string host;    // rank 0's
   int64_t process = 0;
   std::string since;  // when it was made, by rank 0's clock; for people
@@ -28,16 +28,16 @@ struct StartMark {
   std::string Describe() const;
 };
 
-// On rank 0: the mark of a start that begins now, after the one that the folder has, if any.
+// On rank 0: makes the mark of a start that begins now, with a number above that of the folder's mark, if any.
 StartMark NewStartMark(const std::string& folder);
-// Leaves it in the folder. Errors: by errno.
+// Writes the mark to the folder. Errors: by errno.
 absl::Status WriteStartMark(const std::string& folder, const StartMark& mark);
-// Errors: by errno; DataLoss for what is not a whole mark.
+// Errors: by errno; DataLoss if the file is not a whole mark.
 absl::StatusOr<StartMark> ReadStartMark(const std::string& folder);
-// Rank 0's mark on all ranks. Collective.
+// Gives rank 0's mark to all ranks. Collective.
 absl::Status ShareStartMark(Communicator& world, StartMark& mark);
 
-// Whether `found` is of a start after `mine`. A network file system may show an earlier one for a while.
+// True if `found` is the mark of a later start than `mine`. A network file system may show an earlier mark for a while.
 bool IsLater(const StartMark& found, const StartMark& mine);
 
 std::string HostName();

@@ -40,10 +40,10 @@ struct HeadGradientFigures {
   double retained_target_coefficient = 0;
 };
 
-// c² + r² = 1 over sampled tokens, where r is not derived from c: what is lost is measured as ‖G - G_∥‖.
+// Tests c² + r² = 1 over sampled tokens. r is not derived from c: the lost part is measured as ‖G - G_∥‖.
 struct HeadSelfTestFigures {
-  double sampled_lost_norm_ratio = 0;  // ‖G - G_∥‖ / ‖G‖; NaN where it was not measured
-  double decomposition_error = 0;      // |c² + r² - 1|; NaN where there is no G_∥
+  double sampled_lost_norm_ratio = 0;  // ‖G - G_∥‖ / ‖G‖; NaN if not measured
+  double decomposition_error = 0;      // |c² + r² - 1|; NaN if there is no G_∥
 };
 
 // What a gradient step does to the logits (DESIGN 4.3). For a plain head the step changes H and W; for a factorised one
@@ -57,9 +57,10 @@ struct HeadUpdateFigures {
 // The spectrum of G over sampled tokens: every k-th of the step.
 struct HeadSpectrumFigures {
   int64_t sampled_tokens = 0;
-  int64_t step =
-      0;  // of training, whose tokens all but `sampled_tokens` and what the head keeps are of; 0 outside of it
-  bool known = true;                         // else those are zero, and no singular values are there
+  // The training step of all figures except `sampled_tokens` and `sampled_retained_energy_ratio`; 0 outside of
+  // training.
+  int64_t step = 0;
+  bool known = true;                         // false: those figures are zero, and singular_values is empty
   double best_rank_energy_ratio = 0;         // kept by the best matrix of rank D (Eckart-Young)
   double best_double_rank_energy_ratio = 0;  // of rank 2 D
   double sampled_retained_energy_ratio = 0;  // kept by the head, of the same tokens
@@ -75,7 +76,7 @@ inline constexpr int64_t kUnknownRank = -1;
 // The head itself: W, or the product U E. Singular values s_1 >= s_2 >= …, min(V, D) of them; none, and zero what
 // follows from them, where they are not known yet.
 struct HeadWeightFigures {
-  int64_t numerical_rank = 0;         // kUnknownRank where the head could not be factored within a step
+  int64_t numerical_rank = 0;         // kUnknownRank if the head could not be factored within a step
   double row_anisotropy = 0;          // mean cosine of two rows of the vocabulary-sized factor
   int64_t step = 0;                   // of training, whose head the following are of; 0 outside of it
   double condition = 0;               // s_1 / s_rank
@@ -88,8 +89,8 @@ struct HeadWeightFigures {
 };
 
 struct HeadFigures {
-  // Why figures of G_∥ are missing: empty where they are there. Then those of `gradient` that need it, of shards and
-  // buckets and the sampled tokens' are NaN, and `retained_ratio` is empty.
+  // Empty if everything was measured; otherwise the reason. In that case the figures of `gradient` that need G_∥, and
+  // those of shards, buckets and sampled tokens, are NaN, and `retained_ratio` is empty.
   std::string not_measured;
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;

@@ -49,7 +49,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
   if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
-  if (!finite && shape_.type != DType::kFloat64) {  // squares may be beyond fp32 though the head is not
+  if (!finite && shape_.type != DType::kFloat64) {  // squares may exceed fp32 though the head does not
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
     ISTHMUS_ASSIGN_OR_RETURN(finite, IsFinite());
   }
@@ -88,7 +88,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
   return prepared;
 }
 
-// Whether head_gram and E are.
+// True if head_gram and E are finite.
 absl::StatusOr<bool> HeadProjector::IsFinite() {
   InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
   ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));

@@ -1,9 +1,9 @@
 // The projector P on the head's column space, M⁺ = P Pᵀ, found anew before each measured step, and the head's singular
-// values. Of the vocabulary-sized factor U as in model/decomposition/head_sums.h.
+// values. U is the vocabulary-sized factor as in model/decomposition/head_sums.h.
 //
-// M = UᵀU is summed up in fp32 and factored in fp64; where its condition is too high for that, it is summed up in fp64;
-// where U or E has not full rank, U is factored as it is, by the host. That takes some 5·(V/T + 8·D)·D² operations of
-// one thread: of heads for which they are more than a few seconds' the step goes unmeasured instead.
+// M = UᵀU is summed up in fp32 and factored in fp64. If its condition is too high for that, it is summed up in fp64. If
+// U or E has not full rank, the host factors U itself, which takes some 5·(V/T + 8·D)·D² operations of one thread. If
+// they would take more than a few seconds, the step goes unmeasured instead.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_HEAD_PROJECTOR_H_
 
@@ -28,10 +28,10 @@ class HeadProjector {
       : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream), finder_(shape.width) {}
 
   struct Prepared {
-    bool finite = true;        // else there is no projector
-    int64_t rank = 0;          // of W; kUnknownRank where it was not factored
+    bool finite = true;        // false: there is no projector
+    int64_t rank = 0;          // of W; kUnknownRank if it was not factored
     double energy = 0;         // ‖P‖²
-    std::string not_factored;  // why there is none though it is finite: P is zero then
+    std::string not_factored;  // why a finite head has no projector; P is zero then
   };
   // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where
   // SpectrumFinder wants them, starts to find the singular values. A step that is not above

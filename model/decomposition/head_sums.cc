@@ -40,14 +40,14 @@ bool RoundingHidesProjection(const HeadSums& sums) {
   return moved > kMostRounding * kMostRounding * sums.retained_energy;
 }
 
-// Whether squares of A_U, summed in fp32, have overflowed or lost their digits: nothing that is made of them holds.
+// True if squares of A_U, summed in fp32, have overflowed or lost their digits. No figure made of them holds then.
 bool SquaresAreOutOfRange(const HeadSums& sums) {
   if (sums.arithmetic == DType::kFloat64 || sums.rank == 0 || TotalEnergy(sums) == 0) return false;
   const double mean = sums.update.signal_energy / (static_cast<double>(sums.tokens) * static_cast<double>(sums.width));
   return !std::isfinite(mean) || mean < double{std::numeric_limits<float>::min()};
 }
 
-// Why G_∥ is not known; empty where it is.
+// Returns why G_∥ is not known; empty if it is known.
 std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight) {
   if (!sums.not_factored.empty()) return sums.not_factored;
   if (SquaresAreOutOfRange(sums)) return "squares of the gradient that leaves it are beyond the range of fp32";
@@ -66,8 +66,8 @@ std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight
 
 HeadGradientFigures GradientFigures(const HeadSums& sums) {
   const double total = TotalEnergy(sums);
-  // Where W spans all of the vocabulary nothing is lost, not the rounding of a difference; and what is retained is
-  // above the total by no more than WhyNotMeasured lets pass.
+  // If W spans all of the vocabulary, the loss is exactly 0, not the rounding of a difference. The retained energy
+  // exceeds the total by no more than WhyNotMeasured allows.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
   const double share =
       sums.rank == kUnknownRank ? kNotMeasured : static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);

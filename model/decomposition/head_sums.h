@@ -36,19 +36,19 @@ struct HeadSums {
   double projector_energy = 0;  // 0: F did not come from A_U
 
   int64_t rank = 0;          // of W, or kUnknownRank
-  std::string not_factored;  // why there is no projector; empty where there is one
+  std::string not_factored;  // why there is no projector; empty if there is one
   // Of W, or of what it was some steps ago, and its rank then; empty where they are not known yet.
   Eigen::VectorXd singular_values;
   int64_t singular_values_rank = 0;
-  int singular_values_exponent = 0;  // they are to be multiplied by this power of two
+  int singular_values_exponent = 0;  // the values are to be multiplied by this power of two
 
   Matrix sample_gram;  // G_s G_sᵀ [n, n]
-  // Where its eigenvalues are not to be found here: those that are known, of an earlier step; empty where none are.
+  // The eigenvalues, where they are not computed here: those known from an earlier step, or an empty list.
   std::optional<std::vector<double>> sample_eigenvalues;
   double sampled_retained = 0;  // ‖G_∥‖² of the sampled tokens
   Matrix sampled_hidden;        // [n, D]
-  // Of the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² as it is, and how much of what is lost W would
-  // pass on after all.
+  // Sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² computed from the difference itself, and
+  // how much of the lost part W would still pass on.
   struct SelfTest {
     double energy = 0, retained = 0, lost = 0, lost_passed_on = 0;
   };
@@ -62,7 +62,7 @@ HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
-// Σ x_n / ‖x_n‖ over rows. Rows whose squares overflow or vanish are scaled by a power of two first.
+// Σ x_n / ‖x_n‖ over rows. Rows whose squares overflow or vanish are first scaled by a power of two.
 template <typename Rows>
 Eigen::VectorXd UnitRowSum(const Rows& rows) {
   Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());

@@ -25,7 +25,7 @@ struct HeadUpdateSums {
   double hidden = 0;          // ‖A‖²
   double through_hidden = 0;  // ‖A Wᵀ‖²
   double along = 0;           // <ΔZ, G>
-  double square = 0;          // ‖ΔZ‖²; of both, the parts of ΔZ with their weights
+  double square = 0;          // ‖ΔZ‖²; here and in `along` the parts of ΔZ have their weights
 };
 
 // fp64, in memory of the stream's device; U is W, and `width` its width D, where the head is plain.
@@ -36,9 +36,9 @@ struct HeadUpdateInput {
   Tensor hidden_gram;    // HᵀH [D, D]
   Tensor gradient_gram;  // B_UᵀB_U [width, width]
   Tensor down;           // E [width, D]; undefined for a plain head
-  // Of tensors that were scaled (model/decomposition/tensor_scales.h); else as they are here. What A Wᵀ, H' B_Uᵀ (H Bᵀ)
-  // and H B_Eᵀ Uᵀ are multiplied by; the E that H' and B_U were formed with, and B_E with the scales of U's columns on
-  // its rows, where these are others than `down` and A_UᵀH.
+  // Defaults apply unless the tensors were scaled (model/decomposition/tensor_scales.h). The weights are the factors of
+  // A Wᵀ, H' B_Uᵀ (H Bᵀ for a plain head) and H B_Eᵀ Uᵀ. `step_down` is the E that H' and B_U were formed with, if it
+  // is not `down`. `step` is B_E with the scales of U's columns on its rows, if it is not A_UᵀH.
   double hidden_weight = 1, head_weight = 1, down_weight = 1;
   Tensor step_down, step;
 };

@@ -1,6 +1,6 @@
-// The part of sampled tokens' logit gradient that a head loses, formed as it is, where an orthonormal basis Q of the
-// head's column space is known: G - F Qᵀ, F = G Q. It shows a wrong Q: one that is not orthonormal by its norm, and one
-// of another space by what the head would pass on of it, which is to be nothing.
+// The part of the sampled tokens' logit gradient that a head loses, computed directly from an orthonormal basis Q of
+// the head's column space: G - F Qᵀ, F = G Q. It shows a wrong Q. The norm shows a Q that is not orthonormal. A Q of
+// another space shows in what the head would pass on of the lost part, which should be nothing.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_LOST_PART_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_LOST_PART_H_
 
@@ -14,18 +14,18 @@ namespace isthmus {
 
 class LostPart {
  public:
-  // F [n, k], and the columns of the vocabulary-sized factor U.
+  // `projected`: F [n, k]. `width`: columns of the vocabulary-sized factor U.
   LostPart(const Matrix& projected, int64_t width)
       : kept_(-projected), passed_on_(Matrix::Zero(projected.rows(), width)) {}
 
-  // Of some rows of the vocabulary: their G [n, rows], which becomes what is lost of it, Q [rows, k] and U [rows,
-  // width].
+  // Adds some rows of the vocabulary. `gradient`: their G [n, rows], which is overwritten with its lost part. `basis`:
+  // Q [rows, k]. `factor`: U [rows, width].
   absl::Status Add(const Tensor& gradient, const Tensor& basis, const Tensor& factor, Stream& stream);
-  // Over the ranks that have other rows. Collective.
+  // Sums over the ranks of `group`, which have other rows. Collective.
   absl::Status Sum(Communicator& group);
 
   double energy() const { return energy_; }
-  // At most the energy that the head W = U E, whose largest singular value this is, passes on of what is lost. `down`:
+  // At most the energy of the lost part that the head W = U E passes on. `largest`: W's largest singular value. `down`:
   // E, empty for a plain head.
   double PassedOn(const Matrix& down, double largest) const;
 

@@ -16,7 +16,7 @@
 
 namespace isthmus {
 
-// Whether a run measures its head at any step; else it holds no memory for that.
+// True if a run measures its head at any step. Otherwise it holds no memory for that.
 bool MeasuresHead(const proto::RunConfig& config);
 
 struct MeasurementShape {
@@ -47,14 +47,15 @@ struct MeasurementShape {
   // Tokens that are projected at once, and how often that is for a micro-batch.
   int64_t token_chunk() const;
   int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
-  // Tokens of a step that are sampled.
-  // Sampled tokens of the self-test, every k-th: what is lost of them is measured by itself, at the price of six
-  // products with the head in fp64.
+  // Most sampled tokens in the self-test, which takes every k-th of them. It measures their lost part directly, at the
+  // price of six products with the head in fp64.
   static constexpr int64_t kMostTested = 256;
   int64_t most_tested() const { return std::min(sampled, kMostTested); }
+  // Tokens of a step that are sampled.
   int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
-  // Whether the host may factor the head as it is within a step, by a QR of a tensor rank's rows, one of what the ranks
-  // found and a singular value decomposition: some seconds of one thread at most. The same on every rank.
+  // True if the host may factor the head itself within a step, which takes one thread some seconds at most. It does a
+  // QR of a tensor rank's rows, a QR of what the ranks found, and a singular value decomposition. The same on every
+  // rank.
   bool HostFactorsWithinAStep() const;
   // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
   int64_t row_block() const;
@@ -119,7 +120,7 @@ struct MeasurementMemory {
   Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
   Tensor sampled_logits;                     // [sampled, row block] sum type
   Tensor sample_gram;                        // [sampled, sampled] sum type
-  // Of the tokens of the self-test: G of some rows, not with fp64; A_U and F.
+  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U and F.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
 

@@ -100,7 +100,7 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = projector, .c = projected}, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix kept, HostCopy(projected, stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToTensor(-kept, projected, stream_));
-  const Tensor& coefficients = signal;  // of the rows of U, negative: -F Pᵀ
+  const Tensor& coefficients = signal;  // factors of the rows of U, negative: -F Pᵀ
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = projected, .b = projector, .c = coefficients, .transpose_b = true}, stream_));
   const auto add_lost = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(

@@ -1,4 +1,4 @@
-// The logit gradient of sampled tokens in a step of training, formed again a block of vocabulary rows at a time.
+// The logit gradient of the sampled tokens of a training step, computed again one block of vocabulary rows at a time.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_SAMPLED_GRADIENT_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_SAMPLED_GRADIENT_H_
 
@@ -16,11 +16,11 @@ namespace isthmus {
 
 class SampledGradient {
  public:
-  // What the host knows of a sampled token: columns of `figures`.
+  // Columns of `figures`: what the host knows of each sampled token.
   enum Figure { kLoss, kLogSumExp, kTarget, kRetained, kFigures };
 
-  // `weight`: this rank's rows of U, the first of them `first_row` of the vocabulary. `input` [n, width]: what enters U
-  // for each sampled token, `figures` [n, kFigures], the same on every rank. All must outlive this.
+  // `weight`: this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width]: what enters
+  // U for each sampled token. `figures` [n, kFigures]: the same on every rank. All must outlive this object.
   SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
                   const Tensor& weight, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
       : shape_(shape),
@@ -32,12 +32,13 @@ class SampledGradient {
         figures_(figures),
         stream_(stream) {}
 
-  // G Gᵀ in memory.sample_gram, summed over the mesh, of losses that are not divided by N. Collective over the mesh.
+  // Computes G Gᵀ in memory.sample_gram, summed over the mesh. Losses are not divided by N. Collective over the mesh.
   absl::StatusOr<Matrix> Gram();
 
-  // Of every so-manieth sampled token, of losses that are not divided by N: ‖G‖², and ‖G - G_∥‖² as it is, with
-  // G_∥ = A_U M⁺ Uᵀ in fp64, M⁺ = P Pᵀ of memory.wide_projector, and A_U = G U of the same G. It shows a wrong P.
-  // `retained`: Σ kRetained of those tokens. Collective over the mesh.
+  // Sums over the self-test's tokens, which are every k-th sampled one. Losses are not divided by N. `energy`: ‖G‖².
+  // `lost`: ‖G - G_∥‖², computed from the difference itself in fp64, with G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
+  // memory.wide_projector and A_U = G U of the same G. A wrong P shows in it. `retained`: Σ kRetained of those tokens.
+  // Collective over the mesh.
   struct Energies {
     double energy = 0, lost = 0, retained = 0;
   };
@@ -45,11 +46,11 @@ class SampledGradient {
 
  private:
   absl::Status SumOverMesh(const Tensor& tensor);
-  // Places every stride-th token's figures where Form finds them.
+  // Copies every stride-th token's figures to where Form finds them.
   absl::Status Place(int64_t stride, int64_t count);
-  // G of the placed tokens, for some of the rows of `weight`.
+  // Computes G of the placed tokens for some of the rows of `weight`.
   absl::Status Form(const Tensor& input, const Tensor& rows, int64_t first_row, const Tensor& gradient);
-  // Calls `use` with G and U, both in fp64, of some rows after the other.
+  // Calls `use` with G and U of one block of rows after the other, both in fp64.
   template <typename Use>
   absl::Status ForEachWideBlock(const Tensor& input, const Use& use);
 

@@ -36,7 +36,7 @@ SpectrumFinder::SpectrumFinder(int64_t width, Find find) : width_(width), find_(
 
 SpectrumFinder::~SpectrumFinder() {
   static std::mutex mutex;
-  // Never destroyed.
+  // Never destroyed: threads may still read it when the process ends.
   static auto& left = *new std::vector<std::unique_ptr<HostBuffer>>;
   const std::lock_guard lock(mutex);
   dropped_.push_back({std::move(finding_), std::move(gram_)});
@@ -73,7 +73,8 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
     return absl::OkStatus();
   });
   if (!started.ok()) {
-    // A narrow head's are waited for anyway; a wide one's must not hold a step up: the next measured one tries again.
+    // Training waits for a narrow head's values anyway, so it computes them itself. A wide head's would hold up a step:
+    // the next measured step tries again.
     if (width_ > kSpectrumWithinAStep) return absl::OkStatus();
     (*shared)();
   }
@@ -104,7 +105,7 @@ const SpectrumFinder::Found& SpectrumFinder::Latest(bool fresh) {
 void SpectrumFinder::Collect() {
   std::erase_if(dropped_, [](const Dropped& dropped) { return !Busy(dropped.finding); });
   if (!finding_.valid()) return;
-  // Where the search failed, for lack of memory for example, the newest that are known stay.
+  // If the search failed, for example for lack of memory, the newest known values stay.
   Caught([&] {
     std::vector<double> values = finding_.get();
     if (wanted_) latest_ = {begun_, width_, std::move(values)};

@@ -18,7 +18,7 @@
 
 namespace isthmus {
 
-// Columns of a matrix whose eigenvalues take no longer than a step: less than half a second.
+// Most columns of a matrix whose eigenvalues take no longer than a step: less than half a second.
 inline constexpr int64_t kSpectrumWithinAStep = 1024;
 
 class SpectrumFinder {
@@ -34,8 +34,8 @@ class SpectrumFinder {
   explicit SpectrumFinder(int64_t width);
   // `find` stands in for the computation of singular values.
   SpectrumFinder(int64_t width, Find find);
-  // Threads that are not done go on, and nobody hears of what they find: a run that ends does not wait for them. What
-  // they read stays until the process ends.
+  // A run that ends does not wait for threads that still work. They go on, and their results are dropped. The memory
+  // that they read stays until the process ends.
   ~SpectrumFinder();
   SpectrumFinder(const SpectrumFinder&) = delete;
   SpectrumFinder& operator=(const SpectrumFinder&) = delete;
@@ -66,10 +66,10 @@ class SpectrumFinder {
 
   const int64_t width_;
   const Find find_;
-  int64_t begun_ = 0;    // the step of what was found or begun last
-  bool wanted_ = false;  // whether what `finding_` finds will be
-  // What a thread reads is page-locked where a GPU trains. The training thread frees it, whose GPU it belongs to:
-  // another thread would ask the first one, or, when the program ends, one that is being shut down.
+  int64_t begun_ = 0;    // step of the latest search or result
+  bool wanted_ = false;  // whether the result of `finding_` is wanted
+  // The matrix that a thread reads; it is page-locked if a GPU trains. The training thread frees it, because the GPU is
+  // its own. Another thread would ask the first GPU, or, when the program ends, one that is shutting down.
   std::unique_ptr<HostBuffer> gram_;
   std::future<std::vector<double>> finding_;
   struct Dropped {

@@ -29,8 +29,8 @@ int64_t ChunkTokens(int64_t rows) { return std::clamp<int64_t>(kChunkLogits / st
 // One of this rank's shards of the vocabulary, and what is summed up for it.
 struct Shard {
   Range rows;
-  Tensor weight;           // [V_i, width], as it was given
-  Matrix scaled;           // U_s [V_i, width]; empty where it has not been scaled
+  Tensor weight;           // [V_i, width], as given
+  Matrix scaled;           // U_s [V_i, width]; empty if not scaled
   Matrix basis;            // Q_i [V_i, k]
   Matrix gradient;         // B_i = G_iᵀ H' [V_i, width]
   Matrix logits;           // [C, V_i], then their gradient
@@ -136,8 +136,8 @@ class TensorDecomposition {
     shard_energy_ = Eigen::VectorXd::Zero(static_cast<int64_t>(tensors_.shards.size()));
   }
 
-  // What enters the vocabulary-sized factor: logits are its product with LogitFactor, times 2^logit_exponent. Those of
-  // a plain head come from the tensors as they were given: what vanishes there is nothing to a logit.
+  // Returns the input of the vocabulary-sized factor. Its product with LogitFactor, times 2^logit_exponent, is the
+  // logits. For a plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
   Matrix HeadInput(const Matrix& hidden) const {
     return factorised() ? Matrix(TimesPowerOfTwo(hidden, -scales_.hidden) * down_.transpose()) : hidden;
   }
@@ -191,7 +191,8 @@ class TensorDecomposition {
     return result;
   }
 
-  // What is not finite is noted, and told when all ranks are through: none leaves the others alone in a collective.
+  // A number that is not finite is noted, and reported when all ranks are through, so that no rank waits alone in a
+  // collective.
   absl::Status ExpectFiniteLogits() {
     ISTHMUS_ASSIGN_OR_RETURN(const auto logit, bad_logit_.First(tensor_, data_));
     if (logit.has_value()) {
@@ -212,7 +213,7 @@ class TensorDecomposition {
     Matrix input = HeadInput(given), hidden = TimesPowerOfTwo(given, -scales_.hidden);
     const Tensor targets = part.targets.ColumnSlice(begin, tokens);
     ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets, part.first_token + begin));
-    // What the gradient of the vocabulary-sized factor is formed with.
+    // From here on `input` is the matrix that the gradient of the vocabulary-sized factor is formed with.
     if (step_down_.size() > 0) input = hidden * step_down_.transpose();
     if (!factorised() && scales_.hidden != 0) input = hidden;
 
@@ -310,7 +311,8 @@ class TensorDecomposition {
     return absl::OkStatus();
   }
 
-  // G_s G_sᵀ, and G_s - F_s Qᵀ: the sampled tokens' logits are formed again, a block of the vocabulary at a time.
+  // Computes G_s G_sᵀ, and G_s - F_s Qᵀ. The sampled tokens' logits are computed again, one block of the vocabulary at
+  // a time.
   absl::Status AddSample() {
     Matrix input = HeadInput(sums_.sampled_hidden), loss = sampled_.col(kLoss).transpose(),
            log_sum_exp = sampled_.col(kLogSumExp).transpose();
@@ -433,7 +435,7 @@ class TensorDecomposition {
   NonFinite bad_logit_, bad_loss_;
   HeadSums sums_;
   Matrix down_;       // E_s, empty for a plain head
-  Matrix step_down_;  // E, all rows scaled alike; empty where E_s is that
+  Matrix step_down_;  // E, all rows scaled alike; empty if it is E_s
   Matrix head_gram_, signal_gram_, signal_hidden_, hidden_gram_, gradient_gram_;  // model/decomposition/head_update.h
   Matrix projected_gram_;                                                         // FᵀF
   Matrix projected_hidden_;                                                       // Fᵀ H

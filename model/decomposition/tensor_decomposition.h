@@ -37,15 +37,15 @@ struct HeadTensors {
   std::vector<TokenPart> parts;
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency
   int64_t sample_tokens = 2048;       // at most, for the spectrum of G
-  // What messages call H, the head (or U) and E.
+  // The names of H, the head (or U) and E in messages.
   std::string hidden_name = "hidden states", head_name = "head", down_name = "head's factor E";
 };
 
 // Collective over both groups; every rank of `tensor` holds equally many shards, and all of them the same tokens.
-// Memory beyond the tensors: two times that of `weights`, three times where it is scaled, and logits of a few tokens.
-// Tensors whose squares would overflow or vanish in fp64 are scaled by powers of two
-// (model/decomposition/tensor_scales.h). Errors: InvalidArgument where a number of a tensor, a logit or a token's loss
-// is not finite, naming row and column; those of collectives.
+// Needs memory beyond the tensors: two times that of `weights`, three times if it is scaled, and logits of a few
+// tokens. Tensors whose squares would overflow or vanish in fp64 are scaled by powers of two
+// (model/decomposition/tensor_scales.h). Errors: InvalidArgument, naming row and column, if a number of a tensor, a
+// logit or a token's loss is not finite; those of collectives.
 absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
 }  // namespace isthmus

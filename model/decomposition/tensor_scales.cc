@@ -14,16 +14,16 @@
 namespace isthmus {
 namespace {
 
-// Numbers of 2^±100: products of eight of them, beside squares of gradients, stay within fp64.
+// The largest safe exponent: products of eight numbers of 2^±100, beside squares of gradients, stay within fp64.
 constexpr double kSafe = 100;
-constexpr double kZero = -1e6;  // the exponent of what is zero
+constexpr double kZero = -1e6;  // stands for the exponent of 0
 constexpr const char* kKinds[] = {"inf", "-inf", "nan"};
 
 double Exponent(double largest) { return largest > 0 ? std::ilogb(largest) : kZero; }
 
 bool IsSafe(double exponent) { return exponent == kZero || std::abs(exponent) <= kSafe; }
 
-// Of each column's largest number.
+// The exponent of each column's largest number.
 std::vector<double> ColumnExponents(const MatrixView& x) {
   std::vector<double> exponents(static_cast<size_t>(x.cols()), kZero);
   if (x.rows() == 0) return exponents;
@@ -46,12 +46,12 @@ absl::Status ExpectFinite(const NonFinite& search, absl::string_view name, Commu
                                                  found->value, "; needs finite numbers"));
 }
 
-// Of a factorised head whose columns of U and rows of E have these exponents.
+// Sets the scales of a factorised head from the exponents of U's columns and E's rows.
 void BalanceFactors(const std::vector<double>& up, const std::vector<double>& down, TensorScales& scales) {
   double most = kZero;
   for (size_t j = 0; j < up.size(); ++j) most = std::max(most, up[j] + down[j]);
-  if (most < kZero / 2) most = 0;  // W is zero
-  // Small columns beside others of a usual size are of no account, and stay.
+  if (most < kZero / 2) most = 0;  // all of W is zero
+  // A column whose product is far below the largest one does not matter, and stays as it is.
   const auto sound = [&](size_t j) { return up[j] + down[j] < most - 2 * kSafe || (IsSafe(up[j]) && IsSafe(down[j])); };
   const auto largest = [](const std::vector<double>& exponents) { return *absl::c_max_element(exponents); };
   bool all_sound = IsSafe(largest(up)) && IsSafe(largest(down));
@@ -61,7 +61,7 @@ void BalanceFactors(const std::vector<double>& up, const std::vector<double>& do
   scales.up_exponent = static_cast<int>(largest(up));
   scales.down_exponent = static_cast<int>(largest(down));
   for (size_t j = 0; j < up.size(); ++j) {
-    // Each of the two takes half of what the product is below the largest one, as long as that is of account.
+    // The two share equally how far their product is below the largest one, as far as that matters.
     const double below = std::max(std::floor((up[j] + down[j] - most) / 2), -kSafe);
     const double own = up[j] != kZero ? up[j] - below : down[j] != kZero ? most - down[j] + below : 0;
     scales.up.push_back(static_cast<int>(own));
@@ -108,8 +108,8 @@ absl::StatusOr<TensorScales> TensorScales::Of(const HeadTensors& tensors, Commun
 TensorScales::UpdateWeights TensorScales::ForUpdate() const {
   UpdateWeights weights;
   if (hidden == 0 && head == 0 && up.empty()) return weights;
-  // A Wᵀ has the scale of W twice, H Bᵀ that of H; of a factorised head H B_Eᵀ Uᵀ has those of H and U, H' B_Uᵀ those
-  // of H and E, all twice.
+  // A Wᵀ has the scale of W twice, H Bᵀ that of H twice. For a factorised head H B_Eᵀ Uᵀ has those of H and U twice, H'
+  // B_Uᵀ those of H and E twice.
   const int through_hidden = 2 * head;
   const int through_head = 2 * (hidden + down_exponent), through_down = 2 * (hidden + up_exponent);
   const int most = no_hidden ? through_hidden : std::max({through_hidden, through_head, through_down});
@@ -166,7 +166,7 @@ absl::StatusOr<std::optional<NonFinite::Place>> NonFinite::First(Communicator& t
     for (Communicator* group : {&tensor, &data}) {
       ISTHMUS_RETURN_IF_ERROR(group->AllReduceNumbers(absl::MakeSpan(&first[i], 1), Reduction::kMin));
     }
-    // Only ranks that have the first row, and of these the first column, have a say in what follows.
+    // Only ranks with the first row, and then only those with the first column in it, take part in the next minimum.
     const double own = i == 0 ? row_ : column_;
     if (i < 2 && first[i] != own) first[i + 1] = std::numeric_limits<double>::infinity();
     if (i == 0 && first[0] != own) first[2] = first[1];

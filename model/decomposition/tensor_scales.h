@@ -1,6 +1,6 @@
 // Powers of two that bring the tensors of a decomposition into a range in which their fourth powers neither overflow
-// nor vanish. To multiply by them is exact, so that what does not depend on the scale has the bits it would have had.
-// Tensors whose largest numbers lie in that range already are left as they are.
+// nor vanish. Multiplying by them is exact, so figures that do not depend on the scale keep their bits. Tensors whose
+// largest numbers already lie in that range are left unchanged.
 #ifndef ISTHMUS_MODEL_DECOMPOSITION_TENSOR_SCALES_H_
 #define ISTHMUS_MODEL_DECOMPOSITION_TENSOR_SCALES_H_
 
@@ -21,41 +21,41 @@ namespace isthmus {
 
 struct HeadTensors;
 
-// H = 2^hidden H_s and W = 2^head W_s. Of a factorised head U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j]
-// E_s[j, :] with up[j] + down[j] = head, so that W_s = U_s E_s: large columns of one may stand beside small rows of the
-// other. Empty where both factors are left as they are.
+// H = 2^hidden H_s and W = 2^head W_s. For a factorised head U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j] E_s[j,
+// :] with up[j] + down[j] = head, so that W_s = U_s E_s. Large columns of one factor may stand beside small rows of the
+// other. `up` and `down` are empty if both factors are left unchanged.
 struct TensorScales {
   int hidden = 0, head = 0;
-  bool no_hidden = false;  // H is zero, whatever its scale
+  bool no_hidden = false;  // true if H is zero; it has no scale then
   std::vector<int> up, down;
-  int up_exponent = 0, down_exponent = 0;  // of the largest column of U, and row of E, where these are not empty
+  int up_exponent = 0, down_exponent = 0;  // of U's largest column and E's largest row, if `up` is not empty
 
-  // Collective over both groups, which then know the same. Errors: InvalidArgument where a number is not finite, naming
-  // the tensor, the row and the column.
+  // Collective over both groups; all ranks get the same. Errors: InvalidArgument if a number is not finite, naming the
+  // tensor, the row and the column.
   static absl::StatusOr<TensorScales> Of(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
-  // What each part of the change of the logits is to be multiplied by, after division by the largest of them: that
-  // through the hidden states, that through U (or a plain W), and that through E.
+  // Factors of the three parts of the change of the logits: through the hidden states, through U (or a plain W), and
+  // through E. They are divided by the largest of them.
   struct UpdateWeights {
     double hidden = 1, head = 1, down = 1;
   };
   UpdateWeights ForUpdate() const;
 };
 
-// x 2^exponent, number by number.
+// Returns x 2^exponent, number by number.
 Matrix TimesPowerOfTwo(Matrix x, int exponent);
-// Columns, or rows, times 2^exponents[i]; as they are where `exponents` is empty.
+// Multiply column, or row, i by 2^exponents[i]. An empty `exponents` changes nothing.
 Matrix ScaledColumns(Matrix x, const std::vector<int>& exponents);
 Matrix ScaledRows(Matrix x, const std::vector<int>& exponents);
 
-// The exponent that brings the largest of them to 1; 0 where it lies in the range already, or all are zero.
+// The exponent of the largest number of `x`; 0 if that lies in the range already, or all are zero.
 int ExponentToTakeOff(const Matrix& x);
 
-// The first number that is not finite, by row and column, that a rank has come across.
+// The first number, by row and column, that is not finite among those that a rank has searched.
 class NonFinite {
  public:
   void Note(int64_t row, int64_t column, double value);
-  // Notes the first of them in `x`, whose first element is (row, column).
+  // Notes the first one in `x`, whose first element is (row, column).
   void Search(const MatrixView& x, int64_t row, int64_t column);
 
   struct Place {

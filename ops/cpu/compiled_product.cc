@@ -15,7 +15,7 @@
 namespace isthmus::cpu {
 namespace {
 
-// A matrix as oneDNN is to see it: the matrix itself, or, where it is a column whose elements lie apart, a dense copy.
+// A matrix as oneDNN should see it: the matrix itself, or a dense copy of a column whose elements lie apart.
 class Dense {
  public:
   explicit Dense(const Tensor& matrix) : matrix_(matrix), view_(matrix) {
@@ -51,7 +51,7 @@ class CompiledProducts {
  public:
   CompiledProducts() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
 
-  // False where oneDNN has no such implementation for these types.
+  // Returns false if oneDNN has no such implementation for these types.
   bool Multiply(const MatmulArgs& args, int implementation) {
     Dense a(args.a), b(args.b), c(args.c);
     a.Gather();
@@ -93,8 +93,8 @@ class CompiledProducts {
     return true;
   }
 
-  // op(tensor), [rows, columns]. What is one row or one column is dense here, and is described as that: by its own
-  // strides it would also be a matrix of the other orientation.
+  // Describes op(tensor), [rows, columns]. One row or one column is dense here, and is described as dense. Its own
+  // strides would also fit a matrix of the other orientation.
   static dnnl::memory::desc Describe(const Tensor& tensor, int64_t rows, int64_t columns, bool transposed) {
     using dnnl::memory;
     const auto type = tensor.dtype == DType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
@@ -103,7 +103,7 @@ class CompiledProducts {
     return memory::desc({rows, columns}, type, strides);
   }
 
-  // Empty where there is none.
+  // Returns an empty product if oneDNN has none.
   Product MakeOrNone(const MatmulArgs& args, const MatmulSizes& sizes, int implementation) const {
     try {
       return Make(args, sizes, implementation);
@@ -151,7 +151,7 @@ class CompiledProducts {
 
 absl::StatusOr<bool> CompiledProduct(const MatmulArgs& args, int implementation) {
   try {
-    // One per process: compiled code has no owner among the callers, who are many and short-lived.
+    // One object per process: its callers are many and short-lived, and none of them could own compiled code.
     static CompiledProducts products;
     return products.Multiply(args, implementation);
   } catch (const dnnl::error& error) {

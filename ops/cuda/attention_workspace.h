@@ -26,7 +26,7 @@ constexpr int64_t CudnnBackwardWorkspaceBytes(const AttentionShape& shape) {
   const auto up = [](int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; };
   const int64_t heads = shape.sequences * shape.heads, length = shape.sequence_length;
   const int64_t matrix = up(length, 64) * up(length, 128) * int64_t{sizeof(BFloat16)};
-  // More than any device has, and still a number.
+  // More bytes than any device has; the sums below do not overflow with it.
   constexpr int64_t kMost = int64_t{1} << 60;
   const int64_t scores = heads > kMost / matrix ? kMost : heads * matrix;
   const int64_t statistics = heads * length * int64_t{sizeof(float)};

@@ -215,7 +215,7 @@ class NcclCommunicator : public Communicator {
  private:
   // Operations whose ends are told apart; older ones share the event of a later one.
   static constexpr int64_t kEvents = 64;
-  // Other ranks end theirs at about the same time, or are gone.
+  // Other ranks end their communicators at about the same time, or are gone.
   static constexpr absl::Duration kEndDeadline = absl::Seconds(10);
 
   static absl::Status NewEvent(cudaEvent_t& event) {
@@ -248,11 +248,11 @@ class NcclCommunicator : public Communicator {
                                       : NcclState::kFailed;
   }
 
-  // What AwaitNccl and EndNccl (parallel/nccl/progress.h) ask for. The watchdog may end the communicator, and thereby
-  // free it, at any time: nobody calls NCCL with it but under the mutex and while it has not failed.
+  // The calls that AwaitNccl and EndNccl (parallel/nccl/progress.h) need. The watchdog may end the communicator, and
+  // thereby free it, at any time. So NCCL is called only under the mutex and while the communicator has not failed.
   struct Calls {
     NcclCommunicator& all;
-    ncclResult_t result = ncclInProgress;  // the latest
+    ncclResult_t result = ncclInProgress;  // of the latest call
 
     NcclState State() {
       const std::lock_guard lock(all.mutex_);
@@ -264,7 +264,7 @@ class NcclCommunicator : public Communicator {
     }
     static void Pause() { absl::SleepFor(absl::Microseconds(20)); }
     static absl::Duration Now() { return MonotonicNow(); }
-    // At the end there is no other thread.
+    // These three run at the end, when there is no other thread.
     NcclState Finalize() const { return StateOf(ncclCommFinalize(all.communicator_)); }
     void Destroy() const { ncclCommDestroy(all.communicator_); }
     void Abort() const { ncclCommAbort(all.communicator_); }
@@ -279,7 +279,7 @@ class NcclCommunicator : public Communicator {
       const std::lock_guard lock(mutex_);
       if (failed_) return failure_;
       calls.result = call();
-      // Before there is a communicator, a call has ended when it returns.
+      // As long as there is no communicator, a call has ended when it returns.
       over = communicator_ == nullptr;
     }
     const NcclState state = over ? StateOf(calls.result) : AwaitNccl(calls, StateOf(calls.result), Deadline());
@@ -294,7 +294,7 @@ class NcclCommunicator : public Communicator {
                                                detail != nullptr ? detail : ""));
   }
 
-  // Without a watchdog.
+  // To be called when there is no watchdog.
   void End() {
     if (communicator_ == nullptr) return;
     Calls calls{.all = *this};
@@ -419,10 +419,10 @@ class NcclCommunicator : public Communicator {
   cudaEvent_t ready_ = nullptr;   // what the computing stream had been given when an operation started
   std::array<cudaEvent_t, kEvents> done_{}, captured_done_{};
   int64_t captured_sequence_ = kFirstCaptured;  // of the next captured operation
-  ncclComm_t communicator_ = nullptr;           // of the training thread's calls; see Calls
+  ncclComm_t communicator_ = nullptr;           // for calls of the training thread; see Calls
   std::atomic<bool> stop_{false};
-  std::atomic<bool> failed_{false};  // it has been aborted, and freed
-  bool broken_ = false;              // a call has failed: it can only be aborted
+  std::atomic<bool> failed_{false};  // the communicator was aborted, and freed
+  bool broken_ = false;              // a call has failed: the communicator can only be aborted
   std::thread watchdog_;
   std::timed_mutex mutex_;
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);

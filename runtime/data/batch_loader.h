@@ -41,7 +41,7 @@ struct BatchLoaderOptions {
   int64_t prefetch = 4;            // batches read ahead
 };
 
-// Where no thread can be started, for lack of them, nothing is read ahead: Next reads the batch itself.
+// If no thread can be started, nothing is read ahead: Next reads the batch itself.
 class BatchLoader {
  public:
   // Batch n holds the samples at places [(n - 1) · sequences, n · sequences) of the endless shuffled order (SampleAt);
@@ -49,21 +49,21 @@ class BatchLoader {
   BatchLoader(SampleSet samples, const BatchLoaderOptions& options);
   ~BatchLoader();
 
-  // Whether a thread reads ahead.
+  // True if a thread reads ahead.
   bool reads_ahead() const { return thread_.joinable(); }
-  // The next batch; waits while it is being read. Errors: those of reading a sample; ResourceExhausted for lack of
-  // memory.
+  // Returns the next batch; waits while it is being read. Errors: those of reading a sample; ResourceExhausted if
+  // memory runs out.
   absl::StatusOr<Batch> Next();
   // Gives a batch's memory back, to be filled again.
   void Recycle(Batch batch);
 
  private:
   absl::Status Fill(int64_t number, Batch& batch) const;
-  // The first from `number` on that is not passed over.
+  // The first number from `number` on that is not passed over.
   int64_t Wanted(int64_t number) const;
   Batch TakeSpare();
   absl::StatusOr<Batch> ReadNow();
-  absl::Status Run();  // of the thread
+  absl::Status Run();  // the thread's
 
   SampleSet samples_;
   BatchLoaderOptions options_;
@@ -72,7 +72,7 @@ class BatchLoader {
   std::deque<Batch> ready_, spare_;
   absl::Status status_;
   bool stopping_ = false;
-  int64_t next_ = 1;  // number of the batch that is read next
+  int64_t next_ = 1;  // number of the batch to read next
   std::thread thread_;
 };
 

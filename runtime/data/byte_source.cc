@@ -25,7 +25,7 @@ class PlainSource : public ByteSource {
   PlainSource(const PlainSource&) = delete;
   PlainSource& operator=(const PlainSource&) = delete;
 
-  // Before everything else. Reads the first bytes, up to `count`, which Read will return again.
+  // To be called first. Reads up to `count` bytes, which Read will return again.
   absl::Status Start(size_t count) {
     struct stat information;
     if (fstat(descriptor_, &information) != 0) return FileError(path_, "can't open the file", errno);
@@ -71,12 +71,12 @@ class PlainSource : public ByteSource {
   int64_t least_bytes_ = 0;  // the size of the file when it was opened
   int64_t bytes_ = 0;
   std::string first_;
-  size_t returned_ = 0;  // of `first_`
+  size_t returned_ = 0;  // bytes of `first_`
 };
 
 bool IsGzip(absl::string_view first) { return absl::StartsWith(first, "\x1F\x8B"); }
 
-// A frame, or one to be skipped, as pzstd begins its files with.
+// True for a frame, and for a skippable frame, with which pzstd begins its files.
 bool IsZstd(absl::string_view first) {
   if (absl::StartsWith(first, "\x28\xB5\x2F\xFD")) return true;
   return first.size() >= 4 && (first[0] & 0xF0) == 0x50 && first.substr(1, 3) == "\x2A\x4D\x18";
@@ -97,7 +97,7 @@ absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Open(const std::string& 
     return absl::DataLossError(
         absl::StrCat(path, ": is empty, but a compressed file of no text is not: copy it again"));
   }
-  // Text with such a name is read as it is; text has no such characters.
+  // Text with such a name is read as it is. Text has none of these characters.
   const auto no_text = [](char c) { return c >= 0 && c < 8; };
   if (named_compressed && std::any_of(first.begin(), first.end(), no_text)) {
     return absl::DataLossError(

@@ -49,8 +49,8 @@ bool IsUtf8(const std::string& text) {
   return true;
 }
 
-// Takes the string `field` of the outermost object, the last one if there are several, and keeps nothing else: lines of
-// any depth and any number of values take no memory but the line's.
+// Takes the string `field` of the outermost object, the last one if there are several. It keeps nothing else: deep
+// lines, or lines with many values, take no more memory than the line itself.
 class TextField : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit TextField(const std::string& field) : field_(field) {}
@@ -102,7 +102,7 @@ class TextField : public nlohmann::json_sax<nlohmann::json> {
   const std::string& field_;
   int64_t depth_ = 0;
   bool is_object_ = false;
-  bool is_field_ = false;  // the value that comes at depth 1
+  bool is_field_ = false;  // the next value at depth 1 is `field`
   std::optional<std::string> text_;
 };
 

@@ -17,8 +17,8 @@ namespace isthmus {
 
 // Calls visit(text) for the lines of the documents in order, each with its "\n" as it stands in the document, and
 // end_of_document() after each document. Documents may be larger than memory in .txt files only by lines. Stops at the
-// first error, of `visit` too. Errors: those of LineReader; InvalidArgument "file:line: ..." for lines that are not
-// such JSON objects or not UTF-8, and for file names that end otherwise.
+// first error, including those of `visit`. Errors: those of LineReader; InvalidArgument "file:line: ..." for lines that
+// are not such JSON objects or not UTF-8; InvalidArgument for other file name endings.
 struct DocumentVisitor {
   std::function<absl::Status(const std::string& text)> visit;
   std::function<absl::Status()> end_of_document;

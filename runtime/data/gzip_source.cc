@@ -9,7 +9,7 @@ namespace {
 
 class GzipDecoder : public MemberDecoder {
  public:
-  // 16: gzip and nothing else.
+  // 16 means gzip and nothing else.
   GzipDecoder() { ready_ = inflateInit2(&stream_, 16 + MAX_WBITS) == Z_OK; }
   ~GzipDecoder() override { inflateEnd(&stream_); }
   GzipDecoder(const GzipDecoder&) = delete;

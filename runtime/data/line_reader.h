@@ -1,4 +1,4 @@
-// Lines of a text file: plain, gzip or Zstandard (runtime/data/byte_source.h).
+// Reads lines of a text file: plain, gzip or Zstandard (runtime/data/byte_source.h).
 #ifndef ISTHMUS_RUNTIME_DATA_LINE_READER_H_
 #define ISTHMUS_RUNTIME_DATA_LINE_READER_H_
 
@@ -14,7 +14,7 @@
 
 namespace isthmus {
 
-// Bytes of the longest line that is read: a line is held in memory, and a small compressed file may state any length.
+// Most bytes of a line. A line is held in memory, and a small compressed file may hold a line of any length.
 inline constexpr int64_t kMostLineBytes = int64_t{1} << 27;
 
 class LineReader {

@@ -9,13 +9,13 @@
 namespace isthmus {
 namespace {
 
-// The fields of a serialized protocol buffer message, one after another.
+// Reads the fields of a serialized protocol buffer message, one after another.
 class WireReader {
  public:
   explicit WireReader(std::string_view message) : rest_(message) {}
 
-  // Sets the number of the next field, and its bytes where it has a length; false at the end, and where what follows is
-  // no field.
+  // Sets the number of the next field, and its bytes if it has a length. Returns false at the end, and if no field
+  // follows.
   bool Next(uint64_t& number, std::string_view& bytes) {
     const std::optional<uint64_t> tag = Integer();
     if (!tag.has_value()) return false;
@@ -58,8 +58,8 @@ class WireReader {
   std::string_view rest_;
 };
 
-// A double-array trie (Aoe 1989) in the layout of Darts-clone, whose values are places in a text of strings that end
-// with zero bytes. Follows every path from the root.
+// A double-array trie (Aoe 1989) in the layout of Darts-clone. Its values are places in a text of strings that end with
+// zero bytes. The check follows every path from the root.
 class RuleTable {
  public:
   explicit RuleTable(std::string_view table) {
@@ -83,7 +83,7 @@ class RuleTable {
       if (base >= units_.size()) return false;
       if (seen[base]) continue;
       seen[base] = true;
-      // All that differ in the last byte alone are in the array, too: it has whole blocks.
+      // The array has whole blocks, so it contains all units that differ only in the last byte.
       for (uint32_t byte = 0; byte < kBlock; ++byte) {
         const size_t at = base ^ byte;
         const uint32_t unit = units_[at];
@@ -109,7 +109,8 @@ class RuleTable {
 }  // namespace
 
 std::string CheckNormalizationRules(std::string_view serialized_model) {
-  // sentencepiece_model.proto: ModelProto's normalizer_spec and denormalizer_spec, and their precompiled_charsmap.
+  // Fields in sentencepiece_model.proto: ModelProto's normalizer_spec and denormalizer_spec, and their
+  // precompiled_charsmap.
   constexpr uint64_t kNormalizer = 3, kDenormalizer = 5, kTable = 2;
   WireReader model(serialized_model);
   uint64_t number = 0;

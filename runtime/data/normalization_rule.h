@@ -1,5 +1,5 @@
-// Whether the normalisation rules of a SentencePiece model can be followed: the library trusts the table of a model
-// that it loads, and reads whatever memory a damaged one points to. Models of `isthmus tokenizer train` have none.
+// Checks that the normalisation rules of a SentencePiece model can be followed. The library trusts the table of a model
+// that it loads: a damaged table makes it read memory anywhere. Models of `isthmus tokenizer train` have no such table.
 #ifndef ISTHMUS_RUNTIME_DATA_NORMALIZATION_RULE_H_
 #define ISTHMUS_RUNTIME_DATA_NORMALIZATION_RULE_H_
 
@@ -8,7 +8,7 @@
 
 namespace isthmus {
 
-// What is wrong with the tables of a serialized model; empty when nothing is. Of the rest of the model nothing is
+// Returns what is wrong with the tables of a serialized model, or an empty string. The rest of the model is not
 // checked.
 std::string CheckNormalizationRules(std::string_view serialized_model);
 

@@ -56,7 +56,7 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, std::strin
       {"model_type", "bpe"},
       {"vocab_size", std::to_string(training.vocabulary)},
       {"character_coverage", std::to_string(training.character_coverage)},
-      // Part of the model's bytes. More are no faster: merges are found by one thread.
+      // The number is part of the model's bytes. More threads are no faster, because one thread finds the merges.
       {"num_threads", "1"},
       // Every text comes back as it was: no normalisation, spaces kept, unknown characters as bytes.
       {"byte_fallback", "true"},

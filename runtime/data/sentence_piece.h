@@ -36,9 +36,9 @@ class SentencePieceModel {
 struct SentencePieceTraining {
   int64_t vocabulary = 0;
   double character_coverage = 1;
-  // Sets its argument to the next line of the text to learn from; false at the end. The trainer leaves out lines of
-  // more than kMostTrainingLineBytes and those with kReservedCharacter without a word, and may end the process by
-  // SIGSEGV at lines of more than kMostTrainingLineCharacters, whose places it keeps in 16 bits with a sign.
+  // Sets its argument to the next line of the text to learn from; false at the end. The trainer silently leaves out
+  // lines of more than kMostTrainingLineBytes and those with kReservedCharacter. At lines of more than
+  // kMostTrainingLineCharacters it may end the process by SIGSEGV, because it keeps places in signed 16-bit numbers.
   std::function<bool(std::string&)> next_line;
 };
 inline constexpr int64_t kMostTrainingLineBytes = 65536;

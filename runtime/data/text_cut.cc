@@ -10,7 +10,7 @@
 namespace isthmus {
 namespace {
 
-// SentencePiece writes the space as U+2581 and takes that for one, too.
+// SentencePiece writes a space as U+2581 and reads U+2581 as a space, too.
 bool IsSpaceAt(absl::string_view text) { return text.front() == ' ' || absl::StartsWith(text, "\xE2\x96\x81"); }
 
 size_t CharacterBytes(absl::string_view text) {
@@ -26,7 +26,7 @@ absl::Status VisitParts(absl::string_view text, const TextCutLimits& limits,
   if (static_cast<int64_t>(text.size()) <= std::min(limits.bytes, limits.characters)) return visit(text);
   const auto most_bytes = static_cast<size_t>(limits.bytes);
   size_t begin = 0, word = 0;
-  int64_t characters = 0, word_characters = 0;  // since the beginnings of the part and of the word
+  int64_t characters = 0, word_characters = 0;  // since the beginning of the part, and of the word
   bool after_space = false;
   for (size_t at = 0; at < text.size();) {
     const absl::string_view rest = text.substr(at);

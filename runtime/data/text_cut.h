@@ -1,7 +1,7 @@
-// Where a long text may be cut for SentencePiece without any change of what it makes of it.
+// Finds where SentencePiece's input may be cut without changing the tokens.
 //
-// Pieces that TrainTokenizer makes never reach over the beginning of a word: a run of spaces with the characters that
-// follow it. A text that is cut there has the same words, and the same tokens, as a whole one.
+// Pieces that TrainTokenizer makes never cross the beginning of a word, which is a run of spaces with the characters
+// that follow it. A text that is cut there has the same words, and the same tokens, as the whole text.
 #ifndef ISTHMUS_RUNTIME_DATA_TEXT_CUT_H_
 #define ISTHMUS_RUNTIME_DATA_TEXT_CUT_H_
 
@@ -18,9 +18,9 @@ struct TextCutLimits {
   int64_t characters = 0;
 };
 
-// Calls visit(part) for parts of `text` (UTF-8) that make up all of it, cut where words begin, or between
-// characters where a word is longer than a part: once where
-// `text` is within the limits (at least 4 and 1), also for an empty one. Stops at the first error of `visit`.
+// Calls visit(part) for parts that make up all of `text` (UTF-8), also once for an empty one. The text is cut where
+// words begin, or between characters if a word is longer than a part. A text within the limits (at least 4 bytes and 1
+// character) is one part. Stops at the first error of `visit`.
 absl::Status VisitParts(absl::string_view text, const TextCutLimits& limits,
                         absl::FunctionRef<absl::Status(absl::string_view)> visit);
 

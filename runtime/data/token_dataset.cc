@@ -18,7 +18,7 @@
 namespace isthmus {
 namespace {
 
-// Of one data set; a process may usually have 1,024.
+// Limit for one data set; a process may usually open 1,024 files.
 constexpr size_t kMostOpenFiles = 256;
 
 }  // namespace

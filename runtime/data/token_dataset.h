@@ -20,7 +20,7 @@ namespace isthmus {
 // any.
 absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths);
 
-// Samples of `sequence_length` tokens, and the one after each, in a shard of `tokens`.
+// Number of samples in a shard of `tokens`; a sample has `sequence_length` tokens and the one after each.
 int64_t SamplesOf(int64_t tokens, int64_t sequence_length);
 
 // A sample is a run of T tokens within one shard and the token after it: sample s of a shard begins at token s·T.
@@ -42,7 +42,7 @@ class TokenDataset {
   uint64_t fingerprint() const;
   // Counts of all shards, [vocabulary()].
   const std::vector<uint64_t>& Counts() const { return counts_; }
-  // How many shards are too short for a sample.
+  // Number of shards that are too short for a sample.
   int64_t shards_without_samples() const;
   // Reads everything. Errors: those of TokenShard; Cancelled before the next shard once a signal has come.
   absl::Status VerifyChecksums(const StopSignals& signals) const;

@@ -52,7 +52,7 @@ absl::Status CheckHeader(const TokenShardHeader& header, int64_t file_bytes, con
 
 constexpr int64_t kBlockBytes = 1 << 20;
 
-// Closes a file that was opened for one read.
+// Closes a file that was opened for one read only.
 class OpenedFile {
  public:
   OpenedFile(int descriptor, bool owned) : descriptor_(descriptor), owned_(owned) {}
@@ -68,7 +68,7 @@ class OpenedFile {
   bool owned_;
 };
 
-// A pipe that nobody writes to must not be waited for.
+// Never waits, as opening a pipe that nobody writes to would.
 int OpenToRead(const std::string& path) { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
 
 }  // namespace
@@ -132,7 +132,7 @@ absl::Status TokenShard::ReadBytes(int64_t offset, void* to, int64_t bytes) cons
 absl::Status TokenShard::Read(int64_t begin, absl::Span<int32_t> out) const {
   const auto bytes = static_cast<int64_t>(out.size() * header_.token_bytes);
   const int64_t offset = TokenShardLayout(header_).tokens + begin * token_bytes();
-  // Narrow tokens come into the second half of `out`, from where widening never overtakes them.
+  // Narrow tokens are read into the second half of `out`. Widening from the front never overtakes them.
   char* from = reinterpret_cast<char*>(out.data() + out.size()) - bytes;
   ISTHMUS_RETURN_IF_ERROR(ReadBytes(offset, from, bytes));
   const auto widen = [&](auto token) {
@@ -211,7 +211,7 @@ absl::Status TokenShard::Verify() const {
   if (found != counts) {
     return absl::DataLossError(absl::StrCat(path_, ": the counts of tokens are wrong; encode the text again"));
   }
-  // Blocks share a document, so that the boundary between them is looked at as well.
+  // Neighbouring blocks share a document, so that the boundary between them is checked as well.
   std::vector<uint64_t> starts(1 << 16);
   for (int64_t begin = 0; begin < documents(); begin += static_cast<int64_t>(starts.size()) - 1) {
     const auto count = static_cast<size_t>(std::min(static_cast<int64_t>(starts.size()), documents() - begin));

@@ -1,5 +1,5 @@
-// Token shards: files of token ids (format: runtime/data/FORMAT.md). Nothing is mapped: a file that becomes shorter, or
-// a disk that fails, is an error of the call that reads it.
+// Token shards: files of token ids (format: runtime/data/FORMAT.md). Nothing is mapped into memory, so a shortened file
+// or a failing disk is an error of the call that reads it.
 #ifndef ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_H_
 #define ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_H_
 
@@ -29,15 +29,15 @@ struct TokenShardHeader {
 };
 static_assert(sizeof(TokenShardHeader) == 128);
 
-// The largest vocabulary of a shard, or of a tokenizer that is trained.
+// The largest vocabulary of a shard, and of a tokenizer that is trained.
 inline constexpr int64_t kMostVocabulary = int64_t{1} << 24;
 
 class TokenShard {
  public:
   enum class Files : uint8_t { kStayOpen, kOpenedForEachRead };
 
-  // Checks header and size. `files`: whether the file stays open, which a process can do with some hundreds only.
-  // Errors: by errno; DataLoss "path: …" for truncated, damaged or foreign files, and for what is no file.
+  // Checks header and size. `files`: whether the file stays open; a process can keep only some hundreds open. Errors:
+  // by errno; DataLoss "path: …" for truncated, damaged or foreign files, and if `path` is no file.
   static absl::StatusOr<std::shared_ptr<const TokenShard>> Open(const std::string& path,
                                                                 Files files = Files::kStayOpen);
   ~TokenShard();
@@ -54,16 +54,16 @@ class TokenShard {
   int token_bytes() const { return static_cast<int>(header_.token_bytes); }
   int64_t file_bytes() const { return bytes_; }
 
-  // All that follow may be called by several threads. Their errors: by errno; DataLoss when the file is shorter, or
-  // another one, than when it was opened.
+  // Several threads may call all functions below. Their errors: by errno; DataLoss if the file is shorter than when it
+  // was opened, or is another file.
 
   // Copies tokens [begin, begin + out.size()), which must be in the shard. Errors: DataLoss naming the position of a
   // token that is not below the vocabulary.
   absl::Status Read(int64_t begin, absl::Span<int32_t> out) const;
-  // Index of the first token of documents [begin, begin + out.size()), which must be in the shard. Errors: DataLoss
-  // where they don't ascend or are not in the shard.
+  // Reads the index of the first token of documents [begin, begin + out.size()), which must be in the shard. Errors:
+  // DataLoss if these don't ascend or are not in the shard.
   absl::Status ReadDocumentStarts(int64_t begin, absl::Span<uint64_t> out) const;
-  // How often each token occurs, [vocabulary()]. Errors: DataLoss where they don't add up to tokens().
+  // Reads how often each token occurs, [vocabulary()]. Errors: DataLoss if the counts don't add up to tokens().
   absl::StatusOr<std::vector<uint64_t>> ReadCounts() const;
 
   // Checks the payload: checksum, every token, document boundaries, counts.
@@ -74,14 +74,14 @@ class TokenShard {
  private:
   TokenShard(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
   absl::Status ReadHeader();
-  // Bytes [offset, offset + bytes) of the file.
+  // Reads bytes [offset, offset + bytes) of the file.
   absl::Status ReadBytes(int64_t offset, void* to, int64_t bytes) const;
 
   std::string path_;
-  int descriptor_;  // negative where the file is opened for each read
+  int descriptor_;  // negative: the file is opened for each read
   TokenShardHeader header_ = {};
   int64_t bytes_ = 0;
-  uint64_t file_number_ = 0;  // of the file system
+  uint64_t file_number_ = 0;  // its inode
 };
 
 // Entropy in nats per token of the distribution of tokens that `counts` states: the loss of the best model that knows

@@ -25,12 +25,12 @@ class TokenShardWriter {
                                                                   uint64_t tokenizer_fingerprint);
   ~TokenShardWriter();
 
-  // Further tokens of a document, which may be larger than memory; the first begin one. Errors: InvalidArgument for
-  // tokens outside of [0, vocabulary); by errno.
+  // Adds tokens to the current document, which may be larger than memory; the first call begins one. Errors:
+  // InvalidArgument for tokens outside of [0, vocabulary); by errno.
   absl::Status AddTokens(absl::Span<const int32_t> tokens);
-  // After the document's end-of-text token. Errors: InvalidArgument for a document without tokens.
+  // To be called after the document's end-of-text token. Errors: InvalidArgument for a document without tokens.
   absl::Status EndDocument();
-  // A whole one.
+  // Adds a whole document.
   absl::Status AddDocument(absl::Span<const int32_t> tokens);
   absl::Status Finish();
 
@@ -48,7 +48,7 @@ class TokenShardWriter {
   std::vector<uint64_t> starts_;
   std::vector<uint64_t> counts_;
   bool in_document_ = false;
-  std::string buffer_;  // of what is added
+  std::string buffer_;  // added tokens
   std::unique_ptr<XXH3_state_s, void (*)(XXH3_state_s*)> checksum_;
 };
 

@@ -13,7 +13,7 @@
 namespace isthmus {
 namespace {
 
-// SentencePiece takes some hundred bytes for each of a text that it encodes at once.
+// SentencePiece takes some hundred bytes of memory for each byte that it encodes at once.
 constexpr TextCutLimits kEncodedAtOnce = {.bytes = 1 << 18, .characters = 1 << 18};
 
 }  // namespace

@@ -16,7 +16,7 @@
 
 namespace isthmus {
 
-// Bytes that a model may have: a vocabulary of 2^24 has some 400 MB.
+// Most bytes of a model. One with a vocabulary of 2^24 has some 400 MB.
 inline constexpr int64_t kMostTokenizerBytes = int64_t{512} << 20;
 
 class Tokenizer {
@@ -34,8 +34,8 @@ class Tokenizer {
   uint64_t fingerprint() const { return fingerprint_; }
 
   // Appends the tokens of `text` to `ids`. A newline is always a token of its own, so that a text may be encoded line
-  // by line. Texts above 256 KiB are cut between words, which changes no token, so that memory does not grow with them;
-  // where a word is as long, between characters.
+  // by line. Texts above 256 KiB are cut, so that memory does not grow with them. They are cut between words, which
+  // changes no token, or between characters if a word is as long.
   absl::Status Encode(const std::string& text, std::vector<int32_t>& ids) const;
   // Bytes that are no UTF-8 come out as U+FFFD. Errors: OutOfRange for an id >= vocabulary().
   absl::StatusOr<std::string> Decode(const std::vector<int32_t>& ids) const;
@@ -60,9 +60,9 @@ struct TokenizerTraining {
 };
 
 // Trains a vocabulary; returns the model file's contents. The same input gives the same bytes on every machine with the
-// same SentencePiece. Lines of any length are learnt from: those that the library can't take are cut between words, and
-// words of more than 32,768 characters into several. Errors: InvalidArgument when the corpus is empty, or the
-// vocabulary smaller than bytes, special tokens and the corpus's characters together.
+// same SentencePiece. Lines of any length are learnt from. Lines that the library can't take are cut between words, and
+// words of more than 32,768 characters into several. Errors: InvalidArgument if the corpus is empty, or if the
+// vocabulary is smaller than bytes, special tokens and the corpus's characters together.
 absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training);
 
 }  // namespace isthmus

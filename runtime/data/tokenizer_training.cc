@@ -34,7 +34,7 @@ absl::Status CheckTraining(const TokenizerTraining& training) {
   return absl::OkStatus();
 }
 
-// Parts of a line as the trainer takes them; the character that it reserves can't be learnt.
+// Visits the parts of a line that the trainer can take. The character that it reserves can't be learnt.
 template <typename Visit>
 absl::Status VisitTrainingParts(absl::string_view line, const Visit& visit) {
   const absl::string_view reserved = kReservedCharacter;
@@ -57,7 +57,8 @@ absl::StatusOr<int64_t> TextBytes(const TokenizerTraining& training) {
   return total;
 }
 
-// What is wrong when the library fails; it says by an assertion that characters alone take more than the vocabulary.
+// Says what went wrong when the library failed. The library uses an assertion to say that the characters alone exceed
+// the vocabulary.
 absl::Status TrainingError(const TokenizerTraining& training, absl::string_view failure) {
   const size_t at = failure.find("smaller than required_chars");
   const size_t versus = at == absl::string_view::npos ? at : failure.find(" vs ", at);
@@ -87,7 +88,7 @@ absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
       kept = static_cast<double>(training.sample_bytes) / static_cast<double>(total);
     }
   }
-  // The trainer keeps its text in memory anyway: only the sample is kept.
+  // Only the sample is kept, because the trainer keeps its text in memory anyway.
   std::vector<std::string> lines;
   uint64_t index = 0;
   const auto keep = [&](absl::string_view part) {
@@ -99,7 +100,7 @@ absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
   ISTHMUS_RETURN_IF_ERROR(ReadDocuments(training.files, training.text_field,
                                         {.visit =
                                              [&](const std::string& line) {
-                                               // Newlines are tokens of their own, not learnt.
+                                               // Newlines are tokens of their own and are not learnt.
                                                absl::string_view text = line;
                                                if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
                                                return VisitTrainingParts(text, keep);

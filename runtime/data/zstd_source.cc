@@ -10,7 +10,7 @@ namespace {
 class ZstdDecoder : public MemberDecoder {
  public:
   ZstdDecoder() : context_(ZSTD_createDCtx(), ZSTD_freeDCtx) {
-    // Else windows above 128 MiB are refused. Memory is taken for the window that a frame states.
+    // Otherwise windows above 128 MiB are refused. Memory is taken for the window that a frame states.
     ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, ZSTD_dParam_getBounds(ZSTD_d_windowLogMax).upperBound);
   }
 

@@ -13,7 +13,7 @@
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Create(const std::string& path) {
-  // O_EXCL alone takes a link that leads to nothing yet for a file.
+  // FindOutputTarget follows links, because O_EXCL would take a link to nothing for an existing file.
   ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path));
   const int descriptor = open(target.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (descriptor < 0 && errno == EEXIST) return absl::AlreadyExistsError(path + ": there is one already");

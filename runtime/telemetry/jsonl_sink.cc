@@ -18,7 +18,7 @@
 namespace isthmus {
 namespace {
 
-// The kept records alone, in a file that takes the name when it is complete. Until then the old one has it.
+// Writes the kept records to a file that takes the name when it is complete. The old file has the name until then.
 absl::Status CopyRecords(const std::string& from, const KeptRecords& kept, DurableFile& to) {
   if (kept.lines.empty()) return absl::OkStatus();
   const int descriptor = open(from.c_str(), O_RDONLY | O_CLOEXEC);
@@ -35,10 +35,10 @@ absl::Status CopyRecords(const std::string& from, const KeptRecords& kept, Durab
   return absl::OkStatus();
 }
 
-// Returns the name that the file has now, and sets `bytes` to the size of the one that took its place.
+// Returns the old file's new name, and sets `bytes` to the size of the file that took its place.
 absl::StatusOr<std::string> Replace(const std::string& path, const KeptRecords& kept, int64_t& bytes) {
   const auto target = FindOutputTarget(path);
-  // A folder or a pipe, for example: there is nothing to take over.
+  // A folder or a pipe, for example, has no records to take over.
   if (!target.ok() || target->kind != OutputTarget::Kind::kFile) return SetAside(path);
   ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(target->path));
   ISTHMUS_RETURN_IF_ERROR(CopyRecords(target->path, kept, *file));

@@ -25,11 +25,11 @@ class JsonlSink : public TelemetrySink {
  public:
   // Makes the file. Errors: AlreadyExists when there is one, so that two runs never share a folder; by errno.
   static absl::StatusOr<std::unique_ptr<JsonlSink>> Create(const std::string& path);
-  // Appends to the file of an earlier start of the run, whose records up to `last_step` stay; from the first later one
-  // on, which are made anew, it is cut off. So is a line at the end that a crash broke off. A file that can't be read
-  // to its end, or has lines that are damaged or out of order (runtime/telemetry/kept_records.h), is never cut: as a
-  // whole it gets the first free name of metrics.jsonl.1, .2, …, its sound records go into a new one, and a note says
-  // so. Makes the file where there is none. Errors: by errno; nothing is lost then.
+  // Appends to the file of an earlier start of the run. Records up to `last_step` stay. The file is cut off at the
+  // first later record, because the run makes those anew; a broken last line is cut off, too. A file is never cut if it
+  // can't be read to its end, or has lines that are damaged or out of order (runtime/telemetry/kept_records.h). It then
+  // gets the first free name of metrics.jsonl.1, .2, … as a whole, its sound records go into a new file, and a note
+  // says so. Makes the file if there is none. Errors: by errno; nothing is lost then.
   static absl::StatusOr<std::unique_ptr<JsonlSink>> Continue(const std::string& path, int64_t last_step, Notes& notes);
 
   const char* name() const override { return "metrics.jsonl"; }

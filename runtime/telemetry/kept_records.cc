@@ -19,7 +19,7 @@ namespace {
 using Line = KeptRecords::Line;
 using Json = nlohmann::json;
 
-// Of a sound record by far: memory stays bounded whatever a file holds.
+// Far longer than a sound record, and bounded, so that memory is bounded whatever a file holds.
 constexpr size_t kLongestLine = size_t{16} << 20;
 
 int64_t WholeNumber(const Json& record, const char* key) {
@@ -35,7 +35,7 @@ void ParseLine(const std::string& text, Line& line) {
   line.tokens = WholeNumber(record, "tokens");
 }
 
-// Whether the text is the beginning of a record. A crash of the machine may leave zeros where the rest belongs.
+// True if the text is the beginning of a record. A crash of the machine may leave zeros in place of the rest.
 bool BreaksOff(std::string text) {
   text.resize(text.find_last_not_of('\0') + 1);
   if (text.empty()) return true;
@@ -43,8 +43,8 @@ bool BreaksOff(std::string text) {
   try {
     return Json::parse(text).is_discarded();
   } catch (const Json::parse_error& error) {
-    return error.byte > text.size();  // it is the end that was not expected
-  } catch (const Json::exception&) {  // a number beyond all types
+    return error.byte > text.size();  // the text ends too early
+  } catch (const Json::exception&) {  // a number too large for any type
     return false;
   }
 }
@@ -55,7 +55,7 @@ struct AllLines {
   std::string trouble;
 };
 
-// Takes the file's bytes in order.
+// Collects lines from the file's bytes, which come in order.
 class LineCollector {
  public:
   void Take(const char* data, size_t bytes) {
@@ -108,7 +108,7 @@ AllLines ReadLines(const std::string& path) {
   const auto failed = [](const char* what, int error) {
     return AllLines{.trouble = absl::StrCat(what, ": ", std::strerror(error))};
   };
-  // A pipe must not be waited for.
+  // O_NONBLOCK: a pipe must not make this wait.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return errno == ENOENT ? AllLines() : failed("it can't be opened", errno);
   const absl::Cleanup close_file = [descriptor] { close(descriptor); };
@@ -131,7 +131,7 @@ AllLines ReadLines(const std::string& path) {
   }
 }
 
-// Tokens per step, as most records have it.
+// Tokens per step in most records.
 std::optional<int64_t> UsualTokens(const std::vector<Line>& lines) {
   std::map<int64_t, int64_t> found;
   for (const Line& line : lines) {
@@ -142,11 +142,11 @@ std::optional<int64_t> UsualTokens(const std::vector<Line>& lines) {
   return usual == found.end() ? std::nullopt : std::optional(usual->first);
 }
 
-// The places, among `places`, of the longest sequence whose steps ascend: with one wrong step all others.
+// Among `places`, those of the longest sequence with ascending steps. With one wrong step these are all other places.
 std::vector<size_t> LongestAscending(const std::vector<Line>& lines, const std::vector<size_t>& places) {
   constexpr size_t kNone = static_cast<size_t>(-1);
-  std::vector<size_t> ends;                         // by length: the place where the lowest of such sequences ends
-  std::vector<size_t> before(lines.size(), kNone);  // in the sequence that ends at a place
+  std::vector<size_t> ends;                         // by length: where the sequence with the lowest last step ends
+  std::vector<size_t> before(lines.size(), kNone);  // the place before it in its sequence
   for (const size_t place : places) {
     const auto at = std::lower_bound(ends.begin(), ends.end(), lines[place].step,
                                      [&](size_t end, int64_t step) { return lines[end].step < step; });
@@ -170,7 +170,7 @@ std::vector<size_t> SoundLines(const std::vector<Line>& lines) {
   std::vector<size_t> whole;
   for (size_t i = 0; i < lines.size(); ++i) {
     const Line& line = lines[i];
-    // Compared without a product that may not fit.
+    // Compared by division, because the product may overflow.
     const bool counts = line.tokens < 0 || line.step <= 0 || !tokens.has_value() ||
                         (line.tokens % line.step == 0 && line.tokens / line.step == *tokens);
     if (line.step >= 0 && counts) whole.push_back(i);

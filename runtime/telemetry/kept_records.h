@@ -1,4 +1,4 @@
-// Which records of an earlier start's metrics.jsonl a run goes on from.
+// Finds the records of an earlier start's metrics.jsonl that a run continues from.
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_KEPT_RECORDS_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_KEPT_RECORDS_H_
 
@@ -10,20 +10,20 @@ namespace isthmus {
 
 struct KeptRecords {
   struct Line {
-    int64_t begin = 0, bytes = 0;  // with its end, where it has one
-    int64_t step = -1;             // -1: it is no whole record
-    int64_t tokens = -1;           // -1: it has none
+    int64_t begin = 0, bytes = 0;  // with the line's end, if it has one
+    int64_t step = -1;             // -1: not a whole record
+    int64_t tokens = -1;           // -1: the record has none
   };
-  std::vector<Line> lines;  // the records up to the step that was asked for
+  std::vector<Line> lines;  // the records up to the requested step
   bool last_has_end = true;
-  // Why the file is not to be cut: it could not be read to its end, or lines of it are damaged. Empty: it was read and
-  // understood, and `lines` are its beginning.
+  // Why the file must not be cut: it could not be read to its end, or some of its lines are damaged. Empty if it was
+  // read and understood; then `lines` are its beginning.
   std::string trouble;
 };
 
-// A line is sound when it is a whole record whose step is above those of the sound ones before it, and whose number of
-// tokens is as many times its step as in most of the others: a damaged digit of a step shows in one of them. A last
-// line that breaks off is what a crash leaves, and no trouble. No file at all: no records.
+// A line is sound if it is a whole record, its step is above those of the sound lines before it, and its tokens per
+// step are those of most lines. A damaged digit of a step shows in the order or in that ratio. A broken last line is
+// left by a crash and is no trouble. A missing file has no records.
 KeptRecords FindRecords(const std::string& path, int64_t last_step);
 
 }  // namespace isthmus

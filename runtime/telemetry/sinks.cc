@@ -28,7 +28,7 @@ struct Sinks::Worker {
   std::condition_variable changed;
   std::deque<std::shared_ptr<const proto::TelemetryRecord>> queue;
   bool closing = false, done = false;
-  bool lost = false;  // there is no thread
+  bool lost = false;  // no thread could be started
 
   std::thread thread;
 

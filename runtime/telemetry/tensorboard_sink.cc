@@ -73,7 +73,7 @@ void Fill(const proto::Histogram& histogram, proto::tensorboard::HistogramProto&
   out.set_sum(histogram.sum());
 }
 
-// The file that TensorBoard reads last, of whatever program; empty when there is none.
+// The file that TensorBoard reads last, whoever wrote it; empty if there is none.
 absl::StatusOr<std::string> LatestFile(const std::string& folder) {
   std::string latest;
   std::error_code error;
@@ -100,7 +100,7 @@ std::string EventFileName(const std::string& latest, int64_t now) {
   if (ours && time < std::numeric_limits<int64_t>::max()) {
     if (std::string next = name(time + 1); next > latest) return next;
   }
-  // What is longer comes later.
+  // A longer name sorts after its own beginning.
   return latest + ".1";
 }
 

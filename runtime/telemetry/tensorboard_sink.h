@@ -16,10 +16,10 @@
 
 namespace isthmus {
 
-// "events.out.tfevents.<time>.<host>.<process>": TensorBoard reads the files of a folder in the order of their names,
-// and what a later one starts with makes void what earlier ones hold of the same steps. So the name comes after
-// `latest`, the last one that is there, whatever the clocks of the machines are: where `now`, in seconds since 1970,
-// does not do, the time is a second after the latest file's.
+// "events.out.tfevents.<time>.<host>.<process>". TensorBoard reads the files of a folder in the order of their names.
+// The first step of a later file voids what earlier files hold from that step on. So the name must come after `latest`,
+// the last existing one, whatever the machines' clocks say. If `now`, in seconds since 1970, is too early, the name has
+// the latest file's time plus one second.
 std::string EventFileName(const std::string& latest, int64_t now);
 
 // Scalars (fp32: what an event holds) and histograms under the tags of runtime/telemetry/figures.h. The file is a
@@ -31,9 +31,9 @@ std::string EventFileName(const std::string& latest, int64_t now);
 // one) is put as far away as the neighbouring bucket is wide.
 class TensorboardSink : public TelemetrySink {
  public:
-  // A new file of the folder, called by EventFileName and made with the first record. `first_step`: of that record.
-  // What other files of the folder hold from that step on is void to TensorBoard, so that the curves of a resumed run
-  // do not overlap. Errors: by errno when no file can be made in the folder.
+  // Makes a new file in the folder, named by EventFileName, with the first record. `first_step`: of that record.
+  // TensorBoard then ignores what other files hold from that step on, so that the curves of a resumed run do not
+  // overlap. Errors: by errno if no file can be made in the folder.
   static absl::StatusOr<std::unique_ptr<TensorboardSink>> Create(const std::string& folder, int64_t first_step);
 
   const char* name() const override { return "TensorBoard events"; }

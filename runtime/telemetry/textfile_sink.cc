@@ -31,7 +31,7 @@ absl::Status TextfileSink::Finish() {
 
 // Not flushed to disk (runtime/durable_file.h): after a crash of the machine the figures are old anyway.
 absl::Status TextfileSink::Replace() {
-  // The name may be a link into the folder of the node exporter.
+  // The name may be a link to a file in the node exporter's folder.
   ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path_));
   const bool there = target.kind == OutputTarget::Kind::kFile;
   if ((!there && target.kind != OutputTarget::Kind::kNew) || !target.may_replace) {

@@ -11,9 +11,9 @@
 
 namespace isthmus {
 
-// The file is replaced as a whole, so that no reader sees half of it; at most once a second, and at the end, when it
-// says so. A symbolic link is followed. A file in a folder that can't be written to is written in place; a pipe or a
-// device is an error.
+// The file is replaced as a whole, so that no reader sees half of it. That happens at most once a second, and at the
+// end, when the file says that the run has ended. A symbolic link is followed. If the folder can't be written to, the
+// file is written in place. A pipe or a device is an error.
 class TextfileSink : public TelemetrySink {
  public:
   explicit TextfileSink(std::string path) : path_(std::move(path)) { metrics_.SetEnded(false); }

@@ -1,5 +1,5 @@
-// A manifest with a right checksum may state anything: it is an error that names what was found, and no memory is asked
-// for, no file outside is opened, and nothing is waited for.
+// A manifest with a right checksum may state anything. A false statement is an error that names what was found. The
+// reader then allocates no memory for it, opens no file outside, and waits for nothing.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -60,7 +60,7 @@ TEST_F(HostileManifest, NoLengthAndNoNameIsBelieved) {
     std::function<void(Manifest&)> change;
     const char* said;
   };
-  // Of the first tensor, whose first slice is all of it.
+  // Changes the shape of the first tensor, whose first slice is all of it.
   const auto shape = [](int64_t rows, int64_t columns) {
     return [=](Manifest& m) {
       auto& tensor = *m.mutable_tensors(0);
@@ -156,7 +156,7 @@ TEST_F(HostileManifest, NoLengthAndNoNameIsBelieved) {
   EXPECT_THAT(VerifyCheckpoint(checkpoint_).problems, IsEmpty());
 }
 
-// Nothing of a disk is read that is larger than it can be, however small it is there.
+// A file that is larger than a manifest can be is not read, even if it takes little room on the disk.
 TEST_F(HostileManifest, ManifestsWithoutEndAreRefusedByTheirSize) {
   const std::string path = checkpoint_ + "/manifest.pb";
   const std::string bytes = ReadText(path);
@@ -165,7 +165,7 @@ TEST_F(HostileManifest, ManifestsWithoutEndAreRefusedByTheirSize) {
               HasSubstr("manifest.pb: has 8589934592 bytes; accepted: at most 67108864"));
   WriteText(path, bytes);
   EXPECT_TRUE(LoadIt().ok());
-  // Nor is one written.
+  // Such a manifest is not written either.
   proto::CheckpointManifest large = sound_;
   large.mutable_config()->set_folder(std::string(kMostManifestBytes, 'x'));
   EXPECT_FALSE(WriteManifest(checkpoint_, large).ok());
@@ -190,7 +190,7 @@ TEST_F(HostileManifest, WhatIsNoFileIsNeitherWaitedForNorReadForEver) {
       const auto problems = VerifyCheckpoint(checkpoint_).problems;
       ASSERT_THAT(problems, Not(IsEmpty()));
       EXPECT_THAT(problems.front(), HasSubstr(path));
-      // None of them is damage: what was there may come back.
+      // None of these is damage, because the file may come back.
       EXPECT_TRUE(absl::IsFailedPrecondition(LoadIt())) << LoadIt();
       std::filesystem::remove(path);
     }
@@ -214,7 +214,7 @@ TEST_F(HostileManifest, ANewerFormatIsNoDamage) {
   newer.set_version(kCheckpointVersion + 1);
   ASSERT_TRUE(WriteManifest(checkpoint_, newer).ok());
   EXPECT_TRUE(absl::IsUnimplemented(LoadIt())) << LoadIt();
-  // Nor behind a slash, which hides the folder's name.
+  // A step that differs from the folder's name is noticed even with a slash behind the name.
   sound_.set_step(3);
   ASSERT_TRUE(WriteManifest(checkpoint_, sound_).ok());
   EXPECT_THAT(std::string(ReadManifest(checkpoint_ + "/").status().message()), HasSubstr("is of step 3, not of"));
@@ -233,7 +233,7 @@ TEST_F(HostileManifest, AModelThatItDoesNotHoldIsNotMade) {
               HasSubstr("the model needs [11, 16777216]"));
 }
 
-// What a rank finds is looked at by others.
+// An error carries the damaged place, so that other ranks can look at it.
 TEST_F(HostileManifest, DamageCarriesItsPlace) {
   const std::string path = checkpoint_ + "/rank-0000.tensors", bytes = ReadText(path);
   std::string damaged = bytes;

@@ -127,7 +127,7 @@ TEST_F(Rotation, LaterOnesAreSetAside) {
   EXPECT_FALSE(std::filesystem::is_symlink(folder_ / "checkpoints/latest"));
 }
 
-// As copying a run makes it of the link.
+// Copying a run can turn the link into such a folder.
 TEST_F(Rotation, AFolderNamedLatestIsMovedAsideAndStopsNothing) {
   for (int64_t step = 1; step <= 3; ++step) Save(step);
   const std::string latest = folder_ / "checkpoints/latest";
@@ -141,7 +141,7 @@ TEST_F(Rotation, AFolderNamedLatestIsMovedAsideAndStopsNothing) {
   EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000003");
   EXPECT_EQ(*PointToLatest(folder_.path(), 3), "");
   EXPECT_THAT(Rotate(1), ElementsAre(3));
-  // Nor does it keep a run from going back.
+  // The folder does not keep a run from going back either.
   Save(4);
   std::filesystem::remove(latest);
   std::filesystem::create_directory(latest);
@@ -149,13 +149,13 @@ TEST_F(Rotation, AFolderNamedLatestIsMovedAsideAndStopsNothing) {
   EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000003");
 }
 
-// As on FAT and on some network file systems.
+// FAT and some network file systems have no links.
 TEST_F(Rotation, WithoutLinksLatestIsASmallFile) {
   Save(1);
   std::filesystem::remove(folder_ / "checkpoints/latest");
   Save(2);
   const auto said = InChildWithout({SYS_symlink, SYS_symlinkat}, EPERM, [&] {
-    // Over a link that was made elsewhere, and over its own.
+    // The first pointer replaces a link that was made elsewhere, the second one its own file.
     for (const int64_t step : {1, 2}) {
       const auto pointed = PointToLatest(folder_.path(), step);
       if (!pointed.ok()) return pointed.status().ToString();
@@ -170,7 +170,7 @@ TEST_F(Rotation, WithoutLinksLatestIsASmallFile) {
   const auto found = FindCheckpoint(latest);
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(*found, CheckpointFolder(folder_.path(), 2));
-  // It leads nowhere else.
+  // The pointer leads nowhere else.
   for (const char* other : {"../../other", "/etc", "step-1/../..", "", "step-"}) {
     WriteText(latest, other);
     EXPECT_FALSE(FindCheckpoint(latest).ok()) << other;
@@ -182,7 +182,7 @@ TEST_F(Rotation, WithoutLinksLatestIsASmallFile) {
 TEST_F(Rotation, OneThatCannotBeRemovedKeepsNoOther) {
   for (int64_t step = 1; step <= 4; ++step) Save(step);
   const std::string stuck = CheckpointFolder(folder_.path(), 2);
-  // A file in it that nobody may remove: a place where something is mounted, or one without permission.
+  // The folder holds a file that nobody may remove: a mount point, or a file without permission.
   const bool root = geteuid() == 0;
   if (root && mount(stuck.c_str(), stuck.c_str(), nullptr, MS_BIND, nullptr) != 0) GTEST_SKIP() << "needs mounts";
   if (!root) chmod(stuck.c_str(), 0500);
@@ -230,12 +230,12 @@ TEST_F(Rotation, OfALinkTheLinkIsRemoved) {
   EXPECT_EQ(ReadManifest(folder_ / "archive")->step(), 1);
 }
 
-// A limit of threads is an error of the save that meets it.
+// A limit on threads is an error of the save that meets it.
 TEST_F(Rotation, AThreadThatCannotBeStartedCostsOneSave) {
   Replica replica({.width = 4, .heads = 2, .head_dim = 2, .feed_forward = 4, .vocabulary = 11});
   const std::string path = CheckpointFolder(folder_.path(), 1);
   const auto said = InChildWithout({SYS_clone, SYS_clone3}, EAGAIN, [&] {
-    omp_set_num_threads(1);  // those of the parent are not there
+    omp_set_num_threads(1);  // the child has none of the parent's threads
     BackgroundSave background(replica.mesh());
     const absl::Status started =
         background.Start(path, {}, replica.model().parameters(), replica.model().optimizer(), [] {});

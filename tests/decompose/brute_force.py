@@ -71,7 +71,7 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's."""
     factorised = up is not None
     up = up if factorised else head
-    # long double has exponents enough for all that float64 can hold, and products of several of these.
+    # long double has enough exponents for all that float64 can hold, and for products of several such numbers.
     scaled = any(is_extreme(matrix) or (np.abs(matrix).max(axis=0) < 1e-30).any() for matrix in (hidden, up, down)
                  if matrix is not None)
     wide = np.longdouble if scaled else np.float64

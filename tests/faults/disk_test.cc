@@ -133,7 +133,7 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   EXPECT_EQ(again.Count("continues after step 5"), 1) << again.out;
 }
 
-// As when a copy over the shard begins anew, or a disk gives errors.
+// A new copy over the shard cuts it, and so do some errors of a disk.
 TEST_F(DiskFaults, ATokenShardThatIsCutCostsNothingThatWasTrained) {
   const std::string shard = project() / "cut.ids", run = project() / "cut";
   std::filesystem::copy_file(project() / "tokens/train/00000.ids", shard);

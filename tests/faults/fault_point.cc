@@ -1,11 +1,11 @@
-// What stands at runtime/fault_point.h's places in `isthmus_with_faults`.
+// Takes the place of runtime/fault_point.cc in `isthmus_with_faults`.
 //
 // ISTHMUS_FAULTS: faults separated by ';', each `point[@rank][#hit]=action`: on that rank (else on all) when the point
 // is passed for that time (from 1; `*`: every time; else the first). Actions: kill, stop, term, usr1, int (signals to
-// the process itself), sleep:SECONDS, await:FILE (until there is one), and where there are data: nan, inf, or
-// scale:FACTOR, of the first element. ISTHMUS_FAULT_LOG: a file name; every point that a rank passes is a line of
-// FILE.RANK. ISTHMUS_FAULT_HASTE: a file name; once there is such a file, deadlines of collectives pass at once. A
-// fault that can't be read ends the program: a test with it would test nothing.
+// the process itself), sleep:SECONDS, and await:FILE (waits until the file exists). At points with data also: nan, inf
+// and scale:FACTOR, which change the first element. ISTHMUS_FAULT_LOG: a file name; every point that a rank passes is a
+// line of FILE.RANK. ISTHMUS_FAULT_HASTE: a file name; once such a file exists, deadlines of collectives pass at once.
+// A fault that can't be read ends the program, because a test with it would test nothing.
 #include "runtime/fault_point.h"
 
 #include <absl/strings/match.h>

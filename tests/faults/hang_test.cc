@@ -49,7 +49,7 @@ class Hang : public ::testing::Test {
   static void TearDownTestSuite() { delete project_; }
   static TinyProject& project() { return *project_; }
 
-  // A run whose collectives have a deadline that no machine is too slow for. It passes once the test says so.
+  // A run whose collectives have a deadline that no machine is too slow for. It passes when the test says so.
   class Run {
    public:
     Run(const std::string& name, int ranks, const std::string& mesh, const std::string& faults)
@@ -60,7 +60,8 @@ class Hang : public ::testing::Test {
       result_ = std::async(std::launch::async,
                            [this, ranks, faults] { return RunWithFaults(faults, "train --config " + config_, ranks); });
     }
-    // Waits until a rank's heartbeat says that it is there; and, for `waits`, that it waits for others.
+    // Waits until a rank's heartbeat shows this place, and, with `waits`, until it shows that the rank waits for
+    // others.
     Heartbeat AwaitPlace(int rank, int64_t step, const std::string& phase, bool waits = false) {
       const std::string path = HeartbeatPath(project() / name_, rank);
       for (;;) {
@@ -82,7 +83,7 @@ class Hang : public ::testing::Test {
       while (!absl::StrContains(LogOf(name_, rank), text) && !Ended()) continue;
     }
     void LetDeadlinesPass() { WriteText(haste_, ""); }
-    // The job must end with status 4, for good.
+    // Expects that the job ends with status 4.
     std::string ExpectEnds() {
       LetDeadlinesPass();
       const ProgramResult result = result_.get();
@@ -90,7 +91,7 @@ class Hang : public ::testing::Test {
       EXPECT_EQ(result.exit_status, 4) << result.out;
       EXPECT_EQ(result.Count("late: rank "), 1) << "one rank, said once\n" << result.out;
       EXPECT_THAT(ProcessesWith(config_), IsEmpty());
-      // The report is in rank 0's log too, where it can be.
+      // Rank 0's log has the report too, if it can be written.
       EXPECT_THAT(ReadText(project() / (name_ + "/log/hang.txt")), HasSubstr("late: rank "));
       return result.out;
     }
@@ -118,7 +119,7 @@ class Hang : public ::testing::Test {
 };
 TinyProject* Hang::project_ = nullptr;
 
-// A rank that sleeps at the point of that pass.
+// The fault that makes a rank sleep when it passes the point for that time.
 std::string SleepAt(const std::string& point, const std::string& hit) {
   return absl::StrCat(point, hit, "=sleep:100000");
 }
@@ -183,7 +184,7 @@ TEST_F(Hang, AJobThatIsSuspendedLongerThanTheDeadlineGoesOn) {
   ASSERT_TRUE(waiting.ok() && waiting->waiting.has_value() && stopped.ok()) << waiting.status();
   const auto first = static_cast<pid_t>(waiting->process), second = static_cast<pid_t>(stopped->process);
   EXPECT_EQ(kill(first, SIGSTOP), 0);
-  std::this_thread::sleep_for(std::chrono::seconds(21));  // what is tested is time that passes
+  std::this_thread::sleep_for(std::chrono::seconds(21));  // the test needs real time to pass
   for (const pid_t process : {first, second}) EXPECT_EQ(kill(process, SIGCONT), 0);
   const ProgramResult result = run.get();
   EXPECT_EQ(result.exit_status, 0) << result.out;
@@ -230,8 +231,8 @@ TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
   EXPECT_GE(told, 1);
 }
 
-// A command for each rank, by a script that looks at its own: Open MPI 5's mpirun does not always start several
-// programs.
+// Gives each rank a command of its own, by a script that looks at the rank. Open MPI 5's mpirun does not always start
+// several programs.
 ProgramResult RunRanks(const std::vector<std::string>& ranks) {
   const TemporaryFolder folder;
   std::string script = "case $OMPI_COMM_WORLD_RANK in\n";

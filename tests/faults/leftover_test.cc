@@ -1,4 +1,4 @@
-// A rank that is left over from an earlier start of a run does the next one no harm, is named, and ends itself.
+// A rank that is left over from an earlier start does the next start no harm. It is named, and it ends itself.
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
@@ -41,7 +41,7 @@ bool Await(const std::function<bool()>& happened) {
 
 class Leftover : public ::testing::Test {
  protected:
-  // The rank's heartbeat, once it is as it should be.
+  // Waits for a heartbeat of the rank that `wanted` accepts, and returns it.
   Heartbeat AwaitBeat(int rank, const std::function<bool(const Heartbeat&)>& wanted) {
     Heartbeat last;
     EXPECT_TRUE(Await([&] {
@@ -57,7 +57,7 @@ class Leftover : public ::testing::Test {
 };
 
 TEST_F(Leftover, IsNamedAndEndsWhileTheNextStartGoesOn) {
-  // Whose parents are killed becomes a child of this process, which learns how it ended.
+  // A process whose parents were killed becomes a child of this one, which learns how it ended.
   ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
   const std::string command = absl::StrCat(
       "train --config ",
@@ -80,7 +80,7 @@ TEST_F(Leftover, IsNamedAndEndsWhileTheNextStartGoesOn) {
   int how = 0;
   EXPECT_EQ(waitpid(leftover, &how, 0), leftover);
   EXPECT_TRUE(WIFEXITED(how) && WEXITSTATUS(how) == 4) << how;
-  // The run has not heard of it.
+  // The run goes on, and its own rank 1 keeps writing heartbeats.
   const int64_t then = AwaitBeat(1, other).beat;
   AwaitBeat(1, [&](const Heartbeat& beat) { return beat.beat > then + 2; });
   EXPECT_EQ(kill(rank, SIGTERM), 0);

@@ -20,8 +20,8 @@ class MpirunLaunch : public ::testing::Test {
                         " --set mesh.tensor=2 --set telemetry.validation_interval=0 --set checkpoint.background=false ",
                         more);
   }
-  // A shell command: starts a run that saves for so many seconds, waits until it trains, and gives the script
-  // `signals`, each of which it waits for to have made a rank save. Then `wait $NAME` has its exit status.
+  // Returns a shell command. It starts a run that saves for so many seconds, waits until it trains, and sends `signals`
+  // to the script. After each signal it waits until a rank saves. Then `wait $NAME` has the run's exit status.
   std::string Signalled(const std::string& name, int save_seconds, const std::string& signals) {
     const std::string points = project_ / (name + ".points");
     return absl::StrCat("ISTHMUS_FAULT_LOG=", points, " ISTHMUS_FAULTS=\"checkpoint.write@1#1=sleep:", save_seconds,

@@ -108,7 +108,7 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
   ExpectSameRuns("without-tensor", "halt-step.loss");
 }
 
-// Numbers that overflow or underflow on the way and leave figures that look sound.
+// Some numbers overflow or underflow on the way and leave figures that look sound.
 TEST_F(RefusedStep, AGradientThatIsLostOrTooLargeEndsWithStatusThreeAndALayersName) {
   struct Case {
     const char* name;
@@ -141,7 +141,7 @@ TEST_F(RefusedStep, AGradientThatIsLostOrTooLargeEndsWithStatusThreeAndALayersNa
   }
 }
 
-// No further step meets what the last update did.
+// No further step checks the weights that the last update made.
 TEST_F(RefusedStep, ALastUpdateThatMakesTheModelNotFiniteEndsWithStatusThree) {
   const std::string more =
       "--set mesh.data=2 --set schedule.steps=1 --set schedule.warmup_steps=0 --set optimizer.learning_rate=1e29";

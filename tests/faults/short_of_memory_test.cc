@@ -1,4 +1,4 @@
-// What asks for more memory than there is ends with a message and the right status, never with a signal.
+// If the program needs more memory than there is, it ends with a message and the right status, never with a signal.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -26,8 +26,8 @@ class ShortOfMemory : public ::testing::Test {
     std::filesystem::resize_file(project() / name, bytes);
     return project() / name;
   }
-  // For the address space, in KiB: enough to start the program, with the libraries of CUDA or without, but not for the
-  // file.
+  // A limit of the address space, in KiB. It suffices to start the program, with or without CUDA's libraries, but not to
+  // read the file.
   static int64_t Limit() {
     constexpr int64_t kStep = 100'000, kMost = 20'000'000, kForWork = 350'000;
     int64_t start = kStep;
@@ -56,7 +56,7 @@ TEST_F(ShortOfMemory, AProcessAloneEndsWithStatusTwo) {
   }
 }
 
-// The others may wait for it: the job ends on all.
+// Other ranks may wait for this one, so the job ends on all of them.
 TEST_F(ShortOfMemory, OneOfSeveralRanksEndsTheJobWithStatusFour) {
   const std::string large = Sparse("large.model", kMostTokenizerBytes);
   // Rank 1 alone has the limit.
@@ -71,7 +71,7 @@ TEST_F(ShortOfMemory, OneOfSeveralRanksEndsTheJobWithStatusFour) {
 }
 
 TEST_F(ShortOfMemory, ThreadsThatCannotBeStartedAreNamed) {
-  // The stack of a thread is then larger than all addresses.
+  // Each thread's stack is then larger than all addresses.
   const ProgramResult result = RunShell(absl::StrCat("ulimit -s 1000000000000; OMP_NUM_THREADS=2 ", ProgramPath(),
                                                      " tokenizer encode --tokenizer ", project() / "tokenizer.model",
                                                      " --out ", project() / "out ", project() / "corpus.jsonl"));
@@ -79,7 +79,7 @@ TEST_F(ShortOfMemory, ThreadsThatCannotBeStartedAreNamed) {
   EXPECT_THAT(result.out, HasSubstr("only 1 of 2 threads can be started"));
 }
 
-// Files without an end, or larger than what they are taken for can be.
+// Files without an end, or larger than a file of their kind can be.
 TEST_F(ShortOfMemory, FilesWithoutAnEndAreRefusedAtAStatedSize) {
   const std::string sparse = Sparse("sparse", uintmax_t{10} << 30);
   const auto expect = [](const std::string& arguments, const std::string& message) {
@@ -97,7 +97,7 @@ TEST_F(ShortOfMemory, FilesWithoutAnEndAreRefusedAtAStatedSize) {
   expect("decompose --hidden /dev/zero --head /dev/zero --targets /dev/zero", "/dev/zero: is not a file");
 }
 
-// Brackets within brackets: what reads them by calling itself runs out of stack.
+// Brackets within brackets make a recursive parser run out of stack.
 TEST_F(ShortOfMemory, DeepNestingInARunFolderIsAnErrorOrIsPassedOver) {
   std::filesystem::create_directory(project() / "nested");
   const std::string deep(4 << 20, '['), close(4 << 20, ']');

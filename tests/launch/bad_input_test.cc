@@ -96,7 +96,7 @@ TEST_F(BadInput, SequenceLongerThanAShardIsRejected) {
   ExpectTrainFails("long", "--set data.sequence_length=10000000", "data.sequence_length: 10000000");
 }
 
-// As the last one that `tokenizer encode` writes may be.
+// The last shard that `tokenizer encode` writes may be so short.
 TEST_F(BadInput, AShardShorterThanASequenceIsPassedOver) {
   const std::string folder = project() / "with_short";
   WriteText(project() / "short.txt", "the cat\n");
@@ -221,7 +221,7 @@ TEST_F(BadInput, TextThatCannotBeReadIsNamedWithItsLine) {
   ExpectFails(encode("cut.txt.gz", std::string("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb", 11)),
               "damaged or truncated gzip data");
   ExpectFails(encode("cut.txt.zst", std::string("\x28\xb5\x2f\xfd\x04", 5)), "Zstandard data");
-  // Depth costs no stack; nothing but the field is kept.
+  // Depth costs no stack, because nothing but the field is kept.
   ExpectFails(encode("deep.jsonl", std::string(1'000'000, '[') + "\n"), "deep.jsonl:1: is not a JSON object");
   ExpectFails(encode("deep2.jsonl", "{\"a\": " + std::string(1'000'000, '[') + std::string(1'000'000, ']') + "}\n"),
               "deep2.jsonl:1: has no string field");

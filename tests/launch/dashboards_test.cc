@@ -29,7 +29,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// A run that is scraped: it waits in the midst of it until a file `folder`.scraped says that it was.
+// Trains with a pause for scraping: at step 300 the run waits until a file `folder`.scraped exists.
 ProgramResult RunUntilScraped(const std::string& folder, const std::string& arguments) {
   return RunWithFaults(absl::StrCat("step.begin@0#300=await:", folder, ".scraped"),
                        absl::StrCat(arguments, " --set schedule.steps=400"), 2);

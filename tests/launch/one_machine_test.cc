@@ -1,4 +1,4 @@
-// Ranks of one machine need no network but loopback, and say nothing of what they lack.
+// Ranks of one machine need no network but loopback, and do not complain if there is no other.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// A command of the shell that runs `command`, without single quotes, where loopback is all the network that there is.
+// Returns a shell command that runs `command` where loopback is the only network. `command` has no single quotes.
 std::string WithLoopbackOnly(const TemporaryFolder& folder, const std::string& command) {
   constexpr const char* kUp = R"(import fcntl, socket, struct
 fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x49))  # SIOCSIFFLAGS: up, loopback, running
@@ -24,7 +24,8 @@ fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x49))  # SIO
   return absl::StrCat("unshare --net bash ", folder / "command");
 }
 
-// Whether Open MPI 5 complained depended on the machine's network, so that both are tried: what is there, and loopback.
+// Open MPI 5 complained or not, depending on the machine's network. So the test runs with this machine's network, and
+// with loopback alone.
 TEST(OneMachine, RanksSayNothingOfNetworks) {
   const TemporaryFolder folder;
   const bool can_isolate = RunShell(WithLoopbackOnly(folder, "exit 0")).exit_status == 0;
@@ -34,7 +35,7 @@ TEST(OneMachine, RanksSayNothingOfNetworks) {
     return absl::StrCat(" --config ", project.WriteConfig(absl::StrCat("run-", ++runs)), " --set schedule.steps=3");
   };
   for (const bool isolated : {false, true}) {
-    if (isolated && !can_isolate) continue;  // unshare --net
+    if (isolated && !can_isolate) continue;  // by unshare --net
     const std::string mpirun =
         absl::StrCat("export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n", LauncherPath(),
                      " --oversubscribe --bind-to none -n 2 ", ProgramPath(), " train", config());

@@ -1,4 +1,4 @@
-// Where commands write, as their users name it: links, pipes, devices, mounted folders; and starts on a full disk.
+// Commands write to paths that users name: links, pipes, devices, mounted folders. A run can start on a full disk.
 #include <absl/cleanup/cleanup.h>
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
@@ -66,18 +66,19 @@ TEST_F(OutputPaths, ReportsGoThroughLinksPipesAndStandardOutput) {
   EXPECT_TRUE(std::filesystem::is_symlink(link));
   EXPECT_TRUE(ReadText(page) == expected);
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  // Where the pipe was replaced nothing reads what came instead, and the reader waits for ever.
+  // If the pipe were replaced, nobody would read the new file, and the pipe's reader would wait for ever.
   const ProgramResult piped = RunShell(
       absl::StrCat("cat ", pipe, " > ", page, " & ", Report(), " --out ", pipe, " || { kill $!; exit 1; }; wait $!"));
   EXPECT_EQ(piped.exit_status, 0) << piped.out;
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   EXPECT_TRUE(ReadText(page) == expected);
-  // What the command has to say is not part of the page. An ordinary user may not open what root's shell has.
+  // Messages of the command are not part of the page. An ordinary user may not be allowed to open the output of root's
+  // shell.
   const bool root = geteuid() == 0;
   for (const std::string& shared : {project().folder().path(), folder.path()}) {
     ASSERT_EQ(chmod(shared.c_str(), 0755), 0);
   }
-  // As /dev/stdout is one, which no test may put at risk.
+  // This link is like /dev/stdout, which no test may put at risk.
   std::filesystem::create_symlink("/proc/self/fd/1", folder / "stdout");
   for (const char* who : {"", "setpriv --reuid=65534 --regid=65534 --clear-groups "}) {
     if (*who != 0 && !root) continue;
@@ -94,7 +95,7 @@ TEST_F(OutputPaths, WhatCanNotBeWrittenIsRefusedBeforeTheWork) {
   const TemporaryFolder folder;
   std::filesystem::create_symlink(folder / "gone/file", folder / "nowhere");
   const std::string nothing = folder / "nothing";
-  // The inputs are missing, too: the place for the result comes first.
+  // The inputs are missing, too, but the output path is checked first.
   const std::string commands[] = {
       absl::StrCat("report ", nothing, " --out "),
       absl::StrCat("decompose --hidden ", nothing, " --head ", nothing, " --targets ", nothing, " --json "),
@@ -147,7 +148,7 @@ TEST_F(OutputPaths, ShardsGoIntoTheFolderThatIsThere) {
     EXPECT_EQ(refused.Count(folder / name), 1) << refused.out;
   }
   EXPECT_TRUE(std::filesystem::is_regular_file(folder / "file"));
-  // A disk of its own, as a volume of a container is.
+  // This disk is a file system of its own, like a container's volume.
   const std::string disk = folder / "disk";
   std::filesystem::create_directory(disk);
   if (geteuid() != 0 || mount("isthmus-test", disk.c_str(), "tmpfs", 0, "size=4m") != 0) {
@@ -161,7 +162,7 @@ TEST_F(OutputPaths, ShardsGoIntoTheFolderThatIsThere) {
   EXPECT_EQ(EntriesOf(disk), 3);
 }
 
-// Something takes the name while the text is read, which here a pipe holds up.
+// Something else takes the name while the text is read, which a pipe holds up here.
 TEST_F(OutputPaths, ShardsThatCanNotGetTheirNameStay) {
   const TemporaryFolder folder;
   const std::string text = folder / "text.jsonl", out = folder / "out";
@@ -183,7 +184,7 @@ TEST_F(OutputPaths, ShardsThatCanNotGetTheirNameStay) {
   }
 }
 
-// The disk of this test is a small file system of its own; to mount one takes root.
+// The disk of this test is a small file system of its own, which only root can mount.
 TEST_F(OutputPaths, ARunGoesOnAtItsNextStartWhereTheDiskIsFull) {
   const std::string disk = project() / "disk", run = disk + "/run";
   std::filesystem::create_directories(disk);
@@ -202,16 +203,16 @@ TEST_F(OutputPaths, ARunGoesOnAtItsNextStartWhereTheDiskIsFull) {
   EXPECT_EQ(result.Count("trained 20 steps"), 1) << result.out;
   EXPECT_EQ(result.Count("the disk is full ("), 1) << result.out;
   EXPECT_TRUE(ReadText(run + "/metrics.jsonl").starts_with(metrics.substr(0, metrics.find('\n'))));
-  // With two ranks, too, whose signs of life find no room.
+  // With two ranks heartbeats find no room either.
   const ProgramResult two =
       RunIsthmus(absl::StrCat("train --config ", project().WriteConfig("full"), " ", more, " --set mesh.data=2"), 2);
   EXPECT_EQ(two.exit_status, 0) << two.out;
   EXPECT_EQ(two.Count("the disk is full ("), 1) << two.out;
-  // A run that begins is told at once.
+  // A run that begins fails at once.
   const ProgramResult begins = Train("full", absl::StrCat("--set folder=", disk, "/other"));
   EXPECT_EQ(begins.exit_status, 2) << begins.out;
   EXPECT_EQ(begins.Count("No space left on device"), 1) << begins.out;
-  // When there is room again everything goes on.
+  // Once there is room again, everything is written again.
   std::filesystem::remove(disk + "/full");
   const ProgramResult again = Train("full", more);
   EXPECT_EQ(again.exit_status, 0) << again.out;
@@ -235,7 +236,7 @@ TEST_F(OutputPaths, NoRecordIsLostToADamagedOneAtTheNextStart) {
   EXPECT_EQ(Losses(project() / "digit").size(), 7u);
 }
 
-// The clock of the first machine was years ahead.
+// The first machine's clock was years ahead.
 TEST_F(OutputPaths, CurvesOfTensorBoardAreWholeWhateverTheClocksWere) {
   ASSERT_EQ(Train("clocks", "--set schedule.steps=10").exit_status, 0);
   for (const auto& entry : std::filesystem::directory_iterator(project() / "clocks")) {

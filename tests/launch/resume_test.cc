@@ -200,13 +200,13 @@ TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
   EXPECT_EQ(again.Count("continues after step 10"), 1) << again.out;
 }
 
-// As after a copy that followed links; and whatever stands where `latest` should, the disk does not fill up.
+// A copy may have followed the link `latest`. Whatever has that name, the disk must not fill up.
 TEST_F(Resume, RotationDoesNotDependOnLatest) {
   ASSERT_EQ(Train("first", 0, "--set schedule.steps=10").exit_status, 0);
   std::filesystem::copy(project() / "first", project() / "copied", std::filesystem::copy_options::recursive);
   const std::string latest = project() / "copied/checkpoints/latest";
   ASSERT_EQ(std::filesystem::symlink_status(latest).type(), std::filesystem::file_type::directory);
-  // What a start that was killed while it saved has left, too.
+  // A start that was killed while it saved has left this folder.
   std::filesystem::create_directory(Checkpoint("copied", 11) + ".tmp");
   const ProgramResult result = Train("copied", 0, "--resume auto --set checkpoint.keep=1");
   ASSERT_EQ(result.exit_status, 0) << result.out;
@@ -220,7 +220,8 @@ TEST_F(Resume, RotationDoesNotDependOnLatest) {
   EXPECT_THAT(log, HasSubstr(latest + " is a folder, not a link: it is " + latest + ".set-aside now"));
 }
 
-// A checkpoint of a later program is not damaged, and what has a right checksum may still not be what it says.
+// A checkpoint of a later program is not damaged. A checkpoint with a right checksum may still state an impossible
+// position.
 TEST_F(Resume, ANewerFormatEndsTheStartAndAnImpossiblePositionDoesNot) {
   ASSERT_EQ(Train("newer", 0, "--set schedule.steps=10").exit_status, 0);
   const std::string newest = Checkpoint("newer", 10);

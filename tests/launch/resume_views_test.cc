@@ -1,5 +1,5 @@
-// Ranks that see different files: a disk that is not mounted on one node, another node's folder of the same name. What
-// one rank finds is no reason to touch what the others can read.
+// Ranks may see different files: a disk is not mounted on one node, or another node has a folder of the same name. A
+// rank's finding alone is no reason to touch files that others can read.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 
 constexpr char kEveryFive[] = " --set mesh.tensor=2 --set checkpoint.interval=5 --set checkpoint.keep=9 ";
 
-// Each rank has a folder of its own, in which it runs; run/ is a path from there.
+// Each rank runs in a folder of its own, and finds run/ there.
 class Views : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -40,7 +40,7 @@ class Views : public ::testing::Test {
                           std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks);
     for (const int rank : {0, 1}) std::filesystem::create_directories(View(rank, ""));
     std::filesystem::create_directory_symlink(*project_ / "run", View(0, "run"));
-    // The other rank's run is made of links, of which a test changes some.
+    // The other rank's run consists of links, some of which a test changes.
     std::filesystem::create_directories(View(1, "run/checkpoints"));
     for (const char* name : {"log", "checkpoints/step-00000005", "checkpoints/step-00000010"}) {
       std::filesystem::create_directory_symlink(*project_ / ("run/" + std::string(name)), View(1, "run/") + name);
@@ -59,7 +59,7 @@ class Views : public ::testing::Test {
   static ProgramResult Resume(const std::string& more = "--resume auto") {
     return Run(absl::StrCat("train --config ", project_->WriteConfig("viewed"), " --set folder=run", kEveryFive, more));
   }
-  // All checkpoints have their names, and no step was taken.
+  // All checkpoints still have their names, and no step was taken.
   static void ExpectNothingDone() {
     for (const char* step : {"step-00000005", "step-00000010"}) {
       EXPECT_TRUE(std::filesystem::exists(*project_ / "run/checkpoints/" + step)) << step;
@@ -138,7 +138,7 @@ TEST_F(Views, WhatRankZeroCannotSeeIsSeenByTheOther) {
   EXPECT_EQ(result.exit_status, 2) << result.out;
   EXPECT_THAT(result.out, HasSubstr("rank 0: run/checkpoints/step-00000010/manifest.pb: can't open"));
   ExpectNothingDone();
-  // Nor is there room for a new run.
+  // A new run does not get the folder either.
   std::filesystem::remove(View(0, "run/checkpoints/step-00000005"));
   const ProgramResult begun = Resume("--resume never");
   EXPECT_EQ(begun.exit_status, 2) << begun.out;
@@ -146,7 +146,7 @@ TEST_F(Views, WhatRankZeroCannotSeeIsSeenByTheOther) {
   ExpectNothingDone();
 }
 
-// What every rank finds damaged is passed over as ever, though one alone needs it.
+// A checkpoint that every rank finds damaged is passed over, even if only one rank needs the damaged part.
 TEST_F(Views, WhatNoRankCanReadIsPassedOver) {
   std::filesystem::remove_all(View(1, "run"));
   std::filesystem::create_directory_symlink(*project_ / "run", View(1, "run"));
@@ -157,7 +157,7 @@ TEST_F(Views, WhatNoRankCanReadIsPassedOver) {
   EXPECT_TRUE(std::filesystem::exists(*project_ / "run/checkpoints/step-00000010.set-aside"));
 }
 
-// Two ranks with one half of a model each, of different steps, would make a text.
+// Two ranks could make a text from halves of models of different steps.
 TEST_F(Views, AModelIsNotPutTogetherOfTwoCheckpoints) {
   std::filesystem::remove(Newest());
   const ProgramResult result = Run("sample --checkpoint run --prompt cat --tokens 3 --temperature 0");

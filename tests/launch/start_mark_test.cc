@@ -1,4 +1,4 @@
-// How starts of a run in one folder are told apart, and what an earlier one left behind is found.
+// Starts of a run in one folder are told apart, and leftovers of an earlier start are found.
 #include "launch/watch/start_mark.h"
 
 #include <gmock/gmock.h>
@@ -31,7 +31,7 @@ class Starts : public ::testing::Test {
     const Heartbeat beat{.nonce = "4d2", .rank = rank, .host = host, .process = process, .birth = birth};
     ASSERT_TRUE(WriteHeartbeat(HeartbeatPath(run_.path(), rank), beat).ok());
   }
-  // The ranks that are found.
+  // The ranks whose leftover processes are found alive.
   std::vector<int> Alive() {
     auto world = MakeSelfCommunicator();
     const auto found = FindLeftovers(run_.path(), *world);
@@ -48,7 +48,7 @@ class Starts : public ::testing::Test {
 TEST_F(Starts, OneAfterAnotherIsLaterWhateverTheClockSays) {
   EXPECT_FALSE(ReadStartMark(run_.path()).ok());
   StartMark ahead = Start();
-  ahead.number += int64_t{1} << 50;  // of a machine whose clock is years ahead
+  ahead.number += int64_t{1} << 50;  // from a machine whose clock is years ahead
   ASSERT_TRUE(WriteStartMark(run_.path(), ahead).ok());
   const StartMark second = Start(), third = Start();
   EXPECT_TRUE(IsLater(second, ahead));
@@ -83,7 +83,7 @@ TEST_F(Starts, ProcessesOfEarlierOnesAreFoundWhereTheyLive) {
   ASSERT_GT(birth, 0);
   LeaveHeartbeat(0, HostName(), ended, birth);
   LeaveHeartbeat(1, HostName(), getpid(), birth);
-  LeaveHeartbeat(2, HostName(), getpid(), birth + 1);  // another process had that number
+  LeaveHeartbeat(2, HostName(), getpid(), birth + 1);  // its process had the same number before this one
   LeaveHeartbeat(3, "another machine", getpid(), birth);
   WriteText(HeartbeatPath(run_.path(), 4), "half a heartbeat");
   EXPECT_THAT(Alive(), ElementsAre(1, -3));

@@ -1,4 +1,4 @@
-// A run of which nobody takes the output, or the log, trains on, saves when a signal comes, and ends with its status.
+// A run trains on even if nobody reads its output or its log. It saves when a signal comes, and ends with its status.
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@
 namespace isthmus::testing {
 namespace {
 
-// Until it takes no more.
+// Writes until the descriptor takes no more.
 void Fill(int descriptor) {
   const std::string much(4096, 'x');
   const int flags = fcntl(descriptor, F_GETFL);
@@ -34,7 +34,7 @@ class UnreadOutput : public ::testing::Test {
   ~UnreadOutput() override {
     for (const int descriptor : opened_) close(descriptor);
   }
-  // A full pipe.
+  // Returns a full pipe.
   int FullPipe() {
     std::array<int, 2> ends{};
     EXPECT_EQ(pipe(ends.data()), 0);
@@ -43,17 +43,17 @@ class UnreadOutput : public ::testing::Test {
     Fill(ends[1]);
     return ends[1];
   }
-  // A terminal as after Ctrl-S.
+  // Returns a terminal that is stopped, as after Ctrl-S.
   int StoppedTerminal() {
     const int keyboard = posix_openpt(O_RDWR | O_NOCTTY);
     EXPECT_EQ(grantpt(keyboard), 0);
     EXPECT_EQ(unlockpt(keyboard), 0);
-    const int terminal = open(ptsname(keyboard), O_RDWR | O_NOCTTY);  // NOLINT: no other thread asks
+    const int terminal = open(ptsname(keyboard), O_RDWR | O_NOCTTY);  // NOLINT: no other thread calls it
     EXPECT_EQ(tcflow(terminal, TCOOFF), 0);
     opened_.insert(opened_.end(), {keyboard, terminal});
     return terminal;
   }
-  // A named pipe in a log's place, full, and open.
+  // Puts a named pipe in a log's place, and fills it and keeps it open.
   void FillLog(const std::string& name, int rank) {
     std::filesystem::create_directories(project_ / (name + "/log"));
     const std::string path = project_ / absl::StrCat(name, "/log/rank-000", rank, ".log");
@@ -64,7 +64,7 @@ class UnreadOutput : public ::testing::Test {
   std::string Command(const std::string& name, const std::string& more) {
     return absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ", project_.WriteConfig(name), " ", more);
   }
-  // The run gets a SIGTERM when it has trained some steps; what it says then, and its status.
+  // Sends the run a SIGTERM when it has trained some steps. Returns its later output and its status.
   ProgramResult Stop(const std::string& name, const std::string& more) {
     return RunShell(absl::StrCat(Command(name, "--set schedule.steps=1000000 --set telemetry.log_interval=1 " + more),
                                  " & run=$!; until grep -qs train/loss ", project_ / name,
@@ -83,7 +83,7 @@ class UnreadOutput : public ::testing::Test {
 
 TEST_F(UnreadOutput, DoesNotKeepARunFromTrainingAndSaving) {
   const int pipe = FullPipe(), both = FullPipe(), terminal = StoppedTerminal();
-  // At their ends they wait for a while.
+  // Both wait for a while at their end.
   auto first = std::async(std::launch::async, [&] { return Stop("pipe", absl::StrCat(">&", pipe)); });
   auto second = std::async(std::launch::async, [&] { return Stop("both", absl::StrCat(">&", both, " 2>&1")); });
   const ProgramResult third = Stop("terminal", absl::StrCat("--progress line >&", terminal, " 2>&1"));

@@ -1,5 +1,5 @@
-// c² + r² = 1 over sampled tokens, where what is lost is measured by itself: it holds for a right projection, and a
-// wrong one shows.
+// Tests c² + r² = 1 over sampled tokens, where the lost part is measured by itself. It holds for a right projection,
+// and a wrong one shows.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,7 +40,7 @@ double DecompositionError(const HeadSums::SelfTest& self_test) {
   return MakeMeasurement(sums).self_test.decomposition_error;
 }
 
-// Of `isthmus decompose`, with this basis instead of one of the columns of W, two blocks of rows.
+// The error that `isthmus decompose` finds with `basis` instead of a basis of the columns of W, in two blocks of rows.
 double ErrorWithBasis(const Matrix& head, Matrix basis) {
   Matrix gradient = RandomTestMatrix(kHeadTokens, kHeadRows, 3);
   const Matrix projected = gradient * basis;
@@ -72,7 +72,7 @@ TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
   EXPECT_GT(ErrorWithBasis(head, turned), 1e-5) << "orthonormal, but of another space";
 }
 
-// The step's own way: P in the memory of a measurement.
+// The self-test as a step does it, with P in the memory of a measurement.
 class StepSelfTest : public ::testing::Test {
  protected:
   StepSelfTest() : self_(MakeSelfCommunicator()), mesh_(*Mesh::Create(*self_, 1, 0)) {
@@ -87,7 +87,7 @@ class StepSelfTest : public ::testing::Test {
     arena_ = *Arena::Allocate("test", placer.layout().bytes(), Device::kCpu);
     TensorPlacer filled(&arena_);
     memory_ = MeasurementMemory::Place(shape_, filled);
-    // The inverse of R, W = Q R.
+    // The projector is the inverse of R, W = Q R.
     projector_ = Eigen::HouseholderQR<Eigen::MatrixXd>(head_)
                      .matrixQR()
                      .topRows(kHeadWidth)
@@ -95,7 +95,7 @@ class StepSelfTest : public ::testing::Test {
                      .solve(Eigen::MatrixXd::Identity(kHeadWidth, kHeadWidth));
   }
 
-  // With this projector; the retained energy is that of F = A P with it, too, as in a step.
+  // The error with this projector. The retained energy is that of F = A P with the same P, as in a step.
   double ErrorWith(const Matrix& projector) {
     ViewOf(memory_.wide_projector) = projector;
     const Matrix logits = hidden_ * head_.transpose();

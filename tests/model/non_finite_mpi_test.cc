@@ -141,15 +141,15 @@ TEST(NonFinite, AStepThatIsNotAcceptedChangesNothing) {
   }
 }
 
-// The square of a finite number of this size is infinite in the type that sums are kept in.
+// The square of a number of this size is infinite in the type of the sums, although the number is finite.
 double SquaresOverflow(const TinyOptions& options) {
   return options.precision == proto::PrecisionConfig::FP64 ? 1e200 : 1e25;
 }
 
-// Hidden states so large that their norm overflows were all zero after it: a loss of ln V, and no gradient.
+// Hidden states with an overflowing norm became zero: the loss was ln V, and there was no gradient.
 TEST(NonFinite, ANormThatOverflowsIsNoticedByAllAndNamed) {
   for (const TinyOptions& options : Paths()) {
-    if (options.fp8) continue;  // their products overflow before
+    if (options.fp8) continue;  // fp8 products overflow before that
     SCOPED_TRACE(options.Name());
     Replica replica(options, &World());
     const Tensor table = replica.model().parameters().Weight("embedding.weight");
@@ -201,7 +201,7 @@ TEST(NonFinite, AGradientOfExactlyZeroIsNotAppliedUnlessTheLossIsZeroToo) {
   EXPECT_TRUE(result.applied);
 }
 
-// Finite gradients whose squares are infinite in fp32 stopped their weights for good, without a word.
+// Finite gradients whose squares are infinite in fp32 stopped their weights for good, and nobody was told.
 TEST(NonFinite, AGradientTooLargeForTheOptimizerIsNotApplied) {
   TinyOptions options;
   options.data = World().size();

@@ -77,7 +77,7 @@ TEST(Schedule, WithoutWarmupTheFirstStepHasNearlyThePeak) {
   EXPECT_NEAR(LearningRate(schedule, 1, 1, 0), 0.1, 1e-12);
 }
 
-// Nothing is left to decay in: the last step has the peak.
+// No steps remain for the decay, so the last step has the peak.
 TEST(Schedule, ARunThatIsAllWarmupEndsAtThePeak) {
   for (const auto kind : kKinds) {
     for (const int steps : {1, 110}) {
@@ -96,7 +96,7 @@ TEST(Schedule, ATimeThatEndsInTheWarmupFindsTheRateDecayed) {
   for (const auto kind : kKinds) {
     auto schedule = Schedule(kind);
     schedule.set_max_seconds(100);
-    // At half of the warm-up.
+    // The step is half of the warm-up, and the time is over.
     const double decay = kind == proto::ScheduleConfig::CONSTANT ? 1 : 0.1;
     EXPECT_NEAR(LearningRate(schedule, 2, 5, 100), decay, 1e-12) << kind;
     schedule.set_warmup_steps(110);
@@ -104,8 +104,8 @@ TEST(Schedule, ATimeThatEndsInTheWarmupFindsTheRateDecayed) {
   }
 }
 
-// With any warm-up, at any pace. The steepest of these is the decay of a fifth of the time at 150 steps in all: 0.03 of
-// the peak in a step.
+// The rate has no jumps with any warm-up, at any pace. The steepest decay here takes a fifth of the time, at 150 steps
+// in all: 0.03 of the peak per step.
 TEST(Schedule, TheRateHasNoJumps) {
   constexpr int kSteps = 1000;
   for (const auto kind : kKinds) {

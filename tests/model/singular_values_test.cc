@@ -58,7 +58,7 @@ TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
   EXPECT_THAT(last.head->weight.singular_values, SizeIs(1032));
 }
 
-// Those of many sampled tokens are found beside training, and reported with the step that they are of.
+// With many sampled tokens the singular values are found beside training, and reported with their step.
 TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   TinyOptions options;
   options.sequences = 129;
@@ -75,13 +75,13 @@ TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   found = measure(5);
   EXPECT_TRUE(found.known);
   EXPECT_EQ(found.step, 3) << "of the first measured step of ten";
-  // The head has 16 columns, and G no more than one direction for each of 24 rows but one.
+  // The head has 16 columns, and G has at most one direction for each of 24 rows but one.
   EXPECT_NEAR(found.best_double_rank_energy_ratio, 1, 1e-9);
   EXPECT_LT(found.best_rank_energy_ratio, 1);
   EXPECT_THAT(found.singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
 }
 
-// A wide head without full rank can't be factored within a step: that takes minutes of the host.
+// A wide head without full rank can't be factored within a step, because that takes minutes on the host.
 TEST(SingularValues, OfAWideHeadWithoutFullRankAreNotWaitedFor) {
   TinyOptions options;
   options.width = 1032;

@@ -154,8 +154,8 @@ TEST_F(SpectrumFinderTest, WhatWasFoundOtherwiseStands) {
   EXPECT_THAT(finder_.Latest(false).values, ElementsAre(7, 0));
 }
 
-// A thread that can't be started, or fails, ends no step: a narrow head's values are found without one, a wide head's
-// another time.
+// A thread that can't be started, or fails, ends no step. A narrow head's values are then found without a thread, a
+// wide head's at another step.
 TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   double number = 1;
   const Tensor gram(&number, DType::kFloat64, 1, 1);
@@ -182,7 +182,7 @@ TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   EXPECT_EQ(wide.Latest(false).step, 0);
 }
 
-// Of a GPU's memory the thread would not know which one it belongs to.
+// A thread that freed a GPU's memory would not know which GPU it belongs to.
 TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
   auto gate = std::make_shared<std::promise<void>>();
   auto ended = std::make_shared<std::promise<void*>>();
@@ -193,7 +193,7 @@ TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
       ended->set_value_at_thread_exit(gram.data);
       return std::vector<double>();
     });
-    // So large that it is given back to the system when it is freed.
+    // A block of this size goes back to the system when it is freed.
     const std::vector<double> numbers(size_t{8} << 20);
     ASSERT_TRUE(finder
                     .Begin(Tensor(const_cast<double*>(numbers.data()), DType::kFloat64, 1,

@@ -63,7 +63,7 @@ TEST(TrainingMemory, PlanEqualsTheArenasOfEveryRank) {
   }
 }
 
-// Which is gigabytes with a wide head.
+// With a wide head that memory is gigabytes.
 TEST(TrainingMemory, ARunThatNeverMeasuresItsHeadHoldsNothingForThat) {
   TinyOptions options;
   options.data = World().size();
@@ -74,7 +74,7 @@ TEST(TrainingMemory, ARunThatNeverMeasuresItsHeadHoldsNothingForThat) {
   ExpectSame(planned, replica.model().memory());
   EXPECT_TRUE(replica.model().Rehearse().ok());
   EXPECT_TRUE(replica.Step(1).applied);
-  // A dump alone is a measurement.
+  // A dump alone makes the run measure its head.
   proto::RunConfig dumped = TinyConfig(options);
   dumped.mutable_telemetry()->set_dump_step(1);
   EXPECT_GT(PlanTrainingMemory(dumped, 0, Device::kCpu).bytes().decomposition, 0);

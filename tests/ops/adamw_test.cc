@@ -90,7 +90,7 @@ TEST(AdamW, FirstStepOfTheTextbookMovesByTheLearningRate) {
   EXPECT_NEAR(weight.Get()(0, 0), -0.5, 1e-9);
 }
 
-// Weights of many sizes without a gradient, so that what a step does to them is the decay.
+// Takes a step without a gradient, which changes weights of many sizes by the decay alone.
 Matrix DecayedOnce(const Buffer& weight, double decay, int64_t step) {
   const Matrix before = weight.Get();
   const auto n = before.columns;
@@ -108,7 +108,7 @@ Matrix DecayedOnce(const Buffer& weight, double decay, int64_t step) {
   return weight.Get();
 }
 
-// Half of the space between neighbours of a number, and what the product in it is rounded by.
+// Half of the gap between `value` and its neighbour, plus the rounding of the product in it.
 double RoundingOf(double value, DType dtype) {
   const int digits = dtype == DType::kFloat64 ? 53 : 24;
   return std::ldexp(1 + 1e-3, std::ilogb(value) - digits);
@@ -129,7 +129,7 @@ TEST(AdamW, ADecayIsOffByNoMoreThanTheRoundingOfTheWeight) {
   }
 }
 
-// Of weights that are spread over a binade the roundings cancel; a factor that is rounded is rounded alike for all.
+// The roundings cancel over weights that are spread over a binade. A rounded factor is rounded alike for all of them.
 TEST(AdamW, ManyTinyDecaysAddUp) {
   const DType dtype = DType::kFloat32;
   constexpr int64_t kSteps = 300;

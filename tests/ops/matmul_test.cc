@@ -116,8 +116,8 @@ TEST(Matmul, WidenedProductAgreesInEveryOrientation) {
   }
 }
 
-// Rows, columns and depths of one among other lengths, rows that lie apart or not, in every orientation: `multiply`
-// gives the product, and leaves alone what lies between the rows of c.
+// Checks sizes of one among other lengths, rows that are adjacent or lie apart, and every orientation. `multiply` must
+// give the product, and must not change the gaps between the rows of c.
 using Multiply = std::function<absl::Status(const MatmulArgs&)>;
 void ExpectAgreesForSingleRowsAndColumns(const std::vector<int64_t>& lengths, DType from, DType to,
                                          const Multiply& multiply) {
@@ -154,7 +154,8 @@ TEST(Matmul, SingleRowsAndColumnsOfAnyLayout) {
   ExpectAgreesForSingleRowsAndColumns(lengths, DType::kBFloat16, DType::kFloat32, multiply);
 }
 
-// All of oneDNN's products: which one is the first differs between processors and types. Compiling them takes the time.
+// Tests all of oneDNN's products, because processors and types differ in which one is the first. Compiling them takes
+// the time.
 TEST(Matmul, EveryCompiledProductOfSingleRowsAndColumnsOfAnyLayout) {
   if (reference::TestStream().device() == Device::kCuda) GTEST_SKIP() << "a kernel of the CPU";
   const OneThread one_thread;

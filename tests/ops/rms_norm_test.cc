@@ -97,7 +97,7 @@ TEST(RmsNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
   }
 }
 
-// A factor of 0 would make such a row one of zeros, and its gradient, that all who look take for sound.
+// A factor of 0 would turn such a row and its gradient into zeros, which look sound.
 TEST(RmsNorm, ARowWhoseSquaresOverflowIsNotANumberAndTheOthersAreAsEver) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::FloatTypes()) {

@@ -1,4 +1,5 @@
-// When NCCL's operations are late, and how its communicators end, without NCCL: with a clock and calls of the test's.
+// Tests when NCCL's operations are late, and how its communicators end. The test needs no NCCL: clock and calls are its
+// own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,7 +39,7 @@ TEST(NcclProgress, TimeForWhichAJobIsSuspendedDoesNotCount) {
 // Each look at the communicator takes a second, unless the process is stopped meanwhile.
 struct FakeCalls {
   NcclState finalized = NcclState::kDone;
-  std::vector<NcclState> states;  // the last one for ever
+  std::vector<NcclState> states;  // in order; the last one repeats for ever
   size_t looks = 0;
   int stopped_at = -1;
   absl::Duration now;

@@ -1,4 +1,4 @@
-// What is said never waits for who should take it: order, losses, and the bounded end.
+// Text never waits for its reader: tests the order, the losses, and the bounded end.
 #include "runtime/async_writer.h"
 
 #include <absl/strings/str_cat.h>
@@ -38,7 +38,7 @@ class SmallPipe {
     close(ends_[1]);
   }
   int writer() const { return ends_[1]; }
-  // What comes until `end` does.
+  // Reads until `end` has come.
   std::string ReadUpTo(const std::string& end) const {
     std::string text;
     std::array<char, 4096> some{};
@@ -79,10 +79,10 @@ TEST(AsyncWriter, KeepsTheOrder) {
 TEST(AsyncWriter, LosesTheOldestWhereNobodyReadsAndSaysHowMany) {
   const SmallPipe pipe;
   AsyncWriter writer(pipe.writer(), AsyncWriter::Descriptor::kBorrowed, Told, /*queue_bytes=*/1000);
-  // More than the pipe holds: the thread is in its midst from here on.
+  // The piece is larger than the pipe, so the thread is in the middle of it from here on.
   writer.Write(std::string(5000, 'x') + "\n");
   pipe.AwaitSome();
-  for (int i = 100; i < 200; ++i) writer.Write(absl::StrCat("this is piece ", i, "\n"));  // of 18 bytes
+  for (int i = 100; i < 200; ++i) writer.Write(absl::StrCat("this is piece ", i, "\n"));  // 18 bytes each
   EXPECT_EQ(writer.lost(), 45);
   EXPECT_FALSE(writer.Flush(absl::Milliseconds(1)));
   writer.Write("end\n");
@@ -145,7 +145,7 @@ TEST(AsyncLog, SaysWhatItLostWhereItGoesOn) {
   const int reader = open((folder / "log/rank-0002.log").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   auto log = Log::Open(folder.path(), 2);
   ASSERT_TRUE(log.ok()) << log.status();
-  // Far more than pipe and queue hold.
+  // Far more than the pipe and the queue hold.
   const std::string line(1000, 'x');
   for (int i = 0; i < 2000; ++i) (*log)->Info(line);
   EXPECT_GT((*log)->dropped(), 1000);

@@ -55,7 +55,7 @@ TEST(Caught, EveryExceptionIsAStatusThatNamesIt) {
     EXPECT_EQ(alone.code(), thrown.code) << alone;
     EXPECT_THAT(std::string(alone.message()), HasSubstr(thrown.message));
     EXPECT_EQ(also_alone, alone);
-    // The others don't know of it.
+    // The other ranks do not know of the exception.
     EXPECT_EQ(of_many, absl::InternalError(alone.message()));
   }
 }

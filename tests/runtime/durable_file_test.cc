@@ -1,4 +1,4 @@
-// What becomes of what is at a path that is written: links, pipes, devices, modes, names in other folders.
+// Tests what happens to whatever has the name that is written: links, pipes, devices, modes, names in other folders.
 #include "runtime/durable_file.h"
 
 #include <absl/cleanup/cleanup.h>
@@ -43,7 +43,7 @@ int EntriesOf(const std::string& folder) {
   return static_cast<int>(std::distance(std::filesystem::directory_iterator(folder), {}));
 }
 
-// Whether `check` is true in a process of a user without privileges.
+// Runs `check` in a process of a user without privileges, and returns its result.
 bool AsNobody(const std::function<bool()>& check) {
   constexpr uid_t kNobody = 65534;
   const pid_t child = fork();
@@ -53,7 +53,7 @@ bool AsNobody(const std::function<bool()>& check) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// All that comes out of a pipe, or its first `bytes` at least.
+// Reads all that comes out of a pipe, or at least its first `bytes`.
 std::future<std::string> ReadPipe(const std::string& path, size_t bytes = static_cast<size_t>(-1)) {
   return std::async(std::launch::async, [=] {
     const int pipe = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -131,7 +131,7 @@ TEST(OutputPath, ModesStayAndOtherHardLinksSeeWhatAUserWrites) {
   EXPECT_EQ(StatusOf(folder / "file").st_nlink, 2u);
   EXPECT_TRUE(WriteDurably(folder / "file", "b", FileOwner::kUser).ok());
   EXPECT_EQ(ReadText(folder / "other"), "b");
-  // A copy of a run folder keeps what it has.
+  // The copy of a run folder keeps its contents.
   EXPECT_TRUE(WriteDurably(folder / "file", "by the program").ok());
   EXPECT_EQ(ReadText(folder / "other"), "b");
   EXPECT_EQ(ReadText(folder / "file"), "by the program");
@@ -146,10 +146,10 @@ TEST(OutputPath, PipesAreWrittenTo) {
   const TemporaryFolder folder;
   const std::string pipe = folder / "pipe", text(1 << 20, 'x');
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  std::signal(SIGPIPE, SIG_IGN);  // as the program has it
+  std::signal(SIGPIPE, SIG_IGN);  // as in the program
   for (const bool checked : {false, true}) {
     auto read = ReadPipe(pipe);
-    // To be asked leaves the reader waiting.
+    // CheckOutput alone leaves the reader waiting.
     if (checked) {
       EXPECT_TRUE(CheckOutput(pipe).ok());
     }
@@ -230,7 +230,7 @@ TEST(OutputPath, AFileThatCanNotBeReplacedIsWrittenInPlace) {
     EXPECT_EQ(ReadText(shut), "old");
     EXPECT_EQ(EntriesOf(home), 2);
   }
-  // As containers mount a single file.
+  // Containers mount a single file like this.
   WriteText(folder / "outside", "old");
   WriteText(folder / "inside", "");
   if (mount((folder / "outside").c_str(), (folder / "inside").c_str(), nullptr, MS_BIND, nullptr) != 0) return;

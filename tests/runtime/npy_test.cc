@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 using testing::WriteText;
 
-// A version 1.0 file with this header and elements.
+// Returns a version 1.0 file with this header and elements.
 std::string Npy(const std::string& type, const std::string& order, const std::string& shape,
                 const std::string& elements) {
   const std::string header = "{'descr': '" + type + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }\n";
@@ -42,7 +42,7 @@ TEST(NpyArray, BothOrdersAndTypesAreReadAlike) {
     ASSERT_TRUE((*array)->ReadRows(1, 2, rows.data()).ok());
     EXPECT_THAT(rows, ElementsAre(3, 4, 5, 6)) << name;
   }
-  // More than are read at once.
+  // These are more elements than are read at once.
   std::vector<int32_t> many(300'000);
   for (size_t i = 0; i < many.size(); ++i) many[i] = static_cast<int32_t>(i * 7);
   WriteText(folder / "i.npy", Npy("<i4", "False", "(300000,)", BytesOf(many)));
@@ -73,7 +73,7 @@ TEST(NpyArray, SizesThatTheFileDoesNotHaveAreRejected) {
     const absl::Status status = NpyArray::Open(path).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << shape;
   }
-  // A header of 2 GiB in a file with a hole of that size.
+  // The file states a header of 2 GiB and has a hole of that size.
   WriteText(path, std::string("\x93NUMPY\x02\x00\x00\x00\x00\x7F", 12));
   std::filesystem::resize_file(path, (int64_t{1} << 31) + 100);
   EXPECT_THAT(std::string(NpyArray::Open(path).status().message()), HasSubstr("accepts up to 1048576"));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# launch/install while another apt is at work, and after one that was interrupted: with apt's own locks, in a folder that
-# apt takes for the machine.
+# Runs launch/install while another apt is at work, and after one that was interrupted. apt's own locks are used, in a
+# folder that apt takes for the machine.
 set -euo pipefail
 cd "$1"
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get python3 >/dev/null; then
@@ -12,7 +12,7 @@ holder=
 trap '[ -z "$holder" ] || kill "$holder" 2>/dev/null; rm -rf "$work"' EXIT
 fail() { echo "$1" >&2; exit 1; }
 
-# A machine on which apt believes that dict-gcide is installed, and dpkg that nothing is.
+# Makes a machine on which apt believes that dict-gcide is installed, and dpkg that nothing is.
 root=$work/root
 mkdir -p "$root"/etc/apt/{apt.conf.d,preferences.d,sources.list.d,trusted.gpg.d} "$root"/var/lib/apt/lists/partial \
   "$root"/var/lib/dpkg/updates "$root"/var/cache/apt/archives/partial "$root"/var/log/apt "$work/dpkg"
@@ -43,7 +43,7 @@ for lock in var/lib/apt/lists/lock var/lib/dpkg/lock-frontend var/lib/dpkg/lock 
   hold "$root/$lock"
   launch/install quickstart >"$work/out" 2>&1 &
   installing=$!
-  # Not every apt takes every lock: where it takes none, it says nothing and ends.
+  # Not every apt takes every lock. One that does not take it says nothing and ends.
   until grep -q "^waiting for process $holder (python3), which installs" "$work/out" || ! kill -0 "$installing" 2>/dev/null; do
     sleep 0.05
   done
@@ -61,7 +61,7 @@ hold "$root/var/lib/apt/lists/lock"
 grep -q "process $holder (python3) has kept apt's lock for 0 s" "$work/out" || fail "not named: $(cat "$work/out")"
 release
 
-# What dpkg leaves when it is killed.
+# dpkg leaves this state when it is killed.
 printf '%s\n' 'Package: half' 'Status: install ok unpacked' 'Architecture: all' 'Version: 1' \
   'Maintainer: nobody <nobody@localhost>' 'Description: a test' >"$root/var/lib/dpkg/updates/0001"
 ! launch/install quickstart >"$work/out" 2>&1 || fail "it ended well after an interrupted dpkg"

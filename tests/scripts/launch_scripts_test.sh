@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # launch/slurm/submit and launch/mpirun/train: the help lists what is accepted, what can't be accepted is refused before
-# anything starts, and the line that would start is the one that is meant. tests/distributions/run refuses likewise.
+# anything starts, and the line that would start is the one that is meant. tests/distributions/run refuses wrong
+# arguments in the same way.
 set -euo pipefail
 cd "$1"
 program=$2

@@ -9,7 +9,7 @@ namespace isthmus::testing {
 // A socket of 127.0.0.1, closed at the end.
 class Socket {
  public:
-  // Connected; `valid` says whether. Reads and writes give up after a minute.
+  // Returns a connected socket, if `valid`. Reads and writes give up after a minute.
   static Socket Connect(int port);
   // Listening on a port of its own, or on `port`.
   static Socket Listen(int port = 0);
@@ -21,7 +21,7 @@ class Socket {
   int port() const;
   // False when the other side does not take it.
   bool Send(const std::string& bytes) const;
-  // Everything until the other side closes, or nothing comes for a minute.
+  // Returns everything until the other side closes, or until nothing comes for a minute.
   std::string ReceiveAll() const;
 
  private:

@@ -1,4 +1,4 @@
-// A machine that starts no more threads.
+// Simulates a machine that can start no more threads.
 #ifndef ISTHMUS_TESTS_SUPPORT_NO_THREADS_H_
 #define ISTHMUS_TESTS_SUPPORT_NO_THREADS_H_
 
@@ -8,7 +8,7 @@
 
 namespace isthmus::testing {
 
-// While it lives no std::thread can be started: each would need a stack larger than all addresses.
+// While it lives, no std::thread can be started: each would need a stack larger than all addresses.
 class NoThreads {
  public:
   NoThreads() {

@@ -29,7 +29,8 @@ struct ProgramResult {
   int Count(const std::string& text) const;
 };
 
-// How long tests wait for what ends by itself: far more than it takes, so that no load of the machine fails a test.
+// How long tests wait for something that ends by itself. It is far more than needed, so that a busy machine fails no
+// test.
 inline constexpr int kPatience = 900;
 
 // Runs a shell command line and waits for it; after `seconds` it is killed and the exit status is 137.

@@ -1,4 +1,4 @@
-// What a file system or a limit refuses, where it can't be had for a test: the kernel refuses system calls to a child.
+// Simulates refusals of a file system or a limit that a test can't arrange: the kernel refuses system calls to a child.
 #ifndef ISTHMUS_TESTS_SUPPORT_REFUSED_CALL_H_
 #define ISTHMUS_TESTS_SUPPORT_REFUSED_CALL_H_
 
@@ -9,8 +9,8 @@
 
 namespace isthmus::testing {
 
-// What `work` returns in a child of this process, and of the programs that it starts, in which these system calls fail
-// with `error`. Nothing where the kernel has no such filters.
+// Returns the result of `work` in a child of this process. In it, and in the programs that it starts, these system
+// calls fail with `error`. Returns nullopt if the kernel has no such filters.
 std::optional<std::string> InChildWithout(const std::vector<int>& calls, int error,
                                           const std::function<std::string()>& work);
 

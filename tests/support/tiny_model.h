@@ -31,7 +31,7 @@ struct TinyOptions {
   int64_t sequence_length = 8;
   int64_t loss_chunk = 10;
   int64_t sample_tokens = 256;
-  bool measured = true;  // whether the head is, at any step
+  bool measured = true;  // whether the head is measured at any step
   bool cuda_graph = false;
 
   std::string Name() const;

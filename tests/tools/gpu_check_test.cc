@@ -111,9 +111,9 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
-// A step that is out of time leaves nothing behind that holds the GPU: neither what a function of the stages started,
-// nor what takes its time when it is told to end, nor what does not end by itself. The clock of this test is what has
-// happened: a step is out of time once it is $1.ready, and its time to save is over once it was told to end, $1.told.
+// A step that is out of time leaves no process that holds the GPU. That holds for processes that a function of the
+// stages started, that take long to end, or that never end by themselves. Events replace the clock in this test: a step
+// is out of time once $1.ready exists, and its time to save is over once $1.told exists.
 TEST(GpuCheck, AStepThatIsOutOfTimeEndsWithAllThatItHasStarted) {
   const TemporaryFolder folder;
   const ProgramResult result = RunScript(folder, R"sh(

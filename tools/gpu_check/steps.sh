@@ -1,7 +1,7 @@
 # Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps what became of it.
 failed_steps=0 skipped_steps=0 step_number=0 running= grace_seconds=${grace_seconds:-10}
 
-# The clock of all limits, in seconds; tests have another.
+# The clock of all limits, in seconds; tests replace it.
 now() { echo "$SECONDS"; }
 
 # Seconds that are left of --seconds.

@@ -1,4 +1,4 @@
-// Configurations with numbers that nobody means: an error that names the field, or figures that are what they say.
+// Configurations with absurd numbers give an error that names the field, or figures that are right.
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
@@ -25,7 +25,7 @@ batch { sequences: 16 }
 precision { compute: BF16 }
 )";
 
-// "model.width", and so on: all fields with one number.
+// Adds "model.width" and the paths of all other fields with one number.
 void AddNumbers(const google::protobuf::Descriptor& message, const std::string& prefix,
                 std::vector<std::string>& paths) {
   using Field = google::protobuf::FieldDescriptor;
@@ -42,7 +42,7 @@ void AddNumbers(const google::protobuf::Descriptor& message, const std::string& 
   }
 }
 
-// What no overflow leaves as it is.
+// Checks figures that every overflow would change.
 void ExpectSensible(const Plan& plan) {
   const MemoryBytes bytes = plan.memory.bytes();
   for (const int64_t segment : {bytes.weights, bytes.gradients, bytes.optimizer, bytes.activations, bytes.head,
@@ -83,9 +83,9 @@ TEST(ExtremeConfig, EachNumberIsRefusedByNameOrPlanned) {
   }
 }
 
-// Each is within its own limits: what their products need is not.
+// Each number is within its own limits, but their products may need too much.
 TEST(ExtremeConfig, ProductsOfLargeNumbersAreRefusedOrPlanned) {
-  std::mt19937_64 random(11);  // NOLINT(cert-msc51-cpp): the same each time
+  std::mt19937_64 random(11);  // NOLINT(cert-msc51-cpp): the same seed each time
   const auto power = [&](int least, int most) {
     return int64_t{1} << std::uniform_int_distribution<int>(least, most)(random);
   };

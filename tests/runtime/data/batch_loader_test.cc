@@ -198,7 +198,7 @@ TEST_F(Loader, ASequenceThatFitsNoShardIsNamedWithTheRange) {
 
 TEST_F(Loader, ShardsThatAreTooShortGiveNoSampleAndChangeNoOther) {
   const std::vector<int32_t> before = Read(1, 1, 12);
-  // Before, between and behind the others: empty, one token, and one less than a sample needs.
+  // Adds shards before, between and behind the others: an empty one, one token, and one token less than a sample needs.
   for (const auto& [name, tokens] : {std::pair<std::string, int>{"000.ids", 0}, {"005.ids", 1}, {"02.ids", 5}}) {
     auto writer = TokenShardWriter::Create(folder_ / name, 1000, 9);
     if (tokens > 0) {
@@ -216,7 +216,7 @@ TEST_F(Loader, ShardsThatAreTooShortGiveNoSampleAndChangeNoOther) {
               HasSubstr("are empty"));
 }
 
-// More than stay open.
+// There are more shards than stay open.
 TEST_F(Loader, ManyShardsAreRead) {
   const TemporaryFolder folder;
   for (int s = 0; s < 300; ++s) {

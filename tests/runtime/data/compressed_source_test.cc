@@ -1,4 +1,4 @@
-// A file of compressed text is read to its end, or an error says where it is damaged: never less text without a word.
+// A compressed file is read to its end, or an error says where it is damaged. Text is never lost without a word.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ std::string GzipMember(const std::string& text) {
   return out;
 }
 
-// One frame that states its window (at byte 5), its blocks of `block` bytes, 0: as the library likes.
+// One frame that states its window (at byte 5), in blocks of `block` bytes; 0: the library chooses.
 std::string ZstdFrame(const std::string& text, bool checksum = true, size_t block = 0) {
   const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, checksum ? 1 : 0);
@@ -57,7 +57,7 @@ std::string ZstdFrame(const std::string& text, bool checksum = true, size_t bloc
 
 std::string SkippableFrame() { return std::string("\x50\x2A\x4D\x18\x04\x00\x00\x00", 8) + "abcd"; }
 
-// As LineReader asks for it: 256 KiB at a time.
+// Reads as LineReader does: 256 KiB at a time.
 absl::StatusOr<std::string> ReadAll(const std::string& path) {
   auto source = ByteSource::Open(path);
   if (!source.ok()) return source.status();
@@ -76,14 +76,14 @@ class CompressedText : public ::testing::Test {
     WriteText(folder_ / name, data);
     return ReadAll(folder_ / name);
   }
-  // DataLoss that names the file and `place`.
+  // Expects DataLoss that names the file and `place`.
   void ExpectDamaged(const std::string& data, const std::string& name, const std::string& place) {
     const auto text = Decompress(data, name);
     EXPECT_EQ(text.status().code(), absl::StatusCode::kDataLoss) << name << ": " << place;
     EXPECT_THAT(std::string(text.status().message()), HasSubstr(folder_ / name));
     EXPECT_THAT(std::string(text.status().message()), HasSubstr(place));
   }
-  // What holds for members and frames alike.
+  // Checks rules that members and frames share.
   void ExpectStrict(const std::string& name, const std::function<std::string(const std::string&)>& member) {
     const std::string first = member("one\n"), second = member("two\n"), zeros(1000, '\0');
     const std::string end = "at byte " + std::to_string(first.size());
@@ -140,7 +140,7 @@ TEST_F(CompressedText, TheLargestWindowIsAccepted) {
   ExpectDamaged(frame, "x.zst", "compress the text again without --long");
 }
 
-// The decoder holds the end of the text back when all of the file was read.
+// The decoder may hold back the end of the text after all of the file was read.
 TEST_F(CompressedText, BlocksOfAnySizeAreReadToTheirEnd) {
   std::string text;
   for (uint32_t i = 0; text.size() < 300'000; ++i) text += std::to_string(i * 2654435761U) + "\n";

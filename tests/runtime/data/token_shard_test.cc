@@ -131,7 +131,7 @@ TEST(TokenShard, AnotherFileUnderTheNameOfOneThatIsOpenedForEachReadIsNoticed) {
   EXPECT_THAT(std::string((*shard)->Read(0, absl::MakeSpan(tokens)).message()), HasSubstr("is another file"));
 }
 
-// Headers with right checksums, in files with holes of the sizes that they state.
+// Headers with right checksums, in files with holes that have the stated sizes.
 TEST(TokenShard, HostileSizesAreRejectedBeforeMemoryIsTaken) {
   const TemporaryFolder folder;
   const std::string path = folder / "shard.ids";
@@ -162,7 +162,7 @@ TEST(TokenShard, HostileSizesAreRejectedBeforeMemoryIsTaken) {
     EXPECT_FALSE(open(3, 1, huge, size).ok()) << huge;
   }
   EXPECT_FALSE(open(3, 4, 11, size + 24).ok()) << "more documents than tokens";
-  // As many bytes, of other sections: the counts are those of no three tokens.
+  // With four tokens the file has the same size but other sections, so the counts do not add up.
   const auto counts = open(4, 1, 11, size);
   ASSERT_TRUE(counts.ok()) << counts.status();
   EXPECT_THAT(std::string((*counts)->ReadCounts().status().message()), HasSubstr("do not add up to its 4 tokens"));

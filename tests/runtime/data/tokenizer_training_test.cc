@@ -47,7 +47,7 @@ class TokenizerTrainingTest : public ::testing::Test {
     WriteText(folder_ / "x.txt", text);
     return TrainTokenizer({.files = {folder_ / "x.txt"}, .vocabulary = vocabulary, .sample_bytes = sample_bytes});
   }
-  // Lines of words; all but the first begin with a space.
+  // Returns lines of words; all but the first begin with a space.
   static std::vector<std::string> Lines(size_t bytes) {
     std::vector<std::string> lines = {"the cat"};
     for (size_t size = 0; size < bytes; size += lines.back().size()) {
@@ -67,7 +67,7 @@ TEST_F(TokenizerTrainingTest, LongLinesAreLearntFromAsShortOnesAre) {
   const auto model = Train(one);
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(*model, *Train(many));
-  // One line is more than a sample: it is taken in parts.
+  // One line is larger than the sample, so it is taken in parts.
   EXPECT_TRUE(Train(one, 300, 140'000).ok());
 }
 
@@ -112,7 +112,7 @@ TEST_F(TokenizerTrainingTest, OddTextsEndNoTraining) {
   }
 }
 
-// The library would read whatever memory the table points to.
+// Without the check the library would read memory wherever the table points to.
 TEST_F(TokenizerTrainingTest, ModelsWithADamagedNormalizationTableAreRejected) {
   const auto model = Train("the cat\n");
   ASSERT_TRUE(model.ok()) << model.status();
@@ -138,7 +138,7 @@ TEST_F(TokenizerTrainingTest, ModelsWithADamagedNormalizationTableAreRejected) {
   }
 }
 
-// The library takes some hundred bytes of memory for each byte that it encodes at once.
+// Texts are cut because the library takes some hundred bytes of memory for each byte that it encodes at once.
 TEST_F(TokenizerTrainingTest, LongTextsHaveTheTokensOfAWholeOne) {
   std::string text;
   for (const std::string& line : Lines(300'000)) text += line;

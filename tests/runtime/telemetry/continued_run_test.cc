@@ -1,4 +1,4 @@
-// What a start that goes on does with the records and event files of the starts before it.
+// Tests what a continued run does with the records and event files of earlier starts.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 #include <gmock/gmock.h>
@@ -37,7 +37,7 @@ std::string StepLines(int64_t first, int64_t last) {
 
 class ContinuedRecords : public ::testing::Test {
  protected:
-  // After a start that goes on after `last_step`: the file, which has one more record, "next".
+  // Returns the file after a start that continues from `last_step` and writes one more record, "next".
   std::string Continue(const std::string& before, int64_t last_step) {
     std::filesystem::remove(aside_);
     WriteText(path_, before);
@@ -56,7 +56,7 @@ class ContinuedRecords : public ::testing::Test {
     EXPECT_TRUE(text.ends_with(line)) << text;
     return text.substr(0, text.size() - line.size()) + "next";
   }
-  // It is all there, and nothing sound is missing from the file that goes on.
+  // The old file is kept as a whole, and the new one has every sound record.
   void ExpectSetAside(const std::string& before, int64_t last_step, const std::string& kept, const std::string& said) {
     EXPECT_EQ(Continue(before, last_step), kept + "next");
     EXPECT_TRUE(ReadText(aside_) == before);
@@ -73,11 +73,11 @@ TEST_F(ContinuedRecords, OneDamagedDigitOfAStepErasesNothing) {
   for (const char* step : {"95", "0", "2", "6", "9223372036854775807", "99999999999999999999", "-5", "x"}) {
     ExpectSetAside(absl::StrCat(rest, "{\"step\":", step, ",\"tokens\":1280}\n", after), 40, rest + after, "line 6 is");
   }
-  // The last one's, which would pass for one that is made anew.
+  // The last record is damaged and would pass for one that is made anew.
   ExpectSetAside(StepLines(0, 39) + "{\"step\":90,\"tokens\":10240}\n", 40, StepLines(0, 39), "line 41 is");
-  // The first one's.
+  // The first record is damaged.
   ExpectSetAside("{\"step\":70}\n" + StepLines(1, 40), 40, StepLines(1, 40), "line 1 is");
-  // And one of those that are made anew.
+  // A record that is made anew is damaged.
   ExpectSetAside(StepLines(0, 12) + "{\"st\n" + StepLines(14, 20), 10, StepLines(0, 10), "line 14 is");
 }
 
@@ -85,9 +85,9 @@ TEST_F(ContinuedRecords, WhatIsNotUnderstoodIsKept) {
   const std::string long_line = "{\"step\":3,\"x\":\"" + std::string((16 << 20) + 1, 'x') + "\"}\n";
   ExpectSetAside(StepLines(0, 2) + long_line + StepLines(4, 6), 9, StepLines(0, 2) + StepLines(4, 6), "line 4 is");
   ExpectSetAside(StepLines(0, 2) + "\n\n" + StepLines(3, 4), 9, StepLines(0, 4), "2 lines are damaged");
-  // Two starts that wrote at the same time.
+  // Two starts wrote at the same time.
   ExpectSetAside(StepLines(0, 9) + StepLines(6, 12), 20, StepLines(0, 12), "out of order");
-  // An end that is no beginning of a record.
+  // The end of the file is not the beginning of a record.
   ExpectSetAside(StepLines(0, 3) + "nonsense", 9, StepLines(0, 3), "line 5 is");
   ExpectSetAside(StepLines(0, 3) + "{\"step\":4}x", 9, StepLines(0, 3), "line 5 is");
 }
@@ -100,7 +100,7 @@ TEST_F(ContinuedRecords, WhatACrashBreaksOffIsCut) {
     EXPECT_THAT(said_, IsEmpty());
   }
   EXPECT_EQ(Continue(whole + zeros, 6), whole + "next");
-  // Only its end is missing.
+  // Only the newline is missing.
   EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 6), whole + last + "next");
   EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 5), whole + "next");
   EXPECT_THAT(said_, IsEmpty());
@@ -108,7 +108,7 @@ TEST_F(ContinuedRecords, WhatACrashBreaksOffIsCut) {
 }
 
 TEST_F(ContinuedRecords, AFileThatCanNotBeReadIsKept) {
-  // A folder, a pipe: whoever reads them.
+  // A folder or a pipe has the name.
   std::filesystem::create_directory(path_);
   EXPECT_EQ(ContinueFile(3), "next");
   EXPECT_TRUE(std::filesystem::is_directory(aside_));
@@ -139,7 +139,7 @@ TEST(EventFiles, ComeAfterAllOthersWhateverTheClocksWere) {
     EXPECT_THAT(name, HasSubstr("tfevents"));
     latest = name;
   }
-  // Of another machine in the same second, and of another program.
+  // Files of another machine in the same second, and of another program.
   for (const char* other : {"events.out.tfevents.1800000000.zzz.99999.07", "events.out.tfevents.later",
                             "events.out.tfevents.9999999999.z.1", "zz.tfevents"}) {
     EXPECT_GT(EventFileName(other, 1'800'000'000), other);

@@ -253,7 +253,7 @@ TEST(PrometheusSink, TakesItsPortWhenItIsFreeAndClosesSlowConnections) {
   EXPECT_THAT(testing::HttpGet(port, "/../../etc/passwd"), IsEmpty());
 
   // Half a request, and a byte of it now and then.
-  const absl::Time begin = absl::Now();  // before the server's
+  const absl::Time begin = absl::Now();  // taken before the server's clock starts
   const auto slow = testing::Socket::Connect(port);
   ASSERT_TRUE(slow.Send("GET /metrics HTTP/1.1\r\nX-Slow: "));
   while (slow.Send("z")) absl::SleepFor(absl::Milliseconds(100));
