@@ -244,7 +244,8 @@ TEST_F(Rotation, AThreadThatCannotBeStartedCostsOneSave) {
     return absl::StrCat(outcome.status().ToString(), background.pending() ? " pending" : "");
   });
   if (!said.has_value()) GTEST_SKIP() << "the kernel has no filters for system calls";
-  EXPECT_THAT(*said, HasSubstr("RESOURCE_EXHAUSTED: " + path + ": can't write the checkpoint: a thread can't be started: "));
+  EXPECT_THAT(*said,
+              HasSubstr("RESOURCE_EXHAUSTED: " + path + ": can't write the checkpoint: a thread can't be started: "));
   EXPECT_THAT(*said, Not(HasSubstr("pending")));
   EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
 }
