@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <filesystem>
+#include <system_error>
 
 #include "runtime/crc32c.h"
 #include "runtime/durable_file.h"
@@ -25,7 +27,7 @@ constexpr int64_t kMostPageBytes = int64_t{1} << 20;
 absl::Status WriteCheckedPage(const std::string& path, absl::string_view line) {
   std::string text = absl::StrFormat("%s\n%08x\n", line, Crc32c(line));
   text.resize((text.size() + kPage - 1) / kPage * kPage, ' ');
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
   if (file < 0) return FileError(path, "can't open the file", errno);
   absl::Status status;
   const ssize_t written = pwrite(file, text.data(), text.size(), 0);
@@ -38,6 +40,11 @@ absl::Status WriteCheckedPage(const std::string& path, absl::string_view line) {
 }
 
 absl::StatusOr<std::string> ReadCheckedPage(const std::string& path) {
+  // Reading a pipe would wait for ever.
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": is no regular file"));
+  }
   ISTHMUS_ASSIGN_OR_RETURN(const std::string page, ReadFile(path, kMostPageBytes));
   const size_t end = page.find('\n');
   std::string line = page.substr(0, end);

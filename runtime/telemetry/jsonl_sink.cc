@@ -4,6 +4,7 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -44,6 +45,9 @@ absl::StatusOr<std::string> Replace(const std::string& path, const KeptRecords& 
   ISTHMUS_RETURN_IF_ERROR(CopyRecords(target->path, kept, *file));
   ISTHMUS_ASSIGN_OR_RETURN(std::string aside, NameAside(target->path));
   ISTHMUS_RETURN_IF_ERROR(file->Commit());
+  // The new file has the mode of the old one, which may be what made it unreadable.
+  struct stat status {};
+  if (stat(target->path.c_str(), &status) == 0) chmod(target->path.c_str(), status.st_mode | S_IRUSR | S_IWUSR);
   bytes = file->size();
   return aside;
 }
@@ -70,15 +74,21 @@ absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Continue(const std::string
   const KeptRecords kept = FindRecords(path, last_step);
   int64_t bytes = kept.lines.empty() ? 0 : kept.lines.back().begin + kept.lines.back().bytes;
   bool ends_line = kept.last_has_end;
+  std::string aside;
   if (!kept.trouble.empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(const std::string aside, Replace(path, kept, bytes));
+    ISTHMUS_ASSIGN_OR_RETURN(aside, Replace(path, kept, bytes));
     ends_line = true;
     notes.Add(absl::StrCat(path, ": ", kept.trouble, "; all of it is in ", aside, " now, and its ", kept.lines.size(),
                            " sound records up to step ", last_step, " are gone on from"));
   }
-  ISTHMUS_ASSIGN_OR_RETURN(auto file, AppendFile::Continue(path, bytes));
-  if (!ends_line) ISTHMUS_RETURN_IF_ERROR(file->Append("\n"));
-  return absl::WrapUnique(new JsonlSink(std::move(file)));
+  auto file = AppendFile::Continue(path, bytes);
+  if (!file.ok() && !aside.empty()) {
+    return absl::Status(file.status().code(),
+                        absl::StrCat(file.status().message(), "; the records before are in ", aside));
+  }
+  ISTHMUS_RETURN_IF_ERROR(file.status());
+  if (!ends_line) ISTHMUS_RETURN_IF_ERROR((*file)->Append("\n"));
+  return absl::WrapUnique(new JsonlSink(*std::move(file)));
 }
 
 absl::Status JsonlSink::Write(const proto::TelemetryRecord& record) { return file_->Append(RecordJson(record) + "\n"); }

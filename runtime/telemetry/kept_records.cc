@@ -77,6 +77,10 @@ class LineCollector {
   }
   // `whole`: the file was read to its end.
   AllLines Finish(bool whole) {
+    // A crash may leave zeros in place of the line's end.
+    const size_t zeros = too_long_ ? 0 : text_.size() - (text_.find_last_not_of('\0') + 1);
+    text_.resize(text_.size() - zeros);
+    line_.bytes -= static_cast<int64_t>(zeros);
     if (line_.bytes > 0) {
       if (!too_long_) ParseLine(text_, line_);
       if (line_.step >= 0) {

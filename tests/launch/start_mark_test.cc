@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,12 @@ TEST_F(Starts, AMarkThatIsNotWholeIsNone) {
   }
   WriteText(path, "");
   EXPECT_GT(NewStartMark(run_.path()).number, 0);
+}
+
+TEST_F(Starts, APipeOfThatNameHoldsNobodyUp) {
+  ASSERT_EQ(mkfifo((run_ / "log/start").c_str(), 0600), 0);
+  EXPECT_FALSE(ReadStartMark(run_.path()).ok());
+  EXPECT_FALSE(WriteStartMark(run_.path(), NewStartMark(run_.path())).ok());
 }
 
 TEST_F(Starts, ProcessesOfEarlierOnesAreFoundWhereTheyLive) {

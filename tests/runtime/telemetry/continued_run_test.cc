@@ -100,11 +100,29 @@ TEST_F(ContinuedRecords, WhatACrashBreaksOffIsCut) {
     EXPECT_THAT(said_, IsEmpty());
   }
   EXPECT_EQ(Continue(whole + zeros, 6), whole + "next");
+  // The newline became zeros.
+  EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1) + zeros, 6), whole + last + "next");
   // Only the newline is missing.
   EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 6), whole + last + "next");
   EXPECT_EQ(Continue(whole + last.substr(0, last.size() - 1), 5), whole + "next");
   EXPECT_THAT(said_, IsEmpty());
   EXPECT_FALSE(std::filesystem::exists(aside_));
+}
+
+// The new file can be read and written at the next start, though the old one could not.
+TEST_F(ContinuedRecords, AModeThatForbidsReadingDoesNotReturn) {
+  for (const mode_t mode : {0000, 0200, 0400}) {
+    ExpectSetAside("{\"step\":70}\n" + StepLines(1, 5), 5, StepLines(1, 5), "line 1 is");
+    std::filesystem::remove(aside_);
+    WriteText(path_, "{\"step\":70}\n" + StepLines(1, 5));
+    ASSERT_EQ(chmod(path_.c_str(), mode), 0);
+    // A user other than root can't read the records at all. They are kept.
+    ContinueFile(5);
+    struct stat status {};
+    ASSERT_EQ(stat(path_.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, mode | 0600);
+    EXPECT_TRUE(std::filesystem::exists(aside_));
+  }
 }
 
 TEST_F(ContinuedRecords, AFileThatCanNotBeReadIsKept) {
