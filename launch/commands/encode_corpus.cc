@@ -1,5 +1,6 @@
 #include "launch/commands/encode_corpus.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <sys/stat.h>
@@ -85,25 +86,26 @@ class ParallelEncoder {
     return absl::OkStatus();
   }
 
+  // After an error nothing is left to be flushed.
   absl::Status Flush() {
-    std::vector<absl::Status> statuses(pieces_.size());
-    ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t begin, int64_t end, int) {
+    bytes_ = 0;
+    std::vector<Piece> pieces = std::exchange(pieces_, {});
+    std::vector<absl::Status> statuses(pieces.size());
+    ParallelFor(static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end, int) {
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-        statuses[i] = tokenizer_.Encode(pieces_[i].text, pieces_[i].ids);
+        statuses[i] = tokenizer_.Encode(pieces[i].text, pieces[i].ids);
       }
     });
-    for (size_t i = 0; i < pieces_.size(); ++i) {
+    for (size_t i = 0; i < pieces.size(); ++i) {
       ISTHMUS_RETURN_IF_ERROR(statuses[i]);
       const bool validation =
           Philox::Uniform(0, RandomPurpose::kValidationSplit, 1, static_cast<uint64_t>(documents_)) < fraction_;
       ShardSequence& part = validation ? validation_ : training_;
-      ISTHMUS_RETURN_IF_ERROR(part.Add(pieces_[i].ids));
-      if (!pieces_[i].ends_document) continue;
+      ISTHMUS_RETURN_IF_ERROR(part.Add(pieces[i].ids));
+      if (!pieces[i].ends_document) continue;
       ISTHMUS_RETURN_IF_ERROR(part.EndDocument());
       ++documents_;
     }
-    bytes_ = 0;
-    pieces_.clear();
     return absl::OkStatus();
   }
 
@@ -151,12 +153,19 @@ class StagingFolder {
   StagingFolder() = default;
   // Removes an incomplete result.
   ~StagingFolder() {
-    std::error_code error;
-    if (!path_.empty()) std::filesystem::remove_all(path_, error);
+    if (!path_.empty()) RemoveUnfinished();
   }
   StagingFolder(const StagingFolder&) = delete;
   StagingFolder& operator=(const StagingFolder&) = delete;
   const std::string& path() const { return path_; }
+
+  // Keeps the shards that were finished before `failure`. Returns it with the place where they are. Without any such
+  // shard nothing remains.
+  absl::Status Leave(const absl::Status& failure) {
+    if (!RemoveUnfinished()) return failure;
+    return absl::Status(failure.code(),
+                        absl::StrCat(failure.message(), "; the finished shards stay in ", std::exchange(path_, "")));
+  }
 
   // Gives all files their names. Errors: by errno; complete shards then stay, and the message says where.
   absl::Status Complete() {
@@ -185,11 +194,34 @@ class StagingFolder {
       const std::string name = entry->path().filename().string();
       // The file system makes this folder, and it stays.
       if (name == "lost+found") continue;
-      return absl::AlreadyExistsError(absl::StrCat(folder, ": is not empty, it holds ", name,
-                                                   "; choose another folder for the shards or remove it"));
+      const bool staging = absl::StartsWith(name, "encoding.") && absl::EndsWith(name, ".tmp");
+      return absl::AlreadyExistsError(absl::StrCat(
+          folder, ": is not empty, it holds ", name,
+          staging ? ", the shards of an encoding that failed or still runs; choose another folder or move them away"
+                  : "; choose another folder for the shards or remove it"));
     }
     if (error) return FileError(folder, "can't be the folder of the shards", error.value());
     return absl::OkStatus();
+  }
+
+  // Keeps the files that have got their name. Without any the folder goes, too: false then.
+  bool RemoveUnfinished() const {
+    std::error_code error;
+    bool finished = false;
+    for (const char* part : {"/train", "/validation"}) {
+      for (std::filesystem::directory_iterator entry(path_ + part, error), end; !error && entry != end;
+           entry.increment(error)) {
+        std::error_code ignored;
+        if (entry->path().extension() == ".tmp") {
+          std::filesystem::remove(entry->path(), ignored);
+        } else {
+          finished = true;
+        }
+      }
+      rmdir((path_ + part).c_str());  // where it is empty
+    }
+    if (!finished) std::filesystem::remove_all(path_, error);
+    return finished;
   }
 
   std::string folder_, path_;
@@ -212,6 +244,32 @@ absl::StatusOr<std::string> ResolveFolder(const std::string& given) {
   return folder;
 }
 
+// Writes folder/train and folder/validation.
+absl::StatusOr<EncodedCorpus> WriteShards(const CorpusEncoding& encoding, const std::vector<std::string>& files,
+                                          const Tokenizer& tokenizer, const std::string& folder) {
+  ShardSequence training(folder + "/train", tokenizer, encoding.shard_tokens);
+  ShardSequence validation(folder + "/validation", tokenizer, encoding.shard_tokens);
+  ParallelEncoder encoder(tokenizer, training, validation, encoding.validation_fraction);
+  const absl::Status read = ReadDocuments(files, encoding.text_field,
+                                          {.visit = [&](const std::string& line) { return encoder.Append(line); },
+                                           .end_of_document = [&] { return encoder.EndOfDocument(); }});
+  // Also where the text can't be read any further: what was read may finish shards, and they stay.
+  const absl::Status written = encoder.Flush();
+  ISTHMUS_RETURN_IF_ERROR(read);
+  ISTHMUS_RETURN_IF_ERROR(written);
+  if (training.documents() == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(files.front(), files.size() > 1 ? ", …" : "",
+                                                   ": no text to train on; the corpus is empty or all of it fell to "
+                                                   "validation"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(training.Finish());
+  ISTHMUS_RETURN_IF_ERROR(validation.Finish());
+  return EncodedCorpus{.training_tokens = training.tokens(),
+                       .validation_tokens = validation.tokens(),
+                       .training_documents = training.documents(),
+                       .validation_documents = validation.documents()};
+}
+
 }  // namespace
 
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
@@ -219,26 +277,10 @@ absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto files, FindTextFiles(encoding.files));
   ISTHMUS_ASSIGN_OR_RETURN(std::string folder, ResolveFolder(encoding.folder));
   ISTHMUS_ASSIGN_OR_RETURN(const auto staging, StagingFolder::Make(std::move(folder)));
-
-  ShardSequence training(staging->path() + "/train", *tokenizer, encoding.shard_tokens);
-  ShardSequence validation(staging->path() + "/validation", *tokenizer, encoding.shard_tokens);
-  ParallelEncoder encoder(*tokenizer, training, validation, encoding.validation_fraction);
-  ISTHMUS_RETURN_IF_ERROR(ReadDocuments(files, encoding.text_field,
-                                        {.visit = [&](const std::string& line) { return encoder.Append(line); },
-                                         .end_of_document = [&] { return encoder.EndOfDocument(); }}));
-  ISTHMUS_RETURN_IF_ERROR(encoder.Flush());
-  ISTHMUS_RETURN_IF_ERROR(training.Finish());
-  ISTHMUS_RETURN_IF_ERROR(validation.Finish());
-  if (training.documents() == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(files.front(), files.size() > 1 ? ", …" : "",
-                                                   ": no text to train on; the corpus is empty or all of it fell to "
-                                                   "validation"));
-  }
+  const absl::StatusOr<EncodedCorpus> corpus = WriteShards(encoding, files, *tokenizer, staging->path());
+  if (!corpus.ok()) return staging->Leave(corpus.status());
   ISTHMUS_RETURN_IF_ERROR(staging->Complete());
-  return EncodedCorpus{.training_tokens = training.tokens(),
-                       .validation_tokens = validation.tokens(),
-                       .training_documents = training.documents(),
-                       .validation_documents = validation.documents()};
+  return corpus;
 }
 
 }  // namespace isthmus

@@ -184,6 +184,53 @@ TEST_F(OutputPaths, ShardsThatCanNotGetTheirNameStay) {
   }
 }
 
+// A damaged text costs its own shard. So does a file that grows too large, which stands for a full disk.
+TEST_F(OutputPaths, ShardsThatAreFinishedStayWhereALaterOneFails) {
+  const TemporaryFolder folder;
+  const std::string out = folder / "out";
+  std::string long_text;
+  for (int i = 0; i < 60'000; ++i) absl::StrAppend(&long_text, i, "\n");
+  WriteText(folder / "a.txt", "the cat sees a red house\n");
+  WriteText(folder / "b.txt", "some bread\n");
+  WriteText(folder / "latin.txt",
+            "the river\nfa\xE7"
+            "ade\n");
+  WriteText(folder / "long.txt", long_text);
+  const int texts = EntriesOf(folder.path());
+  const auto encode = [&](const std::string& limit, const std::string& files) {
+    return RunShell(absl::StrCat("cd ", folder.path(), "; ", limit, " exec ", ProgramPath(), " tokenizer encode ",
+                                 "--tokenizer ", project() / "tokenizer.model", " --shard-tokens 1 --out ", out, " ",
+                                 files));
+  };
+  const std::pair<std::string, std::string> ends[] = {{"", "latin.txt"}, {"trap \"\" XFSZ; ulimit -f 64;", "long.txt"}};
+  for (const auto& [limit, last] : ends) {
+    const std::string message = limit.empty() ? "latin.txt:2: the text is not UTF-8" : "File too large";
+    for (const bool there : {false, true}) {
+      if (there) std::filesystem::create_directory(out);
+      const ProgramResult nothing = encode(limit, last);
+      EXPECT_EQ(nothing.exit_status, 2) << nothing.out;
+      EXPECT_EQ(nothing.Count(message), 1) << nothing.out;
+      EXPECT_EQ(nothing.Count("stay in"), 0) << nothing.out;
+      EXPECT_EQ(EntriesOf(folder.path()), texts + (there ? 1 : 0)) << last;
+      if (there) {
+        EXPECT_EQ(EntriesOf(out), 0) << last;
+      }
+      const ProgramResult some = encode(limit, "a.txt b.txt " + last);
+      EXPECT_EQ(some.exit_status, 2) << some.out;
+      EXPECT_EQ(some.Count(message), 1) << some.out;
+      EXPECT_EQ(some.Count("; the finished shards stay in " + out), 1) << some.out;
+      const std::string kept = absl::StrCat(out, there ? "/encoding." : ".", "*.tmp");
+      EXPECT_EQ(RunShell(absl::StrCat("cd ", kept, " && find -type f | sort")).out,
+                "./train/00000.ids\n./train/00001.ids\n");
+      EXPECT_EQ(RunIsthmus(absl::StrCat("data inspect ", kept, "/train")).exit_status, 0);
+      const ProgramResult again = encode("", "a.txt b.txt");
+      EXPECT_EQ(again.exit_status, there ? 2 : 0) << again.out;
+      EXPECT_EQ(again.Count("the shards of an encoding that failed or still runs"), there ? 1 : 0) << again.out;
+      RunShell(absl::StrCat("rm -r ", out, "*"));
+    }
+  }
+}
+
 // The disk of this test is a small file system of its own, which only root can mount.
 TEST_F(OutputPaths, ARunGoesOnAtItsNextStartWhereTheDiskIsFull) {
   const std::string disk = project() / "disk", run = disk + "/run";
