@@ -14,11 +14,20 @@ class WireReader {
  public:
   explicit WireReader(std::string_view message) : rest_(message) {}
 
-  // Sets the number of the next field, and its bytes if it has a length. Returns false at the end, and if no field
-  // follows.
+  // Sets the number of the next field, and its bytes if it has a length. Returns false at the end, and where the rest
+  // can't be read: Stopped() is true then.
   bool Next(uint64_t& number, std::string_view& bytes) {
+    if (rest_.empty()) return false;
+    stopped_ = !Field(number, bytes);
+    return !stopped_;
+  }
+  bool Stopped() const { return stopped_; }
+
+ private:
+  // Groups, which nothing has used for long, are no fields here.
+  bool Field(uint64_t& number, std::string_view& bytes) {
     const std::optional<uint64_t> tag = Integer();
-    if (!tag.has_value()) return false;
+    if (!tag.has_value() || *tag >> 32 != 0 || *tag >> 3 == 0) return false;
     number = *tag >> 3;
     bytes = {};
     switch (*tag & 7) {
@@ -36,8 +45,6 @@ class WireReader {
         return false;
     }
   }
-
- private:
   std::optional<uint64_t> Integer() {
     uint64_t value = 0;
     for (int shift = 0; shift < 64 && !rest_.empty(); shift += 7) {
@@ -56,6 +63,7 @@ class WireReader {
   }
 
   std::string_view rest_;
+  bool stopped_ = false;
 };
 
 // A double-array trie (Aoe 1989) in the layout of Darts-clone. Its values are places in a text of strings that end with
@@ -112,6 +120,8 @@ std::string CheckNormalizationRules(std::string_view serialized_model) {
   // Fields in sentencepiece_model.proto: ModelProto's normalizer_spec and denormalizer_spec, and their
   // precompiled_charsmap.
   constexpr uint64_t kNormalizer = 3, kDenormalizer = 5, kTable = 2;
+  // The library would go on, and find a table, where this reader stops.
+  constexpr char kDamaged[] = "it is damaged or of another format";
   WireReader model(serialized_model);
   uint64_t number = 0;
   for (std::string_view spec; model.Next(number, spec);) {
@@ -120,8 +130,9 @@ std::string CheckNormalizationRules(std::string_view serialized_model) {
     for (std::string_view table; fields.Next(number, table);) {
       if (number == kTable && !table.empty() && !RuleTable(table).Sound()) return "its normalization table is damaged";
     }
+    if (fields.Stopped()) return kDamaged;
   }
-  return "";
+  return model.Stopped() ? kDamaged : "";
 }
 
 }  // namespace isthmus

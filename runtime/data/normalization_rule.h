@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Returns what is wrong with the tables of a serialized model, or an empty string. The rest of the model is not
-// checked.
+// Returns why the tables of a serialized model can't be trusted, or an empty string: one is damaged, or the model can't
+// be read to its end to find them. Nothing else of the model is checked.
 std::string CheckNormalizationRules(std::string_view serialized_model);
 
 }  // namespace isthmus

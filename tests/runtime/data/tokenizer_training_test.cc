@@ -112,45 +112,73 @@ TEST_F(TokenizerTrainingTest, OddTextsEndNoTraining) {
   }
 }
 
+// A field of a protocol buffer message that has a length; `number` below 16.
+std::string Lengthy(char number, const std::string& bytes) {
+  return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size() % 128 | 128) +
+         static_cast<char>(bytes.size() / 128) + bytes;
+}
+
 // Without the check the library would read memory wherever the table points to.
 TEST_F(TokenizerTrainingTest, ModelsWithADamagedNormalizationTableAreRejected) {
   const auto model = Train("the cat\n");
   ASSERT_TRUE(model.ok()) << model.status();
   ASSERT_TRUE(Tokenizer::Parse(*model, "x").ok());
   // normalizer_spec (3) or denormalizer_spec (5) with precompiled_charsmap (2): a length, a trie, strings.
-  const auto with_table = [&](char field, const std::string& table) {
-    const auto lengthy = [](char number, const std::string& bytes) {
-      return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size() % 128 | 128) +
-             static_cast<char>(bytes.size() / 128) + bytes;
-    };
-    return *model + lengthy(field, lengthy(2, table));
-  };
   const std::string size("\x00\x04\x00\x00", 4);
   for (const char field : {3, 5}) {
+    const auto with_table = [&](const std::string& table) { return *model + Lengthy(field, Lengthy(2, table)); };
     for (const std::string& table :
          {size + std::string(1024, '\xFF') + std::string(8, '\0'),
           size + std::string(1024, '\x7F') + std::string(8, '\0'), size + std::string(1024, '\0') + "no end",
           std::string("\x04\0\0\0abcde\0", 10), std::string("\0\0\0", 3)}) {
-      EXPECT_THAT(std::string(Tokenizer::Parse(with_table(field, table), "x").status().message()),
+      EXPECT_THAT(std::string(Tokenizer::Parse(with_table(table), "x").status().message()),
                   HasSubstr("its normalization table is damaged"));
     }
-    EXPECT_TRUE(Tokenizer::Parse(with_table(field, size + std::string(1032, '\0')), "x").ok());
+    EXPECT_TRUE(Tokenizer::Parse(with_table(size + std::string(1032, '\0')), "x").ok());
   }
+}
+
+// The library passes over fields that it does not know, and finds a damaged table behind them.
+TEST_F(TokenizerTrainingTest, ModelsThatCanNotBeReadToTheirEndAreRejected) {
+  using std::string_literals::operator""s;
+  const auto model = Train("the cat\n");
+  ASSERT_TRUE(model.ok()) << model.status();
+  const std::string table = Lengthy(2, "\x00\x04\x00\x00"s + std::string(1024, '\xFF') + std::string(8, '\0'));
+  const std::string group = "\xA3\x06\xA4\x06"s;  // field 100, empty
+  for (const std::string& hidden :
+       {group + Lengthy(3, table), Lengthy(3, group + table), group, Lengthy(3, group),
+        // A tag whose lower 32 bits are those of the field, tags without a number, and ends within a field.
+        "\x9A\x80\x80\x80\x10"s + Lengthy(3, table).substr(1), "\0\0"s, "\x02\0"s, "\xA0"s, "\x98\x06\x80"s,
+        "\x9A\x06\x05"s, "\x99\x06"s, "\x9D\x06"s, "\x9F\x06"s}) {
+    EXPECT_THAT(std::string(Tokenizer::Parse(*model + hidden, "x").status().message()),
+                HasSubstr("it is damaged or of another format"));
+  }
+  // Fields that the library does not know, of every other kind.
+  EXPECT_TRUE(
+      Tokenizer::Parse(*model + "\x98\x06\x05\x9A\x06\x01z\x99\x06\0\0\0\0\0\0\0\0\x9D\x06\0\0\0\0"s, "x").ok());
 }
 
 // Texts are cut because the library takes some hundred bytes of memory for each byte that it encodes at once.
 TEST_F(TokenizerTrainingTest, LongTextsHaveTheTokensOfAWholeOne) {
-  std::string text;
-  for (const std::string& line : Lines(300'000)) text += line;
   const auto model = Train("the cat\n sees house number 12 and the red river\n");
   ASSERT_TRUE(model.ok()) << model.status();
+  SentencePieceModel library;
+  ASSERT_EQ(library.Load(*model), "");
+  const auto tokens = [&library](const std::string& text) {
+    std::vector<int> ids;
+    EXPECT_EQ(library.Encode(text.data(), text.size(), ids), "");
+    return ids;
+  };
+  std::string words;
+  for (const std::string& line : Lines(200)) words += line;
+  const size_t cut = words.find("number") + 3;
+  EXPECT_NE(tokens(words.substr(0, cut)).size() + tokens(words.substr(cut)).size(), tokens(words).size());
+  // That would be the cut at 256 KiB; newlines, which merge with nothing, take the library little time.
+  const std::string text = std::string((1 << 18) - cut, '\n') + words;
+  const std::vector<int> whole = tokens(text);
   std::vector<int32_t> parts;
   ASSERT_TRUE((*Tokenizer::Parse(*model, "x"))->Encode(text, parts).ok());
-  SentencePieceModel whole;
-  ASSERT_EQ(whole.Load(*model), "");
-  std::vector<int> ids;
-  ASSERT_EQ(whole.Encode(text.data(), text.size(), ids), "");
-  EXPECT_TRUE(parts == std::vector<int32_t>(ids.begin(), ids.end()));
+  EXPECT_TRUE(parts == std::vector<int32_t>(whole.begin(), whole.end()));
 }
 
 }  // namespace
