@@ -2,6 +2,7 @@
 
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
+#include <sys/resource.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -18,8 +19,14 @@
 namespace isthmus {
 namespace {
 
-// Limit for one data set; a process may usually open 1,024 files.
-constexpr size_t kMostOpenFiles = 256;
+// Number of shards of one data set that stay open. Training and validation may have one set each. They leave half of the
+// files that the process may open, which are usually 1,024.
+size_t MostOpenFiles() {
+  constexpr rlim_t kMost = 256;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  return static_cast<size_t>(std::min(limit.rlim_cur / 4, kMost));
+}
 
 }  // namespace
 
@@ -55,9 +62,10 @@ absl::StatusOr<std::shared_ptr<const TokenDataset>> TokenDataset::Open(absl::Spa
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> files, FindTokenShards(paths));
   if (files.empty()) return absl::InvalidArgumentError("no token shards were named");
   std::shared_ptr<TokenDataset> dataset(new TokenDataset(sequence_length));
+  const size_t most_open = MostOpenFiles();
   int64_t longest = 0;
   for (const std::string& file : files) {
-    const bool stays_open = dataset->shards_.size() < kMostOpenFiles;
+    const bool stays_open = dataset->shards_.size() < most_open;
     ISTHMUS_ASSIGN_OR_RETURN(auto shard, TokenShard::Open(file, stays_open ? TokenShard::Files::kStayOpen
                                                                            : TokenShard::Files::kOpenedForEachRead));
     if (!dataset->shards_.empty()) {

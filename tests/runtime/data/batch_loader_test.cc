@@ -1,10 +1,13 @@
 #include "runtime/data/batch_loader.h"
 
+#include <absl/cleanup/cleanup.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -216,9 +219,8 @@ TEST_F(Loader, ShardsThatAreTooShortGiveNoSampleAndChangeNoOther) {
               HasSubstr("are empty"));
 }
 
-// There are more shards than stay open.
-TEST_F(Loader, ManyShardsAreRead) {
-  const TemporaryFolder folder;
+// Shards of a sample each, more than stay open. Only the last one's tokens are not zero.
+void MakeManyShards(const TemporaryFolder& folder) {
   for (int s = 0; s < 300; ++s) {
     const std::string path = folder / std::to_string(1000 + s) + ".ids";
     if (s > 0 && s < 299) {
@@ -229,11 +231,39 @@ TEST_F(Loader, ManyShardsAreRead) {
     ASSERT_TRUE((*writer)->AddDocument(std::vector<int32_t>{s, s, s}).ok());
     ASSERT_TRUE((*writer)->Finish().ok());
   }
+}
+
+TEST_F(Loader, ManyShardsAreRead) {
+  const TemporaryFolder folder;
+  MakeManyShards(folder);
   const auto dataset = TokenDataset::Open({folder.path()}, 2);
   ASSERT_TRUE(dataset.ok()) << dataset.status();
   std::vector<int32_t> tokens(3);
   for (int64_t s = 0; s < 300; ++s) {
     ASSERT_TRUE((*dataset)->Read(s, absl::MakeSpan(tokens)).ok());
+    EXPECT_EQ(tokens[2], s < 299 ? 0 : 299);
+  }
+}
+
+TEST_F(Loader, TwoDataSetsLeaveHalfOfTheFilesThatMayBeOpen) {
+  const TemporaryFolder folder;
+  MakeManyShards(folder);
+  const auto open_files = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+  };
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const absl::Cleanup restore = [&limit] { setrlimit(RLIMIT_NOFILE, &limit); };
+  const rlimit few = {128, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const auto before = open_files();
+  const auto training = TokenDataset::Open({folder.path()}, 2), validation = TokenDataset::Open({folder.path()}, 2);
+  ASSERT_TRUE(training.ok()) << training.status();
+  ASSERT_TRUE(validation.ok()) << validation.status();
+  EXPECT_LE(open_files() - before, 64);
+  std::vector<int32_t> tokens(3);
+  for (const int64_t s : {0, 31, 32, 299}) {
+    ASSERT_TRUE((*training)->Read(s, absl::MakeSpan(tokens)).ok());
     EXPECT_EQ(tokens[2], s < 299 ? 0 : 299);
   }
 }
