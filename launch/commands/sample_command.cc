@@ -37,9 +37,6 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-// Limit for the tokenizer's model, which has a few megabytes.
-constexpr int64_t kMostTokenizerBytes = int64_t{1} << 28;
-
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadStoredFile(path, kMostTokenizerBytes));
   return Tokenizer::Parse(contents, path);

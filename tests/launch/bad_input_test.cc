@@ -301,6 +301,11 @@ TEST_F(BadInput, CheckpointsThatAreDamagedOrForeignAreRejected) {
   WriteText(checkpoint + "/manifest.pb", "something else, and long enough for a header");
   ExpectFails(sample, "is not the manifest of a checkpoint");
   WriteText(checkpoint + "/manifest.pb", manifest);
+  // Vocabularies of 2^24 tokens are as large.
+  WriteText(project() / "large.model", "");
+  std::filesystem::resize_file(project() / "large.model", (1 << 28) + 1);
+  ExpectFails(sample + " --tokenizer " + (project() / "large.model"), "is not a SentencePiece model");
+  std::filesystem::remove(project() / "large.model");
   EXPECT_EQ(RunIsthmus(sample + " --temperature -1").exit_status, 2);
   EXPECT_EQ(RunIsthmus(sample + " --top-p 0").exit_status, 2);
   EXPECT_EQ(RunIsthmus(sample + " --top-k -1").exit_status, 2);
