@@ -2,6 +2,7 @@
 //
 // Pieces that TrainTokenizer makes never cross the beginning of a word, which is a run of spaces with the characters
 // that follow it. A text that is cut there has the same words, and the same tokens, as the whole text.
+// For models made elsewhere, Tokenizer::Encode (tokenizer.h) says what may differ.
 #ifndef ISTHMUS_RUNTIME_DATA_TEXT_CUT_H_
 #define ISTHMUS_RUNTIME_DATA_TEXT_CUT_H_
 
