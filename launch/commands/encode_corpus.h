@@ -28,8 +28,8 @@ struct EncodedCorpus {
 // alone decides whether it goes to validation. A new folder appears when all of it is complete; an existing one gets
 // both parts then. Obstacles are looked for before the work. If one shows up only at the end, the shards are kept, and
 // the message says where. An error of the text or the disk on the way costs the unfinished shards; earlier ones stay,
-// and the message says where. Errors: of the readers; InvalidArgument for an empty corpus; AlreadyExists when the folder
-// holds something; by errno.
+// and the message says where. Errors: of the readers; InvalidArgument for an empty corpus; AlreadyExists when the
+// folder holds something; by errno.
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding);
 
 }  // namespace isthmus
