@@ -376,7 +376,10 @@ absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   host.sums.sample_gram *= square;
   ISTHMUS_ASSIGN_OR_RETURN(host.sums.sampled_hidden, HostCopy(hidden, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const SampledGradient::Energies tested, gradient.Test());
-  host.sums.self_test = {.energy = tested.energy * square, .retained = tested.retained, .lost = tested.lost * square};
+  host.sums.self_test = {.energy = tested.energy * square,
+                         .retained = tested.retained,
+                         .lost = tested.lost * square,
+                         .lost_passed_on = tested.lost_passed_on * square};
   return absl::OkStatus();
 }
 

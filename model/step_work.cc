@@ -326,6 +326,7 @@ class Inventory {
     const int64_t tested = TokenSample::Of(taken, MeasurementShape::kMostTested).count;
     Product("logits of tested tokens", 2, tested, rows, width, Result::kLogits);
     send_over_mesh("gradient of tested tokens", kDouble * static_cast<double>(tested * width));
+    send_over_mesh("lost gradient of tested tokens", kDouble * static_cast<double>(tested * width));
     send_over_mesh("energies of tested tokens", kDouble * 2);
   }
 

@@ -40,10 +40,14 @@ struct HeadGradientFigures {
   double retained_target_coefficient = 0;
 };
 
-// Tests c² + r² = 1 over sampled tokens. r is not derived from c: the lost part is measured as ‖G - G_∥‖.
+// Tests c² + r² = 1 over sampled tokens. r is not derived from c: the lost part is measured as ‖G - G_∥‖. The equation
+// also holds for a projection on too small a space. That shows in what the head would pass on of G - G_∥: nothing if the
+// projection is right.
 struct HeadSelfTestFigures {
   double sampled_lost_norm_ratio = 0;  // ‖G - G_∥‖ / ‖G‖; NaN if not measured
-  double decomposition_error = 0;      // |c² + r² - 1|; NaN if there is no G_∥
+  // The larger of |c² + r² - 1| and ‖(G - G_∥) W‖² / (s² ‖G‖²), where s is at least W's largest singular value. NaN if
+  // there is no G_∥.
+  double decomposition_error = 0;
 };
 
 // What a gradient step does to the logits (DESIGN 4.3). For a plain head the step changes H and W; for a factorised one

@@ -140,6 +140,7 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   if (wide != kSum) m.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
   m.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
   m.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
+  if (shape.factorised) m.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
   return m;
 }
 

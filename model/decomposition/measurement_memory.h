@@ -48,7 +48,7 @@ struct MeasurementShape {
   int64_t token_chunk() const;
   int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
   // Most sampled tokens in the self-test, which takes every k-th of them. It measures their lost part directly, at the
-  // price of six products with the head in fp64.
+  // price of two products with the head in the sums' type and three in fp64.
   static constexpr int64_t kMostTested = 256;
   int64_t most_tested() const { return std::min(sampled, kMostTested); }
   // Tokens of a step that are sampled.
@@ -120,9 +120,11 @@ struct MeasurementMemory {
   Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
   Tensor sampled_logits;                     // [sampled, row block] sum type
   Tensor sample_gram;                        // [sampled, sampled] sum type
-  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U and F.
+  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one times
+  // E is only allocated for a factorised head.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
+  Tensor tested_passed_on;                 // [tested, D]
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
 

@@ -1,9 +1,11 @@
 #include "model/decomposition/sampled_gradient.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "model/decomposition/host_copy.h"
+#include "model/decomposition/inner_products.h"
 #include "model/decomposition/token_sample.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
@@ -80,6 +82,27 @@ absl::Status SampledGradient::ForEachWideBlock(const Tensor& input, const Use& u
   return absl::OkStatus();
 }
 
+absl::StatusOr<double> SampledGradient::PassedOn(const Tensor& lost_signal) {
+  // ‖WᵀW‖ is at least s₁², and at most √rank(W) times that: of W = U E it is the root of tr((M E Eᵀ)²).
+  InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
+  Tensor passed_on = lost_signal;
+  if (shape_.factorised) {
+    const Tensor &square = memory_.first_square, &fourth_power = memory_.second_square;
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.head_gram, .b = memory_.update.down_gram, .c = square}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = square, .b = square, .c = fourth_power}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(products.AddTrace(fourth_power));
+    passed_on = memory_.tested_passed_on.RowSlice(0, lost_signal.rows);
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = lost_signal, .b = memory_.down, .c = passed_on}, stream_));
+  } else {
+    ISTHMUS_RETURN_IF_ERROR(products.AddSquare(memory_.head_gram));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, products.Values());
+  const double square_of_largest = std::sqrt(values.front());
+  if (!(square_of_largest > 0)) return 0.0;
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix found, HostCopy(passed_on, stream_));
+  return (found / std::sqrt(square_of_largest)).squaredNorm();
+}
+
 absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   const TokenSample tested = TokenSample::Of(input_.rows, MeasurementShape::kMostTested);
   ISTHMUS_RETURN_IF_ERROR(Place(tested.stride, tested.count));
@@ -102,16 +125,22 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   ISTHMUS_RETURN_IF_ERROR(CopyToTensor(-kept, projected, stream_));
   const Tensor& coefficients = signal;  // factors of the rows of U, negative: -F Pᵀ
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = projected, .b = projector, .c = coefficients, .transpose_b = true}, stream_));
+  const Tensor& lost_signal = projected;  // (G - G_∥) U
+  ISTHMUS_RETURN_IF_ERROR(SetZero(lost_signal, stream_));
   const auto add_lost = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = coefficients, .b = rows, .c = gradient, .transpose_b = true, .accumulate = true}, stream_));
-    return AddSumOfSquares(gradient, sums.ColumnSlice(1, 1), stream_);
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradient, sums.ColumnSlice(1, 1), stream_));
+    return Matmul({.a = gradient, .b = rows, .c = lost_signal, .accumulate = true}, stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(ForEachWideBlock(input, add_lost));
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(lost_signal));
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(sums));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix found, HostCopy(sums, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const double passed_on, PassedOn(lost_signal));
   return Energies{.energy = found(0, 0),
                   .lost = found(0, 1),
+                  .lost_passed_on = passed_on,
                   .retained = figures_.col(kRetained)(Eigen::seqN(0, tested.count, tested.stride)).sum()};
 }
 

@@ -37,10 +37,12 @@ class SampledGradient {
 
   // Sums over the self-test's tokens, which are every k-th sampled one. Losses are not divided by N. `energy`: ‖G‖².
   // `lost`: ‖G - G_∥‖², computed from the difference itself in fp64, with G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
-  // memory.wide_projector and A_U = G U of the same G. A wrong P shows in it. `retained`: Σ kRetained of those tokens.
-  // Collective over the mesh.
+  // memory.wide_projector and A_U = G U of the same G. It shows a P whose U P is not orthonormal. `lost_passed_on`: an
+  // upper bound of the energy that the head passes on of G - G_∥. It shows a U P that lacks a part of the head's column
+  // space. `retained`: Σ kRetained of those tokens. Needs memory.head_gram; for a factorised head also memory.down and
+  // update.down_gram. Collective over the mesh.
   struct Energies {
-    double energy = 0, lost = 0, retained = 0;
+    double energy = 0, lost = 0, lost_passed_on = 0, retained = 0;
   };
   absl::StatusOr<Energies> Test();
 
@@ -53,6 +55,8 @@ class SampledGradient {
   // Calls `use` with G and U of one block of rows after the other, both in fp64.
   template <typename Use>
   absl::Status ForEachWideBlock(const Tensor& input, const Use& use);
+  // ‖(G - G_∥) W‖² / ‖WᵀW‖, where this is (G - G_∥) U; the same on every rank.
+  absl::StatusOr<double> PassedOn(const Tensor& lost_signal);
 
   const MeasurementShape& shape_;
   const MeasurementMemory& memory_;

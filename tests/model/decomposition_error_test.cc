@@ -72,12 +72,14 @@ TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
   EXPECT_GT(ErrorWithBasis(head, turned), 1e-5) << "orthonormal, but of another space";
 }
 
-// The self-test as a step does it, with P in the memory of a measurement.
-class StepSelfTest : public ::testing::Test {
+// The self-test as a step does it, with P in the memory of a measurement. The parameter: whether the head is factorised.
+class StepSelfTest : public ::testing::TestWithParam<bool> {
  protected:
   StepSelfTest() : self_(MakeSelfCommunicator()), mesh_(*Mesh::Create(*self_, 1, 0)) {
     shape_.vocabulary = kHeadRows;
-    shape_.width = shape_.hidden_width = kHeadWidth;
+    shape_.width = kHeadWidth;
+    shape_.factorised = GetParam();
+    shape_.hidden_width = down_.cols();
     shape_.layers = 1;
     shape_.shard = {0, kHeadRows};
     shape_.tokens = shape_.step_tokens = shape_.sampled = kHeadTokens;
@@ -87,6 +89,11 @@ class StepSelfTest : public ::testing::Test {
     arena_ = *Arena::Allocate("test", placer.layout().bytes(), Device::kCpu);
     TensorPlacer filled(&arena_);
     memory_ = MeasurementMemory::Place(shape_, filled);
+    ViewOf(memory_.head_gram) = head_.transpose() * head_;
+    if (shape_.factorised) {
+      ViewOf(memory_.down) = down_;
+      ViewOf(memory_.update.down_gram) = down_ * down_.transpose();
+    }
     // The projector is the inverse of R, W = Q R.
     projector_ = Eigen::HouseholderQR<Eigen::MatrixXd>(head_)
                      .matrixQR()
@@ -113,7 +120,14 @@ class StepSelfTest : public ::testing::Test {
     const auto found = sampled.Test();
     EXPECT_TRUE(found.ok()) << found.status();
     EXPECT_NEAR(found->energy, gradient.squaredNorm(), 1e-12);
-    return DecompositionError({.energy = found->energy, .retained = found->retained, .lost = found->lost});
+    from_whole_ = std::abs(found->retained + found->lost - found->energy) / found->energy;
+    const Matrix whole = head_ * down_, basis = head_ * projector;
+    const Matrix lost = gradient - gradient * basis * basis.transpose();
+    EXPECT_NEAR(found->lost_passed_on, (lost * whole).squaredNorm() / (whole.transpose() * whole).norm(), 1e-12);
+    return DecompositionError({.energy = found->energy,
+                               .retained = found->retained,
+                               .lost = found->lost,
+                               .lost_passed_on = found->lost_passed_on});
   }
 
   std::unique_ptr<Communicator> self_;
@@ -121,16 +135,31 @@ class StepSelfTest : public ::testing::Test {
   MeasurementShape shape_;
   Arena arena_;
   MeasurementMemory memory_;
+  // W = U E; of a plain head E = I.
   Matrix head_ = RandomTestMatrix(kHeadRows, kHeadWidth, 1), hidden_ = RandomTestMatrix(kHeadTokens, kHeadWidth, 2),
+         down_ = GetParam() ? RandomTestMatrix(kHeadWidth, 9, 4) : Matrix(Matrix::Identity(kHeadWidth, kHeadWidth)),
          projector_;
+  double from_whole_ = 0;  // |c² + r² - 1| of the last call of ErrorWith
 };
 
-TEST_F(StepSelfTest, SeesAWrongProjector) {
+INSTANTIATE_TEST_SUITE_P(PlainAndFactorised, StepSelfTest, ::testing::Bool());
+
+TEST_P(StepSelfTest, SeesAWrongProjector) {
   EXPECT_LT(ErrorWith(projector_), 1e-13);
   EXPECT_GT(ErrorWith(1.001 * projector_), 1e-5);
   Matrix changed = projector_;
   changed(2, 3) += 1e-2 * projector_.norm();
   EXPECT_GT(ErrorWith(changed), 1e-5);
+}
+
+TEST_P(StepSelfTest, SeesAProjectorOnTooSmallASpace) {
+  for (int64_t column = 0; column < kHeadWidth; ++column) {
+    Matrix lacking = projector_;
+    lacking.col(column).setZero();
+    EXPECT_GT(ErrorWith(lacking), 1e-5) << "without column " << column;
+    EXPECT_LT(from_whole_, 1e-13) << "both energies add up to the whole all the same";
+  }
+  EXPECT_GT(ErrorWith(Matrix::Zero(kHeadWidth, kHeadWidth)), 1e-3);
 }
 
 TEST(HeadSelfTest, HoldsInAStepOfTraining) {
