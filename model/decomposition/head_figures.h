@@ -41,8 +41,8 @@ struct HeadGradientFigures {
 };
 
 // Tests c² + r² = 1 over sampled tokens. r is not derived from c: the lost part is measured as ‖G - G_∥‖. The equation
-// also holds for a projection on too small a space. That shows in what the head would pass on of G - G_∥: nothing if the
-// projection is right.
+// also holds for a projection on too small a space. That shows in what the head would pass on of G - G_∥: nothing if
+// the projection is right.
 struct HeadSelfTestFigures {
   double sampled_lost_norm_ratio = 0;  // ‖G - G_∥‖ / ‖G‖; NaN if not measured
   // The larger of |c² + r² - 1| and ‖(G - G_∥) W‖² / (s² ‖G‖²), where s is at least W's largest singular value. NaN if

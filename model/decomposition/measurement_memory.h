@@ -120,8 +120,8 @@ struct MeasurementMemory {
   Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
   Tensor sampled_logits;                     // [sampled, row block] sum type
   Tensor sample_gram;                        // [sampled, sampled] sum type
-  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one times
-  // E is only allocated for a factorised head.
+  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one
+  // times E is only allocated for a factorised head.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
   Tensor tested_passed_on;                 // [tested, D]
