@@ -19,8 +19,8 @@
 namespace isthmus {
 namespace {
 
-// Number of shards of one data set that stay open. Training and validation may have one set each. They leave half of the
-// files that the process may open, which are usually 1,024.
+// Number of shards of one data set that stay open. Training and validation may have one set each. They leave half of
+// the files that the process may open, which are usually 1,024.
 size_t MostOpenFiles() {
   constexpr rlim_t kMost = 256;
   rlimit limit{};
