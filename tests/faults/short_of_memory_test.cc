@@ -26,8 +26,8 @@ class ShortOfMemory : public ::testing::Test {
     std::filesystem::resize_file(project() / name, bytes);
     return project() / name;
   }
-  // A limit of the address space, in KiB. It suffices to start the program, with or without CUDA's libraries, but not to
-  // read the file.
+  // A limit of the address space, in KiB. It suffices to start the program, with or without CUDA's libraries, but not
+  // to read the file.
   static int64_t Limit() {
     constexpr int64_t kStep = 100'000, kMost = 20'000'000, kForWork = 350'000;
     int64_t start = kStep;

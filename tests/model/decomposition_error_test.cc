@@ -72,7 +72,8 @@ TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
   EXPECT_GT(ErrorWithBasis(head, turned), 1e-5) << "orthonormal, but of another space";
 }
 
-// The self-test as a step does it, with P in the memory of a measurement. The parameter: whether the head is factorised.
+// The self-test as a step does it, with P in the memory of a measurement. The parameter: whether the head is
+// factorised.
 class StepSelfTest : public ::testing::TestWithParam<bool> {
  protected:
   StepSelfTest() : self_(MakeSelfCommunicator()), mesh_(*Mesh::Create(*self_, 1, 0)) {
