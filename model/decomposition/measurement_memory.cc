@@ -46,7 +46,8 @@ int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<
 bool MeasurementShape::HostFactorsWithinAStep() const {
   constexpr double kMostWork = 1LL << 33;
   const auto columns = static_cast<double>(width);
-  return (static_cast<double>(vocabulary / tensor_ranks + 1) + 8 * columns) * columns * columns <= kMostWork;
+  const int64_t rows = vocabulary / tensor_ranks + 1;
+  return (static_cast<double>(rows) + 8 * columns) * columns * columns <= kMostWork;
 }
 
 int64_t MeasurementShape::wide_rows() const { return std::min<int64_t>(row_block(), 1024); }

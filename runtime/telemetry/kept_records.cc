@@ -16,20 +16,19 @@
 namespace isthmus {
 namespace {
 
-using Line = KeptRecords::Line;
-using Json = nlohmann::json;
+using RecordLine = KeptRecords::Line;
 
 // Far longer than a sound record, and bounded, so that memory is bounded whatever a file holds.
 constexpr size_t kLongestLine = size_t{16} << 20;
 
-int64_t WholeNumber(const Json& record, const char* key) {
+int64_t WholeNumber(const nlohmann::json& record, const char* key) {
   const auto found = record.find(key);
   if (found == record.end() || !found->is_number_integer()) return -1;
   return std::max<int64_t>(found->get<int64_t>(), -1);
 }
 
-void ParseLine(const std::string& text, Line& line) {
-  const Json record = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+void ParseLine(const std::string& text, RecordLine& line) {
+  const nlohmann::json record = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!record.is_object()) return;
   line.step = WholeNumber(record, "step");
   line.tokens = WholeNumber(record, "tokens");
@@ -41,16 +40,16 @@ bool BreaksOff(std::string text) {
   if (text.empty()) return true;
   if (text.front() != '{') return false;
   try {
-    return Json::parse(text).is_discarded();
-  } catch (const Json::parse_error& error) {
-    return error.byte > text.size();  // the text ends too early
-  } catch (const Json::exception&) {  // a number too large for any type
+    return nlohmann::json::parse(text).is_discarded();
+  } catch (const nlohmann::json::parse_error& error) {
+    return error.byte > text.size();            // the text ends too early
+  } catch (const nlohmann::json::exception&) {  // a number too large for any type
     return false;
   }
 }
 
 struct AllLines {
-  std::vector<Line> lines;
+  std::vector<RecordLine> lines;
   bool last_has_end = true;
   std::string trouble;
 };
@@ -103,7 +102,7 @@ class LineCollector {
   }
 
   AllLines all_;
-  Line line_;
+  RecordLine line_;
   std::string text_;
   bool too_long_ = false;
 };
@@ -136,9 +135,9 @@ AllLines ReadLines(const std::string& path) {
 }
 
 // Tokens per step in most records.
-std::optional<int64_t> UsualTokens(const std::vector<Line>& lines) {
+std::optional<int64_t> UsualTokens(const std::vector<RecordLine>& lines) {
   std::map<int64_t, int64_t> found;
-  for (const Line& line : lines) {
+  for (const RecordLine& line : lines) {
     if (line.step > 0 && line.tokens >= 0 && line.tokens % line.step == 0) ++found[line.tokens / line.step];
   }
   const auto usual =
@@ -147,7 +146,7 @@ std::optional<int64_t> UsualTokens(const std::vector<Line>& lines) {
 }
 
 // Among `places`, those of the longest sequence with ascending steps. With one wrong step these are all other places.
-std::vector<size_t> LongestAscending(const std::vector<Line>& lines, const std::vector<size_t>& places) {
+std::vector<size_t> LongestAscending(const std::vector<RecordLine>& lines, const std::vector<size_t>& places) {
   constexpr size_t kNone = static_cast<size_t>(-1);
   std::vector<size_t> ends;                         // by length: where the sequence with the lowest last step ends
   std::vector<size_t> before(lines.size(), kNone);  // the place before it in its sequence
@@ -169,11 +168,11 @@ std::vector<size_t> LongestAscending(const std::vector<Line>& lines, const std::
   return longest;
 }
 
-std::vector<size_t> SoundLines(const std::vector<Line>& lines) {
+std::vector<size_t> SoundLines(const std::vector<RecordLine>& lines) {
   const std::optional<int64_t> tokens = UsualTokens(lines);
   std::vector<size_t> whole;
   for (size_t i = 0; i < lines.size(); ++i) {
-    const Line& line = lines[i];
+    const RecordLine& line = lines[i];
     // Compared by division, because the product may overflow.
     const bool counts = line.tokens < 0 || line.step <= 0 || !tokens.has_value() ||
                         (line.tokens % line.step == 0 && line.tokens / line.step == *tokens);

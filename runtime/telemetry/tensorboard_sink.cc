@@ -29,7 +29,7 @@ namespace {
 
 using proto::tensorboard::Event;
 
-constexpr absl::string_view kPrefix = "events.out.tfevents.";
+constexpr absl::string_view kEventFilePrefix = "events.out.tfevents.";
 
 template <typename Integer>
 std::string Bytes(Integer value) {
@@ -79,7 +79,7 @@ absl::StatusOr<std::string> LatestFile(const std::string& folder) {
   std::error_code error;
   for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     std::string name = entry->path().filename().string();
-    if (absl::StrContains(name, "tfevents")) latest = std::max(latest, std::move(name));
+    if (absl::StrContains(name, "tfevents")) latest = std::max(latest, name);
   }
   if (error) return FileError(folder, "can't look for TensorBoard's files", error.value());
   return latest;
@@ -91,12 +91,13 @@ std::string EventFileName(const std::string& latest, int64_t now) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
   const auto name = [&](int64_t time) {
-    return absl::StrFormat("%s%010d.%s.%d", kPrefix, time, host.data(), getpid());
+    return absl::StrFormat("%s%010d.%s.%d", kEventFilePrefix, time, host.data(), getpid());
   };
   if (std::string mine = name(now); mine > latest) return mine;
   absl::string_view stamp = latest;
   int64_t time = 0;
-  const bool ours = absl::ConsumePrefix(&stamp, kPrefix) && absl::SimpleAtoi(stamp.substr(0, stamp.find('.')), &time);
+  const bool ours =
+      absl::ConsumePrefix(&stamp, kEventFilePrefix) && absl::SimpleAtoi(stamp.substr(0, stamp.find('.')), &time);
   if (ours && time < std::numeric_limits<int64_t>::max()) {
     if (std::string next = name(time + 1); next > latest) return next;
   }
