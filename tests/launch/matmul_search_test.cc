@@ -47,6 +47,7 @@ class CudaMatmulSearch : public ::testing::Test {
       return product;
     });
     EXPECT_TRUE(status.ok()) << status;
+    (*log)->Flush();
     return ReadText(folder_ / "log/rank-0000.log");
   }
 
