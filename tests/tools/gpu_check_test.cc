@@ -147,7 +147,7 @@ TEXT
     run_step starter 1 bash -c 'trap "touch $0.told; exit" TERM
       perl -e "setpgrp; \$SIG{TERM} = q(IGNORE); open(F, q(>), qq(\$ARGV[0].ready)); sleep 1000" "$0" & wait' \
       "$place/starter"
-    # What was killed may take a moment to be gone.
+    # A killed process may take a moment to be gone.
     for ((tries = 0; tries < 600; ++tries)); do
       pgrep -f "$place/(saver|stubborn|starter)" >"$place/left" || break
       sleep 0.1
