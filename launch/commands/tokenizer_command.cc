@@ -10,6 +10,7 @@
 #include "runtime/data/document_reader.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
+#include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
 namespace isthmus {

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -182,15 +183,29 @@ TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   EXPECT_EQ(wide.Latest(false).step, 0);
 }
 
+// Tells at its thread's end, when all that the thread's function held is freed, that it has come.
+class ToldAtThreadExit {
+ public:
+  explicit ToldAtThreadExit(std::shared_ptr<std::atomic<bool>> told) : told_(std::move(told)) {}
+  ~ToldAtThreadExit() {
+    *told_ = true;
+    told_->notify_all();
+  }
+
+ private:
+  std::shared_ptr<std::atomic<bool>> told_;
+};
+
 // A thread that freed a GPU's memory would not know which GPU it belongs to.
 TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
   auto gate = std::make_shared<std::promise<void>>();
-  auto ended = std::make_shared<std::promise<void*>>();
-  auto end = ended->get_future();
+  auto ended = std::make_shared<std::atomic<bool>>(false);
+  auto address = std::make_shared<std::atomic<uintptr_t>>(0);
   {
-    SpectrumFinder finder(kWide, [passed = gate->get_future().share(), ended](const Tensor& gram) {
+    SpectrumFinder finder(kWide, [passed = gate->get_future().share(), ended, address](const Tensor& gram) {
       passed.wait();
-      ended->set_value_at_thread_exit(gram.data);
+      *address = reinterpret_cast<uintptr_t>(gram.data);
+      thread_local const ToldAtThreadExit told(ended);
       return std::vector<double>();
     });
     // A block of this size goes back to the system when it is freed.
@@ -202,10 +217,10 @@ TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
                     .ok());
   }
   gate->set_value();
-  const auto address = reinterpret_cast<uintptr_t>(end.get());
+  ended->wait(false);
   unsigned char resident = 0;
   constexpr uintptr_t kPage = 4096;
-  EXPECT_EQ(mincore(reinterpret_cast<void*>(address / kPage * kPage), kPage, &resident), 0) << "the thread freed it";
+  EXPECT_EQ(mincore(reinterpret_cast<void*>(*address / kPage * kPage), kPage, &resident), 0) << "the thread freed it";
 }
 
 TEST(SpectrumFinder, DoesNotWaitForItsThreadAtTheEnd) {
