@@ -1,6 +1,8 @@
 #include "model/decomposition/spectrum_finder.h"
 
 #include <absl/algorithm/container.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -69,7 +71,12 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
   std::future<std::vector<double>> finding = task.get_future();
   auto shared = std::make_shared<decltype(task)>(std::move(task));
   const absl::Status started = Caught([&] {
-    std::thread([shared] { (*shared)(); }).detach();
+    std::thread([shared, in_the_way = width_ <= kSpectrumWithinAStep] {
+      // A nice value is a thread's own on Linux. Where all cores are busy the thread leaves most of one to training,
+      // unless training waits for it.
+      if (!in_the_way) setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
+      (*shared)();
+    }).detach();
     return absl::OkStatus();
   });
   if (!started.ok()) {

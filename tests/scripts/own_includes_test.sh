@@ -62,7 +62,9 @@ trap 'rm -rf "$place"' EXIT
   [ "$found" -eq 3 ] || { echo "the check does not notice a missing include"; exit 1; }
 )
 
-mapfile -t files < <(git ls-files -- '*.h' '*.cc' '*.cu' '*.cuh' | grep -v '^tests/cuda_on_cpu/')
+mapfile -t files < <(find runtime ops parallel model checkpoint launch tests tools -name cuda_on_cpu -prune -o \
+  -regex '.*\.\(h\|cc\|cu\|cuh\)' -print | sort)
+[ "${#files[@]}" -gt 100 ] || { echo "found ${#files[@]} sources"; exit 1; }
 found=$(offences "${files[@]}")
 if [ -n "$found" ]; then
   printf 'names whose headers are not included:\n%s\n' "$found"
