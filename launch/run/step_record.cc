@@ -39,6 +39,16 @@ void CountStep(double seconds, proto::Histogram& histogram) {
   histogram.set_sum(histogram.sum() + seconds);
 }
 
+bool FillUtilisation(double tokens_per_second, double causal_flops_per_token, double full_flops_per_token,
+                     double peak_flops, proto::TrainRecord& record) {
+  if (peak_flops <= 0) return true;
+  const double causal = tokens_per_second * causal_flops_per_token / peak_flops;
+  if (causal > 1) return false;
+  record.set_causal_utilisation_ratio(causal);
+  record.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token / peak_flops);
+  return true;
+}
+
 double UnixSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
 absl::Status FillTimeRecord(const StepSeconds& seconds, double data_seconds, Communicator& world,

@@ -167,9 +167,10 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   train.set_learning_rate(learning_rate);
   train.set_step_seconds(step_seconds);
   train.set_tokens_per_second(tokens_per_second);
-  if (peak_flops_ > 0) {
-    train.set_causal_utilisation_ratio(tokens_per_second * causal_flops_per_token_ / peak_flops_);
-    train.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token_ / peak_flops_);
+  if (!FillUtilisation(tokens_per_second, causal_flops_per_token_, full_flops_per_token_, peak_flops_, train) &&
+      !std::exchange(told_of_peak_, true)) {
+    Say(absl::StrCat("step ", step, " was faster than the matrix product peak measured at the start, when the machine ",
+                     "was busy: steps above it give no utilisation, and that of others is too high"));
   }
   stability_->FillRecord(*record.mutable_stability());
   ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(result.seconds, data_seconds, world_, *record.mutable_time()));

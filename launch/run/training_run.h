@@ -174,6 +174,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;  // rank 0
   int64_t failed_dumps_ = 0;            // of the head's tensors
   double peak_flops_ = 0;               // of all ranks
+  bool told_of_peak_ = false;           // that a step exceeded it
   std::set<std::string> told_of_head_;  // reasons why a head could not be measured, without their numbers
   double causal_flops_per_token_ = 0, full_flops_per_token_ = 0;
   double start_seconds_ = 0;  // on the monotonic clock

@@ -33,6 +33,19 @@ TEST(FillTimeRecord, NamesMinimumMaximumAndSlowestRankOfEachPhase) {
   EXPECT_EQ(record.telemetry_seconds(), 0);
 }
 
+TEST(FillUtilisation, GivesNoShareOfAPeakThatIsUnknownOrExceeded) {
+  proto::TrainRecord record;
+  EXPECT_TRUE(FillUtilisation(10, 6, 12, 0, record));
+  EXPECT_FALSE(record.has_causal_utilisation_ratio());
+  EXPECT_FALSE(FillUtilisation(10, 6, 12, 59, record));
+  EXPECT_FALSE(record.has_causal_utilisation_ratio());
+  EXPECT_FALSE(record.has_full_utilisation_ratio());
+  // Attention in full is more than what is computed: that ratio alone may exceed 1.
+  EXPECT_TRUE(FillUtilisation(10, 6, 12, 80, record));
+  EXPECT_EQ(record.causal_utilisation_ratio(), 0.75);
+  EXPECT_EQ(record.full_utilisation_ratio(), 1.5);
+}
+
 TEST(CountStep, PutsEachStepIntoItsBucket) {
   proto::Histogram histogram;
   for (const double seconds : {0.0005, 0.001, 0.002, 5000.0}) CountStep(seconds, histogram);

@@ -58,10 +58,13 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
       EXPECT_EQ(record["validation/tokens"], 2 * 8 * 32);
     }
     for (const char* key : {"train/gradient_norm", "train/learning_rate", "train/tokens_per_second",
-                            "train/causal_utilisation_ratio", "time/forward_seconds", "time/optimizer_seconds"}) {
+                            "time/forward_seconds", "time/optimizer_seconds"}) {
       ASSERT_TRUE(record.contains(key)) << key;
       EXPECT_GT(record[key].get<double>(), 0) << key;
     }
+    // Absent where a busy machine's peak was measured too low.
+    const double utilisation = record.value("train/causal_utilisation_ratio", 0.5);
+    EXPECT_TRUE(utilisation > 0 && utilisation <= 1) << utilisation;
   }
   for (const char* file : {"/config.textproto", "/log/rank-0000.log", "/log/rank-0001.log",
                            "/checkpoints/step-00000020/manifest.pb", "/checkpoints/step-00000020/tokenizer.model"}) {

@@ -84,8 +84,8 @@ TEST(HelpText, IsTheFieldsOwnComment) {
   EXPECT_EQ(HelpText(*proto::TrainRecord::descriptor()->FindFieldByName("loss")),
             "Mean cross-entropy of the step's tokens, in nats.");
   EXPECT_EQ(HelpText(*proto::TrainRecord::descriptor()->FindFieldByName("full_utilisation_ratio")),
-            "Floating-point operations of the step against the peak, attention counted in full; absent where the peak "
-            "is unknown.");
+            "Floating-point operations of the step against the peak, attention counted in full; absent where the "
+            "causal ratio is.");
   EXPECT_EQ(HelpText(*proto::Histogram::descriptor()->FindFieldByName("counts")), "one more than bounds");
 }
 
