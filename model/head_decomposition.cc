@@ -84,6 +84,8 @@ HeadDecomposition::HeadDecomposition(const MeasurementShape& shape, const Mesh& 
 
 HeadDecomposition::~HeadDecomposition() = default;
 
+void HeadDecomposition::UseSampleFinder(std::unique_ptr<SpectrumFinder> finder) { sample_finder_ = std::move(finder); }
+
 bool HeadDecomposition::finding() const { return projector_->finding() || sample_finder_->busy(); }
 
 absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const MeasurementShape& shape,
@@ -471,11 +473,12 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
 int64_t HeadDecomposition::UseFoundSampleSpectrum() {
   HeadSums& sums = host_->sums;
   if (sums.sample_gram.rows() <= kSpectrumWithinAStep) return host_->step;
+  const bool waits = host_->fresh && sums.sample_gram.rows() <= kLargestAwaitedSample;
   // If the search can't begin for lack of memory, the next measured step tries again.
-  if (mesh_.world().rank() == 0 && sample_finder_->Wants(host_->step, false)) {
-    sample_finder_->Begin(TensorOf(sums.sample_gram), host_->step, Stream()).IgnoreError();
+  if (mesh_.world().rank() == 0 && sample_finder_->Wants(host_->step, host_->fresh)) {
+    sample_finder_->Begin(TensorOf(sums.sample_gram), host_->step, waits, Stream()).IgnoreError();
   }
-  const SpectrumFinder::Found& found = sample_finder_->Latest(false);
+  const SpectrumFinder::Found& found = sample_finder_->Latest(waits);
   sums.sample_eigenvalues = found.values;
   return found.step;
 }

@@ -80,7 +80,9 @@ class HeadDecomposition {
   // Called once, after EndStep. The rest of the work is the host's alone, some 10 ms for 256 sampled tokens, so the
   // device may do other work meanwhile. It waits for the head's singular values if they must be this step's. Every rank
   // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
-  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. Local.
+  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they
+  // must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
+  // Local.
   Result Figures();
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
@@ -95,6 +97,8 @@ class HeadDecomposition {
   const Seconds& seconds() const { return seconds_; }
   // Whether a thread is finding singular values.
   bool finding() const;
+  // Takes the place of what finds the eigenvalues of the sampled tokens' Gram matrix.
+  void UseSampleFinder(std::unique_ptr<class SpectrumFinder> finder);
 
  private:
   struct Host;  // sums, and what is known of single tokens

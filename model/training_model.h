@@ -62,10 +62,10 @@ class TrainingModel {
   using Accept = std::function<bool(const StepFigures& figures)>;
   // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
   // all its tensor ranks. `step` counts from 1. Collective over the mesh. Every rank returns the same figures, except
-  // for the seconds and a wide head's singular values (HeadDecomposition::Figures). No rank applies a step that is not
-  // sound (StepFigures), or that `accept` refuses. `dump`, if given, receives the tensors that the head's decomposition
-  // is computed from; memory is then allocated. `measure_head` needs a run that measures its head. The head's singular
-  // values may be of an earlier step, or not known yet, unless the step is dumped or the `last` one
+  // for the seconds and the spectra of a wide head or a large sample (HeadDecomposition::Figures). No rank applies a
+  // step that is not sound (StepFigures), or that `accept` refuses. `dump`, if given, receives the tensors that the
+  // head's decomposition is computed from; memory is then allocated. `measure_head` needs a run that measures its head.
+  // The head's singular values may be of an earlier step, or not known yet, unless the step is dumped or the `last` one
   // (HeadDecomposition::BeginStep).
   absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
                                   bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
@@ -93,6 +93,7 @@ class TrainingModel {
   HeadLoss& head() { return head_; }
   // Only for a run that measures its head.
   const HeadDecomposition& decomposition() const { return *decomposition_; }
+  HeadDecomposition& decomposition() { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;
 

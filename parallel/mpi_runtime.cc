@@ -1,9 +1,12 @@
+#include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <mpi.h>
 
 #include <array>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 
 #include "parallel/communicator.h"
@@ -52,12 +55,27 @@ absl::Status CheckLauncher(int size) {
   return absl::OkStatus();
 }
 
+// True if a file of Open MPI's parameters says which interfaces TCP may use.
+bool ChoosesInterfaces(const std::string& path) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (absl::StartsWith(absl::StripLeadingAsciiWhitespace(line), "btl_tcp_if_")) return true;
+  }
+  return false;
+}
+
 // Keeps ranks of one machine on shared memory and loopback. Otherwise Open MPI 5 looks for a network between them, and
-// every rank complains on standard error if there is none. Choices made before stay.
+// every rank complains on standard error if there is none. Choices made before stay: Open MPI accepts only one of the
+// two parameters, wherever it is set.
 void StayWithinTheMachine() {
   const int ranks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
   if (ranks == 0 || EnvironmentNumber("OMPI_COMM_WORLD_LOCAL_SIZE") != ranks) return;
-  if (std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr) return;  // Open MPI accepts only one of the two
+  if (std::getenv("OMPI_MCA_btl_tcp_if_exclude") != nullptr) return;
+  const char* home = std::getenv("HOME");
+  for (const std::string& folder :
+       {home == nullptr ? "" : absl::StrCat(home, "/.openmpi/"), std::string("/etc/openmpi/openmpi-")}) {
+    if (ChoosesInterfaces(folder + "mca-params.conf")) return;
+  }
   setenv("OMPI_MCA_btl_tcp_if_include", "127.0.0.0/8", /*replace=*/0);
 }
 

@@ -4,6 +4,7 @@
 #include <absl/strings/str_join.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -55,14 +56,17 @@ std::string HeadJson(const HeadFigures& m) {
   json.update({{"update_cosine", m.update.update_cosine},
                {"hidden_update_cosine", m.update.hidden_update_cosine},
                {"update_rank_bound", m.update.update_rank_bound}});
+  const auto components = [&](int64_t count) {
+    return m.spectrum.known ? Json(count) : Json(std::numeric_limits<double>::quiet_NaN());
+  };
   json.update({{"sampled_tokens", m.spectrum.sampled_tokens},
                {"best_rank_energy_ratio", m.spectrum.best_rank_energy_ratio},
                {"best_double_rank_energy_ratio", m.spectrum.best_double_rank_energy_ratio},
                {"sampled_retained_energy_ratio", m.spectrum.sampled_retained_energy_ratio},
                {"sampled_lost_norm_ratio", m.self_test.sampled_lost_norm_ratio},
                {"decomposition_error", m.self_test.decomposition_error},
-               {"components_for_70_percent", m.spectrum.components_for_70_percent},
-               {"components_for_99_9_percent", m.spectrum.components_for_99_9_percent}});
+               {"components_for_70_percent", components(m.spectrum.components_for_70_percent)},
+               {"components_for_99_9_percent", components(m.spectrum.components_for_99_9_percent)}});
   json.update({{"head_numerical_rank", m.weight.numerical_rank},
                {"head_condition", m.weight.condition},
                {"head_singular_entropy", m.weight.singular_entropy},
@@ -92,7 +96,8 @@ std::string HeadJson(const HeadFigures& m) {
   if (!missing.empty()) {
     json["not_measured"] = absl::StrCat(
         absl::StrJoin(missing, ", "), ": ",
-        m.not_measured.empty() ? "their values are beyond the range of float64" : std::string(m.not_measured));
+        m.not_measured.empty() ? "beyond the range of float64, or a mean over fewer than two rows that are not zero"
+                               : std::string(m.not_measured));
   }
   return json.dump(1) + "\n";
 }

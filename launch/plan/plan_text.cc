@@ -151,8 +151,10 @@ void AddTime(const Plan& plan, std::string& text) {
                           ModelShape::From(plan.config.model()).head_width());
     const MeasurementShape measured = MeasurementShape::Of(plan.config, 0, Device::kCpu);
     if (measured.sample_count() > kSpectrumWithinAStep) {
-      absl::StrAppendFormat(&text, "  the spectrum of %d sampled tokens is found beside training, and reported later\n",
-                            measured.sample_count());
+      absl::StrAppendFormat(
+          &text, "  the spectrum of %d sampled tokens is found beside training, and reported later%s\n",
+          measured.sample_count(),
+          measured.sample_count() <= kLargestAwaitedSample ? "; the last step and a dumped one wait for it" : "");
     }
     if (!measured.HostFactorsWithinAStep()) {
       text += "  steps at which the head has not full rank, or a condition above 3e5, are not measured\n";

@@ -15,6 +15,7 @@ double Root(double energy) { return std::sqrt(std::max(energy, 0.0)); }
 template <typename Record>
 void FillPart(const HeadPart& part, const HeadFigures& head, Record& record) {
   const auto share = [](double energy, double norm) { return norm > 0 ? energy / (norm * norm) : 0; };
+  if (!std::isfinite(head.gradient.logit_gradient_norm)) return;
   record.set_logit_gradient_norm(Root(part.logit_gradient_energy));
   record.set_energy_share(share(part.logit_gradient_energy, head.gradient.logit_gradient_norm));
   if (!head.not_measured.empty()) return;
@@ -42,11 +43,14 @@ void FillSpectrum(const std::vector<double>& values, Records& records) {
 }
 
 void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record) {
-  record.set_logit_gradient_norm(gradient.logit_gradient_norm);
+  // The norm is missing where squares are below fp64.
+  if (std::isfinite(gradient.logit_gradient_norm)) {
+    record.set_logit_gradient_norm(gradient.logit_gradient_norm);
+    record.set_target_energy_share(gradient.target_energy_share);
+  }
   if (std::isfinite(gradient.isotropic_lost_norm_ratio)) {
     record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
   }
-  record.set_target_energy_share(gradient.target_energy_share);
   record.set_target_coefficient(gradient.target_coefficient);
 }
 
@@ -83,7 +87,7 @@ void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadR
 
 void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
   if (weight.numerical_rank != kUnknownRank) record.set_numerical_rank(weight.numerical_rank);
-  record.set_row_anisotropy(weight.row_anisotropy);
+  if (std::isfinite(weight.row_anisotropy)) record.set_row_anisotropy(weight.row_anisotropy);
   if (weight.singular_values.empty()) return;
   record.set_singular_values_step(weight.step);
   record.set_condition(weight.condition);
@@ -112,8 +116,10 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   record.set_update_rank_bound(head.update.update_rank_bound);
   FillSample(head.spectrum, head.width, record);
   FillWeight(head.weight, record);
-  record.set_hidden_anisotropy(head.hidden_anisotropy);
-  record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);
+  if (std::isfinite(head.hidden_anisotropy)) record.set_hidden_anisotropy(head.hidden_anisotropy);
+  if (std::isfinite(head.hidden_centred_anisotropy)) {
+    record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);
+  }
   FillHistogram(head.token_gradient, *record.mutable_token_gradient_norm());
   for (size_t i = 0; i < head.shards.size(); ++i) {
     auto& shard = *record.add_shards();

@@ -106,9 +106,16 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   if (const absl::Status status = AgreeOnStatus(world_, batch.status()); !status.ok()) return EndOfData(status);
   HeadDump dump;
   const auto accept = [this](const StepFigures& figures) { return stability_->Accepts(figures); };
+  // Such a step waits for the spectra, and the other ranks for rank 0, which finds those of large samples.
+  const bool waits_for_spectra = measure_head && (dump_head || step == schedule.steps());
+  if (waits_for_spectra) mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
                                                                  measure_head, dump_head ? &dump : nullptr, accept,
                                                                  /*last=*/step == schedule.steps()));
+  if (waits_for_spectra) {
+    ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
+    mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
+  }
   const int64_t number = batch->number;
   loader_->Recycle(*std::move(batch));
   if (!result.applied) return Refuse(step, number, result);

@@ -73,7 +73,11 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& h
         1 / std::sqrt(shape_.type == DType::kFloat64 ? LeastReciprocalCondition(shape_.type) : kLeastWide),
         shape_.width);
   } else {
-    ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r, TriangularFactor(weight, mesh_.tensor().host(), stream_));
+    // R with RᵀR = UᵀU. A U of fewer rows than columns is its own.
+    ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r,
+                             shape_.vocabulary < shape_.width
+                                 ? GatherRows(weight, shape_.vocabulary, mesh_.tensor().host(), stream_)
+                                 : TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;
     if (shape_.factorised) {
       ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.down, stream_));
@@ -148,7 +152,7 @@ absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head_gram, .c = product}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = product, .b = r, .c = gram, .transpose_b = true}, stream_));
   }
-  return finder_.Begin(gram, step, stream_);
+  return finder_.Begin(gram, step, fresh, stream_);
 }
 
 absl::StatusOr<double> HeadProjector::UseProjector() {

@@ -19,6 +19,9 @@ constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 // What rounding may add to the retained energy, of itself.
 constexpr double kMostRounding = 1e-3;
 
+// Squares of fp64 below it may have lost digits, because parts of them are below the smallest numbers.
+constexpr double kLeastEnergy = 1e-270;
+
 double RoundingUnit(DType arithmetic) {
   return arithmetic == DType::kFloat64 ? std::numeric_limits<double>::epsilon() / 2
                                        : double{std::numeric_limits<float>::epsilon()} / 2;
@@ -47,9 +50,17 @@ bool SquaresAreOutOfRange(const HeadSums& sums) {
   return !std::isfinite(mean) || mean < double{std::numeric_limits<float>::min()};
 }
 
+// True if squares of the logit gradient vanish in fp64 or have lost their digits. No figure made of them holds then.
+// Tokens that are predicted with certainty do that: their loss is below 1e-135.
+bool SquaresVanish(const HeadSums& sums) { return TotalEnergy(sums) < kLeastEnergy; }
+
 // Returns why G_∥ is not known; empty if it is known.
 std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight) {
   if (!sums.not_factored.empty()) return sums.not_factored;
+  if (SquaresVanish(sums)) {
+    return absl::StrFormat("with a mean loss of %.3g the squares of the logit gradient are below the range of fp64",
+                           sums.loss);
+  }
   if (SquaresAreOutOfRange(sums)) return "squares of the gradient that leaves it are beyond the range of fp32";
   const char* arithmetic = sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32";
   if (RoundingHidesProjection(sums)) {
@@ -103,14 +114,15 @@ HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
 }
 
 HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
-  Matrix gram = sums.sample_gram;
+  const Matrix& gram = sums.sample_gram;
   HeadSpectrumFigures figures;
   figures.sampled_tokens = gram.rows();
   double total = gram.trace();
   figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
   Eigen::VectorXd eigenvalues;
   if (!sums.sample_eigenvalues.has_value()) {
-    eigenvalues = Eigenvalues(TensorOf(gram));
+    Matrix copy = gram;
+    eigenvalues = Eigenvalues(TensorOf(copy));
   } else if (sums.sample_eigenvalues->empty()) {
     figures.known = false;
     return figures;
@@ -141,7 +153,7 @@ HeadWeightFigures WeightFigures(const HeadSums& sums) {
   HeadWeightFigures figures;
   figures.numerical_rank = sums.rank;
   for (const double value : s) figures.singular_values.push_back(std::ldexp(value, sums.singular_values_exponent));
-  figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary);
+  figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary - sums.zero_head_rows);
   if (sums.singular_values_rank == 0) return figures;
   const double sum = s.sum(), energy = s.squaredNorm();
   figures.condition = s(0) / s(sums.singular_values_rank - 1);
@@ -175,11 +187,32 @@ void LeaveOutProjection(HeadFigures& figures) {
   figures.retained_ratio = Histogram(RetainedRatioBounds());
 }
 
+void LeaveOutUpdate(HeadFigures& figures) {
+  figures.update.update_cosine = figures.update.hidden_update_cosine = kNotMeasured;
+}
+
+// Leaves out what is made of squares of the logit gradient, beside what LeaveOutProjection does.
+void LeaveOutGradient(HeadFigures& figures) {
+  LeaveOutUpdate(figures);
+  HeadSpectrumFigures& spectrum = figures.spectrum;
+  for (double* figure :
+       {&figures.gradient.logit_gradient_norm, &figures.gradient.target_energy_share, &spectrum.best_rank_energy_ratio,
+        &spectrum.best_double_rank_energy_ratio, &figures.self_test.decomposition_error}) {
+    *figure = kNotMeasured;
+  }
+  spectrum.known = false;
+  spectrum.components_for_70_percent = spectrum.components_for_99_9_percent = 0;
+  spectrum.singular_values.clear();
+  for (auto* parts : {&figures.shards, &figures.buckets}) {
+    for (HeadPart& part : *parts) part.logit_gradient_energy = kNotMeasured;
+  }
+}
+
 }  // namespace
 
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
   const auto n = static_cast<double>(count);
-  return count > 1 ? (unit_sum.squaredNorm() - n) / (n * n - n) : 0;
+  return count > 1 ? (unit_sum.squaredNorm() - n) / (n * n - n) : kNotMeasured;
 }
 
 HeadFigures MakeMeasurement(const HeadSums& sums) {
@@ -193,19 +226,18 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);
   measurement.spectrum = SpectrumFigures(sums);
   measurement.weight = WeightFigures(sums);
-  measurement.hidden_anisotropy = AnisotropyOf(sums.hidden_unit_sum, sums.tokens);
+  measurement.hidden_anisotropy = AnisotropyOf(sums.hidden_unit_sum, sums.tokens - sums.zero_hidden_rows);
   const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
   const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
-  measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows());
+  measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows() - ZeroRows(centred));
   measurement.retained_ratio = sums.retained_ratio;
   measurement.token_gradient = sums.token_gradient;
   measurement.shards = sums.shards;
   measurement.buckets = sums.buckets;
   measurement.not_measured = WhyNotMeasured(sums, measurement.weight);
   if (!measurement.not_measured.empty()) LeaveOutProjection(measurement);
-  if (SquaresAreOutOfRange(sums)) {
-    measurement.update.update_cosine = measurement.update.hidden_update_cosine = kNotMeasured;
-  }
+  if (SquaresVanish(sums)) LeaveOutGradient(measurement);
+  if (SquaresAreOutOfRange(sums)) LeaveOutUpdate(measurement);
   if (!sums.not_factored.empty()) measurement.self_test.decomposition_error = kNotMeasured;
   return measurement;
 }

@@ -53,16 +53,24 @@ struct HeadSums {
     double energy = 0, retained = 0, lost = 0, lost_passed_on = 0;
   };
   SelfTest self_test;
-  Eigen::VectorXd hidden_unit_sum;  // Σ h_n / ‖h_n‖ [D]; a zero row counts as zero
+  // Rows of zeros have no direction: they are left out, and counted.
+  Eigen::VectorXd hidden_unit_sum;  // Σ h_n / ‖h_n‖ [D]
   Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
+  int64_t zero_hidden_rows = 0, zero_head_rows = 0;
 };
 
 // Figures of G_∥ are NaN where rounding hides it (HeadFigures::not_measured).
 HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
+// NaN for fewer than two rows.
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
-// Σ x_n / ‖x_n‖ over rows. Rows whose squares overflow or vanish are first scaled by a power of two.
+// How many rows are zero.
+template <typename Rows>
+int64_t ZeroRows(const Rows& rows) {
+  return (rows.array() == 0).rowwise().all().count();
+}
+// Σ x_n / ‖x_n‖ over the other rows. Rows whose squares overflow or vanish are first scaled by a power of two.
 template <typename Rows>
 Eigen::VectorXd UnitRowSum(const Rows& rows) {
   Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());

@@ -46,6 +46,9 @@ int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<
 bool MeasurementShape::HostFactorsWithinAStep() const {
   constexpr double kMostWork = 1LL << 33;
   const auto columns = static_cast<double>(width);
+  // A head of fewer rows than columns needs no QR, and its SVD is as small as its rows are few.
+  if (vocabulary < width)
+    return 8.0 * static_cast<double>(vocabulary) * static_cast<double>(vocabulary) * columns <= kMostWork;
   const int64_t rows = vocabulary / tensor_ranks + 1;
   return (static_cast<double>(rows) + 8 * columns) * columns * columns <= kMostWork;
 }

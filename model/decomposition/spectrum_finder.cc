@@ -58,7 +58,7 @@ bool SpectrumFinder::busy() const {
   return Busy(finding_) || absl::c_any_of(dropped_, [](const Dropped& dropped) { return Busy(dropped.finding); });
 }
 
-absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Stream& stream) {
+absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, bool fresh, const Stream& stream) {
   if (Busy(finding_)) {
     dropped_.push_back({std::move(finding_), std::move(gram_)});
   }
@@ -71,7 +71,7 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
   std::future<std::vector<double>> finding = task.get_future();
   auto shared = std::make_shared<decltype(task)>(std::move(task));
   const absl::Status started = Caught([&] {
-    std::thread([shared, in_the_way = width_ <= kSpectrumWithinAStep] {
+    std::thread([shared, in_the_way = Waits(fresh)] {
       // A nice value is a thread's own on Linux. Where all cores are busy the thread leaves most of one to training,
       // unless training waits for it.
       if (!in_the_way) setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
@@ -80,9 +80,8 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, const Strea
     return absl::OkStatus();
   });
   if (!started.ok()) {
-    // Training waits for a narrow head's values anyway, so it computes them itself. A wide head's would hold up a step:
-    // the next measured step tries again.
-    if (width_ > kSpectrumWithinAStep) return absl::OkStatus();
+    // Training computes itself what it would wait for. Others would hold up a step: the next measured step tries again.
+    if (!Waits(fresh)) return absl::OkStatus();
     (*shared)();
   }
   finding_ = std::move(finding);

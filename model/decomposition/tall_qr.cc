@@ -93,6 +93,21 @@ std::vector<Matrix> ShardedQr::Apply(const Eigen::MatrixXd& c) const {
   return products;
 }
 
+absl::StatusOr<Eigen::MatrixXd> GatherRows(const Tensor& shard, int64_t rows, Communicator& group,
+                                           const Stream& stream) {
+  // Equal pieces are gathered: the first shard is the longest one.
+  const int64_t longest = ShardOf(rows, group.size(), 0).size(), columns = shard.columns;
+  Matrix own = Matrix::Zero(longest, columns), all(longest * group.size(), columns);
+  ISTHMUS_ASSIGN_OR_RETURN(own.topRows(shard.rows), HostCopy(shard, stream));
+  ISTHMUS_RETURN_IF_ERROR(group.AllGather(TensorOf(own), TensorOf(all)));
+  Eigen::MatrixXd gathered(rows, columns);
+  for (int rank = 0; rank < group.size(); ++rank) {
+    const Range range = ShardOf(rows, group.size(), rank);
+    gathered.middleRows(range.begin, range.size()) = all.middleRows(rank * longest, range.size());
+  }
+  return gathered;
+}
+
 absl::StatusOr<Eigen::MatrixXd> TriangularFactor(const Tensor& shard, Communicator& group, const Stream& stream) {
   const int64_t columns = shard.columns, step = std::max<int64_t>(2 * columns, 256);
   const auto reduce = [&](const auto& above, const auto& below) {

@@ -53,6 +53,11 @@ class ShardedQr {
   std::optional<TallQr> top_;
 };
 
+// All rows of a matrix [rows, n] of any floating type whose row shards (ShardOf) are spread over the ranks of `group`,
+// in fp64. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.
+absl::StatusOr<Eigen::MatrixXd> GatherRows(const Tensor& shard, int64_t rows, Communicator& group,
+                                           const Stream& stream);
+
 // R [n, n] alone of a matrix [m, n] of any floating type whose row shards are spread over the ranks of `group`; with
 // fewer rows than columns its last rows are zero. A few rows at a time: memory of a few n×n matrices for each rank of
 // the group. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.

@@ -243,6 +243,7 @@ class TensorDecomposition {
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, hidden, projected_hidden_));
     ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, hidden_gram_));
     sums_.hidden_unit_sum += UnitRowSum(given);
+    sums_.zero_hidden_rows += ZeroRows(given);
     shard_energy_ += loss.energy.rowwise().sum() * (scale_ * scale_);
     for (int64_t n = 0; n < tokens; ++n) {
       const double own = std::expm1(-loss.loss(0, n));  // p_y - 1
@@ -284,14 +285,19 @@ class TensorDecomposition {
     ISTHMUS_RETURN_IF_ERROR(Sum(data_, shard_energy_));
     ISTHMUS_RETURN_IF_ERROR(SumHistogram(sums_.retained_ratio));
     ISTHMUS_RETURN_IF_ERROR(SumHistogram(sums_.token_gradient));
-    double scalars[] = {sums_.loss, sums_.target_sum, sums_.target_energy, sums_.retained_target_sum,
-                        sums_.retained_target_energy};
+    double scalars[] = {sums_.loss,
+                        sums_.target_sum,
+                        sums_.target_energy,
+                        sums_.retained_target_sum,
+                        sums_.retained_target_energy,
+                        static_cast<double>(sums_.zero_hidden_rows)};
     ISTHMUS_RETURN_IF_ERROR(data_.AllReduceNumbers(absl::MakeSpan(scalars)));
     sums_.loss = scalars[0];
     sums_.target_sum = scalars[1];
     sums_.target_energy = scalars[2];
     sums_.retained_target_sum = scalars[3];
     sums_.retained_target_energy = scalars[4];
+    sums_.zero_hidden_rows = static_cast<int64_t>(scalars[5]);
 
     const auto rank = factor_.rank;
     sums_.retained_energy = projected_gram_.topLeftCorner(rank, rank).trace();
@@ -364,6 +370,7 @@ class TensorDecomposition {
       Shard& shard = shards_[i];
       ISTHMUS_RETURN_IF_ERROR(AddGram(shard.gradient, shard.gradient, gradient_gram_));
       sums_.head_unit_sum += UnitRowSum(ViewOf(shard.weight));
+      sums_.zero_head_rows += ZeroRows(ViewOf(shard.weight));
       // Of row v: q_v (FᵀF) q_vᵀ.
       const Matrix kept = shard.basis.leftCols(rank) * projected_gram_.topLeftCorner(rank, rank);
       const auto at = static_cast<int64_t>(tensors_.first_shard + i);
@@ -376,6 +383,9 @@ class TensorDecomposition {
     }
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, gradient_gram_));
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, sums_.head_unit_sum));
+    auto zero_rows = static_cast<double>(sums_.zero_head_rows);
+    ISTHMUS_RETURN_IF_ERROR(tensor_.AllReduceNumbers(absl::MakeSpan(&zero_rows, 1)));
+    sums_.zero_head_rows = static_cast<int64_t>(zero_rows);
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, by_shard));
     ISTHMUS_RETURN_IF_ERROR(Sum(tensor_, by_bucket));
     for (int64_t i = 0; i < all; ++i) {

@@ -14,8 +14,11 @@
 namespace isthmus {
 namespace {
 
-// The largest safe exponent: products of eight numbers of 2^±100, beside squares of gradients, stay within fp64.
-constexpr double kSafe = 100;
+// The largest safe exponent: products of four numbers of 2^±24, beside squares of the smallest gradients that are
+// measured (kLeastEnergy in head_sums.cc), stay within fp64.
+constexpr double kSafe = 24;
+// A product of a column and a row that is smaller than the largest one by 2^-200 does not matter.
+constexpr double kFarBelow = 200;
 constexpr double kZero = -1e6;  // stands for the exponent of 0
 constexpr const char* kKinds[] = {"inf", "-inf", "nan"};
 
@@ -52,7 +55,7 @@ void BalanceFactors(const std::vector<double>& up, const std::vector<double>& do
   for (size_t j = 0; j < up.size(); ++j) most = std::max(most, up[j] + down[j]);
   if (most < kZero / 2) most = 0;  // all of W is zero
   // A column whose product is far below the largest one does not matter, and stays as it is.
-  const auto sound = [&](size_t j) { return up[j] + down[j] < most - 2 * kSafe || (IsSafe(up[j]) && IsSafe(down[j])); };
+  const auto sound = [&](size_t j) { return up[j] + down[j] < most - kFarBelow || (IsSafe(up[j]) && IsSafe(down[j])); };
   const auto largest = [](const std::vector<double>& exponents) { return *absl::c_max_element(exponents); };
   bool all_sound = IsSafe(largest(up)) && IsSafe(largest(down));
   for (size_t j = 0; j < up.size(); ++j) all_sound = all_sound && sound(j);
@@ -62,7 +65,7 @@ void BalanceFactors(const std::vector<double>& up, const std::vector<double>& do
   scales.down_exponent = static_cast<int>(largest(down));
   for (size_t j = 0; j < up.size(); ++j) {
     // The two share equally how far their product is below the largest one, as far as that matters.
-    const double below = std::max(std::floor((up[j] + down[j] - most) / 2), -kSafe);
+    const double below = std::max(std::floor((up[j] + down[j] - most) / 2), -kFarBelow / 2);
     const double own = up[j] != kZero ? up[j] - below : down[j] != kZero ? most - down[j] + below : 0;
     scales.up.push_back(static_cast<int>(own));
     scales.down.push_back(scales.head - scales.up.back());

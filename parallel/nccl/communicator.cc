@@ -157,8 +157,7 @@ class NcclCommunicator : public Communicator {
   absl::Status Replayed() override {
     ISTHMUS_RETURN_IF_ERROR(Health());
     const std::lock_guard lock(mutex_);
-    latest_operation_ = "captured work";
-    RecordStart(latest_operation_, 0);
+    RecordStart("captured work", 0);
     return cuda::Check(cudaEventRecord(EventOf(sequence_++), stream_.cuda().stream), "cudaEventRecord");
   }
 
@@ -329,7 +328,6 @@ class NcclCommunicator : public Communicator {
     RecordStart(operation, tensors.size() > 0 ? std::max(tensors.begin()->bytes(), (tensors.end() - 1)->bytes()) : 0);
     const Ticket ticket{sequence_++};
     ISTHMUS_RETURN_IF_ERROR(cuda::Check(cudaEventRecord(EventOf(ticket.sequence), queue_), "cudaEventRecord"));
-    latest_operation_ = operation;
     return ticket;
   }
 
@@ -342,7 +340,12 @@ class NcclCommunicator : public Communicator {
 
   // Captured operations are recorded each time that they run, as one. Ends are noticed by the watchdog, 20 ms late.
   void RecordStart(const char* operation, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    operations_[static_cast<size_t>(sequence_ % kEvents)] = operation;
     if (record_.ring != nullptr) record_.ring->Start(record_.group, sequence_, operation, bytes);
+  }
+
+  const char* NameOf(int64_t sequence) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return sequence < sequence_ - kEvents ? "an operation" : operations_[static_cast<size_t>(sequence % kEvents)];
   }
 
   absl::Duration Deadline() {
@@ -392,11 +395,8 @@ class NcclCommunicator : public Communicator {
       if (!lock.owns_lock() || failed_) return;
       deadline = deadline_;
       const int64_t started = sequence_, before = finished;
-      if (finished < started && cudaEventQuery(EventOf(started - 1)) == cudaSuccess) finished = started;
-      if (finished < started) {
-        finished = std::max(finished, started - kEvents);
-        while (finished < started && cudaEventQuery(EventOf(finished)) == cudaSuccess) ++finished;
-      }
+      finished = EndedOperations(started, finished, kEvents,
+                                 [this](int64_t sequence) { return cudaEventQuery(EventOf(sequence)) == cudaSuccess; });
       if (finished > before && record_.ring != nullptr) record_.ring->EndBefore(record_.group, finished);
       const bool late = progress.IsLate(started, finished, deadline_, MonotonicNow());
       if (finished == started) continue;
@@ -407,7 +407,7 @@ class NcclCommunicator : public Communicator {
       if (record_.ring != nullptr) record_.ring->Wait(record_.group, finished);
       Fail(broken ? absl::UnavailableError(
                         absl::StrCat(name(), " group, rank ", rank(), ": NCCL: ", ncclGetErrorString(state)))
-                  : Late(latest_operation_, finished));
+                  : Late(NameOf(finished), finished));
       return;
     }
   }
@@ -426,8 +426,8 @@ class NcclCommunicator : public Communicator {
   std::thread watchdog_;
   std::timed_mutex mutex_;
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);
-  int64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;  // of the next operation
-  const char* latest_operation_ ABSL_GUARDED_BY(mutex_) = "";
+  int64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;                           // of the next operation
+  std::array<const char*, kEvents> operations_ ABSL_GUARDED_BY(mutex_){};  // names, by sequence modulo kEvents
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 };
 

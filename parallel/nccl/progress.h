@@ -5,11 +5,23 @@
 
 #include <absl/time/time.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "parallel/wait_clock.h"
 
 namespace isthmus {
+
+// How many operations have ended, at least. They end in their order, and `finished` of those `started` have ended
+// before. Only the latest `events` operations have an event of their own: an earlier one has ended if one of these has.
+// `has_ended(sequence)` asks the event of such an operation.
+template <typename HasEnded>
+int64_t EndedOperations(int64_t started, int64_t finished, int64_t events, const HasEnded& has_ended) {
+  if (finished < started && has_ended(started - 1)) return started;
+  int64_t next = std::max(finished, started - events);
+  while (next < started && has_ended(next)) finished = ++next;
+  return finished;
+}
 
 // Measures how long operations, which end in their order, have stood still. It is asked many times a second.
 class NcclProgress {

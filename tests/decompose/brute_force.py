@@ -39,7 +39,10 @@ def usual(matrix):
 
 
 def anisotropy(rows):
-    """Mean cosine over all pairs of different rows, by the definition: a matrix of cosines."""
+    """Mean cosine over all pairs of different rows that are not zero, by the definition: a matrix of cosines."""
+    rows = rows[np.any(rows != 0, axis=1)]
+    if len(rows) < 2:
+        return None
     largest = np.abs(rows).max(axis=1, keepdims=True)
     if any(is_extreme(size) for size in largest if size > 0):
         rows = np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0).astype(np.float64)
@@ -47,8 +50,7 @@ def anisotropy(rows):
     unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     cosines = unit @ unit.T
     count = len(rows)
-    # A zero row has cosine 0 with every other; the program's sum counts 1 for each row's pair with itself.
-    return float((cosines.sum() - count) / (count * (count - 1))) if count > 1 else 0.0
+    return float((cosines.sum() - np.trace(cosines)) / (count * (count - 1)))
 
 
 def histogram(values, bounds):

@@ -76,12 +76,19 @@ class Comparison:
                           absolute=0 if exact else turned + 1e-14 * self.scale["energy"])
 
     def run(self, found):
+        found = dict(found)
+        missing = [name for name, wanted in self.expected.items() if wanted is None]
+        if missing and sorted(found.pop("not_measured", "").split(": ")[0].split(", ")) != sorted(missing):
+            self.faults.append(f"not_measured does not name {missing}")
         if sorted(found) != sorted(self.expected):
             self.faults.append(f"fields {sorted(set(found) ^ set(self.expected))} are in one of the two only")
             return self.faults
         for name, wanted in self.expected.items():
             value = found[name]
-            if name in ("shards", "buckets"):
+            if value is None or wanted is None:
+                if value is not wanted:
+                    self.faults.append(f"{name}: {value}, expected {wanted}")
+            elif name in ("shards", "buckets"):
                 self.parts(name, value, wanted)
             elif name.endswith("_histogram"):
                 self.list(name + ".bounds", value["bounds"], wanted["bounds"], 0)
@@ -106,8 +113,12 @@ class Comparison:
 def perturbed(found):
     """One copy for every figure, with that figure wrong by a part in ten million (a count by one)."""
     for name, value in found.items():
+        if name == "not_measured":
+            continue
         copy = json.loads(json.dumps(found))
-        if name.endswith("_histogram"):
+        if value is None:
+            copy[name] = 0.0
+        elif name.endswith("_histogram"):
             copy[name]["counts"][0] += 1
         elif name in ("shards", "buckets"):
             copy[name][-1]["retained_energy"] *= 1 + 1e-6
@@ -239,6 +250,8 @@ def cases():
     for number, (name, case) in enumerate(extremes()):
         more = few if number % 7 == 0 else [(2, 3, False)] if number % 4 == 1 else []
         yield name, case, 10, [(1, 1, False)] + more
+    yield "a loss of 1e-125", times(certain(), hidden=0.5), 10, alone
+    yield "the same, large hidden states", times(certain(), hidden=2.0**59, head=2.0**-60), 10, alone[:1]
     yield "sampled", {**random_case(14, 101, 150, 6), "sample_tokens": 30}, 10, [(1, 1, False), (3, 4, False), (1, 3, True)]
 
 
@@ -315,12 +328,20 @@ def nulls(value, name=""):
     return [name] if value is None else []
 
 
+def certain():
+    """Tokens predicted with a loss of 1e-252: squares of the gradient are below float64."""
+    rng = np.random.default_rng(26)
+    targets = rng.integers(0, 20, 40)
+    head = np.delete(np.eye(30) + 0.01 * rng.standard_normal((30, 30)), slice(20, 30), axis=1)
+    return {"hidden": np.eye(20)[targets] * 600, "head": head, "targets": targets}
+
+
 def check_missing(program):
     """A head of zeros has figures; what is beyond float64 is named with the reason."""
     plain, wrong = random_case(25, 30, 40, 16), []
     program.run(program.save(times(plain, head=0.0)), 1, 1, False, check=True)
     zero = program.figures()
-    if nulls(zero) or zero["head_numerical_rank"] != 0 or zero["lost_norm_ratio"] != 1:
+    if nulls(zero) != ["head_row_anisotropy"] or zero["head_numerical_rank"] != 0 or zero["lost_norm_ratio"] != 1:
         wrong.append(f"a head of zeros: {nulls(zero)} are null, rank {zero['head_numerical_rank']}")
     large = times(plain, hidden=1e-308, head=1e308 / np.abs(plain["head"]).max())
     program.run(program.save(large), 1, 1, False, check=True)
@@ -329,7 +350,13 @@ def check_missing(program):
     named = sorted(missing[0].split(", ")) == sorted(nulls(found))
     if not nulls(found) or not named or "range of float64" not in missing[-1]:
         wrong.append(f"singular values beyond float64: {nulls(found)} are null, not_measured {missing}")
-    return 2, wrong
+    program.run(program.save(certain()), 1, 1, False, check=True)
+    found = program.figures()
+    for name in ("logit_gradient_norm", "visible_cosine", "lost_norm_ratio", "update_cosine", "decomposition_error",
+                 "best_rank_energy_ratio", "target_energy_share"):
+        if found[name] is not None or "squares of the logit gradient" not in found.get("not_measured", ""):
+            wrong.append(f"squares that vanish: {name} {found[name]}, not_measured {found.get('not_measured')}")
+    return 3, wrong
 
 
 def main():

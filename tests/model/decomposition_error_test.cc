@@ -34,6 +34,7 @@ double DecompositionError(const HeadSums::SelfTest& self_test) {
   sums.tokens = sums.width = 1;
   sums.vocabulary = 8;
   sums.sample_gram = Matrix::Identity(1, 1);
+  sums.shards = {{.rows = 8, .logit_gradient_energy = 1}};
   sums.sampled_hidden = Matrix::Zero(1, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   sums.self_test = self_test;

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -37,7 +40,7 @@ class SpectrumFinderTest : public ::testing::Test {
   }
   void Begin(int64_t step, int thread) {
     std::vector<double> numbers = {thread + 0.0, 3, 2, 1};
-    ASSERT_TRUE(finder_.Begin(Tensor(numbers.data(), DType::kFloat64, 2, 2), step, stream_).ok());
+    ASSERT_TRUE(finder_.Begin(Tensor(numbers.data(), DType::kFloat64, 2, 2), step, /*fresh=*/false, stream_).ok());
     numbers = {};  // it has copied them
   }
   void LetEnd(int thread) {
@@ -168,19 +171,43 @@ TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   SpectrumFinder narrow(kNarrow, find), wide(kWide, find);
   {
     const NoThreads no_threads;
-    for (SpectrumFinder* finder : {&narrow, &wide}) ASSERT_TRUE(finder->Begin(gram, 1, Stream()).ok());
+    for (SpectrumFinder* finder : {&narrow, &wide}) ASSERT_TRUE(finder->Begin(gram, 1, /*fresh=*/false, Stream()).ok());
   }
   EXPECT_THAT(narrow.Latest(false).values, ElementsAre(1));
   EXPECT_EQ(wide.Latest(false).step, 0);
   EXPECT_TRUE(wide.Wants(2, false));
+  {
+    const NoThreads no_threads;
+    ASSERT_TRUE(wide.Begin(gram, 2, /*fresh=*/true, Stream()).ok());
+  }
+  EXPECT_EQ(wide.Latest(true).step, 2) << "training computes itself what it would wait for";
   fails = true;
   for (SpectrumFinder* finder : {&narrow, &wide}) {
-    ASSERT_TRUE(finder->Begin(gram, 11, Stream()).ok());
+    ASSERT_TRUE(finder->Begin(gram, 11, /*fresh=*/false, Stream()).ok());
     finder->Latest(true);
     ASSERT_FALSE(finder->busy());
   }
   EXPECT_EQ(narrow.Latest(false).step, 1) << "the newest that are known";
-  EXPECT_EQ(wide.Latest(false).step, 0);
+  EXPECT_EQ(wide.Latest(false).step, 2);
+}
+
+// The nice value of the thread that finds.
+int NiceValueOfSearch(int64_t width, bool fresh) {
+  auto nice = std::make_shared<std::promise<int>>();
+  SpectrumFinder finder(width, [nice](const Tensor&) {
+    nice->set_value(getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())));
+    return std::vector<double>();
+  });
+  double number = 1;
+  EXPECT_TRUE(finder.Begin(Tensor(&number, DType::kFloat64, 1, 1), 1, fresh, Stream()).ok());
+  return nice->get_future().get();
+}
+
+TEST(SpectrumFinder, YieldsToTrainingUnlessTrainingWaitsForIt) {
+  const int own = getpriority(PRIO_PROCESS, 0);
+  EXPECT_EQ(NiceValueOfSearch(kWide, /*fresh=*/false), std::max(own, 10));
+  EXPECT_EQ(NiceValueOfSearch(kWide, /*fresh=*/true), own);
+  EXPECT_EQ(NiceValueOfSearch(kNarrow, /*fresh=*/false), own);
 }
 
 // Tells at its thread's end, when all that the thread's function held is freed, that it has come.
@@ -213,7 +240,7 @@ TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
     ASSERT_TRUE(finder
                     .Begin(Tensor(const_cast<double*>(numbers.data()), DType::kFloat64, 1,
                                   static_cast<int64_t>(numbers.size())),
-                           1, Stream())
+                           1, /*fresh=*/false, Stream())
                     .ok());
   }
   gate->set_value();
@@ -232,7 +259,7 @@ TEST(SpectrumFinder, DoesNotWaitForItsThreadAtTheEnd) {
       return std::vector<double>(gram.As<double>(), gram.As<double>() + gram.size());
     });
     double number = 1;
-    ASSERT_TRUE(finder.Begin(Tensor(&number, DType::kFloat64, 1, 1), 1, Stream()).ok());
+    ASSERT_TRUE(finder.Begin(Tensor(&number, DType::kFloat64, 1, 1), 1, /*fresh=*/false, Stream()).ok());
   }
   gate->set_value();
 }

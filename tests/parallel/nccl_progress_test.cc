@@ -13,6 +13,25 @@ namespace {
 
 using ::testing::ElementsAre;
 
+TEST(NcclProgress, OperationsThatShareAnEventHaveEndedOnlyIfALaterOneHas) {
+  int64_t ended = 0;
+  const auto count = [&](int64_t started, int64_t finished) {
+    return EndedOperations(started, finished, /*events=*/4, [&](int64_t sequence) {
+      EXPECT_GE(sequence, started - 4) << "it has no event of its own any more";
+      return sequence < ended;
+    });
+  };
+  EXPECT_EQ(count(0, 0), 0);
+  EXPECT_EQ(count(9, 0), 0) << "the first one hangs while others are started";
+  ended = 3;
+  EXPECT_EQ(count(9, 0), 0) << "not to be seen yet";
+  ended = 6;
+  EXPECT_EQ(count(9, 0), 6);
+  EXPECT_EQ(count(9, 6), 6);
+  ended = 9;
+  EXPECT_EQ(count(9, 6), 9);
+}
+
 TEST(NcclProgress, IsLateWhenNothingHasEndedForAsLongAsTheDeadline) {
   NcclProgress progress(absl::Seconds(1000));
   const auto late = [&](int64_t started, int64_t finished, int seconds) {

@@ -54,6 +54,7 @@ std::vector<double> SampledSingularValues(int64_t count, double condition, bool 
   sums.sample_gram = transposed.transpose() * transposed;
   if (fp32) sums.sample_gram = sums.sample_gram.cast<float>().cast<double>().eval();
   sums.width = 1;
+  sums.shards = {{.rows = sums.vocabulary, .logit_gradient_energy = 1}};
   sums.sampled_hidden = Matrix::Zero(count, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   return MakeMeasurement(sums).spectrum.singular_values;
@@ -64,6 +65,7 @@ double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int6
   sums.tokens = sums.width = 1;
   sums.vocabulary = 8;
   sums.sample_gram = Matrix::Identity(1, 1);
+  sums.shards = {{.rows = sums.vocabulary, .logit_gradient_energy = 1}};
   sums.sampled_hidden = Matrix::Zero(1, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   sums.rank = rank;
