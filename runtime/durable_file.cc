@@ -33,9 +33,6 @@ std::string TemporaryName(const std::string& path) {
 
 int OpenNew(const std::string& path) { return open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); }
 
-// True if the folder does not allow the file to be replaced.
-bool IsOfTheFolder(int error) { return error == EACCES || error == EPERM || error == EROFS || error == EBUSY; }
-
 // Writes all bytes. Returns 0, or errno.
 int WriteAll(int descriptor, const char* from, int64_t bytes) {
   while (bytes > 0) {
@@ -76,6 +73,8 @@ absl::Status FileError(absl::string_view path, absl::string_view what, int error
       return absl::FailedPreconditionError(message);
   }
 }
+
+bool IsOfTheFolder(int error) { return error == EACCES || error == EPERM || error == EROFS || error == EBUSY; }
 
 absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string path, FileOwner owner) {
   auto file = absl::WrapUnique(new DurableFile(std::move(path), owner));

@@ -20,6 +20,10 @@ namespace isthmus {
 // the disk is full, ...), the message "path: what: reason".
 absl::Status FileError(absl::string_view path, absl::string_view what, int error);
 
+// True for an errno by which a folder does not allow a file of it to be made or replaced. An existing file can perhaps
+// be written in place then.
+bool IsOfTheFolder(int error);
+
 // Who owns the file that is written.
 enum class FileOwner {
   kProgram,  // a file of a run folder: other hard links to it keep their contents (a copy by `cp -al`); a pipe that

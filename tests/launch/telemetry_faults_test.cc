@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -45,12 +44,15 @@ class TelemetryFaults : public ::testing::Test {
   static const std::vector<double>& losses() { return *losses_; }
 
   // `settings`: of --set, separated by spaces.
-  static ProgramResult Train(const std::string& name, const std::string& settings) {
+  static std::string TrainArguments(const std::string& name, const std::string& settings) {
     std::string arguments = absl::StrCat("train --config ", project_->WriteConfig(name),
                                          " --set schedule.steps=", kSteps, " --set telemetry.validation_interval=0");
     for (const auto setting : absl::StrSplit(settings, ' ', absl::SkipEmpty()))
       absl::StrAppend(&arguments, " --set ", setting);
-    return RunIsthmus(arguments, 2);
+    return arguments;
+  }
+  static ProgramResult Train(const std::string& name, const std::string& settings) {
+    return RunIsthmus(TrainArguments(name, settings), 2);
   }
 
  private:
@@ -74,11 +76,10 @@ TEST_F(TelemetryFaults, APortThatIsTakenIsALogLineAndACounter) {
   EXPECT_THAT(ReadText(project() / "taken/metrics.prom"), HasSubstr("\nisthmus_sinks_prometheus_dropped_total "));
 }
 
-// Opening a pipe that nobody reads blocks for ever, as a file on a network disk that is gone.
+// As if the file were on a network disk that is gone.
 TEST_F(TelemetryFaults, ASinkThatHangsIsLeftBehind) {
-  std::filesystem::create_directories(project() / "hangs");
-  ASSERT_EQ(mkfifo((project() / "hangs/metrics.prom.partial").c_str(), 0600), 0);
-  const ProgramResult result = Train("hangs", "");
+  const ProgramResult result =
+      RunWithFaults(absl::StrCat("textfile.write@0=await:", project() / "never"), TrainArguments("hangs", ""), 2);
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_EQ(Losses(project() / "hangs"), losses());
   EXPECT_THAT(ReadText(project() / "hangs/log/rank-0000.log"), HasSubstr("metrics.prom: did not finish in 5s"));
