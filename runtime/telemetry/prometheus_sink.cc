@@ -4,10 +4,13 @@
 #include <absl/strings/str_cat.h>
 #include <prometheus/exposer.h>
 
-#include <exception>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "runtime/caught.h"
 #include "runtime/monotonic.h"
 
 namespace isthmus {
@@ -32,16 +35,24 @@ PrometheusSink::~PrometheusSink() = default;
 absl::Status PrometheusSink::Write(const proto::TelemetryRecord& record) {
   metrics_->Update(record);
   if (exposer_ != nullptr) return absl::OkStatus();
-  absl::Status taken = absl::UnavailableError(
-      absl::StrCat(endpoint_, ": can't listen there, is the port taken? (telemetry.prometheus); trying on"));
-  if (MonotonicNow() < next_try_) return taken;
+  if (MonotonicNow() < next_try_) return opened_;
   next_try_ = MonotonicNow() + absl::Seconds(1);
+  opened_ = Caught([this] { return Open(); });
+  return opened_;
+}
+
+absl::Status PrometheusSink::Open() {
   try {
-    exposer_ = std::make_unique<prometheus::Exposer>(ServerOptions(endpoint_));
-    exposer_->RegisterCollectable(metrics_);
-  } catch (const std::exception&) {  // of CivetWeb, which does not say why
-    exposer_.reset();
-    return taken;
+    auto exposer = std::make_unique<prometheus::Exposer>(ServerOptions(endpoint_));
+    exposer->RegisterCollectable(metrics_);
+    exposer_ = std::move(exposer);
+  } catch (const std::system_error&) {
+    throw;
+  } catch (const std::runtime_error&) {
+    // CivetWeb's exception does not say why. If no thread can be started, this says so by an exception of its own.
+    std::thread([] {}).join();
+    return absl::UnavailableError(
+        absl::StrCat(endpoint_, ": can't listen there, is the port taken? (telemetry.prometheus); trying on"));
   }
   notes_->Add(absl::StrCat("metrics for Prometheus at http://", endpoint_, "/metrics"));
   return absl::OkStatus();

@@ -11,21 +11,21 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <future>
 #include <string>
 
+#include "tests/support/as_nobody.h"
 #include "tests/support/program.h"
 
 namespace isthmus {
 namespace {
 
+using testing::AsNobody;
 using ::testing::HasSubstr;
 using testing::ReadText;
 using testing::TemporaryFolder;
@@ -41,16 +41,6 @@ struct stat StatusOf(const std::string& path) {
 
 int EntriesOf(const std::string& folder) {
   return static_cast<int>(std::distance(std::filesystem::directory_iterator(folder), {}));
-}
-
-// Runs `check` in a process of a user without privileges, and returns its result.
-bool AsNobody(const std::function<bool()>& check) {
-  constexpr uid_t kNobody = 65534;
-  const pid_t child = fork();
-  if (child == 0) _exit(setgid(kNobody) == 0 && setuid(kNobody) == 0 && check() ? 0 : 1);
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 // Reads all that comes out of a pipe, or at least its first `bytes`.

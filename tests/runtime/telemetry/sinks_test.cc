@@ -1,14 +1,17 @@
 // The fan-out to sinks, and the files that they write.
 #include "runtime/telemetry/sinks.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/time/clock.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <csignal>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -18,6 +21,7 @@
 #include "runtime/telemetry/append_file.h"
 #include "runtime/telemetry/prometheus_sink.h"
 #include "runtime/telemetry/textfile_sink.h"
+#include "tests/support/as_nobody.h"
 #include "tests/support/http.h"
 #include "tests/support/no_threads.h"
 #include "tests/support/program.h"
@@ -221,12 +225,33 @@ TEST(TextfileSink, ReplacesTheFileAsAWholeAndLeavesItWhereItCannot) {
   TextfileSink sink(path);
   {
     const FileLimit limit(100);
-    EXPECT_FALSE(sink.Write(Record(4)).ok());
+    const absl::Status failed = sink.Write(Record(4));
+    EXPECT_FALSE(failed.ok());
+    // Not tried again at once, and no better for that.
+    EXPECT_EQ(sink.Write(Record(5)), failed);
   }
   EXPECT_EQ(ReadText(path), text);
   EXPECT_THAT(ReadText(path + ".partial"), IsEmpty());
   TextfileSink nowhere(folder / "gone/metrics.prom");
   EXPECT_TRUE(absl::IsNotFound(nowhere.Write(Record(1))));
+}
+
+TEST(PrometheusSink, SaysThatNoThreadCanBeStarted) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to become a user who may start no thread";
+  const int port = testing::Socket::Listen().port();  // free from here on
+  EXPECT_TRUE(testing::AsNobody([&] {
+    const rlimit one{.rlim_cur = 1, .rlim_max = 1};
+    setrlimit(RLIMIT_NPROC, &one);
+    PrometheusSink sink("127.0.0.1", port, std::make_shared<Notes>());
+    for (int64_t step = 1; step <= 2; ++step) {
+      const absl::Status status = sink.Write(Record(step));
+      if (!absl::IsResourceExhausted(status) || !absl::StrContains(status.message(), "a thread can't be started")) {
+        std::cerr << status << std::endl;
+        return false;
+      }
+    }
+    return true;
+  }));
 }
 
 TEST(PrometheusSink, TakesItsPortWhenItIsFreeAndClosesSlowConnections) {
