@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "runtime/durable_file.h"
+#include "runtime/output_target.h"
 
 namespace isthmus {
 namespace {
@@ -27,9 +28,21 @@ absl::StatusOr<std::string> SetAside(const std::string& path) {
   return FileError(path, "can't set it aside", errno);
 }
 
-absl::StatusOr<std::string> NameAside(const std::string& path) {
+absl::StatusOr<std::string> SetAsideFor(const std::string& fresh, const std::string& path) {
   std::string aside = FreeName(path);
-  return link(path.c_str(), aside.c_str()) == 0 ? aside : SetAside(path);
+  const bool linked = link(path.c_str(), aside.c_str()) == 0;
+  if (!linked && std::rename(path.c_str(), aside.c_str()) != 0) return FileError(path, "can't set it aside", errno);
+  if (std::rename(fresh.c_str(), path.c_str()) == 0) {
+    // If this fails, a crash of the machine may leave the old file at its name.
+    SyncFolder(FolderOf(path)).IgnoreError();
+    return aside;
+  }
+  const int error = errno;
+  const bool undone = (linked ? unlink(aside.c_str()) : std::rename(aside.c_str(), path.c_str())) == 0;
+  return FileError(
+      path,
+      absl::StrCat("can't replace it", undone ? "" : absl::StrCat(" (it is ", linked ? "also " : "now ", aside, ")")),
+      error);
 }
 
 }  // namespace isthmus

@@ -10,8 +10,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -43,16 +41,14 @@ absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   }
   const auto read = ReadFile(records, kMostFirstRecords);
   if (absl::IsInvalidArgument(read.status())) {
-    const size_t lines = FindRecords(records, std::numeric_limits<int64_t>::max()).lines.size();
+    const size_t lines = FindRecords(records, {}).lines.size();
     return std::max<int64_t>(static_cast<int64_t>(lines) - 1, 1);
   }
   ISTHMUS_ASSIGN_OR_RETURN(const std::string text, read);
   int64_t lines = 0, steps = 0;
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-    const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const bool of_none = record.is_object() && record.contains("step") && record["step"] == 0;
     // Only the first line has step 0. A later one with step 0 is a step whose number is damaged.
-    steps += of_none && lines == 0 ? 0 : 1;
+    steps += lines == 0 && RecordStep(std::string(line)) == 0 ? 0 : 1;
     ++lines;
   }
   return steps;

@@ -7,6 +7,7 @@
 #include "launch/run/late_sink.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/jsonl_sink.h"
+#include "runtime/telemetry/kept_records.h"
 #include "runtime/telemetry/prometheus_sink.h"
 #include "runtime/telemetry/tensorboard_sink.h"
 #include "runtime/telemetry/textfile_sink.h"
@@ -27,10 +28,11 @@ absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config,
     return absl::OkStatus();
   };
   if (rank == 0) {
-    const auto jsonl = [metrics = config.folder() + "/metrics.jsonl", opening,
+    const StepsSoFar steps = {.last = opening.first_step - 1,
+                              .tokens_each = config.batch().sequences() * config.data().sequence_length()};
+    const auto jsonl = [metrics = config.folder() + "/metrics.jsonl", steps, continued = opening.continued,
                         notes = sinks->notes()]() -> absl::StatusOr<std::unique_ptr<TelemetrySink>> {
-      return opening.continued ? JsonlSink::Continue(metrics, opening.first_step - 1, *notes)
-                               : JsonlSink::Create(metrics);
+      return continued ? JsonlSink::Continue(metrics, steps, *notes) : JsonlSink::Create(metrics);
     };
     ISTHMUS_RETURN_IF_ERROR(add("metrics.jsonl", jsonl, &proto::SinksRecord::set_jsonl_dropped_total));
     if (telemetry.tensorboard()) {

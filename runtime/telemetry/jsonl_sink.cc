@@ -13,13 +13,11 @@
 #include "runtime/output_target.h"
 #include "runtime/set_aside.h"
 #include "runtime/status.h"
-#include "runtime/telemetry/kept_records.h"
 #include "runtime/telemetry/record_json.h"
 
 namespace isthmus {
 namespace {
 
-// Writes the kept records to a file that takes the name when it is complete. The old file has the name until then.
 absl::Status CopyRecords(const std::string& from, const KeptRecords& kept, DurableFile& to) {
   if (kept.lines.empty()) return absl::OkStatus();
   const int descriptor = open(from.c_str(), O_RDONLY | O_CLOEXEC);
@@ -36,20 +34,36 @@ absl::Status CopyRecords(const std::string& from, const KeptRecords& kept, Durab
   return absl::OkStatus();
 }
 
-// Returns the old file's new name, and sets `bytes` to the size of the file that took its place.
+// The new file has the owner of the old one, where the system allows that. The mode of the old one may be what made it
+// unreadable.
+void TakeAfter(const struct stat& old, const std::string& path) {
+  [[maybe_unused]] const int result = chown(path.c_str(), old.st_uid, old.st_gid);
+  chmod(path.c_str(), (old.st_mode & 07777) | S_IRUSR | S_IWUSR);
+}
+
+// Returns the old file's new name, and sets `bytes` to the size of the file that took its place. The kept records go
+// into a file of another name first, so that the old one is never written to.
 absl::StatusOr<std::string> Replace(const std::string& path, const KeptRecords& kept, int64_t& bytes) {
   const auto target = FindOutputTarget(path);
   // A folder or a pipe, for example, has no records to take over.
   if (!target.ok() || target->kind != OutputTarget::Kind::kFile) return SetAside(path);
-  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(target->path));
+  const std::string fresh = target->path + ".sound";
+  ISTHMUS_ASSIGN_OR_RETURN(const auto file, DurableFile::Create(fresh));
   ISTHMUS_RETURN_IF_ERROR(CopyRecords(target->path, kept, *file));
-  ISTHMUS_ASSIGN_OR_RETURN(std::string aside, NameAside(target->path));
   ISTHMUS_RETURN_IF_ERROR(file->Commit());
-  // The new file has the mode of the old one, which may be what made it unreadable.
-  struct stat status {};
-  if (stat(target->path.c_str(), &status) == 0) chmod(target->path.c_str(), status.st_mode | S_IRUSR | S_IWUSR);
+  TakeAfter(target->status, fresh);
+  auto aside = SetAsideFor(fresh, target->path);
+  if (!aside.ok()) unlink(fresh.c_str());
   bytes = file->size();
   return aside;
+}
+
+// For a file that has to make room, and can't.
+absl::Status StaysInTheWay(const std::string& path, const std::string& trouble, const absl::Status& status) {
+  const bool full = absl::IsResourceExhausted(status);  // the message says what to do then
+  return absl::Status(status.code(), absl::StrCat(path, ": ", trouble, ", so it has to make room for a new file: ",
+                                                  status.message(), "; nothing of it is lost",
+                                                  full ? "" : "; let its folder be written to, or move it away"));
 }
 
 }  // namespace
@@ -69,17 +83,19 @@ absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Create(const std::string& 
   return absl::WrapUnique(new JsonlSink(*std::move(file)));
 }
 
-absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Continue(const std::string& path, int64_t last_step,
+absl::StatusOr<std::unique_ptr<JsonlSink>> JsonlSink::Continue(const std::string& path, const StepsSoFar& steps,
                                                                Notes& notes) {
-  const KeptRecords kept = FindRecords(path, last_step);
+  const KeptRecords kept = FindRecords(path, steps);
   int64_t bytes = kept.lines.empty() ? 0 : kept.lines.back().begin + kept.lines.back().bytes;
   bool ends_line = kept.last_has_end;
   std::string aside;
   if (!kept.trouble.empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(aside, Replace(path, kept, bytes));
+    auto replaced = Replace(path, kept, bytes);
+    if (!replaced.ok()) return StaysInTheWay(path, kept.trouble, replaced.status());
+    aside = *std::move(replaced);
     ends_line = true;
     notes.Add(absl::StrCat(path, ": ", kept.trouble, "; all of it is in ", aside, " now, and its ", kept.lines.size(),
-                           " sound records up to step ", last_step, " are gone on from"));
+                           " sound records up to step ", steps.last, " are gone on from"));
   }
   auto file = AppendFile::Continue(path, bytes);
   if (!file.ok() && !aside.empty()) {

@@ -9,54 +9,97 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <utility>
 
 namespace isthmus {
 namespace {
 
 using RecordLine = KeptRecords::Line;
 
-// Far longer than a sound record, and bounded, so that memory is bounded whatever a file holds.
+// Far longer than a sound record, and bounded, so that a damaged line takes no more memory.
 constexpr size_t kLongestLine = size_t{16} << 20;
 
-int64_t WholeNumber(const nlohmann::json& record, const char* key) {
-  const auto found = record.find(key);
-  if (found == record.end() || !found->is_number_integer()) return -1;
-  return std::max<int64_t>(found->get<int64_t>(), -1);
-}
+// Takes two numbers of the outermost object, and keeps nothing else: a deep line takes no more memory than its text.
+class RecordFields : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  int64_t step() const { return step_; }      // -1: none
+  int64_t tokens() const { return tokens_; }  // -1: none
+  size_t error_at() const { return error_at_; }
 
-void ParseLine(const std::string& text, RecordLine& line) {
-  const nlohmann::json record = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!record.is_object()) return;
-  line.step = WholeNumber(record, "step");
-  line.tokens = WholeNumber(record, "tokens");
-}
-
-// True if the text is the beginning of a record. A crash of the machine may leave zeros in place of the rest.
-bool BreaksOff(std::string text) {
-  text.resize(text.find_last_not_of('\0') + 1);
-  if (text.empty()) return true;
-  if (text.front() != '{') return false;
-  try {
-    return nlohmann::json::parse(text).is_discarded();
-  } catch (const nlohmann::json::parse_error& error) {
-    return error.byte > text.size();            // the text ends too early
-  } catch (const nlohmann::json::exception&) {  // a number too large for any type
+  bool null() override { return Take(-1); }
+  bool boolean(bool /*value*/) override { return Take(-1); }
+  bool number_integer(number_integer_t value) override { return Take(std::max<int64_t>(value, -1)); }
+  bool number_unsigned(number_unsigned_t value) override {
+    constexpr auto kMost = static_cast<number_unsigned_t>(std::numeric_limits<int64_t>::max());
+    return Take(value <= kMost ? static_cast<int64_t>(value) : -1);
+  }
+  bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return Take(-1); }
+  bool string(string_t& /*value*/) override { return Take(-1); }
+  bool binary(binary_t& /*value*/) override { return Take(-1); }
+  bool key(string_t& name) override {
+    if (depth_ == 1) field_ = name == "step" ? &step_ : name == "tokens" ? &tokens_ : nullptr;
+    return true;
+  }
+  bool start_object(size_t /*elements*/) override { return Begin(); }
+  bool start_array(size_t /*elements*/) override { return Begin(); }
+  bool end_object() override { return End(); }
+  bool end_array() override { return End(); }
+  bool parse_error(size_t position, const std::string& /*token*/, const nlohmann::json::exception& /*error*/) override {
+    error_at_ = position;
     return false;
   }
+
+ private:
+  bool Take(int64_t value) {
+    if (depth_ == 1 && field_ != nullptr) *field_ = value;
+    return true;
+  }
+  bool Begin() {
+    Take(-1);
+    ++depth_;
+    return true;
+  }
+  bool End() {
+    --depth_;
+    return true;
+  }
+
+  int64_t step_ = -1, tokens_ = -1;
+  int64_t* field_ = nullptr;  // of the next value at depth 1
+  int64_t depth_ = 0;
+  size_t error_at_ = 0;
+};
+
+struct ParsedLine {
+  int64_t step = -1, tokens = -1;  // -1: none
+  bool breaks_off = false;         // the text is the beginning of an object
+};
+
+ParsedLine ParseLine(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t\r");
+  if (first == std::string::npos || text[first] != '{') return {.breaks_off = text.empty()};
+  RecordFields fields;
+  if (!nlohmann::json::sax_parse(text, &fields)) return {.breaks_off = fields.error_at() > text.size()};
+  return {.step = fields.step(), .tokens = fields.tokens()};
 }
 
 struct AllLines {
-  std::vector<RecordLine> lines;
+  std::vector<RecordLine> lines;  // whole records with the tokens of their steps
+  int64_t damaged = 0, first_damaged = 0;
   bool last_has_end = true;
   std::string trouble;
+
+  void CountDamaged(int64_t number) {
+    first_damaged = damaged == 0 ? number : std::min(first_damaged, number);
+    ++damaged;
+  }
 };
 
 // Collects lines from the file's bytes, which come in order.
 class LineCollector {
  public:
+  explicit LineCollector(int64_t tokens_each) : tokens_each_(tokens_each) {}
   void Take(const char* data, size_t bytes) {
     for (size_t at = 0; at < bytes;) {
       const void* const end = std::memchr(data + at, '\n', bytes - at);
@@ -76,38 +119,53 @@ class LineCollector {
   }
   // `whole`: the file was read to its end.
   AllLines Finish(bool whole) {
-    // A crash may leave zeros in place of the line's end.
+    // A crash may leave zeros in place of the line's end, or of more.
     const size_t zeros = too_long_ ? 0 : text_.size() - (text_.find_last_not_of('\0') + 1);
     text_.resize(text_.size() - zeros);
     line_.bytes -= static_cast<int64_t>(zeros);
-    if (line_.bytes > 0) {
-      if (!too_long_) ParseLine(text_, line_);
-      if (line_.step >= 0) {
-        all_.lines.push_back(line_);
-        all_.last_has_end = false;
-      } else if (whole && (too_long_ || !BreaksOff(text_))) {
-        all_.lines.push_back(line_);
-      }
+    if (line_.bytes == 0) return std::move(all_);
+    const ParsedLine parsed = Parsed();
+    if (IsSound(parsed)) {
+      all_.last_has_end = false;
+      Keep(parsed.step);
+    } else if (parsed.step >= 0 || (whole && !parsed.breaks_off)) {
+      all_.CountDamaged(line_.number);
     }
     return std::move(all_);
   }
 
  private:
-  void EndLine() {
-    if (!too_long_) ParseLine(text_, line_);
+  ParsedLine Parsed() const { return too_long_ ? ParsedLine() : ParseLine(text_); }
+  bool IsSound(const ParsedLine& parsed) const {
+    if (parsed.step < 0) return false;
+    // Compared by division, because the product may overflow.
+    return tokens_each_ == 0 || parsed.tokens < 0 ||
+           (parsed.tokens % tokens_each_ == 0 && parsed.tokens / tokens_each_ == parsed.step);
+  }
+  void Keep(int64_t step) {
+    line_.step = step;
     all_.lines.push_back(line_);
-    line_ = {.begin = line_.begin + line_.bytes};
+  }
+  void EndLine() {
+    const ParsedLine parsed = Parsed();
+    if (IsSound(parsed)) {
+      Keep(parsed.step);
+    } else {
+      all_.CountDamaged(line_.number);
+    }
+    line_ = {.begin = line_.begin + line_.bytes, .number = line_.number + 1};
     text_.clear();
     too_long_ = false;
   }
 
+  int64_t tokens_each_;
   AllLines all_;
   RecordLine line_;
   std::string text_;
   bool too_long_ = false;
 };
 
-AllLines ReadLines(const std::string& path) {
+AllLines ReadLines(const std::string& path, int64_t tokens_each) {
   const auto failed = [](const char* what, int error) {
     return AllLines{.trouble = absl::StrCat(what, ": ", std::strerror(error))};
   };
@@ -118,7 +176,7 @@ AllLines ReadLines(const std::string& path) {
   struct stat status {};
   if (fstat(descriptor, &status) != 0) return failed("it can't be read", errno);
   if (!S_ISREG(status.st_mode)) return {.trouble = "it is no regular file"};
-  LineCollector lines;
+  LineCollector lines(tokens_each);
   std::vector<char> block(size_t{1} << 18);
   for (;;) {
     const ssize_t got = read(descriptor, block.data(), block.size());
@@ -134,23 +192,12 @@ AllLines ReadLines(const std::string& path) {
   }
 }
 
-// Tokens per step in most records.
-std::optional<int64_t> UsualTokens(const std::vector<RecordLine>& lines) {
-  std::map<int64_t, int64_t> found;
-  for (const RecordLine& line : lines) {
-    if (line.step > 0 && line.tokens >= 0 && line.tokens % line.step == 0) ++found[line.tokens / line.step];
-  }
-  const auto usual =
-      std::max_element(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  return usual == found.end() ? std::nullopt : std::optional(usual->first);
-}
-
-// Among `places`, those of the longest sequence with ascending steps. With one wrong step these are all other places.
-std::vector<size_t> LongestAscending(const std::vector<RecordLine>& lines, const std::vector<size_t>& places) {
+// Places of the longest sequence with ascending steps. With one wrong step these are all other places.
+std::vector<size_t> LongestAscending(const std::vector<RecordLine>& lines) {
   constexpr size_t kNone = static_cast<size_t>(-1);
   std::vector<size_t> ends;                         // by length: where the sequence with the lowest last step ends
   std::vector<size_t> before(lines.size(), kNone);  // the place before it in its sequence
-  for (const size_t place : places) {
+  for (size_t place = 0; place < lines.size(); ++place) {
     const auto at = std::lower_bound(ends.begin(), ends.end(), lines[place].step,
                                      [&](size_t end, int64_t step) { return lines[end].step < step; });
     if (at != ends.begin()) before[place] = *(at - 1);
@@ -168,39 +215,32 @@ std::vector<size_t> LongestAscending(const std::vector<RecordLine>& lines, const
   return longest;
 }
 
-std::vector<size_t> SoundLines(const std::vector<RecordLine>& lines) {
-  const std::optional<int64_t> tokens = UsualTokens(lines);
-  std::vector<size_t> whole;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    const RecordLine& line = lines[i];
-    // Compared by division, because the product may overflow.
-    const bool counts = line.tokens < 0 || line.step <= 0 || !tokens.has_value() ||
-                        (line.tokens % line.step == 0 && line.tokens / line.step == *tokens);
-    if (line.step >= 0 && counts) whole.push_back(i);
-  }
-  return LongestAscending(lines, whole);
-}
-
 }  // namespace
 
-KeptRecords FindRecords(const std::string& path, int64_t last_step) {
-  AllLines all = ReadLines(path);
-  const std::vector<size_t> sound = SoundLines(all.lines);
+KeptRecords FindRecords(const std::string& path, const StepsSoFar& steps) {
+  AllLines all = ReadLines(path, steps.tokens_each);
+  const std::vector<size_t> ascending = LongestAscending(all.lines);
   KeptRecords kept{.trouble = std::move(all.trouble)};
-  if (const size_t damaged = all.lines.size() - sound.size(); damaged > 0) {
-    size_t first = 0;
-    while (first < sound.size() && sound[first] == first) ++first;
-    absl::StrAppend(&kept.trouble, kept.trouble.empty() ? "" : "; ",
-                    damaged == 1 ? "line " : absl::StrCat(damaged, " lines are damaged or out of order, the first is "),
-                    first + 1, damaged == 1 ? " is damaged or out of order" : "");
+  for (size_t place = 0, next = 0; place < all.lines.size(); ++place) {
+    const RecordLine& line = all.lines[place];
+    if (next == ascending.size() || ascending[next] != place) {
+      all.CountDamaged(line.number);
+      continue;
+    }
+    ++next;
+    if (line.step <= steps.last) kept.lines.push_back(line);
   }
-  for (const size_t i : sound) {
-    if (all.lines[i].step > last_step) break;
-    kept.lines.push_back(all.lines[i]);
+  if (all.damaged > 0) {
+    absl::StrAppend(
+        &kept.trouble, kept.trouble.empty() ? "" : "; ",
+        all.damaged == 1 ? "line " : absl::StrCat(all.damaged, " lines are damaged or out of order, the first is "),
+        all.first_damaged, all.damaged == 1 ? " is damaged or out of order" : "");
   }
   const bool last = !kept.lines.empty() && kept.lines.back().begin == all.lines.back().begin;
   kept.last_has_end = all.last_has_end || !last;
   return kept;
 }
+
+int64_t RecordStep(const std::string& line) { return ParseLine(line).step; }
 
 }  // namespace isthmus

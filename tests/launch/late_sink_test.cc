@@ -79,6 +79,19 @@ TEST(RunSinks, ThatCanNotBeOpenedEndARunAtItsStartAndCostRecordsLater) {
   EXPECT_EQ(records[0]["sinks/tensorboard_dropped_total"], 1);
 }
 
+TEST(RunSinks, KnowHowManyTokensAStepOfTheRunHas) {
+  const TemporaryFolder folder;
+  proto::RunConfig config;
+  config.set_folder(folder.path());
+  config.mutable_batch()->set_sequences(4);
+  config.mutable_data()->set_sequence_length(64);
+  const std::string records = folder / "metrics.jsonl", sound = "{\"step\":6,\"tokens\":1536}\n";
+  WriteText(records, "{\"step\":4,\"tokens\":768}\n" + sound);
+  ASSERT_TRUE(OpenSinks(config, 0, 0, {.first_step = 7, .continued = true}).ok());
+  EXPECT_EQ(ReadText(records), sound);
+  EXPECT_TRUE(std::filesystem::exists(records + ".1"));
+}
+
 TEST(RunSinks, NeedAPortForEveryRankOfANode) {
   proto::RunConfig config;
   auto& prometheus = *config.mutable_telemetry()->mutable_prometheus();

@@ -1,8 +1,10 @@
 // Tests what a continued run does with the records and event files of earlier starts.
+#include <absl/cleanup/cleanup.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,8 +23,10 @@
 namespace isthmus {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::ReadText;
 using testing::TemporaryFolder;
 using testing::WriteText;
@@ -45,7 +49,7 @@ class ContinuedRecords : public ::testing::Test {
   }
   std::string ContinueFile(int64_t last_step) {
     Notes notes;
-    auto sink = JsonlSink::Continue(path_, last_step, notes);
+    auto sink = JsonlSink::Continue(path_, {.last = last_step, .tokens_each = 256}, notes);
     EXPECT_TRUE(sink.ok()) << sink.status();
     proto::TelemetryRecord next;
     next.set_step(last_step + 1);
@@ -77,6 +81,14 @@ TEST_F(ContinuedRecords, OneDamagedDigitOfAStepErasesNothing) {
   ExpectSetAside(StepLines(0, 39) + "{\"step\":90,\"tokens\":10240}\n", 40, StepLines(0, 39), "line 41 is");
   // The first record is damaged.
   ExpectSetAside("{\"step\":70}\n" + StepLines(1, 40), 40, StepLines(1, 40), "line 1 is");
+  // There are too few records to tell by them alone which one is damaged.
+  const std::string wrong = "{\"step\":4,\"tokens\":768}\n";
+  ExpectSetAside(wrong + StepLine(6), 9, StepLine(6), "line 1 is");
+  ExpectSetAside(StepLine(2) + wrong, 9, StepLine(2), "line 2 is");
+  ExpectSetAside(wrong, 9, "", "line 1 is");
+  ExpectSetAside("{\"step\":0,\"tokens\":768}\n" + StepLine(6), 9, StepLine(6), "line 1 is");
+  // The tokens are damaged.
+  ExpectSetAside("{\"step\":3,\"tokens\":769}\n" + StepLine(6), 9, StepLine(6), "line 1 is");
   // A record that is made anew is damaged.
   ExpectSetAside(StepLines(0, 12) + "{\"st\n" + StepLines(14, 20), 10, StepLines(0, 10), "line 14 is");
 }
@@ -186,6 +198,43 @@ TEST(TextfileSink, FollowsLinksAndLeavesDevicesAlone) {
   ASSERT_EQ(mkfifo(there.c_str(), 0600), 0);
   EXPECT_FALSE(TextfileSink(path).Write(record).ok());
   EXPECT_TRUE(std::filesystem::is_fifo(there));
+}
+
+TEST(TextfileSink, IsNotHeldUpByWhatHasItsTemporaryName) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.prom", partial = path + ".partial", other = folder / "other";
+  proto::TelemetryRecord record;
+  record.set_step(7);
+  ASSERT_EQ(mkfifo(partial.c_str(), 0600), 0);
+  EXPECT_TRUE(TextfileSink(path).Write(record).ok());
+  EXPECT_TRUE(std::filesystem::is_regular_file(path));
+  EXPECT_THAT(ReadText(path), HasSubstr("isthmus_steps_total 7\n"));
+  WriteText(other, "other");
+  std::filesystem::create_symlink(other, partial);
+  EXPECT_TRUE(TextfileSink(path).Write(record).ok());
+  EXPECT_EQ(ReadText(other), "other");
+  std::filesystem::create_directory(partial);
+  EXPECT_FALSE(TextfileSink(path).Write(record).ok());
+}
+
+// Containers mount a single file, which can't be replaced.
+TEST(TextfileSink, WritesAMountedFileInPlace) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.prom", outside = folder / "outside";
+  WriteText(path, "");
+  WriteText(outside, std::string(100'000, 'x'));
+  if (geteuid() != 0 || mount(outside.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    GTEST_SKIP() << "needs root and the right to mount a file";
+  }
+  const absl::Cleanup unmount = [&] { umount2(path.c_str(), MNT_DETACH); };
+  proto::TelemetryRecord record;
+  record.set_step(7);
+  TextfileSink sink(path);
+  EXPECT_TRUE(sink.Write(record).ok());
+  EXPECT_THAT(ReadText(outside), HasSubstr("isthmus_steps_total 7\n"));
+  EXPECT_TRUE(sink.Finish().ok());
+  EXPECT_THAT(ReadText(outside), AllOf(HasSubstr("isthmus_run_ended 1\n"), Not(HasSubstr("x\n"))));
+  EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
 }
 
 }  // namespace

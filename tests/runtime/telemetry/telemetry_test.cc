@@ -78,7 +78,7 @@ TEST(JsonlSink, ContinuesWithAllWholeRecordsOfEarlierSteps) {
   const auto continued = [&](const std::string& before, int64_t last_step) {
     testing::WriteText(path, before);
     Notes notes;
-    auto sink = JsonlSink::Continue(path, last_step, notes);
+    auto sink = JsonlSink::Continue(path, {.last = last_step}, notes);
     EXPECT_TRUE(sink.ok()) << sink.status();
     EXPECT_TRUE((*sink)->Write(Record(9, 0)).ok());
     std::string said;
