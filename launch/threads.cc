@@ -17,7 +17,9 @@
 
 namespace isthmus {
 
-int ThreadsPerRank(int local_size) {
+namespace {
+
+int WantedThreads(int local_size) {
   int threads = 0;
   const char* text = std::getenv("OMP_NUM_THREADS");
   if (text != nullptr && absl::SimpleAtoi(text, &threads) && threads > 0) return threads;
@@ -27,6 +29,10 @@ int ThreadsPerRank(int local_size) {
   if (mine * local_size <= online) return std::max(mine, 1);
   return std::max(std::min(mine, online) / local_size, 1);
 }
+
+}  // namespace
+
+int ThreadsPerRank(int local_size) { return std::min(WantedThreads(local_size), ThreadLimit()); }
 
 absl::Status StartThreads(int threads) {
   absl::Status status;

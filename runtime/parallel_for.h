@@ -12,13 +12,22 @@
 
 namespace isthmus {
 
-// Threads that ParallelFor uses at most (OMP_NUM_THREADS, or what SetThreads set).
-inline int MaxThreads() { return omp_get_max_threads(); }
+// The largest team that OpenMP grants: OMP_THREAD_LIMIT, or 1 if OMP_MAX_ACTIVE_LEVELS is 0.
+inline int ThreadLimit() { return omp_get_max_active_levels() < 1 ? 1 : omp_get_thread_limit(); }
+
+// Threads that ParallelFor uses at most: OMP_NUM_THREADS, or what SetThreads set, within ThreadLimit(). After a call
+// OpenMP gives every team of this thread its full size. Libraries may cut their work by the size that they asked for,
+// so OMP_DYNAMIC has no effect.
+inline int MaxThreads() {
+  if (omp_get_dynamic() != 0) omp_set_dynamic(0);
+  if (const int limit = ThreadLimit(); omp_get_max_threads() > limit) omp_set_num_threads(limit);
+  return omp_get_max_threads();
+}
 inline void SetThreads(int threads) { omp_set_num_threads(threads); }
 
 // While it lives, libraries that bring their own threads use one for calls from this thread. A product within the body
-// of a ParallelFor needs it: outside a parallel region, where there is but one range, it would be cut over all threads,
-// and how it is cut may decide its bits.
+// of a ParallelFor needs it. If there is but one range, the body runs outside a parallel region, where the product
+// would be cut over all threads. The cut may decide its bits.
 class OneThread {
  public:
   OneThread() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -30,10 +39,10 @@ class OneThread {
   int threads_;
 };
 
-// Calls body(begin, end, thread) on disjoint ranges that cover [0, count). Each range but the last has a multiple of
-// `grain` elements, and ranges depend on the number of threads: a body that reduces must reduce per fixed block and
-// combine the blocks in order, so that the bits do not depend on the number of threads. `thread` < MaxThreads(). If
-// bodies throw, for example because memory runs out, one of the exceptions comes out once all threads are done.
+// Calls body(begin, end, thread) on disjoint ranges that cover [0, count), whatever team OpenMP gives. Each range but
+// the last has a multiple of `grain` elements. `thread` < MaxThreads(). Ranges depend on the number of threads. Bits
+// must not, so a body that reduces does it per fixed block, and the blocks are combined in order. If bodies throw, for
+// example because memory runs out, one of the exceptions comes out once all threads are done.
 template <typename Body>
 [[gnu::no_sanitize("thread")]] void ParallelFor(int64_t count, int64_t grain, Body&& body) {
   if (count <= 0) return;
@@ -50,9 +59,9 @@ template <typename Body>
 #pragma omp parallel num_threads(threads)
   {
     HappensAfter(&start);
-    const int thread = omp_get_thread_num();
-    const int64_t begin = blocks * thread / threads * grain;
-    const int64_t end = std::min(count, blocks * (thread + 1) / threads * grain);
+    const int thread = omp_get_thread_num(), team = omp_get_num_threads();
+    const int64_t begin = blocks * thread / team * grain;
+    const int64_t end = std::min(count, blocks * (thread + 1) / team * grain);
     try {
       if (begin < end) body(begin, end, thread);
     } catch (...) {  // an exception must not leave a parallel region

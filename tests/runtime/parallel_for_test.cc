@@ -1,6 +1,7 @@
 #include "runtime/parallel_for.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <cstdint>
 #include <mutex>
@@ -62,6 +63,26 @@ TEST_P(ParallelForThreads, GivesEachRangeAThreadOfItsOwn) {
   }
   EXPECT_EQ(threads.size(), calls.size());
   EXPECT_EQ(calls.size(), static_cast<size_t>(GetParam()));
+}
+
+// OpenMP gives fewer threads than asked for where a user sets OMP_DYNAMIC or OMP_MAX_ACTIVE_LEVELS.
+TEST_P(ParallelForThreads, CoversEveryElementWhateverTeamOpenMpGives) {
+  const auto visited = [] {
+    int64_t elements = 0;
+    for (const Call& call : CallsOf(1000, 1)) elements += call.end - call.begin;
+    return elements;
+  };
+  const int levels = omp_get_max_active_levels();
+  omp_set_max_active_levels(0);
+  EXPECT_EQ(visited(), 1000);
+  EXPECT_EQ(MaxThreads(), 1) << "libraries must not ask for more than they get";
+  EXPECT_EQ(omp_get_max_threads(), 1);
+  omp_set_max_active_levels(levels);
+  SetThreads(64);
+  omp_set_dynamic(1);
+  EXPECT_EQ(visited(), 1000);
+  EXPECT_EQ(omp_get_dynamic(), 0);
+  EXPECT_EQ(MaxThreads(), 64);
 }
 
 TEST_P(ParallelForThreads, UsesNoMoreThreadsThanGrains) { EXPECT_LE(CallsOf(100, 60).size(), 2u); }
