@@ -19,8 +19,8 @@ inline constexpr int64_t kMostConfigBytes = int64_t{16} << 20;
 
 // Reads `path` and applies overrides "path.to.field=value" in order. A repeated field's value is a comma-separated list
 // that replaces the field; "field+=value" appends to it. Numbers must be finite. Errors: NotFound or PermissionDenied
-// for the file. InvalidArgument if the file has more than kMostConfigBytes; with "file:line:column: …" if its text is
-// no configuration; or naming the override, what was found and what is accepted.
+// for the file. InvalidArgument if the file has more than kMostConfigBytes, or if its text is no configuration, with
+// "file:line:column: …". InvalidArgument naming an override, what was found and what is accepted.
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides);
 
 // The same from text; `source` names it in messages.
@@ -29,7 +29,7 @@ absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::stri
 
 // Fills every default, so that the configuration states every field, and rejects impossible settings:
 // InvalidArgument "source: field: what was found; what is accepted". model.vocabulary may still be 0: the token
-// shards decide it, see CheckVocabulary.
+// shards decide it, see ResolveVocabulary.
 absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::string_view source);
 
 // Once the shards are open: takes their vocabulary where the configuration leaves it open, else they must agree.

@@ -16,7 +16,7 @@
 namespace isthmus {
 namespace {
 
-// Of the size of something.
+// One factor of a size.
 struct Factor {
   absl::string_view field;
   int64_t value = 0;
@@ -90,7 +90,7 @@ class Rules {
 };
 
 void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
-  // Of layers there are tables.
+  // Layers have fewer, because there are tables of them.
   constexpr int64_t kMost = int64_t{1} << 24, kMostLayers = int64_t{1} << 16;
   const auto size = [&](absl::string_view field, int64_t found, int64_t least, int64_t most) {
     rules.Require(found >= least && found <= most, field, found, absl::StrCat("accepts ", least, " to ", most));

@@ -1,8 +1,8 @@
 // Exit statuses of the program (DESIGN section 2); scripts rely on them.
 //
-// No exception leaves `main` (runtime/caught.h). In a program of one process, lack of memory or threads, or another
-// error of the system, ends with status 2: the same command would fail again. On one of several ranks it ends the job
-// with status 4, like every failure of one rank alone. A fault of the program is status 4, too.
+// No exception leaves `main` (runtime/caught.h). A program of one process ends with status 2 if it lacks memory or
+// threads, or the system gives another error. The same command would fail again. On one of several ranks such an error
+// ends the job with status 4, like every failure of one rank alone. A fault of the program is status 4, too.
 #ifndef ISTHMUS_RUNTIME_EXIT_STATUS_H_
 #define ISTHMUS_RUNTIME_EXIT_STATUS_H_
 
@@ -35,8 +35,8 @@ constexpr int ExitStatusOf(absl::StatusCode code) {
   }
 }
 
-// Of an error that all ranks have agreed on, so that no rank is lost, but after which the same command may well go on,
-// for example because a disk has room again: launch scripts are to start it again, as after status 4.
+// Marks an error after which launch scripts are to start the command again, as after status 4. All ranks have agreed on
+// it, so no rank is lost. The same command may well go on, for example because a disk has room again.
 inline absl::Status WorthAnotherStart(absl::Status status) {
   status.SetPayload("isthmus/worth-another-start", absl::Cord("yes"));
   return status;

@@ -21,8 +21,9 @@ enum class NpyType : uint8_t { kFloat32, kFloat64, kInt32, kInt64 };
 // The file is never trusted: the header is checked against the file's size before memory is allocated.
 class NpyArray {
  public:
-  // Errors: by errno; InvalidArgument naming the path, what was found and what is accepted: no .npy file, a header that
-  // is truncated or states nonsense, another dtype, fewer or more bytes than the shape needs.
+  // Errors: by errno; InvalidArgument naming the path, what was found and what is accepted. It may be no .npy file. The
+  // header may be truncated or state nonsense or another dtype. The file may have fewer or more bytes than the shape
+  // needs.
   static absl::StatusOr<std::unique_ptr<const NpyArray>> Open(const std::string& path);
   ~NpyArray();
   NpyArray(const NpyArray&) = delete;

@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Returns why the tables of a serialized model can't be trusted, or an empty string: one is damaged, or the model can't
-// be read to its end to find them. Nothing else of the model is checked.
+// Returns why the tables of a serialized model can't be trusted, or an empty string. One may be damaged. Or the model
+// can't be read to its end to find them. Nothing else of the model is checked.
 std::string CheckNormalizationRules(std::string_view serialized_model);
 
 }  // namespace isthmus

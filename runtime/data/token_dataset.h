@@ -38,7 +38,7 @@ class TokenDataset {
   int64_t vocabulary() const { return shards_.front()->vocabulary(); }
   uint64_t tokenizer_fingerprint() const { return shards_.front()->tokenizer_fingerprint(); }
   const std::vector<std::shared_ptr<const TokenShard>>& shards() const { return shards_; }
-  // Of the shards and their order: XXH3-64 of their payloads' checksums. Other shards are other samples.
+  // XXH3-64 of the checksums of the shards' payloads, in order. Other shards are other samples.
   uint64_t fingerprint() const;
   // Counts of all shards, [vocabulary()].
   const std::vector<uint64_t>& Counts() const { return counts_; }

@@ -36,7 +36,7 @@ class Tokenizer {
   // Appends the tokens of `text` to `ids`. Texts above 256 KiB are cut between words, so that memory does not grow with
   // them; a word as long is cut between characters. With a model of TrainTokenizer a cut between words changes no
   // token. Its newlines are tokens of their own, so that a text may be encoded line by line, too. Models made elsewhere
-  // may differ: those with add_dummy_prefix put a space before each part, and pieces that reach over the beginnings of
+  // may differ. Those with add_dummy_prefix put a space before each part. Pieces that reach over the beginnings of
   // words are lost at a cut.
   absl::Status Encode(const std::string& text, std::vector<int32_t>& ids) const;
   // Bytes that are no UTF-8 come out as U+FFFD. Errors: OutOfRange for an id >= vocabulary().
