@@ -1,12 +1,9 @@
 #include "runtime/async_writer.h"
 
 #include <absl/strings/str_cat.h>
-#include <absl/strings/string_view.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -15,27 +12,9 @@
 #include <utility>
 
 #include "runtime/caught.h"
+#include "runtime/write_all.h"
 
 namespace isthmus {
-namespace {
-
-// Returns how many bytes of `text` the descriptor took: all of them, unless it fails.
-size_t WriteAll(int descriptor, absl::string_view text) {
-  size_t done = 0;
-  while (done < text.size()) {
-    errno = 0;
-    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
-    if (written > 0) done += static_cast<size_t>(written);
-    if (written > 0 || errno == EINTR) continue;
-    // Another program that shares the descriptor has made it non-blocking.
-    if (errno != EAGAIN) break;
-    pollfd room{.fd = descriptor, .events = POLLOUT, .revents = 0};
-    poll(&room, 1, /*timeout=*/-1);
-  }
-  return done;
-}
-
-}  // namespace
 
 struct AsyncWriter::State {
   int descriptor;
@@ -85,7 +64,7 @@ struct AsyncWriter::State {
         head = text.size();
         text += piece;
         all = text.size();
-        written = WriteAll(descriptor, text);
+        written = static_cast<size_t>(WriteAll(descriptor, text).bytes);
         return absl::OkStatus();
       }).IgnoreError();
       lock.lock();

@@ -4,13 +4,14 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -18,6 +19,7 @@
 
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
+#include "runtime/write_all.h"
 
 namespace isthmus {
 namespace {
@@ -33,24 +35,20 @@ std::string TemporaryName(const std::string& path) {
 
 int OpenNew(const std::string& path) { return open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644); }
 
-// Writes all bytes. Returns 0, or errno.
-int WriteAll(int descriptor, const char* from, int64_t bytes) {
-  while (bytes > 0) {
-    const ssize_t written = write(descriptor, from, static_cast<size_t>(bytes));
-    if (written > 0) {
-      from += written;
-      bytes -= written;
-    } else if (written == 0) {
-      return EIO;
-    } else if (errno == EAGAIN) {
-      // The program that opened the descriptor made it non-blocking, so the wait for readers happens here.
-      pollfd ready{.fd = descriptor, .events = POLLOUT, .revents = 0};
-      if (poll(&ready, 1, -1) < 0 && errno != EINTR) return errno;
-    } else if (errno != EINTR) {
-      return errno;
-    }
-  }
-  return 0;
+// Makes a temporary file for one whose folder allows none. Takes memory where TMPDIR allows none either; `path` is
+// empty then. Returns a descriptor; -1 with errno.
+int OpenElsewhere(std::string& path) {
+  const char* folder = std::getenv("TMPDIR");
+  path = absl::StrCat(folder != nullptr && *folder != '\0' ? folder : "/tmp", "/isthmus.XXXXXX");
+  if (const int descriptor = mkostemp(path.data(), O_CLOEXEC); descriptor >= 0) return descriptor;
+  path.clear();
+  return memfd_create("isthmus", MFD_CLOEXEC);
+}
+
+// Asks the disk for `bytes` of room for a file. Returns 0 if it has that, or can't tell; else errno.
+int Reserve(int descriptor, int64_t bytes) {
+  if (bytes == 0 || fallocate(descriptor, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return 0;
+  return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? errno : 0;
 }
 
 }  // namespace
@@ -86,7 +84,7 @@ absl::StatusOr<std::unique_ptr<DurableFile>> DurableFile::Create(std::string pat
   } else if (target.may_replace) {
     ISTHMUS_RETURN_IF_ERROR(file->OpenTemporary());
   } else {
-    ISTHMUS_RETURN_IF_ERROR(file->OpenFile());
+    ISTHMUS_RETURN_IF_ERROR(file->OpenCopy());
   }
   return file;
 }
@@ -118,13 +116,18 @@ absl::Status DurableFile::OpenTemporary() {
     return FileError(path_, "can't be written", errno);
   }
   temporary_.clear();
-  return there && IsOfTheFolder(errno) ? OpenFile() : FileError(path_, "can't create the file", errno);
+  return there && IsOfTheFolder(errno) ? OpenCopy() : FileError(path_, "can't create the file", errno);
 }
 
-absl::Status DurableFile::OpenFile() {
-  way_ = Way::kInPlace;
-  descriptor_ = open(target_.path.c_str(), O_WRONLY | O_CLOEXEC);
-  return descriptor_ < 0 ? FileError(path_, "can't open the file", errno) : absl::OkStatus();
+absl::Status DurableFile::OpenCopy() {
+  const int there = open(target_.path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (there < 0) return FileError(path_, "can't open the file", errno);
+  close(there);
+  way_ = Way::kCopy;
+  elsewhere_ = true;
+  descriptor_ = OpenElsewhere(temporary_);
+  return descriptor_ < 0 ? FileError(path_, "can't make a temporary file (TMPDIR names its folder)", errno)
+                         : absl::OkStatus();
 }
 
 void DurableFile::TakeAfter(const struct stat& before) {
@@ -145,39 +148,28 @@ DurableFile::~DurableFile() {
 absl::Status DurableFile::Append(const void* data, int64_t bytes) { return WriteAt(size_, data, bytes); }
 
 absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t bytes) {
-  const char* from = static_cast<const char*>(data);
   const int64_t end = offset + bytes;
   if (way_ == Way::kStream) {
     if (offset != size_) {
       return absl::FailedPreconditionError(
           absl::StrCat(path_, ": is a pipe or a device, and this format needs a file"));
     }
-    FaultPoint("file.write");
-    if (const int error = WriteAll(descriptor_, from, bytes); error != 0) return FileError(path_, "can't write", error);
-    size_ = end;
-    return absl::OkStatus();
   }
-  while (offset < end) {
-    FaultPoint("file.write");
-    const ssize_t written = pwrite(descriptor_, from, static_cast<size_t>(end - offset), offset);
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return FileError(path_, "can't write", errno);
-    }
-    offset += written;
-    from += written;
-  }
+  if (bytes > 0) FaultPoint("file.write");
+  const absl::string_view text(static_cast<const char*>(data), static_cast<size_t>(bytes));
+  const Written written = way_ == Way::kStream ? WriteAll(descriptor_, text) : WriteAllAt(descriptor_, text, offset);
+  if (written.error != 0) return FileError(path_, CanNot("write"), written.error);
   // The disk begins at once, rather than with all of it at Commit, and less memory waits for it. No matter where that
   // is not possible.
-  if (bytes >= kEarlyWrite) sync_file_range(descriptor_, end - bytes, bytes, SYNC_FILE_RANGE_WRITE);
+  if (bytes >= kEarlyWrite && way_ != Way::kStream)
+    sync_file_range(descriptor_, end - bytes, bytes, SYNC_FILE_RANGE_WRITE);
   size_ = std::max(size_, end);
   return absl::OkStatus();
 }
 
 absl::Status DurableFile::Commit() {
   FaultPoint("file.sync");
-  if (way_ == Way::kInPlace && ftruncate(descriptor_, size_) != 0) return FileError(path_, "can't cut the file", errno);
-  if (way_ != Way::kStream && fsync(descriptor_) != 0) return FileError(path_, "can't flush to disk", errno);
+  if (way_ != Way::kStream && fsync(descriptor_) != 0) return FileError(path_, CanNot("flush to disk"), errno);
   if (way_ == Way::kCopy) return CopyInPlace();
   if (close(std::exchange(descriptor_, -1)) != 0) {
     const int error = errno;
@@ -195,32 +187,45 @@ absl::Status DurableFile::Rename() {
     descriptor_ = open(temporary_.c_str(), O_RDONLY | O_CLOEXEC);
     if (descriptor_ >= 0) return CopyInPlace();
   }
-  return Failed("can't rename the complete file to its name", error);
+  return Failed("can't rename the complete file to its name", error, /*damaged=*/false);
 }
 
 absl::Status DurableFile::CopyInPlace() {
   const int from = std::exchange(descriptor_, -1);
   const int to = open(target_.path.c_str(), O_WRONLY | O_CLOEXEC);
-  int error = to < 0 ? errno : 0;
+  int error = to < 0 ? errno : Reserve(to, size_);
+  int64_t at = 0;  // bytes of the file that is there have been overwritten
   std::vector<char> block(kEarlyWrite);
-  for (int64_t at = 0; error == 0 && at < size_;) {
+  while (error == 0 && at < size_) {
     const ssize_t got = pread(from, block.data(), block.size(), at);
-    error = got > 0 ? WriteAll(to, block.data(), got) : got < 0 ? errno : EIO;
-    at += std::max<ssize_t>(got, 0);
+    if (got <= 0) {
+      error = got < 0 ? errno : EIO;
+      break;
+    }
+    const Written written = WriteAll(to, {block.data(), static_cast<size_t>(got)});
+    error = written.error;
+    at += written.bytes;
   }
   if (error == 0 && (ftruncate(to, size_) != 0 || fsync(to) != 0)) error = errno;
   if (to >= 0 && close(to) != 0 && error == 0) error = errno;
   close(from);
-  if (error != 0) return Failed("can't write to the file that is there", error);
+  if (error != 0) return Failed("can't write to the file that is there", error, /*damaged=*/at > 0);
   unlink(temporary_.c_str());
   return absl::OkStatus();
 }
 
-absl::Status DurableFile::Failed(absl::string_view what, int error) {
-  if (owner_ == FileOwner::kUser)
-    return FileError(path_, absl::StrCat(what, " (", temporary_, " has all of it)"), error);
+std::string DurableFile::CanNot(absl::string_view what) const {
+  if (!elsewhere_ || temporary_.empty()) return absl::StrCat("can't ", what);
+  return absl::StrCat("can't ", what, " (first as ", temporary_, ", whose folder TMPDIR names)");
+}
+
+absl::Status DurableFile::Failed(absl::string_view what, int error, bool damaged) {
+  const char* there = damaged ? ", which is damaged now" : "";
+  if (!temporary_.empty() && (damaged || owner_ == FileOwner::kUser)) {
+    return FileError(path_, absl::StrCat(what, there, " (", temporary_, " has all of it)"), error);
+  }
   unlink(temporary_.c_str());
-  return FileError(path_, what, error);
+  return FileError(path_, absl::StrCat(what, there), error);
 }
 
 absl::Status WriteDurably(const std::string& path, absl::string_view contents, FileOwner owner) {

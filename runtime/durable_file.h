@@ -29,15 +29,18 @@ enum class FileOwner {
   kProgram,  // a file of a run folder: other hard links to it keep their contents (a copy by `cp -al`); a pipe that
              // nobody reads is an error
   kUser,     // a path that a user gave: other hard links see the new contents; a pipe is opened once somebody reads it;
-             // the complete temporary file stays if it can't get its name
+             // the complete temporary file stays if it can't get its name, and the error names it
 };
 
 // Written under a temporary name in the same folder, then flushed to disk and renamed by Commit. Without Commit nothing
 // remains, and a file that had the name before is untouched. Symbolic links are followed, even if they lead to nothing
 // yet. An existing file's mode stays, and its owner, where the system allows that.
 //
-// A file that can't be replaced is written in place: it is mounted, or its folder can't be written to. FileOwner says
-// what happens to other hard links. Pipes and character devices get appended bytes as they come.
+// A file that can't be replaced is overwritten: it is mounted, or its folder can't be written to. The temporary file,
+// then in the folder TMPDIR or else in memory, is complete before. The disk is asked for the room. If overwriting fails
+// in its middle, the error says that the file there is damaged, and names the temporary file, which stays.
+//
+// FileOwner says what happens to other hard links. Pipes and character devices get appended bytes as they come.
 class DurableFile {
  public:
   // Errors: those of FindOutputTarget (runtime/output_target.h); by errno, naming the path.
@@ -57,24 +60,28 @@ class DurableFile {
   const std::string& path() const { return path_; }
 
  private:
-  enum class Way { kRename, kCopy, kInPlace, kStream };
+  enum class Way { kRename, kCopy, kStream };
   DurableFile(std::string path, FileOwner owner) : path_(std::move(path)), owner_(owner) {}
 
   absl::Status OpenStream(const OutputTarget& target);
   absl::Status OpenTemporary();
-  absl::Status OpenFile();
+  // For a file that can't be replaced: opens a temporary file elsewhere.
+  absl::Status OpenCopy();
   // Gives the temporary file the mode and owner of the existing file.
   void TakeAfter(const struct stat& before);
   absl::Status Rename();
   // Copies the temporary file into the existing one.
   absl::Status CopyInPlace();
-  // Keeps the temporary file if its owner is the user; else removes it.
-  absl::Status Failed(absl::string_view what, int error);
+  // Keeps the temporary file if its owner is the user, or if nothing else is left; else removes it.
+  absl::Status Failed(absl::string_view what, int error, bool damaged);
+  // "can't write", with the temporary file if it is elsewhere.
+  std::string CanNot(absl::string_view what) const;
 
   std::string path_;  // as the caller gave it
   FileOwner owner_;
   OutputTarget target_;
-  std::string temporary_;
+  std::string temporary_;   // empty: none, or one without a name
+  bool elsewhere_ = false;  // the temporary file is not in the folder
   Way way_ = Way::kRename;
   int descriptor_ = -1;
   int64_t size_ = 0;

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -14,10 +15,12 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <future>
 #include <string>
+#include <utility>
 
 #include "tests/support/as_nobody.h"
 #include "tests/support/program.h"
@@ -41,6 +44,10 @@ struct stat StatusOf(const std::string& path) {
 
 int EntriesOf(const std::string& folder) {
   return static_cast<int>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
+
+bool HasText(const absl::Status& status, const std::string& text) {
+  return status.message().find(text) != absl::string_view::npos;
 }
 
 // Reads all that comes out of a pipe, or at least its first `bytes`.
@@ -227,6 +234,78 @@ TEST(OutputPath, AFileThatCanNotBeReplacedIsWrittenInPlace) {
   const absl::Cleanup unmount = [&] { umount2((folder / "inside").c_str(), MNT_DETACH); };
   EXPECT_TRUE(WriteDurably(folder / "inside", "new", FileOwner::kUser).ok());
   EXPECT_EQ(ReadText(folder / "outside"), "new");
+}
+
+// Limits the size of files that this process writes. A full disk fails in the same place.
+void LimitFiles(rlim_t bytes) {
+  std::signal(SIGXFSZ, SIG_IGN);  // as in the program
+  const rlimit limit = {bytes, bytes};
+  setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+TEST(OutputPath, AFileThatIsOverwrittenStaysWhereTheNewOneHasNoRoom) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to become another user";
+  const TemporaryFolder folder;
+  const std::string shut = folder / "shut", open_file = shut + "/open", temporary = folder / "tmp";
+  for (const auto& [path, mode] : {std::pair{folder.path(), 0755}, {shut, 0755}, {temporary, 01777}}) {
+    std::filesystem::create_directories(path);
+    ASSERT_EQ(chmod(path.c_str(), static_cast<mode_t>(mode)), 0);
+  }
+  const std::string old(300, 'o'), text(1000, 'n');
+  for (const FileOwner owner : kOwners) {
+    WriteText(open_file, old);
+    ASSERT_EQ(chmod(open_file.c_str(), 0666), 0);
+    const auto at_limit = [&](bool complete) {
+      setenv("TMPDIR", temporary.c_str(), 1);
+      if (!complete) LimitFiles(200);
+      const auto file = DurableFile::Create(open_file, owner);
+      if (!file.ok()) return file.status();
+      if (absl::Status status = (*file)->Append(text.data(), 1000); !status.ok()) return status;
+      LimitFiles(200);
+      return (*file)->Commit();
+    };
+    EXPECT_TRUE(AsNobody([&] {
+      const absl::Status status = at_limit(/*complete=*/false);
+      return absl::IsResourceExhausted(status) && HasText(status, temporary) && !HasText(status, "damaged");
+    }));
+    EXPECT_EQ(ReadText(open_file), old);
+    EXPECT_EQ(EntriesOf(temporary), 0);
+    // The limit comes in the middle of overwriting.
+    EXPECT_TRUE(AsNobody([&] {
+      const absl::Status status = at_limit(/*complete=*/true);
+      return HasText(status, "which is damaged now (" + temporary + "/isthmus.") && HasText(status, "has all of it");
+    }));
+    EXPECT_EQ(ReadText(open_file), text.substr(0, 200) + old.substr(200));
+    ASSERT_EQ(EntriesOf(temporary), 1);
+    const auto kept = std::filesystem::directory_iterator(temporary)->path();
+    EXPECT_EQ(ReadText(kept), text);
+    std::filesystem::remove(kept);
+  }
+  // Without a folder for temporary files memory serves.
+  EXPECT_TRUE(AsNobody([&] {
+    setenv("TMPDIR", (folder / "none").c_str(), 1);
+    return WriteDurably(open_file, "new", FileOwner::kUser).ok();
+  }));
+  EXPECT_EQ(ReadText(open_file), "new");
+}
+
+TEST(OutputPath, AFullDiskLeavesAMountedFileAsItWas) {
+  const TemporaryFolder folder;
+  const std::string disk = folder / "disk", inside = folder / "inside", old(20'000, 'o');
+  std::filesystem::create_directory(disk);
+  if (mount("none", disk.c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "needs the right to mount";
+  const absl::Cleanup unmount_disk = [&] { umount2(disk.c_str(), MNT_DETACH); };
+  WriteText(disk + "/file", old);
+  WriteText(inside, "");
+  ASSERT_EQ(mount((disk + "/file").c_str(), inside.c_str(), nullptr, MS_BIND, nullptr), 0);
+  const absl::Cleanup unmount_file = [&] { umount2(inside.c_str(), MNT_DETACH); };
+  for (const FileOwner owner : kOwners) {
+    const absl::Status status = WriteDurably(inside, std::string(100'000, 'n'), owner);
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+    EXPECT_FALSE(HasText(status, "damaged")) << status;
+    EXPECT_TRUE(ReadText(disk + "/file") == old);
+    EXPECT_EQ(EntriesOf(folder.path()), owner == FileOwner::kProgram ? 2 : 3) << "a user's file is kept: " << status;
+  }
 }
 
 }  // namespace
