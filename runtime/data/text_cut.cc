@@ -37,7 +37,8 @@ absl::Status VisitParts(absl::string_view text, const TextCutLimits& limits,
       word_characters = 0;
     }
     after_space = space;
-    if (characters == limits.characters || at + bytes - begin > most_bytes) {
+    // The part after a cut at a word may be too long as well.
+    while (characters == limits.characters || at + bytes - begin > most_bytes) {
       if (word <= begin) {
         word = at;
         word_characters = 0;

@@ -77,6 +77,18 @@ absl::Status TrainingError(const TokenizerTraining& training, absl::string_view 
       absl::StrCat("the vocabulary can't be trained: ", failure, "; give more text or a smaller --vocabulary"));
 }
 
+// Says why there is no line to train on; `text_bytes`: of all lines with text, chosen or not.
+absl::Status NoLines(const TokenizerTraining& training, int64_t text_bytes) {
+  const std::string files = absl::StrCat(training.files.front(), training.files.size() > 1 ? ", …" : "");
+  if (text_bytes == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(files, ": no text to train a vocabulary on; the corpus is empty"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--sample-bytes: ", training.sample_bytes, "; none of the lines of ",
+                                                 files, ", which have ", text_bytes,
+                                                 " bytes of text, is in a sample of that size; give more, or leave it "
+                                                 "out to learn from all"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
@@ -91,10 +103,13 @@ absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
   // Only the sample is kept, because the trainer keeps its text in memory anyway.
   std::vector<std::string> lines;
   uint64_t index = 0;
+  int64_t text_bytes = 0;
   const auto keep = [&](absl::string_view part) {
     const uint64_t at = index++;
     const bool chosen = kept >= 1 || Philox::Uniform(training.seed, RandomPurpose::kTokenizerSample, 0, at) < kept;
-    if (chosen && part.find_first_not_of(" \t") != absl::string_view::npos) lines.emplace_back(part);
+    if (part.find_first_not_of(" \t") == absl::string_view::npos) return absl::OkStatus();
+    text_bytes += static_cast<int64_t>(part.size());
+    if (chosen) lines.emplace_back(part);
     return absl::OkStatus();
   };
   ISTHMUS_RETURN_IF_ERROR(ReadDocuments(training.files, training.text_field,
@@ -106,10 +121,7 @@ absl::StatusOr<std::string> TrainTokenizer(const TokenizerTraining& training) {
                                                return VisitTrainingParts(text, keep);
                                              },
                                          .end_of_document = [] { return absl::OkStatus(); }}));
-  if (lines.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(training.files.front(), training.files.size() > 1 ? ", …" : "",
-                                                   ": no text to train a vocabulary on; the corpus is empty"));
-  }
+  if (lines.empty()) return NoLines(training, text_bytes);
   size_t next = 0;
   std::string model;
   const std::string failure = TrainSentencePiece({.vocabulary = training.vocabulary,

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,32 @@ TEST(TextCut, IsWhereWordsBeginIfItCanBe) {
   EXPECT_THAT(PartsOf("abcdefgh ij", 99, 3), ElementsAre("abc", "def", "gh", " ij"));
   EXPECT_THAT(PartsOf("ééééé", 5, 8), ElementsAre("éé", "éé", "é"));
   EXPECT_THAT(PartsOf("      ", 4, 3), ElementsAre("   ", "   "));
+}
+
+TEST(TextCut, PartsAreWithinTheLimitsAndMakeUpTheText) {
+  EXPECT_THAT(PartsOf("a b字字字", 8, 99), ElementsAre("a", " b字字", "字"));
+  EXPECT_THAT(PartsOf("a b字字𝄞", 8, 99), ElementsAre("a", " b字字", "𝄞"));
+  EXPECT_THAT(PartsOf("a 字字𝄞", 8, 99), ElementsAre("a", " 字字", "𝄞"));
+  const std::vector<std::string> characters = {"a", " ", "é", "▁", "字", "𝄞"};
+  for (uint32_t seed = 0; seed < 20'000; ++seed) {
+    std::string text;
+    for (uint32_t i = 0, bits = seed * 2654435761U + 12345; i < 16; ++i) {
+      bits = bits * 1664525U + 1013904223U;
+      text += characters[(bits >> 16) % characters.size()];
+    }
+    for (const int64_t most : {4, 5, 7, 8, 13}) {
+      for (const int64_t most_characters : {1, 3, 99}) {
+        std::string all;
+        for (const std::string& part : PartsOf(text, most, most_characters)) {
+          ASSERT_LE(static_cast<int64_t>(part.size()), most) << text;
+          ASSERT_LE(std::count_if(part.begin(), part.end(), [](char c) { return (c & 0xC0) != 0x80; }), most_characters)
+              << text;
+          all += part;
+        }
+        ASSERT_EQ(all, text);
+      }
+    }
+  }
 }
 
 class TokenizerTrainingTest : public ::testing::Test {
@@ -79,6 +106,22 @@ TEST_F(TokenizerTrainingTest, WordsOfAnyLengthEndNoTraining) {
     const auto model = Train("the cat sees a red house\n" + word + "\n");
     EXPECT_TRUE(model.ok()) << model.status();
   }
+}
+
+// The library drops a line above its limit without a word.
+TEST_F(TokenizerTrainingTest, LinesAtTheLimitAreLearntFrom) {
+  std::string line = "a b";
+  for (int i = 0; i < 21'845; ++i) line += "字";
+  EXPECT_EQ(*Train(line + "\n"), *Train("a\n" + line.substr(1) + "\n"));
+  EXPECT_EQ(*Train(line + "\n"), *Train("a\n" + line.substr(1, 65'534) + "\n字\n"));
+}
+
+TEST_F(TokenizerTrainingTest, ASampleWithoutALineIsNoEmptyCorpus) {
+  const auto model = Train("the cat\n", 300, 1);
+  ASSERT_FALSE(model.ok()) << "the seed chooses no line of one";
+  const std::string message(model.status().message());
+  EXPECT_THAT(message, HasSubstr("--sample-bytes: 1; none of the lines of "));
+  EXPECT_THAT(message, HasSubstr("which have 7 bytes of text"));
 }
 
 TEST_F(TokenizerTrainingTest, LinesWithTheReservedCharacterAreLearntFrom) {
