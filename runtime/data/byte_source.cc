@@ -82,6 +82,13 @@ bool IsZstd(absl::string_view first) {
   return first.size() >= 4 && (first[0] & 0xF0) == 0x50 && first.substr(1, 3) == "\x2A\x4D\x18";
 }
 
+// True for the beginning of what one of the others finds, cut before its end.
+bool IsCut(absl::string_view first) {
+  if (first.empty() || first.size() >= 4) return false;
+  return first == "\x1F" || absl::StartsWith("\x28\xB5\x2F", first) ||
+         ((first[0] & 0xF0) == 0x50 && absl::StartsWith("\x2A\x4D", first.substr(1)));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Open(const std::string& path) {
@@ -96,6 +103,11 @@ absl::StatusOr<std::unique_ptr<ByteSource>> ByteSource::Open(const std::string& 
   if (named_compressed && first.empty()) {
     return absl::DataLossError(
         absl::StrCat(path, ": is empty, but a compressed file of no text is not: copy it again"));
+  }
+  if (named_compressed && IsCut(first)) {
+    return absl::DataLossError(absl::StrCat(path, ": has ", first.size(),
+                                            " bytes, with which compressed data begins: the rest is missing; copy it "
+                                            "again"));
   }
   // Text with such a name is read as it is. Text has none of these characters.
   const auto no_text = [](char c) { return c >= 0 && c < 8; };

@@ -19,13 +19,13 @@ namespace isthmus {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Reads between 1 and `capacity` bytes; returns 0 at the end. Errors: by errno; DataLoss naming the path and the byte
-  // for damaged or truncated compressed data, and for a file that became shorter while it was read.
+  // Reads between 1 and `capacity` bytes; returns 0 at the end. Errors: by errno; DataLoss for damaged or truncated
+  // compressed data, with the path and the byte, and for a file that became shorter while it was read.
   virtual absl::StatusOr<int64_t> Read(char* to, int64_t capacity) = 0;
 
   // Opens a file, pipe or device, which is read once from begin to end. Zstandard's decoder keeps a window in memory.
   // The window may be as large as the format's writers make it (2 GiB by `zstd --long=31`). Errors: by errno, naming
-  // the path; DataLoss for an empty file whose name says that it is compressed.
+  // the path; DataLoss for a file whose name says that it is compressed, but which ends within its first bytes.
   static absl::StatusOr<std::unique_ptr<ByteSource>> Open(const std::string& path);
 };
 

@@ -10,6 +10,7 @@ namespace {
 class ZstdDecoder : public MemberDecoder {
  public:
   ZstdDecoder() : context_(ZSTD_createDCtx(), ZSTD_freeDCtx) {
+    if (context_ == nullptr) return;
     // Otherwise windows above 128 MiB are refused. Memory is taken for the window that a frame states.
     ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, ZSTD_dParam_getBounds(ZSTD_d_windowLogMax).upperBound);
   }
@@ -17,6 +18,7 @@ class ZstdDecoder : public MemberDecoder {
   absl::string_view name() const override { return "Zstandard"; }
 
   Progress Decode(absl::string_view in, char* to, size_t capacity) override {
+    if (context_ == nullptr) return {.error = "there is no memory for its decoder"};
     ZSTD_inBuffer from = {in.data(), in.size(), 0};
     ZSTD_outBuffer out = {to, capacity, 0};
     const size_t result = ZSTD_decompressStream(context_.get(), &out, &from);

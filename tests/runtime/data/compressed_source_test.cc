@@ -1,4 +1,6 @@
 // A compressed file is read to its end, or an error says where it is damaged. Text is never lost without a word.
+#include <absl/cleanup/cleanup.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +18,14 @@
 #include "runtime/data/byte_source.h"
 #include "runtime/data/line_reader.h"
 #include "tests/support/program.h"
+
+// Stands before the library's function, so that a test can let it fail.
+static bool no_memory_for_zstd = false;
+extern "C" ZSTD_DCtx* ZSTD_createDCtx() {
+  if (no_memory_for_zstd) return nullptr;
+  static const auto library = reinterpret_cast<ZSTD_DCtx* (*)()>(dlsym(RTLD_NEXT, "ZSTD_createDCtx"));
+  return library();
+}
 
 namespace isthmus {
 namespace {
@@ -122,6 +132,23 @@ TEST_F(CompressedText, EveryFrameOfZstandardIsReadOrItsPlaceNamed) {
   std::string bad = ZstdFrame("one\n");
   bad.back() = static_cast<char>(bad.back() ^ 1);
   ExpectDamaged(bad, "x.txt.zst", "checksum");
+}
+
+TEST_F(CompressedText, AFileThatIsCutWithinItsFirstBytesIsNoText) {
+  const std::string gzip = GzipMember("one\n"), zstd = ZstdFrame("one\n"), skip = SkippableFrame();
+  for (size_t size = 1; size < 4; ++size) {
+    ExpectDamaged(gzip.substr(0, size), "x.txt.gz", size < 2 ? "the rest is missing" : "the file ends within");
+    ExpectDamaged(zstd.substr(0, size), "x.txt.zst", "the rest is missing");
+    ExpectDamaged(skip.substr(0, size), "x.txt.zst", "the rest is missing");
+  }
+  EXPECT_EQ(*Decompress("(", "x.txt"), "(");
+  EXPECT_EQ(*Decompress("a", "x.txt.zst"), "a");
+}
+
+TEST_F(CompressedText, WithoutMemoryForADecoderThereIsAnError) {
+  no_memory_for_zstd = true;
+  const absl::Cleanup there_is_memory = [] { no_memory_for_zstd = false; };
+  ExpectDamaged(ZstdFrame("one\n"), "x.zst", "there is no memory for its decoder");
 }
 
 TEST_F(CompressedText, FramesThatAreToBeSkippedMayStandAnywhere) {
