@@ -5,6 +5,8 @@
 #include <absl/strings/strip.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -49,6 +51,15 @@ bool IsUtf8(const std::string& text) {
   return true;
 }
 
+// The parser's reason without its own prefix, and without the text that it read, which may be long.
+std::string ReasonOf(absl::string_view message) {
+  constexpr size_t kMost = 200;
+  if (const size_t name = message.find("] "); name != message.npos) message.remove_prefix(name + 2);
+  if (absl::StartsWith(message, "parse error at ")) message.remove_prefix(message.find(": ") + 2);
+  message = message.substr(0, message.find("; last read: "));
+  return absl::StrCat(message.substr(0, kMost), message.size() > kMost ? "…" : "");
+}
+
 // Takes the string `field` of the outermost object, the last one if there are several. It keeps nothing else: deep
 // lines, or lines with many values, take no more memory than the line itself.
 class TextField : public nlohmann::json_sax<nlohmann::json> {
@@ -78,10 +89,12 @@ class TextField : public nlohmann::json_sax<nlohmann::json> {
   bool start_array(size_t /*elements*/) override { return Begin(); }
   bool end_object() override { return End(); }
   bool end_array() override { return End(); }
-  bool parse_error(size_t /*position*/, const std::string& /*token*/,
-                   const nlohmann::json::exception& /*error*/) override {
+  bool parse_error(size_t position, const std::string& /*token*/, const nlohmann::json::exception& error) override {
+    error_ = absl::StrCat(" (byte ", position, ": ", ReasonOf(error.what()), ")");
     return false;
   }
+  // Where the parser stopped, and why.
+  const std::string& error() const { return error_; }
 
  private:
   bool IsField() const { return depth_ == 1 && is_object_ && is_field_; }
@@ -104,7 +117,56 @@ class TextField : public nlohmann::json_sax<nlohmann::json> {
   bool is_object_ = false;
   bool is_field_ = false;  // the next value at depth 1 is `field`
   std::optional<std::string> text_;
+  std::string error_;
 };
+
+// The value of the \uXXXX at `at`; -1 if none stands there.
+int EscapedUnit(const std::string& line, size_t at) {
+  if (line.compare(at, 2, "\\u") != 0) return -1;
+  int unit = 0;
+  const char *begin = line.data() + at + 2, *end = line.data() + std::min(at + 6, line.size());
+  return std::from_chars(begin, end, unit, 16).ptr == begin + 4 ? unit : -1;
+}
+
+// Replaces each escaped half of a surrogate pair whose other half is missing by U+FFFD, as decoders of UTF-8 do with
+// such bytes. Python writes them, and reads them back. Returns whether there were any.
+bool ReplaceLoneSurrogates(std::string& line) {
+  constexpr int kHigh = 0xD800, kLow = 0xDC00, kEnd = 0xE000;
+  bool any = false;
+  for (size_t at = 0; (at = line.find('\\', at)) != std::string::npos;) {
+    const int unit = EscapedUnit(line, at);
+    if (unit < kHigh || unit >= kEnd) {
+      at += 2;  // also past an escaped backslash
+      continue;
+    }
+    const int next = unit < kLow ? EscapedUnit(line, at + 6) : -1;
+    if (next >= kLow && next < kEnd) {
+      at += 12;
+      continue;
+    }
+    line.replace(at + 2, 4, "FFFD");
+    any = true;
+    at += 6;
+  }
+  return any;
+}
+
+// Takes the text field of a line into `text`. The line may change. Returns what is wrong, or nothing.
+std::string TakeText(std::string& line, const std::string& text_field, std::string& text) {
+  std::optional<TextField> field(text_field);
+  bool parsed = nlohmann::json::sax_parse(line, &*field);
+  if (!parsed && ReplaceLoneSurrogates(line)) {
+    field.emplace(text_field);
+    parsed = nlohmann::json::sax_parse(line, &*field);
+  }
+  if (!parsed && !IsUtf8(line)) return "the text is not UTF-8";
+  if (!parsed || !field->is_object()) return absl::StrCat("is not a JSON object", field->error());
+  if (!field->text().has_value()) {
+    return absl::StrCat("has no string field \"", text_field, "\"; name the field with --text-field");
+  }
+  text = std::move(*field->text());
+  return "";
+}
 
 absl::Status ReadText(const std::string& path, LineReader& reader, const DocumentVisitor& visitor) {
   std::string line;
@@ -131,22 +193,15 @@ absl::Status VisitLines(const std::string& text, const DocumentVisitor& visitor)
 
 absl::Status ReadJsonLines(const std::string& path, LineReader& reader, const std::string& text_field,
                            const DocumentVisitor& visitor) {
-  std::string line;
+  std::string line, text;
   while (true) {
     ISTHMUS_ASSIGN_OR_RETURN(const bool more, reader.Next(line));
     if (!more) return absl::OkStatus();
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    const auto fail = [&](absl::string_view what) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ":", reader.line_number(), ": ", what));
-    };
-    TextField field(text_field);
-    if (!nlohmann::json::sax_parse(line, &field) || !field.is_object()) {
-      return fail(IsUtf8(line) ? "is not a JSON object" : "the text is not UTF-8");
+    if (const std::string wrong = TakeText(line, text_field, text); !wrong.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", reader.line_number(), ": ", wrong));
     }
-    if (!field.text().has_value()) {
-      return fail(absl::StrCat("has no string field \"", text_field, "\"; name the field with --text-field"));
-    }
-    ISTHMUS_RETURN_IF_ERROR(VisitLines(*field.text(), visitor));
+    ISTHMUS_RETURN_IF_ERROR(VisitLines(text, visitor));
   }
 }
 
@@ -173,7 +228,9 @@ absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::str
   for (const std::string& path : paths) {
     std::error_code error;
     if (!std::filesystem::is_directory(path, error)) {
-      if (!std::filesystem::exists(path, error)) return FileError(path, "can't open the file", ENOENT);
+      if (!std::filesystem::exists(path, error)) {
+        return FileError(path, "can't open the file", error ? error.value() : ENOENT);
+      }
       files.push_back(path);
       continue;
     }
