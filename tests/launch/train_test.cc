@@ -30,6 +30,26 @@ class Train : public ::testing::Test {
 };
 TinyProject* Train::project_ = nullptr;
 
+// OpenMP may be told to give fewer threads than a program asks for.
+TEST_F(Train, LimitsOfOpenMpChangeNoFigure) {
+  const auto figures = [&](const std::string& name, const std::string& environment) {
+    const std::string config = project().WriteConfig(name);
+    const ProgramResult result =
+        RunShell(absl::StrCat(environment, " ", ProgramPath(), " train --set schedule.steps=5 --config ", config));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    std::vector<double> all = Losses(project() / name);
+    const auto last = Records(project() / name).back();
+    for (const char* key : {"head/lost_energy_ratio", "train/gradient_norm", "validation/loss"}) {
+      all.push_back(last.at(key).get<double>());
+    }
+    return all;
+  };
+  const auto one = figures("one-thread", "OMP_NUM_THREADS=1");
+  EXPECT_EQ(figures("limit", "OMP_NUM_THREADS=3 OMP_THREAD_LIMIT=1"), one);
+  EXPECT_EQ(figures("levels", "OMP_NUM_THREADS=3 OMP_MAX_ACTIVE_LEVELS=0"), one);
+  EXPECT_EQ(figures("dynamic", "OMP_NUM_THREADS=3 OMP_DYNAMIC=true"), figures("three", "OMP_NUM_THREADS=3"));
+}
+
 TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
   const std::string config = project().WriteConfig("two");
   const ProgramResult result = RunIsthmus("train --config " + config, 2);
