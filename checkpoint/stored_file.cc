@@ -66,6 +66,12 @@ absl::Status CheckFileName(absl::string_view name) {
       "it names a file that is none of the checkpoint's folder; accepted: a name without a path");
 }
 
+absl::Status CheckFileSize(const std::string& path, int64_t found, int64_t stated) {
+  if (found == stated) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(path, ": ", found < stated ? "truncated: " : "too long: ", found,
+                                          " bytes, the manifest says ", stated));
+}
+
 absl::StatusOr<StoredFile> OpenStoredFile(const std::string& path) {
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) return OpenError(path, errno);
@@ -97,10 +103,7 @@ absl::Status CheckStoredBytes(const std::string& folder, const StoredBytes& byte
   const std::string path = folder + "/" + bytes.file;
   ISTHMUS_ASSIGN_OR_RETURN(const StoredFile file, OpenStoredFile(path));
   const absl::Cleanup closing = [&] { close(file.descriptor); };
-  if (bytes.file_size.has_value() && file.size != *bytes.file_size) {
-    return absl::DataLossError(absl::StrCat(path, ": ", file.size < *bytes.file_size ? "truncated: " : "too long: ",
-                                            file.size, " bytes, the manifest says ", *bytes.file_size));
-  }
+  if (bytes.file_size.has_value()) ISTHMUS_RETURN_IF_ERROR(CheckFileSize(path, file.size, *bytes.file_size));
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), &XXH3_freeState);
   if (hash == nullptr) return absl::ResourceExhaustedError(absl::StrCat(path, ": no memory to check it"));
   XXH3_64bits_reset(hash.get());
@@ -114,8 +117,7 @@ absl::Status CheckStoredBytes(const std::string& folder, const StoredBytes& byte
     done += next;
   }
   if (bytes.checksum.has_value() && XXH3_64bits_digest(hash.get()) != *bytes.checksum) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": the checksum is wrong: the file is damaged; use another checkpoint"));
+    return absl::DataLossError(absl::StrCat(path, ": ", kDamagedBytes));
   }
   return absl::OkStatus();
 }

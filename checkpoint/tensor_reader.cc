@@ -21,8 +21,6 @@ namespace {
 
 constexpr int64_t kAhead = 2;  // chunks
 
-constexpr char kDamaged[] = "the checksum is wrong: the file is damaged; use another checkpoint";
-
 }  // namespace
 
 absl::StatusOr<DType> StoredDType(const std::string& name) {
@@ -65,11 +63,11 @@ absl::StatusOr<StoredFile> TensorReader::Open(const std::string& file) {
   }
   ISTHMUS_RETURN_IF_ERROR(opened.status());
   // Version 1 does not state sizes.
-  const auto size = sizes_.find(file);
-  if (size != sizes_.end() && size->second != opened->size) {
-    close(opened->descriptor);
-    return absl::DataLossError(absl::StrCat(path, ": ", opened->size < size->second ? "truncated: " : "too long: ",
-                                            opened->size, " bytes, the manifest says ", size->second));
+  if (const auto size = sizes_.find(file); size != sizes_.end()) {
+    if (const absl::Status same = CheckFileSize(path, opened->size, size->second); !same.ok()) {
+      close(opened->descriptor);
+      return same;
+    }
   }
   open_[file] = {.file = *opened, .used = ++uses_};
   return *opened;
@@ -127,7 +125,7 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
     if (got == 0) return truncated(done);
     done += got;
   }
-  if (XXH3_64bits(to, static_cast<size_t>(size)) != slice.chunk_checksums(index)) return fail(kDamaged);
+  if (XXH3_64bits(to, static_cast<size_t>(size)) != slice.chunk_checksums(index)) return fail(kDamagedBytes);
   return Tensor(to, dtype, rows, columns);
 }
 
