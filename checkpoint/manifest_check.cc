@@ -37,8 +37,8 @@ std::string Shown(absl::string_view text) {
   return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 64)), text.size() > 64 ? "…\"" : "\"");
 }
 
-// True if two slices share an element, found in n log n: a sweep over the rows keeps the columns of the slices on the
-// current row in order. Thousands of ranks make thousands of slices.
+// True if two slices share an element. A sweep over the rows keeps the columns of the slices on the current row in
+// order. It takes n log n, as thousands of ranks make thousands of slices.
 bool Overlap(const proto::TensorEntry& tensor) {
   std::vector<const proto::TensorSlice*> by_begin, by_end;
   for (const auto& slice : tensor.slices()) by_begin.push_back(&slice);

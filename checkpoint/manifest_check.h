@@ -20,8 +20,8 @@ inline constexpr int64_t kMostChunkBytes = int64_t{1} << 30;
 inline constexpr int64_t kMostSliceBytes = int64_t{1} << 36;
 // Statistics are computed over whole rows.
 inline constexpr int64_t kMostColumns = int64_t{1} << 27;
-// Limit for steps, samples and tokens. Their product with a step's tokens does not overflow, and fp64 represents them
-// exactly.
+// Limit for steps, samples and tokens. fp64 represents them exactly, and their sums do not overflow. Tokens of a step
+// are multiplied only with steps that the configuration has; runtime/config_check.cc bounds that product.
 inline constexpr int64_t kMostCounted = int64_t{1} << 53;
 // Limit for batches over all refusals of a run; their numbers are listed in memory.
 inline constexpr int64_t kMostPassedOver = int64_t{1} << 24;

@@ -1,6 +1,6 @@
-// Lets all ranks agree on what they find in a checkpoint. One rank may see another folder than the others: its disk may
-// not be mounted, its network file system may be out of date, or it may lack permission. A finding is about the
-// checkpoint only if every rank has it. Otherwise it is about the rank, and nobody acts on it.
+// Lets all ranks agree on what they find in a checkpoint. One rank may see another folder than the others.
+// Its disk may not be mounted, its network file system may be out of date, or it may lack permission. A finding is
+// about the checkpoint only if every rank has it. Otherwise it is about the rank, and nobody acts on it.
 #ifndef ISTHMUS_LAUNCH_RUN_AGREED_CHECKPOINT_H_
 #define ISTHMUS_LAUNCH_RUN_AGREED_CHECKPOINT_H_
 
