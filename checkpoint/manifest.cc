@@ -38,12 +38,23 @@ bool StepOf(absl::string_view folder, int64_t& step) {
          absl::SimpleAtoi(name, &step);
 }
 
+// The error for a pointer to a checkpoint that has been moved or removed.
+absl::Status NamesNothing(const std::string& latest, const std::string& name) {
+  return absl::NotFoundError(
+      absl::StrCat(latest, ": names ", name, ", which is not there; give the run folder or another checkpoint"));
+}
+
 // Returns the folder that the small file `latest` names, which lies beside it.
 absl::StatusOr<std::string> Pointed(const std::string& latest) {
   ISTHMUS_ASSIGN_OR_RETURN(std::string name, ReadStoredFile(latest, kMostPointerBytes));
   absl::StripAsciiWhitespace(&name);
   if (int64_t step = 0; name.find('/') == std::string::npos && StepOf(name, step)) {
-    return (std::filesystem::path(latest).parent_path() / name).string();
+    const auto folder = std::filesystem::path(latest).parent_path() / name;
+    std::error_code error;
+    if (std::filesystem::status(folder, error).type() == std::filesystem::file_type::not_found) {
+      return NamesNothing(latest, name);
+    }
+    return folder.string();
   }
   return absl::DataLossError(absl::StrCat(latest, ": does not name a checkpoint, step-…"));
 }
@@ -79,13 +90,21 @@ absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string&
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
   std::error_code error;
   const auto kind = std::filesystem::status(path, error).type();
-  if (kind == std::filesystem::file_type::none || kind == std::filesystem::file_type::not_found) {
-    return FileError(path, "can't open the checkpoint", error ? error.value() : ENOENT);
-  }
   const bool pointer = std::filesystem::path(path).filename() == kLatest;
+  if (kind == std::filesystem::file_type::not_found && pointer) {
+    if (const auto name = std::filesystem::read_symlink(path, error); !error) return NamesNothing(path, name.string());
+  }
+  if (kind == std::filesystem::file_type::none || kind == std::filesystem::file_type::not_found) {
+    return FileError(path, "can't open the checkpoint",
+                     kind == std::filesystem::file_type::none ? error.value() : ENOENT);
+  }
   if (kind == std::filesystem::file_type::regular && pointer) return Pointed(path);
+  if (kind != std::filesystem::file_type::directory) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a folder; give a checkpoint (a folder with ",
+                                                   kManifest, "), a run folder, or checkpoints/", kLatest));
+  }
   if (std::filesystem::exists(path + "/" + kManifest, error)) return path;
-  if (error && error.value() != ENOTDIR) return FileError(path, "can't look into the checkpoint", error.value());
+  if (error) return FileError(path, "can't look into the checkpoint", error.value());
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<StoredCheckpoint> stored, ListCheckpoints(path));
   if (stored.empty()) {
     return absl::NotFoundError(absl::StrCat(path, ": holds no complete checkpoint; give a folder with ", kManifest,

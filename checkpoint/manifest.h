@@ -39,7 +39,8 @@ struct StoredCheckpoint {
 absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder);
 
 // Returns `path` itself if it is a checkpoint, and the checkpoint that it names if it is a file `latest`. Otherwise
-// returns the newest complete checkpoint of the run folder `path`. Errors: NotFound; those of ListCheckpoints.
+// returns the newest complete checkpoint of the run folder `path`. Errors: NotFound; InvalidArgument if `path` is no
+// folder; those of ListCheckpoints.
 absl::StatusOr<std::string> FindCheckpoint(const std::string& path);
 
 absl::Status WriteManifest(const std::string& folder, const proto::CheckpointManifest& manifest);
