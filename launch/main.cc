@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -7,7 +8,21 @@
 
 #include "launch/commands.h"
 
+namespace {
+
+// Opens standard streams that are closed. The next file, or a pipe of MPI, would get the number, and messages with it.
+// As with a closed one, writing to it is an error of the command that prints there.
+void OccupyStandardStreams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) >= 0) continue;
+    if (open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream) return;
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  OccupyStandardStreams();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   // Open MPI gives every rank a pseudo-terminal, whatever its own output is.
   const bool launched = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("SLURM_PROCID") != nullptr;

@@ -2,8 +2,10 @@
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {
@@ -33,6 +35,27 @@ TEST(CommandLine, TheProgramIsNamedOnceInAnError) {
     EXPECT_EQ(result.exit_status, 2);
     EXPECT_EQ(result.out.rfind(absl::StrCat("isthmus: ", command, ": unknown option --nonsense"), 0), 0u) << result.out;
   }
+}
+
+// Otherwise the next file that the program opens gets the number, and messages are written into it.
+TEST(CommandLine, StandardStreamsThatAreClosedAreTakenFirst) {
+  const TemporaryFolder folder;
+  const std::string pipe = folder / "pipe";
+  // The shell can open the pipe once the program opens it, too: then `main` has begun.
+  const ProgramResult result =
+      RunShell(absl::StrCat("mkfifo ", pipe, "; ", ProgramPath(), " plan --config ", pipe, " <&- >&- 2>&- & exec 7>",
+                            pipe, "; for stream in 0 1 2; do readlink /proc/$!/fd/$stream; done; exec 7>&-; wait $!"));
+  EXPECT_EQ(result.Count("/dev/null\n"), 3) << result.out;
+  // Nobody can read the message.
+  EXPECT_EQ(result.exit_status, 2);
+  // Results that can't be written are still an error, and training goes on without a reader.
+  EXPECT_EQ(RunShell(ProgramPath() + " version >&-").exit_status, 2);
+  const TinyProject project;
+  const ProgramResult trained =
+      RunShell(absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ", project.WriteConfig("closed"),
+                            " --set schedule.steps=2 <&- >&- 2>&-"));
+  EXPECT_EQ(trained.exit_status, 0);
+  EXPECT_TRUE(std::filesystem::exists(project / "closed/checkpoints/step-00000002/manifest.pb"));
 }
 
 TEST(CommandLine, ATextTooSmallForItsVocabularyOrForValidationIsSaid) {
