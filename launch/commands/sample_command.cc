@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "checkpoint/manifest.h"
 #include "checkpoint/stored_file.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
@@ -37,7 +38,8 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+// The one in the checkpoint's folder, which others may have made.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadStoredTokenizer(const std::string& path) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadStoredFile(path, kMostTokenizerBytes));
   return Tokenizer::Parse(contents, path);
 }
@@ -62,8 +64,9 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int wor
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
   ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, ModelShape::From(config.model())));
 
-  const std::string path = request.tokenizer.empty() ? loaded.folder + "/tokenizer.model" : request.tokenizer;
-  ISTHMUS_ASSIGN_OR_RETURN(loaded.tokenizer, LoadTokenizer(path));
+  const bool stored = request.tokenizer.empty();
+  const std::string path = stored ? loaded.folder + "/" + kTokenizerFile : request.tokenizer;
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.tokenizer, stored ? LoadStoredTokenizer(path) : Tokenizer::Load(path));
   if (loaded.tokenizer->fingerprint() != loaded.manifest.tokenizer_fingerprint()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path,

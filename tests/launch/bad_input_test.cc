@@ -306,6 +306,25 @@ TEST_F(BadInput, CheckpointsThatAreDamagedOrForeignAreRejected) {
   std::filesystem::resize_file(project() / "large.model", (1 << 28) + 1);
   ExpectFails(sample + " --tokenizer " + (project() / "large.model"), "is not a SentencePiece model");
   std::filesystem::remove(project() / "large.model");
+  // A path that a user gives may be a pipe. One in the checkpoint's folder would keep a reader waiting.
+  const std::string pipe = project() / "pipe.model", stored = checkpoint + "/tokenizer.model";
+  const ProgramResult piped = RunShell(absl::StrCat("mkfifo ", pipe, "; cat ", project() / "tokenizer.model", " > ",
+                                                    pipe, " & ", ProgramPath(), " ", sample, " --tokenizer ", pipe));
+  EXPECT_EQ(piped.exit_status, 0) << piped.out;
+  std::filesystem::remove(stored);
+  std::filesystem::rename(pipe, stored);
+  ExpectFails(sample, "tokenizer.model: is a pipe, a device or a socket, not a file");
+  std::filesystem::remove(stored);
+  std::filesystem::copy_file(project() / "tokenizer.model", stored);
+  // No checkpoint at all.
+  for (const std::string& other :
+       {project() / "tokenizer.model", checkpoint + "/manifest.pb", std::string("/dev/null")}) {
+    for (const char* command : {"sample --prompt a --checkpoint ", "checkpoint verify ", "checkpoint show "}) {
+      ExpectFails(command + other, other +
+                                       ": is not a folder; give a checkpoint (a folder with manifest.pb), a run "
+                                       "folder, or checkpoints/latest");
+    }
+  }
   EXPECT_EQ(RunIsthmus(sample + " --temperature -1").exit_status, 2);
   EXPECT_EQ(RunIsthmus(sample + " --top-p 0").exit_status, 2);
   EXPECT_EQ(RunIsthmus(sample + " --top-k -1").exit_status, 2);
