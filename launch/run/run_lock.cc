@@ -12,6 +12,7 @@
 #include <cstring>
 #include <utility>
 
+#include "launch/watch/start_mark.h"
 #include "runtime/durable_file.h"
 #include "runtime/monotonic.h"
 #include "runtime/status.h"
@@ -43,11 +44,7 @@ std::string Holder(int descriptor) {
 
 // What is written says who holds the lock; it is not the lock, and may fail.
 void SayHolder(int descriptor) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  const std::string text =
-      absl::StrCat("host ", host.data(), ", process ", getpid(), ", since ",
-                   absl::FormatTime("%Y-%m-%dT%H:%M:%S%Ez", absl::Now(), absl::LocalTimeZone()), "\n");
+  const std::string text = MarkOfThisProcess().Describe() + "\n";
   if (pwrite(descriptor, text.data(), text.size(), 0) < 0) return;
   if (ftruncate(descriptor, static_cast<off_t>(text.size())) != 0) return;
 }

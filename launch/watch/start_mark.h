@@ -19,7 +19,7 @@ namespace isthmus {
 
 struct StartMark {
   std::string nonce;   // unique to this start
-  int64_t number = 0;  // larger than those of earlier starts in the folder
+  int64_t number = 0;  // larger than those of earlier starts in the folder; 0 to 2^62
   std::string host;    // rank 0's
   int64_t process = 0;
   std::string since;  // when it was made, by rank 0's clock; for people
@@ -28,6 +28,8 @@ struct StartMark {
   std::string Describe() const;
 };
 
+// Makes a mark that knows no earlier one.
+StartMark MarkOfThisProcess();
 // On rank 0: makes the mark of a start that begins now, with a number above that of the folder's mark, if any.
 StartMark NewStartMark(const std::string& folder);
 // Writes the mark to the folder. Errors: by errno.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <limits>
 #include <string>
 
 #include "launch/watch/heartbeat.h"
@@ -72,6 +73,24 @@ TEST_F(Starts, AMarkThatIsNotWholeIsNone) {
   }
   WriteText(path, "");
   EXPECT_GT(NewStartMark(run_.path()).number, 0);
+}
+
+TEST_F(Starts, ANumberThatLeavesNoRoomForLaterOnesIsNone) {
+  StartMark mark = Start();
+  const int64_t number = mark.number;
+  for (const int64_t most : {std::numeric_limits<int64_t>::max(), (int64_t{1} << 62) + 1, int64_t{-1}}) {
+    mark.number = most;
+    ASSERT_TRUE(WriteStartMark(run_.path(), mark).ok());
+    const absl::Status found = ReadStartMark(run_.path()).status();
+    EXPECT_TRUE(absl::IsDataLoss(found)) << found;
+    EXPECT_GE(NewStartMark(run_.path()).number, number);
+    EXPECT_LE(NewStartMark(run_.path()).number, int64_t{1} << 62);
+  }
+  mark.number = int64_t{1} << 62;
+  ASSERT_TRUE(WriteStartMark(run_.path(), mark).ok());
+  EXPECT_TRUE(ReadStartMark(run_.path()).ok());
+  Start();
+  EXPECT_TRUE(ReadStartMark(run_.path()).ok());
 }
 
 TEST_F(Starts, APipeOfThatNameHoldsNobodyUp) {
