@@ -26,7 +26,7 @@
 namespace isthmus {
 namespace {
 
-constexpr char kTemporary[] = ".tmp", kLatestTemporary[] = "latest.tmp";
+constexpr char kTemporary[] = ".tmp", kLatestTemporary[] = "latest.tmp", kSetAside[] = ".set-aside";
 
 std::string Parent(const std::string& run_folder) { return run_folder + "/checkpoints"; }
 
@@ -104,9 +104,17 @@ bool IsLeftover(absl::string_view name) {
   return IsNumber(parts.first) && (parts.first.size() == name.size() || IsNumber(parts.second));
 }
 
+// True for step-00000010.set-aside and step-00000010.set-aside-2.
+bool IsSetAside(absl::string_view name) {
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits(kSetAside, 1));
+  if (parts.first.size() == name.size() || !StepOfFolder(std::string(parts.first)).has_value()) return false;
+  absl::string_view count = parts.second;
+  return count.empty() || (absl::ConsumePrefix(&count, "-") && IsNumber(count));
+}
+
 // Renames within the file system, so that nothing is copied. Returns the new name.
 absl::StatusOr<std::string> MoveAside(const std::string& path) {
-  std::string aside = FreeName(path + ".set-aside", "");
+  std::string aside = FreeName(path + kSetAside, "");
   FaultPoint("checkpoint.set_aside");
   if (std::rename(path.c_str(), aside.c_str()) != 0) return FileError(path, "can't rename", errno);
   return aside;
@@ -134,7 +142,10 @@ absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t
   unlink(temporary.c_str());
   FaultPoint("checkpoint.latest_link");
   if (symlink(name.c_str(), temporary.c_str()) != 0) {
-    const absl::Status no_link = FileError(link, "can't make the link", errno);
+    const int error = errno;
+    const absl::Status no_link = FileError(link, "can't make the link", error);
+    // Other errors, as of a full disk, are no reason to remove a link that is there.
+    if (error != EPERM && error != EOPNOTSUPP && error != ENOSYS) return no_link;
     if (KindOf(link) == S_IFLNK) unlink(link.c_str());
     const absl::Status written = WriteDurably(link, name + "\n");
     if (written.ok()) return said;
@@ -196,25 +207,58 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
   return errors.status();
 }
 
-absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step) {
-  std::vector<std::string> names;
+absl::StatusOr<LaterCheckpoints> SetAsideLater(const std::string& run_folder, int64_t step) {
+  LaterCheckpoints moved;
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> later, ListCheckpoints(run_folder));
   const bool there = std::any_of(later.begin(), later.end(), [&](const auto& one) { return one.step == step; });
   std::erase_if(later, [&](const auto& one) { return one.step <= step; });
-  if (later.empty()) return names;
+  if (later.empty()) return moved;
   // `latest` changes first, so that it never leads to a missing folder. Nothing depends on it.
   if (there) {
     const auto pointed = PointToLatest(run_folder, step);
-    if (pointed.ok() && !pointed->empty()) names.push_back(*pointed);
+    moved.latest = pointed.ok() ? *pointed : std::string(pointed.status().message());
   } else if (const std::string latest = Parent(run_folder) + "/" + kLatest; KindOf(latest) != S_IFDIR) {
     unlink(latest.c_str());
   }
   for (const StoredCheckpoint& stored : later) {
     ISTHMUS_ASSIGN_OR_RETURN(std::string name, MoveAside(stored.folder));
-    names.push_back(std::move(name));
+    moved.names.push_back(std::move(name));
   }
   ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));
-  return names;
+  return moved;
+}
+
+absl::StatusOr<std::vector<std::string>> ListSetAside(const std::string& run_folder) {
+  std::vector<std::string> found;
+  if (!KindOf(Parent(run_folder)).has_value()) return found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(Parent(run_folder), error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (IsSetAside(entry->path().filename().string())) found.push_back(entry->path().string());
+  }
+  if (error) return FileError(Parent(run_folder), "can't list the checkpoints", error.value());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+absl::StatusOr<NamedCheckpoint> NameAfterStep(const std::string& run_folder, const std::string& folder, int64_t step) {
+  NamedCheckpoint named;
+  const std::string name = CheckpointFolder(run_folder, step);
+  std::error_code error;
+  // `latest` may be a link to it.
+  const auto real = std::filesystem::canonical(folder, error);
+  if (error) return FileError(folder, "can't look up the checkpoint", error.value());
+  if (real.parent_path() != std::filesystem::canonical(Parent(run_folder), error)) return named;
+  if (std::filesystem::equivalent(real, name, error)) return named;
+  if (KindOf(name).has_value()) {
+    ISTHMUS_ASSIGN_OR_RETURN(named.set_aside, MoveAside(name));
+  }
+  FaultPoint("checkpoint.name");
+  if (std::rename(real.c_str(), name.c_str()) != 0) return FileError(real.string(), "can't rename", errno);
+  named.renamed = true;
+  ISTHMUS_RETURN_IF_ERROR(SyncFolder(Parent(run_folder)));
+  PointToLatest(run_folder, step).IgnoreError();
+  return named;
 }
 
 }  // namespace isthmus

@@ -14,8 +14,9 @@
 namespace isthmus {
 
 // Makes checkpoints/latest lead to the complete checkpoint of `step`. It is a symbolic link, or a small file with the
-// folder's name where no link can be made. Nothing else depends on it. A folder named `latest`, which copying a run can
-// make, is moved aside. Returns a message about that, else an empty string. Errors: by errno.
+// folder's name where the file system has no links. Nothing else depends on it. A folder named `latest`, which copying
+// a run can make, is moved aside. Returns a message about that, else an empty string. Errors: by errno; it leads where
+// it led before then.
 absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t step);
 
 // Removes the checkpoints that `config` does not keep, and what killed saves and removals left. To be called after a
@@ -28,9 +29,25 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
 // If they have filled the disk, nothing else would remove them at a start. Errors: as above.
 absl::Status RemoveLeftovers(const std::string& run_folder);
 
+struct LaterCheckpoints {
+  std::vector<std::string> names;  // the new ones
+  std::string latest;              // what there is to say of `latest`, else empty
+};
 // Renames the checkpoints of later steps to step-….set-aside, so that a run that continues from `step` can save its
-// own; `latest` leads to that of `step` then, where there is one. Returns the new names. Errors: by errno.
-absl::StatusOr<std::vector<std::string>> SetAsideLater(const std::string& run_folder, int64_t step);
+// own. Where there is one of `step`, `latest` leads to it then; if it can't, that is no error. Errors: by errno.
+absl::StatusOr<LaterCheckpoints> SetAsideLater(const std::string& run_folder, int64_t step);
+
+// The folders step-….set-aside, sorted by name. Errors: by errno.
+absl::StatusOr<std::vector<std::string>> ListSetAside(const std::string& run_folder);
+
+struct NamedCheckpoint {
+  bool renamed = false;
+  std::string set_aside;  // the new name of a checkpoint that had the name, else empty
+};
+// To be called for the checkpoint of `step`, `folder`, from which a run goes on. If it lies in the run folder, for
+// example as step-….set-aside, it gets its step's name, so that later starts find it. A checkpoint that has the name is
+// set aside. Errors: by errno.
+absl::StatusOr<NamedCheckpoint> NameAfterStep(const std::string& run_folder, const std::string& folder, int64_t step);
 
 }  // namespace isthmus
 

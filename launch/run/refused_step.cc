@@ -86,7 +86,18 @@ absl::Status TrainingRun::Refuse(int64_t step, int64_t batch, const StepResult& 
       break;
   }
   Say(absl::StrCat(what, "; rolling back"));
-  return RollBack();
+  ISTHMUS_RETURN_IF_ERROR(checkpoints_->Wait());
+  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  auto plan = PlanRollback(plan_, config_.folder(), world_);
+  if (plan.ok()) {
+    plan_ = *std::move(plan);
+    return RollBack();
+  }
+  if (ExitStatusOf(plan.status().code()) == kExitRankFailed) return plan.status();
+  // The weights are still those before the step.
+  const absl::Status halted =
+      Halt(step, result, before, weights_finite, absl::StrCat(what, "; can't roll back: ", plan.status().message()));
+  return absl::IsAborted(halted) ? absl::Status(plan.status().code(), halted.message()) : halted;
 }
 
 absl::StatusOr<std::string> TrainingRun::KeepState(const TrainingMoment& moment, bool savable) {
@@ -128,9 +139,6 @@ absl::Status TrainingRun::Halt(int64_t step, const StepResult& result, const Tra
 }
 
 absl::Status TrainingRun::RollBack() {
-  ISTHMUS_RETURN_IF_ERROR(checkpoints_->Wait());
-  mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
-  ISTHMUS_ASSIGN_OR_RETURN(plan_, PlanRollback(plan_, config_.folder(), world_));
   proto::StabilityState then;
   if (!plan_.candidates.empty()) {
     if (const absl::Status status = RestoreState(); !status.ok()) {
@@ -141,6 +149,7 @@ absl::Status TrainingRun::RollBack() {
   } else {
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model_->InitializeWeights(config_.seed())));
     position_ = summary_.steps = summary_.tokens = 0;
+    restored_folder_.clear();
   }
   ISTHMUS_RETURN_IF_ERROR(SetAsideLaterCheckpoints());
   stability_->GoBack(then);

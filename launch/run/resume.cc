@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/rotation.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
 #include "parallel/host_bytes.h"
@@ -61,6 +62,23 @@ absl::StatusOr<std::vector<std::string>> ListFolders(const std::string& run_fold
   return folders;
 }
 
+// A run that was continued from a checkpoint that had been set aside may have ended before it renamed it. To begin anew
+// would lose its steps. A run that went back to its beginning sets aside only what is damaged or not finite.
+absl::Status CheckNoneIsSetAside(const std::string& run_folder) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> aside, ListSetAside(run_folder));
+  std::vector<std::string> names;
+  for (const std::string& folder : aside) {
+    const auto manifest = ReadManifest(folder);
+    if (manifest.ok() ? !manifest->finite() : IsNotSound(manifest.status())) continue;
+    names.push_back(std::filesystem::path(folder).filename().string());
+  }
+  if (names.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(run_folder, "/checkpoints: holds no checkpoint step-…, but ", absl::StrJoin(names, ", "),
+                   ", set aside by earlier starts; go on from one with --resume ", run_folder, "/checkpoints/",
+                   names.front(), ", or move them elsewhere to begin anew"));
+}
+
 // Returns what this rank sees in the folders.
 absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std::string& run_folder) {
   ResumePlan plan;
@@ -76,7 +94,9 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<std::string> stored, ListFolders(run_folder));
   // Its rotation would remove the new run's checkpoints, and a rollback go to its weights.
   if (how != "auto" && !stored.empty()) return HoldsARun(stored.front());
-  if (how == "auto") plan.candidates = std::move(stored);
+  if (how != "auto") return plan;
+  if (stored.empty()) ISTHMUS_RETURN_IF_ERROR(CheckNoneIsSetAside(run_folder));
+  plan.candidates = std::move(stored);
   return plan;
 }
 
@@ -94,13 +114,18 @@ absl::StatusOr<bool> BeginsAnew(const std::string& how, const std::string& run_f
 
 constexpr char kMayBeSound[] = "isthmus/may-be-sound";
 
-// Of a candidate that may be sound: to go on from an older one would lose steps.
-absl::Status Unreadable(const absl::Status& status) {
+constexpr char kNothingStarted[] =
+    "so nothing was started or changed: remedy that and start again, or rename the checkpoint to go on from an older "
+    "one";
+constexpr char kEndsTheRun[] =
+    "so the run ends, and does not go back to an older one: remedy that, or rename the checkpoint, and start again "
+    "with --resume auto";
+
+// The error for a candidate that may be sound. A run that went on from an older one would lose steps.
+absl::Status Unreadable(const absl::Status& status, bool while_training) {
   if (ExitStatusOf(status.code()) != kExitBadInput || absl::IsInvalidArgument(status)) return status;
-  absl::Status marked(status.code(),
-                      absl::StrCat(status.message(),
-                                   "; the checkpoint may be sound all the same, so nothing was started or changed: "
-                                   "remedy that and start again, or rename the checkpoint to go on from an older one"));
+  absl::Status marked(status.code(), absl::StrCat(status.message(), "; the checkpoint may be sound all the same, ",
+                                                  while_training ? kEndsTheRun : kNothingStarted));
   marked.SetPayload(kMayBeSound, absl::Cord("yes"));
   return marked;
 }
@@ -230,33 +255,41 @@ absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::stri
   ResumePlan plan;
   for (const std::string& folder : folders) {
     const auto manifest = AgreedManifest(folder, world);
-    if (!manifest.ok() && !IsNotSound(manifest.status())) return Unreadable(manifest.status());
+    if (ExitStatusOf(manifest.status().code()) == kExitRankFailed) return manifest.status();
+    if (!manifest.ok() && !IsNotSound(manifest.status())) {
+      if (plan.candidates.empty()) return Unreadable(manifest.status(), /*while_training=*/true);
+      // A newer one will do. If it turns out to be damaged, Restore says why this one can't be read.
+      plan.candidates.push_back(folder);
+      break;
+    }
     if (manifest.ok() && manifest->finite()) plan.candidates.push_back(folder);
   }
-  if (plan.candidates.empty()) return began;
-  plan.continued = true;
+  if (plan.candidates.empty()) {
+    plan = began;
+  } else {
+    plan.continued = true;
+  }
+  plan.while_training = true;
   return plan;
 }
 
-absl::StatusOr<proto::CheckpointManifest> Restore(const ResumePlan& plan, const proto::RunConfig& config,
-                                                  const SampleSet& samples, TrainingModel& model, const Mesh& mesh,
-                                                  Log& log) {
+absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config,
+                                           const SampleSet& samples, TrainingModel& model, const Mesh& mesh, Log& log) {
   std::vector<std::string> reasons;
   for (const std::string& folder : plan.candidates) {
     auto manifest = RestoreFrom(folder, config, samples, model, mesh);
     if (manifest.ok()) {
       const std::string changed = Differences(Course(manifest->config()), Course(config));
       if (!changed.empty()) log.Warning("not as the run began: " + changed);
-      return manifest;
+      return RestoredCheckpoint{.folder = folder, .manifest = *std::move(manifest)};
     }
-    if (!IsNotSound(manifest.status())) return Unreadable(manifest.status());
+    if (!IsNotSound(manifest.status())) return Unreadable(manifest.status(), plan.while_training);
     reasons.emplace_back(manifest.status().message());
     log.Warning("not sound: " + reasons.back());
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("there are checkpoints, but none is sound, so nothing was started or changed; restore one, or set "
-                   "`folder` to another one to begin anew:\n  ",
-                   absl::StrJoin(reasons, "\n  ")));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "there are checkpoints, but none is sound", plan.while_training ? "" : ", so nothing was started or changed",
+      "; restore one, or set `folder` to another one to begin anew:\n  ", absl::StrJoin(reasons, "\n  ")));
 }
 
 }  // namespace isthmus

@@ -197,7 +197,10 @@ absl::Status TrainingRun::Continue() {
 }
 
 absl::Status TrainingRun::RestoreState() {
-  ISTHMUS_ASSIGN_OR_RETURN(restored_, Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+  ISTHMUS_ASSIGN_OR_RETURN(RestoredCheckpoint restored,
+                           Restore(plan_, config_, data_.training, *model_, *mesh_, *log_));
+  restored_folder_ = std::move(restored.folder);
+  restored_ = std::move(restored.manifest);
   position_ = restored_->samples() / config_.batch().sequences();
   summary_.steps = restored_->step();
   summary_.tokens = restored_->tokens();
@@ -206,14 +209,24 @@ absl::Status TrainingRun::RestoreState() {
   return absl::OkStatus();
 }
 
-absl::Status TrainingRun::SetAsideLaterCheckpoints() {
-  absl::Status status;
-  if (world_.rank() == 0) {
-    const auto aside = SetAsideLater(config_.folder(), summary_.steps);
-    status = aside.status();
-    if (aside.ok() && !aside->empty()) log_->Warning("set aside: " + absl::StrJoin(*aside, ", "));
+absl::Status TrainingRun::TidyCheckpoints() {
+  if (plan_.continued && !restored_folder_.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(const NamedCheckpoint named,
+                             NameAfterStep(config_.folder(), restored_folder_, summary_.steps));
+    if (named.renamed) log_->Warning(absl::StrCat("renamed: ", restored_folder_, " is ", summary_.checkpoint, " now"));
+    if (!named.set_aside.empty()) log_->Warning("set aside: " + named.set_aside);
   }
-  return AgreeOnStatus(world_, status);
+  ISTHMUS_ASSIGN_OR_RETURN(const LaterCheckpoints later, SetAsideLater(config_.folder(), summary_.steps));
+  if (!later.latest.empty()) log_->Warning(later.latest);
+  if (!later.names.empty()) log_->Warning("set aside: " + absl::StrJoin(later.names, ", "));
+  return absl::OkStatus();
+}
+
+absl::Status TrainingRun::SetAsideLaterCheckpoints() {
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, world_.rank() == 0 ? TidyCheckpoints() : absl::OkStatus()));
+  // A rollback to what the run began from finds it by its new name.
+  if (plan_.continued && !restored_folder_.empty()) plan_.candidates = {summary_.checkpoint};
+  return absl::OkStatus();
 }
 
 void TrainingRun::OpenLoader() {

@@ -83,16 +83,19 @@ class TrainingRun {
   // Log, and for a new run everything else; of a run that is continued nothing changes before it is restored.
   absl::Status OpenFolder(const std::string& resume);
   absl::Status OpenRecords();
-  // If the disk is full and the run was there already, returns OK and notes it: the run loses what it can't write, but
-  // it starts.
+  // If the disk is full and the run was there already, returns OK and notes it. The run starts all the same, and loses
+  // what it can't write.
   absl::Status Bear(absl::Status status);
   absl::Status BuildModel();
   // Takes state and step from a checkpoint, where the plan has one.
   absl::Status Continue();
   // From the plan's checkpoint.
   absl::Status RestoreState();
-  // Checkpoints of steps after the latest, so that training can save its own.
+  // Checkpoints of steps after the latest, so that training can save its own. The restored one gets its step's name, if
+  // it lies in the run folder under another name.
   absl::Status SetAsideLaterCheckpoints();
+  // The part of rank 0.
+  absl::Status TidyCheckpoints();
   // The batches after position_.
   void OpenLoader();
   absl::Status WriteFirstRecord();
@@ -121,6 +124,7 @@ class TrainingRun {
   // Saves the state, if it is savable, no checkpoint has it, and the configuration wants any. Says which checkpoint is
   // the newest, and what failed. Collective. Errors: of collectives.
   absl::StatusOr<std::string> KeepState(const TrainingMoment& moment, bool savable);
+  // As plan_ says, which PlanRollback has made.
   absl::Status RollBack();
   // The log, and rank 0's display.
   void Say(const std::string& text);
@@ -168,6 +172,7 @@ class TrainingRun {
   ResumePlan plan_;
   std::string full_disk_;                              // what a full disk kept from being written at the start
   std::optional<proto::CheckpointManifest> restored_;  // what the run continues from
+  std::string restored_folder_;                        // where it was, empty for the beginning
   proto::RunRecord run_facts_;                         // of the run's first record
   proto::RunRecord resumed_run_;                       // the same for the first record after a checkpoint was loaded
   std::unique_ptr<RunCheckpoints> checkpoints_;

@@ -117,7 +117,7 @@ TEST_F(Rotation, LaterOnesAreSetAside) {
   Save(3);
   const auto again = SetAsideLater(folder_.path(), 1);
   ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ(again->size(), 2u);
+  EXPECT_EQ(again->names.size(), 2u);
   EXPECT_EQ(std::filesystem::read_symlink(folder_ / "checkpoints/latest"), "step-00000001");
   EXPECT_THAT(Rotate(9), ElementsAre(1));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.set-aside"));
@@ -145,8 +145,54 @@ TEST_F(Rotation, AFolderNamedLatestIsMovedAsideAndStopsNothing) {
   Save(4);
   std::filesystem::remove(latest);
   std::filesystem::create_directory(latest);
-  EXPECT_TRUE(SetAsideLater(folder_.path(), 3).ok());
+  const auto later = SetAsideLater(folder_.path(), 3);
+  ASSERT_TRUE(later.ok()) << later.status();
+  EXPECT_THAT(later->names, ElementsAre(CheckpointFolder(folder_.path(), 4) + ".set-aside"));
+  EXPECT_THAT(later->latest, HasSubstr(latest + " is a folder, not a link"));
   EXPECT_EQ(std::filesystem::read_symlink(latest), "step-00000003");
+}
+
+// A full disk, unlike a file system without links, takes no file either.
+TEST_F(Rotation, ALinkThatCannotBeReplacedNowStays) {
+  for (int64_t step = 1; step <= 2; ++step) Save(step);
+  for (const int error : {ENOSPC, EDQUOT, EIO}) {
+    const auto said = InChildWithout({SYS_symlink, SYS_symlinkat}, error, [&] {
+      const auto pointed = PointToLatest(folder_.path(), 1);
+      const auto later = SetAsideLater(folder_.path(), 1);
+      if (later.ok()) std::filesystem::rename(later->names.front(), CheckpointFolder(folder_.path(), 2));
+      return absl::StrCat(pointed.ok() ? "done" : "refused", ", ", later.ok() ? later->latest : "refused");
+    });
+    if (!said.has_value()) GTEST_SKIP() << "the kernel has no filters for system calls";
+    EXPECT_THAT(*said, HasSubstr("refused, "));
+    EXPECT_THAT(*said, HasSubstr("checkpoints/latest: can't make the link: "));
+    EXPECT_EQ(std::filesystem::read_symlink(folder_ / "checkpoints/latest"), "step-00000002");
+  }
+}
+
+TEST_F(Rotation, WhatARunGoesOnFromGetsItsStepsName) {
+  for (int64_t step = 1; step <= 2; ++step) Save(step);
+  ASSERT_TRUE(SetAsideLater(folder_.path(), 1).ok());
+  const std::string one = CheckpointFolder(folder_.path(), 1), two = CheckpointFolder(folder_.path(), 2);
+  std::filesystem::create_directory(folder_ / "checkpoints/step-mine.set-aside");
+  EXPECT_THAT(*ListSetAside(folder_.path()), ElementsAre(two + ".set-aside"));
+  const auto named = NameAfterStep(folder_.path(), two + ".set-aside", 2);
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_TRUE(named->renamed);
+  EXPECT_EQ(named->set_aside, "");
+  EXPECT_EQ(std::filesystem::read_symlink(folder_ / "checkpoints/latest"), "step-00000002");
+  // The one that has the name makes room.
+  std::filesystem::copy(two, two + ".set-aside");
+  WriteText(two + ".set-aside/mine", "");
+  EXPECT_EQ(NameAfterStep(folder_.path(), two + ".set-aside", 2)->set_aside, two + ".set-aside-2");
+  EXPECT_TRUE(std::filesystem::exists(two + "/mine"));
+  EXPECT_THAT(*ListSetAside(folder_.path()), ElementsAre(two + ".set-aside-2"));
+  // Nothing is to be done for these.
+  std::filesystem::copy(one, folder_ / "elsewhere");
+  for (const std::string& folder : {two, folder_ / "checkpoints/latest", folder_ / "elsewhere"}) {
+    EXPECT_FALSE(NameAfterStep(folder_.path(), folder, 2)->renamed) << folder;
+  }
+  EXPECT_THAT(*ListSetAside(folder_.path()), ElementsAre(two + ".set-aside-2"));
+  EXPECT_THAT(*ListSetAside(folder_ / "none"), IsEmpty());
 }
 
 // FAT and some network file systems have no links.
@@ -170,6 +216,15 @@ TEST_F(Rotation, WithoutLinksLatestIsASmallFile) {
   const auto found = FindCheckpoint(latest);
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(*found, CheckpointFolder(folder_.path(), 2));
+  // The one that it names has been moved.
+  for (const bool link : {false, true}) {
+    std::filesystem::remove(latest);
+    if (link) std::filesystem::create_symlink("step-00000099", latest);
+    if (!link) WriteText(latest, "step-00000099\n");
+    EXPECT_EQ(std::string(FindCheckpoint(latest).status().message()),
+              latest + ": names step-00000099, which is not there; give the run folder or another checkpoint");
+  }
+  std::filesystem::remove(latest);
   // The pointer leads nowhere else.
   for (const char* other : {"../../other", "/etc", "step-1/../..", "", "step-"}) {
     WriteText(latest, other);

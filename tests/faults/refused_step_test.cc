@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "checkpoint/manifest.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
 
@@ -51,6 +52,10 @@ class RefusedStep : public ::testing::Test {
   static std::string Folder(const std::string& name) { return *project_ / name; }
   static std::string Checkpoint(const std::string& name, int step) {
     return absl::StrCat(Folder(name), "/checkpoints/step-000000", step < 10 ? "0" : "", step);
+  }
+  static void MakeUnreadable(const std::string& checkpoint) {
+    std::filesystem::remove(checkpoint + "/manifest.pb");
+    std::filesystem::create_directory(checkpoint + "/manifest.pb");
   }
   static std::string Log(const std::string& name, int rank) {
     return ReadText(absl::StrCat(Folder(name), "/log/rank-000", rank, ".log"));
@@ -220,6 +225,42 @@ TEST_F(RefusedStep, ARollbackGoesOnFromTheLastCheckpointOrTheBeginningWithoutTha
     ExpectSameRuns(absl::StrCat("without-", mesh.name), name);
     EXPECT_EQ(LastRecord(name)["stability/rollbacks_total"], 3);
   }
+}
+
+// Only what a rollback needs has to be readable.
+TEST_F(RefusedStep, ARollbackNeedsNoCheckpointThatIsOlderThanASoundOne) {
+  ASSERT_EQ(Train("old", "", kMeshes[0].settings).exit_status, 0);
+  std::filesystem::remove_all(Checkpoint("old", 12));
+  // To read it fails with EISDIR, whoever does it.
+  MakeUnreadable(Checkpoint("old", 4));
+  const ProgramResult result =
+      Train("old", "step.loss@1#1=nan", absl::StrCat(kRollback, kMeshes[0].settings, " --resume auto"));
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("rolled back to step 8; "), 1) << result.out;
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("old", 12)));
+}
+
+TEST_F(RefusedStep, ARollbackThatCannotReadACheckpointKeepsTheState) {
+  ASSERT_EQ(Train("kept", "", kMeshes[0].settings).exit_status, 0);
+  // The run begins at step 8, to which it can't roll back.
+  proto::CheckpointManifest manifest = *ReadManifest(Checkpoint("kept", 8));
+  manifest.set_finite(false);
+  ASSERT_TRUE(WriteManifest(Checkpoint("kept", 8), manifest).ok());
+  MakeUnreadable(Checkpoint("kept", 4));
+  const ProgramResult result = Train("kept", "step.loss@1#2=nan",
+                                     absl::StrCat(kRollback, kMeshes[0].settings, " --resume ", Checkpoint("kept", 8)));
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_THAT(result.out, HasSubstr("; can't roll back: "));
+  EXPECT_THAT(result.out, HasSubstr(Checkpoint("kept", 4) + "/manifest.pb: can"));
+  EXPECT_THAT(result.out, HasSubstr("so the run ends, and does not go back to an older one: remedy that"));
+  EXPECT_THAT(result.out,
+              HasSubstr("nothing of the step was applied; the newest checkpoint is " + Checkpoint("kept", 9)));
+  EXPECT_THAT(result.out, Not(HasSubstr("nothing was started")));
+  EXPECT_EQ(LastRecord("kept")["step"], 10);
+  EXPECT_EQ(RunIsthmus("checkpoint verify " + Checkpoint("kept", 9)).Count(": sound: step 9,"), 1);
+  const ProgramResult again = Train("kept", "", absl::StrCat(kRollback, kMeshes[0].settings, " --resume auto"));
+  EXPECT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("continues after step 9"), 1) << again.out;
 }
 
 // On all ranks, as the loss is the same on all of a tensor group. Batch 3 is left out, for the same end.

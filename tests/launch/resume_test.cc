@@ -340,6 +340,50 @@ TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
   EXPECT_EQ(Train("branch", 2, "--resume " + Checkpoint("origin", 10)).Count("already holds a run"), 1);
 }
 
+// What a run goes on from must be there for the next start, whatever it was named.
+TEST_F(Resume, ACheckpointThatWasSetAsideGetsItsNameBack) {
+  const std::string mesh = "--set mesh.tensor=2 ", run = project() / "named";
+  ASSERT_EQ(Train("named", 2, mesh).exit_status, 0);
+  for (const int step : {5, 10}) std::filesystem::remove_all(Checkpoint("named", step));
+  for (const int step : {15, 20}) {
+    std::filesystem::rename(Checkpoint("named", step), Checkpoint("named", step) + ".set-aside");
+  }
+  const std::string metrics = ReadText(run + "/metrics.jsonl");
+  const ProgramResult none = Train("named", 2, mesh + "--resume auto");
+  EXPECT_EQ(none.exit_status, 2) << none.out;
+  EXPECT_EQ(none.Count(absl::StrCat(run, "/checkpoints: holds no checkpoint step-…, but step-00000015.set-aside, ",
+                                    "step-00000020.set-aside, set aside by earlier starts; go on from one with "
+                                    "--resume ",
+                                    Checkpoint("named", 15), ".set-aside, or move them elsewhere to begin anew")),
+            1)
+      << none.out;
+  EXPECT_EQ(ReadText(run + "/metrics.jsonl"), metrics);
+  // This run ends before it saves anything.
+  const ProgramResult named =
+      Train("named", 2,
+            absl::StrCat(mesh, "--set schedule.steps=17 --set checkpoint.interval=0 --set ",
+                         "checkpoint.save_final=false --resume ", Checkpoint("named", 15), ".set-aside"));
+  ASSERT_EQ(named.exit_status, 0) << named.out;
+  EXPECT_TRUE(std::filesystem::exists(Checkpoint("named", 15)));
+  EXPECT_FALSE(std::filesystem::exists(Checkpoint("named", 15) + ".set-aside"));
+  EXPECT_EQ(std::filesystem::read_symlink(run + "/checkpoints/latest"), "step-00000015");
+  const ProgramResult again = Train("named", 2, mesh + "--resume auto");
+  EXPECT_EQ(again.exit_status, 0) << again.out;
+  EXPECT_EQ(again.Count("continues after step 15"), 1) << again.out;
+  ExpectSameFiles(Checkpoint("named", 20), Checkpoint("named", 20) + ".set-aside");
+  // A run that has gone back to its beginning sets aside what is not finite. It needs nobody to start it again.
+  for (const std::string& name :
+       {Checkpoint("named", 15), Checkpoint("named", 20), Checkpoint("named", 20) + ".set-aside"}) {
+    proto::CheckpointManifest manifest = *ReadManifest(name);
+    manifest.set_finite(false);
+    ASSERT_TRUE(WriteManifest(name, manifest).ok());
+    if (!name.ends_with("aside")) std::filesystem::rename(name, name + ".set-aside-2");
+  }
+  const ProgramResult anew = Train("named", 0, "--set schedule.steps=2 --resume auto");
+  EXPECT_EQ(anew.exit_status, 0) << anew.out;
+  EXPECT_EQ(anew.Count("begins anew"), 1) << anew.out;
+}
+
 TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
   ASSERT_EQ(Train("same", 2, "--set schedule.steps=5").exit_status, 0);
   const auto refused = [&](const std::string& more, const std::string& message) {
