@@ -15,8 +15,8 @@ namespace isthmus {
 
 // Makes checkpoints/latest lead to the complete checkpoint of `step`. It is a symbolic link, or a small file with the
 // folder's name where the file system has no links. Nothing else depends on it. A folder named `latest`, which copying
-// a run can make, is moved aside. Returns a message about that, else an empty string. Errors: by errno; it leads where
-// it led before then.
+// a run can make, is moved aside. Returns a message about that, else an empty string. Errors: by errno. A link that is
+// there stays then, where the file system has links.
 absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t step);
 
 // Removes the checkpoints that `config` does not keep, and what killed saves and removals left. To be called after a
