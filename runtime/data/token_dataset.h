@@ -44,7 +44,7 @@ class TokenDataset {
   const std::vector<uint64_t>& Counts() const { return counts_; }
   // Number of shards that are too short for a sample.
   int64_t shards_without_samples() const;
-  // Reads everything. Errors: those of TokenShard; Cancelled before the next shard once a signal has come.
+  // Reads everything. Errors: those of TokenShard; Cancelled before the next MiB once a signal has come.
   absl::Status VerifyChecksums(const StopSignals& signals) const;
 
   // Copies the T + 1 tokens of sample `index`.

@@ -181,11 +181,12 @@ absl::StatusOr<std::vector<uint64_t>> TokenShard::ReadCounts() const {
   return counts;
 }
 
-absl::Status TokenShard::VerifyChecksum() const {
+absl::Status TokenShard::VerifyChecksum(const std::function<absl::Status()>& before_block) const {
   const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
   XXH3_64bits_reset(state.get());
   std::string block(static_cast<size_t>(kBlockBytes), '\0');
   for (int64_t begin = sizeof(TokenShardHeader); begin < bytes_; begin += kBlockBytes) {
+    if (before_block) ISTHMUS_RETURN_IF_ERROR(before_block());
     const int64_t count = std::min(kBlockBytes, bytes_ - begin);
     ISTHMUS_RETURN_IF_ERROR(ReadBytes(begin, block.data(), count));
     XXH3_64bits_update(state.get(), block.data(), static_cast<size_t>(count));

@@ -8,6 +8,7 @@
 #include <absl/types/span.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -68,8 +69,9 @@ class TokenShard {
 
   // Checks the payload: checksum, every token, document boundaries, counts.
   absl::Status Verify() const;
-  // Checks the checksum of the payload alone: reads the file once at the speed of the disk.
-  absl::Status VerifyChecksum() const;
+  // Checks the checksum of the payload alone: reads the file once at the speed of the disk. Calls `before_block` before
+  // each MiB, where there is one, and stops at its error.
+  absl::Status VerifyChecksum(const std::function<absl::Status()>& before_block = nullptr) const;
 
  private:
   TokenShard(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}

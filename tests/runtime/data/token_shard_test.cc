@@ -120,6 +120,19 @@ TEST(TokenShard, AFileThatIsCutAfterItWasOpenedIsAnError) {
   }
 }
 
+TEST(TokenShard, AChecksumThatIsBeingReadCanBeStopped) {
+  const TemporaryFolder folder;
+  Write(folder / "shard.ids", 11, {std::vector<int32_t>(2'000'000, 3)});  // 4 MB
+  const auto shard = TokenShard::Open(folder / "shard.ids");
+  ASSERT_TRUE(shard.ok()) << shard.status();
+  int blocks = 0;
+  const absl::Status stopped = (*shard)->VerifyChecksum(
+      [&] { return ++blocks == 3 ? absl::CancelledError("stopped by SIGTERM") : absl::OkStatus(); });
+  EXPECT_EQ(stopped, absl::CancelledError("stopped by SIGTERM"));
+  EXPECT_EQ(blocks, 3);
+  EXPECT_TRUE((*shard)->VerifyChecksum([] { return absl::OkStatus(); }).ok());
+}
+
 TEST(TokenShard, AnotherFileUnderTheNameOfOneThatIsOpenedForEachReadIsNoticed) {
   const TemporaryFolder folder;
   const std::string path = folder / "shard.ids";
