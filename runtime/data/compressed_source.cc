@@ -61,6 +61,10 @@ absl::StatusOr<int64_t> CompressedSource::Read(char* to, int64_t capacity) {
     if (!progress.error.empty()) {
       return Damaged(absl::StrCat(progress.error, " in what begins at byte ", member_));
     }
+    if (!progress.refusal.empty()) {
+      return absl::DataLossError(
+          absl::StrCat(path_, ": the ", decoder_->name(), " data that begin at byte ", member_, " ", progress.refusal));
+    }
     between_members_ = progress.member_complete;
     made_all_asked_ = !between_members_ && progress.made == static_cast<size_t>(capacity);
     if (progress.made > 0) return static_cast<int64_t>(progress.made);

@@ -25,6 +25,7 @@ class MemberDecoder {
     size_t taken = 0, made = 0;    // bytes
     bool member_complete = false;  // all of its bytes are in `to`, too
     std::string error;             // what is wrong with the member, if anything
+    std::string refusal;           // for a sound member that can't be decoded: why not, and what to do
   };
   virtual ~MemberDecoder() = default;
   // Name of the format in messages: "gzip".

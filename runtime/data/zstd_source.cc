@@ -24,7 +24,8 @@ class ZstdDecoder : public MemberDecoder {
     const size_t result = ZSTD_decompressStream(context_.get(), &out, &from);
     Progress progress = {.taken = from.pos, .made = out.pos};
     if (ZSTD_isError(result)) {
-      progress.error = ErrorText(result);
+      progress.refusal = Refusal(result);
+      if (progress.refusal.empty()) progress.error = ZSTD_getErrorName(result);
     } else {
       progress.member_complete = result == 0;
     }
@@ -32,15 +33,17 @@ class ZstdDecoder : public MemberDecoder {
   }
 
  private:
-  static std::string ErrorText(size_t result) {
-    const std::string text = ZSTD_getErrorName(result);
+  // Why a sound frame can't be decoded, and what to do; empty for a damaged one.
+  static std::string Refusal(size_t result) {
     const ZSTD_ErrorCode code = ZSTD_getErrorCode(result);
-    if (code == ZSTD_error_frameParameter_windowTooLarge || code == ZSTD_error_memory_allocation) {
-      return absl::StrCat(text,
-                          " (its window takes more memory than there is, or than 2 GiB: compress the text again "
-                          "without --long)");
+    if (code == ZSTD_error_dictionary_wrong) {
+      return "were compressed with a dictionary (zstd -D); compress them again without one";
     }
-    return text;
+    if (code == ZSTD_error_frameParameter_windowTooLarge || code == ZSTD_error_memory_allocation) {
+      return absl::StrCat("have a window that takes more memory than there is, or than 2 GiB (",
+                          ZSTD_getErrorName(result), "); compress the text again without --long");
+    }
+    return "";
   }
 
   std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context_;

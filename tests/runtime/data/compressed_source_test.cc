@@ -167,6 +167,22 @@ TEST_F(CompressedText, TheLargestWindowIsAccepted) {
   ExpectDamaged(frame, "x.zst", "compress the text again without --long");
 }
 
+TEST_F(CompressedText, AFrameThatNeedsADictionaryIsNotCalledDamaged) {
+  // One raw block of "abc"; the header names the dictionary 7 (RFC 8878, 3.1.1.1).
+  const std::string frame(
+      "\x28\xB5\x2F\xFD\x21\x07\x03\x19\x00\x00"
+      "abc",
+      13);
+  const std::string one = ZstdFrame("one\n");
+  for (const std::string& before : {std::string(), one}) {
+    const auto text = Decompress(before + frame, "x.zst");
+    EXPECT_EQ(text.status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(std::string(text.status().message()),
+              folder_ / "x.zst" + ": the Zstandard data that begin at byte " + std::to_string(before.size()) +
+                  " were compressed with a dictionary (zstd -D); compress them again without one");
+  }
+}
+
 // The decoder may hold back the end of the text after all of the file was read.
 TEST_F(CompressedText, BlocksOfAnySizeAreReadToTheirEnd) {
   std::string text;
