@@ -7,10 +7,12 @@
 #include "launch/commands/checkpoint_head.h"
 #include "launch/commands/dumped_head.h"
 #include "launch/commands/head_json.h"
+#include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/threads.h"
 #include "model/decomposition/tensor_decomposition.h"
 #include "parallel/mesh.h"
+#include "runtime/data/token_dataset.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
 
@@ -84,12 +86,27 @@ absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mes
   return AgreeOnStatus(context.world, written);
 }
 
+// Whether the figures can go where the request says, and destroy nothing that they are computed from.
+absl::Status CheckJsonPath(const Request& request) {
+  const DumpPaths& paths = request.paths;
+  CommandInputs inputs;
+  for (const std::string& file :
+       {paths.hidden, paths.targets, paths.head, paths.up, paths.down, paths.counts, request.checkpoint.corpus}) {
+    if (!file.empty()) inputs.files.push_back(file);
+  }
+  if (!request.checkpoint.checkpoint.empty()) inputs.folders.push_back(request.checkpoint.checkpoint);
+  // A folder without shards is for its reader to complain about.
+  const auto shards = FindTokenShards(absl::MakeConstSpan(&request.checkpoint.corpus, 1));
+  if (shards.ok()) inputs.files.insert(inputs.files.end(), shards->begin(), shards->end());
+  return CheckResultPath("--json", request.json, inputs);
+}
+
 absl::Status Decompose(const Request& request, CommandContext& context) {
   Communicator& world = context.world;
   const bool alone = world.size() == 1;
   if (!request.json.empty()) {
     const bool writes = world.rank() == 0;
-    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, writes ? CheckOutput(request.json) : absl::OkStatus()));
+    ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, writes ? CheckJsonPath(request) : absl::OkStatus()));
   }
   // One process stands for all ranks, or each rank for itself.
   const int tensor = alone ? 1 : static_cast<int>(request.tensor);

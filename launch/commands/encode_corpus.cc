@@ -138,7 +138,7 @@ class StagingFolder {
     auto staging = std::make_unique<StagingFolder>();
     staging->there_ = there;
     if (there) ISTHMUS_RETURN_IF_ERROR(CheckEmpty(folder));
-    const std::string stem = absl::StrCat(folder, there ? "/encoding." : ".", getpid());
+    const std::string stem = absl::StrCat(there ? folder + "/encoding" : ShortName(folder), ".", getpid());
     staging->folder_ = std::move(folder);
     ISTHMUS_RETURN_IF_ERROR(MakeFolder(FolderOf(stem)));
     // In a container other processes had the same number before. Their files do not belong to this process.
@@ -148,6 +148,7 @@ class StagingFolder {
       path = absl::StrCat(stem, "-", i, ".tmp");
     }
     staging->path_ = std::move(path);
+    if (!there) ISTHMUS_RETURN_IF_ERROR(TryRename(staging->path_));
     return staging;
   }
   StagingFolder() = default;
@@ -187,6 +188,25 @@ class StagingFolder {
   }
 
  private:
+  // Leaves room for what the staging folder's name has more.
+  static std::string ShortName(const std::string& folder) {
+    constexpr size_t kLongest = 200;
+    const std::string name = std::filesystem::path(folder).filename().string();
+    return absl::StrCat(FolderOf(folder), "/", name.substr(0, kLongest));
+  }
+
+  // Renames a folder over the empty one at `path`, as the complete shards are renamed at the end. Some file systems
+  // allow new names but no renames, and so do folders that may only grow (chattr +a).
+  static absl::Status TryRename(const std::string& path) {
+    const std::string trial = path + ".trial";
+    if (mkdir(trial.c_str(), 0777) != 0) return FileError(trial, "can't create the folder", errno);
+    if (std::rename(trial.c_str(), path.c_str()) == 0) return absl::OkStatus();
+    const int error = errno;
+    rmdir(trial.c_str());
+    return FileError(FolderOf(path), "no folder can be renamed there, as complete shards are; choose another --out",
+                     error);
+  }
+
   static absl::Status CheckEmpty(const std::string& folder) {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
@@ -228,25 +248,44 @@ class StagingFolder {
   bool there_ = false;
 };
 
+// Without slashes and dots at its end, which name the same folder.
+std::string WithoutTail(std::string folder) {
+  while (folder.size() > 1) {
+    if (absl::EndsWith(folder, "/.")) {
+      folder.resize(folder.size() - 2);
+      if (folder.empty()) folder = "/";
+    } else if (absl::EndsWith(folder, "/")) {
+      folder.pop_back();
+    } else {
+      break;
+    }
+  }
+  return folder;
+}
+
 // Returns where the folder is or will be: without trailing slashes, and with symbolic links followed, even to nothing.
 absl::StatusOr<std::string> ResolveFolder(const std::string& given) {
   if (given.empty()) return absl::InvalidArgumentError("--out: found an empty path; name a folder");
   std::error_code error;
-  std::string folder = std::filesystem::path(given / std::filesystem::path()).parent_path().string();
+  std::string folder = WithoutTail(given);
   for (int links = 0; std::filesystem::is_symlink(folder, error); ++links) {
     constexpr int kMostLinks = 40;  // as Linux has it
     if (links == kMostLinks) return FileError(given, "can't follow the link", ELOOP);
     const auto next = std::filesystem::read_symlink(folder, error);
     if (error) return FileError(given, "can't read the link", error.value());
-    folder = (next.is_absolute() ? next : FolderOf(folder) / next).string();
-    folder = std::filesystem::path(folder / std::filesystem::path()).parent_path().string();
+    folder = WithoutTail((next.is_absolute() ? next : FolderOf(folder) / next).string());
+  }
+  if (std::filesystem::path(folder).filename() == "..") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--out: ", given, " ends with .., which names no new folder; give the folder's own name"));
   }
   return folder;
 }
 
 // Writes folder/train and folder/validation.
-absl::StatusOr<EncodedCorpus> WriteShards(const CorpusEncoding& encoding, const std::vector<std::string>& files,
-                                          const Tokenizer& tokenizer, const std::string& folder) {
+absl::StatusOr<EncodedCorpus> WriteShards(const CorpusEncoding& encoding, const Tokenizer& tokenizer,
+                                          const std::string& folder) {
+  const std::vector<std::string>& files = encoding.files;
   ShardSequence training(folder + "/train", tokenizer, encoding.shard_tokens);
   ShardSequence validation(folder + "/validation", tokenizer, encoding.shard_tokens);
   ParallelEncoder encoder(tokenizer, training, validation, encoding.validation_fraction);
@@ -274,10 +313,9 @@ absl::StatusOr<EncodedCorpus> WriteShards(const CorpusEncoding& encoding, const 
 
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(encoding.tokenizer));
-  ISTHMUS_ASSIGN_OR_RETURN(const auto files, FindTextFiles(encoding.files));
   ISTHMUS_ASSIGN_OR_RETURN(std::string folder, ResolveFolder(encoding.folder));
   ISTHMUS_ASSIGN_OR_RETURN(const auto staging, StagingFolder::Make(std::move(folder)));
-  const absl::StatusOr<EncodedCorpus> corpus = WriteShards(encoding, files, *tokenizer, staging->path());
+  const absl::StatusOr<EncodedCorpus> corpus = WriteShards(encoding, *tokenizer, staging->path());
   if (!corpus.ok()) return staging->Leave(corpus.status());
   ISTHMUS_RETURN_IF_ERROR(staging->Complete());
   return corpus;

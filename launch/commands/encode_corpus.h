@@ -12,7 +12,7 @@
 namespace isthmus {
 
 struct CorpusEncoding {
-  std::vector<std::string> files;  // as ReadDocuments accepts
+  std::vector<std::string> files;  // as ReadDocuments accepts; no folders
   std::string text_field = "text";
   std::string tokenizer;  // SentencePiece model
   std::string folder;     // must be missing or empty; links are followed

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launch/commands.h"
+#include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/plan/plan.h"
 #include "launch/plan/plan_report.h"
@@ -114,7 +115,9 @@ absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& 
     out << options.Help();
     return absl::OkStatus();
   }
-  if (!given.json.empty()) ISTHMUS_RETURN_IF_ERROR(CheckOutput(given.json));
+  if (!given.json.empty()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckResultPath("--json", given.json, {.files = {given.config}, .folders = {}}));
+  }
   ISTHMUS_ASSIGN_OR_RETURN(const proto::RunConfig config, LoadConfig(given.config, given.overrides));
   ISTHMUS_ASSIGN_OR_RETURN(const int world, WorldOf(given, config));
   ISTHMUS_ASSIGN_OR_RETURN(const Machine machine, MachineOf(given, ComputeType(config.precision()), world));

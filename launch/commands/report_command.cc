@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "launch/commands.h"
+#include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/report/page.h"
 #include "launch/report/plot.h"
@@ -31,7 +32,11 @@ absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream
     return absl::InvalidArgumentError(absl::StrCat("isthmus report: found ", folders.size(), " runs; accepts 1 to ",
                                                    report::kStyles, ", more can't be told apart"));
   }
-  ISTHMUS_RETURN_IF_ERROR(CheckOutput(path));
+  CommandInputs inputs{.files = {}, .folders = folders};
+  for (const std::string& folder : folders) {
+    for (const char* file : {"/metrics.jsonl", "/config.textproto"}) inputs.files.push_back(folder + file);
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckResultPath("--out", path, inputs));
   std::vector<report::Run> runs;
   for (const std::string& folder : folders) {
     ISTHMUS_ASSIGN_OR_RETURN(report::Run run, report::ReadRun(folder));

@@ -1,10 +1,17 @@
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "launch/commands.h"
 #include "launch/commands/encode_corpus.h"
+#include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/threads.h"
 #include "runtime/data/document_reader.h"
@@ -17,6 +24,19 @@ namespace isthmus {
 namespace {
 
 constexpr char kFiles[] = ".txt (one document) or .jsonl (one per line) files, plain, .gz or .zst, or folders of them";
+
+// The text files that `paths` name. Says once what of their folders is left out.
+absl::StatusOr<std::vector<std::string>> TextFiles(const std::vector<std::string>& paths) {
+  constexpr size_t kMostNamed = 5;
+  std::vector<std::string> left_out;
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<std::string> files, FindTextFiles(paths, left_out));
+  if (left_out.empty()) return files;
+  const size_t named = std::min(left_out.size(), kMostNamed);
+  std::cerr << "left out: " << absl::StrJoin(left_out.begin(), left_out.begin() + static_cast<ptrdiff_t>(named), ", ");
+  if (named < left_out.size()) std::cerr << " and " << left_out.size() - named << " more";
+  std::cerr << "; accepted are " << kTextFileNames << ", and folders that are named themselves\n";
+  return files;
+}
 
 absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
   TokenizerTraining training;
@@ -47,7 +67,8 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
   }
   training.seed = static_cast<uint64_t>(seed);
   ISTHMUS_RETURN_IF_ERROR(CheckOutput(path));
-  ISTHMUS_ASSIGN_OR_RETURN(training.files, FindTextFiles(paths));
+  ISTHMUS_ASSIGN_OR_RETURN(training.files, TextFiles(paths));
+  ISTHMUS_RETURN_IF_ERROR(CheckResultPath("--out", path, {.files = training.files, .folders = {}}));
   ISTHMUS_ASSIGN_OR_RETURN(const std::string model, TrainTokenizer(training));
   ISTHMUS_ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Parse(model, path));
   // If the model goes to standard output, messages must not become part of it.
@@ -63,6 +84,7 @@ absl::Status Train(absl::Span<const std::string> arguments, std::ostream& out) {
 
 absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) {
   CorpusEncoding encoding;
+  std::vector<std::string> paths;
   encoding.shard_tokens = 100'000'000;
   Options options("isthmus tokenizer encode",
                   "Turns text into token shards: OUT/train/*.ids and, with --validation-fraction, "
@@ -73,7 +95,7 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
            &encoding.validation_fraction)
       .Add("shard-tokens", "N", "begin a new shard after as many tokens", &encoding.shard_tokens)
       .Add("text-field", "NAME", "field of .jsonl documents that holds the text", &encoding.text_field)
-      .Positional("FILE...", kFiles, &encoding.files, 1);
+      .Positional("FILE...", kFiles, &paths, 1);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     out << options.Help();
@@ -87,6 +109,7 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
     return absl::InvalidArgumentError(absl::StrCat("--shard-tokens: ", encoding.shard_tokens, "; accepts 1 and more"));
   }
   ISTHMUS_RETURN_IF_ERROR(StartThreads(MaxThreads()));
+  ISTHMUS_ASSIGN_OR_RETURN(encoding.files, TextFiles(paths));
   ISTHMUS_ASSIGN_OR_RETURN(const EncodedCorpus corpus, EncodeCorpus(encoding));
   out << encoding.folder << ": " << corpus.training_tokens << " tokens in " << corpus.training_documents
       << " documents for training, " << corpus.validation_tokens << " in " << corpus.validation_documents

@@ -223,7 +223,8 @@ absl::Status ReadDocuments(const std::vector<std::string>& files, const std::str
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths) {
+absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths,
+                                                       std::vector<std::string>& left_out) {
   std::vector<std::string> files;
   for (const std::string& path : paths) {
     std::error_code error;
@@ -234,16 +235,20 @@ absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::str
       files.push_back(path);
       continue;
     }
-    std::vector<std::string> found;
+    std::vector<std::string> found, others;
     for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
-      if (FormatOf(entry->path().string()) != Format::kNone) found.push_back(entry->path().string());
+      std::error_code unknown;
+      const bool text = FormatOf(entry->path().string()) != Format::kNone && !entry->is_directory(unknown);
+      (text ? found : others).push_back(entry->path().string());
     }
     if (error) return FileError(path, "can't list the folder", error.value());
     if (found.empty()) {
       return absl::NotFoundError(absl::StrCat(path, ": no .txt or .jsonl files (plain, .gz or .zst) in this folder"));
     }
     std::sort(found.begin(), found.end());
+    std::sort(others.begin(), others.end());
     files.insert(files.end(), found.begin(), found.end());
+    left_out.insert(left_out.end(), others.begin(), others.end());
   }
   return files;
 }

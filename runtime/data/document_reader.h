@@ -27,9 +27,14 @@ struct DocumentVisitor {
 absl::Status ReadDocuments(const std::vector<std::string>& files, const std::string& text_field,
                            const DocumentVisitor& visitor);
 
-// Files as they are, folders replaced by the text files in them, sorted by name. Errors: NotFound for a path that does
+// Names of files that ReadDocuments accepts, for messages.
+inline constexpr char kTextFileNames[] = "files that end in .txt or .jsonl, also with .gz or .zst after it";
+
+// Files as they are, folders replaced by the text files in them, sorted by name. `left_out` gets the paths of all else
+// that such a folder holds, in the same order: files of other names, and folders. Errors: NotFound for a path that does
 // not exist or a folder without text files; by errno.
-absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths);
+absl::StatusOr<std::vector<std::string>> FindTextFiles(absl::Span<const std::string> paths,
+                                                       std::vector<std::string>& left_out);
 
 }  // namespace isthmus
 

@@ -162,6 +162,57 @@ TEST_F(OutputPaths, ShardsGoIntoTheFolderThatIsThere) {
   EXPECT_EQ(EntriesOf(disk), 3);
 }
 
+TEST_F(OutputPaths, NamesOfShardFoldersMayBeLongOrEndInADot) {
+  const TemporaryFolder folder;
+  const std::string longest(255, 'n');
+  for (const std::string& name : {longest, std::string("dot/."), std::string("dots/././/")}) {
+    const ProgramResult encoded = RunIsthmus(Encode() + (folder / name));
+    EXPECT_EQ(encoded.exit_status, 0) << encoded.out;
+    ExpectShards(folder / name);
+  }
+  EXPECT_EQ(EntriesOf(folder.path()), 3);
+  std::filesystem::create_symlink("new/..", folder / "link");
+  for (const char* name : {"new/..", "new/../", "new/../.", "..", "link"}) {
+    const ProgramResult refused = RunIsthmus(Encode() + (folder / name));
+    EXPECT_EQ(refused.exit_status, 2) << refused.out;
+    EXPECT_EQ(refused.Count("ends with .., which names no new folder"), 1) << refused.out;
+  }
+  EXPECT_EQ(EntriesOf(folder.path()), 4);
+}
+
+TEST_F(OutputPaths, AFolderThatAllowsNoRenamesIsFoundBeforeTheWork) {
+  const TemporaryFolder folder;
+  const std::string grows = folder / "grows";
+  std::filesystem::create_directory(grows);
+  if (RunShell(absl::StrCat("chattr +a ", grows)).exit_status != 0) {
+    GTEST_SKIP() << "needs root and a file system with chattr +a";
+  }
+  const absl::Cleanup give_back = [&grows] { RunShell(absl::StrCat("chattr -a ", grows)); };
+  const ProgramResult encoded = RunIsthmus(Encode() + grows + "/out");
+  EXPECT_EQ(encoded.exit_status, 2) << encoded.out;
+  EXPECT_EQ(encoded.Count(grows + ": no folder can be renamed there, as complete shards are"), 1) << encoded.out;
+  EXPECT_EQ(encoded.Count("stay in"), 0) << encoded.out;
+}
+
+TEST_F(OutputPaths, WhatIsLeftOutOfAFolderOfTextsIsSaid) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "texts/sub");
+  std::filesystem::copy_file(project() / "corpus.jsonl", folder / "texts/corpus.jsonl");
+  for (const char* name : {"c.txt.xz", "d.TXT", "e.json", "f", "g", "h"})
+    WriteText(folder / "texts" + ("/" + std::string(name)), "");
+  const std::string texts = folder / "texts",
+                    named = absl::StrCat("left out: ", texts, "/c.txt.xz, ", texts, "/d.TXT, ");
+  for (const std::string& command :
+       {absl::StrCat("tokenizer train --vocabulary 300 --out ", folder / "model", " ", texts),
+        absl::StrCat("tokenizer encode --tokenizer ", project() / "tokenizer.model", " --out ", folder / "out ",
+                     texts)}) {
+    const ProgramResult result = RunShell(absl::StrCat(ProgramPath(), " ", command, " 2>&1 >/dev/null"));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    EXPECT_EQ(result.Count(named), 1) << result.out;
+    EXPECT_EQ(result.Count(texts + "/g and 2 more; accepted are files that end in .txt or .jsonl"), 1) << result.out;
+  }
+}
+
 // Something else takes the name while the text is read, which a pipe holds up here.
 TEST_F(OutputPaths, ShardsThatCanNotGetTheirNameStay) {
   const TemporaryFolder folder;

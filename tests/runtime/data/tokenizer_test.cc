@@ -138,7 +138,19 @@ TEST(DocumentReader, EveryFormatGivesTheSameDocuments) {
   for (const char* file : {"d.jsonl", "e.jsonl.gz", "f.jsonl.zst"}) {
     EXPECT_EQ(Documents({folder / file}), "[one\n][two]|[three]|") << file;
   }
-  EXPECT_EQ(FindTextFiles({folder.path()})->size(), 6u);
+}
+
+TEST(DocumentReader, WhatAFolderHoldsBesideTextsIsNamed) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a.txt", "b.jsonl.zst", "c.txt.xz", "d.TXT", "e.json"}) WriteText(folder / name, "");
+  std::filesystem::create_directories(folder / "more/texts");
+  std::filesystem::create_directory(folder / "folder.txt");
+  std::vector<std::string> left_out;
+  const auto found = FindTextFiles({folder.path(), folder / "e.json"}, left_out);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(*found, (std::vector<std::string>{folder / "a.txt", folder / "b.jsonl.zst", folder / "e.json"}));
+  EXPECT_EQ(left_out, (std::vector<std::string>{folder / "c.txt.xz", folder / "d.TXT", folder / "e.json",
+                                                folder / "folder.txt", folder / "more"}));
 }
 
 TEST(DocumentReader, TruncatedCompressedDataIsFoundWhereverItIsCut) {
