@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -89,20 +90,106 @@ bool IsOfSingularValues(absl::string_view key) {
          std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
 }
 
-// Takes the records of a run in their order.
+// Takes the records of a run in their order. The run went back if step and tokens both do.
 class RecordReader {
  public:
   explicit RecordReader(Run& run) : run_(run) {}
 
-  void Add(const Json& record) {
+  // `line`: its number in the file.
+  void Add(Json record, int64_t line) {
     ++run_.records;
     AddFacts(record);
-    const double tokens = NumberOf(record, "tokens");
-    if (!IsPlottable(tokens) || tokens < 0) return;
-    if (tokens <= run_.tokens) GoBackTo(tokens);
+    const Place place = {NumberOf(record, "step"), NumberOf(record, "tokens"), line};
+    if (!IsPlottable(place.tokens) || place.tokens < 0) return;
+    const std::optional<Doubted> doubted = std::exchange(doubted_, std::nullopt);
+    if (place.tokens <= run_.tokens) {
+      if (place.step > furthest_step_) {
+        if (!doubted.has_value() || !Agree(doubted->place, place)) {
+          if (doubted.has_value()) LeaveOut(doubted->place.line);
+          doubted_ = {.place = place, .record = std::move(record)};
+          return;
+        }
+        PreferTo(doubted->place);
+        Accept(doubted->record, doubted->place);
+        return Accept(record, place);
+      }
+      GoBackTo(place.tokens);
+      ++resumes_;
+      furthest_step_ = place.step;
+    }
+    if (doubted.has_value()) LeaveOut(doubted->place.line);
+    Accept(record, place);
+  }
+
+  void Finish() {
+    if (doubted_.has_value()) LeaveOut(doubted_->place.line);
+    if (run_.config.has_value()) {
+      const auto& schedule = run_.config->schedule();
+      const bool out_of_time = schedule.max_seconds() > 0 && run_.seconds >= schedule.max_seconds();
+      run_.finished = out_of_time || run_.step >= static_cast<double>(schedule.steps());
+    }
+    if (resumes_ > 0) {
+      run_.notes.push_back(absl::StrCat("the run went back to an earlier step ", resumes_,
+                                        resumes_ == 1 ? " time" : " times", ": what it repeated is shown once"));
+    }
+    TellOfLeftOut();
+    const int64_t not_finite = run_.Figure("train/loss").not_finite();
+    if (not_finite > 0) {
+      run_.notes.push_back(absl::StrCat("the loss of ", not_finite, not_finite == 1 ? " record" : " records",
+                                        " is not a finite number: left out"));
+    }
+  }
+
+ private:
+  struct Place {
+    double step = kNaN, tokens = kNaN;
+    int64_t line = 0;
+  };
+  // A record whose step goes on and whose tokens go back. A digit may be damaged, here or in the record before.
+  struct Doubted {
+    Place place;
+    Json record;
+  };
+
+  // True if both records have as many tokens per step, so that neither is damaged.
+  static bool Agree(const Place& first, const Place& second) {
+    constexpr double kTolerance = 0.01;
+    const double ratio = (first.tokens * second.step) / (second.tokens * first.step);
+    return second.step > first.step && second.tokens > first.tokens && std::abs(ratio - 1) <= kTolerance;
+  }
+
+  // Takes back what does not fit two records that agree, of which `doubted` is the first.
+  void PreferTo(const Place& doubted) {
+    GoBackTo(doubted.tokens);
+    if (last_.tokens >= doubted.tokens && !(before_last_.tokens >= doubted.tokens)) {
+      LeaveOut(last_.line);
+    } else {
+      ++resumes_;  // tokens are counted anew
+    }
+    last_ = before_last_;
+    furthest_step_ = doubted.step;
+  }
+
+  void LeaveOut(int64_t line) { left_out_.push_back(line); }
+
+  void TellOfLeftOut() {
+    constexpr size_t kMostNamed = 8;
+    if (left_out_.empty()) return;
+    const size_t named = std::min(left_out_.size(), kMostNamed);
+    std::string lines;
+    for (size_t i = 0; i < named; ++i) absl::StrAppend(&lines, i > 0 ? ", " : "", left_out_[i]);
+    if (named < left_out_.size()) absl::StrAppend(&lines, " and ", left_out_.size() - named, " more");
+    run_.notes.push_back(absl::StrCat("the tokens of ", left_out_.size() == 1 ? "line " : "lines ", lines,
+                                      " of metrics.jsonl do not fit the step (damaged?): left out"));
+  }
+
+  void Accept(const Json& record, const Place& place) {
+    const double tokens = place.tokens;
+    before_last_ = std::exchange(last_, place);
+    if (!(place.step <= furthest_step_)) furthest_step_ = place.step;
     const double seconds = SecondsOf(record);
     run_.tokens = tokens;
-    run_.step = NumberOf(record, "step");
+    run_.step = place.step;
     run_.timestamp = NumberOf(record, "timestamp_seconds");
     if (IsPlottable(seconds)) run_.seconds = seconds;
     clock_.Add(tokens, seconds, seconds);
@@ -118,24 +205,6 @@ class RecordReader {
     }
   }
 
-  void Finish() {
-    if (run_.config.has_value()) {
-      const auto& schedule = run_.config->schedule();
-      const bool out_of_time = schedule.max_seconds() > 0 && run_.seconds >= schedule.max_seconds();
-      run_.finished = out_of_time || run_.step >= static_cast<double>(schedule.steps());
-    }
-    if (resumes_ > 0) {
-      run_.notes.push_back(absl::StrCat("the run went back to an earlier step ", resumes_,
-                                        resumes_ == 1 ? " time" : " times", ": what it repeated is shown once"));
-    }
-    const int64_t not_finite = run_.Figure("train/loss").not_finite();
-    if (not_finite > 0) {
-      run_.notes.push_back(absl::StrCat("the loss of ", not_finite, not_finite == 1 ? " record" : " records",
-                                        " is not a finite number: left out"));
-    }
-  }
-
- private:
   void AddFacts(const Json& record) {
     for (const auto& [key, value] : record.items()) {
       absl::string_view name = key;
@@ -147,7 +216,6 @@ class RecordReader {
   }
 
   void GoBackTo(double tokens) {
-    ++resumes_;
     clock_.CutFrom(tokens);
     for (auto& [key, series] : run_.figures) series.CutFrom(tokens);
     for (auto* parts : {&run_.shards, &run_.buckets}) {
@@ -221,6 +289,10 @@ class RecordReader {
   Series clock_;  // seconds by tokens
   double seconds_before_ = 0;
   int64_t resumes_ = 0;
+  Place last_, before_last_;     // of the records that were taken
+  double furthest_step_ = kNaN;  // since the run last went back
+  std::optional<Doubted> doubted_;
+  std::vector<int64_t> left_out_;  // lines
 };
 
 absl::Status ReadMetrics(const std::string& path, Run& run) {
@@ -233,9 +305,9 @@ absl::Status ReadMetrics(const std::string& path, Run& run) {
   while (true) {
     ISTHMUS_ASSIGN_OR_RETURN(const bool more, lines.Next());
     if (!more) break;
-    const Json record = Json::parse(lines.line(), nullptr, /*allow_exceptions=*/false);
+    Json record = Json::parse(lines.line(), nullptr, /*allow_exceptions=*/false);
     if (record.is_object()) {
-      records.Add(record);
+      records.Add(std::move(record), lines.number());
     } else if (!lines.ended()) {
       run.notes.push_back(absl::StrCat("line ", lines.number(),
                                        " of metrics.jsonl is not whole (the run may be writing it): left out"));

@@ -2,6 +2,7 @@
 // vocabulary have shares of the energy, whatever version wrote them.
 #include "launch/report/run.h"
 
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -55,6 +56,50 @@ TEST(ReportRun, PartsHaveSharesOfTheEnergyBeforeAndAfterTheHead) {
   // What was not measured is no share.
   EXPECT_EQ(PointsOf(run.shards[0].retained_energy_share), (Points{{10, 0.1}}));
   EXPECT_EQ(PointsOf(run.shards[1].retained_energy_share), (Points{{10, 0.9}}));
+}
+
+// Lines of `steps` records of 100 tokens each; the line of step `bad` has other tokens.
+std::string LinesWithBadTokens(int steps, int bad, int64_t tokens) {
+  std::string lines;
+  for (int step = 1; step <= steps; ++step) {
+    absl::StrAppend(&lines, "{\"step\":", step, ",\"tokens\":", step == bad ? tokens : 100 * step,
+                    ",\"train/loss\":", 1000 - step, "}\n");
+  }
+  return lines;
+}
+
+TEST(ReportRun, ADamagedDigitInTokensCostsItsOwnRecord) {
+  for (const int bad : {1, 2, 7, 12}) {
+    for (const int64_t tokens : {int64_t{3}, int64_t{100} * bad + 9'000'000}) {
+      const bool undetectable = bad == 1 && tokens < 100;
+      const report::Run run = ReadLines(LinesWithBadTokens(20, bad, tokens));
+      const auto points = PointsOf(run.Figure("train/loss"));
+      EXPECT_EQ(points.size(), undetectable ? 20u : 19u) << bad << " " << tokens;
+      for (const auto& [at, loss] : points) {
+        EXPECT_TRUE(undetectable || at == 100 * (1000 - loss)) << bad << ": " << at << " " << loss;
+      }
+      EXPECT_EQ(run.tokens, 2000) << bad << " " << tokens;
+      if (undetectable) continue;
+      EXPECT_THAT(run.notes, ::testing::Contains(absl::StrCat("the tokens of line ", bad,
+                                                              " of metrics.jsonl do not fit the step (damaged?): left "
+                                                              "out")))
+          << bad << " " << tokens;
+      EXPECT_THAT(run.notes, ::testing::Not(::testing::Contains(::testing::HasSubstr("went back"))));
+    }
+  }
+}
+
+TEST(ReportRun, GoesBackWhereStepAndTokensDo) {
+  // The last record before the run went back is damaged, too.
+  const report::Run run = ReadLines(LinesWithBadTokens(10, 10, 12) + R"({"step":6,"tokens":600,"train/loss":5}
+{"step":7,"tokens":700,"train/loss":4}
+)");
+  const auto points = PointsOf(run.Figure("train/loss"));
+  ASSERT_EQ(points.size(), 7u);
+  EXPECT_EQ(points[4], (std::pair<double, double>{500, 995}));
+  EXPECT_EQ(points[5], (std::pair<double, double>{600, 5}));
+  EXPECT_THAT(run.notes, ::testing::Contains(::testing::HasSubstr("went back to an earlier step 1 time")));
+  EXPECT_THAT(run.notes, ::testing::Contains(::testing::HasSubstr("line 10 ")));
 }
 
 }  // namespace
