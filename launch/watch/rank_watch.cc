@@ -45,6 +45,10 @@ constexpr absl::Duration kBeat = absl::Seconds(1);
 // How long the heartbeats are looked at to see which are renewed.
 constexpr absl::Duration kLook = absl::Seconds(6);
 constexpr absl::Duration kLongestAge = absl::Seconds(10);
+// How often and after which first pause a rank looks for rank 0's mark: 6.3 s in all.
+constexpr int kMarkTries = 7;
+constexpr absl::Duration kMarkPause = absl::Milliseconds(100);
+constexpr int64_t kNoMark = std::numeric_limits<int64_t>::max();
 // Far more than a report has, which takes some hundred bytes per rank.
 constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 
@@ -301,7 +305,7 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
     if (const absl::Status written = WriteStartMark(folder, mark); !written.ok()) {
       log->Warning(absl::StrCat("no rank of this start will notice a later one: ", written.message()));
       // The number is above any mark that the folder may still have.
-      mark.number = std::numeric_limits<int64_t>::max();
+      mark.number = kNoMark;
     }
   }
   ISTHMUS_RETURN_IF_ERROR(ShareStartMark(world, mark));
@@ -311,6 +315,11 @@ absl::Status RankWatch::Start(const std::string& folder, absl::Duration deadline
   // If the disk has no room for a heartbeat, the others know less of a rank that hangs. The beat is tried again every
   // second.
   if (absl::IsResourceExhausted(started)) started = absl::OkStatus();
+  // The rank's own heartbeat, which is a new entry there, makes a network file system look at the folder again.
+  if (started.ok() && mark.number != kNoMark) {
+    started = FindStartMark(folder, mark, world.rank(), kMarkTries, kMarkPause);
+    if (!started.ok()) state->RemoveHeartbeat();
+  }
   if (started.ok()) {
     started = Caught([&] {
       std::thread([kept = state] { kept->Run(); }).detach();

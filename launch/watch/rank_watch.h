@@ -46,7 +46,7 @@ class RankWatch {
   // Collective; every rank leaves its first heartbeat. The folder and its log exist. `deadline`: of a step's
   // collectives; rank 0 warns once half of it has passed without a heartbeat, but after ten seconds at the latest.
   // Marks the folder as this start's. Errors, on all ranks: by errno if a heartbeat can't be written; ResourceExhausted
-  // if no thread can be started.
+  // if no thread can be started; those of FindStartMark (launch/watch/start_mark.h).
   absl::Status Start(const std::string& folder, absl::Duration deadline, Communicator& world, std::shared_ptr<Log> log);
 
   // On rank 0, after Start: messages for people about processes of earlier starts that still live.

@@ -90,6 +90,21 @@ absl::Status ShareStartMark(Communicator& world, StartMark& mark) {
   return absl::OkStatus();
 }
 
+absl::Status FindStartMark(const std::string& folder, const StartMark& mark, int rank, int tries,
+                           absl::Duration pause) {
+  absl::StatusOr<StartMark> found = ReadStartMark(folder);
+  for (int more = tries - 1; more > 0 && !(found.ok() && found->nonce == mark.nonce); --more, pause *= 2) {
+    absl::SleepFor(pause);
+    found = ReadStartMark(folder);
+  }
+  if (found.ok() && found->nonce == mark.nonce) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "rank ", rank, " (host ", HostName(), ") sees another folder at ", folder, " than rank 0 (host ", mark.host,
+      "): ",
+      found.ok() ? absl::StrCat("its log/start is of the start of ", found->Describe()) : found.status().message(),
+      "; put the run folder on a file system that all ranks share"));
+}
+
 bool IsLater(const StartMark& found, const StartMark& mine) {
   return found.nonce != mine.nonce && found.number > mine.number;
 }

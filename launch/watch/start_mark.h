@@ -9,6 +9,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/time/time.h>
 
 #include <cstdint>
 #include <string>
@@ -38,6 +39,11 @@ absl::Status WriteStartMark(const std::string& folder, const StartMark& mark);
 absl::StatusOr<StartMark> ReadStartMark(const std::string& folder);
 // Gives rank 0's mark to all ranks. Collective.
 absl::Status ShareStartMark(Communicator& world, StartMark& mark);
+
+// Looks for rank 0's `mark` in the folder as `rank` sees it. A network file system may show it late, so it looks up to
+// `tries` times, after pauses that double. `pause`: the first one. Errors: FailedPrecondition if the mark is not there:
+// this rank's folder is another one, on another file system for example.
+absl::Status FindStartMark(const std::string& folder, const StartMark& mark, int rank, int tries, absl::Duration pause);
 
 // True if `found` is the mark of a later start than `mine`. A network file system may show an earlier mark for a while.
 bool IsLater(const StartMark& found, const StartMark& mine);

@@ -1,6 +1,8 @@
 // Starts of a run in one folder are told apart, and leftovers of an earlier start are found.
 #include "launch/watch/start_mark.h"
 
+#include <absl/strings/str_cat.h>
+#include <absl/time/time.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@
 
 #include "launch/watch/heartbeat.h"
 #include "launch/watch/leftovers.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 
 namespace isthmus::testing {
@@ -97,6 +100,43 @@ TEST_F(Starts, APipeOfThatNameHoldsNobodyUp) {
   ASSERT_EQ(mkfifo((run_ / "log/start").c_str(), 0600), 0);
   EXPECT_FALSE(ReadStartMark(run_.path()).ok());
   EXPECT_FALSE(WriteStartMark(run_.path(), NewStartMark(run_.path())).ok());
+}
+
+TEST_F(Starts, AFolderWithoutRankZerosMarkIsAnother) {
+  const auto find = [&](const StartMark& mark) {
+    return FindStartMark(run_.path(), mark, 1, /*tries=*/2, absl::ZeroDuration());
+  };
+  const StartMark mine = NewStartMark(run_.path());
+  const absl::Status none = find(mine);
+  EXPECT_TRUE(absl::IsFailedPrecondition(none)) << none;
+  const std::string begins = absl::StrCat("rank 1 (host ", HostName(), ") sees another folder at ", run_.path());
+  EXPECT_THAT(std::string(none.message()), ::testing::StartsWith(begins));
+  EXPECT_THAT(std::string(none.message()), ::testing::HasSubstr("put the run folder on a file system that all ranks"));
+  Start();
+  EXPECT_TRUE(absl::IsFailedPrecondition(find(mine)));
+  ASSERT_TRUE(WriteStartMark(run_.path(), mine).ok());
+  EXPECT_TRUE(find(mine).ok()) << find(mine);
+}
+
+// Rank 1 has another file system at the run's path.
+TEST(StartsOfRanks, NoneBeginsToTrainInTwoFolders) {
+  const TinyProject project;
+  const std::string run = project / "apart", other = project / "other";
+  for (const std::string& folder : {run, other}) std::filesystem::create_directory(folder);
+  WriteText(project / "apart.sh", absl::StrCat("if [ \"$OMPI_COMM_WORLD_RANK\" = 1 ]; then mount --bind ", other, " ",
+                                               run, " || exit 99; fi\nexec \"$@\"\n"));
+  if (RunShell(absl::StrCat("OMPI_COMM_WORLD_RANK=1 unshare -m bash ", project / "apart.sh", " true")).exit_status !=
+      0) {
+    GTEST_SKIP() << "needs root and the right to mount";
+  }
+  const ProgramResult result = RunShell(
+      absl::StrCat("export OMP_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; ",
+                   LauncherPath(), " --oversubscribe --bind-to none -n 2 unshare -m bash ", project / "apart.sh", " ",
+                   ProgramPath(), " train --config ", project.WriteConfig("apart"), " --set mesh.data=2"));
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count(absl::StrCat(") sees another folder at ", run, " than rank 0 (host ")), 1) << result.out;
+  EXPECT_EQ(result.Count("trained"), 0) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(HeartbeatPath(other, 1)));
 }
 
 TEST_F(Starts, ProcessesOfEarlierOnesAreFoundWhereTheyLive) {
