@@ -7,6 +7,7 @@
 
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/run/count_text.h"
 #include "launch/run/head_text.h"
 #include "launch/run/training_run.h"
 #include "launch/threads.h"
@@ -50,10 +51,10 @@ std::string SummaryText(const TrainingRun& run) {
   const double entropy = run.unigram_entropy();
   const double below = entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0;
   std::string text = absl::StrFormat(
-      "trained %d steps, %.2f million tokens, in %.1f s: loss %.4f\n"
+      "trained %d steps, %s tokens, in %.1f s: loss %.4f\n"
       "validation loss %.4f nats per token, %.1f %% %s the corpus's unigram entropy of %.4f\n",
-      summary.steps, static_cast<double>(summary.tokens) / 1e6, summary.seconds, summary.train_loss,
-      summary.validation_loss, std::abs(below), below < 0 ? "above" : "below", entropy);
+      summary.steps, CountText(summary.tokens), summary.seconds, summary.train_loss, summary.validation_loss,
+      std::abs(below), below < 0 ? "above" : "below", entropy);
   if (summary.head.has_value()) absl::StrAppend(&text, HeadText(*summary.head));
   if (!summary.checkpoint.empty()) absl::StrAppend(&text, "checkpoint: ", summary.checkpoint, "\n");
   return text;

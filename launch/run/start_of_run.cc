@@ -11,6 +11,7 @@
 #include "checkpoint/rotation.h"
 #include "launch/choose_device.h"
 #include "launch/run/agreed_stop.h"
+#include "launch/run/count_text.h"
 #include "launch/run/matmul_search.h"
 #include "launch/run/run_sinks.h"
 #include "launch/run/step_record.h"
@@ -30,11 +31,6 @@ namespace {
 
 // For the run that had the folder before. A server of NFS lets go of a dead node's locks after 90 s.
 constexpr absl::Duration kLockPatience = absl::Seconds(120);
-
-// "5.02 million"; what that would round away is written as it is.
-std::string CountText(int64_t count) {
-  return count < 100'000 ? absl::StrCat(count) : absl::StrFormat("%.2f million", static_cast<double>(count) / 1e6);
-}
 
 // Empty where enough tokens are sampled for a spectrum that tells heads apart, or none are.
 std::string SampleWarning(const proto::RunConfig& config) {
