@@ -3,7 +3,7 @@
 # folder that apt takes for the machine.
 set -euo pipefail
 cd "$1"
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get python3 >/dev/null; then
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || ! command -v python3 >/dev/null; then
   echo "skipped: needs root, apt and python3"
   exit 77
 fi
@@ -60,6 +60,18 @@ hold "$root/var/lib/apt/lists/lock"
 ! ISTHMUS_LOCK_PATIENCE=0 launch/install quickstart >"$work/out" 2>&1 || fail "it ended well, without the lock"
 grep -q "process $holder (python3) has kept apt's lock for 0 s" "$work/out" || fail "not named: $(cat "$work/out")"
 release
+
+# A lock that nobody holds is not waited for: the disk of the lists has no room for another file.
+if unshare --mount true 2>/dev/null; then
+  ! unshare --mount bash -ec 'mount -t tmpfs -o nr_inodes=8 tmpfs "$0"
+    mkdir "$0/partial"
+    n=0
+    while true >"$0/$((++n))"; do :; done 2>/dev/null
+    launch/install quickstart' "$root/var/lib/apt/lists" >"$work/out" 2>&1 || fail "it ended well, without a lock"
+  grep -q 'No space left on device' "$work/out" || fail "not said: $(cat "$work/out")"
+  ! grep -q waiting "$work/out" || fail "it waited for nobody: $(cat "$work/out")"
+  grep -q 'apt-get failed; see above' "$work/out" || fail "no failure: $(cat "$work/out")"
+fi
 
 # dpkg leaves this state when it is killed.
 printf '%s\n' 'Package: half' 'Status: install ok unpacked' 'Architecture: all' 'Version: 1' \
