@@ -72,3 +72,15 @@ refuses 'names no host' launch/mpirun/train --config "$config" --program "$progr
 
 refuses 'found distribution "plan9"; accepts debian-12, debian-13' tests/distributions/run plan9
 refuses 'found command "fly"; accepts quickstart, tests' tests/distributions/run debian-13 fly
+
+mkdir -p "$work/a folder/tests" "$work/a folder/launch"
+export TMPDIR="$work/a folder"
+refuses "TMPDIR: found \"$TMPDIR\"; accepts a folder whose path has neither white space nor backslashes" \
+  tests/distributions/run debian-13
+refuses "$TMPDIR: found \" \"; tests accept no white space" tests/run none
+export TMPDIR=$work/nowhere
+refuses "TMPDIR: found \"$TMPDIR\", which is no folder" tests/distributions/run debian-13
+unset TMPDIR
+cp tests/run "$work/a folder/tests"
+cp launch/mpi_environment "$work/a folder/launch"
+refuses "$work/a folder: found \" \"; tests accept no white space" "$work/a folder/tests/run" none
