@@ -25,7 +25,7 @@ offences() {
       $own{$_} = 1 for $text =~ /^ +(?!return\b|case\b|else\b)$declared/mg;
       $own{$_} = 1 for $text =~ /^ +(?:class|struct|enum|enum class|using) ([A-Z]\w+)/mg;
       next unless $file =~ /\.(h|cuh)$/;
-      # What a namespace holds begins in the first column.
+      # Declarations of a namespace begin in the first column.
       my @names = $text =~ /^(?:class|struct|enum class|using) ([A-Z]\w+)\b/mg;
       push @names, $text =~ /^inline constexpr [^=({\n]*?\b(k[A-Z]\w+)/mg;
       push @names, $text =~ /^(?!using|class|struct|enum|#|\}|return)[a-zA-Z_][\w:<>,*& \[\]]*[ *&]([A-Z]\w+)\(/mg;
