@@ -29,10 +29,12 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// Trains with a pause for scraping: at step 300 the run waits until a file `folder`.scraped exists.
+// Trains with a pause for scraping: at step 300 the run waits until a file `folder`.scraped exists. A rank may wait for
+// another that long, however slow the machine is.
 ProgramResult RunUntilScraped(const std::string& folder, const std::string& arguments) {
   return RunWithFaults(absl::StrCat("step.begin@0#300=await:", folder, ".scraped"),
-                       absl::StrCat(arguments, " --set schedule.steps=400"), 2);
+                       absl::StrCat(arguments, " --set schedule.steps=400 --set mesh.collective_timeout_seconds=3600"),
+                       2);
 }
 void SayThatItWasScraped(const std::string& folder) { WriteText(folder + ".scraped", ""); }
 
