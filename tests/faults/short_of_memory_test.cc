@@ -72,9 +72,10 @@ TEST_F(ShortOfMemory, OneOfSeveralRanksEndsTheJobWithStatusFour) {
 
 TEST_F(ShortOfMemory, ThreadsThatCannotBeStartedAreNamed) {
   // Each thread's stack is then larger than all addresses.
-  const ProgramResult result = RunShell(absl::StrCat("ulimit -s 1000000000000; OMP_NUM_THREADS=2 ", ProgramPath(),
-                                                     " tokenizer encode --tokenizer ", project() / "tokenizer.model",
-                                                     " --out ", project() / "out ", project() / "corpus.jsonl"));
+  const ProgramResult result = RunShell(absl::StrCat(
+      "ulimit -s 1000000000000 || exit 77; OMP_NUM_THREADS=2 ", ProgramPath(), " tokenizer encode --tokenizer ",
+      project() / "tokenizer.model", " --out ", project() / "out ", project() / "corpus.jsonl"));
+  if (result.exit_status == 77) GTEST_SKIP() << "the hard limit of stacks is finite: " << result.out;
   EXPECT_EQ(result.exit_status, 2) << result.out;
   EXPECT_THAT(result.out, HasSubstr("only 1 of 2 threads can be started"));
 }

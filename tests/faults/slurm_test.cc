@@ -29,13 +29,16 @@ class Slurm : public ::testing::Test {
     if (cluster_->state() != "ready") return;
     project_ = new TinyProject;
     limited_ = Queue("limited", kSlow, absl::StrCat("--time 1 --signal-before 50 ", kSafe), kPause);
-    crashed_ = Queue("crashed", kShort, "", kPause);
+    // At step 30 it waits for the crash. By then the checkpoint of step 10 is complete: that of step 20 waited for it.
+    const std::string crash = *project_ / "crash";
+    crashed_ = Queue("crashed", kShort, "", absl::StrCat("\"", kPause, ";step.begin@0#30=await:", crash, "\""));
     killed_ = Queue("killed", kShorter, kSafe, "ISTHMUS_FAULTS=step.begin@1#15=kill");
-    if (!WaitForSteps("crashed", 15)) return;
+    if (!WaitForSteps(crashed_, "crashed", 25)) return;
     const std::string nodes = cluster_->Field(crashed_, "NodeList");  // "node[3-4]"
     if (nodes.size() < 2) return;
     crashed_node_ = absl::StrCat("node", nodes.substr(nodes.size() - 2, 1));
     cluster_->Crash(crashed_node_);
+    WriteText(crash, "");
   }
   static void TearDownTestSuite() {
     delete project_;
@@ -69,9 +72,13 @@ class Slurm : public ::testing::Test {
         environment);
   }
   static bool Exists(const std::string& path) { return std::filesystem::exists(path); }
-  // Waits until it has trained so many steps.
-  static bool WaitForSteps(const std::string& name, int steps) {
-    for (int i = 0; i < 600; ++i) {
+  // Waits until the job's run in the folder `name` has trained so many steps; false when it never will.
+  static bool WaitForSteps(const std::string& job, const std::string& name, int steps) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(kPatience);
+    for (bool over = job.empty(); !over;) {
+      const std::string state = cluster().Field(job, "JobState");
+      over = state == "COMPLETED" || state == "FAILED" || state == "CANCELLED" || state == "TIMEOUT" ||
+             std::chrono::steady_clock::now() > end;
       const std::string text = ReadText(project() / name + "/metrics.jsonl");
       if (std::count(text.begin(), text.end(), '\n') > steps) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -122,7 +129,7 @@ TEST_F(Slurm, WhatWouldFailAgainIsNotQueuedAgain) {
 
 TEST_F(Slurm, ACancelledJobSavesAndDoesNotComeBack) {
   const std::string job = Queue("cancelled", kEndless, kSafe, kPause);
-  ASSERT_TRUE(WaitForSteps("cancelled", 3)) << cluster().Describe(job);
+  ASSERT_TRUE(WaitForSteps(job, "cancelled", 3)) << cluster().Describe(job);
   EXPECT_EQ(cluster().Run("scancel " + job).exit_status, 0);
   ASSERT_TRUE(cluster().WaitFor(job, "JobState", "CANCELLED")) << cluster().Describe(job);
   EXPECT_EQ(cluster().Field(job, "Restarts"), "0");
@@ -134,7 +141,7 @@ TEST_F(Slurm, ACancelledJobSavesAndDoesNotComeBack) {
 // To the script, which asks the ranks to save and gives them the time they need.
 TEST_F(Slurm, AnInterruptedJobSavesAndDoesNotComeBack) {
   const std::string job = Queue("interrupted", kEndless, kSafe, kPause);
-  ASSERT_TRUE(WaitForSteps("interrupted", 3)) << cluster().Describe(job);
+  ASSERT_TRUE(WaitForSteps(job, "interrupted", 3)) << cluster().Describe(job);
   EXPECT_EQ(cluster().Run("scancel --batch --signal=INT " + job).exit_status, 0);
   ASSERT_TRUE(cluster().WaitFor(job, "JobState", "FAILED")) << cluster().Describe(job);
   EXPECT_EQ(cluster().Field(job, "ExitCode"), "5:0");
@@ -143,7 +150,7 @@ TEST_F(Slurm, AnInterruptedJobSavesAndDoesNotComeBack) {
 
 TEST_F(Slurm, AJobIsQueuedAgainNoMoreOftenThanAllowed) {
   const std::string job = Queue("bounded", kEndless, absl::StrCat("--max-requeues 0 ", kSafe), kPause);
-  ASSERT_TRUE(WaitForSteps("bounded", 3)) << cluster().Describe(job);
+  ASSERT_TRUE(WaitForSteps(job, "bounded", 3)) << cluster().Describe(job);
   EXPECT_EQ(cluster().Run("scancel --signal=USR1 " + job).exit_status, 0);
   ASSERT_TRUE(cluster().WaitFor(job, "JobState", "FAILED")) << cluster().Describe(job);
   EXPECT_EQ(cluster().Field(job, "ExitCode"), "5:0");

@@ -1,7 +1,9 @@
 #include "tests/support/slurm_cluster.h"
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
+#include <poll.h>
 
 #include <chrono>
 #include <filesystem>
@@ -23,10 +25,13 @@ SlurmCluster::SlurmCluster() {
           .c_str(),
       "we");
   const std::string file = folder_ / "state";
-  for (int i = 0; commands_ != nullptr && i < 300 && state_.empty(); ++i) {
-    std::this_thread::sleep_for(kPause);
+  // It says in time what became of it, or ends. Then nothing reads commands any more.
+  for (bool ended = commands_ == nullptr; state_.empty() && !ended;) {
+    pollfd reader{.fd = fileno(commands_), .events = 0, .revents = 0};
+    ended = poll(&reader, 1, 0) > 0;
     state_ = ReadText(file);
     absl::StripAsciiWhitespace(&state_);
+    if (state_.empty() && !ended) std::this_thread::sleep_for(kPause);
   }
   if (state_.empty()) state_ = "it did not start: " + ReadText(folder_ / "out");
 }
@@ -42,6 +47,8 @@ ProgramResult SlurmCluster::Run(const std::string& command, int seconds) const {
 void SlurmCluster::Crash(const std::string& node) {
   std::fputs(absl::StrCat("crash ", node, "\n").c_str(), commands_);
   std::fflush(commands_);
+  // A test whose node can't be killed is ended by CTest.
+  while (!absl::StrContains(ReadText(folder_ / "crashed"), node)) std::this_thread::sleep_for(kPause);
 }
 
 std::string SlurmCluster::Submit(const std::string& program, const std::string& options,
