@@ -24,7 +24,9 @@ end_running() {
   [ -n "$running" ] || return
   deadline=$(($(now) + grace_seconds))
   mapfile -t members < <(session_members)
-  kill -TERM "$running" "${members[@]}" 2>/dev/null  # it may not have its session yet
+  # One signal for each: a second one ends a program at once. The command itself may not have its session yet.
+  [ ${#members[@]} -gt 0 ] || members=("$running")
+  kill -TERM "${members[@]}" 2>/dev/null
   while mapfile -t members < <(session_members) && [ ${#members[@]} -gt 0 ]; do
     if [ "$(now)" -ge "$deadline" ]; then kill -KILL "${members[@]}" 2>/dev/null; fi
     if [ "$(now)" -ge $((deadline + 5)) ]; then break; fi  # it hangs in the driver
