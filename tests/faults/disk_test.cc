@@ -17,6 +17,7 @@
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
+#include "tests/support/watched_run.h"
 
 namespace isthmus::testing {
 namespace {
@@ -148,28 +149,38 @@ TEST_F(DiskFaults, ATokenShardThatIsCutCostsNothingThatWasTrained) {
   EXPECT_THAT(SoundSteps(run), ElementsAre(steps));
 }
 
-// The disk of one rank takes 22 s for a write, longer than collectives may take and than many steps do.
+// Deadlines of the two tests below: of steps ten seconds with kHaste, of all else far more than is needed.
+constexpr const char* kDeadlines =
+    "--set mesh.data=2 --set mesh.collective_timeout_seconds=3600 --set mesh.setup_timeout_seconds=1000000 ";
+constexpr double kHaste = 360, kLongerThanADeadline = 12;
+
+// The disk of one rank takes longer for a write than collectives may take and than many steps do.
 TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
-  const std::string run = project() / "slow";
-  const ProgramResult result =
-      RunWithFaults("checkpoint.write@0#5=sleep:22;step.begin#*=sleep:0.05",
-                    Train("slow",
-                          "--set checkpoint.interval=20 --set schedule.steps=45 --set mesh.data=2 "
-                          "--set mesh.collective_timeout_seconds=20 --set telemetry.validation_interval=0"),
-                    2);
+  const std::string name = "slow", disk = project() / "slow.disk", phase = "saving a checkpoint";
+  WatchedRun run(project() / name, absl::StrCat("checkpoint.write@0#5=await:", disk),
+                 Train(name, absl::StrCat("--set checkpoint.interval=20 --set schedule.steps=45 ", kDeadlines,
+                                          "--set telemetry.validation_interval=0")),
+                 2);
+  // The checkpoint of step 40 waits for that of step 20.
+  run.AwaitWait(1, 40, phase, 1);
+  run.SetHaste(kHaste);
+  run.AwaitWait(1, 40, phase, kLongerThanADeadline);
+  run.SetHaste(1);
+  WriteText(disk, "");
+  const ProgramResult& result = run.Result();
   EXPECT_EQ(result.exit_status, 0) << result.out;
-  EXPECT_THAT(SoundSteps(run), ElementsAre(20, 40, 45));
-  EXPECT_THAT(Figures(run, "checkpoint/failed_total"), IsEmpty());
+  EXPECT_THAT(SoundSteps(project() / name), ElementsAre(20, 40, 45));
+  EXPECT_THAT(Figures(project() / name, "checkpoint/failed_total"), IsEmpty());
   int on_the_way = 0;
   bool told = false;
-  for (const auto& record : Records(run)) {
+  for (const auto& record : Records(project() / name)) {
     const double written = record.value("checkpoint/written_ratio", 0.0);
     EXPECT_LE(written, 1);
     if (written > 0 && written < 1 && !record.contains("checkpoint/step")) ++on_the_way;
     if (record.value("checkpoint/step", 0) != 20) continue;
     told = true;
-    EXPECT_GT(record["step"], 25);  // training went on meanwhile
-    EXPECT_GE(record["checkpoint/save_seconds"], 22);
+    EXPECT_GE(record["step"], 40);  // training went on meanwhile
+    EXPECT_GE(record["checkpoint/save_seconds"], kLongerThanADeadline - 0.1);
   }
   EXPECT_TRUE(told);
   EXPECT_GT(on_the_way, 5);
@@ -177,16 +188,31 @@ TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
 
 // Rank 0 alone removes old checkpoints and writes the head's tensors; the other one waits longer than for a step.
 TEST_F(DiskFaults, WhatRankZeroDoesSlowlyForAllEndsNoRun) {
-  const std::string run = project() / "slow-rank";
-  const ProgramResult result = RunWithFaults(
-      "checkpoint.rotate@0=sleep:12;file.sync@0#2=sleep:12",
-      Train("slow-rank",
-            "--set schedule.steps=12 --set checkpoint.background=false --set checkpoint.keep=1 --set mesh.data=2 "
-            "--set mesh.collective_timeout_seconds=10 --set telemetry.dump_step=3"),
-      2);
+  const std::string name = "slow-rank", dump = project() / "slow-rank.dump", old = project() / "slow-rank.old";
+  WatchedRun run(project() / name, absl::StrCat("checkpoint.rotate@0=await:", old, ";file.sync@0#2=await:", dump),
+                 Train(name, absl::StrCat("--set schedule.steps=12 --set checkpoint.background=false "
+                                          "--set checkpoint.keep=1 --set telemetry.dump_step=3 ",
+                                          kDeadlines)),
+                 2);
+  // As long as rank 0 is held, its other collectives can't be late: there are none.
+  const auto hold_up = [&](int64_t step, const std::string& file) {
+    const auto waits = [&](double seconds) {
+      return run.Await(1, [&](const Heartbeat& beat) {
+        return beat.step == step && beat.waiting.has_value() && beat.waiting->waited >= seconds;
+      });
+    };
+    waits(1);
+    run.SetHaste(kHaste);
+    waits(kLongerThanADeadline);
+    run.SetHaste(1);
+    WriteText(file, "");
+  };
+  hold_up(3, dump);
+  hold_up(10, old);
+  const ProgramResult& result = run.Result();
   EXPECT_EQ(result.exit_status, 0) << result.out;
-  EXPECT_EQ(SoundSteps(run).count(5), 0u) << "nothing was removed";
-  EXPECT_TRUE(std::filesystem::exists(run + "/head-step-00000003/counts.npy"));
+  EXPECT_EQ(SoundSteps(project() / name).count(5), 0u) << "nothing was removed";
+  EXPECT_TRUE(std::filesystem::exists(project() / name + "/head-step-00000003/counts.npy"));
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <future>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -20,6 +20,7 @@
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/run_folder.h"
+#include "tests/support/watched_run.h"
 
 namespace isthmus::testing {
 namespace {
@@ -31,7 +32,7 @@ using ::testing::IsEmpty;
 // Processes that have `text` in their command line. What mpirun has killed may take a moment to be gone.
 std::set<std::string> ProcessesWith(const std::string& text) {
   std::set<std::string> found;
-  for (int tries = 0; tries < 600; ++tries) {
+  for (int tries = 0; tries < 10 * kPatience; ++tries) {
     found.clear();
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
@@ -53,26 +54,17 @@ class Hang : public ::testing::Test {
   class Run {
    public:
     Run(const std::string& name, int ranks, const std::string& mesh, const std::string& faults)
-        : name_(name), haste_(project() / (name + ".haste")) {
-      config_ = project().WriteConfig(
-          name, absl::StrCat("mesh { ", mesh, " collective_timeout_seconds: 3600 } checkpoint { save_final: false }"));
-      setenv("ISTHMUS_FAULT_HASTE", haste_.c_str(), /*replace=*/1);
-      result_ = std::async(std::launch::async,
-                           [this, ranks, faults] { return RunWithFaults(faults, "train --config " + config_, ranks); });
-    }
+        : name_(name),
+          config_(project().WriteConfig(name, absl::StrCat("mesh { ", mesh,
+                                                           " collective_timeout_seconds: 3600 } "
+                                                           "checkpoint { save_final: false }"))),
+          run_(project() / name, faults, "train --config " + config_, ranks) {}
     // Waits until a rank's heartbeat shows this place, and, with `waits`, until it shows that the rank waits for
     // others.
     Heartbeat AwaitPlace(int rank, int64_t step, const std::string& phase, bool waits = false) {
-      const std::string path = HeartbeatPath(project() / name_, rank);
-      for (;;) {
-        const auto beat = ReadHeartbeat(path);
-        const bool there = beat.ok() && beat->step == step && (phase.empty() || beat->phase == phase);
-        if (there && (!waits || beat->waiting.has_value())) return *beat;
-        if (Ended()) {
-          ADD_FAILURE() << "rank " << rank << " was not seen in step " << step << ", " << phase;
-          return {};
-        }
-      }
+      return run_.Await(rank, [&](const Heartbeat& beat) {
+        return beat.step == step && (phase.empty() || beat.phase == phase) && (!waits || beat.waiting.has_value());
+      });
     }
     void Stop(const Heartbeat& beat) {
       if (beat.process > 0) {
@@ -80,14 +72,12 @@ class Hang : public ::testing::Test {
       }
     }
     void AwaitLog(int rank, const std::string& text) {
-      while (!absl::StrContains(LogOf(name_, rank), text) && !Ended()) continue;
+      while (!absl::StrContains(LogOf(name_, rank), text) && !run_.Ended()) continue;
     }
-    void LetDeadlinesPass() { WriteText(haste_, ""); }
     // Expects that the job ends with status 4.
     std::string ExpectEnds() {
-      LetDeadlinesPass();
-      const ProgramResult result = result_.get();
-      unsetenv("ISTHMUS_FAULT_HASTE");
+      run_.SetHaste(1e9);
+      const ProgramResult& result = run_.Result();
       EXPECT_EQ(result.exit_status, 4) << result.out;
       EXPECT_EQ(result.Count("late: rank "), 1) << "one rank, said once\n" << result.out;
       EXPECT_THAT(ProcessesWith(config_), IsEmpty());
@@ -97,11 +87,8 @@ class Hang : public ::testing::Test {
     }
 
    private:
-    // Waits a moment for the end.
-    bool Ended() { return result_.wait_for(std::chrono::milliseconds(50)) == std::future_status::ready; }
-
-    std::string name_, haste_, config_;
-    std::future<ProgramResult> result_;
+    std::string name_, config_;
+    WatchedRun run_;
   };
   static std::string LogOf(const std::string& name, int rank) {
     return ReadText(project() / absl::StrCat(name, "/log/rank-000", rank, ".log"));
@@ -171,36 +158,51 @@ TEST_F(Hang, ARankThatLivesButHangsIsToldFromOneThatStopped) {
 
 TEST_F(Hang, AJobThatIsSuspendedLongerThanTheDeadlineGoesOn) {
   const std::string config =
-      project().WriteConfig("suspended", "mesh { collective_timeout_seconds: 20 } checkpoint { save_final: false }");
-  auto run = std::async(std::launch::async,
-                        [&] { return RunWithFaults("step.forward@1#3=stop", "train --config " + config, 2); });
+      project().WriteConfig("suspended", "mesh { collective_timeout_seconds: 3600 } checkpoint { save_final: false }");
+  const std::string go = project() / "suspended.go";
+  WatchedRun run(project() / "suspended", absl::StrCat("step.forward@1#3=stop;step.forward#5=await:", go),
+                 "train --config " + config, 2);
+  const auto waits = [](const Heartbeat& beat) { return beat.step >= 3 && beat.waiting.has_value(); };
   // Rank 1 has stopped; rank 0 is stopped where it waits for it.
-  absl::StatusOr<Heartbeat> waiting;
-  while (!(waiting.ok() && waiting->step == 3 && waiting->waiting.has_value()) &&
-         run.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-    waiting = ReadHeartbeat(HeartbeatPath(project() / "suspended", 0));
-  }
-  const auto stopped = ReadHeartbeat(HeartbeatPath(project() / "suspended", 1));
-  ASSERT_TRUE(waiting.ok() && waiting->waiting.has_value() && stopped.ok()) << waiting.status();
-  const auto first = static_cast<pid_t>(waiting->process), second = static_cast<pid_t>(stopped->process);
+  const auto second = static_cast<pid_t>(run.Await(1, [](const Heartbeat& beat) { return beat.process > 0; }).process);
+  while (!absl::StrContains(ReadText(absl::StrCat("/proc/", second, "/status")), "State:\tT") && !run.Ended()) continue;
+  const auto first = static_cast<pid_t>(run.Await(0, waits).process);
+  ASSERT_TRUE(first > 0 && second > 0);
   EXPECT_EQ(kill(first, SIGSTOP), 0);
   std::this_thread::sleep_for(std::chrono::seconds(21));  // the test needs real time to pass
-  for (const pid_t process : {first, second}) EXPECT_EQ(kill(process, SIGCONT), 0);
-  const ProgramResult result = run.get();
+  EXPECT_EQ(kill(second, SIGCONT), 0);
+  // Rank 1 waits for rank 0 before that finds out how late it is, so that only the suspension can count.
+  run.Await(1, waits);
+  run.SetHaste(180);  // a deadline of 20 s
+  EXPECT_EQ(kill(first, SIGCONT), 0);
+  for (const int rank : {0, 1}) run.Await(rank, [](const Heartbeat& beat) { return beat.step == 5; });
+  run.SetHaste(1);
+  WriteText(go, "");
+  const ProgramResult& result = run.Result();
   EXPECT_EQ(result.exit_status, 0) << result.out;
   EXPECT_FALSE(std::filesystem::exists(HeartbeatPath(project() / "suspended", 0))) << "training ended well";
   EXPECT_FALSE(std::filesystem::exists(project() / "suspended/log/hang.txt"));
 }
 
 TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
-  const std::string config = project().WriteConfig(
-      "saving", "mesh { collective_timeout_seconds: 20 } checkpoint { interval: 2 save_final: false }");
-  const ProgramResult result =
-      RunWithFaults("checkpoint.sync@1=sleep:22", "train --config " + config + " --set schedule.steps=5", 2);
+  const std::string config = project().WriteConfig("saving",
+                                                   "mesh { collective_timeout_seconds: 3600 setup_timeout_seconds: "
+                                                   "1000000 } checkpoint { interval: 2 save_final: false }");
+  const std::string disk = project() / "saving.disk";
+  WatchedRun run(project() / "saving", absl::StrCat("checkpoint.sync@1=await:", disk),
+                 "train --config " + config + " --set schedule.steps=5", 2);
+  // The checkpoint of step 4 waits for that of step 2.
+  run.AwaitWait(0, 4, "saving a checkpoint", 1);
+  run.SetHaste(360);  // a step's deadline of 10 s
+  const Heartbeat waiting = run.AwaitWait(0, 4, "saving a checkpoint", 12);
+  run.SetHaste(1);
+  WriteText(disk, "");
+  const ProgramResult& result = run.Result();
   EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_TRUE(waiting.waiting.has_value());
   double waited = 0;
   for (const auto& record : Records(project() / "saving")) waited += record.value("checkpoint/wait_seconds", 0.0);
-  EXPECT_GT(waited, 1.5) << "the checkpoint of step 4 did not wait for that of step 2: nothing was tested";
+  EXPECT_GE(waited, 11.9);
 }
 
 TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
