@@ -11,6 +11,7 @@
 #include <google/protobuf/text_format.h>
 
 #include <cmath>
+#include <filesystem>
 #include <vector>
 
 #include "runtime/durable_file.h"
@@ -207,6 +208,16 @@ absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::stri
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostConfigBytes));
   return ParseConfig(text, path, overrides);
+}
+
+absl::StatusOr<proto::RunConfig> LoadRunConfig(const std::string& folder) {
+  const std::string path = folder + "/config.textproto";
+  std::error_code error;
+  const auto kind = std::filesystem::status(path, error).type();
+  if (kind != std::filesystem::file_type::regular && kind != std::filesystem::file_type::not_found) {
+    return absl::InvalidArgumentError(path + ": is not a file; a run keeps its configuration there");
+  }
+  return LoadConfig(path, {});
 }
 
 std::string ConfigText(const proto::RunConfig& config) {

@@ -22,6 +22,9 @@ inline constexpr int64_t kMostConfigBytes = int64_t{16} << 20;
 // for the file. InvalidArgument if the file has more than kMostConfigBytes, or if its text is no configuration, with
 // "file:line:column: …". InvalidArgument naming an override, what was found and what is accepted.
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides);
+// Reads the configuration that a run has left in its folder. Errors as LoadConfig; InvalidArgument for a pipe, a device
+// or a folder in its place, which nobody has chosen to read.
+absl::StatusOr<proto::RunConfig> LoadRunConfig(const std::string& folder);
 
 // The same from text; `source` names it in messages.
 absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::string_view source,

@@ -4,6 +4,7 @@
 #include <absl/memory/memory.h>
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
+#include "runtime/stop_signals.h"
 #include "runtime/write_all.h"
 
 namespace isthmus {
@@ -49,6 +51,19 @@ int OpenElsewhere(std::string& path) {
 int Reserve(int descriptor, int64_t bytes) {
   if (bytes == 0 || fallocate(descriptor, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return 0;
   return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? errno : 0;
+}
+
+// Waits until there is something to read, or all writers are gone.
+absl::Status AwaitInput(int descriptor, const std::string& path) {
+  constexpr int kMilliseconds = 100;
+  pollfd ready{.fd = descriptor, .events = POLLIN, .revents = 0};
+  while (poll(&ready, 1, kMilliseconds) <= 0) {
+    if (const int signal = StopSignals::latest(); signal != 0) {
+      return absl::CancelledError(
+          absl::StrCat(path, ": stopped by ", SignalName(signal), " while nothing was written to it"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -271,7 +286,8 @@ absl::Status MakeFolder(const std::string& folder) {
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a pipe without a writer must not make open() wait, where no signal to stop is noticed.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return FileError(path, "can't open the file", errno);
   const auto close_it = absl::MakeCleanup([descriptor] { close(descriptor); });
   const auto too_large = [&](absl::string_view found) {
@@ -279,15 +295,24 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most) {
   };
   std::string contents;
   struct stat information {};
-  if (fstat(descriptor, &information) == 0 && S_ISREG(information.st_mode)) {
+  const bool known = fstat(descriptor, &information) == 0;
+  if (known && S_ISREG(information.st_mode)) {
     if (information.st_size > most) return too_large(absl::StrCat(information.st_size));
     contents.reserve(static_cast<size_t>(information.st_size));
   }
   char buffer[1 << 16];
   ssize_t got = 0;
-  while ((got = read(descriptor, buffer, sizeof(buffer))) != 0) {
+  for (;;) {
+    // A pipe that no writer has opened yet would seem to have ended.
+    if (known && S_ISFIFO(information.st_mode)) ISTHMUS_RETURN_IF_ERROR(AwaitInput(descriptor, path));
+    got = read(descriptor, buffer, sizeof(buffer));
+    if (got == 0) break;
     if (got < 0) {
       if (errno == EINTR) continue;
+      if (errno == EAGAIN) {
+        ISTHMUS_RETURN_IF_ERROR(AwaitInput(descriptor, path));
+        continue;
+      }
       return FileError(path, "can't read", errno);
     }
     // The size of a file that has none, or grows, shows only when it is read.

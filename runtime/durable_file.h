@@ -104,8 +104,9 @@ absl::Status SyncFolder(const std::string& folder);
 absl::Status MakeFolder(const std::string& folder);
 
 // Reads the whole file. `most`: the most bytes to read. The caller knows a sensible limit, and a device or a pipe may
-// have no end. Errors: by errno; InvalidArgument with `most` and the size that was found, or the fact that there is
-// more.
+// have no end. A pipe is read until its writers are gone. Errors: by errno; InvalidArgument with `most` and the size
+// that was found, or the fact that there is more; Cancelled if a signal to stop comes while nothing is written to a
+// pipe.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most = std::numeric_limits<int64_t>::max());
 
 }  // namespace isthmus

@@ -56,7 +56,10 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const std::string& folder, int ra
   const std::string path = absl::StrFormat("%s/rank-%04d.log", logs, rank);
   // A named pipe without a reader is an error at once.
   const int descriptor = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
-  if (descriptor < 0) return FileError(path, "can't open the log", errno);
+  if (descriptor < 0) {
+    return FileError(path, "can't open the log (accepts a file; rename what is there, or set `folder` to another one)",
+                     errno);
+  }
   auto writer = std::make_shared<AsyncWriter>(descriptor, AsyncWriter::Descriptor::kOwned, LostLines(rank));
   auto logger = std::make_shared<spdlog::logger>("isthmus", std::make_shared<WriterSink>(writer));
   logger->set_pattern(kPattern);

@@ -59,7 +59,7 @@ StopSignals::~StopSignals() {
   pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
 }
 
-int StopSignals::received() const { return received_signal; }
+int StopSignals::latest() { return received_signal; }
 
 std::string SignalName(int signal) {
   switch (signal) {

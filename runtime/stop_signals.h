@@ -26,7 +26,9 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   // The signal that came, 0 for none.
-  int received() const;
+  int received() const { return latest(); }
+  // The same, of the object that lives or that lived last.
+  static int latest();
 
  private:
   const bool hangs_up_;  // SIGHUP was not ignored

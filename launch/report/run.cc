@@ -342,7 +342,7 @@ absl::StatusOr<Run> ReadRun(const std::string& folder) {
   }
   Run run;
   run.folder = folder;
-  if (auto config = LoadConfig(folder + "/config.textproto", {}); config.ok()) {
+  if (auto config = LoadRunConfig(folder); config.ok()) {
     run.config = *std::move(config);
   } else {
     // Another version may have written it: what there is of the run can be shown all the same.

@@ -236,7 +236,7 @@ absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config) {
     if (error) return FileError(records, "can't remove records of no step", error.value());
     return "";
   }
-  if (const auto earlier = LoadConfig(config.folder() + "/config.textproto", {}); earlier.ok()) {
+  if (const auto earlier = LoadRunConfig(config.folder()); earlier.ok()) {
     const std::string differences = Differences(Essence(*earlier), Essence(config));
     if (!differences.empty()) {
       return absl::InvalidArgumentError(

@@ -19,6 +19,8 @@ using RecordLine = KeptRecords::Line;
 
 // Far longer than a sound record, and bounded, so that a damaged line takes no more memory.
 constexpr size_t kLongestLine = size_t{16} << 20;
+// A file that holds nothing else for so long is read no further. It may be a sparse one of terabytes.
+constexpr int64_t kMostWithoutRecord = int64_t{64} << 20;
 
 // Takes two numbers of the outermost object, and keeps nothing else: a deep line takes no more memory than its text.
 class RecordFields : public nlohmann::json_sax<nlohmann::json> {
@@ -117,6 +119,8 @@ class LineCollector {
       EndLine();
     }
   }
+  // Bytes behind the last record that was found.
+  int64_t BytesWithoutRecord() const { return line_.begin + line_.bytes - records_end_; }
   // `whole`: the file was read to its end.
   AllLines Finish(bool whole) {
     // A crash may leave zeros in place of the line's end, or of more.
@@ -145,6 +149,7 @@ class LineCollector {
   void Keep(int64_t step) {
     line_.step = step;
     all_.lines.push_back(line_);
+    records_end_ = line_.begin + line_.bytes;
   }
   void EndLine() {
     const ParsedLine parsed = Parsed();
@@ -161,6 +166,7 @@ class LineCollector {
   int64_t tokens_each_;
   AllLines all_;
   RecordLine line_;
+  int64_t records_end_ = 0;
   std::string text_;
   bool too_long_ = false;
 };
@@ -189,6 +195,11 @@ AllLines ReadLines(const std::string& path, int64_t tokens_each) {
       return all;
     }
     lines.Take(block.data(), static_cast<size_t>(got));
+    if (lines.BytesWithoutRecord() > kMostWithoutRecord) {
+      AllLines all = lines.Finish(/*whole=*/false);
+      all.trouble = absl::StrCat("it was not read to its end, as it has no record in ", kMostWithoutRecord, " bytes");
+      return all;
+    }
   }
 }
 

@@ -2,14 +2,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <string>
 #include <vector>
+
+#include "tests/support/program.h"
 
 namespace isthmus {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::TemporaryFolder;
 
 constexpr char kGood[] = R"(
 folder: "runs/x"
@@ -251,6 +255,15 @@ TEST(Config, VocabularyComesFromTheShardsOrHoldsIt) {
   config.mutable_model()->set_width(int64_t{1} << 24);
   EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()),
               HasSubstr("x: model.vocabulary: 2147483647; makes with model.width (16777216) more than"));
+}
+
+TEST(Config, ThatOfARunIsAFile) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(absl::IsNotFound(LoadRunConfig(folder / "none").status()));
+  ASSERT_EQ(mkfifo((folder / "config.textproto").c_str(), 0600), 0);
+  const auto config = LoadRunConfig(folder / "");
+  EXPECT_TRUE(absl::IsInvalidArgument(config.status())) << config.status();
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr("config.textproto: is not a file"));
 }
 
 TEST(Config, FilesThatCannotBeReadAreNamed) {

@@ -22,6 +22,7 @@
 #include <string>
 #include <utility>
 
+#include "runtime/stop_signals.h"
 #include "tests/support/as_nobody.h"
 #include "tests/support/program.h"
 
@@ -306,6 +307,29 @@ TEST(OutputPath, AFullDiskLeavesAMountedFileAsItWas) {
     EXPECT_TRUE(ReadText(disk + "/file") == old);
     EXPECT_EQ(EntriesOf(folder.path()), owner == FileOwner::kProgram ? 2 : 3) << "a user's file is kept: " << status;
   }
+}
+
+TEST(ReadFile, WaitsForThoseWhoWriteToAPipe) {
+  const testing::TemporaryFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  auto text = std::async(std::launch::async, [&] { return ReadFile(pipe); });
+  const int writer = open(pipe.c_str(), O_WRONLY);  // waits for the reader
+  ASSERT_EQ(write(writer, "ab", 2), 2);
+  ASSERT_EQ(write(writer, "c", 1), 1);
+  close(writer);
+  EXPECT_EQ(*text.get(), "abc");
+}
+
+TEST(ReadFile, ASignalEndsTheWaitForAPipe) {
+  const testing::TemporaryFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const StopSignals signals;
+  ASSERT_EQ(kill(getpid(), SIGTERM), 0);
+  const auto text = ReadFile(pipe);
+  EXPECT_TRUE(absl::IsCancelled(text.status())) << text.status();
+  EXPECT_TRUE(HasText(text.status(), "stopped by SIGTERM while nothing was written to it")) << text.status();
 }
 
 }  // namespace

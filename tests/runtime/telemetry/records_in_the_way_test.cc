@@ -133,6 +133,16 @@ int64_t AddedMemory(const std::function<void()>& work) {
   return most() - before;
 }
 
+TEST(FindRecords, ReadsNoFurtherWhereNothingIsWritten) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  WriteText(path, "{\"step\":1,\"tokens\":256}\n");
+  std::filesystem::resize_file(path, uintmax_t{1} << 40);
+  const KeptRecords kept = FindRecords(path, {.last = 1, .tokens_each = 256});
+  EXPECT_EQ(kept.lines.size(), 1u);
+  EXPECT_EQ(kept.trouble, "it was not read to its end, as it has no record in 67108864 bytes");
+}
+
 TEST(FindRecords, TakesLittleMemoryWhateverDamagedLinesHold) {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl", sound = "{\"step\":0}\n{\"step\":1,\"tokens\":256}\n";
