@@ -50,6 +50,12 @@ bool RunWrites(const std::filesystem::path& inside) {
   return false;
 }
 
+// The path from the root, with links followed as far as it exists.
+std::filesystem::path RealPath(const std::string& path, std::error_code& error) {
+  const auto absolute = std::filesystem::absolute(path, error);
+  return error ? absolute : std::filesystem::weakly_canonical(absolute, error);
+}
+
 // The part of `path` below `folder`; empty where it is not below.
 std::filesystem::path Below(const std::filesystem::path& path, const std::filesystem::path& folder) {
   std::filesystem::path inside = path.lexically_relative(folder);
@@ -61,7 +67,7 @@ std::filesystem::path Below(const std::filesystem::path& path, const std::filesy
 absl::Status CheckPlace(absl::string_view option, const std::string& path, const CommandInputs& inputs) {
   ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path));
   std::error_code error;
-  const auto real = std::filesystem::weakly_canonical(target.path, error);
+  const auto real = RealPath(target.path, error);
   if (error) return absl::OkStatus();
   for (auto folder = real.parent_path();; folder = folder.parent_path()) {
     if (IsCheckpoint(folder)) return RefuseResult(option, path, absl::StrCat("in the checkpoint ", folder.string()));
@@ -72,7 +78,7 @@ absl::Status CheckPlace(absl::string_view option, const std::string& path, const
   }
   // Also a folder that has lost its configuration.
   for (const std::string& named : inputs.folders) {
-    const auto folder = std::filesystem::weakly_canonical(named, error);
+    const auto folder = RealPath(named, error);
     if (error || !RunWrites(Below(real, folder))) continue;
     return RefuseResult(option, path, absl::StrCat("a file that the run ", named, " keeps"));
   }
