@@ -57,6 +57,7 @@ StopSignals::~StopSignals() {
   for (const int each : kSignals) std::signal(each, SIG_DFL);
   if (hangs_up_) std::signal(SIGHUP, SIG_DFL);
   pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
+  received_signal = 0;
 }
 
 int StopSignals::latest() { return received_signal; }

@@ -27,7 +27,7 @@ class StopSignals {
 
   // The signal that came, 0 for none.
   int received() const { return latest(); }
-  // The same, of the object that lives or that lived last.
+  // The same, of the object that lives.
   static int latest();
 
  private:

@@ -13,6 +13,7 @@
 #include "launch/run/head_record.h"
 #include "launch/run/run_sinks.h"
 #include "launch/run/step_record.h"
+#include "model/decomposition/spectrum_finder.h"
 #include "model/schedule.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
@@ -106,13 +107,14 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   if (const absl::Status status = AgreeOnStatus(world_, batch.status()); !status.ok()) return EndOfData(status);
   HeadDump dump;
   const auto accept = [this](const StepFigures& figures) { return stability_->Accepts(figures); };
-  // Such a step waits for the spectra, and the other ranks for rank 0, which finds those of large samples.
-  const bool waits_for_spectra = measure_head && (dump_head || step == schedule.steps());
-  if (waits_for_spectra) mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  // Rank 0 then waits for the spectrum of a large sample, and the other ranks wait for it.
+  const bool waits_for_spectrum =
+      measure_head && (dump_head || step == schedule.steps()) && telemetry.sample_tokens() > kSpectrumWithinAStep;
+  if (waits_for_spectrum) mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
                                                                  measure_head, dump_head ? &dump : nullptr, accept,
                                                                  /*last=*/step == schedule.steps()));
-  if (waits_for_spectra) {
+  if (waits_for_spectrum) {
     ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
     mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
   }
