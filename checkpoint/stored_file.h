@@ -16,7 +16,7 @@ namespace isthmus {
 // Errors: DataLoss.
 absl::Status CheckFileName(absl::string_view name);
 
-// What to say of bytes whose checksum is wrong.
+// The text about bytes whose checksum is wrong.
 inline constexpr char kDamagedBytes[] = "the checksum is wrong: the file is damaged; use another checkpoint";
 // Compares a file's size with the manifest's. Errors: DataLoss.
 absl::Status CheckFileSize(const std::string& path, int64_t found, int64_t stated);

@@ -340,7 +340,7 @@ TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
   EXPECT_EQ(Train("branch", 2, "--resume " + Checkpoint("origin", 10)).Count("already holds a run"), 1);
 }
 
-// What a run goes on from must be there for the next start, whatever it was named.
+// The checkpoint that a run goes on from must be there for the next start, whatever it was named.
 TEST_F(Resume, ACheckpointThatWasSetAsideGetsItsNameBack) {
   const std::string mesh = "--set mesh.tensor=2 ", run = project() / "named";
   ASSERT_EQ(Train("named", 2, mesh).exit_status, 0);
