@@ -1,8 +1,9 @@
 // Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the two halves of a head as pairs, as in Llama's
 // published weights.
 //
-//   for i < head_dim/2 and position t:   (x_i, x_{i+head_dim/2}) <- (x_i c - x_{i+head_dim/2} s, x_{i+head_dim/2} c +
-//   x_i s) c = cos(t / theta^(2i/head_dim)),  s = sin(same)
+//   for i < h = head_dim/2 at position t, with c = cos(t / theta^(2i/head_dim)) and s = sin(t / theta^(2i/head_dim)):
+//     x_i     <- x_i c - x_{i+h} s
+//     x_{i+h} <- x_{i+h} c + x_i s
 //
 //   x      [N, heads·head_dim]  fp32 | bf16 | fp64, in place; any row stride; row n is at position
 //                               first_position + n mod sequence_length

@@ -1,10 +1,11 @@
 // SwiGLU (Shazeer 2020, arXiv:2002.05202, eq. 6): y = silu(gate) * up, silu(a) = a / (1 + exp(-a)).
 //
-//   gate_up, grad_gate_up   [N, 2F]  fp32 | bf16 | fp64: columns [0, F) gate, [F, 2F) up; grad_gate_up may alias
-//   gate_up y, grad_y               [N, F]   dtype of gate_up; alias nothing
+//   gate_up, grad_gate_up   [N, 2F]  fp32 | bf16 | fp64: columns [0, F) gate, [F, 2F) up
+//   y, grad_y               [N, F]   dtype of gate_up
 //
-// bf16 is computed in fp32. `y` of the backward pass is optional: where given it receives the forward result again, so
-// that it needs not be kept. Errors: InvalidArgument when shapes or dtypes disagree. Deterministic.
+// grad_gate_up may alias gate_up; nothing else may alias. bf16 is computed in fp32. `y` of the backward pass is optional:
+// where given it receives the forward result again, so that it needs not be kept. Errors: InvalidArgument when shapes or
+// dtypes disagree. Deterministic.
 #ifndef ISTHMUS_OPS_SWIGLU_H_
 #define ISTHMUS_OPS_SWIGLU_H_
 

@@ -4,7 +4,6 @@
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
 
-#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -14,14 +13,11 @@
 #include "launch/run/step_record.h"
 #include "runtime/caught.h"
 #include "runtime/exit_status.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 namespace {
-
-double SteadySeconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& data, const TrainingMoment& moment) {
   CheckpointContents contents;
@@ -55,7 +51,7 @@ bool RunCheckpoints::Due(int64_t step, bool last) const {
 absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
   ISTHMUS_RETURN_IF_ERROR(Wait());
   step_ = moment.step;
-  begin_ = SteadySeconds();
+  begin_ = MonotonicSeconds();
   const std::string folder = CheckpointFolder(config_.folder(), step_);
   const CheckpointContents contents = ContentsOf(config_, data_, moment);
   const bool background = config_.checkpoint().background() && !at_once;
@@ -73,7 +69,7 @@ absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
     }
   }
   mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
-  wait_seconds_ = SteadySeconds() - begin_;
+  wait_seconds_ = MonotonicSeconds() - begin_;
   if (background) return started.ok() ? started : Fail(started, false);
   if (!saved.ok()) return Fail(saved.status(), at_once);
   Succeed(*saved);
@@ -84,11 +80,11 @@ absl::Status RunCheckpoints::Poll() { return Poll(false); }
 
 absl::Status RunCheckpoints::Wait() {
   if (!background_.pending()) return absl::OkStatus();
-  const double begin = SteadySeconds();
+  const double begin = MonotonicSeconds();
   mesh_.set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   const absl::Status status = Poll(true);
   mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
-  if (record_.has_value()) record_->set_wait_seconds(record_->wait_seconds() + SteadySeconds() - begin);
+  if (record_.has_value()) record_->set_wait_seconds(record_->wait_seconds() + MonotonicSeconds() - begin);
   return status;
 }
 
@@ -119,7 +115,7 @@ void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
   proto::CheckpointRecord& record = record_.emplace();
   record.set_step(step_);
   record.set_timestamp_seconds(UnixSeconds());
-  record.set_save_seconds(SteadySeconds() - begin_);
+  record.set_save_seconds(MonotonicSeconds() - begin_);
   record.set_saved_bytes(saved.bytes);
   record.set_wait_seconds(waited + wait_seconds_);
   if (failed_ > 0) record.set_failed_total(failed_);

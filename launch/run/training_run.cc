@@ -4,7 +4,6 @@
 #include <absl/strings/str_format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -17,17 +16,10 @@
 #include "model/schedule.h"
 #include "runtime/exit_status.h"
 #include "runtime/fault_point.h"
+#include "runtime/monotonic.h"
 #include "runtime/status.h"
 
 namespace isthmus {
-namespace {
-
-double MonotonicSeconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 double TrainingRun::Elapsed() const { return MonotonicSeconds() - start_seconds_; }
 
 absl::StatusOr<double> TrainingRun::AgreedElapsed() {

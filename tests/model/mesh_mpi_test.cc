@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <tuple>
 #include <vector>
 
 #include "model/decomposition/tensor_decomposition.h"
@@ -172,69 +173,83 @@ TEST_F(MeshTest, SameMeshTwiceGivesTheSameBits) {
   }
 }
 
-TEST_F(MeshTest, LostGradientEqualsBruteForceProjection) {
-  for (const TinyOptions& mesh : Meshes()) {
-    for (TinyOptions options : Heads(mesh)) {
-      for (const bool sequence_parallel : {false, true}) {
-        for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::FP32}) {
-          options.sequence_parallel = sequence_parallel;
-          options.precision = precision;
-          options.micro_batch = 2;
-          SCOPED_TRACE(options.Name());
-          const double tolerance = precision == proto::PrecisionConfig::FP64 ? 1e-10 : 1e-4;
-          Replica meshed(options, world_);
-          const StepResult result = meshed.Step(1, /*measure_head=*/true);
+struct Arithmetic {
+  proto::PrecisionConfig::Kind precision;
+  double tolerance;
+};
 
-          TinyOptions whole = options;
-          whole.micro_batch = 0;
-          Replica alone(whole);
-          TokenBatch batch = MakeBatch(options, 1);
-          TrainingModel& model = alone.model();
-          ASSERT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
-          ASSERT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
-          const Tensor hidden = model.transformer().hidden();
-          // Of a factorised head what enters the vocabulary-sized factor is h Eᵀ.
-          std::vector<double> projected;
-          Tensor input = hidden;
-          if (options.head_rank > 0) {
-            const Tensor down = model.parameters().Weight("head.down.weight");
-            for (int64_t n = 0; n < hidden.rows; ++n) {
-              for (int64_t r = 0; r < down.rows; ++r) {
-                double sum = 0;
-                for (int64_t d = 0; d < down.columns; ++d) {
-                  sum += ElementOf(hidden, n * hidden.columns + d) * ElementOf(down, r * down.columns + d);
-                }
-                projected.push_back(sum);
-              }
-            }
-            input = Tensor(projected.data(), DType::kFloat64, hidden.rows, down.rows);
-          }
-          std::vector<Range> shards;
-          for (int rank = 0; rank < options.tensor; ++rank) {
-            shards.push_back(ShardOf(options.vocabulary, options.tensor, rank));
-          }
-          const HeadReference reference =
-              DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
-          ASSERT_TRUE(result.head.has_value());
-          const HeadGradientFigures& head = result.head->gradient;
-          const std::vector<HeadPart>& parts = result.head->shards;
-          const auto near = [&](double found, double expected) {
-            EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
-          };
-          near(head.lost_energy_ratio, reference.lost_energy_ratio);
-          near(head.logit_gradient_norm, reference.logit_gradient_norm);
-          near(head.retained_gradient_norm, reference.retained_gradient_norm);
-          near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
-          ASSERT_EQ(parts.size(), shards.size());
-          for (size_t i = 0; i < shards.size(); ++i) {
-            near(parts[i].logit_gradient_energy, reference.shard_energy[i]);
-            near(parts[i].retained_energy, reference.shard_retained[i]);
-          }
-        }
+// The index of the head in Heads, whether the mesh is sequence-parallel, and the arithmetic.
+class LostGradientTest : public MeshTest, public ::testing::WithParamInterface<std::tuple<int, bool, Arithmetic>> {};
+
+// What enters the vocabulary-sized factor of a factorised head, h Eᵀ, [N, R] row by row.
+std::vector<double> ProjectedHidden(const Tensor& hidden, const Tensor& down) {
+  std::vector<double> projected;
+  for (int64_t n = 0; n < hidden.rows; ++n) {
+    for (int64_t r = 0; r < down.rows; ++r) {
+      double sum = 0;
+      for (int64_t d = 0; d < down.columns; ++d) {
+        sum += ElementOf(hidden, n * hidden.columns + d) * ElementOf(down, r * down.columns + d);
       }
+      projected.push_back(sum);
+    }
+  }
+  return projected;
+}
+
+HeadReference BruteForce(TinyOptions options) {
+  std::vector<Range> shards;
+  for (int rank = 0; rank < options.tensor; ++rank) {
+    shards.push_back(ShardOf(options.vocabulary, options.tensor, rank));
+  }
+  TokenBatch batch = MakeBatch(options, 1);
+  options.micro_batch = 0;
+  Replica alone(options);
+  TrainingModel& model = alone.model();
+  EXPECT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+  EXPECT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
+  Tensor input = model.transformer().hidden();
+  std::vector<double> projected;
+  if (options.head_rank > 0) {
+    const Tensor down = model.parameters().Weight("head.down.weight");
+    projected = ProjectedHidden(input, down);
+    input = Tensor(projected.data(), DType::kFloat64, input.rows, down.rows);
+  }
+  return DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
+}
+
+TEST_P(LostGradientTest, EqualsBruteForceProjection) {
+  const auto& [head_index, sequence_parallel, arithmetic] = GetParam();
+  for (const TinyOptions& mesh : Meshes()) {
+    TinyOptions options = Heads(mesh)[static_cast<size_t>(head_index)];
+    options.sequence_parallel = sequence_parallel;
+    options.precision = arithmetic.precision;
+    options.micro_batch = 2;
+    SCOPED_TRACE(options.Name());
+    Replica meshed(options, world_);
+    const StepResult result = meshed.Step(1, /*measure_head=*/true);
+    const HeadReference reference = BruteForce(options);
+    ASSERT_TRUE(result.head.has_value());
+    const HeadGradientFigures& head = result.head->gradient;
+    const std::vector<HeadPart>& parts = result.head->shards;
+    const auto near = [tolerance = arithmetic.tolerance](double found, double expected) {
+      EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
+    };
+    near(head.lost_energy_ratio, reference.lost_energy_ratio);
+    near(head.logit_gradient_norm, reference.logit_gradient_norm);
+    near(head.retained_gradient_norm, reference.retained_gradient_norm);
+    near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
+    ASSERT_EQ(parts.size(), reference.shard_energy.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      near(parts[i].logit_gradient_energy, reference.shard_energy[i]);
+      near(parts[i].retained_energy, reference.shard_retained[i]);
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(HeadsAndArithmetic, LostGradientTest,
+                         ::testing::Combine(::testing::Values(0, 1, 2), ::testing::Bool(),
+                                            ::testing::Values(Arithmetic{proto::PrecisionConfig::FP64, 1e-10},
+                                                              Arithmetic{proto::PrecisionConfig::FP32, 1e-4})));
 
 // Every figure of the head's decomposition, measured while the step runs, against the decomposition of one process that
 // has all of the tensors in fp64 (which tests/decompose compares with NumPy).
