@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "model/optimizer.h"
 #include "model/parameters.h"
+#include "model/train/optimizer.h"
 #include "parallel/mesh.h"
 #include "parallel/shard.h"
 #include "proto/checkpoint.pb.h"

@@ -10,8 +10,8 @@
 #include <string>
 
 #include "model/model_shape.h"
-#include "model/optimizer.h"
 #include "model/parameters.h"
+#include "model/train/optimizer.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
 

@@ -4,9 +4,9 @@
 
 #include <vector>
 
-#include "model/attention_block.h"
-#include "model/block_context.h"
-#include "model/feed_forward_block.h"
+#include "model/blocks/attention_block.h"
+#include "model/blocks/block_context.h"
+#include "model/blocks/feed_forward_block.h"
 #include "runtime/arena.h"
 
 namespace isthmus {

@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "model/activations.h"
-#include "model/attention_block.h"
-#include "model/feed_forward_block.h"
-#include "model/non_finite.h"
+#include "model/blocks/attention_block.h"
+#include "model/blocks/feed_forward_block.h"
 #include "model/parameters.h"
 #include "parallel/communicator.h"
+#include "runtime/named_tensor.h"
 
 namespace isthmus {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "launch/commands/host_block.h"
-#include "model/decomposition/tensor_decomposition.h"
+#include "model/measure/tensor_decomposition.h"
 #include "parallel/mesh.h"
 
 namespace isthmus {

@@ -10,7 +10,7 @@
 #include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/threads.h"
-#include "model/decomposition/tensor_decomposition.h"
+#include "model/measure/tensor_decomposition.h"
 #include "parallel/mesh.h"
 #include "runtime/data/token_dataset.h"
 #include "runtime/durable_file.h"

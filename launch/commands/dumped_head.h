@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "launch/commands/host_block.h"
-#include "model/decomposition/tensor_decomposition.h"
+#include "model/measure/tensor_decomposition.h"
 
 namespace isthmus {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "launch/run/head_record.h"
-#include "model/decomposition/frequency_buckets.h"
+#include "model/measure/frequency_buckets.h"
 
 namespace isthmus {
 namespace {

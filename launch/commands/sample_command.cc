@@ -14,7 +14,7 @@
 #include "launch/options.h"
 #include "launch/run/agreed_checkpoint.h"
 #include "launch/threads.h"
-#include "model/text_generator.h"
+#include "model/generate/text_generator.h"
 #include "parallel/mesh.h"
 #include "runtime/config.h"
 #include "runtime/data/tokenizer.h"

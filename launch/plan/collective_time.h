@@ -15,7 +15,7 @@
 #include <cstdint>
 
 #include "launch/plan/machine.h"
-#include "model/step_work.h"
+#include "model/train/step_work.h"
 
 namespace isthmus {
 

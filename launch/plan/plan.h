@@ -12,8 +12,8 @@
 #include "launch/plan/machine.h"
 #include "launch/plan/step_time.h"
 #include "model/parameters.h"
-#include "model/step_work.h"
-#include "model/training_memory.h"
+#include "model/train/step_work.h"
+#include "model/train/training_memory.h"
 #include "proto/config.pb.h"
 
 namespace isthmus {

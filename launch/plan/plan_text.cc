@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "launch/plan/plan_report.h"
-#include "model/decomposition/measurement_memory.h"
-#include "model/decomposition/spectrum_finder.h"
+#include "model/measure/measurement_memory.h"
+#include "model/measure/spectrum_finder.h"
 
 namespace isthmus {
 namespace {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "launch/plan/machine.h"
-#include "model/step_work.h"
-#include "model/training_model.h"
+#include "model/train/step_work.h"
+#include "model/train/training_model.h"
 #include "runtime/dtype.h"
 
 namespace isthmus {

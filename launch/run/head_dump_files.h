@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "model/head_dump.h"
+#include "model/measure/head_dump.h"
 #include "parallel/mesh.h"
 
 namespace isthmus {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "model/decomposition/head_figures.h"
+#include "model/measure/head_figures.h"
 
 namespace isthmus {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"

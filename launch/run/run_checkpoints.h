@@ -11,7 +11,7 @@
 #include "checkpoint/background_save.h"
 #include "checkpoint/weights.h"
 #include "launch/run/run_data.h"
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"

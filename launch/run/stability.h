@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "model/spike_detector.h"
-#include "model/step_figures.h"
+#include "model/train/spike_detector.h"
+#include "model/train/step_figures.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"
 #include "proto/telemetry.pb.h"

@@ -4,7 +4,7 @@
 
 #include <absl/status/status.h>
 
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
 #include "proto/telemetry.pb.h"

@@ -20,7 +20,7 @@
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
 #include "launch/watch/stragglers.h"
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/communicator.h"
 #include "proto/telemetry.pb.h"
 #include "runtime/whereabouts.h"

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "model/schedule.h"
-#include "model/training_memory.h"
+#include "model/train/schedule.h"
+#include "model/train/training_memory.h"
 #include "runtime/config.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"

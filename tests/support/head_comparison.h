@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "model/decomposition/head_figures.h"
+#include "model/measure/head_figures.h"
 
 namespace isthmus::testing {
 

@@ -1,5 +1,5 @@
 // The head decomposition by brute force: N×V matrices in fp64 and an orthonormal basis of the head's column space.
-// Shares no code with model/head_decomposition.cc.
+// Shares no code with model/measure/head_decomposition.cc.
 #ifndef ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
 #define ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
 

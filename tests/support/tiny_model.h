@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
 

@@ -31,7 +31,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
 #include "launch/options.h"
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "runtime/durable_file.h"
 #include "runtime/parallel_for.h"

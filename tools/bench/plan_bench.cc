@@ -15,7 +15,7 @@
 
 #include "launch/plan/plan.h"
 #include "launch/threads.h"
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "runtime/config.h"
 #include "runtime/parallel_for.h"

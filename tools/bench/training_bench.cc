@@ -2,7 +2,7 @@
 // operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run on the same
 // device. The head's own ratio is that of its products to the time of the phase `head`, which also holds the loss.
 //
-// Each timed step is between two that measure their heads (model/head_decomposition.h). What that adds is the
+// Each timed step is between two that measure their heads (model/measure/head_decomposition.h). What that adds is the
 // difference of the fastest step of either kind; beside it the phase `telemetry` and the time of the product WᵀW alone.
 //
 //   training_bench                               one rank, all its threads
@@ -27,7 +27,7 @@
 #include "launch/choose_device.h"
 #include "launch/options.h"
 #include "model/flops.h"
-#include "model/training_model.h"
+#include "model/train/training_model.h"
 #include "ops/gram.h"
 #include "ops/matmul_peak.h"
 #include "parallel/mesh.h"

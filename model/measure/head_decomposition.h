@@ -1,0 +1,141 @@
+// What the LM head does to the gradient of a training step (DESIGN 4; arXiv:2603.10145): collected while the step runs,
+// for the whole cluster, for every shard of the vocabulary and every bucket of token frequency.
+//
+// G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with
+// M⁺ = P Pᵀ is known while tokens pass. Backpropagation computes A = G W; a token's retained gradient has the norm of
+// its row of F = A P, and the rows of W P, an orthonormal basis, tell where in the vocabulary it lies:
+//
+//   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = F_n · (w_{y_n} P)
+//
+// (model/measure/head_projector.h). P has the condition κ of W, so that the rounding of A grows by it: with bf16
+// weights A is taken as the product leaves it, in fp32, and where κ is beyond that, too, the figures that come from F
+// are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
+//
+// Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
+// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. With tied embeddings or a
+// sharded optimizer the head's gradient, too, goes over the data ranks once more.
+#ifndef ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
+#define ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/head_loss.h"
+#include "model/measure/head_figures.h"
+#include "model/measure/measurement_memory.h"
+#include "model/transformer.h"
+#include "parallel/mesh.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+class HeadDecomposition {
+ public:
+  // `token_counts`: how often each token of the vocabulary occurs, for the buckets of frequency; empty: all alike.
+  // `mesh` and `stream` must outlive the decomposition.
+  static absl::StatusOr<std::unique_ptr<HeadDecomposition>> Create(const MeasurementShape& shape,
+                                                                   absl::Span<const uint64_t> token_counts,
+                                                                   const Mesh& mesh, Stream& stream);
+  ~HeadDecomposition();
+
+  // The memory that Create allocates on the stream's device. The host has beside it 64 bytes or more to a token of a
+  // micro-batch, and once singular values have been found a matrix of the head's width squared for each thread that
+  // finds some; several more where the head has not full rank.
+  static ArenaLayout Layout(const MeasurementShape& shape);
+  int64_t bytes() const { return arena_.bytes(); }
+
+  // What the head and the transformer must be given on a measured step.
+  const HeadObservation& head_observation() const { return head_observation_; }
+  Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
+
+  // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
+  // which move slowly and cost the most on the host, are those of the first measured step of ten, of wide heads of an
+  // earlier one, none at first (model/measure/head_projector.h); those of this step where `fresh`. A step that is
+  // not above the one before begins anew: training has gone back. The stream must have finished the step before.
+  // Collective over the mesh.
+  absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
+  // Before each micro-batch; `index` counts from 0. Local.
+  absl::Status BeginMicroBatch(int64_t index);
+  // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
+  absl::Status AddMicroBatch(const HeadLoss& head, const Tensor& hidden, const Tensor& targets);
+  // After the micro-batch, with its targets in host memory, which must live until EndStep, or the next BeginStep where
+  // the step is given up. Does not wait for the micro-batch. Local.
+  absl::Status EndMicroBatch(const Tensor& host_targets);
+  // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
+  // whole on each. Weights and gradients may change afterwards. Collective over the mesh. Errors: Internal when the
+  // head is not finite.
+  absl::Status EndStep(const HeadLoss& head, const std::vector<double>& energy);
+
+  struct Result {
+    HeadFigures head;
+    // Of the gradient of the residual stream that enters each layer, and at last the final norm.
+    std::vector<double> layer_gradient_norms;
+  };
+  // Called once, after EndStep. The rest of the work is the host's alone, some 10 ms for 256 sampled tokens, so the
+  // device may do other work meanwhile. It waits for the head's singular values if they must be this step's. Every rank
+  // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
+  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they
+  // must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
+  // Local.
+  Result Figures();
+
+  // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
+  // and projections of AddMicroBatch.
+  struct Seconds {
+    double projector = 0;  // BeginStep: the head's Gram matrix and its factor
+    double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
+    double parts = 0;      // EndStep: shares of shards and buckets
+    double sample = 0;     // EndStep: the gradient of the sampled tokens, and the self-test
+    double figures = 0;    // Figures
+  };
+  const Seconds& seconds() const { return seconds_; }
+  // Whether a thread is finding singular values.
+  bool finding() const;
+  // Takes the place of what finds the eigenvalues of the sampled tokens' Gram matrix.
+  void UseSampleFinder(std::unique_ptr<class SpectrumFinder> finder);
+
+ private:
+  struct Host;  // sums, and what is known of single tokens
+
+  HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream);
+
+  absl::Status SumOverMesh(const Tensor& tensor);
+  absl::Status AddHeadDirections(const Tensor& weight);
+  // Where the sampled tokens lie in each micro-batch.
+  absl::Status PlaceSample(int64_t micro_batches);
+  // Adds the figures of the tokens of the micro-batch that waits for the host, if one does.
+  absl::Status AddWaitingTokens();
+  // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
+  absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
+  absl::Status AddGradientGram(const Tensor& gradient);
+  absl::Status AddShardEnergy(class InnerProducts& products);
+  absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
+  absl::Status AddSample(const HeadLoss& head);
+  // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
+  int64_t UseFoundSampleSpectrum();
+  Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
+
+  const MeasurementShape shape_;
+  const Mesh& mesh_;
+  Stream& stream_;
+  Arena arena_;
+  MeasurementMemory memory_;
+  HeadObservation head_observation_;
+  std::vector<uint8_t> bucket_of_row_;  // of this shard's rows
+  std::vector<Range> bucket_rows_;      // places in memory_.frequent_rows
+  std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
+  std::unique_ptr<class HeadProjector> projector_;
+  std::unique_ptr<class SpectrumFinder> sample_finder_;
+  std::unique_ptr<Host> host_;
+  Seconds seconds_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_

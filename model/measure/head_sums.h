@@ -1,0 +1,94 @@
+// From sums over tokens and over the vocabulary to the figures of the head decomposition: what is not
+// a number is of size n×n or n×D, of n sampled tokens. In fp64 on the host, the same on every rank.
+#ifndef ISTHMUS_MODEL_MEASURE_HEAD_SUMS_H_
+#define ISTHMUS_MODEL_MEASURE_HEAD_SUMS_H_
+
+#include <Eigen/Core>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/measure/head_figures.h"
+#include "model/measure/head_update.h"
+#include "model/measure/matrix.h"
+#include "model/measure/tensor_scales.h"
+
+namespace isthmus {
+
+// Of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E. H [N, D] are hidden
+// states, H' what enters U: H, or H Eᵀ. A_U = G U.
+struct HeadSums {
+  int64_t tokens = 0, vocabulary = 0, width = 0;
+  double loss = 0;  // mean
+  std::vector<HeadPart> shards, buckets;
+  // By token, scaled to the mean loss.
+  double retained_energy = 0;                            // ‖G_∥‖²
+  double target_energy = 0, retained_target_energy = 0;  // Σ G[n, y_n]², Σ G_∥[n, y_n]²
+  double target_sum = 0, retained_target_sum = 0;        // Σ N·G[n, y_n] / N, Σ N·G_∥[n, y_n] / N
+  Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
+
+  HeadUpdateSums update;
+
+  // What A_U and F = A_U P were computed in, and ‖P‖² of the projector P: how far rounding went.
+  DType arithmetic = DType::kFloat64;
+  double projector_energy = 0;  // 0: F did not come from A_U
+
+  int64_t rank = 0;          // of W, or kUnknownRank
+  std::string not_factored;  // why there is no projector; empty if there is one
+  // Of W, or of what it was some steps ago, and its rank then; empty where they are not known yet.
+  Eigen::VectorXd singular_values;
+  int64_t singular_values_rank = 0;
+  int singular_values_exponent = 0;  // the values are to be multiplied by this power of two
+
+  Matrix sample_gram;  // G_s G_sᵀ [n, n]
+  // The eigenvalues, where they are not computed here: those known from an earlier step, or an empty list.
+  std::optional<std::vector<double>> sample_eigenvalues;
+  double sampled_retained = 0;  // ‖G_∥‖² of the sampled tokens
+  Matrix sampled_hidden;        // [n, D]
+  // Sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² computed from the difference itself, and
+  // how much of the lost part W would still pass on.
+  struct SelfTest {
+    double energy = 0, retained = 0, lost = 0, lost_passed_on = 0;
+  };
+  SelfTest self_test;
+  // Rows of zeros have no direction: they are left out, and counted.
+  Eigen::VectorXd hidden_unit_sum;  // Σ h_n / ‖h_n‖ [D]
+  Eigen::VectorXd head_unit_sum;    // Σ u_v / ‖u_v‖ [width]
+  int64_t zero_hidden_rows = 0, zero_head_rows = 0;
+};
+
+// Figures of G_∥ are NaN where rounding hides it (HeadFigures::not_measured).
+HeadFigures MakeMeasurement(const HeadSums& sums);
+
+// Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
+// NaN for fewer than two rows.
+double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
+// How many rows are zero.
+template <typename Rows>
+int64_t ZeroRows(const Rows& rows) {
+  return (rows.array() == 0).rowwise().all().count();
+}
+// Σ x_n / ‖x_n‖ over the other rows. Rows whose squares overflow or vanish are first scaled by a power of two.
+template <typename Rows>
+Eigen::VectorXd UnitRowSum(const Rows& rows) {
+  Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());
+  for (Eigen::Index n = 0; n < rows.rows(); ++n) {
+    const double norm = rows.row(n).norm();
+    if (norm > 1e-140 && norm < 1e140) {
+      sum += rows.row(n).transpose() / norm;
+      continue;
+    }
+    const Matrix row = rows.row(n);
+    const double largest = row.cwiseAbs().maxCoeff();
+    if (!(largest > 0)) continue;
+    const Matrix scaled = TimesPowerOfTwo(row, -std::ilogb(largest));
+    sum += scaled.row(0).transpose() / scaled.norm();
+  }
+  return sum;
+}
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MEASURE_HEAD_SUMS_H_

@@ -1,0 +1,65 @@
+// What a step of gradient descent on the head and on the hidden states does to the logits, from matrices of the head's
+// width squared alone (DESIGN 4.3).
+//
+// Of a plain head W, with A = G W and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). Of a factorised
+// one, W = U E, H, U and E move:
+//
+//   ΔZ = P Uᵀ + H' B_Uᵀ,   P = A Eᵀ + H B_Eᵀ,   A = A_U E,   A_U = G U,   H' = H Eᵀ,   B_U = Gᵀ H',   B_E = A_Uᵀ H
+//
+// with <ΔZ, G> = ‖A‖² + ‖B_U‖² + ‖B_E‖², and a rank of twice the width at most, since P Uᵀ has the columns of U.
+#ifndef ISTHMUS_MODEL_MEASURE_HEAD_UPDATE_H_
+#define ISTHMUS_MODEL_MEASURE_HEAD_UPDATE_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+struct HeadUpdateSums {
+  double signal_energy = 0;   // ‖A_U‖²
+  double hidden = 0;          // ‖A‖²
+  double through_hidden = 0;  // ‖A Wᵀ‖²
+  double along = 0;           // <ΔZ, G>
+  double square = 0;          // ‖ΔZ‖²; here and in `along` the parts of ΔZ have their weights
+};
+
+// fp64, in memory of the stream's device; U is W, and `width` its width D, where the head is plain.
+struct HeadUpdateInput {
+  Tensor head_gram;      // UᵀU [width, width]
+  Tensor signal_gram;    // A_UᵀA_U [width, width]
+  Tensor signal_hidden;  // A_Uᵀ H [width, D]
+  Tensor hidden_gram;    // HᵀH [D, D]
+  Tensor gradient_gram;  // B_UᵀB_U [width, width]
+  Tensor down;           // E [width, D]; undefined for a plain head
+  // Defaults apply unless the tensors were scaled (model/measure/tensor_scales.h). The weights are the factors of
+  // A Wᵀ, H' B_Uᵀ (H Bᵀ for a plain head) and H B_Eᵀ Uᵀ. `step_down` is the E that H' and B_U were formed with, if it
+  // is not `down`. `step` is B_E with the scales of U's columns on its rows, if it is not A_UᵀH.
+  double hidden_weight = 1, head_weight = 1, down_weight = 1;
+  Tensor step_down, step;
+};
+
+// fp64; the squares and tall matrices of a factorised head only.
+struct HeadUpdateMemory {
+  static constexpr int64_t kSums = 16;
+
+  Tensor dots;                         // [1, max(width, D)]
+  Tensor sums;                         // [1, kSums]
+  Tensor down_gram;                    // E Eᵀ [width, width]
+  Tensor first_square, second_square;  // [width, width]
+  Tensor first_tall, second_tall;      // [width, D]
+
+  static HeadUpdateMemory Place(int64_t width, int64_t hidden_width, bool factorised, TensorPlacer& placer);
+};
+
+// Finds E Eᵀ in `memory` on the way; the rest of it is scratch. Waits for the stream. Cost for a factorised head:
+// eleven products of width² D, width D² or width³.
+absl::StatusOr<HeadUpdateSums> SumUpdate(const HeadUpdateInput& input, const HeadUpdateMemory& memory, Stream& stream);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MEASURE_HEAD_UPDATE_H_

@@ -1,0 +1,22 @@
+// Matrices of the decomposition's algebra, in fp64 on the host. Not included by headers that other folders see.
+#ifndef ISTHMUS_MODEL_MEASURE_MATRIX_H_
+#define ISTHMUS_MODEL_MEASURE_MATRIX_H_
+
+#include <Eigen/Core>
+
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using MatrixView = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+
+// The same numbers as the other kind of view; fp64.
+inline MatrixView ViewOf(const Tensor& tensor) {
+  return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
+}
+inline Tensor TensorOf(Matrix& matrix) { return Tensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols()); }
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MEASURE_MATRIX_H_

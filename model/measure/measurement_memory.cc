@@ -1,0 +1,157 @@
+#include "model/measure/measurement_memory.h"
+
+#include <algorithm>
+
+#include "model/measure/gram_factor.h"
+#include "model/model_shape.h"
+#include "model/parameters.h"
+#include "ops/gram.h"
+
+namespace isthmus {
+
+bool MeasuresHead(const proto::RunConfig& config) {
+  return config.telemetry().interval() > 0 || config.telemetry().dump_step() > 0;
+}
+
+MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank, Device device) {
+  const ModelShape model = ModelShape::From(config.model());
+  MeasurementShape shape;
+  shape.vocabulary = model.vocabulary;
+  shape.width = model.head_width();
+  shape.hidden_width = model.width;
+  shape.layers = model.layers;
+  shape.factorised = model.head_rank > 0;
+  shape.tied = model.tied;
+  shape.tensor_ranks = config.mesh().tensor();
+  shape.data_ranks = config.mesh().data();
+  shape.sequence_parallel = config.mesh().sequence_parallel() && shape.tensor_ranks > 1;
+  shape.shard = TensorShard::Of(model, tensor_rank, shape.tensor_ranks).vocabulary;
+  shape.tokens = config.batch().micro_batch() * config.data().sequence_length();
+  shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
+  shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);
+  shape.type = ComputeType(config.precision());
+  shape.split = device == Device::kCuda && shape.type == DType::kBFloat16;
+  return shape;
+}
+
+Range MeasurementShape::OwnTokens(int tensor_rank) const {
+  const int64_t begin = std::min(own_tokens() * tensor_rank, tokens);
+  return {begin, std::min(begin + own_tokens(), tokens)};
+}
+
+int64_t MeasurementShape::token_chunk() const { return std::min<int64_t>(own_tokens(), 4096); }
+
+int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<int64_t>(shard.size(), 1), 4096); }
+
+bool MeasurementShape::HostFactorsWithinAStep() const {
+  constexpr double kMostWork = 1LL << 33;
+  const auto columns = static_cast<double>(width);
+  // A head of fewer rows than columns needs no QR, and its SVD is as small as its rows are few.
+  if (vocabulary < width)
+    return 8.0 * static_cast<double>(vocabulary) * static_cast<double>(vocabulary) * columns <= kMostWork;
+  const int64_t rows = vocabulary / tensor_ranks + 1;
+  return (static_cast<double>(rows) + 8 * columns) * columns * columns <= kMostWork;
+}
+
+int64_t MeasurementShape::wide_rows() const { return std::min<int64_t>(row_block(), 1024); }
+
+MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, TensorPlacer& placer) {
+  constexpr DType kSum = DType::kFloat64;
+  const int64_t width = shape.width, hidden = shape.hidden_width, chunk = shape.token_chunk(), rows = shape.row_block();
+  const int64_t own = shape.own_tokens(), sampled = shape.sampled;
+  const DType type = shape.type, wide = shape.sum_type();
+  MeasurementMemory m;
+  m.sums = placer.Place("measurement.sums", kSum, 1, 2 * width * width + width * hidden + hidden * hidden + hidden);
+  int64_t at = 0;
+  const auto view = [&](int64_t view_rows, int64_t columns) {
+    const Tensor whole = m.sums.ColumnSlice(at, view_rows * columns);
+    at += view_rows * columns;
+    return Tensor(whole.data, kSum, view_rows, columns);
+  };
+  m.signal_gram = view(width, width);
+  m.signal_hidden = view(width, hidden);
+  m.hidden_gram = view(hidden, hidden);
+  m.projected_gram = view(width, width);
+  m.hidden_unit_sum = view(1, hidden);
+
+  m.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
+  if (wide != kSum) m.gram_workspace = placer.Place("measurement.gram_workspace", wide, 1, hidden * hidden);
+  m.head_gram = placer.Place("measurement.head_gram", kSum, width, width);
+  if (shape.tensor_ranks > 1) m.shard_gram = placer.Place("measurement.shard_gram", kSum, width, width);
+  m.factor = placer.Place("measurement.factor", kSum, kGramFactorRows, width);
+  m.update = HeadUpdateMemory::Place(width, hidden, shape.factorised, placer);
+  if (shape.factorised) {
+    m.down = placer.Place("measurement.down", kSum, width, hidden);
+    m.first_square = m.update.first_square;
+    m.second_square = m.update.second_square;
+  } else if (shape.tensor_ranks > 1) {
+    m.first_square = placer.Place("measurement.first_square", kSum, width, width);
+    m.second_square = placer.Place("measurement.second_square", kSum, width, width);
+  }
+  if (wide != kSum) m.wide_rows = placer.Place("measurement.wide_rows", kSum, shape.wide_rows(), width);
+  m.wide_projector = placer.Place("measurement.wide_projector", kSum, width, width);
+  m.projector = wide != kSum ? placer.Place("measurement.projector", wide, width, width) : m.wide_projector;
+  if (shape.split) {
+    m.signal_parts = placer.Place("measurement.signal_parts", type, chunk, 3 * width);
+    m.projector_parts = placer.Place("measurement.projector_parts", type, 6 * width, width);
+  }
+  m.head_unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
+  m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
+
+  m.loss = placer.Place("measurement.loss", wide, 1, shape.tokens);
+  m.log_sum_exp = placer.Place("measurement.log_sum_exp", wide, 1, shape.tokens);
+  m.energy = placer.Place("measurement.energy", kSum, shape.tensor_ranks, shape.tokens);
+  m.retained = placer.Place("measurement.retained", kSum, 1, own);
+  m.target_dots = placer.Place("measurement.target_dots", kSum, 1, own);
+  m.squares = placer.Place("measurement.squares", kSum, 1, std::max(own, rows));
+  if (wide != type) {
+    m.shard_signal = placer.Place("measurement.shard_signal", wide, shape.tensor_ranks * own, width);
+    m.signal = shape.tensor_ranks > 1 ? placer.Place("measurement.signal", wide, own, width) : m.shard_signal;
+  }
+  m.projected = placer.Place("measurement.projected", wide, chunk, width);
+  m.target_basis = placer.Place("measurement.target_basis", wide, chunk, width);
+  m.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
+  if (shape.tensor_ranks > 1) {
+    m.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
+  }
+  if (wide != type && !shape.split) {
+    m.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
+  }
+
+  m.row_energy = placer.Place("measurement.row_energy", kSum, 1, shape.shard.size());
+  if (shape.tied) {
+    m.embedding_gradient = placer.Place("measurement.embedding_gradient", wide, shape.shard.size(), hidden);
+  }
+  const int64_t most_own_rows = shape.OwnRows(0).size();
+  m.frequent_rows =
+      placer.Place("measurement.frequent_rows", DType::kInt32, 1, std::min(shape.frequent_rows(), most_own_rows));
+  m.row_block = placer.Place("measurement.row_block", type, rows, width);
+  if (!shape.split) {
+    m.wide_row_block = wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.row_block;
+  }
+  m.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
+
+  m.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
+  m.sampled_targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
+  m.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
+  m.sampled_hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
+  if (shape.factorised) m.sampled_input = placer.Place("measurement.sampled_input", type, sampled, width);
+  m.sampled_loss = placer.Place("measurement.sampled_loss", wide, 1, sampled);
+  m.sampled_log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
+  m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, rows);
+  m.sample_gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
+  const int64_t tested = shape.most_tested();
+  if (wide != kSum) m.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
+  m.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
+  m.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
+  if (shape.factorised) m.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
+  return m;
+}
+
+absl::Status MeasurementMemory::AddGram(const Tensor& x, const Tensor& y, const Tensor& c, Stream& stream) const {
+  if (x.rows == 0) return absl::OkStatus();
+  const Tensor workspace(gram_workspace.data, gram_workspace.dtype, c.rows, c.columns);
+  return Gram({.x = x, .y = y, .c = c, .workspace = workspace}, stream);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,137 @@
+// What a rank needs to measure its head while it trains: sizes and memory, from the configuration alone.
+#ifndef ISTHMUS_MODEL_MEASURE_MEASUREMENT_MEMORY_H_
+#define ISTHMUS_MODEL_MEASURE_MEASUREMENT_MEMORY_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+
+#include "model/measure/head_update.h"
+#include "model/measure/token_sample.h"
+#include "parallel/shard.h"
+#include "proto/config.pb.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// True if a run measures its head at any step. Otherwise it holds no memory for that.
+bool MeasuresHead(const proto::RunConfig& config);
+
+struct MeasurementShape {
+  int64_t vocabulary = 0;
+  int64_t width = 0;         // of what enters the vocabulary-sized factor U: D, or R of a factorised head
+  int64_t hidden_width = 0;  // D
+  int64_t layers = 0;
+  bool factorised = false, tied = false;
+  bool sequence_parallel = false;  // with several tensor ranks
+  Range shard;                     // vocabulary rows of this tensor rank
+  int tensor_ranks = 1, data_ranks = 1;
+  int64_t tokens = 0;       // N of one micro-batch
+  int64_t step_tokens = 0;  // over all data ranks
+  int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
+  DType type = DType::kFloat32;
+  // Whether products of wide numbers are made of bf16 ones (ops/split.h): of bf16 weights on a GPU.
+  bool split = false;
+
+  // `config` is resolved, and its model.vocabulary known.
+  static MeasurementShape Of(const proto::RunConfig& config, int tensor_rank, Device device);
+
+  DType sum_type() const { return AccumulationType(type); }
+  // Tokens of a micro-batch are divided among the tensor ranks, rows of a shard among the data ranks: each computes for
+  // its part what would be the same on all. The first ranks' parts are this long, the last may be shorter or empty.
+  int64_t own_tokens() const { return (tokens + tensor_ranks - 1) / tensor_ranks; }
+  Range OwnTokens(int tensor_rank) const;
+  Range OwnRows(int data_rank) const { return ShardOf(shard.size(), data_ranks, data_rank); }
+  // Tokens that are projected at once, and how often that is for a micro-batch.
+  int64_t token_chunk() const;
+  int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
+  // Most sampled tokens in the self-test, which takes every k-th of them. It measures their lost part directly, at the
+  // price of two products with the head in the sums' type and three in fp64.
+  static constexpr int64_t kMostTested = 256;
+  int64_t most_tested() const { return std::min(sampled, kMostTested); }
+  // Tokens of a step that are sampled.
+  int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
+  // True if the host may factor the head itself within a step, which takes one thread some seconds at most. It does a
+  // QR of a tensor rank's rows, a QR of what the ranks found, and a singular value decomposition. The same on every
+  // rank.
+  bool HostFactorsWithinAStep() const;
+  // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
+  int64_t row_block() const;
+  // Vocabulary rows that are widened to fp64 at once.
+  int64_t wide_rows() const;
+  // Rows of all buckets of frequency but the last (model/measure/frequency_buckets.h).
+  int64_t frequent_rows() const { return (vocabulary + 9) / 10; }
+};
+
+// [rows, columns] of fp64 unless said otherwise; U as above, H hidden states, A = G W with respect to U, P the
+// projector, F = A P, Y P the rows of U of the tokens' targets times P.
+struct MeasurementMemory {
+  // Sums over tokens, one after the other: `sums` is all of them.
+  Tensor sums;             // [1, …]
+  Tensor signal_gram;      // AᵀA [width, width]
+  Tensor signal_hidden;    // AᵀH [width, D]
+  Tensor hidden_gram;      // HᵀH [D, D]
+  Tensor projected_gram;   // FᵀF [width, width], F = A P
+  Tensor hidden_unit_sum;  // [1, D]
+
+  Tensor part_gram;   // [width, width]: of the head, of its gradient, of a bucket, in turn
+  Tensor head_gram;   // [width, width]: UᵀU, until the step has ended
+  Tensor shard_gram;  // [width, width]: of this shard's rows; only with several tensor ranks
+  Tensor factor;      // [kGramFactorRows, width]: workspace of FactorGram
+  Tensor down;        // E [width, D]; only of a factorised head
+  HeadUpdateMemory update;
+  Tensor first_square, second_square;  // [width, width] scratch; with several tensor ranks or a factorised head
+  Tensor wide_rows;                    // [wide_rows(), width]; not with fp64
+  Tensor gram_workspace;               // fp32 [1, D²]; not with fp64
+  Tensor wide_projector;               // P [width, width]
+  Tensor projector;                    // P [width, width] sum type; the same with fp64
+  // Only with `split`: A of a chunk and P as bf16 parts (ops/split.h).
+  Tensor signal_parts;     // [chunk, 3 width]
+  Tensor projector_parts;  // [6 width, width]
+  Tensor head_unit_sum;    // [1, width]
+  Tensor layer_squares;    // [1, layers + 1]
+
+  // Of the tokens of a micro-batch.
+  Tensor loss, log_sum_exp;  // [1, N] sum type
+  Tensor energy;             // [T, N]
+  Tensor retained;           // [1, own tokens] ‖A P‖² by row
+  Tensor target_dots;        // [1, own tokens] F · the row of Y P
+  // Only where the sum type is not the compute type, whose rounding the head's condition would magnify:
+  Tensor shard_signal;  // this shard's part of A [T · own tokens, width] sum type
+  Tensor signal;        // A of the own tokens [own tokens, width] sum type; `shard_signal` itself of one tensor rank
+  Tensor squares;       // [1, max(own tokens, row block)]
+  // Of a chunk of them.
+  Tensor projected, target_basis;            // F and Y P, sum type
+  Tensor target_rows;                        // compute type
+  Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
+  Tensor wide_target_rows;                   // sum type; only where that is not the compute type
+  Tensor row_energy;                         // [1, V_i]
+  Tensor embedding_gradient;                 // [V_i, D] sum type; only with tied embeddings
+  Tensor frequent_rows;                      // int32 [1, …]
+  Tensor row_block;                          // compute type [rows, width]
+  Tensor wide_row_block;                     // sum type, `row_block` itself where that is the compute type; no `split`
+  Tensor row_block_basis;                    // sum type: those rows times P
+  Tensor positions, sampled_targets;         // int32 [1, sampled]
+  Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch
+  Tensor sampled_hidden;                     // [sampled, D] compute type
+  Tensor sampled_input;                      // [sampled, width] compute type; only of a factorised head
+  Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
+  Tensor sampled_logits;                     // [sampled, row block] sum type
+  Tensor sample_gram;                        // [sampled, sampled] sum type
+  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one
+  // times E is only allocated for a factorised head.
+  Tensor tested_gradient;                  // [tested, wide_rows()]
+  Tensor tested_signal, tested_projected;  // [tested, width]
+  Tensor tested_passed_on;                 // [tested, D]
+
+  static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
+
+  // c += xᵀy (ops/gram.h) by way of gram_workspace.
+  absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c, Stream& stream) const;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MEASURE_MEASUREMENT_MEMORY_H_

@@ -1,0 +1,65 @@
+#include "model/train/training_memory.h"
+
+#include <utility>
+
+#include "model/measure/head_decomposition.h"
+#include "model/parameters.h"
+#include "model/token_buffer.h"
+#include "model/train/optimizer.h"
+#include "runtime/device.h"
+
+namespace isthmus {
+
+MemoryBytes TrainingMemory::bytes() const {
+  return {.weights = weights.bytes(),
+          .gradients = gradients.bytes(),
+          .optimizer = optimizer.bytes(),
+          .activations = activations.bytes(),
+          .head = head.bytes(),
+          .decomposition = decomposition.bytes(),
+          .tokens = ids.bytes() + targets.bytes(),
+          .scratch = scratch.bytes()};
+}
+
+Transformer::Options TransformerOptionsOf(const proto::RunConfig& config) {
+  return {.sequences = config.batch().micro_batch(),
+          .sequence_length = config.data().sequence_length(),
+          .sequence_parallel = config.mesh().sequence_parallel(),
+          .recompute = config.precision().recompute(),
+          .fp8 = config.precision().fp8_layers()};
+}
+
+HeadLoss::Options HeadLossOptionsOf(const proto::RunConfig& config) {
+  return {.tokens = config.batch().micro_batch() * config.data().sequence_length(),
+          .loss_chunk = config.precision().loss_chunk()};
+}
+
+TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_rank, Device device) {
+  const ModelShape shape = ModelShape::From(config.model());
+  const TensorShard shard = TensorShard::Of(shape, tensor_rank, config.mesh().tensor());
+  const DType type = ComputeType(config.precision());
+  const ParameterTable table = ParameterTable::Build(shape, shard, config.mesh().data());
+  // Segments are multiples of the data ranks long, so that all own equally much.
+  const int64_t owned = config.mesh().shard_optimizer() ? table.size / config.mesh().data() : table.size;
+  TrainingMemory memory;
+  memory.weights = ParameterStore::Layout("weights", table, type);
+  memory.gradients = ParameterStore::Layout("gradients", table, AccumulationType(type));
+  memory.optimizer = Optimizer::StateLayout(owned, type);
+  memory.activations = Transformer::ActivationLayout(shape, shard, type, TransformerOptionsOf(config), device);
+  memory.head = HeadLoss::WorkspaceLayout(shape, shard, type, HeadLossOptionsOf(config));
+  if (MeasuresHead(config)) {
+    memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
+  }
+  memory.ids = memory.targets = TokenBuffer::Layout(HeadLossOptionsOf(config).tokens, device);
+  memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
+  return memory;
+}
+
+TrainingMemory PlanLargestTrainingMemory(const proto::RunConfig& config, Device device) {
+  TrainingMemory largest = PlanTrainingMemory(config, 0, device);
+  // Shards have at most two sizes, those of the first and the last rank (parallel/shard.h).
+  TrainingMemory last = PlanTrainingMemory(config, config.mesh().tensor() - 1, device);
+  return last.bytes().total() > largest.bytes().total() ? last : largest;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,345 @@
+#include "model/train/training_model.h"
+
+#include <absl/memory/memory.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "ops/elementwise.h"
+#include "runtime/device.h"
+#include "runtime/fault_point.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// To host memory, fp32 or fp64.
+absl::Status CopyWidened(const Tensor& from, const Tensor& to, const Stream& stream) {
+  if (from.dtype == to.dtype) return CopyToHost(from, to, stream);
+  std::vector<char> bytes(static_cast<size_t>(from.bytes()));
+  const Tensor copy(bytes.data(), from.dtype, from.rows, from.columns);
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(from, copy, stream));
+  Stream host;
+  return Cast(copy, to, host);
+}
+
+HeadDump::Matrix MakeRoom(DType type, int64_t rows, int64_t columns) {
+  return {type, rows, columns, std::vector<char>(static_cast<size_t>(rows * columns * SizeOf(type)))};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto::RunConfig& config, const Mesh& mesh,
+                                                                     Stream& stream,
+                                                                     absl::Span<const uint64_t> token_counts) {
+  auto model = absl::WrapUnique(new TrainingModel(mesh, stream));
+  const Communicator::Record record = mesh.world().record();
+  model->timer_ = std::make_unique<PhaseTimer>(stream, record.ring == nullptr ? nullptr : &record.ring->whereabouts());
+  const ModelShape shape = ModelShape::From(config.model());
+  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
+  const DType type = ComputeType(config.precision());
+  model->clip_norm_ = config.optimizer().clip_norm();
+
+  ISTHMUS_ASSIGN_OR_RETURN(
+      model->parameters_, ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->transformer_, Transformer::Create(shape, model->parameters_, mesh.tensor(),
+                                                                    TransformerOptionsOf(config), stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->head_, HeadLoss::Create(shape, model->parameters_, model->transformer_->region(),
+                                                          HeadLossOptionsOf(config), stream));
+  const ParameterTable& table = model->parameters_.table();
+  const auto bucket_bytes = static_cast<int64_t>(config.mesh().bucket_mebibytes() * 1024 * 1024);
+  ISTHMUS_ASSIGN_OR_RETURN(GradientReducer reducer,
+                           GradientReducer::Create(mesh.data(), model->parameters_.gradients(), table.segments,
+                                                   bucket_bytes, config.mesh().shard_optimizer()));
+  model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
+  ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
+                           Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
+  if (MeasuresHead(config)) {
+    ISTHMUS_ASSIGN_OR_RETURN(
+        model->decomposition_,
+        HeadDecomposition::Create(MeasurementShape::Of(config, mesh.tensor_rank(), stream.device()), token_counts, mesh,
+                                  stream));
+  }
+  ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
+  model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
+  if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(model->parameters_.weights()));
+  model->capture_ = model->CanCapture(config.cuda());
+  return model;
+}
+
+bool TrainingModel::CanCapture(const proto::CudaConfig& config) const {
+  if (!config.graph() || stream_.device() == Device::kCpu) return false;
+  if (mesh_.tensor().capturable() && mesh_.data().capturable()) return true;
+  stream_.Note("cuda.graph has no effect: collectives go through host memory, which no graph can hold");
+  return false;
+}
+
+MemoryBytes TrainingModel::memory() const {
+  return {.weights = parameters_.weight_bytes(),
+          .gradients = parameters_.gradient_bytes(),
+          .optimizer = optimizer_.bytes(),
+          .activations = transformer_->bytes(),
+          .head = head_.bytes(),
+          .decomposition = decomposition_ == nullptr ? 0 : decomposition_->bytes(),
+          .tokens = ids_.bytes() + targets_.bytes(),
+          .scratch = StreamScratchBytes(stream_.device())};
+}
+
+absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
+  ISTHMUS_RETURN_IF_ERROR(parameters_.Initialize(seed));
+  return optimizer_.Initialize(seed);
+}
+
+absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
+  {
+    const PhaseTimer::Scope phase(*timer_, "forward", seconds_.forward);
+    FaultPoint("step.forward");
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
+  }
+  if (dump_ != nullptr) {
+    const Tensor& hidden = transformer_->hidden();
+    const Tensor part = dump_->hidden.tensor().RowSlice(dumped_tokens_, hidden.rows);
+    ISTHMUS_RETURN_IF_ERROR(CopyWidened(hidden, part, stream_));
+    dumped_tokens_ += hidden.rows;
+  }
+  {
+    const PhaseTimer::Scope phase(*timer_, "head", seconds_.head);
+    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, kind.scale, transformer_->grad_hidden(),
+                                        kind.measure_head ? &decomposition_->head_observation() : nullptr));
+  }
+  if (kind.measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(head_, transformer_->hidden(), targets));
+  }
+  {
+    const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
+    FaultPoint("step.backward");
+    Transformer::SegmentReady segment_ready;
+    if (kind.last) segment_ready = [this](int segment) { return SegmentReady(segment); };
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(
+        ids, segment_ready, kind.measure_head ? decomposition_->backward_observation() : Transformer::Observation()));
+  }
+  if (!kind.last) return absl::OkStatus();
+  const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
+  FaultPoint("step.reduce");
+  return reducer_->Finish();
+}
+
+absl::Status TrainingModel::SegmentReady(int segment) {
+  // Of the first layer: by then all buckets but the last are on their way.
+  if (segment == 1) FaultPoint("step.gradients", parameters_.Gradient("layers.0.attention.q_proj.weight"), stream_);
+  return reducer_->SegmentReady(segment);
+}
+
+absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind,
+                                    Recurring& recurring) {
+  auto work = CapturedWork::Capture(stream_, [&] { return MicroBatch(ids, targets, kind); });
+  const int phases = timer_->TakeCaptured();
+  const absl::Status status = AgreeOnStatus(mesh_.world(), work.status());
+  if (status.ok()) {
+    recurring = {*std::move(work), phases};
+    return absl::OkStatus();
+  }
+  stream_.Note(absl::StrCat("cuda.graph has no effect: a micro-batch can't be captured: ", status.message()));
+  reducer_->Reset();
+  capture_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
+  if (!capture_ || dump_ != nullptr) return MicroBatch(ids, targets, kind);
+  // The first time libraries prepare what a capture must find ready.
+  const auto [found, first] = recurring_.try_emplace(kind);
+  if (first) return MicroBatch(ids, targets, kind);
+  Recurring& recurring = found->second;
+  if (recurring.work == nullptr) ISTHMUS_RETURN_IF_ERROR(Capture(ids, targets, kind, recurring));
+  if (!capture_) return MicroBatch(ids, targets, kind);
+  ISTHMUS_RETURN_IF_ERROR(recurring.work->Start());
+  timer_->Replayed(recurring.phases);
+  ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Replayed());
+  return mesh_.data().Replayed();
+}
+
+absl::Status TrainingModel::BeginDump(const Tensor& host_targets, HeadDump& dump) {
+  const DType type = AccumulationType(parameters_.compute_type());
+  const auto copy = [&](const Tensor& from, HeadDump::Matrix& to) {
+    to = MakeRoom(type, from.rows, from.columns);
+    return CopyWidened(from, to.tensor(), stream_);
+  };
+  ISTHMUS_RETURN_IF_ERROR(copy(head_.vocabulary_weight(), dump.weight));
+  if (head_.down().weight.defined()) ISTHMUS_RETURN_IF_ERROR(copy(head_.down().weight, dump.down));
+  dump.hidden = MakeRoom(type, host_targets.columns, transformer_->hidden().columns);
+  const auto* targets = host_targets.As<int32_t>();
+  dump.targets.assign(targets, targets + host_targets.columns);
+  return absl::OkStatus();
+}
+
+absl::Status TrainingModel::MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind) {
+  const int64_t tokens = MicroBatchTokens();
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
+  if (kind.measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginMicroBatch(begin / tokens));
+  }
+  ISTHMUS_RETURN_IF_ERROR(RunMicroBatch(ids, targets, kind));
+  if (!kind.measure_head) return absl::OkStatus();
+  const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+  return decomposition_->EndMicroBatch(host_targets.ColumnSlice(begin, tokens));
+}
+
+int TrainingModel::captured() const {
+  return static_cast<int>(std::count_if(recurring_.begin(), recurring_.end(),
+                                        [](const auto& kind) { return kind.second.work != nullptr; }));
+}
+
+absl::Status TrainingModel::Rehearse() {
+  std::vector<int32_t> tokens(static_cast<size_t>(MicroBatchTokens()), 0);
+  const Tensor host(tokens.data(), DType::kInt32, 1, MicroBatchTokens());
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host, stream_));
+  ISTHMUS_RETURN_IF_ERROR(
+      MicroBatch(ids, targets, {.last = false, .measure_head = decomposition_ != nullptr, .scale = 1}));
+  return stream_.Synchronize();
+}
+
+absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
+                                               double learning_rate, bool measure_head, HeadDump* dump,
+                                               const Accept& accept, bool last) {
+  StepResult result;
+  const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
+  if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a step's ids and targets must be whole micro-batches of ", tokens,
+                                                   " tokens; found ", host_ids.Describe(), " and ",
+                                                   host_targets.Describe()));
+  }
+  if (measure_head && decomposition_ == nullptr) {
+    return absl::InvalidArgumentError(
+        "a model whose run never measures its head can't measure it (telemetry.interval)");
+  }
+  timer_->Reset();
+  seconds_ = {};
+  dump_ = dump;
+  dumped_tokens_ = 0;
+  if (dump != nullptr) ISTHMUS_RETURN_IF_ERROR(BeginDump(host_targets, *dump));
+  ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
+  ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
+  const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
+  ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
+  if (measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(
+        decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/last || dump != nullptr));
+  }
+  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
+  for (int64_t index = 0; index < micro_batches; ++index) {
+    ISTHMUS_RETURN_IF_ERROR(
+        MeasuredMicroBatch(index * tokens, host_targets,
+                           {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
+  }
+  HeadLossSums sums;
+  {
+    const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
+    ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
+    FaultPoint("step.loss", Tensor(&sums.loss, DType::kFloat64, 1, 1), Stream());
+    loss_finite_ = std::isfinite(sums.loss);
+    ISTHMUS_ASSIGN_OR_RETURN(const Optimizer::GradientSquares squares, optimizer_.SquaresOfGradients());
+    // Of a group that failed on a GPU all waits have ended, without sums.
+    ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
+    ISTHMUS_RETURN_IF_ERROR(mesh_.data().Progress());
+    ISTHMUS_ASSIGN_OR_RETURN(static_cast<StepFigures&>(result),
+                             AgreeOnFigures({sums.loss, squares, optimizer_.sharded()}, scale, mesh_));
+  }
+  const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
+  const double grad_scale = clip ? clip_norm_ / result.gradient_norm : 1.0;
+  result.too_large = result.finite() && !optimizer_.CanTake(result.gradient_norm, grad_scale);
+  result.applied = result.sound() && (!accept || accept(result));
+  if (!result.applied) {
+    ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
+    result.seconds = seconds_;
+    return result;
+  }
+  if (measure_head) {
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters_.table().HeadElements()));
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->EndStep(head_, sums.energy));
+  }
+  {
+    const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
+    FaultPoint("step.optimizer");
+    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, grad_scale));
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
+  }
+  if (measure_head) {  // by the host, while a GPU is at the optimizer's work
+    const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
+    HeadDecomposition::Result measured = decomposition_->Figures();
+    result.head = std::move(measured.head);
+    result.layer_gradient_norms = std::move(measured.layer_gradient_norms);
+  }
+  ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
+  result.seconds = seconds_;
+  return result;
+}
+
+std::vector<NamedTensor> TrainingModel::NamedWeights() const {
+  std::vector<NamedTensor> tensors;
+  for (int spec = 0; spec < static_cast<int>(parameters_.specs().size()); ++spec) {
+    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Weight(spec)});
+  }
+  return tensors;
+}
+
+std::vector<NamedTensor> TrainingModel::NamedGradients() const {
+  std::vector<NamedTensor> tensors;
+  for (int spec = static_cast<int>(parameters_.specs().size()) - 1; spec >= 0; --spec) {
+    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Gradient(spec)});
+  }
+  return tensors;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindNonFinite() {
+  NonFiniteTensors found;
+  found.loss = !loss_finite_;
+  // The first element of what the gradients' squares are summed in.
+  const Tensor scratch = optimizer_.sum_scratch();
+  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(NamedWeights(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(transformer_->SavedTensors(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, FirstNonFinite(NamedGradients(), scratch, stream_));
+  return found;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindZero() {
+  NonFiniteTensors found;
+  const Tensor scratch = optimizer_.sum_scratch();
+  ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstZero(NamedWeights(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstZero(transformer_->SavedTensors(), scratch, stream_));
+  return found;
+}
+
+absl::StatusOr<NonFiniteTensors> TrainingModel::FindLargest() {
+  NonFiniteTensors found;
+  ISTHMUS_ASSIGN_OR_RETURN(found.gradient, Largest(NamedGradients(), optimizer_.sum_scratch(), stream_));
+  return found;
+}
+
+absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Tensor& host_targets) {
+  const int64_t tokens = MicroBatchTokens();
+  ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
+  ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
+  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
+  for (int64_t begin = 0; begin + tokens <= host_ids.columns; begin += tokens) {
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
+    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(HeadLossSums sums, head_.Sums());
+  ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
+  return sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
+}
+
+}  // namespace isthmus

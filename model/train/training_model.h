@@ -1,0 +1,159 @@
+// A model being trained on one rank of a mesh: weights, activations, head, gradient reduction and optimizer, and the
+// optimizer step that ties them together.
+#ifndef ISTHMUS_MODEL_TRAIN_TRAINING_MODEL_H_
+#define ISTHMUS_MODEL_TRAIN_TRAINING_MODEL_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "model/head_loss.h"
+#include "model/measure/head_decomposition.h"
+#include "model/measure/head_dump.h"
+#include "model/parameters.h"
+#include "model/token_buffer.h"
+#include "model/train/non_finite.h"
+#include "model/train/optimizer.h"
+#include "model/train/step_figures.h"
+#include "model/train/training_memory.h"
+#include "model/transformer.h"
+#include "parallel/gradient_reducer.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+#include "runtime/captured_work.h"
+#include "runtime/phase_timer.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+// Time of the phases of one step on this rank's device, in seconds.
+struct StepSeconds {
+  double forward = 0, head = 0, backward = 0, reduce = 0, optimizer = 0, telemetry = 0;
+};
+
+struct StepResult : StepFigures {
+  bool applied = false;             // weights and optimizer state have taken the step; else they are as they were
+  std::optional<HeadFigures> head;  // of an applied step that was measured
+  std::vector<double> layer_gradient_norms;  // with `head`: HeadDecomposition::Result
+  StepSeconds seconds;
+};
+
+class TrainingModel {
+ public:
+  // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model. `token_counts`: how often
+  // each token of the vocabulary occurs, for measurements by frequency; empty: all alike.
+  static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
+                                                               Stream& stream,
+                                                               absl::Span<const uint64_t> token_counts = {});
+
+  // The state before the first step: a function of the seed.
+  absl::Status InitializeWeights(uint64_t seed);
+
+  // Every rank calls it before a weight changes, with the same sound figures. It returns whether the step is to be
+  // applied.
+  using Accept = std::function<bool(const StepFigures& figures)>;
+  // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
+  // all its tensor ranks. `step` counts from 1. Collective over the mesh. Every rank returns the same figures, except
+  // for the seconds and the spectra of a wide head or a large sample (HeadDecomposition::Figures). No rank applies a
+  // step that is not sound (StepFigures), or that `accept` refuses. `dump`, if given, receives the tensors that the
+  // head's decomposition is computed from; memory is then allocated. `measure_head` needs a run that measures its head.
+  // The head's singular values may be of an earlier step, or not known yet, unless the step is dumped or the `last` one
+  // (HeadDecomposition::BeginStep).
+  absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
+                                  bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
+                                  bool last = false);
+
+  // After a step that was not applied because it was not finite: what of it this rank still has. Local.
+  absl::StatusOr<NonFiniteTensors> FindNonFinite();
+  // To be called after a step whose gradient vanished: the first weight and the first activation that are all zero.
+  absl::StatusOr<NonFiniteTensors> FindZero();
+  // To be called after a step whose gradient was too large: the parameter with the largest gradient.
+  absl::StatusOr<NonFiniteTensors> FindLargest();
+
+  // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
+  // Weights stay as they are. Collective.
+  absl::Status Rehearse();
+  // Kinds of micro-batches that are replayed from a capture.
+  int captured() const;
+
+  // Mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
+  absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
+
+  ParameterStore& parameters() { return parameters_; }
+  const Optimizer& optimizer() const { return optimizer_; }
+  Transformer& transformer() { return *transformer_; }
+  HeadLoss& head() { return head_; }
+  // Only for a run that measures its head.
+  const HeadDecomposition& decomposition() const { return *decomposition_; }
+  HeadDecomposition& decomposition() { return *decomposition_; }
+  // What is allocated.
+  MemoryBytes memory() const;
+
+ private:
+  // What the work of a micro-batch depends on besides its tokens.
+  struct MicroBatchKind {
+    bool last;  // of the step: gradients are reduced
+    bool measure_head;
+    double scale;  // of the loss
+    friend bool operator<(const MicroBatchKind& a, const MicroBatchKind& b) {
+      return std::tuple(a.last, a.measure_head, a.scale) < std::tuple(b.last, b.measure_head, b.scale);
+    }
+  };
+  // A kind that has occurred.
+  struct Recurring {
+    std::unique_ptr<CapturedWork> work;  // from the second time on
+    int phases = 0;                      // of timer_
+  };
+
+  TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
+
+  // Weights are in the order of the forward pass, gradients in that of the backward pass.
+  std::vector<NamedTensor> NamedWeights() const;
+  std::vector<NamedTensor> NamedGradients() const;
+  // Whether micro-batches can be captured as configured; a note says why not.
+  bool CanCapture(const proto::CudaConfig& config) const;
+  // Forward, head and backward pass, with what of the reduction is done in its course.
+  absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  // Of the last micro-batch: the gradients of a segment are complete on this rank.
+  absl::Status SegmentReady(int segment);
+  // The same, captured or replayed where that is wanted.
+  absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  // Collective: all ranks capture or none does, from then on.
+  absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
+  // Room for the hidden states of a step, and the head as it is.
+  absl::Status BeginDump(const Tensor& host_targets, HeadDump& dump);
+  // The same, measured where that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
+  absl::Status MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind);
+  int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
+
+  const Mesh& mesh_;
+  Stream& stream_;
+  double clip_norm_ = 0;
+  TokenBuffer ids_, targets_;
+  std::unique_ptr<PhaseTimer> timer_;
+  StepSeconds seconds_;      // of the step that runs
+  bool loss_finite_ = true;  // of its tokens on this rank
+  ParameterStore parameters_;
+  std::unique_ptr<Transformer> transformer_;
+  HeadLoss head_;
+  std::unique_ptr<GradientReducer> reducer_;
+  Optimizer optimizer_;
+  std::unique_ptr<HeadDecomposition> decomposition_;  // null if the run never measures its head
+  std::vector<std::shared_ptr<void>> registered_;     // arenas, with communicators
+  bool capture_ = false;
+  HeadDump* dump_ = nullptr;  // of the step that runs, with the tokens that it has so far
+  int64_t dumped_tokens_ = 0;
+  std::map<MicroBatchKind, Recurring> recurring_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_TRAIN_TRAINING_MODEL_H_

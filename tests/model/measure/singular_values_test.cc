@@ -1,0 +1,156 @@
+// Of which step the head's singular values are that a measured step reports.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "launch/run/head_record.h"
+#include "model/measure/spectrum_finder.h"
+#include "runtime/parallel_for.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+int64_t SingularValuesStep(Replica& replica, int64_t step) { return replica.Step(step, true).head->weight.step; }
+
+TEST(SingularValues, AreOfTheFirstMeasuredStepOfEveryTen) {
+  Replica replica({});
+  std::vector<int64_t> steps;
+  for (int64_t step = 3; step <= 33; step += 3) steps.push_back(SingularValuesStep(replica, step));
+  EXPECT_THAT(steps, ElementsAre(3, 3, 3, 12, 12, 12, 21, 21, 21, 21, 33));
+  // As a run does that goes on after step 10.
+  Replica resumed({});
+  EXPECT_EQ(SingularValuesStep(resumed, 12), 12);
+  EXPECT_EQ(SingularValuesStep(resumed, 15), 12);
+}
+
+TEST(SingularValues, OfStepsThatARollbackTookBackAreNotReported) {
+  Replica replica({});
+  EXPECT_EQ(SingularValuesStep(replica, 17), 17);
+  EXPECT_EQ(SingularValuesStep(replica, 28), 28);
+  EXPECT_EQ(SingularValuesStep(replica, 16), 16) << "of another ten";
+  EXPECT_EQ(SingularValuesStep(replica, 18), 16);
+  EXPECT_EQ(SingularValuesStep(replica, 15), 15) << "of the same ten";
+  EXPECT_EQ(SingularValuesStep(replica, 15), 15);
+}
+
+// The wait for a wide head's values is for the last step alone.
+TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
+  TinyOptions options;
+  options.width = 1032;
+  options.vocabulary = 1040;
+  options.feed_forward = options.sequence_length = 8;
+  // Threads that wait for each other between many small products are slow where other tests run beside this one.
+  const int threads = MaxThreads();
+  SetThreads(1);
+  Replica replica(options);
+  const int64_t first = SingularValuesStep(replica, 3), second = SingularValuesStep(replica, 12);
+  const StepResult last = replica.Step(15, /*measure_head=*/true, /*last=*/true);
+  SetThreads(threads);
+  EXPECT_THAT(first, AnyOf(0, 3));
+  EXPECT_THAT(second, AnyOf(first, 3, 12));
+  EXPECT_EQ(last.head->weight.step, 15);
+  EXPECT_THAT(last.head->weight.singular_values, SizeIs(1032));
+}
+
+// With many sampled tokens the singular values are found beside training, and reported with their step.
+TinyOptions WithALargeSample() {
+  TinyOptions options;
+  options.sequences = 129;
+  options.vocabulary = 24;
+  options.sample_tokens = 1032;
+  return options;
+}
+
+TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
+  Replica replica(WithALargeSample());
+  const auto measure = [&](int64_t step) { return replica.Step(step, /*measure_head=*/true).head->spectrum; };
+  std::promise<void> open;
+  replica.model().decomposition().UseSampleFinder(
+      std::make_unique<SpectrumFinder>(1032, [opened = open.get_future().share()](const Tensor&) {
+        opened.wait();
+        std::vector<double> energies;
+        for (int i = 24; i > 0; --i) energies.push_back(i);
+        return energies;
+      }));
+  HeadSpectrumFigures found = measure(3);
+  EXPECT_EQ(found.sampled_tokens, 1032);
+  EXPECT_GT(found.sampled_retained_energy_ratio, 0);
+  EXPECT_EQ(found.step, 0) << "its thread is still at work";
+  EXPECT_FALSE(found.known);
+  EXPECT_FALSE(measure(4).known);
+  open.set_value();
+  while (replica.model().decomposition().finding()) std::this_thread::yield();
+  found = measure(5);
+  EXPECT_TRUE(found.known);
+  EXPECT_EQ(found.step, 3) << "of the first measured step of ten";
+  EXPECT_EQ(found.best_double_rank_energy_ratio, 1) << "the head has 16 columns";
+  EXPECT_LT(found.best_rank_energy_ratio, 1);
+  EXPECT_THAT(found.singular_values, SizeIs(24));
+}
+
+TEST(SingularValues, OfALargeSampleAreThoseOfTheLastStepAtTheEnd) {
+  Replica replica(WithALargeSample());
+  replica.Step(3, /*measure_head=*/true);
+  const HeadSpectrumFigures last = replica.Step(5, /*measure_head=*/true, /*last=*/true).head->spectrum;
+  EXPECT_TRUE(last.known);
+  EXPECT_EQ(last.step, 5);
+  // The head has 16 columns, and G has at most one direction for each of 24 rows but one.
+  EXPECT_NEAR(last.best_double_rank_energy_ratio, 1, 1e-9);
+  EXPECT_LT(last.best_rank_energy_ratio, 1);
+  EXPECT_THAT(last.singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
+}
+
+// A vocabulary of fewer tokens than the head has columns: all of the gradient passes on, at any width.
+TEST(SingularValues, OfAWideHeadOfFewRowsAreThoseOfItsRows) {
+  TinyOptions options;
+  options.width = 1032;
+  options.vocabulary = 40;
+  options.feed_forward = options.sequence_length = 8;
+  const HeadFigures head = *Replica(options).Step(1, /*measure_head=*/true).head;
+  EXPECT_EQ(head.not_measured, "");
+  EXPECT_EQ(head.weight.numerical_rank, 40);
+  EXPECT_THAT(head.weight.singular_values, SizeIs(40));
+  EXPECT_EQ(head.gradient.lost_norm_ratio, 0);
+  EXPECT_NEAR(head.self_test.decomposition_error, 0, 1e-12);
+}
+
+// A wide head without full rank can't be factored within a step, because that takes minutes on the host.
+TEST(SingularValues, OfAWideHeadWithoutFullRankAreNotWaitedFor) {
+  TinyOptions options;
+  options.width = 1032;
+  options.vocabulary = 1040;
+  options.feed_forward = options.sequence_length = 8;
+  const int threads = MaxThreads();
+  SetThreads(1);
+  Replica replica(options);
+  const Tensor head_weight = replica.model().parameters().Weight("head.weight");
+  for (int64_t row = 0; row < head_weight.rows; ++row) {  // two columns alike
+    SetElement(head_weight, row * head_weight.columns + 1, ElementOf(head_weight, row * head_weight.columns));
+  }
+  const HeadFigures head = *replica.Step(1, /*measure_head=*/true).head;
+  SetThreads(threads);
+  EXPECT_THAT(head.not_measured, ::testing::HasSubstr("to factor one of 1032 columns would hold up the step"));
+  EXPECT_EQ(head.weight.numerical_rank, kUnknownRank);
+  EXPECT_GT(head.gradient.logit_gradient_norm, 0);
+  EXPECT_GT(head.update.update_cosine, 0);
+  proto::HeadRecord record;
+  FillHeadRecord(head, record);
+  EXPECT_TRUE(record.has_logit_gradient_norm());
+  EXPECT_FALSE(record.has_numerical_rank());
+  EXPECT_FALSE(record.has_isotropic_lost_norm_ratio());
+  EXPECT_FALSE(record.has_lost_norm_ratio());
+  EXPECT_FALSE(record.has_decomposition_error());
+  EXPECT_FALSE(record.has_condition());
+}
+
+}  // namespace
+}  // namespace isthmus::testing

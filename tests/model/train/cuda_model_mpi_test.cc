@@ -1,0 +1,185 @@
+// ranks: 1 2 4
+// Training on GPUs gives the run that one rank on a CPU gives; the ranks share a GPU, their collectives go through host
+// memory.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "model/train/training_memory.h"
+#include "ops/fp8_matmul.h"
+#include "parallel/communicator.h"
+#include "runtime/device.h"
+#include "tests/support/conditioned_head.h"
+#include "tests/support/head_comparison.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+class CudaModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto devices = CudaDeviceCount();
+    if (!devices.ok()) GTEST_SKIP() << devices.status().message();
+    auto stream = OpenCudaStream(0);
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    stream_ = *stream;
+  }
+
+  static std::vector<double> Losses(Replica& replica) {
+    std::vector<double> losses;
+    for (int64_t step = 1; step <= TestSteps(); ++step) losses.push_back(replica.Step(step).loss);
+    return losses;
+  }
+
+  // Meshes of this world with combinations of options that change the path taken: four for each mesh, or the two that
+  // differ most.
+  static std::vector<TinyOptions> Variants(proto::PrecisionConfig::Kind precision) {
+    const bool all = precision == proto::PrecisionConfig::FP32 && TestSteps() == 20;
+    std::vector<TinyOptions> variants;
+    for (const int tensor : {1, 2, 4}) {
+      if (World().size() % tensor != 0) continue;
+      for (int bits = 0; bits < 4; ++bits) {
+        if (!all && (bits == 1 || bits == 2)) continue;
+        TinyOptions options;
+        options.tensor = tensor;
+        options.data = World().size() / tensor;
+        options.precision = precision;
+        options.sequence_parallel = options.shard_optimizer = (bits & 1) != 0;
+        options.recompute = (bits & 2) != 0;
+        options.micro_batch = (bits & 2) != 0 ? 2 : 0;
+        options.tied = bits == 1;
+        options.head_rank = bits == 2 ? 6 : 0;
+        variants.push_back(options);
+      }
+    }
+    return variants;
+  }
+
+  Stream stream_;
+};
+
+TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    EXPECT_LT(expected.back(), expected.front());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 1e-4 * expected[i]) << "step " << i + 1;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, Bf16StaysNearFp32) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::BF16)) {
+    SCOPED_TRACE(options.Name());
+    TinyOptions exact = options;
+    exact.precision = proto::PrecisionConfig::FP32;
+    Replica cpu(exact), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], 2e-2 * expected[i]) << "step " << i + 1;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, EightBitLayersStayNearThoseOfTheCpu) {
+  const auto device = StreamDevice(stream_);
+  ASSERT_TRUE(device.ok()) << device.status();
+  if (!DoesFp8(device->major, device->minor)) GTEST_SKIP() << device->name << " has no 8-bit products";
+  for (TinyOptions options : Variants(proto::PrecisionConfig::BF16)) {
+    options.fp8 = true;
+    options.width = options.feed_forward = 64;
+    options.head_dim = 16;
+    options.micro_batch = 0;
+    SCOPED_TRACE(options.Name());
+    // Of the same mesh: each rank scales what it holds. An H200 was 3.9 % off in step 19.
+    Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
+    const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto step = static_cast<int64_t>(i) + 1;
+      EXPECT_NEAR(found[i], expected[i], EightBitTolerance(step) * expected[i]) << "step " << step;
+    }
+  }
+}
+
+TEST_F(CudaModelTest, TheSameMeshTwiceGivesTheSameBits) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::BF16)) {
+    SCOPED_TRACE(options.Name());
+    Replica first(options, &World(), 7, stream_), second(options, &World(), 7, stream_);
+    const std::vector<double> a = Losses(first), b = Losses(second);
+    EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(double)), 0);
+  }
+}
+
+TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
+  for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
+    SCOPED_TRACE(options.Name());
+    // Of the same mesh: the shards are figures, too.
+    Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
+    const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
+    ExpectSameFigures(found, expected, 1e-4);
+  }
+}
+
+// Heads of high condition, whose products are made of bf16 ones here and of fp32 there, and of several of the blocks
+// that the Gram matrix is factored by.
+TEST_F(CudaModelTest, TheLostGradientOfBf16AgreesWithTheCpu) {
+  for (TinyOptions options : Variants(proto::PrecisionConfig::BF16)) {
+    options.width = 72;
+    options.vocabulary = 300;
+    options.micro_batch = 0;
+    SCOPED_TRACE(options.Name());
+    Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
+    const std::vector<double> head = TwoScaleHead(options.vocabulary, options.width, 1e3);
+    const auto change = [&](Replica& replica, Stream& stream) {
+      const HeadLoss& loss = replica.model().head();
+      const Range rows = loss.vocabulary_rows();
+      std::vector<BFloat16> part;
+      for (int64_t i = rows.begin * options.width; i < rows.end * options.width; ++i) {
+        part.emplace_back(static_cast<float>(head[static_cast<size_t>(i)]));
+      }
+      return CopyFromHost(Tensor(part.data(), DType::kBFloat16, rows.size(), options.width), loss.vocabulary_weight(),
+                          stream);
+    };
+    Stream on_cpu;
+    ASSERT_TRUE(change(cpu, on_cpu).ok());
+    ASSERT_TRUE(change(gpu, stream_).ok());
+    const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
+    ASSERT_EQ(found.not_measured, "");
+    const auto near = [](double value, double wanted, double tolerance) {
+      EXPECT_NEAR(value, wanted, tolerance * std::abs(wanted));
+    };
+    near(found.gradient.retained_gradient_norm, expected.gradient.retained_gradient_norm, 1e-2);
+    near(found.gradient.lost_norm_ratio, expected.gradient.lost_norm_ratio, 1e-2);
+    near(found.gradient.retained_target_coefficient, expected.gradient.retained_target_coefficient, 2e-2);
+    near(found.update.update_cosine, expected.update.update_cosine, 2e-2);
+    near(found.weight.condition, expected.weight.condition, 1e-6);
+    for (size_t i = 0; i < found.shards.size(); ++i) {
+      near(found.shards[i].retained_energy, expected.shards[i].retained_energy, 3e-2);
+    }
+    for (size_t i = 0; i < found.buckets.size(); ++i) {
+      near(found.buckets[i].retained_energy, expected.buckets[i].retained_energy, 5e-2);
+    }
+  }
+}
+
+TEST_F(CudaModelTest, HoldsWhatWasPlannedForAGpu) {
+  for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+    for (const TinyOptions& options : Variants(precision)) {
+      SCOPED_TRACE(options.Name());
+      Replica replica(options, &World(), 7, stream_);
+      const int tensor_rank = replica.mesh().tensor_rank();
+      const MemoryBytes planned = PlanTrainingMemory(TinyConfig(options), tensor_rank, Device::kCuda).bytes();
+      EXPECT_EQ(replica.model().memory(), planned);
+      replica.Step(1);
+      EXPECT_EQ(replica.model().memory(), planned) << "a step allocated memory";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace isthmus::testing

@@ -1,0 +1,513 @@
+// ranks: 1 2 4 8
+// Any mesh gives the same run as one rank alone: losses, initial weights, and the lost gradient of the head.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "model/measure/tensor_decomposition.h"
+#include "parallel/communicator.h"
+#include "tests/support/conditioned_head.h"
+#include "tests/support/head_comparison.h"
+#include "tests/support/head_reference.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+class MeshTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto runtime = MpiRuntime::Initialize();
+    ASSERT_TRUE(runtime.ok()) << runtime.status();
+    runtime_ = runtime->release();
+    world_ = runtime_->World().release();
+  }
+  static void TearDownTestSuite() {
+    delete world_;
+    delete runtime_;
+  }
+
+  // Meshes of {1, 2, 4} tensor × {1, 2} data ranks that this world makes.
+  static std::vector<TinyOptions> Meshes() {
+    std::vector<TinyOptions> meshes;
+    for (const int tensor : {1, 2, 4}) {
+      for (const int data : {1, 2}) {
+        TinyOptions options;
+        options.tensor = tensor;
+        options.data = data;
+        if (tensor * data == world_->size()) meshes.push_back(options);
+      }
+    }
+    return meshes;
+  }
+
+  static std::vector<double> Losses(Replica& replica) {
+    std::vector<double> losses;
+    for (int64_t step = 1; step <= TestSteps(); ++step) losses.push_back(replica.Step(step).loss);
+    return losses;
+  }
+
+  static void ExpectSameLosses(const TinyOptions& options, double tolerance) {
+    SCOPED_TRACE(options.Name());
+    Replica alone(options), meshed(options, world_);
+    ExpectSameInitialWeights(alone, meshed);
+    const std::vector<double> expected = Losses(alone), found = Losses(meshed);
+    // It learns, if not in the two steps under sanitizers: an update that does nothing would agree, too.
+    if (TestSteps() > 2) {
+      EXPECT_LT(expected.back(), expected.front());
+    }
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(found[i], expected[i], tolerance * expected[i]) << "step " << i + 1;
+    }
+  }
+
+  static void ExpectSameInitialWeights(Replica& alone, Replica& meshed) {
+    const ParameterStore &whole = alone.model().parameters(), &part = meshed.model().parameters();
+    for (size_t s = 0; s < part.specs().size(); ++s) {
+      const ParameterSpec& spec = part.specs()[s];
+      const Tensor local = part.Weight(static_cast<int>(s)), global = whole.Weight(spec.name);
+      for (int64_t row = 0; row < local.rows; ++row) {
+        for (int64_t column = 0; column < local.columns; ++column) {
+          ASSERT_EQ(ElementOf(local, row * local.columns + column), ElementOf(global, spec.GlobalIndex(row, column)))
+              << spec.name << " [" << row << ", " << column << "]";
+        }
+      }
+    }
+  }
+
+  static MpiRuntime* runtime_;
+  static Communicator* world_;
+};
+MpiRuntime* MeshTest::runtime_ = nullptr;
+Communicator* MeshTest::world_ = nullptr;
+
+// All options of one mesh whose combination is meaningful there.
+std::vector<TinyOptions> Variants(const TinyOptions& mesh) {
+  std::vector<TinyOptions> variants;
+  for (int bits = 0; bits < 16; ++bits) {
+    TinyOptions options = mesh;
+    options.sequence_parallel = (bits & 1) != 0;
+    options.shard_optimizer = (bits & 2) != 0;
+    options.recompute = (bits & 4) != 0;
+    options.micro_batch = (bits & 8) != 0 ? 2 : 0;
+    variants.push_back(options);
+  }
+  return variants;
+}
+
+std::vector<TinyOptions> Heads(const TinyOptions& mesh) {
+  TinyOptions full = mesh, tied = mesh, factorised = mesh;
+  tied.tied = true;
+  factorised.head_rank = 6;
+  return {full, tied, factorised};
+}
+
+TEST_F(MeshTest, LossesOfAllVariantsEqualOneRankInFp64) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const TinyOptions& head : Heads(mesh)) {
+      for (const TinyOptions& options : Variants(head)) ExpectSameLosses(options, 1e-10);
+    }
+  }
+}
+
+TEST_F(MeshTest, LossesEqualOneRankInFp32) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      options.precision = proto::PrecisionConfig::FP32;
+      ExpectSameLosses(options, 1e-5);
+      options.sequence_parallel = options.shard_optimizer = options.recompute = true;
+      options.micro_batch = 2;
+      ExpectSameLosses(options, 1e-5);
+    }
+  }
+}
+
+TEST_F(MeshTest, LossesStayNearOneRankInBf16) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      options.precision = proto::PrecisionConfig::BF16;
+      ExpectSameLosses(options, 5e-3);
+      options.shard_optimizer = true;
+      ExpectSameLosses(options, 5e-3);
+    }
+  }
+}
+
+// Rounding to 8 bits, of shards with scales of their own.
+TEST_F(MeshTest, LossesStayNearOneRankWithEightBitLayers) {
+  for (TinyOptions options : Meshes()) {
+    options.precision = proto::PrecisionConfig::BF16;
+    options.fp8 = true;
+    options.width = 64;
+    options.head_dim = 16;
+    options.feed_forward = 64;
+    ExpectSameLosses(options, 5e-2);
+    options.sequence_parallel = options.shard_optimizer = options.recompute = true;
+    ExpectSameLosses(options, 5e-2);
+  }
+}
+
+TEST_F(MeshTest, VocabularyThatFitsNoRankCountGivesTheSameLosses) {
+  for (TinyOptions options : Meshes()) {
+    for (const int64_t vocabulary : {5, 23, 127}) {
+      options.vocabulary = vocabulary;
+      ExpectSameLosses(options, 1e-10);
+    }
+  }
+}
+
+TEST_F(MeshTest, SameMeshTwiceGivesTheSameBits) {
+  for (TinyOptions options : Meshes()) {
+    options.precision = proto::PrecisionConfig::FP32;
+    Replica first(options, world_), second(options, world_);
+    const std::vector<double> losses = Losses(first), again = Losses(second);
+    EXPECT_EQ(std::memcmp(losses.data(), again.data(), losses.size() * sizeof(double)), 0);
+    const Tensor a = first.model().parameters().weights(), b = second.model().parameters().weights();
+    EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0);
+  }
+}
+
+struct Arithmetic {
+  proto::PrecisionConfig::Kind precision;
+  double tolerance;
+};
+
+// The index of the head in Heads, whether the mesh is sequence-parallel, and the arithmetic.
+class LostGradientTest : public MeshTest, public ::testing::WithParamInterface<std::tuple<int, bool, Arithmetic>> {};
+
+// What enters the vocabulary-sized factor of a factorised head, h Eᵀ, [N, R] row by row.
+std::vector<double> ProjectedHidden(const Tensor& hidden, const Tensor& down) {
+  std::vector<double> projected;
+  for (int64_t n = 0; n < hidden.rows; ++n) {
+    for (int64_t r = 0; r < down.rows; ++r) {
+      double sum = 0;
+      for (int64_t d = 0; d < down.columns; ++d) {
+        sum += ElementOf(hidden, n * hidden.columns + d) * ElementOf(down, r * down.columns + d);
+      }
+      projected.push_back(sum);
+    }
+  }
+  return projected;
+}
+
+HeadReference BruteForce(TinyOptions options) {
+  std::vector<Range> shards;
+  for (int rank = 0; rank < options.tensor; ++rank) {
+    shards.push_back(ShardOf(options.vocabulary, options.tensor, rank));
+  }
+  TokenBatch batch = MakeBatch(options, 1);
+  options.micro_batch = 0;
+  Replica alone(options);
+  TrainingModel& model = alone.model();
+  EXPECT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+  EXPECT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
+  Tensor input = model.transformer().hidden();
+  std::vector<double> projected;
+  if (options.head_rank > 0) {
+    const Tensor down = model.parameters().Weight("head.down.weight");
+    projected = ProjectedHidden(input, down);
+    input = Tensor(projected.data(), DType::kFloat64, input.rows, down.rows);
+  }
+  return DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
+}
+
+TEST_P(LostGradientTest, EqualsBruteForceProjection) {
+  const auto& [head_index, sequence_parallel, arithmetic] = GetParam();
+  for (const TinyOptions& mesh : Meshes()) {
+    TinyOptions options = Heads(mesh)[static_cast<size_t>(head_index)];
+    options.sequence_parallel = sequence_parallel;
+    options.precision = arithmetic.precision;
+    options.micro_batch = 2;
+    SCOPED_TRACE(options.Name());
+    Replica meshed(options, world_);
+    const StepResult result = meshed.Step(1, /*measure_head=*/true);
+    const HeadReference reference = BruteForce(options);
+    ASSERT_TRUE(result.head.has_value());
+    const HeadGradientFigures& head = result.head->gradient;
+    const std::vector<HeadPart>& parts = result.head->shards;
+    const auto near = [tolerance = arithmetic.tolerance](double found, double expected) {
+      EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
+    };
+    near(head.lost_energy_ratio, reference.lost_energy_ratio);
+    near(head.logit_gradient_norm, reference.logit_gradient_norm);
+    near(head.retained_gradient_norm, reference.retained_gradient_norm);
+    near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
+    ASSERT_EQ(parts.size(), reference.shard_energy.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      near(parts[i].logit_gradient_energy, reference.shard_energy[i]);
+      near(parts[i].retained_energy, reference.shard_retained[i]);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(HeadsAndArithmetic, LostGradientTest,
+                         ::testing::Combine(::testing::Values(0, 1, 2), ::testing::Bool(),
+                                            ::testing::Values(Arithmetic{proto::PrecisionConfig::FP64, 1e-10},
+                                                              Arithmetic{proto::PrecisionConfig::FP32, 1e-4})));
+
+// Every figure of the head's decomposition, measured while the step runs, against the decomposition of one process that
+// has all of the tensors in fp64 (which tests/decompose compares with NumPy).
+class MeasuredStep {
+ public:
+  explicit MeasuredStep(const TinyOptions& options, Communicator* world)
+      : options_(options), meshed_(options, world), alone_(Whole(options)) {}
+
+  // Changes the head's weights on all ranks alike: (row, column, what was there) to what shall be.
+  template <typename Change>
+  void ChangeHead(const Change& change) {
+    for (Replica* replica : {&meshed_, &alone_}) {
+      const Tensor weight = replica->model().head().vocabulary_weight();
+      const int64_t first = replica->model().head().vocabulary_rows().begin;
+      for (int64_t i = 0; i < weight.size(); ++i) {
+        const int64_t row = i / weight.columns, column = i % weight.columns;
+        SetElement(weight, i, change(first + row, column, ElementOf(weight, i)));
+      }
+    }
+  }
+
+  HeadFigures Found() { return *meshed_.Step(1, /*measure_head=*/true).head; }
+
+  HeadFigures Expected() {
+    TokenBatch batch = MakeBatch(options_, 1);
+    TrainingModel& model = alone_.model();
+    EXPECT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+    std::vector<double> hidden, weight, down;
+    HeadTensors tensors;
+    const Tensor all_hidden = Widened(model.transformer().hidden(), hidden);
+    const Tensor all_weight = Widened(model.head().vocabulary_weight(), weight);
+    tensors.tokens = all_hidden.rows;
+    tensors.vocabulary = all_weight.rows;
+    for (int rank = 0; rank < options_.tensor; ++rank) {
+      tensors.shards.push_back(ShardOf(options_.vocabulary, options_.tensor, rank));
+      tensors.weights.push_back(all_weight.RowSlice(tensors.shards.back().begin, tensors.shards.back().size()));
+    }
+    if (options_.head_rank > 0) tensors.down = Widened(model.head().down().weight, down);
+    tensors.parts.push_back({all_hidden, PartOf(batch.targets, 0, 1), 0});
+    const std::vector<uint64_t> counts = TinyCounts(options_);
+    tensors.counts = counts;
+    tensors.sample_tokens = options_.sample_tokens;
+    const auto self = MakeSelfCommunicator();
+    const auto figures = DecomposeTensors(tensors, *self, *self);
+    EXPECT_TRUE(figures.ok()) << figures.status();
+    return *figures;
+  }
+
+ private:
+  static TinyOptions Whole(TinyOptions options) {
+    options.micro_batch = 0;
+    return options;
+  }
+  static Tensor Widened(const Tensor& tensor, std::vector<double>& values) {
+    for (int64_t i = 0; i < tensor.size(); ++i) values.push_back(ElementOf(tensor, i));
+    return Tensor(values.data(), DType::kFloat64, tensor.rows, tensor.columns);
+  }
+
+  TinyOptions options_;
+  Replica meshed_, alone_;
+};
+
+TEST_F(MeshTest, EveryHeadFigureEqualsTheDecompositionOfTheWholeTensors) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      for (int bits = 0; bits < 8; ++bits) {
+        options.sequence_parallel = (bits & 1) != 0;
+        options.shard_optimizer = (bits & 2) != 0;
+        options.micro_batch = (bits & 4) != 0 ? 2 : 0;
+        for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::FP32}) {
+          options.precision = precision;
+          options.sample_tokens = (bits & 4) != 0 ? 20 : 256;
+          SCOPED_TRACE(options.Name());
+          MeasuredStep step(options, world_);
+          ExpectSameFigures(step.Found(), step.Expected(), precision == proto::PrecisionConfig::FP64 ? 1e-9 : 1e-4);
+        }
+      }
+    }
+  }
+}
+
+// Heads whose Gram matrix can't be factored as it is: fewer rows than columns, a column that is another's twin, a
+// column that is a million times smaller than the others, or in fp32 five thousand times.
+TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      options.precision = proto::PrecisionConfig::FP64;
+      SCOPED_TRACE(options.Name());
+      {
+        TinyOptions few = options;
+        few.vocabulary = 5;
+        MeasuredStep step(few, world_);
+        ExpectSameFigures(step.Found(), step.Expected(), 1e-8);
+      }
+      MeasuredStep deficient(options, world_), conditioned(options, world_);
+      std::vector<double> twin(static_cast<size_t>(options.vocabulary));
+      deficient.ChangeHead([&](int64_t row, int64_t column, double value) {
+        double& first = twin[static_cast<size_t>(row)];
+        if (column == 0) first = value;
+        return column == 3 ? first : value;
+      });
+      const HeadFigures found = deficient.Found();
+      EXPECT_EQ(found.weight.numerical_rank, found.width - 1);
+      ExpectSameFigures(found, deficient.Expected(), 1e-8);
+      TinyOptions narrow = options;
+      narrow.precision = proto::PrecisionConfig::FP32;
+      MeasuredStep narrow_conditioned(narrow, world_);
+      narrow_conditioned.ChangeHead(
+          [](int64_t, int64_t column, double value) { return column == 2 ? 2e-4 * value : value; });
+      ExpectSameFigures(narrow_conditioned.Found(), narrow_conditioned.Expected(), 1e-4);
+      conditioned.ChangeHead([](int64_t, int64_t column, double value) { return column == 2 ? 1e-6 * value : value; });
+      ExpectSameFigures(conditioned.Found(), conditioned.Expected(), 1e-6);
+    }
+  }
+}
+
+// What A is rounded to grows by the condition. fp32 bears a head of some ten thousand, and so does bf16, because a
+// measured step computes A in fp32.
+TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
+  struct Case {
+    proto::PrecisionConfig::Kind precision;
+    std::vector<double> (*make)(int64_t, int64_t, double);
+    double condition, tolerance;  // of figures: 0 where they must be absent
+  };
+  const Case cases[] = {
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 1e2, 1e-4},
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 3e3, 1e-3},
+      {proto::PrecisionConfig::FP32, DenselyConditionedHead, 1e8, 0},
+      {proto::PrecisionConfig::FP32, TwoScaleHead, 3e3, 1e-3},
+      {proto::PrecisionConfig::FP32, TwoScaleHead, 1e7, 0},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 3e2, 1e-2},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 3e3, 1e-2},
+      {proto::PrecisionConfig::BF16, TwoScaleHead, 1e7, 0},
+  };
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const Case& tried : cases) {
+      TinyOptions options = mesh;
+      options.precision = tried.precision;
+      SCOPED_TRACE(absl::StrCat(options.Name(), " condition ", tried.condition));
+      MeasuredStep step(options, world_);
+      const std::vector<double> head = tried.make(options.vocabulary, options.width, tried.condition);
+      step.ChangeHead(
+          [&](int64_t row, int64_t column, double) { return head[static_cast<size_t>(row * options.width + column)]; });
+      const HeadFigures found = step.Found(), expected = step.Expected();
+      // What does not need the projection is there in any case.
+      EXPECT_NEAR(found.gradient.logit_gradient_norm / expected.gradient.logit_gradient_norm, 1, 1e-2);
+      EXPECT_NEAR(found.gradient.target_energy_share / expected.gradient.target_energy_share, 1, 1e-2);
+      if (tried.tolerance == 0) {
+        EXPECT_THAT(found.not_measured, ::testing::HasSubstr("is beyond fp32"));
+        EXPECT_TRUE(std::isnan(found.gradient.lost_norm_ratio));
+        EXPECT_TRUE(std::isnan(found.shards.front().retained_energy));
+        continue;
+      }
+      ASSERT_EQ(found.not_measured, "");
+      const double tolerance = tried.tolerance;
+      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, tolerance);
+      EXPECT_NEAR(found.gradient.lost_norm_ratio / expected.gradient.lost_norm_ratio, 1, tolerance);
+      EXPECT_NEAR(found.spectrum.sampled_retained_energy_ratio / expected.spectrum.sampled_retained_energy_ratio, 1,
+                  2 * tolerance);
+      const double retained = std::pow(expected.gradient.retained_gradient_norm, 2);
+      const auto near = [&](const std::vector<HeadPart>& parts, const std::vector<HeadPart>& wanted) {
+        ASSERT_EQ(parts.size(), wanted.size());
+        for (size_t i = 0; i < parts.size(); ++i) {
+          EXPECT_NEAR(parts[i].retained_energy / retained, wanted[i].retained_energy / retained, 2 * tolerance) << i;
+        }
+      };
+      near(found.shards, expected.shards);
+      near(found.buckets, expected.buckets);
+    }
+  }
+}
+
+// Rows of the head, and of its gradient, are taken 4,096 at a time.
+TEST_F(MeshTest, HeadFiguresHoldForHeadsOfSeveralBlocksOfRows) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options = mesh;
+      options.vocabulary = 6000 * world_->size();
+      options.precision = precision;
+      SCOPED_TRACE(options.Name());
+      MeasuredStep step(options, world_);
+      const HeadFigures found = step.Found(), expected = step.Expected();
+      if (precision == proto::PrecisionConfig::FP32) {
+        ExpectSameFigures(found, expected, 1e-4);
+        continue;
+      }
+      constexpr double kTolerance = 1e-2;
+      EXPECT_NEAR(found.update.update_cosine / expected.update.update_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.update.hidden_update_cosine / expected.update.hidden_update_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, kTolerance);
+      EXPECT_NEAR(found.weight.row_anisotropy, expected.weight.row_anisotropy, 1e-4);
+      ASSERT_EQ(found.buckets.size(), expected.buckets.size());
+      for (size_t i = 0; i < found.buckets.size(); ++i) {
+        EXPECT_NEAR(found.buckets[i].retained_energy / expected.buckets[i].retained_energy, 1, 2 * kTolerance) << i;
+      }
+    }
+  }
+}
+
+// Layer 0 receives the gradient of the embedded tokens, of which every row of the table sums up its own.
+TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Variants(mesh)) {
+      SCOPED_TRACE(options.Name());
+      Replica meshed(options, world_);
+      options.micro_batch = 0;
+      Replica alone(options);
+      const std::vector<double> found = meshed.Step(1, true).layer_gradient_norms,
+                                expected = alone.Step(1, true).layer_gradient_norms;
+      ASSERT_EQ(found.size(), 3u);
+      ASSERT_EQ(expected.size(), 3u);
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_GT(found[i], 0);
+        EXPECT_NEAR(found[i] / expected[i], 1, 1e-10) << i;
+      }
+    }
+  }
+  TinyOptions options;
+  options.vocabulary = 64;
+  Replica alone(options);
+  std::vector<int32_t> ids(64), targets(64, 3);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);  // every token once
+  const auto result = alone.model().Step(PartOf(ids, 0, 1), PartOf(targets, 0, 1), 1, 1e-3, true);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const Tensor gradient = alone.model().parameters().Gradient("embedding.weight");
+  double square = 0;
+  for (int64_t i = 0; i < gradient.size(); ++i) square += std::pow(ElementOf(gradient, i), 2);
+  EXPECT_NEAR(result->layer_gradient_norms.front() / std::sqrt(square), 1, 1e-12);
+}
+
+// Measuring changes no bit of a run.
+TEST_F(MeshTest, MeasuredStepsTrainTheSameBits) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      for (int bits = 0; bits < 8; ++bits) {
+        options.shard_optimizer = (bits & 1) != 0;
+        options.micro_batch = (bits & 2) != 0 ? 2 : 0;
+        options.precision = (bits & 4) != 0 ? proto::PrecisionConfig::BF16 : proto::PrecisionConfig::FP32;
+        SCOPED_TRACE(options.Name());
+        Replica measured(options, world_), plain(options, world_);
+        for (int64_t step = 1; step <= std::min<int64_t>(TestSteps(), 3); ++step) {
+          EXPECT_EQ(measured.Step(step, true).loss, plain.Step(step, false).loss);
+        }
+        const Tensor a = measured.model().parameters().weights(), b = plain.model().parameters().weights();
+        EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0);
+      }
+    }
+  }
+}
+
+// The comparison would notice a figure that is wrong, whichever it is.
+TEST_F(MeshTest, ComparisonOfHeadFiguresNoticesEachFault) {
+  if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
+  TinyOptions options = Meshes().front();
+  MeasuredStep step(options, world_);
+  const HeadFigures figures = step.Found();
+  EXPECT_EQ(FaultsThatGoUnnoticed(figures, 1e-4), "");
+}
+
+}  // namespace
+}  // namespace isthmus::testing
