@@ -10,6 +10,7 @@
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/tensor_reader.h"
 #include "checkpoint/weights.h"
+#include "model/model.h"
 #include "runtime/device.h"
 #include "runtime/fault_point.h"
 #include "runtime/status.h"
@@ -76,14 +77,15 @@ absl::Status LoadParts(const std::vector<TensorPart>& parts, const StoredTensors
 
 }  // namespace
 
-absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape) {
+absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest,
+                        const proto::RunConfig& config) {
   // The table below has entries for every layer, so their number is checked before it is built.
-  if (shape.layers > manifest.tensors_size()) {
-    return absl::InvalidArgumentError(absl::StrCat(folder, ": its configuration has ", shape.layers,
+  if (config.model().layers() > manifest.tensors_size()) {
+    return absl::InvalidArgumentError(absl::StrCat(folder, ": its configuration has ", config.model().layers(),
                                                    " layers, and it holds ", manifest.tensors_size(), " tensors"));
   }
-  const auto table = ParameterTable::Build(shape, TensorShard::Of(shape, 0, 1), 1);
-  return FindTensors(folder, manifest, table, {proto::WEIGHT}, {}).status();
+  ISTHMUS_RETURN_IF_ERROR(CheckParts(config.model(), folder));
+  return FindTensors(folder, manifest, ParametersOf(config), {proto::WEIGHT}, {}).status();
 }
 
 absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManifest& manifest,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/model.h"
 #include "model/model_shape.h"
 #include "parallel/shard.h"
 
@@ -17,11 +18,10 @@ int64_t StagingBytes(const ParameterTable& table, DType compute_type, int data_r
 
 int64_t PlanStagingBytes(const proto::RunConfig& config) {
   if (!SavesInBackground(config.checkpoint())) return 0;
-  const ModelShape shape = ModelShape::From(config.model());
   const int tensor_ranks = config.mesh().tensor(), data_ranks = config.mesh().data();
   int64_t most = 0;
   for (int rank = 0; rank < tensor_ranks; ++rank) {
-    const auto table = ParameterTable::Build(shape, TensorShard::Of(shape, rank, tensor_ranks), data_ranks);
+    const ParameterTable table = ParametersOf(config, {rank, tensor_ranks, data_ranks});
     most = std::max(most, StagingBytes(table, ComputeType(config.precision()), data_ranks));
   }
   return most;

@@ -36,9 +36,10 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const 
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer = nullptr);
 
-// Checks that the checkpoint holds the weights of a model of that shape. It is called before the model's memory is
+// Checks that the checkpoint holds the weights of a model of that resolved configuration. It is called before the model's memory is
 // allocated, because a manifest may state any model. Errors: as LoadWeights.
-absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest, const ModelShape& shape);
+absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest,
+                        const proto::RunConfig& config);
 
 // Fills this rank's shard of every parameter from the checkpoint, converting dtypes. Local: reads only what overlaps
 // the shard. Errors: DataLoss naming file and tensor for damaged or truncated data; InvalidArgument that lists missing

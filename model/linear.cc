@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include <algorithm>
+
 #include "ops/fp8_matmul.h"
 #include "ops/matmul.h"
 #include "ops/quantize.h"
@@ -15,6 +17,30 @@ Tensor View(const Tensor& memory, DType dtype, int64_t rows, int64_t columns) {
 }
 
 }  // namespace
+
+Fp8Scratch PlaceFp8Scratch(const PartSetting& setting, absl::Span<const LinearSize> sizes, TensorPlacer& placer) {
+  if (!setting.fp8) return {};
+  const int64_t tokens = setting.batch.tokens();
+  int64_t features = 0, outputs = 0, weights = 0, workspace = 0;
+  for (const auto [out, in] : sizes) {
+    features = std::max({features, out, in});
+    outputs = std::max(outputs, out);
+    weights = std::max(weights, out * in);
+    // For y, and for the gradients of x and of W.
+    workspace = std::max({workspace, Fp8MatmulWorkspaceBytes(tokens, out, in, setting.device),
+                          Fp8MatmulWorkspaceBytes(tokens, in, out, setting.device),
+                          Fp8MatmulWorkspaceBytes(out, in, tokens, setting.device)});
+  }
+  const auto place = [&](const char* name, DType type, int64_t size) { return placer.Place(name, type, 1, size); };
+  Fp8Scratch fp8;
+  fp8.left = place("scratch.fp8_left", DType::kFloat8E4M3, tokens * features);
+  fp8.right = place("scratch.fp8_right", DType::kFloat8E4M3, weights);
+  if (setting.training) fp8.gradient = place("scratch.fp8_gradient", DType::kFloat8E5M2, tokens * outputs);
+  fp8.left_inverse = place("scratch.fp8_left_inverse", DType::kFloat32, 1);
+  fp8.right_inverse = place("scratch.fp8_right_inverse", DType::kFloat32, 1);
+  fp8.workspace = place("scratch.fp8_workspace", DType::kUInt8, workspace);
+  return fp8;
+}
 
 absl::Status Linear::Forward(const Tensor& x, const Tensor& y, Stream& stream) const {
   if (fp8 == nullptr) return Matmul({.a = x, .b = weight, .c = y, .transpose_b = true}, stream);

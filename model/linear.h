@@ -9,14 +9,19 @@
 #define ISTHMUS_MODEL_LINEAR_H_
 
 #include <absl/status/status.h>
+#include <absl/types/span.h>
 
+#include <cstdint>
+
+#include "model/part_setting.h"
+#include "runtime/arena.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
 
-// Memory for the quantised operands, shared by all layers. It holds nothing between their calls, but for the gradient
-// that BackwardInput leaves for BackwardWeight. Sizes are those of the largest layer; N tokens.
+// Memory for the quantised operands, shared by the layers of a block. It holds nothing between their calls, but for the
+// gradient that BackwardInput leaves for BackwardWeight. Sizes are those of the largest layer; N tokens.
 struct Fp8Scratch {
   Tensor left;           // fp8 [1, N · max(in, out)]: x, grad_y, or xᵀ
   Tensor right;          // fp8 [1, max(in · out)]: W or Wᵀ
@@ -25,6 +30,14 @@ struct Fp8Scratch {
   Tensor right_inverse;  // fp32 [1, 1]
   Tensor workspace;      // uint8, of the product
 };
+
+// The sizes of one layer's matrix.
+struct LinearSize {
+  int64_t out = 0, in = 0;
+};
+// Places the memory for layers of these sizes, of this rank's shards. Undefined tensors where the setting has no 8-bit
+// products.
+Fp8Scratch PlaceFp8Scratch(const PartSetting& setting, absl::Span<const LinearSize> sizes, TensorPlacer& placer);
 
 struct Linear {
   Tensor weight;                    // [out, in] compute type

@@ -19,15 +19,6 @@ ModelShape ModelShape::From(const proto::ModelConfig& config) {
   return shape;
 }
 
-TensorShard TensorShard::Of(const ModelShape& shape, int rank, int ranks) {
-  return {rank,
-          ranks,
-          ShardOf(shape.vocabulary, ranks, rank),
-          ShardOf(shape.heads, ranks, rank),
-          ShardOf(shape.kv_heads, ranks, rank),
-          ShardOf(shape.feed_forward, ranks, rank)};
-}
-
 DType ComputeType(const proto::PrecisionConfig& config) {
   switch (config.compute()) {
     case proto::PrecisionConfig::BF16:

@@ -1,10 +1,9 @@
-// The sizes of a model, resolved, and the part of them that one tensor-parallel rank holds.
+// The sizes of a model, resolved.
 #ifndef ISTHMUS_MODEL_MODEL_SHAPE_H_
 #define ISTHMUS_MODEL_MODEL_SHAPE_H_
 
 #include <cstdint>
 
-#include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/dtype.h"
 
@@ -29,19 +28,6 @@ struct ModelShape {
 
   // Width that enters the vocabulary-sized product: R when the head is factorised, else D.
   int64_t head_width() const { return head_rank > 0 ? head_rank : width; }
-};
-
-// What one tensor rank holds of a model: whole heads, an equal part of the feed-forward features, a possibly longer or
-// shorter range of vocabulary rows.
-struct TensorShard {
-  int rank = 0;
-  int ranks = 1;
-  Range vocabulary;  // rows of the embedding and of the head
-  Range heads;
-  Range kv_heads;
-  Range feed_forward;
-
-  static TensorShard Of(const ModelShape& shape, int rank, int ranks);
 };
 
 // Element type of weights and activations. Sums and gradients of weights use AccumulationType of it.

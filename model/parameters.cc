@@ -17,59 +17,6 @@
 namespace isthmus {
 namespace {
 
-// Parameters begin at multiples of this many elements, so that rows of the kernels' vectors are aligned; members of a
-// packed group follow one another without a gap.
-constexpr int64_t kAlignment = 32;
-
-int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-class TableBuilder {
- public:
-  TableBuilder(const TensorShard& shard, int data_ranks) : shard_(shard), data_ranks_(data_ranks) {}
-
-  void Replicated(std::string name, int64_t rows, int64_t columns, double init_std) {
-    Append(std::move(name), rows, columns, Sharding::kReplicated, {0, rows}, init_std, false);
-  }
-  void Norm(std::string name, int64_t width) {
-    Append(std::move(name), 1, width, Sharding::kReplicated, {0, 1}, 0, false);
-    table_.specs.back().decay = false;
-  }
-  void Rows(std::string name, int64_t rows, int64_t columns, Range range, double init_std, bool packed = false) {
-    Append(std::move(name), rows, columns, Sharding::kRows, range, init_std, packed);
-  }
-  void Columns(std::string name, int64_t rows, int64_t columns, Range range, double init_std) {
-    Append(std::move(name), rows, columns, Sharding::kColumns, range, init_std, false);
-  }
-
-  void EndSegment() {
-    const int64_t begin = table_.segments.empty() ? 0 : table_.segments.back().end;
-    table_.size = begin + RoundUp(table_.size - begin, int64_t{kAlignment} * data_ranks_);
-    table_.segments.push_back({begin, table_.size});
-  }
-
-  ParameterTable Take() { return std::move(table_); }
-
- private:
-  void Append(std::string name, int64_t rows, int64_t columns, Sharding sharding, Range range, double init_std,
-              bool packed) {
-    ParameterSpec spec;
-    spec.name = std::move(name);
-    spec.rows = rows;
-    spec.columns = columns;
-    spec.sharding = shard_.ranks == 1 ? Sharding::kReplicated : sharding;
-    spec.shard = shard_.ranks == 1 ? Range{0, rows} : range;
-    spec.init_std = init_std;
-    spec.segment = static_cast<int>(table_.segments.size());
-    spec.offset = packed ? table_.size : RoundUp(table_.size, kAlignment);
-    table_.size = spec.offset + spec.local_size();
-    table_.specs.push_back(std::move(spec));
-  }
-
-  const TensorShard& shard_;
-  int data_ranks_;
-  ParameterTable table_;
-};
-
 // FNV-1a of a parameter's name: which stream of random numbers its initial values come from.
 uint32_t StreamOf(std::string_view name) {
   uint32_t hash = 2166136261u;
@@ -120,56 +67,16 @@ void WriteInitialValues(const ParameterTable& table, uint64_t seed, Range elemen
 
 }  // namespace
 
-ParameterTable ParameterTable::Build(const ModelShape& shape, const TensorShard& shard, int data_ranks) {
-  TableBuilder builder(shard, data_ranks);
-  const int64_t width = shape.width;
-  const double std_in = shape.init_std;
-  // Two branches per layer add to the residual stream: their last projections start smaller (GPT-2).
-  const double std_out = shape.init_std / std::sqrt(2.0 * static_cast<double>(shape.layers));
-  const auto features = [&](Range heads) { return Range{heads.begin * shape.head_dim, heads.end * shape.head_dim}; };
-  const int64_t query_rows = shape.heads * shape.head_dim, kv_rows = shape.kv_heads * shape.head_dim;
-
-  builder.Rows("embedding.weight", shape.vocabulary, width, shard.vocabulary, std_in);
-  builder.EndSegment();
-  for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    const std::string prefix = absl::StrCat("layers.", layer, ".");
-    const std::string attention = prefix + "attention.", feed_forward = prefix + "feed_forward.";
-    builder.Norm(prefix + "attention_norm.weight", width);
-    builder.Norm(prefix + "feed_forward_norm.weight", width);
-    builder.Rows(attention + "q_proj.weight", query_rows, width, features(shard.heads), std_in);
-    builder.Rows(attention + "k_proj.weight", kv_rows, width, features(shard.kv_heads), std_in, true);
-    builder.Rows(attention + "v_proj.weight", kv_rows, width, features(shard.kv_heads), std_in, true);
-    builder.Columns(attention + "o_proj.weight", width, query_rows, features(shard.heads), std_out);
-    builder.Rows(feed_forward + "gate_proj.weight", shape.feed_forward, width, shard.feed_forward, std_in);
-    builder.Rows(feed_forward + "up_proj.weight", shape.feed_forward, width, shard.feed_forward, std_in, true);
-    builder.Columns(feed_forward + "down_proj.weight", width, shape.feed_forward, shard.feed_forward, std_out);
-    builder.EndSegment();
-  }
-  builder.Norm("final_norm.weight", width);
-  if (!shape.tied && shape.head_rank == 0) {
-    builder.Rows("head.weight", shape.vocabulary, width, shard.vocabulary, std_in);
-  } else if (!shape.tied) {
-    // The entries of the product W = U E then have the deviation init_std, as those of a head of full width.
-    builder.Replicated("head.down.weight", shape.head_rank, width, 1.0 / std::sqrt(static_cast<double>(width)));
-    builder.Rows("head.up.weight", shape.vocabulary, shape.head_rank, shard.vocabulary,
-                 std_in * std::sqrt(static_cast<double>(width) / static_cast<double>(shape.head_rank)));
-  }
-  builder.EndSegment();
-  return builder.Take();
-}
-
 int64_t ParameterTable::GlobalCount() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : specs) count += spec.rows * spec.columns;
   return count;
 }
 
-Range ParameterTable::HeadElements() const {
-  int index = Find("head.weight");
-  if (index < 0) index = Find("head.up.weight");
-  if (index < 0) index = Find("embedding.weight");
-  const ParameterSpec& spec = specs[static_cast<size_t>(index)];
-  return {spec.offset, spec.offset + spec.local_size()};
+Range ParameterTable::ElementsOf(ParameterHandle handle) const {
+  const ParameterSpec& first = specs[static_cast<size_t>(handle.first)];
+  const ParameterSpec& last = specs[static_cast<size_t>(handle.first + handle.count - 1)];
+  return {first.offset, last.offset + last.local_size()};
 }
 
 int ParameterTable::Find(std::string_view name) const {
@@ -185,14 +92,16 @@ ArenaLayout ParameterStore::Layout(std::string name, const ParameterTable& table
   return layout;
 }
 
-absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DType compute_type, const Stream& stream) {
+absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DType compute_type, const Stream& stream,
+                                                      bool gradients) {
   ParameterStore store;
   store.table_ = std::move(table);
   store.compute_type_ = compute_type;
   store.stream_ = stream;
   const int64_t weight_bytes = Layout("weights", store.table_, compute_type).bytes();
-  const int64_t gradient_bytes = Layout("gradients", store.table_, AccumulationType(compute_type)).bytes();
   ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", weight_bytes, stream.device()));
+  if (!gradients) return store;
+  const int64_t gradient_bytes = Layout("gradients", store.table_, AccumulationType(compute_type)).bytes();
   ISTHMUS_ASSIGN_OR_RETURN(store.gradients_, Arena::Allocate("gradients", gradient_bytes, stream.device()));
   return store;
 }
@@ -206,17 +115,22 @@ int ParameterStore::Index(std::string_view name) const {
 
 Tensor ParameterStore::View(const Arena& arena, DType dtype, int index) const {
   const ParameterSpec& spec = table_.specs[static_cast<size_t>(index)];
+  if (arena.bytes() == 0) return Tensor(nullptr, dtype, spec.local_rows(), spec.local_columns());
   return arena.At(spec.offset * SizeOf(dtype), dtype, spec.local_rows(), spec.local_columns());
 }
 
-Tensor ParameterStore::PackedWeight(std::string_view name, int64_t rows) const {
-  const Tensor first = Weight(name);
+Tensor ParameterStore::Packed(const Tensor& first, ParameterHandle handle) const {
+  int64_t rows = 0;
+  for (int i = handle.first; i < handle.first + handle.count; ++i) {
+    rows += table_.specs[static_cast<size_t>(i)].local_rows();
+  }
   return Tensor(first.data, first.dtype, rows, first.columns);
 }
 
-Tensor ParameterStore::PackedGradient(std::string_view name, int64_t rows) const {
-  const Tensor first = Gradient(name);
-  return Tensor(first.data, first.dtype, rows, first.columns);
+Tensor ParameterStore::GradientsAt(Range elements) const {
+  const DType type = AccumulationType(compute_type_);
+  if (gradients_.bytes() == 0) return Tensor(nullptr, type, 1, elements.size());
+  return gradients_.At(elements.begin * SizeOf(type), type, 1, elements.size());
 }
 
 absl::Status InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out,

@@ -3,16 +3,7 @@
 // All parameters of a rank lie one behind another in one flat arena, in the order of the forward pass; gradients lie at
 // the same element offsets of a second arena, in fp32 (fp64 with fp64). A segment is a run of parameters whose
 // gradients are complete at the same moment of the backward pass: the embedding, each layer, the final norm with the
-// head.
-//
-// Names (as in Llama's published weights, without prefixes), all matrices [out, in]:
-//   embedding.weight [V, D]
-//   layers.i.attention_norm.weight, layers.i.feed_forward_norm.weight [1, D]
-//   layers.i.attention.{q,k,v}_proj.weight [heads·head_dim, D], layers.i.attention.o_proj.weight [D, H·head_dim]
-//   layers.i.feed_forward.{gate,up}_proj.weight [F, D], layers.i.feed_forward.down_proj.weight [D, F]
-//   final_norm.weight [1, D]
-//   head.weight [V, D], or factorised W = U E: head.up.weight [V, R] (U) and head.down.weight [R, D] (E); none when
-//   tied
+// head. Parts of the model declare them (model/parameter_builder.h). Matrices are [out, in].
 #ifndef ISTHMUS_MODEL_PARAMETERS_H_
 #define ISTHMUS_MODEL_PARAMETERS_H_
 
@@ -25,7 +16,6 @@
 #include <string_view>
 #include <vector>
 
-#include "model/model_shape.h"
 #include "parallel/shard.h"
 #include "runtime/arena.h"
 #include "runtime/tensor.h"
@@ -35,14 +25,34 @@ namespace isthmus {
 // Which dimension is cut over the tensor ranks.
 enum class Sharding { kReplicated, kRows, kColumns };
 
+// What a parameter is for.
+enum class ParameterRole { kEmbedding, kNorm, kMixer, kFeedForward, kHead };
+
+// What one rank's backward pass finds of the gradient of a replicated parameter. All but kWhole are summed over the
+// tensor ranks.
+enum class GradientPart {
+  kWhole,
+  kOfLocalTokens,  // the rank's own tokens: a part under sequence parallelism, else the whole
+  kOfShard,        // the rank's own features or heads
+};
+
+// A parameter, or several packed ones seen as one matrix.
+struct ParameterHandle {
+  int first = -1;  // index into ParameterTable::specs
+  int count = 1;
+};
+
 struct ParameterSpec {
   std::string name;
+  std::string foreign_name;  // in other programs' files; empty: none
+  ParameterRole role = ParameterRole::kMixer;
   int64_t rows = 0;  // of the whole parameter
   int64_t columns = 0;
   Sharding sharding = Sharding::kReplicated;
   Range shard;          // rows or columns of this tensor rank; with kReplicated all rows
   double init_std = 0;  // of the normal initial values; 0: ones
   bool decay = true;    // weight decay applies (matrices)
+  GradientPart gradient = GradientPart::kWhole;
   int segment = 0;
   int64_t offset = 0;  // first element in the arenas
 
@@ -63,20 +73,19 @@ struct ParameterTable {
   std::vector<Range> segments;  // element ranges, in arena order; each a multiple of 16 · data_ranks elements
   int64_t size = 0;             // elements of the arena, with padding
 
-  // data_ranks: the padding of segments lets every data rank own an equal part (see parallel/gradient_reducer.h).
-  static ParameterTable Build(const ModelShape& shape, const TensorShard& shard, int data_ranks);
-
   // Parameters of the whole model, not only of this rank.
   int64_t GlobalCount() const;
-  // Elements of the vocabulary-sized factor of the head in the arenas: the embedding table's, where it is that.
-  Range HeadElements() const;
+  // Elements in the arenas.
+  Range ElementsOf(ParameterHandle handle) const;
   // Index into specs, -1 when there is none of that name.
   int Find(std::string_view name) const;
 };
 
 class ParameterStore {
  public:
-  static absl::StatusOr<ParameterStore> Create(ParameterTable table, DType compute_type, const Stream& stream);
+  // Without gradients their memory is not allocated, and views of them are undefined.
+  static absl::StatusOr<ParameterStore> Create(ParameterTable table, DType compute_type, const Stream& stream,
+                                               bool gradients = true);
 
   // The memory that Create allocates for the table's elements in one type: weights, or gradients.
   static ArenaLayout Layout(std::string name, const ParameterTable& table, DType dtype);
@@ -95,13 +104,14 @@ class ParameterStore {
   // By name. The name must exist: names are the program's own.
   Tensor Weight(std::string_view name) const { return Weight(Index(name)); }
   Tensor Gradient(std::string_view name) const { return Gradient(Index(name)); }
-  // `rows` rows beginning with the parameter `name`: adjacent parameters seen as one matrix (q, k and v; gate and up).
-  Tensor PackedWeight(std::string_view name, int64_t rows) const;
-  Tensor PackedGradient(std::string_view name, int64_t rows) const;
+  Tensor Weight(ParameterHandle handle) const { return Packed(Weight(handle.first), handle); }
+  Tensor Gradient(ParameterHandle handle) const { return Packed(Gradient(handle.first), handle); }
 
   // The whole arenas, [1, table().size].
   Tensor weights() const { return weights_.At(0, compute_type_, 1, table_.size); }
-  Tensor gradients() const { return gradients_.At(0, AccumulationType(compute_type_), 1, table_.size); }
+  Tensor gradients() const { return GradientsAt({0, table_.size}); }
+  // Elements of the gradients' arena as [1, elements.size()].
+  Tensor GradientsAt(Range elements) const;
 
   // Initial weights: element e of a parameter is a function of (seed, name, e in the whole parameter) alone.
   absl::Status Initialize(uint64_t seed);
@@ -109,6 +119,7 @@ class ParameterStore {
  private:
   int Index(std::string_view name) const;
   Tensor View(const Arena& arena, DType dtype, int spec) const;
+  Tensor Packed(const Tensor& first, ParameterHandle handle) const;
 
   ParameterTable table_;
   DType compute_type_ = DType::kFloat32;

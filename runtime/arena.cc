@@ -1,6 +1,7 @@
 #include "runtime/arena.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include "runtime/device.h"
@@ -15,6 +16,24 @@ int64_t ArenaLayout::Add(std::string name, DType dtype, int64_t rows, int64_t co
   peak_ = std::max(peak_, offset_);
   entries_.push_back({std::move(name), offset, bytes});
   return offset;
+}
+
+void ArenaLayout::Share(int64_t count, const std::function<void(int64_t)>& add) {
+  const int64_t begin = offset_;
+  const auto first = static_cast<std::ptrdiff_t>(entries_.size());
+  int64_t end = begin;
+  std::vector<Entry> largest;
+  for (int64_t i = 0; i < count; ++i) {
+    offset_ = begin;
+    add(i);
+    if (offset_ > end) {
+      end = offset_;
+      largest.assign(entries_.begin() + first, entries_.end());
+    }
+    entries_.erase(entries_.begin() + first, entries_.end());
+  }
+  entries_.insert(entries_.end(), largest.begin(), largest.end());
+  offset_ = end;
 }
 
 absl::StatusOr<Arena> Arena::Allocate(const std::string& name, int64_t bytes, Device device) {

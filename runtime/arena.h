@@ -5,6 +5,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,9 +31,9 @@ class ArenaLayout {
   // Reserves a [rows, columns] tensor; returns its offset in bytes.
   int64_t Add(std::string name, DType dtype, int64_t rows, int64_t columns);
 
-  // Marks a point to which Rewind returns, so that tensors which never live at the same time share bytes.
-  int64_t Mark() const { return offset_; }
-  void Rewind(int64_t mark) { offset_ = mark; }
+  // Calls add(i) for each i < count. Tensors of different calls never live at the same time, and share bytes. Listed are
+  // those of the call that takes most.
+  void Share(int64_t count, const std::function<void(int64_t)>& add);
 
   int64_t bytes() const { return peak_; }
   const std::vector<Entry>& entries() const { return entries_; }
@@ -74,6 +75,8 @@ class TensorPlacer {
     const int64_t offset = layout_.Add(std::move(name), dtype, rows, columns);
     return arena_ != nullptr ? arena_->At(offset, dtype, rows, columns) : Tensor(nullptr, dtype, rows, columns);
   }
+  // As ArenaLayout::Share.
+  void Share(int64_t count, const std::function<void(int64_t)>& place) { layout_.Share(count, place); }
   const ArenaLayout& layout() const { return layout_; }
 
  private:

@@ -8,8 +8,7 @@
 
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
-#include "model/parameters.h"
-#include "model/transformer.h"
+#include "model/model.h"
 #include "ops/elementwise.h"
 #include "runtime/config.h"
 #include "runtime/data/batch_loader.h"
@@ -39,7 +38,7 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int
   config.mutable_batch()->set_sequences(opened.sequences);
   config.mutable_batch()->set_micro_batch(1);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, mesh.tensor_ranks() * mesh.data_ranks(), opened.folder));
-  ISTHMUS_RETURN_IF_ERROR(CheckHolds(opened.folder, opened.manifest, ModelShape::From(config.model())));
+  ISTHMUS_RETURN_IF_ERROR(CheckHolds(opened.folder, opened.manifest, config));
 
   const std::string paths[] = {request.corpus};
   ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, TokenDataset::Open(paths, length));
@@ -85,13 +84,11 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   auto opened = Open(request, std::move(agreed), data, mesh);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), opened.status()));
   const proto::RunConfig& config = opened->manifest.config();
-  const ModelShape shape = ModelShape::From(config.model());
-  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
+  const int64_t length = config.data().sequence_length();
   Stream stream;
-  ISTHMUS_ASSIGN_OR_RETURN(const ParameterStore parameters,
-                           ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()),
-                                                  ComputeType(config.precision()), stream));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), LoadWeights(opened->folder, opened->manifest, parameters)));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto model, Model::Build(config, mesh, stream, Purpose::Reading(length)));
+  ISTHMUS_RETURN_IF_ERROR(
+      AgreeOnStatus(mesh.world(), LoadWeights(opened->folder, opened->manifest, model->parameters())));
   auto batch = ReadBatch(*opened, mesh);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(mesh.world(), batch.status()));
 
@@ -102,24 +99,24 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   head.alone_ = mesh.world().size() == 1;
   head.first_shard_ = mesh.tensor_rank();
   head.first_part_ = mesh.data_rank();
-  head.tokens_ = opened->sequences * config.data().sequence_length();
-  head.vocabulary_ = shape.vocabulary;
+  head.tokens_ = opened->sequences * length;
+  head.vocabulary_ = config.model().vocabulary();
   head.counts_ = opened->corpus->Counts();
-  head.counts_.resize(static_cast<size_t>(shape.vocabulary), 0);
+  head.counts_.resize(static_cast<size_t>(head.vocabulary_), 0);
   head.targets_ = std::move(batch->target_values);
-  const char* name = shape.tied ? "embedding.weight" : shape.head_rank > 0 ? "head.up.weight" : "head.weight";
-  head.weight_ = Widened(parameters.Weight(name));
-  if (shape.head_rank > 0) head.down_ = Widened(parameters.Weight("head.down.weight"));
+  const HeadView view = model->loss().View();
+  if (!view.not_linear.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(head.folder_, ": the head can't be decomposed: ", view.not_linear));
+  }
+  head.weight_ = Widened(view.weight);
+  if (view.down != nullptr) head.down_ = Widened(view.down->weight);
 
-  const int64_t length = config.data().sequence_length();
-  const Transformer::Options options = {.sequences = 1, .sequence_length = length, .training = false};
-  ISTHMUS_ASSIGN_OR_RETURN(const auto transformer,
-                           Transformer::Create(shape, parameters, mesh.tensor(), options, stream));
-  head.hidden_ = {std::vector<double>(head.targets_.size() * static_cast<size_t>(shape.width)),
-                  static_cast<int64_t>(head.targets_.size()), shape.width};
+  const int64_t width = config.model().width();
+  head.hidden_ = {std::vector<double>(head.targets_.size() * static_cast<size_t>(width)),
+                  static_cast<int64_t>(head.targets_.size()), width};
   for (int64_t begin = 0; begin < head.hidden_.rows; begin += length) {
-    ISTHMUS_RETURN_IF_ERROR(transformer->Forward(batch->ids().ColumnSlice(begin, length)));
-    ISTHMUS_RETURN_IF_ERROR(Cast(transformer->hidden(), head.hidden_.tensor().RowSlice(begin, length), stream));
+    ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(batch->ids().ColumnSlice(begin, length)));
+    ISTHMUS_RETURN_IF_ERROR(Cast(model->backbone().hidden(), head.hidden_.tensor().RowSlice(begin, length), stream));
   }
   return head;
 }

@@ -62,7 +62,7 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int wor
   // Of training: the weights are bf16, and a text has any length.
   config.mutable_precision()->set_fp8_layers(false);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
-  ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, ModelShape::From(config.model())));
+  ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, config));
 
   const bool stored = request.tokenizer.empty();
   const std::string path = stored ? loaded.folder + "/" + kTokenizerFile : request.tokenizer;

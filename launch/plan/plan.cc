@@ -1,6 +1,5 @@
 #include "launch/plan/plan.h"
 
-#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
@@ -8,7 +7,8 @@
 #include <utility>
 
 #include "checkpoint/staging.h"
-#include "model/flops.h"
+#include "model/model.h"
+#include "model/model_shape.h"
 #include "runtime/config.h"
 #include "runtime/status.h"
 
@@ -55,16 +55,22 @@ ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
   ParameterGroups groups;
   for (const ParameterSpec& spec : whole.specs) {
     const int64_t size = spec.rows * spec.columns;
-    if (absl::StartsWith(spec.name, "embedding.")) {
-      groups.embedding += size;
-    } else if (absl::StartsWith(spec.name, "head.")) {
-      groups.head += size;
-    } else if (absl::EndsWith(spec.name, "norm.weight")) {
-      groups.norms += size;
-    } else if (absl::StrContains(spec.name, ".attention.")) {
-      groups.attention += size;
-    } else {
-      groups.feed_forward += size;
+    switch (spec.role) {
+      case ParameterRole::kEmbedding:
+        groups.embedding += size;
+        break;
+      case ParameterRole::kNorm:
+        groups.norms += size;
+        break;
+      case ParameterRole::kMixer:
+        groups.attention += size;
+        break;
+      case ParameterRole::kFeedForward:
+        groups.feed_forward += size;
+        break;
+      case ParameterRole::kHead:
+        groups.head += size;
+        break;
     }
   }
   return groups;
@@ -72,18 +78,18 @@ ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
 
 absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
+  ISTHMUS_RETURN_IF_ERROR(CheckParts(config.model(), source));
   ISTHMUS_RETURN_IF_ERROR(CheckForDevice(config, machine, source));
   ISTHMUS_RETURN_IF_ERROR(ResolveVocabulary(config, config.model().vocabulary(), source));
   Plan plan;
   plan.config = std::move(config);
   plan.world = world;
   plan.machine = machine;
-  const ModelShape shape = ModelShape::From(plan.config.model());
-  plan.parameters = ParameterGroups::Of(ParameterTable::Build(shape, TensorShard::Of(shape, 0, 1), 1));
+  plan.parameters = ParameterGroups::Of(ParametersOf(plan.config));
   plan.memory = PlanLargestTrainingMemory(plan.config, machine.device.device);
   plan.staging_bytes = PlanStagingBytes(plan.config);
-  plan.causal_flops_per_token = CausalFlopsPerToken(shape, plan.config.data().sequence_length());
-  plan.full_flops_per_token = FullFlopsPerToken(shape, plan.config.data().sequence_length());
+  plan.causal_flops_per_token = FlopsPerToken(plan.config, /*causal=*/true);
+  plan.full_flops_per_token = FlopsPerToken(plan.config, /*causal=*/false);
   plan.work = WorkOfStep(plan.config, 0, machine.device.device);
   plan.time = PredictStep(plan.work, machine, ComputeType(plan.config.precision()), plan.config.mesh().tensor(),
                           plan.config.mesh().data());

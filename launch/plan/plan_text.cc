@@ -7,6 +7,7 @@
 #include "launch/plan/plan_report.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/spectrum_finder.h"
+#include "model/model_shape.h"
 
 namespace isthmus {
 namespace {

@@ -16,7 +16,8 @@
 #include "launch/run/run_sinks.h"
 #include "launch/run/step_record.h"
 #include "launch/run/training_run.h"
-#include "model/flops.h"
+#include "model/model.h"
+#include "model/model_shape.h"
 #include "ops/matmul_peak.h"
 #include "runtime/config.h"
 #include "runtime/device.h"
@@ -60,6 +61,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
                                                                  std::ostream& progress, bool progress_is_terminal) {
   auto run = absl::WrapUnique(new TrainingRun(signals, watch, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckParts(config.model(), source)));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckPort(config, local_rank, source)));
   run->config_ = std::move(config);
   run->local_rank_ = local_rank;
@@ -247,9 +249,8 @@ absl::Status TrainingRun::BuildModel() {
     ISTHMUS_RETURN_IF_ERROR(
         ChooseMatmulAlgorithms(config_.folder(), world_, stream_, *log_, [this] { return model_->Rehearse(); }));
   }
-  const ModelShape shape = ModelShape::From(config_.model());
-  causal_flops_per_token_ = CausalFlopsPerToken(shape, config_.data().sequence_length());
-  full_flops_per_token_ = FullFlopsPerToken(shape, config_.data().sequence_length());
+  causal_flops_per_token_ = FlopsPerToken(config_, /*causal=*/true);
+  full_flops_per_token_ = FlopsPerToken(config_, /*causal=*/false);
   if (stream_.device() == Device::kCpu) {
     // All ranks at the same time, as in training: they share caches and power.
     ISTHMUS_RETURN_IF_ERROR(world_.Barrier());

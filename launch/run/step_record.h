@@ -22,7 +22,7 @@ void FillRankRecord(const StepSeconds& seconds, double data_seconds, const Mesh&
 // Adds one step to a histogram of wall times; the bounds are 1 ms to 1000 s, two in each decade.
 void CountStep(double seconds, proto::Histogram& histogram);
 
-// The step's floating-point operations against `peak_flops` per second (model/flops.h); nothing where the peak is not
+// The step's floating-point operations against `peak_flops` per second (FlopsPerToken in model/model.h); nothing where the peak is not
 // known (0). A peak is the fastest rate: one that the causal count exceeds was measured while the machine was busy with
 // something else, and shares of it would be wrong. Then it sets no ratio and returns false.
 bool FillUtilisation(double tokens_per_second, double causal_flops_per_token, double full_flops_per_token,

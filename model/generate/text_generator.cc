@@ -15,28 +15,18 @@ namespace isthmus {
 absl::StatusOr<std::unique_ptr<TextGenerator>> TextGenerator::Create(const proto::RunConfig& config, int64_t window,
                                                                      const Mesh& mesh, Stream& stream) {
   auto generator = absl::WrapUnique(new TextGenerator(mesh, window, stream));
-  const ModelShape shape = ModelShape::From(config.model());
-  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
-  ISTHMUS_ASSIGN_OR_RETURN(generator->parameters_,
-                           ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()),
-                                                  ComputeType(config.precision()), stream));
-  const Transformer::Options options = {.sequences = 1, .sequence_length = window, .training = false};
-  ISTHMUS_ASSIGN_OR_RETURN(generator->transformer_,
-                           Transformer::Create(shape, generator->parameters_, mesh.tensor(), options, stream));
-  const HeadLoss::Options head_options = {.tokens = 1, .loss_chunk = 1, .training = false};
-  ISTHMUS_ASSIGN_OR_RETURN(generator->head_, HeadLoss::Create(shape, generator->parameters_,
-                                                              generator->transformer_->region(), head_options, stream));
-  generator->vocabulary_ = shape.vocabulary;
+  ISTHMUS_ASSIGN_OR_RETURN(generator->model_, Model::Build(config, mesh, stream, Purpose::Reading(window)));
+  generator->vocabulary_ = config.model().vocabulary();
   generator->ids_.resize(static_cast<size_t>(window));
-  const auto longest = static_cast<size_t>(ShardOf(shape.vocabulary, mesh.tensor_ranks(), 0).size());
+  const auto longest = static_cast<size_t>(ShardOf(generator->vocabulary_, mesh.tensor_ranks(), 0).size());
   generator->shard_logits_.resize(longest);
   generator->gathered_logits_.resize(longest * static_cast<size_t>(mesh.tensor_ranks()));
-  generator->logits_.resize(static_cast<size_t>(shape.vocabulary));
+  generator->logits_.resize(static_cast<size_t>(generator->vocabulary_));
   return generator;
 }
 
 absl::Status TextGenerator::GatherLogits(int64_t last) {
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor computed, head_.Logits(transformer_->hidden().RowSlice(last, 1)));
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor computed, model_->loss().Logits(model_->backbone().hidden().RowSlice(last, 1)));
   head_logits_.resize(static_cast<size_t>(computed.bytes()));
   const Tensor logits(head_logits_.data(), computed.dtype, 1, computed.columns);
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(computed, logits, stream_));
@@ -64,7 +54,7 @@ absl::StatusOr<int32_t> TextGenerator::Next(const std::vector<int32_t>& tokens, 
   std::fill(ids_.begin() + count, ids_.end(), 0);
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids,
                            device_ids_.OnDevice(Tensor(ids_.data(), DType::kInt32, 1, window_), stream_));
-  ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
+  ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
   ISTHMUS_RETURN_IF_ERROR(GatherLogits(count - 1));
   for (const double logit : logits_) {
     if (!std::isfinite(logit)) {

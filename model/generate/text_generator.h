@@ -10,10 +10,9 @@
 #include <vector>
 
 #include "model/generate/token_sampler.h"
-#include "model/head_loss.h"
+#include "model/model.h"
 #include "model/parameters.h"
 #include "model/token_buffer.h"
-#include "model/transformer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
 #include "runtime/stream.h"
@@ -27,7 +26,7 @@ class TextGenerator {
   static absl::StatusOr<std::unique_ptr<TextGenerator>> Create(const proto::RunConfig& config, int64_t window,
                                                                const Mesh& mesh, Stream& stream);
 
-  const ParameterStore& parameters() const { return parameters_; }
+  const ParameterStore& parameters() const { return model_->parameters(); }
 
   // The token after `tokens`, which must not be empty. The same on all ranks. Collective over the tensor group. Runs
   // the whole window again for every token. Errors: Aborted when a logit is not finite.
@@ -42,9 +41,7 @@ class TextGenerator {
   int64_t window_;
   Stream& stream_;
   int64_t vocabulary_ = 0;
-  ParameterStore parameters_;
-  std::unique_ptr<Transformer> transformer_;
-  HeadLoss head_;
+  std::unique_ptr<Model> model_;
   std::vector<int32_t> ids_;  // [window]
   TokenBuffer device_ids_;
   std::vector<char> head_logits_;                       // of the head, as it computes them

@@ -131,7 +131,7 @@ absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
   return mesh_.data().AllReduce(whole);
 }
 
-absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh) {
+absl::Status HeadDecomposition::BeginStep(const HeadView& head, int64_t step, int64_t local_tokens, bool fresh) {
   const int64_t tokens = local_tokens * mesh_.data_ranks();
   Laps laps;
   seconds_ = {};
@@ -153,7 +153,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadLoss& head, int64_t step, in
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
   }
-  const Tensor weight = head.vocabulary_weight().RowSlice(own_rows().begin, own_rows().size());
+  const Tensor weight = head.weight.RowSlice(own_rows().begin, own_rows().size());
   ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(weight));
   ISTHMUS_ASSIGN_OR_RETURN(const HeadProjector::Prepared prepared, projector_->Prepare(head, step, fresh));
   host.finite = prepared.finite;
@@ -194,7 +194,7 @@ absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
   return StartCopyFromHost(host_->placed.RowSlice(index, 1), memory_.positions, stream_);
 }
 
-absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin,
+absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadView& head, const Tensor& targets, int64_t begin,
                                                      int64_t count) {
   const int ranks = mesh_.tensor_ranks();
   const Tensor& all = ranks > 1 ? memory_.all_target_rows : memory_.target_rows;
@@ -204,8 +204,8 @@ absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadLoss& head, const
     const int64_t present = std::clamp<int64_t>(tokens.size() - begin, 0, shape_.token_chunk());
     if (present == 0) continue;
     ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = targets.ColumnSlice(tokens.begin + begin, present),
-                                              .table = head.vocabulary_weight(),
-                                              .first_row = head.vocabulary_rows().begin,
+                                              .table = head.weight,
+                                              .first_row = head.rows.begin,
                                               .y = all.RowSlice(rank * shape_.token_chunk(), present)},
                                              stream_));
   }
@@ -219,11 +219,10 @@ absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadLoss& head, const
   return rows;
 }
 
-absl::Status HeadDecomposition::AddMicroBatch(const HeadLoss& head, const Tensor& all_hidden, const Tensor& targets) {
+absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor& all_hidden, const Tensor& targets) {
   const Range own = shape_.OwnTokens(mesh_.tensor_rank());
   const Tensor hidden = all_hidden.RowSlice(own.begin, own.size());
-  const Tensor signal =
-      head.hidden_gradient_is_local() ? head.hidden_gradient() : head.hidden_gradient().RowSlice(own.begin, own.size());
+  const Tensor signal = head.signal_is_local ? head.signal : head.signal.RowSlice(own.begin, own.size());
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(signal, signal, memory_.signal_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(signal, hidden, memory_.signal_hidden, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(hidden, hidden, memory_.hidden_gram, stream_));
@@ -324,17 +323,15 @@ absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
   return absl::OkStatus();
 }
 
-absl::Status HeadDecomposition::AddBucketEnergy(const HeadLoss& head, int bucket, InnerProducts& products) {
+absl::Status HeadDecomposition::AddBucketEnergy(const HeadView& head, int bucket, InnerProducts& products) {
   const Range places = bucket_rows_[static_cast<size_t>(bucket)];
   ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
   for (int64_t begin = places.begin; begin < places.end; begin += shape_.row_block()) {
     const int64_t count = std::min(shape_.row_block(), places.end - begin);
     const Tensor rows = memory_.row_block.RowSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = memory_.frequent_rows.ColumnSlice(begin, count),
-                                              .table = head.vocabulary_weight(),
-                                              .first_row = 0,
-                                              .y = rows},
-                                             stream_));
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
+        {.ids = memory_.frequent_rows.ColumnSlice(begin, count), .table = head.weight, .first_row = 0, .y = rows},
+        stream_));
     const Tensor basis = memory_.row_block_basis.RowSlice(0, count);
     if (shape_.split) {  // for a share of the energy the basis may be rounded afterwards, as F is
       ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = rows, .b = memory_.projector_parts, .c = basis}, stream_));
@@ -360,7 +357,7 @@ absl::Status HeadDecomposition::AddShardEnergy(InnerProducts& products) {
 }
 
 // Computes the sampled tokens' G_s G_sᵀ, and their lost part by itself.
-absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
+absl::Status HeadDecomposition::AddSample(const HeadView& head) {
   Host& host = *host_;
   const int64_t count = host.sample.count;
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(memory_.sampled_hidden.Reshape(1, memory_.sampled_hidden.size())));
@@ -368,11 +365,11 @@ absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   Tensor input = hidden;
   if (shape_.factorised) {
     input = memory_.sampled_input.RowSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(head.down().Forward(hidden, input, stream_));
+    ISTHMUS_RETURN_IF_ERROR(head.down->Forward(hidden, input, stream_));
   }
   const Range own = own_rows();
-  SampledGradient gradient(shape_, memory_, mesh_, head.vocabulary_weight().RowSlice(own.begin, own.size()),
-                           head.vocabulary_rows().begin + own.begin, input, host.sampled, stream_);
+  SampledGradient gradient(shape_, memory_, mesh_, head.weight.RowSlice(own.begin, own.size()),
+                           head.rows.begin + own.begin, input, host.sampled, stream_);
   const double square = host.scale * host.scale;
   ISTHMUS_ASSIGN_OR_RETURN(host.sums.sample_gram, gradient.Gram());
   host.sums.sample_gram *= square;
@@ -385,7 +382,7 @@ absl::Status HeadDecomposition::AddSample(const HeadLoss& head) {
   return absl::OkStatus();
 }
 
-absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<double>& energy) {
+absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
   Host& host = *host_;
   HeadSums& sums = host.sums;
   if (!host.finite) {
@@ -394,7 +391,7 @@ absl::Status HeadDecomposition::EndStep(const HeadLoss& head, const std::vector<
   ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
   Laps laps;
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
-  Tensor gradient = head.vocabulary_gradient();
+  Tensor gradient = head.gradient;
   if (shape_.tied) {
     // What the embedding look-up added is taken off again.
     const Tensor& embedding = memory_.embedding_gradient;

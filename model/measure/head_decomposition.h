@@ -25,10 +25,10 @@
 #include <memory>
 #include <vector>
 
-#include "model/head_loss.h"
+#include "model/backbone.h"
+#include "model/chunked_loss.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/measurement_memory.h"
-#include "model/transformer.h"
 #include "parallel/mesh.h"
 #include "runtime/arena.h"
 #include "runtime/stream.h"
@@ -52,25 +52,25 @@ class HeadDecomposition {
 
   // What the head and the transformer must be given on a measured step.
   const HeadObservation& head_observation() const { return head_observation_; }
-  Transformer::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
+  Backbone::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
 
   // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
   // which move slowly and cost the most on the host, are those of the first measured step of ten, of wide heads of an
   // earlier one, none at first (model/measure/head_projector.h); those of this step where `fresh`. A step that is
   // not above the one before begins anew: training has gone back. The stream must have finished the step before.
   // Collective over the mesh.
-  absl::Status BeginStep(const HeadLoss& head, int64_t step, int64_t local_tokens, bool fresh);
+  absl::Status BeginStep(const HeadView& head, int64_t step, int64_t local_tokens, bool fresh);
   // Before each micro-batch; `index` counts from 0. Local.
   absl::Status BeginMicroBatch(int64_t index);
   // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
-  absl::Status AddMicroBatch(const HeadLoss& head, const Tensor& hidden, const Tensor& targets);
+  absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets);
   // After the micro-batch, with its targets in host memory, which must live until EndStep, or the next BeginStep where
   // the step is given up. Does not wait for the micro-batch. Local.
   absl::Status EndMicroBatch(const Tensor& host_targets);
-  // After the last micro-batch. `energy`: HeadLossSums::energy; the head's gradients are summed over the data ranks and
+  // After the last micro-batch. `energy`: LossSums::energy; the head's gradients are summed over the data ranks and
   // whole on each. Weights and gradients may change afterwards. Collective over the mesh. Errors: Internal when the
   // head is not finite.
-  absl::Status EndStep(const HeadLoss& head, const std::vector<double>& energy);
+  absl::Status EndStep(const HeadView& head, const std::vector<double>& energy);
 
   struct Result {
     HeadFigures head;
@@ -112,11 +112,11 @@ class HeadDecomposition {
   // Adds the figures of the tokens of the micro-batch that waits for the host, if one does.
   absl::Status AddWaitingTokens();
   // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
-  absl::StatusOr<Tensor> TargetRows(const HeadLoss& head, const Tensor& targets, int64_t begin, int64_t count);
+  absl::StatusOr<Tensor> TargetRows(const HeadView& head, const Tensor& targets, int64_t begin, int64_t count);
   absl::Status AddGradientGram(const Tensor& gradient);
   absl::Status AddShardEnergy(class InnerProducts& products);
-  absl::Status AddBucketEnergy(const HeadLoss& head, int bucket, class InnerProducts& products);
-  absl::Status AddSample(const HeadLoss& head);
+  absl::Status AddBucketEnergy(const HeadView& head, int bucket, class InnerProducts& products);
+  absl::Status AddSample(const HeadView& head);
   // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }

@@ -40,14 +40,14 @@ constexpr double kLeastWide = 1e-11;
 
 }  // namespace
 
-absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadLoss& head, int64_t step, bool fresh) {
-  const Tensor weight = head.vocabulary_weight();
+absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& head, int64_t step, bool fresh) {
+  const Tensor weight = head.weight;
   const Range rows = shape_.OwnRows(mesh_.data_rank());
   const Tensor own = weight.RowSlice(rows.begin, rows.size());
   ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(Cast(head.down().weight, memory_.down, stream_));
+  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(Cast(head.down->weight, memory_.down, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
   if (!finite && shape_.type != DType::kFloat64) {  // squares may exceed fp32 though the head does not
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <string>
 
-#include "model/head_loss.h"
+#include "model/chunked_loss.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/spectrum_finder.h"
 #include "parallel/mesh.h"
@@ -36,7 +36,7 @@ class HeadProjector {
   // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where
   // SpectrumFinder wants them, starts to find the singular values. A step that is not above
   // the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
-  absl::StatusOr<Prepared> Prepare(const HeadLoss& head, int64_t step, bool fresh);
+  absl::StatusOr<Prepared> Prepare(const HeadView& head, int64_t step, bool fresh);
 
   // Of a chunk of tokens: F = A P, to whose Gram matrix it adds, and the rows of U of their targets times P. Products
   // with P are made of bf16 ones on GPUs (ops/split.h), no less exact than those in fp32. Only starts work on the

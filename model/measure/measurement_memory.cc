@@ -25,7 +25,7 @@ MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor
   shape.tensor_ranks = config.mesh().tensor();
   shape.data_ranks = config.mesh().data();
   shape.sequence_parallel = config.mesh().sequence_parallel() && shape.tensor_ranks > 1;
-  shape.shard = TensorShard::Of(model, tensor_rank, shape.tensor_ranks).vocabulary;
+  shape.shard = ShardOf(model.vocabulary, shape.tensor_ranks, tensor_rank);
   shape.tokens = config.batch().micro_batch() * config.data().sequence_length();
   shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
   shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "model/measure/measurement_memory.h"
+#include "model/model.h"
 #include "model/model_shape.h"
 #include "model/parameters.h"
 #include "ops/cross_entropy.h"
@@ -20,16 +21,18 @@ class Inventory {
   Inventory(const proto::RunConfig& config, int tensor_rank, Device device)
       : config_(config),
         shape_(ModelShape::From(config.model())),
-        shard_(TensorShard::Of(shape_, tensor_rank, config.mesh().tensor())),
+        ranks_(config.mesh().tensor()),
+        rank_(tensor_rank),
+        vocabulary_(Share(shape_.vocabulary)),
         type_(ComputeType(config.precision())),
-        table_(ParameterTable::Build(shape_, shard_, config.mesh().data())),
+        table_(ParametersOf(config, {tensor_rank, config.mesh().tensor(), config.mesh().data()})),
         device_(device),
-        sequence_parallel_(config.mesh().sequence_parallel() && shard_.ranks > 1),
+        sequence_parallel_(config.mesh().sequence_parallel() && ranks_ > 1),
         tokens_(config.batch().micro_batch() * config.data().sequence_length()),
-        local_(sequence_parallel_ ? tokens_ / shard_.ranks : tokens_),
-        query_(shard_.heads.size() * shape_.head_dim),
-        kv_(shard_.kv_heads.size() * shape_.head_dim),
-        features_(shard_.feed_forward.size()) {
+        local_(sequence_parallel_ ? tokens_ / ranks_ : tokens_),
+        query_(Share(shape_.heads) * shape_.head_dim),
+        kv_(Share(shape_.kv_heads) * shape_.head_dim),
+        features_(Share(shape_.feed_forward)) {
     work_.micro_batches = config.batch().sequences() / (config.batch().micro_batch() * config.mesh().data());
   }
 
@@ -48,6 +51,7 @@ class Inventory {
   using Collective = CollectiveWork::Kind;
   using Group = CollectiveWork::Group;
 
+  int64_t Share(int64_t count) const { return ShardOf(count, ranks_, rank_).size(); }
   double Size(double elements) const { return elements * static_cast<double>(SizeOf(type_)); }
   double SumSize(double elements) const { return elements * static_cast<double>(SizeOf(AccumulationType(type_))); }
   int64_t PerLayer() const { return work_.micro_batches * shape_.layers; }
@@ -95,7 +99,7 @@ class Inventory {
     return static_cast<int>(work_.operators.size()) - 1;
   }
   void Send(std::string name, Collective kind, Group group, int64_t calls, double bytes, int beside = -1) {
-    const int ranks = group == Group::kTensor ? shard_.ranks : config_.mesh().data();
+    const int ranks = group == Group::kTensor ? ranks_ : config_.mesh().data();
     if (ranks == 1 || calls == 0) return;
     work_.collectives.push_back({phase_, std::move(name), kind, group, calls, static_cast<int64_t>(bytes), beside, -1});
   }
@@ -152,7 +156,7 @@ class Inventory {
 
   void Head() {
     phase_ = StepPhase::kHead;
-    const int64_t width = shape_.head_width(), rows = shard_.vocabulary.size(), rank = shape_.head_rank;
+    const int64_t width = shape_.head_width(), rows = vocabulary_, rank = shape_.head_rank;
     const int64_t chunk = std::min(config_.precision().loss_chunk(), tokens_);
     const int64_t chunks = work_.micro_batches * ((tokens_ + chunk - 1) / chunk);
     const auto logits = static_cast<double>(chunk * rows);
@@ -160,7 +164,7 @@ class Inventory {
     Product("logits", chunks, chunk, rows, width, Result::kLogits);
     Memory("loss statistics", chunks, SumSize(logits), 3);
     Send("loss statistics", Collective::kAllGather, Group::kTensor, chunks,
-         SumSize(static_cast<double>(chunk * shard_.ranks * kCrossEntropyStatistics)));
+         SumSize(static_cast<double>(chunk * ranks_ * kCrossEntropyStatistics)));
     Memory("logit gradient", chunks, SumSize(logits) + Size(logits));
     Product("logits, input gradient", chunks, chunk, width, rows, Result::kLogits);
     if (type_ != AccumulationType(type_)) {
@@ -222,6 +226,12 @@ class Inventory {
     }
   }
 
+  // The vocabulary-sized factor of the head, the last of its parameters, or the embedding that it is tied to.
+  Range HeadElements() const {
+    const bool own = table_.specs.back().role == ParameterRole::kHead;
+    return table_.ElementsOf({.first = own ? static_cast<int>(table_.specs.size()) - 1 : 0, .count = 1});
+  }
+
   std::vector<GradientBucket> Buckets() const {
     const auto bytes = static_cast<int64_t>(config_.mesh().bucket_mebibytes() * 1024 * 1024);
     return CutIntoBuckets(table_.segments, SizeOf(AccumulationType(type_)), bytes);
@@ -262,7 +272,7 @@ class Inventory {
   // The decomposition of the head (model/measure/head_decomposition.h).
   void Telemetry() {
     phase_ = StepPhase::kTelemetry;
-    const MeasurementShape measured = MeasurementShape::Of(config_, shard_.rank, device_);
+    const MeasurementShape measured = MeasurementShape::Of(config_, rank_, device_);
     const int64_t width = measured.width, own = measured.own_tokens(), chunk = measured.token_chunk();
     const int64_t rows = measured.OwnRows(0).size(), calls = work_.micro_batches,
                   chunks = calls * measured.token_chunks();
@@ -282,7 +292,7 @@ class Inventory {
     if (type_ != AccumulationType(type_)) {
       Memory("gradient in wide numbers", calls, SumSize(2 * static_cast<double>(measured.tokens * width)));
       Send("gradient in wide numbers", Collective::kReduceScatter, Group::kTensor, calls,
-           SumSize(static_cast<double>(shard_.ranks * own * width)));
+           SumSize(static_cast<double>(ranks_ * own * width)));
     }
     // Of bf16 parts six products count, of weights, which are bf16, three (ops/split.h).
     Product("retained gradient", chunks, chunk, width, measured.split ? 6 * width : width, Result::kLogits);
@@ -290,16 +300,16 @@ class Inventory {
             Result::kLogits);
     Product("Gram matrix of the retained gradient", chunks, width, width, chunk, Result::kAccumulated);
     Send("rows of the targets", Collective::kReduceScatter, Group::kTensor, chunks,
-         Size(static_cast<double>(shard_.ranks * chunk * width)));
-    const auto logits = static_cast<double>(measured.tokens * shard_.vocabulary.size());
+         Size(static_cast<double>(ranks_ * chunk * width)));
+    const auto logits = static_cast<double>(measured.tokens * vocabulary_);
     Memory("energy of vocabulary rows", calls, Size(logits));
 
     const auto sums =
         static_cast<double>(2 * width * width + width * shape_.width + shape_.width * shape_.width + shape_.width);
     send_over_mesh("sums over tokens", kDouble * sums);
-    const auto gradient = static_cast<double>(shard_.vocabulary.size() * width);
+    const auto gradient = static_cast<double>(vocabulary_ * width);
     if (Sharded()) {
-      const Range head = table_.HeadElements();
+      const Range head = HeadElements();
       for (const GradientBucket& bucket : Buckets()) {
         if (bucket.elements.end <= head.begin || bucket.elements.begin >= head.end) continue;
         Send("head's gradient", Collective::kAllGather, Group::kData, 1,
@@ -332,7 +342,8 @@ class Inventory {
 
   const proto::RunConfig& config_;
   ModelShape shape_;
-  TensorShard shard_;
+  int ranks_, rank_;    // tensor
+  int64_t vocabulary_;  // rows of this rank
   DType type_;
   ParameterTable table_;
   Device device_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "model/measure/head_decomposition.h"
+#include "model/model.h"
 #include "model/parameters.h"
 #include "model/token_buffer.h"
 #include "model/train/optimizer.h"
@@ -21,36 +22,22 @@ MemoryBytes TrainingMemory::bytes() const {
           .scratch = scratch.bytes()};
 }
 
-Transformer::Options TransformerOptionsOf(const proto::RunConfig& config) {
-  return {.sequences = config.batch().micro_batch(),
-          .sequence_length = config.data().sequence_length(),
-          .sequence_parallel = config.mesh().sequence_parallel(),
-          .recompute = config.precision().recompute(),
-          .fp8 = config.precision().fp8_layers()};
-}
-
-HeadLoss::Options HeadLossOptionsOf(const proto::RunConfig& config) {
-  return {.tokens = config.batch().micro_batch() * config.data().sequence_length(),
-          .loss_chunk = config.precision().loss_chunk()};
-}
-
 TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_rank, Device device) {
-  const ModelShape shape = ModelShape::From(config.model());
-  const TensorShard shard = TensorShard::Of(shape, tensor_rank, config.mesh().tensor());
-  const DType type = ComputeType(config.precision());
-  const ParameterTable table = ParameterTable::Build(shape, shard, config.mesh().data());
+  Model model(config, {tensor_rank, config.mesh().tensor(), config.mesh().data()}, device, Purpose::Training(config));
+  const DType type = model.setting().type;
+  const ParameterTable table = model.Declare();
   // Segments are multiples of the data ranks long, so that all own equally much.
   const int64_t owned = config.mesh().shard_optimizer() ? table.size / config.mesh().data() : table.size;
   TrainingMemory memory;
   memory.weights = ParameterStore::Layout("weights", table, type);
   memory.gradients = ParameterStore::Layout("gradients", table, AccumulationType(type));
   memory.optimizer = Optimizer::StateLayout(owned, type);
-  memory.activations = Transformer::ActivationLayout(shape, shard, type, TransformerOptionsOf(config), device);
-  memory.head = HeadLoss::WorkspaceLayout(shape, shard, type, HeadLossOptionsOf(config));
+  memory.activations = model.ActivationLayout();
+  memory.head = model.HeadLayout();
   if (MeasuresHead(config)) {
     memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
   }
-  memory.ids = memory.targets = TokenBuffer::Layout(HeadLossOptionsOf(config).tokens, device);
+  memory.ids = memory.targets = TokenBuffer::Layout(model.setting().batch.tokens(), device);
   memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
   return memory;
 }

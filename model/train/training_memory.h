@@ -5,8 +5,6 @@
 
 #include <cstdint>
 
-#include "model/head_loss.h"
-#include "model/transformer.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
 #include "runtime/stream.h"
@@ -36,10 +34,6 @@ struct TrainingMemory {
 
   MemoryBytes bytes() const;
 };
-
-// What the parts of a TrainingModel are made with. `config` is resolved.
-Transformer::Options TransformerOptionsOf(const proto::RunConfig& config);
-HeadLoss::Options HeadLossOptionsOf(const proto::RunConfig& config);
 
 // The memory of any data rank with this tensor rank: data ranks hold the same. `config` is resolved, and its
 // model.vocabulary known. On the CPU with MaxThreads() threads.

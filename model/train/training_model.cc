@@ -25,6 +25,13 @@ absl::Status CopyWidened(const Tensor& from, const Tensor& to, const Stream& str
   return Cast(copy, to, host);
 }
 
+// The first matrix among the parameters of a segment, which begin with norms.
+int FirstMatrix(const ParameterStore& parameters, int segment) {
+  const auto found = std::find_if(parameters.specs().begin(), parameters.specs().end(),
+                                  [&](const ParameterSpec& spec) { return spec.segment == segment && spec.rows > 1; });
+  return static_cast<int>(found - parameters.specs().begin());
+}
+
 HeadDump::Matrix MakeRoom(DType type, int64_t rows, int64_t columns) {
   return {type, rows, columns, std::vector<char>(static_cast<size_t>(rows * columns * SizeOf(type)))};
 }
@@ -37,25 +44,18 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   auto model = absl::WrapUnique(new TrainingModel(mesh, stream));
   const Communicator::Record record = mesh.world().record();
   model->timer_ = std::make_unique<PhaseTimer>(stream, record.ring == nullptr ? nullptr : &record.ring->whereabouts());
-  const ModelShape shape = ModelShape::From(config.model());
-  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
-  const DType type = ComputeType(config.precision());
   model->clip_norm_ = config.optimizer().clip_norm();
 
-  ISTHMUS_ASSIGN_OR_RETURN(
-      model->parameters_, ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, stream));
-  ISTHMUS_ASSIGN_OR_RETURN(model->transformer_, Transformer::Create(shape, model->parameters_, mesh.tensor(),
-                                                                    TransformerOptionsOf(config), stream));
-  ISTHMUS_ASSIGN_OR_RETURN(model->head_, HeadLoss::Create(shape, model->parameters_, model->transformer_->region(),
-                                                          HeadLossOptionsOf(config), stream));
-  const ParameterTable& table = model->parameters_.table();
+  ISTHMUS_ASSIGN_OR_RETURN(model->model_, Model::Build(config, mesh, stream, Purpose::Training(config)));
+  const ParameterStore& parameters = model->parameters();
+  const ParameterTable& table = parameters.table();
   const auto bucket_bytes = static_cast<int64_t>(config.mesh().bucket_mebibytes() * 1024 * 1024);
   ISTHMUS_ASSIGN_OR_RETURN(GradientReducer reducer,
-                           GradientReducer::Create(mesh.data(), model->parameters_.gradients(), table.segments,
-                                                   bucket_bytes, config.mesh().shard_optimizer()));
+                           GradientReducer::Create(mesh.data(), parameters.gradients(), table.segments, bucket_bytes,
+                                                   config.mesh().shard_optimizer()));
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
   ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
-                           Optimizer::Create(model->parameters_, model->reducer_->owned(), config.optimizer(), stream));
+                           Optimizer::Create(parameters, model->reducer_->owned(), config.optimizer(), stream));
   if (MeasuresHead(config)) {
     ISTHMUS_ASSIGN_OR_RETURN(
         model->decomposition_,
@@ -64,8 +64,8 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   }
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream.device()));
   ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream.device()));
-  model->registered_.push_back(mesh.data().Register(model->parameters_.gradients()));
-  if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(model->parameters_.weights()));
+  model->registered_.push_back(mesh.data().Register(parameters.gradients()));
+  if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(parameters.weights()));
   model->capture_ = model->CanCapture(config.cuda());
   return model;
 }
@@ -78,49 +78,51 @@ bool TrainingModel::CanCapture(const proto::CudaConfig& config) const {
 }
 
 MemoryBytes TrainingModel::memory() const {
-  return {.weights = parameters_.weight_bytes(),
-          .gradients = parameters_.gradient_bytes(),
+  return {.weights = parameters().weight_bytes(),
+          .gradients = parameters().gradient_bytes(),
           .optimizer = optimizer_.bytes(),
-          .activations = transformer_->bytes(),
-          .head = head_.bytes(),
+          .activations = model_->backbone().bytes(),
+          .head = model_->loss().bytes(),
           .decomposition = decomposition_ == nullptr ? 0 : decomposition_->bytes(),
           .tokens = ids_.bytes() + targets_.bytes(),
           .scratch = StreamScratchBytes(stream_.device())};
 }
 
 absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
-  ISTHMUS_RETURN_IF_ERROR(parameters_.Initialize(seed));
+  ISTHMUS_RETURN_IF_ERROR(parameters().Initialize(seed));
   return optimizer_.Initialize(seed);
 }
 
 absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
+  Backbone& backbone = model_->backbone();
+  ChunkedLoss& loss = model_->loss();
   {
     const PhaseTimer::Scope phase(*timer_, "forward", seconds_.forward);
     FaultPoint("step.forward");
-    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(backbone.Forward(ids));
   }
   if (dump_ != nullptr) {
-    const Tensor& hidden = transformer_->hidden();
+    const Tensor& hidden = backbone.hidden();
     const Tensor part = dump_->hidden.tensor().RowSlice(dumped_tokens_, hidden.rows);
     ISTHMUS_RETURN_IF_ERROR(CopyWidened(hidden, part, stream_));
     dumped_tokens_ += hidden.rows;
   }
   {
     const PhaseTimer::Scope phase(*timer_, "head", seconds_.head);
-    ISTHMUS_RETURN_IF_ERROR(head_.Train(transformer_->hidden(), targets, kind.scale, transformer_->grad_hidden(),
-                                        kind.measure_head ? &decomposition_->head_observation() : nullptr));
+    ISTHMUS_RETURN_IF_ERROR(loss.Train(backbone.hidden(), targets, kind.scale, backbone.grad_hidden(),
+                                       kind.measure_head ? &decomposition_->head_observation() : nullptr));
   }
   if (kind.measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(head_, transformer_->hidden(), targets));
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(loss.View(), backbone.hidden(), targets));
   }
   {
     const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
     FaultPoint("step.backward");
-    Transformer::SegmentReady segment_ready;
+    Backbone::SegmentReady segment_ready;
     if (kind.last) segment_ready = [this](int segment) { return SegmentReady(segment); };
-    ISTHMUS_RETURN_IF_ERROR(transformer_->Backward(
-        ids, segment_ready, kind.measure_head ? decomposition_->backward_observation() : Transformer::Observation()));
+    ISTHMUS_RETURN_IF_ERROR(backbone.Backward(
+        ids, segment_ready, kind.measure_head ? decomposition_->backward_observation() : Backbone::Observation()));
   }
   if (!kind.last) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
@@ -129,8 +131,8 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
 }
 
 absl::Status TrainingModel::SegmentReady(int segment) {
-  // Of the first layer: by then all buckets but the last are on their way.
-  if (segment == 1) FaultPoint("step.gradients", parameters_.Gradient("layers.0.attention.q_proj.weight"), stream_);
+  // A matrix of the first layer: by then all buckets but the last are on their way.
+  if (segment == 1) FaultPoint("step.gradients", parameters().Gradient(FirstMatrix(parameters(), segment)), stream_);
   return reducer_->SegmentReady(segment);
 }
 
@@ -164,14 +166,15 @@ absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targe
 }
 
 absl::Status TrainingModel::BeginDump(const Tensor& host_targets, HeadDump& dump) {
-  const DType type = AccumulationType(parameters_.compute_type());
+  const DType type = AccumulationType(parameters().compute_type());
+  const HeadView head = model_->loss().View();
   const auto copy = [&](const Tensor& from, HeadDump::Matrix& to) {
     to = MakeRoom(type, from.rows, from.columns);
     return CopyWidened(from, to.tensor(), stream_);
   };
-  ISTHMUS_RETURN_IF_ERROR(copy(head_.vocabulary_weight(), dump.weight));
-  if (head_.down().weight.defined()) ISTHMUS_RETURN_IF_ERROR(copy(head_.down().weight, dump.down));
-  dump.hidden = MakeRoom(type, host_targets.columns, transformer_->hidden().columns);
+  ISTHMUS_RETURN_IF_ERROR(copy(head.weight, dump.weight));
+  if (head.down != nullptr) ISTHMUS_RETURN_IF_ERROR(copy(head.down->weight, dump.down));
+  dump.hidden = MakeRoom(type, host_targets.columns, model_->backbone().hidden().columns);
   const auto* targets = host_targets.As<int32_t>();
   dump.targets.assign(targets, targets + host_targets.columns);
   return absl::OkStatus();
@@ -228,22 +231,22 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
-  ISTHMUS_RETURN_IF_ERROR(SetZero(parameters_.gradients(), stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero(parameters().gradients(), stream_));
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_RETURN_IF_ERROR(
-        decomposition_->BeginStep(head_, step, host_ids.columns, /*fresh=*/last || dump != nullptr));
+        decomposition_->BeginStep(model_->loss().View(), step, host_ids.columns, /*fresh=*/last || dump != nullptr));
   }
-  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
+  ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
     ISTHMUS_RETURN_IF_ERROR(
         MeasuredMicroBatch(index * tokens, host_targets,
                            {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
   }
-  HeadLossSums sums;
+  LossSums sums;
   {
     const PhaseTimer::Scope phase(*timer_, "reduce", seconds_.reduce);
-    ISTHMUS_ASSIGN_OR_RETURN(sums, head_.Sums());
+    ISTHMUS_ASSIGN_OR_RETURN(sums, model_->loss().Sums());
     FaultPoint("step.loss", Tensor(&sums.loss, DType::kFloat64, 1, 1), Stream());
     loss_finite_ = std::isfinite(sums.loss);
     ISTHMUS_ASSIGN_OR_RETURN(const Optimizer::GradientSquares squares, optimizer_.SquaresOfGradients());
@@ -264,14 +267,15 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters_.table().HeadElements()));
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->EndStep(head_, sums.energy));
+    const HeadView head = model_->loss().View();
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(head.parameter)));
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->EndStep(head, sums.energy));
   }
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
     FaultPoint("step.optimizer");
     ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, grad_scale));
-    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters_.weights()));
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters().weights()));
   }
   if (measure_head) {  // by the host, while a GPU is at the optimizer's work
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
@@ -286,16 +290,16 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
 
 std::vector<NamedTensor> TrainingModel::NamedWeights() const {
   std::vector<NamedTensor> tensors;
-  for (int spec = 0; spec < static_cast<int>(parameters_.specs().size()); ++spec) {
-    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Weight(spec)});
+  for (int spec = 0; spec < static_cast<int>(parameters().specs().size()); ++spec) {
+    tensors.push_back({parameters().specs()[static_cast<size_t>(spec)].name, parameters().Weight(spec)});
   }
   return tensors;
 }
 
 std::vector<NamedTensor> TrainingModel::NamedGradients() const {
   std::vector<NamedTensor> tensors;
-  for (int spec = static_cast<int>(parameters_.specs().size()) - 1; spec >= 0; --spec) {
-    tensors.push_back({parameters_.specs()[static_cast<size_t>(spec)].name, parameters_.Gradient(spec)});
+  for (int spec = static_cast<int>(parameters().specs().size()) - 1; spec >= 0; --spec) {
+    tensors.push_back({parameters().specs()[static_cast<size_t>(spec)].name, parameters().Gradient(spec)});
   }
   return tensors;
 }
@@ -306,7 +310,7 @@ absl::StatusOr<NonFiniteTensors> TrainingModel::FindNonFinite() {
   // The first element of what the gradients' squares are summed in.
   const Tensor scratch = optimizer_.sum_scratch();
   ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(NamedWeights(), scratch, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(transformer_->SavedTensors(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(model_->backbone().SavedTensors(), scratch, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(found.gradient, FirstNonFinite(NamedGradients(), scratch, stream_));
   return found;
 }
@@ -315,7 +319,7 @@ absl::StatusOr<NonFiniteTensors> TrainingModel::FindZero() {
   NonFiniteTensors found;
   const Tensor scratch = optimizer_.sum_scratch();
   ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstZero(NamedWeights(), scratch, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstZero(transformer_->SavedTensors(), scratch, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstZero(model_->backbone().SavedTensors(), scratch, stream_));
   return found;
 }
 
@@ -329,14 +333,14 @@ absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Ten
   const int64_t tokens = MicroBatchTokens();
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
-  ISTHMUS_RETURN_IF_ERROR(head_.ResetSums());
+  ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
   for (int64_t begin = 0; begin + tokens <= host_ids.columns; begin += tokens) {
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
-    ISTHMUS_RETURN_IF_ERROR(transformer_->Forward(ids));
-    ISTHMUS_RETURN_IF_ERROR(head_.Evaluate(transformer_->hidden(), targets));
+    ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets));
   }
-  ISTHMUS_ASSIGN_OR_RETURN(HeadLossSums sums, head_.Sums());
+  ISTHMUS_ASSIGN_OR_RETURN(LossSums sums, model_->loss().Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
   return sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());

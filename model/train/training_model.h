@@ -15,16 +15,14 @@
 #include <tuple>
 #include <vector>
 
-#include "model/head_loss.h"
 #include "model/measure/head_decomposition.h"
 #include "model/measure/head_dump.h"
-#include "model/parameters.h"
+#include "model/model.h"
 #include "model/token_buffer.h"
 #include "model/train/non_finite.h"
 #include "model/train/optimizer.h"
 #include "model/train/step_figures.h"
 #include "model/train/training_memory.h"
-#include "model/transformer.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
@@ -87,10 +85,11 @@ class TrainingModel {
   // Mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
 
-  ParameterStore& parameters() { return parameters_; }
+  ParameterStore& parameters() { return model_->parameters(); }
+  const ParameterStore& parameters() const { return model_->parameters(); }
   const Optimizer& optimizer() const { return optimizer_; }
-  Transformer& transformer() { return *transformer_; }
-  HeadLoss& head() { return head_; }
+  Backbone& backbone() { return model_->backbone(); }
+  ChunkedLoss& loss() { return model_->loss(); }
   // Only for a run that measures its head.
   const HeadDecomposition& decomposition() const { return *decomposition_; }
   HeadDecomposition& decomposition() { return *decomposition_; }
@@ -132,7 +131,7 @@ class TrainingModel {
   absl::Status BeginDump(const Tensor& host_targets, HeadDump& dump);
   // The same, measured where that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
   absl::Status MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind);
-  int64_t MicroBatchTokens() const { return transformer_->context().batch.tokens(); }
+  int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }
 
   const Mesh& mesh_;
   Stream& stream_;
@@ -141,9 +140,7 @@ class TrainingModel {
   std::unique_ptr<PhaseTimer> timer_;
   StepSeconds seconds_;      // of the step that runs
   bool loss_finite_ = true;  // of its tokens on this rank
-  ParameterStore parameters_;
-  std::unique_ptr<Transformer> transformer_;
-  HeadLoss head_;
+  std::unique_ptr<Model> model_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
   std::unique_ptr<HeadDecomposition> decomposition_;  // null if the run never measures its head

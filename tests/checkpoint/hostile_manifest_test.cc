@@ -223,13 +223,13 @@ TEST_F(HostileManifest, ANewerFormatIsNoDamage) {
 TEST_F(HostileManifest, AModelThatItDoesNotHoldIsNotMade) {
   const TinyOptions& options = replica_.options();
   proto::RunConfig config = TinyConfig(options);
-  EXPECT_TRUE(CheckHolds(checkpoint_, sound_, ModelShape::From(config.model())).ok());
+  EXPECT_TRUE(CheckHolds(checkpoint_, sound_, config).ok());
   config.mutable_model()->set_layers(1 << 16);
-  EXPECT_THAT(std::string(CheckHolds(checkpoint_, sound_, ModelShape::From(config.model())).message()),
+  EXPECT_THAT(std::string(CheckHolds(checkpoint_, sound_, config).message()),
               HasSubstr("its configuration has 65536 layers"));
   config = TinyConfig(options);
   config.mutable_model()->set_width(1 << 24);
-  EXPECT_THAT(std::string(CheckHolds(checkpoint_, sound_, ModelShape::From(config.model())).message()),
+  EXPECT_THAT(std::string(CheckHolds(checkpoint_, sound_, config).message()),
               HasSubstr("the model needs [11, 16777216]"));
 }
 

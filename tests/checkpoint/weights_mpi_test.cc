@@ -35,9 +35,8 @@ class SharedFolder {
 };
 
 ParameterStore StoreOf(const TinyOptions& options, const Mesh& mesh, DType type) {
-  const ModelShape shape = ModelShape::From(TinyConfig(options).model());
-  const TensorShard shard = TensorShard::Of(shape, mesh.tensor_rank(), mesh.tensor_ranks());
-  return *ParameterStore::Create(ParameterTable::Build(shape, shard, mesh.data_ranks()), type, Stream());
+  const ModelRank rank = {mesh.tensor_rank(), mesh.tensor_ranks(), mesh.data_ranks()};
+  return *ParameterStore::Create(ParametersOf(TinyConfig(options), rank), type, Stream());
 }
 
 // Whether every element has the initial value that is a function of its place in the whole tensor.

@@ -1,5 +1,7 @@
 #include "runtime/arena.h"
 
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -34,17 +36,22 @@ TEST(ArenaLayout, AddsNoPaddingToSizesThatAreMultiplesOfTheAlignment) {
   EXPECT_EQ(layout.bytes(), 384);
 }
 
-TEST(ArenaLayout, RewindSharesBytesAndKeepsThePeak) {
+TEST(ArenaLayout, TensorsThatNeverLiveAtTheSameTimeShareBytes) {
   ArenaLayout layout;
   layout.Add("kept", DType::kFloat32, 1, 32);
-  const int64_t mark = layout.Mark();
-  const int64_t large = layout.Add("large", DType::kFloat32, 10, 32);
-  layout.Rewind(mark);
-  const int64_t small = layout.Add("small", DType::kFloat32, 1, 1);
-  EXPECT_EQ(small, large);
+  std::vector<int64_t> offsets;
+  layout.Share(3, [&](int64_t i) {
+    const int64_t rows[] = {1, 10, 2};
+    offsets.push_back(layout.Add(absl::StrCat("group ", i), DType::kFloat32, rows[i], 32));
+    if (i == 2) offsets.push_back(layout.Add("small", DType::kFloat32, 1, 1));
+  });
+  EXPECT_THAT(offsets, ::testing::ElementsAre(128, 128, 128, 384));
   EXPECT_EQ(layout.bytes(), 11 * 128);
-  layout.Add("beyond the peak", DType::kFloat32, 20, 32);
-  EXPECT_EQ(layout.bytes(), 22 * 128);
+  // What follows lies behind the largest group, which alone is listed.
+  EXPECT_EQ(layout.Add("after", DType::kFloat32, 1, 32), 11 * 128);
+  std::vector<std::string> names;
+  for (const ArenaLayout::Entry& entry : layout.entries()) names.push_back(entry.name);
+  EXPECT_THAT(names, ::testing::ElementsAre("kept", "group 1", "after"));
 }
 
 TEST(ArenaLayout, ListsWhatWasAddedForTheMemoryTable) {

@@ -15,6 +15,7 @@
 
 #include "launch/plan/plan.h"
 #include "launch/threads.h"
+#include "model/model_shape.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "runtime/config.h"

@@ -26,7 +26,8 @@
 
 #include "launch/choose_device.h"
 #include "launch/options.h"
-#include "model/flops.h"
+#include "model/model.h"
+#include "model/model_shape.h"
 #include "model/train/training_model.h"
 #include "ops/gram.h"
 #include "ops/matmul_peak.h"
@@ -153,7 +154,7 @@ nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
 
 // Seconds of the product WᵀW of this rank's rows of the head, the faster of two.
 absl::StatusOr<double> GramSeconds(TrainingModel& model, Stream& stream) {
-  const Tensor weight = model.head().vocabulary_weight();
+  const Tensor weight = model.loss().View().weight;
   ISTHMUS_ASSIGN_OR_RETURN(const Arena arena,
                            Arena::Allocate("Gram", weight.columns * weight.columns * 12, stream.device()));
   const Tensor gram = arena.At(0, DType::kFloat64, weight.columns, weight.columns);
@@ -177,7 +178,8 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
   for (const double seconds : step_seconds) elapsed += seconds;
   const auto steps = static_cast<double>(step_seconds.size());
   const auto tokens = static_cast<double>(test.sequences * test.sequence_length);
-  const double flops = CausalFlopsPerToken(test.shape, test.sequence_length) * tokens * steps / elapsed;
+  const double flops_per_token = FlopsPerToken(ConfigOf(test, precision, ranks), /*causal=*/true);
+  const double flops = flops_per_token * tokens * steps / elapsed;
   const double head_flops =
       6.0 * static_cast<double>(test.shape.width * test.shape.vocabulary) * tokens * steps / phases.head;
   const auto share = [&](double seconds) { return 100 * seconds / elapsed; };
@@ -201,7 +203,7 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
                         {"micro_batch", test.micro_batch},
                         {"tokens_per_second", tokens * steps / elapsed},
                         {"step_seconds", step_seconds},
-                        {"causal_flops_per_token", CausalFlopsPerToken(test.shape, test.sequence_length)},
+                        {"causal_flops_per_token", flops_per_token},
                         {"gigaflops_per_second", flops / 1e9},
                         {"measured_peak_gigaflops_per_second", peak / 1e9},
                         {"causal_ratio_to_measured_peak", flops / peak},

@@ -1,7 +1,7 @@
 // Memory of the head and its loss does not grow with the tokens of a batch: no N×V matrix exists.
 #include <gtest/gtest.h>
 
-#include "model/head_loss.h"
+#include "model/model.h"
 #include "model/train/training_model.h"
 #include "tests/support/tiny_model.h"
 
@@ -11,12 +11,15 @@ namespace {
 constexpr int64_t kVocabulary = 50'257;
 constexpr int64_t kChunk = 128;
 
+int64_t HeadBytes(const TinyOptions& options, const Purpose& purpose) {
+  Model model(TinyConfig(options), {.tensor_ranks = options.tensor}, Device::kCpu, purpose);
+  return model.HeadLayout().bytes();
+}
+
 int64_t BytesOfHead(TinyOptions options, int64_t tokens) {
   options.vocabulary = kVocabulary;
-  const ModelShape shape = ModelShape::From(TinyConfig(options).model());
-  return HeadLoss::WorkspaceLayout(shape, TensorShard::Of(shape, 0, options.tensor), DType::kFloat32,
-                                   {.tokens = tokens, .loss_chunk = kChunk})
-      .bytes();
+  options.precision = proto::PrecisionConfig::FP32;
+  return HeadBytes(options, {.training = true, .sequence_length = tokens, .loss_chunk = kChunk});
 }
 
 TEST(HeadMemory, DoesNotGrowWithTheTokens) {
@@ -64,18 +67,16 @@ TEST(HeadMemory, OfAFactorisedHeadGrowsWithTheRankAlone) {
   EXPECT_LE(growth, 2 * (kMany - kFew) * kRank * 4 + 256);
 }
 
-// What a training model holds for its head at two token counts is what WorkspaceLayout says.
+// What a training model holds for its head at two token counts is what HeadLayout says.
 TEST(HeadMemory, OfATrainingModelIsTheSameAtTwoTokenCounts) {
   const auto held = [](int64_t sequences) {
     TinyOptions options;
     options.sequences = sequences;
     options.loss_chunk = 16;
     Replica replica(options);
-    const ModelShape shape = ModelShape::From(TinyConfig(options).model());
-    const int64_t expected =
-        HeadLoss::WorkspaceLayout(shape, TensorShard::Of(shape, 0, 1), DType::kFloat64,
-                                  {.tokens = sequences * options.sequence_length, .loss_chunk = options.loss_chunk})
-            .bytes();
+    const int64_t expected = HeadBytes(
+        options,
+        {.training = true, .sequence_length = sequences * options.sequence_length, .loss_chunk = options.loss_chunk});
     EXPECT_EQ(replica.model().memory().head, expected);
     EXPECT_GT(replica.model().memory().activations, 0);
     return replica.model().memory().head;

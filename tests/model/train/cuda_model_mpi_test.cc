@@ -136,14 +136,13 @@ TEST_F(CudaModelTest, TheLostGradientOfBf16AgreesWithTheCpu) {
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const std::vector<double> head = TwoScaleHead(options.vocabulary, options.width, 1e3);
     const auto change = [&](Replica& replica, Stream& stream) {
-      const HeadLoss& loss = replica.model().head();
-      const Range rows = loss.vocabulary_rows();
+      const HeadView view = replica.model().loss().View();
+      const Range rows = view.rows;
       std::vector<BFloat16> part;
       for (int64_t i = rows.begin * options.width; i < rows.end * options.width; ++i) {
         part.emplace_back(static_cast<float>(head[static_cast<size_t>(i)]));
       }
-      return CopyFromHost(Tensor(part.data(), DType::kBFloat16, rows.size(), options.width), loss.vocabulary_weight(),
-                          stream);
+      return CopyFromHost(Tensor(part.data(), DType::kBFloat16, rows.size(), options.width), view.weight, stream);
     };
     Stream on_cpu;
     ASSERT_TRUE(change(cpu, on_cpu).ok());

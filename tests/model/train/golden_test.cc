@@ -135,19 +135,19 @@ TEST_P(GoldenTest, HiddenStatesLogitsLossAndGradientsAgree) {
   const Golden& golden = run.golden();
   TrainingModel& model = run.model();
   const double tolerance = ToleranceOf(dtype());
-  ASSERT_TRUE(model.transformer().Forward(run.Ids(0)).ok());
-  const Tensor hidden = model.transformer().hidden();
+  ASSERT_TRUE(model.backbone().Forward(run.Ids(0)).ok());
+  const Tensor hidden = model.backbone().hidden();
   ExpectAgrees("hidden", hidden, golden.hidden, tolerance);
 
   const int64_t length = golden.config.at("sequence_length");
-  const auto logits = model.head().Logits(hidden.RowSlice(0, length));
+  const auto logits = model.loss().Logits(hidden.RowSlice(0, length));
   ASSERT_TRUE(logits.ok());
   ExpectAgrees("logits", *logits, golden.logits, tolerance);
 
   const auto tokens = static_cast<double>(golden.ids[0].size());
-  ASSERT_TRUE(model.head().Train(hidden, run.Targets(0), 1 / tokens, model.transformer().grad_hidden()).ok());
-  ASSERT_TRUE(model.transformer().Backward(run.Ids(0), nullptr).ok());
-  EXPECT_NEAR(model.head().Sums()->loss / tokens, golden.losses[0], tolerance * golden.losses[0]);
+  ASSERT_TRUE(model.loss().Train(hidden, run.Targets(0), 1 / tokens, model.backbone().grad_hidden()).ok());
+  ASSERT_TRUE(model.backbone().Backward(run.Ids(0), nullptr).ok());
+  EXPECT_NEAR(model.loss().Sums()->loss / tokens, golden.losses[0], tolerance * golden.losses[0]);
   EXPECT_EQ(golden.gradients.size(), model.parameters().specs().size());
   for (const ParameterSpec& spec : model.parameters().specs()) {
     ExpectAgrees(spec.name, model.parameters().Gradient(spec.name), golden.gradients.at(spec.name), tolerance);

@@ -16,11 +16,10 @@ class GradientCheck {
   explicit GradientCheck(const TinyOptions& options) : replica_(options), batch_(MakeBatch(options, 1)) {
     const double tokens = static_cast<double>(batch_.ids.size());
     TrainingModel& model = replica_.model();
-    EXPECT_TRUE(model.transformer().Forward(Ids()).ok());
-    EXPECT_TRUE(model.head()
-                    .Train(model.transformer().hidden(), Targets(), 1.0 / tokens, model.transformer().grad_hidden())
-                    .ok());
-    EXPECT_TRUE(model.transformer().Backward(Ids(), nullptr).ok());
+    EXPECT_TRUE(model.backbone().Forward(Ids()).ok());
+    EXPECT_TRUE(
+        model.loss().Train(model.backbone().hidden(), Targets(), 1.0 / tokens, model.backbone().grad_hidden()).ok());
+    EXPECT_TRUE(model.backbone().Backward(Ids(), nullptr).ok());
   }
 
   double Error(int spec, double disturbance = 0) {

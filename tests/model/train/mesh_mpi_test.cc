@@ -205,16 +205,16 @@ HeadReference BruteForce(TinyOptions options) {
   options.micro_batch = 0;
   Replica alone(options);
   TrainingModel& model = alone.model();
-  EXPECT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
-  EXPECT_TRUE(model.head().Evaluate(model.transformer().hidden(), PartOf(batch.targets, 0, 1)).ok());
-  Tensor input = model.transformer().hidden();
+  EXPECT_TRUE(model.backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
+  EXPECT_TRUE(model.loss().Evaluate(model.backbone().hidden(), PartOf(batch.targets, 0, 1)).ok());
+  Tensor input = model.backbone().hidden();
   std::vector<double> projected;
   if (options.head_rank > 0) {
     const Tensor down = model.parameters().Weight("head.down.weight");
     projected = ProjectedHidden(input, down);
     input = Tensor(projected.data(), DType::kFloat64, input.rows, down.rows);
   }
-  return DecomposeByBruteForce(input, model.head().vocabulary_weight(), batch.targets, shards);
+  return DecomposeByBruteForce(input, model.loss().View().weight, batch.targets, shards);
 }
 
 TEST_P(LostGradientTest, EqualsBruteForceProjection) {
@@ -262,8 +262,8 @@ class MeasuredStep {
   template <typename Change>
   void ChangeHead(const Change& change) {
     for (Replica* replica : {&meshed_, &alone_}) {
-      const Tensor weight = replica->model().head().vocabulary_weight();
-      const int64_t first = replica->model().head().vocabulary_rows().begin;
+      const Tensor weight = replica->model().loss().View().weight;
+      const int64_t first = replica->model().loss().View().rows.begin;
       for (int64_t i = 0; i < weight.size(); ++i) {
         const int64_t row = i / weight.columns, column = i % weight.columns;
         SetElement(weight, i, change(first + row, column, ElementOf(weight, i)));
@@ -276,18 +276,18 @@ class MeasuredStep {
   HeadFigures Expected() {
     TokenBatch batch = MakeBatch(options_, 1);
     TrainingModel& model = alone_.model();
-    EXPECT_TRUE(model.transformer().Forward(PartOf(batch.ids, 0, 1)).ok());
+    EXPECT_TRUE(model.backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
     std::vector<double> hidden, weight, down;
     HeadTensors tensors;
-    const Tensor all_hidden = Widened(model.transformer().hidden(), hidden);
-    const Tensor all_weight = Widened(model.head().vocabulary_weight(), weight);
+    const Tensor all_hidden = Widened(model.backbone().hidden(), hidden);
+    const Tensor all_weight = Widened(model.loss().View().weight, weight);
     tensors.tokens = all_hidden.rows;
     tensors.vocabulary = all_weight.rows;
     for (int rank = 0; rank < options_.tensor; ++rank) {
       tensors.shards.push_back(ShardOf(options_.vocabulary, options_.tensor, rank));
       tensors.weights.push_back(all_weight.RowSlice(tensors.shards.back().begin, tensors.shards.back().size()));
     }
-    if (options_.head_rank > 0) tensors.down = Widened(model.head().down().weight, down);
+    if (options_.head_rank > 0) tensors.down = Widened(model.loss().View().down->weight, down);
     tensors.parts.push_back({all_hidden, PartOf(batch.targets, 0, 1), 0});
     const std::vector<uint64_t> counts = TinyCounts(options_);
     tensors.counts = counts;

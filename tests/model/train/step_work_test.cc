@@ -1,13 +1,22 @@
-// The operators of a step do the operations that the formulas of model/flops.h count.
+// The operators of a step do the operations that are counted for utilisation, and both are those of the formulas.
 #include "model/train/step_work.h"
 
 #include <gtest/gtest.h>
 
-#include "model/flops.h"
+#include "model/model.h"
+#include "model/model_shape.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
 namespace {
+
+// All matrices of a Llama model but the embedding look-up, the head once.
+int64_t MultiplyingParameters(const ModelShape& shape) {
+  const int64_t attention = shape.width * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads);
+  const int64_t head =
+      shape.head_rank > 0 ? shape.head_rank * (shape.width + shape.vocabulary) : shape.width * shape.vocabulary;
+  return shape.layers * (attention + 3 * shape.width * shape.feed_forward) + head;
+}
 
 struct Flops {
   double products = 0, fp8_products = 0, attention_forward = 0, attention_backward = 0;
@@ -53,8 +62,9 @@ TEST(StepWork, ProductsAreSixOperationsPerParameterAndToken) {
         2.0 * static_cast<double>(shape.layers * options.sequence_length * shape.heads * shape.head_dim) * tokens;
     EXPECT_DOUBLE_EQ(flops.attention_forward, attention);
     EXPECT_DOUBLE_EQ(flops.attention_backward, 2.5 * attention);
-    EXPECT_DOUBLE_EQ(flops.products + flops.attention_forward + flops.attention_backward * 0.8,
-                     CausalFlopsPerToken(shape, options.sequence_length) * tokens);
+    const double causal = flops.products + flops.attention_forward + flops.attention_backward * 0.8;
+    EXPECT_DOUBLE_EQ(causal, FlopsPerToken(TinyConfig(options), /*causal=*/true) * tokens);
+    EXPECT_DOUBLE_EQ(causal + 3 * attention, FlopsPerToken(TinyConfig(options), /*causal=*/false) * tokens);
   }
 }
 

@@ -1,0 +1,173 @@
+// Causal grouped-query attention: query, key and value projections, rotary positions, attention, output projection
+// (Llama 2, arXiv:2307.09288, section 2.2). Query heads and key-value heads are cut over the tensor ranks.
+#include "ops/attention.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cmath>
+
+#include "model/blocks/blocks.h"
+#include "model/linear.h"
+#include "ops/rope.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+class Attention : public Block {
+ public:
+  explicit Attention(const BlockRequest& request)
+      : setting_(request.setting),
+        name_(request.name),
+        theta_(request.config.rope_theta()),
+        head_dim_(request.config.head_dim()),
+        heads_(request.config.heads()),
+        kv_heads_(request.config.kv_heads()),
+        local_heads_(setting_.Share(heads_)),
+        local_kv_heads_(setting_.Share(kv_heads_)) {}
+
+  void Declare(ParameterBuilder& parameters) override {
+    const auto rows = [&](const char* projection, int64_t heads) {
+      const Range shard = setting_.Share(heads);
+      return ParameterDeclaration{.name = absl::StrCat(name_, ".", projection, "_proj.weight"),
+                                  .role = ParameterRole::kMixer,
+                                  .rows = heads * head_dim_,
+                                  .columns = setting_.width,
+                                  .sharding = Sharding::kRows,
+                                  .shard = {shard.begin * head_dim_, shard.end * head_dim_},
+                                  .init_std = setting_.init_std};
+    };
+    qkv_parameters_ = parameters.AddPacked({rows("q", heads_), rows("k", kv_heads_), rows("v", kv_heads_)});
+    ParameterDeclaration out = rows("o", heads_);
+    std::swap(out.rows, out.columns);
+    out.sharding = Sharding::kColumns;
+    out.init_std = setting_.output_std();
+    out_parameter_ = parameters.Add(out);
+  }
+
+  void Bind(const ParameterStore& parameters) override {
+    const Fp8Scratch* fp8 = setting_.fp8 ? &fp8_ : nullptr;
+    qkv_projection_ = {parameters.Weight(qkv_parameters_), parameters.Gradient(qkv_parameters_), fp8};
+    out_projection_ = {parameters.Weight(out_parameter_), parameters.Gradient(out_parameter_), fp8};
+  }
+
+  void PlaceTables(SharedTables& tables, TensorPlacer& placer) override {
+    rope_table_ = tables.Place(absl::StrCat("rope_table (theta ", theta_, ", head_dim ", head_dim_, ")"),
+                               setting_.sum_type(), setting_.batch.sequence_length, head_dim_, placer,
+                               [theta = theta_, head_dim = head_dim_](const Tensor& table, Stream& stream) {
+                                 return FillRopeTable(theta, head_dim, table, stream);
+                               });
+  }
+
+  void PlaceSaved(const std::string& prefix, TensorPlacer& placer) override {
+    const int64_t tokens = setting_.batch.tokens();
+    const std::string begin = absl::StrCat(prefix, name_, ".");
+    qkv_ = placer.Place(begin + "qkv", setting_.type, tokens, qkv_columns());
+    out_ = placer.Place(begin + "out", setting_.type, tokens, query_columns());
+    log_sum_exp_ = placer.Place(begin + "log_sum_exp", setting_.sum_type(), setting_.batch.sequences,
+                                local_heads_.size() * setting_.batch.sequence_length);
+  }
+
+  void PlaceScratch(TensorPlacer& placer) override {
+    workspace_ = placer.Place("scratch.attention", DType::kUInt8, 1,
+                              AttentionWorkspaceBytes(Shape(), setting_.type, setting_.device));
+    fp8_ = PlaceFp8Scratch(setting_, {{qkv_columns(), setting_.width}, {setting_.width, query_columns()}}, placer);
+    if (!setting_.training) return;
+    const int64_t tokens = setting_.batch.tokens();
+    grad_qkv_ = placer.Place("scratch.grad_qkv", setting_.type, tokens, qkv_columns());
+    grad_out_ = placer.Place("scratch.grad_attention", setting_.type, tokens, query_columns());
+  }
+
+  absl::Status Forward(const Tensor& x, const Tensor& y, Stream& stream) override {
+    ISTHMUS_RETURN_IF_ERROR(qkv_projection_.Forward(x, qkv_, stream));
+    ISTHMUS_RETURN_IF_ERROR(Rotate(qkv_, /*inverse=*/false, stream));
+    ISTHMUS_RETURN_IF_ERROR(AttentionForward({.shape = Shape(),
+                                              .scale = Scale(),
+                                              .q = Query(qkv_),
+                                              .k = Key(qkv_),
+                                              .v = Value(qkv_),
+                                              .out = out_,
+                                              .log_sum_exp = log_sum_exp_,
+                                              .workspace = workspace_},
+                                             stream));
+    return y.defined() ? out_projection_.Forward(out_, y, stream) : absl::OkStatus();
+  }
+
+  absl::Status Backward(const Tensor& grad_y, const Tensor& /*x*/, const Tensor& grad_x, Stream& stream) override {
+    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardInput(grad_y, grad_out_, stream));
+    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardWeight(grad_y, out_, stream));
+    ISTHMUS_RETURN_IF_ERROR(AttentionBackward({.shape = Shape(),
+                                               .scale = Scale(),
+                                               .grad_out = grad_out_,
+                                               .q = Query(qkv_),
+                                               .k = Key(qkv_),
+                                               .v = Value(qkv_),
+                                               .out = out_,
+                                               .log_sum_exp = log_sum_exp_,
+                                               .grad_q = Query(grad_qkv_),
+                                               .grad_k = Key(grad_qkv_),
+                                               .grad_v = Value(grad_qkv_),
+                                               .workspace = workspace_},
+                                              stream));
+    ISTHMUS_RETURN_IF_ERROR(Rotate(grad_qkv_, /*inverse=*/true, stream));
+    return qkv_projection_.BackwardInput(grad_qkv_, grad_x, stream);
+  }
+
+  absl::Status BackwardWeights(const Tensor& x, Stream& stream) override {
+    return qkv_projection_.BackwardWeight(grad_qkv_, x, stream);
+  }
+
+  std::vector<NamedTensor> Saved() const override { return {{name_ + ".qkv", qkv_}, {name_ + ".out", out_}}; }
+
+  // Two products of heads · head_dim for each pair of tokens; causal attention has half of the pairs.
+  double ForwardFlopsPerToken(bool causal) const override {
+    return (causal ? 2.0 : 4.0) * static_cast<double>(setting_.batch.sequence_length * heads_ * head_dim_);
+  }
+
+ private:
+  int64_t query_columns() const { return local_heads_.size() * head_dim_; }
+  int64_t kv_columns() const { return local_kv_heads_.size() * head_dim_; }
+  int64_t qkv_columns() const { return query_columns() + 2 * kv_columns(); }
+  // Columns of the packed projections.
+  Tensor Query(const Tensor& qkv) const { return qkv.ColumnSlice(0, query_columns()); }
+  Tensor Key(const Tensor& qkv) const { return qkv.ColumnSlice(query_columns(), kv_columns()); }
+  Tensor Value(const Tensor& qkv) const { return qkv.ColumnSlice(query_columns() + kv_columns(), kv_columns()); }
+
+  AttentionShape Shape() const {
+    return {setting_.batch.sequences, setting_.batch.sequence_length, local_heads_.size(), local_kv_heads_.size(),
+            head_dim_};
+  }
+  double Scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim_)); }
+
+  absl::Status Rotate(const Tensor& qkv, bool inverse, Stream& stream) const {
+    for (const Tensor& part : {Query(qkv), Key(qkv)}) {
+      ISTHMUS_RETURN_IF_ERROR(Rope({.x = part,
+                                    .table = rope_table_,
+                                    .sequence_length = setting_.batch.sequence_length,
+                                    .head_dim = head_dim_,
+                                    .inverse = inverse},
+                                   stream));
+    }
+    return absl::OkStatus();
+  }
+
+  const PartSetting& setting_;
+  const std::string name_;
+  const double theta_;
+  const int64_t head_dim_, heads_, kv_heads_;
+  const Range local_heads_, local_kv_heads_;
+  ParameterHandle qkv_parameters_, out_parameter_;
+  Linear qkv_projection_, out_projection_;
+  Tensor rope_table_;   // [T, head_dim]
+  Tensor qkv_;          // kept: [N, (H_i + 2 K_i) head_dim] after the rotation
+  Tensor out_;          // kept: [N, H_i head_dim]
+  Tensor log_sum_exp_;  // kept: [B, H_i T]
+  Tensor workspace_, grad_qkv_, grad_out_;
+  Fp8Scratch fp8_;
+};
+
+}  // namespace
+
+std::unique_ptr<Block> MakeAttention(const BlockRequest& request) { return std::make_unique<Attention>(request); }
+
+}  // namespace isthmus

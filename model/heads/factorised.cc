@@ -1,0 +1,102 @@
+// The factorised head: logits = (h Eᵀ) Uᵀ with U [V, R] cut by rows and E [R, D] on every rank, so that W = U E has
+// rank R.
+#include <cmath>
+
+#include "model/heads/heads.h"
+#include "model/heads/vocabulary_product.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+class FactorisedHead : public LmHead {
+ public:
+  explicit FactorisedHead(const HeadRequest& request)
+      : setting_(request.setting), rank_(request.config.head_rank()), product_(setting_, rank_) {}
+
+  void Declare(ParameterHandle /*embedding*/, ParameterBuilder& parameters) override {
+    const auto width = static_cast<double>(setting_.width), rank = static_cast<double>(rank_);
+    // The entries of the product W = U E then have the deviation init_std, as those of a head of full width.
+    down_parameter_ = parameters.Add({.name = "head.down.weight",
+                                      .role = ParameterRole::kHead,
+                                      .rows = rank_,
+                                      .columns = setting_.width,
+                                      .init_std = 1.0 / std::sqrt(width)});
+    up_parameter_ = parameters.Add({.name = "head.up.weight",
+                                    .role = ParameterRole::kHead,
+                                    .rows = setting_.vocabulary,
+                                    .columns = rank_,
+                                    .sharding = Sharding::kRows,
+                                    .shard = setting_.Share(setting_.vocabulary),
+                                    .init_std = setting_.init_std * std::sqrt(width / rank)});
+  }
+  void Place(int64_t chunk, TensorPlacer& placer) override {
+    product_.Place(chunk, placer);
+    projected_ = placer.Place("head.projected", setting_.type, setting_.batch.tokens(), rank_);
+    if (setting_.training) {
+      grad_projected_ = placer.Place("head.grad_projected", setting_.type, setting_.batch.tokens(), rank_);
+    }
+  }
+  void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
+    down_ = {parameters.Weight(down_parameter_), parameters.Gradient(down_parameter_)};
+    product_.Bind(parameters, up_parameter_);
+    region_ = &region;
+    stream_ = &stream;
+  }
+
+  absl::Status Begin(const Tensor& hidden) override {
+    return down_.Forward(hidden, projected_.RowSlice(0, hidden.rows), *stream_);
+  }
+  absl::Status Logits(const Tensor& /*hidden*/, int64_t begin, const Tensor& logits) override {
+    return product_.Forward(projected_.RowSlice(begin, logits.rows), logits, *stream_);
+  }
+  absl::Status Backward(const Tensor& /*hidden*/, int64_t begin, const Tensor& grad_logits,
+                        const Tensor& /*grad_hidden*/, const Tensor& signal) override {
+    const int64_t tokens = grad_logits.rows;
+    return product_.Backward(grad_logits, projected_.RowSlice(begin, tokens), grad_projected_.RowSlice(begin, tokens),
+                             signal, *stream_);
+  }
+  // Every tensor rank goes on with all tokens of the whole sum, so that the gradient of E needs no reduction.
+  absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) override {
+    signal_ = grad_projected_.RowSlice(0, hidden.rows);
+    if (region_->tensor().size() > 1) ISTHMUS_RETURN_IF_ERROR(region_->tensor().AllReduce(signal_));
+    ISTHMUS_RETURN_IF_ERROR(down_.BackwardWeight(signal_, hidden, *stream_));
+    return down_.BackwardInput(signal_, grad_hidden, *stream_);
+  }
+
+  HeadView View() const override {
+    return {.rows = setting_.Share(setting_.vocabulary),
+            .weight = product_.weight(),
+            .gradient = product_.gradient(),
+            .parameter = up_parameter_,
+            .down = &down_,
+            .signal = signal_};
+  }
+  double ForwardFlopsPerToken() const override {
+    return 2 * static_cast<double>(rank_ * (setting_.vocabulary + setting_.width));
+  }
+
+ private:
+  const PartSetting& setting_;
+  const int64_t rank_;
+  VocabularyProduct product_;  // with U
+  Linear down_;                // E
+  ParameterHandle up_parameter_, down_parameter_;
+  const TensorRegion* region_ = nullptr;
+  Stream* stream_ = nullptr;
+  Tensor projected_;       // [N, R] h Eᵀ
+  Tensor grad_projected_;  // [N, R]
+  Tensor signal_;          // A of all tokens
+};
+
+}  // namespace
+
+HeadKind FactorisedHeadKind() {
+  return {.name = "factorised",
+          .make = [](const HeadRequest& request) { return std::make_unique<FactorisedHead>(request); },
+          .check = [](const proto::ModelConfig& config) -> std::string {
+            return config.head_rank() > 0 ? "" : "model.head_rank: 0; a head of kind factorised accepts 1 and more";
+          }};
+}
+
+}  // namespace isthmus

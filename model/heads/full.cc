@@ -1,0 +1,92 @@
+// The full head: logits = h Wᵀ with W [V, D] cut by rows. A tied head's W is the table of token embeddings (Press & Wolf
+// 2017, arXiv:1608.05859).
+#include <absl/strings/str_cat.h>
+
+#include "model/heads/heads.h"
+#include "model/heads/vocabulary_product.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+class FullHead : public LmHead {
+ public:
+  FullHead(const PartSetting& setting, bool tied) : setting_(setting), tied_(tied), product_(setting, setting.width) {}
+
+  void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
+    parameter_ = tied_ ? embedding
+                       : parameters.Add({.name = "head.weight",
+                                         .role = ParameterRole::kHead,
+                                         .rows = setting_.vocabulary,
+                                         .columns = setting_.width,
+                                         .sharding = Sharding::kRows,
+                                         .shard = setting_.Share(setting_.vocabulary),
+                                         .init_std = setting_.init_std});
+  }
+  void Place(int64_t chunk, TensorPlacer& placer) override { product_.Place(chunk, placer); }
+  void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
+    product_.Bind(parameters, parameter_);
+    region_ = &region;
+    stream_ = &stream;
+  }
+
+  absl::Status Begin(const Tensor& /*hidden*/) override { return absl::OkStatus(); }
+  absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
+    return product_.Forward(hidden.RowSlice(begin, logits.rows), logits, *stream_);
+  }
+  absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits, const Tensor& grad_hidden,
+                        const Tensor& signal) override {
+    const int64_t tokens = grad_logits.rows;
+    return product_.Backward(grad_logits, hidden.RowSlice(begin, tokens), grad_hidden.RowSlice(begin, tokens), signal,
+                             *stream_);
+  }
+  absl::Status Finish(const Tensor& /*hidden*/, const Tensor& grad_hidden) override {
+    signal_ = region_->LocalPart(grad_hidden);
+    return region_->Leave(grad_hidden, signal_);
+  }
+
+  HeadView View() const override {
+    return {.rows = setting_.Share(setting_.vocabulary),
+            .weight = product_.weight(),
+            .gradient = product_.gradient(),
+            .parameter = parameter_,
+            .signal = signal_,
+            .signal_is_local = region_->sequence_parallel()};
+  }
+  double ForwardFlopsPerToken() const override { return 2 * static_cast<double>(setting_.vocabulary * setting_.width); }
+
+ private:
+  const PartSetting& setting_;
+  const bool tied_;
+  VocabularyProduct product_;
+  ParameterHandle parameter_;
+  const TensorRegion* region_ = nullptr;
+  Stream* stream_ = nullptr;
+  Tensor signal_;  // the local part of the hidden states' gradient
+};
+
+std::string CheckFull(const proto::ModelConfig& config, bool tied) {
+  const char* kind = tied ? "tied" : "full";
+  if (config.head_rank() > 0) {
+    return absl::StrCat("model.head_rank: ", config.head_rank(), "; a head of kind ", kind, " accepts 0");
+  }
+  if (config.tied_embeddings() != tied) {
+    return absl::StrCat("model.tied_embeddings: ", config.tied_embeddings() ? "true" : "false", "; a head of kind ",
+                        kind, " accepts ", tied ? "true" : "false");
+  }
+  return "";
+}
+
+HeadKind KindOf(const char* name, bool tied) {
+  return {.name = name,
+          .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request.setting, tied); },
+          .check = [tied](const proto::ModelConfig& config) { return CheckFull(config, tied); }};
+}
+
+}  // namespace
+
+HeadKind FullHeadKind() { return KindOf("full", /*tied=*/false); }
+
+HeadKind TiedHeadKind() { return KindOf("tied", /*tied=*/true); }
+
+}  // namespace isthmus

@@ -1,0 +1,51 @@
+#include "model/heads/heads.h"
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
+
+#include <utility>
+
+#include "model/kind_list.h"
+
+namespace isthmus {
+
+HeadKind FullHeadKind();
+HeadKind TiedHeadKind();
+HeadKind FactorisedHeadKind();
+
+namespace {
+
+KindList<HeadKind>& Heads() {
+  static KindList<HeadKind> list({
+      FullHeadKind(),
+      TiedHeadKind(),
+      FactorisedHeadKind(),
+  });
+  return list;
+}
+
+std::string NameOf(const proto::ModelConfig& config) {
+  if (!config.head().kind().empty()) return config.head().kind();
+  return config.head_rank() > 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
+}
+
+}  // namespace
+
+const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(NameOf(config)); }
+
+const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
+
+absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view source) {
+  const std::string name = NameOf(config);
+  const HeadKind* kind = FindHead(name);
+  if (kind == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": model.head.kind: found \"", name, "\"; accepts ",
+                                                   absl::StrJoin(Heads().Names(), ", ")));
+  }
+  const std::string wrong = kind->check ? kind->check(config) : "";
+  return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));
+}
+
+void RegisterHead(HeadKind kind) { Heads().Add(std::move(kind)); }
+
+}  // namespace isthmus

@@ -1,0 +1,43 @@
+// The kinds of LM heads. Each is one file beside this one and one line in heads.cc.
+#ifndef ISTHMUS_MODEL_HEADS_HEADS_H_
+#define ISTHMUS_MODEL_HEADS_HEADS_H_
+
+#include <absl/status/status.h>
+#include <absl/strings/string_view.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "model/heads/lm_head.h"
+#include "model/part_setting.h"
+#include "proto/config.pb.h"
+
+namespace isthmus {
+
+// What a head is made from.
+struct HeadRequest {
+  const proto::ModelConfig& config;
+  const PartSetting& setting;
+};
+
+struct HeadKind {
+  std::string name;  // model.head.kind
+  std::function<std::unique_ptr<LmHead>(const HeadRequest&)> make;
+  // Returns what is wrong with the configuration of such a head: the field, what was found, what is accepted. Empty:
+  // nothing is.
+  std::function<std::string(const proto::ModelConfig&)> check;
+};
+
+// The kind that a configuration names. It must have passed CheckHead.
+const HeadKind& HeadKindOf(const proto::ModelConfig& config);
+// Null if there is none of that name.
+const HeadKind* FindHead(const std::string& name);
+// Errors: InvalidArgument "source: field: what was found; what is accepted".
+absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view source);
+// Adds a kind, or replaces the one of its name. To be called before models are made, on one thread.
+void RegisterHead(HeadKind kind);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_HEADS_HEADS_H_

@@ -1,0 +1,69 @@
+// The LM head: from hidden states to the logits of this rank's vocabulary rows, and back. The loss over chunks of tokens
+// is model/chunked_loss.h, the same for every head.
+//
+// Calls come in this order: Declare; Place, which may come twice; Bind; then for each micro-batch Begin, for each chunk
+// Logits and Backward, and Finish. Without training there is neither Backward nor Finish.
+#ifndef ISTHMUS_MODEL_HEADS_LM_HEAD_H_
+#define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <string>
+
+#include "model/linear.h"
+#include "model/parameter_builder.h"
+#include "model/parameters.h"
+#include "model/tensor_region.h"
+#include "parallel/shard.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// A head that is linear, as the decomposition of its gradient sees it: logits = h Wᵀ with W = U, or W = U E.
+struct HeadView {
+  std::string not_linear;        // why there is no such view; the rest is empty then
+  Range rows;                    // the vocabulary rows of this shard
+  Tensor weight, gradient;       // U [V_i, width] and its gradient; of tied embeddings the sum of both uses'
+  ParameterHandle parameter;     // of U
+  const Linear* down = nullptr;  // E [width, D]; null: W = U
+  // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width], valid until the next one. Rows are the local tokens or
+  // all of them.
+  Tensor signal;
+  bool signal_is_local = false;
+};
+
+class LmHead {
+ public:
+  virtual ~LmHead() = default;
+
+  // Declares the parameters. `embedding`: the table of token embeddings, which a head may use.
+  virtual void Declare(ParameterHandle embedding, ParameterBuilder& parameters) = 0;
+  // Places all memory of the head. `chunk`: tokens of a chunk at most.
+  virtual void Place(int64_t chunk, TensorPlacer& placer) = 0;
+  // Takes views of the parameters. All must outlive the head.
+  virtual void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) = 0;
+
+  // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks.
+  virtual absl::Status Begin(const Tensor& hidden) = 0;
+  // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).
+  virtual absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) = 0;
+  // From the gradient of the same logits [n, V_i], compute type: adds the gradients of parameters, and leaves this
+  // shard's part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal`, if defined: where this
+  // shard's part of A goes before it is rounded, [n, width] accumulation type (HeadView); only where that is not the
+  // compute type.
+  virtual absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits,
+                                const Tensor& grad_hidden, const Tensor& signal) = 0;
+  // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.
+  virtual absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) = 0;
+
+  virtual HeadView View() const = 0;
+  // Floating-point operations of the forward pass per token, for the whole vocabulary.
+  virtual double ForwardFlopsPerToken() const = 0;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_HEADS_LM_HEAD_H_

@@ -1,0 +1,92 @@
+// A model on one rank of a mesh: its parameters, its backbone, its head with the loss. Training, evaluation, generation
+// and decomposition all build it here.
+#ifndef ISTHMUS_MODEL_MODEL_H_
+#define ISTHMUS_MODEL_MODEL_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/strings/string_view.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "model/backbone.h"
+#include "model/chunked_loss.h"
+#include "model/parameters.h"
+#include "model/part_setting.h"
+#include "model/tensor_region.h"
+#include "parallel/mesh.h"
+#include "proto/config.pb.h"
+#include "runtime/arena.h"
+#include "runtime/stream.h"
+
+namespace isthmus {
+
+// What a model is built for.
+struct Purpose {
+  bool training = false;  // with gradients
+  int64_t sequences = 1;  // of one micro-batch on one data rank
+  int64_t sequence_length = 1;
+  int64_t loss_chunk = 1;  // tokens whose logits exist at once
+
+  // The micro-batches of a run.
+  static Purpose Training(const proto::RunConfig& config);
+  // One sequence at a time, without gradients. The logits of one token exist at once.
+  static Purpose Reading(int64_t sequence_length) { return {.sequence_length = sequence_length}; }
+};
+
+// The part of a mesh that a model's memory depends on.
+struct ModelRank {
+  int tensor_rank = 0, tensor_ranks = 1, data_ranks = 1;
+};
+
+class Model {
+ public:
+  // `config` is resolved, and its model.vocabulary known. `mesh` and `stream` must outlive the model.
+  static absl::StatusOr<std::unique_ptr<Model>> Build(const proto::RunConfig& config, const Mesh& mesh, Stream& stream,
+                                                      const Purpose& purpose);
+
+  ParameterStore& parameters() { return parameters_; }
+  const ParameterStore& parameters() const { return parameters_; }
+  Backbone& backbone() { return backbone_; }
+  const Backbone& backbone() const { return backbone_; }
+  ChunkedLoss& loss() { return loss_; }
+  const ChunkedLoss& loss() const { return loss_; }
+  const TensorRegion& region() const { return *region_; }
+  const PartSetting& setting() const { return setting_; }
+
+  // The parts without memory, for what can be said of a model beforehand.
+  Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  // The parameters of the rank. Called once.
+  ParameterTable Declare();
+  // The memory of activations, and of head and loss.
+  ArenaLayout ActivationLayout() { return backbone_.Layout(); }
+  ArenaLayout HeadLayout() { return loss_.Layout(); }
+
+ private:
+  const proto::ModelConfig config_;
+  const ModelRank rank_;
+  const PartSetting setting_;
+  ParameterStore parameters_;
+  Backbone backbone_;
+  ChunkedLoss loss_;
+  std::unique_ptr<TensorRegion> region_;
+};
+
+// Checks that the kinds of parts that a configuration names are there and take it. To be called before a model is made.
+// Errors: InvalidArgument "source: field: what was found; what is accepted".
+absl::Status CheckParts(const proto::ModelConfig& config, absl::string_view source);
+
+// The parameters of one rank of a model. `config` is resolved, and its vocabulary known.
+ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& rank = {});
+
+// Floating-point operations of forward and backward pass per token (DESIGN section 7): three times those of the forward
+// pass. `causal`: attention counts what is computed, else all pairs of tokens.
+double FlopsPerToken(const proto::RunConfig& config, bool causal);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_MODEL_H_
