@@ -72,8 +72,10 @@ class ChunkedLoss {
   // Logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the loss's memory.
   absl::StatusOr<Tensor> Logits(const Tensor& hidden);
 
-  HeadView View() const { return head_->View(); }
-  // As LmHead::ForwardFlopsPerToken.
+  // As LmHead::View.
+  absl::StatusOr<HeadView> View() { return head_->View(); }
+  // As LmHead.
+  ParameterHandle parameter() const { return head_->parameter(); }
   double ForwardFlopsPerToken() const { return head_->ForwardFlopsPerToken(); }
 
  private:

@@ -104,7 +104,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   head.counts_ = opened->corpus->Counts();
   head.counts_.resize(static_cast<size_t>(head.vocabulary_), 0);
   head.targets_ = std::move(batch->target_values);
-  const HeadView view = model->loss().View();
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadView view, model->loss().View());
   if (!view.not_linear.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(head.folder_, ": the head can't be decomposed: ", view.not_linear));
   }

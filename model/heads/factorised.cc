@@ -64,14 +64,14 @@ class FactorisedHead : public LmHead {
     return down_.BackwardInput(signal_, grad_hidden, *stream_);
   }
 
-  HeadView View() const override {
-    return {.rows = setting_.Share(setting_.vocabulary),
-            .weight = product_.weight(),
-            .gradient = product_.gradient(),
-            .parameter = up_parameter_,
-            .down = &down_,
-            .signal = signal_};
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.rows = setting_.Share(setting_.vocabulary),
+                    .weight = product_.weight(),
+                    .gradient = product_.gradient(),
+                    .down = &down_,
+                    .signal = signal_};
   }
+  ParameterHandle parameter() const override { return up_parameter_; }
   double ForwardFlopsPerToken() const override {
     return 2 * static_cast<double>(rank_ * (setting_.vocabulary + setting_.width));
   }

@@ -45,14 +45,14 @@ class FullHead : public LmHead {
     return region_->Leave(grad_hidden, signal_);
   }
 
-  HeadView View() const override {
-    return {.rows = setting_.Share(setting_.vocabulary),
-            .weight = product_.weight(),
-            .gradient = product_.gradient(),
-            .parameter = parameter_,
-            .signal = signal_,
-            .signal_is_local = region_->sequence_parallel()};
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.rows = setting_.Share(setting_.vocabulary),
+                    .weight = product_.weight(),
+                    .gradient = product_.gradient(),
+                    .signal = signal_,
+                    .signal_is_local = region_->sequence_parallel()};
   }
+  ParameterHandle parameter() const override { return parameter_; }
   double ForwardFlopsPerToken() const override { return 2 * static_cast<double>(setting_.vocabulary * setting_.width); }
 
  private:

@@ -7,6 +7,7 @@
 #define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 
 #include <cstdint>
 #include <string>
@@ -27,7 +28,6 @@ struct HeadView {
   std::string not_linear;        // why there is no such view; the rest is empty then
   Range rows;                    // the vocabulary rows of this shard
   Tensor weight, gradient;       // U [V_i, width] and its gradient; of tied embeddings the sum of both uses'
-  ParameterHandle parameter;     // of U
   const Linear* down = nullptr;  // E [width, D]; null: W = U
   // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width], valid until the next one. Rows are the local tokens or
   // all of them.
@@ -59,7 +59,11 @@ class LmHead {
   // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.
   virtual absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) = 0;
 
-  virtual HeadView View() const = 0;
+  // The head as it is now. Gradients are those that the parameters have. A head whose U is derived from its parameters
+  // computes U, and U's gradient from theirs.
+  virtual absl::StatusOr<HeadView> View() = 0;
+  // The parameter with the vocabulary rows: U, or the one that U's gradient is derived from.
+  virtual ParameterHandle parameter() const = 0;
   // Floating-point operations of the forward pass per token, for the whole vocabulary.
   virtual double ForwardFlopsPerToken() const = 0;
 };

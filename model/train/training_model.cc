@@ -114,7 +114,8 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
   }
   if (kind.measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(loss.View(), backbone.hidden(), targets));
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, loss.View());
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->AddMicroBatch(head, backbone.hidden(), targets));
   }
   {
     const PhaseTimer::Scope phase(*timer_, "backward", seconds_.backward);
@@ -167,7 +168,7 @@ absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targe
 
 absl::Status TrainingModel::BeginDump(const Tensor& host_targets, HeadDump& dump) {
   const DType type = AccumulationType(parameters().compute_type());
-  const HeadView head = model_->loss().View();
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
   const auto copy = [&](const Tensor& from, HeadDump::Matrix& to) {
     to = MakeRoom(type, from.rows, from.columns);
     return CopyWidened(from, to.tensor(), stream_);
@@ -234,8 +235,8 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(SetZero(parameters().gradients(), stream_));
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    ISTHMUS_RETURN_IF_ERROR(
-        decomposition_->BeginStep(model_->loss().View(), step, host_ids.columns, /*fresh=*/last || dump != nullptr));
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
+    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head, step, host_ids.columns, /*fresh=*/last || dump != nullptr));
   }
   ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
@@ -267,8 +268,8 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   }
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
-    const HeadView head = model_->loss().View();
-    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(head.parameter)));
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(model_->loss().parameter())));
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
     ISTHMUS_RETURN_IF_ERROR(decomposition_->EndStep(head, sums.energy));
   }
   {

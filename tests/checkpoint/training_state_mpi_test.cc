@@ -17,9 +17,8 @@
 #include "checkpoint/tensor_reader.h"
 #include "checkpoint/verify.h"
 #include "checkpoint/weights.h"
-#include "parallel/host_bytes.h"
 #include "tests/support/mpi_world.h"
-#include "tests/support/program.h"
+#include "tests/support/shared_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -34,21 +33,6 @@ class TrainingState : public ::testing::Test {
   void SetUp() override {
     if (World().size() != 4) GTEST_SKIP() << "needs four ranks";
   }
-};
-
-class StateFolder {
- public:
-  StateFolder() {
-    if (World().rank() == 0) folder_ = std::make_unique<TemporaryFolder>();
-    path_ = folder_ != nullptr ? folder_->path() : "";
-    EXPECT_TRUE(BroadcastBytes(World(), path_, 0).ok());
-  }
-  ~StateFolder() { EXPECT_TRUE(World().Barrier().ok()); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::unique_ptr<TemporaryFolder> folder_;
-  std::string path_;
 };
 
 // The first `ranks` of the world.
@@ -106,7 +90,7 @@ double NextLossInFp32(int tensor, int data, Communicator* world, const std::stri
 }
 
 TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
-  const StateFolder folder;
+  const SharedFolder folder;
   int number = 0;
   for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
     Replica saved(OptionsFor(4, 1, precision, false), &World());
@@ -154,7 +138,7 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
 
 // Sharded over data ranks and written by them, down to pieces that begin and end within rows.
 TEST_F(TrainingState, AShardedOptimizersStateIsLoadedByMeshesWithoutOne) {
-  const StateFolder folder;
+  const SharedFolder folder;
   for (const int tensor : {1, 2}) {
     Replica saved(OptionsFor(tensor, 4 / tensor, proto::PrecisionConfig::BF16, true), &World());
     for (int64_t step = 1; step <= 2; ++step) saved.Step(step);
@@ -178,7 +162,7 @@ TEST_F(TrainingState, AShardedOptimizersStateIsLoadedByMeshesWithoutOne) {
 }
 
 TEST_F(TrainingState, ThePrecisionAndTheStateMustBeThere) {
-  const StateFolder folder;
+  const SharedFolder folder;
   Replica fp32(OptionsFor(1, 4, proto::PrecisionConfig::FP32, true), &World());
   Replica bf16(OptionsFor(1, 4, proto::PrecisionConfig::BF16, true), &World());
   ASSERT_TRUE(SaveReplica(fp32, folder / "checkpoints/fp32").ok());
@@ -198,7 +182,7 @@ TEST_F(TrainingState, ThePrecisionAndTheStateMustBeThere) {
 }
 
 TEST_F(TrainingState, ValuesThatAreNotFiniteAreSeenOnWhicheverRankTheyAre) {
-  const StateFolder folder;
+  const SharedFolder folder;
   Replica replica(OptionsFor(1, 4, proto::PrecisionConfig::FP32, true), &World());
   const auto save = [&](const std::string& name) {
     const auto saved = SaveCheckpoint(folder / ("checkpoints/" + name), {}, replica.model().parameters(),
@@ -241,7 +225,7 @@ TEST_F(TrainingState, StagesInMemoryThatWasPlanned) {
 }
 
 TEST_F(TrainingState, IsWrittenInTheBackgroundAsItWasWhenTheSaveBegan) {
-  const StateFolder folder;
+  const SharedFolder folder;
   Replica replica(OptionsFor(2, 2, proto::PrecisionConfig::BF16, true), &World());
   replica.Step(1);
   const std::string expected = folder / "checkpoints/1", found = folder / "checkpoints/2";

@@ -8,31 +8,14 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
-#include "parallel/host_bytes.h"
 #include "tests/support/mpi_world.h"
-#include "tests/support/program.h"
+#include "tests/support/shared_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-// One folder for all ranks; rank 0 removes it.
-class SharedFolder {
- public:
-  SharedFolder() {
-    if (World().rank() == 0) folder_ = std::make_unique<TemporaryFolder>();
-    path_ = folder_ != nullptr ? folder_->path() : "";
-    EXPECT_TRUE(BroadcastBytes(World(), path_, 0).ok());
-  }
-  ~SharedFolder() { EXPECT_TRUE(World().Barrier().ok()); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::unique_ptr<TemporaryFolder> folder_;
-  std::string path_;
-};
 
 ParameterStore StoreOf(const TinyOptions& options, const Mesh& mesh, DType type) {
   const ModelRank rank = {mesh.tensor_rank(), mesh.tensor_ranks(), mesh.data_ranks()};

@@ -25,8 +25,8 @@ T ValueOrDie(absl::StatusOr<T> value) {
 std::string TinyOptions::Name() const {
   return absl::StrCat("tensor ", tensor, " data ", data, sequence_parallel ? " sequence_parallel" : "",
                       shard_optimizer ? " shard_optimizer" : "", recompute ? " recompute" : "", " micro_batch ",
-                      micro_batch, tied ? " tied" : "", fp8 ? " fp8" : "", " head_rank ", head_rank, " V ", vocabulary,
-                      " ", proto::PrecisionConfig::Kind_Name(precision));
+                      micro_batch, tied ? " tied" : "", fp8 ? " fp8" : "", " ", family, " ", head_kind, " head_rank ",
+                      head_rank, " V ", vocabulary, " ", proto::PrecisionConfig::Kind_Name(precision));
 }
 
 proto::RunConfig TinyConfig(const TinyOptions& options) {
@@ -41,6 +41,8 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   model.set_feed_forward(options.feed_forward);
   model.set_tied_embeddings(options.tied);
   model.set_head_rank(options.head_rank);
+  model.set_family(options.family);
+  model.mutable_head()->set_kind(options.head_kind);
   model.set_init_std(0.1);  // larger than in practice, so that every path matters in a model this small
   auto& mesh = *config.mutable_mesh();
   mesh.set_tensor(options.tensor);

@@ -22,6 +22,7 @@ struct TinyOptions {
   bool recompute = false;
   int64_t micro_batch = 0;  // sequences per rank and pass; 0: all
   bool tied = false;
+  std::string family = "llama", head_kind;  // head_kind: of a head that neither `tied` nor `head_rank` names
   bool fp8 = false;
   int64_t width = 16, heads = 4, head_dim = 4, feed_forward = 24;
   int64_t head_rank = 0;

@@ -154,7 +154,7 @@ nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
 
 // Seconds of the product WᵀW of this rank's rows of the head, the faster of two.
 absl::StatusOr<double> GramSeconds(TrainingModel& model, Stream& stream) {
-  const Tensor weight = model.loss().View().weight;
+  const Tensor weight = model.loss().View()->weight;
   ISTHMUS_ASSIGN_OR_RETURN(const Arena arena,
                            Arena::Allocate("Gram", weight.columns * weight.columns * 12, stream.device()));
   const Tensor gram = arena.At(0, DType::kFloat64, weight.columns, weight.columns);

@@ -136,7 +136,7 @@ TEST_F(CudaModelTest, TheLostGradientOfBf16AgreesWithTheCpu) {
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const std::vector<double> head = TwoScaleHead(options.vocabulary, options.width, 1e3);
     const auto change = [&](Replica& replica, Stream& stream) {
-      const HeadView view = replica.model().loss().View();
+      const HeadView view = *replica.model().loss().View();
       const Range rows = view.rows;
       std::vector<BFloat16> part;
       for (int64_t i = rows.begin * options.width; i < rows.end * options.width; ++i) {

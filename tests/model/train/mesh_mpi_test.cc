@@ -214,7 +214,7 @@ HeadReference BruteForce(TinyOptions options) {
     projected = ProjectedHidden(input, down);
     input = Tensor(projected.data(), DType::kFloat64, input.rows, down.rows);
   }
-  return DecomposeByBruteForce(input, model.loss().View().weight, batch.targets, shards);
+  return DecomposeByBruteForce(input, model.loss().View()->weight, batch.targets, shards);
 }
 
 TEST_P(LostGradientTest, EqualsBruteForceProjection) {
@@ -262,8 +262,8 @@ class MeasuredStep {
   template <typename Change>
   void ChangeHead(const Change& change) {
     for (Replica* replica : {&meshed_, &alone_}) {
-      const Tensor weight = replica->model().loss().View().weight;
-      const int64_t first = replica->model().loss().View().rows.begin;
+      const Tensor weight = replica->model().loss().View()->weight;
+      const int64_t first = replica->model().loss().View()->rows.begin;
       for (int64_t i = 0; i < weight.size(); ++i) {
         const int64_t row = i / weight.columns, column = i % weight.columns;
         SetElement(weight, i, change(first + row, column, ElementOf(weight, i)));
@@ -280,14 +280,14 @@ class MeasuredStep {
     std::vector<double> hidden, weight, down;
     HeadTensors tensors;
     const Tensor all_hidden = Widened(model.backbone().hidden(), hidden);
-    const Tensor all_weight = Widened(model.loss().View().weight, weight);
+    const Tensor all_weight = Widened(model.loss().View()->weight, weight);
     tensors.tokens = all_hidden.rows;
     tensors.vocabulary = all_weight.rows;
     for (int rank = 0; rank < options_.tensor; ++rank) {
       tensors.shards.push_back(ShardOf(options_.vocabulary, options_.tensor, rank));
       tensors.weights.push_back(all_weight.RowSlice(tensors.shards.back().begin, tensors.shards.back().size()));
     }
-    if (options_.head_rank > 0) tensors.down = Widened(model.loss().View().down->weight, down);
+    if (options_.head_rank > 0) tensors.down = Widened(model.loss().View()->down->weight, down);
     tensors.parts.push_back({all_hidden, PartOf(batch.targets, 0, 1), 0});
     const std::vector<uint64_t> counts = TinyCounts(options_);
     tensors.counts = counts;

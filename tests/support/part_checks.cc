@@ -1,0 +1,194 @@
+#include "tests/support/part_checks.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
+#include "model/train/training_memory.h"
+#include "runtime/philox.h"
+#include "tests/support/head_comparison.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/shared_folder.h"
+
+namespace isthmus::testing {
+namespace {
+
+constexpr double kTolerance = 1e-10;
+constexpr int64_t kFewSteps = 4;
+
+// Meshes of {1, 2, 3} tensor × {1, 2} data ranks that the world makes.
+std::vector<TinyOptions> MeshesOf(TinyOptions options) {
+  std::vector<TinyOptions> meshes;
+  for (const int tensor : {1, 2, 3}) {
+    options.tensor = tensor;
+    options.data = World().size() / tensor;
+    if (World().size() % tensor == 0 && options.data <= 2) meshes.push_back(options);
+  }
+  return meshes;
+}
+
+std::vector<double> LossesFrom(Replica& replica, int64_t first, int64_t count) {
+  std::vector<double> losses;
+  for (int64_t step = first; step < first + count; ++step) losses.push_back(replica.Step(step).loss);
+  return losses;
+}
+
+void ExpectNear(const std::vector<double>& found, const std::vector<double>& expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], kTolerance * expected[i]) << i;
+}
+
+// The loss of the first batch, in fp64.
+double LossOf(Replica& replica, TokenBatch& batch) {
+  const auto loss = replica.model().Evaluate(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1));
+  EXPECT_TRUE(loss.ok()) << loss.status();
+  return *loss;
+}
+
+}  // namespace
+
+TinyOptions PartOptions() {
+  TinyOptions options;
+  options.width = 24;
+  options.heads = 6;
+  options.vocabulary = 101;
+  options.sequence_length = 9;
+  return options;
+}
+
+double WorstGradientError(const TinyOptions& options) {
+  Replica replica(options);
+  TrainingModel& model = replica.model();
+  TokenBatch batch = MakeBatch(options, 1);
+  const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
+  EXPECT_TRUE(model.backbone().Forward(ids).ok());
+  const double scale = 1.0 / static_cast<double>(ids.columns);
+  EXPECT_TRUE(model.loss().Train(model.backbone().hidden(), targets, scale, model.backbone().grad_hidden()).ok());
+  EXPECT_TRUE(model.backbone().Backward(ids, nullptr).ok());
+  double worst = 0;
+  const ParameterStore& parameters = model.parameters();
+  for (int spec = 0; spec < static_cast<int>(parameters.specs().size()); ++spec) {
+    const Tensor weight = parameters.Weight(spec), gradient = parameters.Gradient(spec);
+    std::vector<double> original;
+    double expected = 0, norm = 0;
+    const auto direction = [&](int64_t i) {
+      return Philox::Normal(5, RandomPurpose::kTest, static_cast<uint32_t>(spec), static_cast<uint64_t>(i));
+    };
+    for (int64_t i = 0; i < weight.size(); ++i) {
+      original.push_back(ElementOf(weight, i));
+      expected += ElementOf(gradient, i) * direction(i);
+      norm += ElementOf(gradient, i) * ElementOf(gradient, i);
+    }
+    constexpr double kStep = 1e-5;
+    double difference = 0;
+    for (const double sign : {1.0, -1.0}) {
+      for (int64_t i = 0; i < weight.size(); ++i) {
+        SetElement(weight, i, original[static_cast<size_t>(i)] + sign * kStep * direction(i));
+      }
+      difference += sign * LossOf(replica, batch) / (2 * kStep);
+    }
+    for (int64_t i = 0; i < weight.size(); ++i) SetElement(weight, i, original[static_cast<size_t>(i)]);
+    EXPECT_GT(norm, 0) << parameters.specs()[static_cast<size_t>(spec)].name;
+    worst = std::max(worst, std::abs(difference - expected) / std::sqrt(norm));
+  }
+  return worst;
+}
+
+void ExpectSameTrainingOnEveryMesh(const TinyOptions& options) {
+  for (TinyOptions mesh : MeshesOf(options)) {
+    for (int bits = 0; bits < 4; ++bits) {
+      mesh.sequence_parallel = mesh.shard_optimizer = (bits & 1) != 0;
+      mesh.recompute = (bits & 2) != 0;
+      mesh.micro_batch = (bits & 2) != 0 ? 2 : 0;
+      SCOPED_TRACE(mesh.Name());
+      Replica alone(mesh), meshed(mesh, &World());
+      const std::vector<double> expected = LossesFrom(alone, 1, TestSteps());
+      ExpectNear(LossesFrom(meshed, 1, TestSteps()), expected);
+      if (TestSteps() > 2) {
+        EXPECT_LT(expected.back(), expected.front());
+      }
+    }
+  }
+}
+
+void ExpectPlannedMemory(const TinyOptions& options) {
+  for (TinyOptions mesh : MeshesOf(options)) {
+    for (const bool recompute : {false, true}) {
+      mesh.recompute = mesh.sequence_parallel = recompute;
+      SCOPED_TRACE(mesh.Name());
+      Replica meshed(mesh, &World());
+      EXPECT_EQ(PlanTrainingMemory(TinyConfig(mesh), meshed.mesh().tensor_rank(), Device::kCpu).bytes(),
+                meshed.model().memory());
+    }
+  }
+}
+
+void ExpectResumeOnEveryMesh(const TinyOptions& options) {
+  const SharedFolder folder;
+  int number = 0;
+  for (const TinyOptions& from : MeshesOf(options)) {
+    Replica saved(from, &World());
+    LossesFrom(saved, 1, kFewSteps);
+    CheckpointContents contents;
+    contents.manifest.set_step(kFewSteps);
+    const std::string path = folder / ("checkpoints/" + std::to_string(number++));
+    const auto status =
+        SaveCheckpoint(path, contents, saved.model().parameters(), saved.mesh(), &saved.model().optimizer());
+    ASSERT_TRUE(status.ok()) << status.status();
+    const auto manifest = ReadManifest(path);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    const std::vector<double> expected = LossesFrom(saved, kFewSteps + 1, kFewSteps);
+    const auto go_on = [&](Replica& other) {
+      const absl::Status loaded =
+          LoadTrainingState(path, *manifest, other.model().parameters(), other.model().optimizer());
+      EXPECT_TRUE(loaded.ok()) << loaded;
+      return LossesFrom(other, kFewSteps + 1, kFewSteps);
+    };
+    for (const TinyOptions& to : MeshesOf(options)) {
+      SCOPED_TRACE("from " + from.Name() + " to " + to.Name());
+      Replica meshed(to, &World(), /*seed=*/99);
+      const std::vector<double> found = go_on(meshed);
+      ExpectNear(found, expected);
+      if (to.tensor == from.tensor) {
+        EXPECT_EQ(found, expected);
+      }
+    }
+    Replica alone(from, nullptr, /*seed=*/99);
+    ExpectNear(go_on(alone), expected);
+  }
+}
+
+void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
+  for (TinyOptions mesh : MeshesOf(options)) {
+    for (const bool sequence_parallel : {false, true}) {
+      mesh.sequence_parallel = mesh.shard_optimizer = sequence_parallel;
+      SCOPED_TRACE(mesh.Name());
+      Replica alone(mesh), meshed(mesh, &World());
+      for (int64_t step = 1; step <= 2; ++step) {
+        const StepResult expected = alone.Step(step, /*measure_head=*/true), found = meshed.Step(step, true);
+        ASSERT_TRUE(expected.head.has_value() && found.head.has_value());
+        EXPECT_EQ(found.head->not_measured, "");
+        HeadFigures figures = *found.head, wanted = *expected.head;
+        // One rank has one shard.
+        wanted.shards = figures.shards;
+        ExpectSameFigures(figures, wanted, 1e-8);
+      }
+    }
+  }
+}
+
+void CheckPart(const TinyOptions& options) {
+  EXPECT_LT(WorstGradientError(options), 1e-6) << options.Name();
+  ExpectSameTrainingOnEveryMesh(options);
+  ExpectPlannedMemory(options);
+  ExpectResumeOnEveryMesh(options);
+  ExpectSameFiguresOnEveryMesh(options);
+}
+
+}  // namespace isthmus::testing

@@ -1,0 +1,31 @@
+// Checks that every head and every block must pass, whatever it computes: of a tiny model that has it, on every mesh of
+// the world. A new part's test registers the part, names it in TinyOptions, and calls CheckPart.
+#ifndef ISTHMUS_TESTS_SUPPORT_PART_CHECKS_H_
+#define ISTHMUS_TESTS_SUPPORT_PART_CHECKS_H_
+
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+
+// Sizes that one to three tensor ranks can share.
+TinyOptions PartOptions();
+
+// All of what follows. Collective over the world.
+void CheckPart(const TinyOptions& options);
+
+// In fp64, on one rank: the largest difference between a parameter's gradient and what differences of the loss say of it
+// in a random direction, as a share of the gradient's norm.
+double WorstGradientError(const TinyOptions& options);
+// In fp64: the losses of some steps are those of one rank alone, with and without sequence parallelism, a sharded
+// optimizer, recomputation and micro-batches. They fall.
+void ExpectSameTrainingOnEveryMesh(const TinyOptions& options);
+// What is planned for a rank's memory is what it holds.
+void ExpectPlannedMemory(const TinyOptions& options);
+// What one mesh saves, every mesh loads, and trains on: with the same bits if it is the same mesh.
+void ExpectResumeOnEveryMesh(const TinyOptions& options);
+// A measured step gives the figures of one rank alone, all of them.
+void ExpectSameFiguresOnEveryMesh(const TinyOptions& options);
+
+}  // namespace isthmus::testing
+
+#endif  // ISTHMUS_TESTS_SUPPORT_PART_CHECKS_H_
