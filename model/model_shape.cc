@@ -11,8 +11,6 @@ ModelShape ModelShape::From(const proto::ModelConfig& config) {
   shape.kv_heads = config.kv_heads();
   shape.head_dim = config.head_dim();
   shape.feed_forward = config.feed_forward();
-  shape.head_rank = config.head_rank();
-  shape.tied = config.tied_embeddings();
   shape.rope_theta = config.rope_theta();
   shape.norm_epsilon = config.norm_epsilon();
   shape.init_std = config.init_std();

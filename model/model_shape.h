@@ -17,17 +17,12 @@ struct ModelShape {
   int64_t kv_heads = 0;    // K
   int64_t head_dim = 0;
   int64_t feed_forward = 0;  // F
-  int64_t head_rank = 0;     // R of the factorised head W = U E; 0: full width
-  bool tied = false;         // the head is the embedding table
   double rope_theta = 10000;
   double norm_epsilon = 1e-5;
   double init_std = 0.02;
 
   // From a resolved configuration.
   static ModelShape From(const proto::ModelConfig& config);
-
-  // Width that enters the vocabulary-sized product: R when the head is factorised, else D.
-  int64_t head_width() const { return head_rank > 0 ? head_rank : width; }
 };
 
 // Element type of weights and activations. Sums and gradients of weights use AccumulationType of it.

@@ -101,7 +101,6 @@ void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
   size("model.kv_heads", model.kv_heads(), 0, kMost);
   size("model.head_dim", model.head_dim(), 0, kMost);
   size("model.feed_forward", model.feed_forward(), 0, kMost);
-  size("model.head_rank", model.head_rank(), 0, kMost);
   rules.Require(model.vocabulary() >= 0 && model.vocabulary() <= std::numeric_limits<int32_t>::max(),
                 "model.vocabulary", model.vocabulary(), "accepts 0 (taken from the token shards) to 2147483647");
   if (!rules.status().ok()) return;
@@ -123,10 +122,6 @@ void CheckModel(proto::ModelConfig& model, int64_t tensor, Rules& rules) {
   rules.DivisibleByTensor("model.heads", model.heads(), tensor);
   rules.DivisibleByTensor("model.kv_heads", model.kv_heads(), tensor);
   rules.DivisibleByTensor("model.feed_forward", model.feed_forward(), tensor);
-  rules.Require(model.head_rank() <= model.width(), "model.head_rank", model.head_rank(),
-                absl::StrCat("accepts 0 (full width) to model.width (", model.width(), ")"));
-  rules.Require(model.head_rank() == 0 || !model.tied_embeddings(), "model.tied_embeddings", "true",
-                "a factorised head (model.head_rank) can't be the embedding table; set one of them to its default");
   rules.Positive("model.rope_theta", model.rope_theta());
   rules.Between(0, 1, "model.norm_epsilon", model.norm_epsilon());
   rules.Positive("model.init_std", model.init_std());

@@ -43,9 +43,9 @@ absl::Status CheckSource(const Request& request) {
     }
     return absl::OkStatus();
   }
-  const bool factorised = !paths.up.empty() && !paths.down.empty();
+  const bool has_down = !paths.up.empty() && !paths.down.empty();
   const bool half = paths.up.empty() != paths.down.empty();
-  if (half || factorised != paths.head.empty()) {
+  if (half || has_down != paths.head.empty()) {
     return absl::InvalidArgumentError("isthmus decompose: accepts either --head, or both --head-up and --head-down");
   }
   return absl::OkStatus();
@@ -148,8 +148,8 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden)
       .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets)
       .Add("head", "FILE", "the head's weights, float32 or float64 [V, D]", &request.paths.head)
-      .Add("head-up", "FILE", "of a factorised head W = U E: U [V, R]", &request.paths.up)
-      .Add("head-down", "FILE", "of a factorised head W = U E: E [R, D]", &request.paths.down)
+      .Add("head-up", "FILE", "of a head W = U E: U [V, R]", &request.paths.up)
+      .Add("head-down", "FILE", "of a head W = U E: E [R, D]", &request.paths.down)
       .Add("counts", "FILE",
            "int32 or int64 [V]: how often each token occurs, for the buckets of frequency; else counted in the targets",
            &request.paths.counts)

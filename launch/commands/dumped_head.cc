@@ -76,15 +76,15 @@ absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t b
 }
 
 absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpShards& shards) {
-  const bool factorised = !paths.up.empty();
+  const bool has_down = !paths.up.empty();
   DumpedHead dump;
   dump.paths_ = paths;
   ISTHMUS_ASSIGN_OR_RETURN(const Array hidden, OpenMatrix(paths.hidden));
-  ISTHMUS_ASSIGN_OR_RETURN(const Array head, OpenMatrix(factorised ? paths.up : paths.head));
+  ISTHMUS_ASSIGN_OR_RETURN(const Array head, OpenMatrix(has_down ? paths.up : paths.head));
   dump.tokens_ = hidden->shape()[0];
   dump.vocabulary_ = head->shape()[0];
   int64_t input = hidden->shape()[1];
-  if (factorised) {
+  if (has_down) {
     ISTHMUS_ASSIGN_OR_RETURN(const Array down, OpenMatrix(paths.down));
     if (down->shape()[1] != input) {
       return Wrong(down, absl::StrCat("needs the ", input, " columns of the hidden states ", paths.hidden));
@@ -93,8 +93,8 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
     ISTHMUS_ASSIGN_OR_RETURN(dump.down_, ReadBlock(*down, 0, input));
   }
   if (head->shape()[1] != input) {
-    return Wrong(head, absl::StrCat("needs ", input, factorised ? " columns, the rows of " : " columns, as many as ",
-                                    factorised ? paths.down : paths.hidden));
+    return Wrong(head, absl::StrCat("needs ", input, has_down ? " columns, the rows of " : " columns, as many as ",
+                                    has_down ? paths.down : paths.hidden));
   }
   if (dump.vocabulary_ > std::numeric_limits<int32_t>::max() || dump.vocabulary_ < shards.tensor_ranks) {
     return Wrong(head, absl::StrCat("needs a vocabulary from the number of tensor ranks (", shards.tensor_ranks,

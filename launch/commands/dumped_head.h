@@ -16,7 +16,7 @@ namespace isthmus {
 
 struct DumpPaths {
   std::string hidden;    // float [N, D]
-  std::string head;      // float [V, D]; or, of a factorised head W = U E,
+  std::string head;      // float [V, D]; or, of a head W = U E,
   std::string up, down;  // float [V, R] and [R, D]
   std::string targets;   // integers [N]
   std::string counts;    // integers [V], optional: how often each token occurs; else counted in `targets`

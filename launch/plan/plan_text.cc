@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "launch/plan/plan_report.h"
+#include "model/heads/heads.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/spectrum_finder.h"
-#include "model/model_shape.h"
 
 namespace isthmus {
 namespace {
@@ -42,7 +42,7 @@ void AddParameters(const Plan& plan, std::string& text) {
   row("attention", groups.attention);
   row("feed-forward", groups.feed_forward);
   row("norms", groups.norms);
-  row(plan.config.model().tied_embeddings() ? "head (the embedding)" : "head", groups.head);
+  row(HeadShapeOf(plan.config.model()).in_embedding ? "head (the embedding)" : "head", groups.head);
   row("total", groups.total());
 }
 
@@ -148,8 +148,7 @@ void AddTime(const Plan& plan, std::string& text) {
                           "  a step that measures the head (every %d) takes %.3f ms more, and what factoring %d×%d "
                           "matrices in fp64 takes\n",
                           plan.config.telemetry().interval(), Milli(phases.telemetry),
-                          ModelShape::From(plan.config.model()).head_width(),
-                          ModelShape::From(plan.config.model()).head_width());
+                          HeadShapeOf(plan.config.model()).width, HeadShapeOf(plan.config.model()).width);
     const MeasurementShape measured = MeasurementShape::Of(plan.config, 0, Device::kCpu);
     if (measured.sample_count() > kSpectrumWithinAStep) {
       absl::StrAppendFormat(

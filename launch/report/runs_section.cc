@@ -6,6 +6,7 @@
 
 #include "launch/report/html.h"
 #include "launch/report/sections.h"
+#include "model/heads/heads.h"
 
 namespace isthmus::report {
 namespace {
@@ -41,11 +42,8 @@ std::string MeshText(const Run& run) {
 std::string ModelText(const Run& run) {
   if (!run.config.has_value()) return "";
   const proto::ModelConfig& model = run.config->model();
-  std::string head = "head at full width";
-  if (model.head_rank() > 0) head = absl::StrCat("head of rank ", model.head_rank());
-  if (model.tied_embeddings()) head = "tied head";
   return absl::StrCat("D ", model.width(), ", L ", model.layers(), ", V ", model.vocabulary(), ", T ",
-                      run.config->data().sequence_length(), ", ", head);
+                      run.config->data().sequence_length(), ", ", HeadTitle(model));
 }
 
 std::string DeviceText(const Run& run) {

@@ -73,7 +73,7 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
                            const Mesh& mesh) {
   Communicator& world = mesh.world();
   const int tensor = mesh.tensor_ranks(), data = mesh.data_ranks();
-  const bool factorised = dump.down.rows > 0;
+  const bool has_down = dump.down.rows > 0;
   const auto own = static_cast<int64_t>(dump.targets.size());
   const auto vocabulary = static_cast<int64_t>(counts.size());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? MakeFolder(folder) : absl::OkStatus()));
@@ -91,7 +91,7 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   ISTHMUS_RETURN_IF_ERROR(hidden.Close());
   ISTHMUS_RETURN_IF_ERROR(targets.Close());
 
-  ArrayGathering head(mesh, folder + (factorised ? "/head-up.npy" : "/head.npy"), dump.weight.type,
+  ArrayGathering head(mesh, folder + (has_down ? "/head-up.npy" : "/head.npy"), dump.weight.type,
                       {vocabulary, dump.weight.columns});
   head.Open();
   for (int rank = 0; rank < tensor; ++rank) {
@@ -99,7 +99,7 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
         head.Append(rank, dump.weight.tensor(), ShardOf(vocabulary, tensor, rank).size() * dump.weight.columns));
   }
   ISTHMUS_RETURN_IF_ERROR(head.Close());
-  if (factorised) {
+  if (has_down) {
     ArrayGathering down(mesh, folder + "/head-down.npy", dump.down.type, {dump.down.rows, dump.down.columns});
     down.Open();
     ISTHMUS_RETURN_IF_ERROR(down.Append(0, dump.down.tensor(), dump.down.rows * dump.down.columns));

@@ -16,6 +16,7 @@
 #include "launch/run/run_sinks.h"
 #include "launch/run/step_record.h"
 #include "launch/run/training_run.h"
+#include "model/heads/heads.h"
 #include "model/model.h"
 #include "model/model_shape.h"
 #include "ops/matmul_peak.h"
@@ -36,7 +37,7 @@ constexpr absl::Duration kLockPatience = absl::Seconds(120);
 // Empty where enough tokens are sampled for a spectrum that tells heads apart, or none are.
 std::string SampleWarning(const proto::RunConfig& config) {
   const auto& telemetry = config.telemetry();
-  const int64_t width = config.model().head_rank() > 0 ? config.model().head_rank() : config.model().width();
+  const int64_t width = HeadShapeOf(config.model()).width;
   const int64_t tokens = config.batch().sequences() * config.data().sequence_length();
   const int64_t sampled = TokenSample::Of(tokens, telemetry.sample_tokens()).count;
   if (!MeasuresHead(config)) return "";

@@ -1,5 +1,7 @@
 // The factorised head: logits = (h Eᵀ) Uᵀ with U [V, R] cut by rows and E [R, D] on every rank, so that W = U E has
 // rank R.
+#include <absl/strings/str_cat.h>
+
 #include <cmath>
 
 #include "model/heads/heads.h"
@@ -89,14 +91,26 @@ class FactorisedHead : public LmHead {
   Tensor signal_;          // A of all tokens
 };
 
+std::string CheckFactorised(const proto::ModelConfig& config) {
+  if (config.head_rank() < 1 || config.head_rank() > config.width()) {
+    return absl::StrCat("model.head_rank: ", config.head_rank(), "; accepts 0 (full width) to model.width (",
+                        config.width(), ")");
+  }
+  if (!config.tied_embeddings()) return "";
+  return "model.tied_embeddings: true; a factorised head (model.head_rank) can't be the embedding table; set one of "
+         "them "
+         "to its default";
+}
+
 }  // namespace
 
 HeadKind FactorisedHeadKind() {
   return {.name = "factorised",
           .make = [](const HeadRequest& request) { return std::make_unique<FactorisedHead>(request); },
-          .check = [](const proto::ModelConfig& config) -> std::string {
-            return config.head_rank() > 0 ? "" : "model.head_rank: 0; a head of kind factorised accepts 1 and more";
-          }};
+          .shape =
+              [](const proto::ModelConfig& config) { return HeadShape{.width = config.head_rank(), .has_down = true}; },
+          .title = [](const proto::ModelConfig& config) { return absl::StrCat("head of rank ", config.head_rank()); },
+          .check = CheckFactorised};
 }
 
 }  // namespace isthmus

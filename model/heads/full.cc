@@ -67,7 +67,7 @@ class FullHead : public LmHead {
 
 std::string CheckFull(const proto::ModelConfig& config, bool tied) {
   const char* kind = tied ? "tied" : "full";
-  if (config.head_rank() > 0) {
+  if (config.head_rank() != 0) {
     return absl::StrCat("model.head_rank: ", config.head_rank(), "; a head of kind ", kind, " accepts 0");
   }
   if (config.tied_embeddings() != tied) {
@@ -78,9 +78,13 @@ std::string CheckFull(const proto::ModelConfig& config, bool tied) {
 }
 
 HeadKind KindOf(const char* name, bool tied) {
-  return {.name = name,
-          .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request.setting, tied); },
-          .check = [tied](const proto::ModelConfig& config) { return CheckFull(config, tied); }};
+  return {
+      .name = name,
+      .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request.setting, tied); },
+      .shape =
+          [tied](const proto::ModelConfig& config) { return HeadShape{.width = config.width(), .in_embedding = tied}; },
+      .title = [tied](const proto::ModelConfig&) { return tied ? "tied head" : "head at full width"; },
+      .check = [tied](const proto::ModelConfig& config) { return CheckFull(config, tied); }};
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ KindList<HeadKind>& Heads() {
 
 std::string NameOf(const proto::ModelConfig& config) {
   if (!config.head().kind().empty()) return config.head().kind();
-  return config.head_rank() > 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
+  return config.head_rank() != 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
 }
 
 }  // namespace
@@ -34,6 +34,16 @@ std::string NameOf(const proto::ModelConfig& config) {
 const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(NameOf(config)); }
 
 const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
+
+HeadShape HeadShapeOf(const proto::ModelConfig& config) {
+  const HeadKind& kind = HeadKindOf(config);
+  return kind.shape ? kind.shape(config) : HeadShape{.width = config.width()};
+}
+
+std::string HeadTitle(const proto::ModelConfig& config) {
+  const HeadKind* kind = FindHead(NameOf(config));
+  return kind != nullptr && kind->title ? kind->title(config) : NameOf(config) + " head";
+}
 
 absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view source) {
   const std::string name = NameOf(config);

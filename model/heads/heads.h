@@ -5,6 +5,7 @@
 #include <absl/status/status.h>
 #include <absl/strings/string_view.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,16 +22,30 @@ struct HeadRequest {
   const PartSetting& setting;
 };
 
+// What is known of a head's linear form W = U or W = U E (HeadView) before it is made.
+struct HeadShape {
+  int64_t width = 0;          // of what enters U: D, or the rows of E
+  bool has_down = false;      // there is an E
+  bool in_embedding = false;  // U is the table of token embeddings
+};
+
 struct HeadKind {
   std::string name;  // model.head.kind
   std::function<std::unique_ptr<LmHead>(const HeadRequest&)> make;
+  // Null: U [V, D] of its own.
+  std::function<HeadShape(const proto::ModelConfig&)> shape;
+  // For people: "head of rank 64". Null: the kind's name and "head".
+  std::function<std::string(const proto::ModelConfig&)> title;
   // Returns what is wrong with the configuration of such a head: the field, what was found, what is accepted. Empty:
-  // nothing is.
+  // nothing is. Null: nothing can be.
   std::function<std::string(const proto::ModelConfig&)> check;
 };
 
 // The kind that a configuration names. It must have passed CheckHead.
 const HeadKind& HeadKindOf(const proto::ModelConfig& config);
+HeadShape HeadShapeOf(const proto::ModelConfig& config);
+// For people; of a kind that this program does not have, its name.
+std::string HeadTitle(const proto::ModelConfig& config);
 // Null if there is none of that name.
 const HeadKind* FindHead(const std::string& name);
 // Errors: InvalidArgument "source: field: what was found; what is accepted".

@@ -363,7 +363,7 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(memory_.sampled_hidden.Reshape(1, memory_.sampled_hidden.size())));
   const Tensor hidden = memory_.sampled_hidden.RowSlice(0, count);
   Tensor input = hidden;
-  if (shape_.factorised) {
+  if (shape_.has_down) {
     input = memory_.sampled_input.RowSlice(0, count);
     ISTHMUS_RETURN_IF_ERROR(head.down->Forward(hidden, input, stream_));
   }
@@ -392,7 +392,7 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
   Laps laps;
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
   Tensor gradient = head.gradient;
-  if (shape_.tied) {
+  if (shape_.in_embedding) {
     // What the embedding look-up added is taken off again.
     const Tensor& embedding = memory_.embedding_gradient;
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(embedding.Reshape(1, embedding.size())));

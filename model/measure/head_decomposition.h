@@ -12,7 +12,7 @@
 // are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
 //
 // Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
-// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. With tied embeddings or a
+// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. Where the head is the embedding table or a
 // sharded optimizer the head's gradient, too, goes over the data ranks once more.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_

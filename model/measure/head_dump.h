@@ -19,8 +19,8 @@ struct HeadDump {
   };
   Matrix hidden;                 // [n, D] after the final norm, this data rank's tokens of the step
   std::vector<int32_t> targets;  // [n]
-  Matrix weight;                 // [V_i, D], or U of a factorised head; as they were before the step's update
-  Matrix down;                   // E of a factorised head, else empty
+  Matrix weight;                 // [V_i, D], or U of a head W = U E; as they were before the step's update
+  Matrix down;                   // E of a head W = U E, else empty
 };
 
 }  // namespace isthmus

@@ -1,5 +1,5 @@
 // The figures of the head decomposition (DESIGN 4; arXiv:2603.10145). Symbols as there: N tokens of the step, V
-// vocabulary, D the width that enters the head (the rank of a factorised head W = U E), G = ∂L/∂Z of the mean loss, G_∥
+// vocabulary, D the width that enters the head (the rank of a head W = U E), G = ∂L/∂Z of the mean loss, G_∥
 // its projection on the column space of W, A = G W, B = Gᵀ H.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_FIGURES_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_FIGURES_H_
@@ -50,7 +50,7 @@ struct HeadSelfTestFigures {
   double decomposition_error = 0;
 };
 
-// What a gradient step does to the logits (DESIGN 4.3). For a plain head the step changes H and W; for a factorised one
+// What a gradient step does to the logits (DESIGN 4.3). For a plain head the step changes H and W; for one that is W = U E
 // H, U and E, as training does.
 struct HeadUpdateFigures {
   double update_cosine = 0;         // of the whole first-order change of the logits and -G

@@ -47,7 +47,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(Cast(head.down->weight, memory_.down, stream_));
+  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(Cast(head.down->weight, memory_.down, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
   if (!finite && shape_.type != DType::kFloat64) {  // squares may exceed fp32 though the head does not
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
@@ -79,7 +79,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
                                  ? GatherRows(weight, shape_.vocabulary, mesh_.tensor().host(), stream_)
                                  : TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;
-    if (shape_.factorised) {
+    if (shape_.has_down) {
       ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.down, stream_));
     }
     const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
@@ -96,7 +96,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
 absl::StatusOr<bool> HeadProjector::IsFinite() {
   InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
   ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
-  if (shape_.factorised) ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
+  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
   return absl::c_all_of(values, [](double value) { return std::isfinite(value); });
 }
@@ -135,7 +135,7 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
   };
   ISTHMUS_ASSIGN_OR_RETURN(const bool sound,
                            factor(memory_.head_gram, memory_.part_gram, memory_.wide_projector, least));
-  if (!sound || !shape_.factorised) return sound;
+  if (!sound || !shape_.has_down) return sound;
   // W has the columns of U where E has full rank; the projection does not depend on E's condition.
   const Tensor& down_gram = memory_.update.down_gram;
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.down, .b = memory_.down, .c = down_gram, .transpose_b = true}, stream_));
@@ -145,7 +145,7 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
 absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
   if (!finder_.Wants(step, fresh)) return absl::OkStatus();
   Tensor gram = memory_.head_gram;
-  if (shape_.factorised) {
+  if (shape_.has_down) {
     // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
     const Tensor &r = memory_.first_square, &product = memory_.second_square;
     gram = memory_.part_gram;

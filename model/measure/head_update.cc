@@ -33,8 +33,8 @@ absl::StatusOr<HeadUpdateSums> SumPlain(const HeadUpdateInput& in, InnerProducts
 //   PᵀH' = D B_E Eᵀ + B_E K Eᵀ
 //
 // cut so that each is the inner product of two matrices that are one or two products away.
-absl::StatusOr<HeadUpdateSums> SumFactorised(const HeadUpdateInput& in, const HeadUpdateMemory& memory,
-                                             InnerProducts products, Stream& stream) {
+absl::StatusOr<HeadUpdateSums> SumWithDown(const HeadUpdateInput& in, const HeadUpdateMemory& memory,
+                                           InnerProducts products, Stream& stream) {
   const Tensor &d = memory.down_gram, &m = in.head_gram, &e = in.down;
   const Tensor& step = in.step.defined() ? in.step : in.signal_hidden;
   const Tensor& own = in.step_down.defined() ? in.step_down : in.down;  // the E of H' and B_U
@@ -82,14 +82,14 @@ absl::StatusOr<HeadUpdateSums> SumFactorised(const HeadUpdateInput& in, const He
 
 }  // namespace
 
-HeadUpdateMemory HeadUpdateMemory::Place(int64_t width, int64_t hidden_width, bool factorised, TensorPlacer& placer) {
+HeadUpdateMemory HeadUpdateMemory::Place(int64_t width, int64_t hidden_width, bool has_down, TensorPlacer& placer) {
   const auto place = [&](const char* name, int64_t rows, int64_t columns) {
     return placer.Place(name, DType::kFloat64, rows, columns);
   };
   HeadUpdateMemory memory;
   memory.dots = place("update.dots", 1, std::max(width, hidden_width));
   memory.sums = place("update.sums", 1, kSums);
-  if (!factorised) return memory;
+  if (!has_down) return memory;
   memory.down_gram = place("update.down_gram", width, width);
   memory.first_square = place("update.first_square", width, width);
   memory.second_square = place("update.second_square", width, width);
@@ -100,7 +100,7 @@ HeadUpdateMemory HeadUpdateMemory::Place(int64_t width, int64_t hidden_width, bo
 
 absl::StatusOr<HeadUpdateSums> SumUpdate(const HeadUpdateInput& input, const HeadUpdateMemory& memory, Stream& stream) {
   const InnerProducts products(memory.dots, memory.sums, stream);
-  return input.down.defined() ? SumFactorised(input, memory, products, stream) : SumPlain(input, products);
+  return input.down.defined() ? SumWithDown(input, memory, products, stream) : SumPlain(input, products);
 }
 
 }  // namespace isthmus

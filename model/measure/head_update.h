@@ -1,8 +1,8 @@
 // What a step of gradient descent on the head and on the hidden states does to the logits, from matrices of the head's
 // width squared alone (DESIGN 4.3).
 //
-// Of a plain head W, with A = G W and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). Of a factorised
-// one, W = U E, H, U and E move:
+// For a plain head W, with A = G W and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). For a head
+// W = U E, all of H, U and E move:
 //
 //   ΔZ = P Uᵀ + H' B_Uᵀ,   P = A Eᵀ + H B_Eᵀ,   A = A_U E,   A_U = G U,   H' = H Eᵀ,   B_U = Gᵀ H',   B_E = A_Uᵀ H
 //
@@ -43,7 +43,7 @@ struct HeadUpdateInput {
   Tensor step_down, step;
 };
 
-// fp64; the squares and tall matrices of a factorised head only.
+// fp64; the squares and tall matrices of a head W = U E only.
 struct HeadUpdateMemory {
   static constexpr int64_t kSums = 16;
 
@@ -53,10 +53,10 @@ struct HeadUpdateMemory {
   Tensor first_square, second_square;  // [width, width]
   Tensor first_tall, second_tall;      // [width, D]
 
-  static HeadUpdateMemory Place(int64_t width, int64_t hidden_width, bool factorised, TensorPlacer& placer);
+  static HeadUpdateMemory Place(int64_t width, int64_t hidden_width, bool has_down, TensorPlacer& placer);
 };
 
-// Finds E Eᵀ in `memory` on the way; the rest of it is scratch. Waits for the stream. Cost for a factorised head:
+// Finds E Eᵀ in `memory` on the way; the rest of it is scratch. Waits for the stream. Cost for a head W = U E:
 // eleven products of width² D, width D² or width³.
 absl::StatusOr<HeadUpdateSums> SumUpdate(const HeadUpdateInput& input, const HeadUpdateMemory& memory, Stream& stream);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/heads/heads.h"
 #include "model/measure/gram_factor.h"
 #include "model/model_shape.h"
 #include "model/parameters.h"
@@ -17,11 +18,12 @@ MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor
   const ModelShape model = ModelShape::From(config.model());
   MeasurementShape shape;
   shape.vocabulary = model.vocabulary;
-  shape.width = model.head_width();
+  const HeadShape head = HeadShapeOf(config.model());
+  shape.width = head.width;
   shape.hidden_width = model.width;
   shape.layers = model.layers;
-  shape.factorised = model.head_rank > 0;
-  shape.tied = model.tied;
+  shape.has_down = head.has_down;
+  shape.in_embedding = head.in_embedding;
   shape.tensor_ranks = config.mesh().tensor();
   shape.data_ranks = config.mesh().data();
   shape.sequence_parallel = config.mesh().sequence_parallel() && shape.tensor_ranks > 1;
@@ -79,8 +81,8 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.head_gram = placer.Place("measurement.head_gram", kSum, width, width);
   if (shape.tensor_ranks > 1) m.shard_gram = placer.Place("measurement.shard_gram", kSum, width, width);
   m.factor = placer.Place("measurement.factor", kSum, kGramFactorRows, width);
-  m.update = HeadUpdateMemory::Place(width, hidden, shape.factorised, placer);
-  if (shape.factorised) {
+  m.update = HeadUpdateMemory::Place(width, hidden, shape.has_down, placer);
+  if (shape.has_down) {
     m.down = placer.Place("measurement.down", kSum, width, hidden);
     m.first_square = m.update.first_square;
     m.second_square = m.update.second_square;
@@ -119,7 +121,7 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   }
 
   m.row_energy = placer.Place("measurement.row_energy", kSum, 1, shape.shard.size());
-  if (shape.tied) {
+  if (shape.in_embedding) {
     m.embedding_gradient = placer.Place("measurement.embedding_gradient", wide, shape.shard.size(), hidden);
   }
   const int64_t most_own_rows = shape.OwnRows(0).size();
@@ -135,7 +137,7 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   m.sampled_targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
   m.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
   m.sampled_hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
-  if (shape.factorised) m.sampled_input = placer.Place("measurement.sampled_input", type, sampled, width);
+  if (shape.has_down) m.sampled_input = placer.Place("measurement.sampled_input", type, sampled, width);
   m.sampled_loss = placer.Place("measurement.sampled_loss", wide, 1, sampled);
   m.sampled_log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
   m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, rows);
@@ -144,7 +146,7 @@ MeasurementMemory MeasurementMemory::Place(const MeasurementShape& shape, Tensor
   if (wide != kSum) m.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
   m.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
   m.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
-  if (shape.factorised) m.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
+  if (shape.has_down) m.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
   return m;
 }
 

@@ -21,12 +21,12 @@ bool MeasuresHead(const proto::RunConfig& config);
 
 struct MeasurementShape {
   int64_t vocabulary = 0;
-  int64_t width = 0;         // of what enters the vocabulary-sized factor U: D, or R of a factorised head
+  int64_t width = 0;         // of what enters the vocabulary-sized factor U: D, or R of a head W = U E
   int64_t hidden_width = 0;  // D
   int64_t layers = 0;
-  bool factorised = false, tied = false;
-  bool sequence_parallel = false;  // with several tensor ranks
-  Range shard;                     // vocabulary rows of this tensor rank
+  bool has_down = false, in_embedding = false;  // as HeadShape
+  bool sequence_parallel = false;               // with several tensor ranks
+  Range shard;                                  // vocabulary rows of this tensor rank
   int tensor_ranks = 1, data_ranks = 1;
   int64_t tokens = 0;       // N of one micro-batch
   int64_t step_tokens = 0;  // over all data ranks
@@ -80,9 +80,9 @@ struct MeasurementMemory {
   Tensor head_gram;   // [width, width]: UᵀU, until the step has ended
   Tensor shard_gram;  // [width, width]: of this shard's rows; only with several tensor ranks
   Tensor factor;      // [kGramFactorRows, width]: workspace of FactorGram
-  Tensor down;        // E [width, D]; only of a factorised head
+  Tensor down;        // E [width, D]; only of a head W = U E
   HeadUpdateMemory update;
-  Tensor first_square, second_square;  // [width, width] scratch; with several tensor ranks or a factorised head
+  Tensor first_square, second_square;  // [width, width] scratch; with several tensor ranks or a head W = U E
   Tensor wide_rows;                    // [wide_rows(), width]; not with fp64
   Tensor gram_workspace;               // fp32 [1, D²]; not with fp64
   Tensor wide_projector;               // P [width, width]
@@ -108,7 +108,7 @@ struct MeasurementMemory {
   Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
   Tensor wide_target_rows;                   // sum type; only where that is not the compute type
   Tensor row_energy;                         // [1, V_i]
-  Tensor embedding_gradient;                 // [V_i, D] sum type; only with tied embeddings
+  Tensor embedding_gradient;                 // [V_i, D] sum type; only where the head is the embedding table
   Tensor frequent_rows;                      // int32 [1, …]
   Tensor row_block;                          // compute type [rows, width]
   Tensor wide_row_block;                     // sum type, `row_block` itself where that is the compute type; no `split`
@@ -116,12 +116,12 @@ struct MeasurementMemory {
   Tensor positions, sampled_targets;         // int32 [1, sampled]
   Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch
   Tensor sampled_hidden;                     // [sampled, D] compute type
-  Tensor sampled_input;                      // [sampled, width] compute type; only of a factorised head
+  Tensor sampled_input;                      // [sampled, width] compute type; only of a head W = U E
   Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
   Tensor sampled_logits;                     // [sampled, row block] sum type
   Tensor sample_gram;                        // [sampled, sampled] sum type
   // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one
-  // times E is only allocated for a factorised head.
+  // times E is only allocated for a head W = U E.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
   Tensor tested_passed_on;                 // [tested, D]

@@ -86,7 +86,7 @@ absl::StatusOr<double> SampledGradient::PassedOn(const Tensor& lost_signal) {
   // ‖WᵀW‖ is at least s₁², and at most √rank(W) times that: of W = U E it is the root of tr((M E Eᵀ)²).
   InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
   Tensor passed_on = lost_signal;
-  if (shape_.factorised) {
+  if (shape_.has_down) {
     const Tensor &square = memory_.first_square, &fourth_power = memory_.second_square;
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.head_gram, .b = memory_.update.down_gram, .c = square}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = square, .b = square, .c = fourth_power}, stream_));

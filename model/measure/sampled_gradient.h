@@ -39,7 +39,7 @@ class SampledGradient {
   // `lost`: ‖G - G_∥‖², computed from the difference itself in fp64, with G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
   // memory.wide_projector and A_U = G U of the same G. It shows a P whose U P is not orthonormal. `lost_passed_on`: an
   // upper bound of the energy that the head passes on of G - G_∥. It shows a U P that lacks a part of the head's column
-  // space. `retained`: Σ kRetained of those tokens. Needs memory.head_gram; for a factorised head also memory.down and
+  // space. `retained`: Σ kRetained of those tokens. Needs memory.head_gram; for a head W = U E also memory.down and
   // update.down_gram. Collective over the mesh.
   struct Energies {
     double energy = 0, lost = 0, lost_passed_on = 0, retained = 0;

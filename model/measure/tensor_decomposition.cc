@@ -88,7 +88,7 @@ class TensorDecomposition {
         shard.scaled = TimesPowerOfTwo(ViewOf(shard.weight), -scales_.head);
       }
     }
-    if (!factorised()) return;
+    if (!has_down()) return;
     down_ = ScaledRows(ViewOf(tensors_.down), Negative(scales_.down));
     if (scales_.up.empty()) return;
     step_down_ = TimesPowerOfTwo(ViewOf(tensors_.down), -scales_.down_exponent);
@@ -97,7 +97,7 @@ class TensorDecomposition {
     for (int& exponent : exponents) exponent = -exponent;
     return exponents;
   }
-  bool factorised() const { return tensors_.down.defined(); }
+  bool has_down() const { return tensors_.down.defined(); }
 
   absl::Status FactorHead() {
     std::vector<Tensor> factors;
@@ -139,12 +139,12 @@ class TensorDecomposition {
   // Returns the input of the vocabulary-sized factor. Its product with LogitFactor, times 2^logit_exponent, is the
   // logits. For a plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
   Matrix HeadInput(const Matrix& hidden) const {
-    return factorised() ? Matrix(TimesPowerOfTwo(hidden, -scales_.hidden) * down_.transpose()) : hidden;
+    return has_down() ? Matrix(TimesPowerOfTwo(hidden, -scales_.hidden) * down_.transpose()) : hidden;
   }
-  Tensor LogitFactor(Shard& shard) const { return factorised() ? shard.factor() : shard.weight; }
+  Tensor LogitFactor(Shard& shard) const { return has_down() ? shard.factor() : shard.weight; }
   absl::Status FormLogits(Matrix& input, const Tensor& weight, const Tensor& logits) {
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = TensorOf(input), .b = weight, .c = logits, .transpose_b = true}, stream_));
-    const int exponent = factorised() ? scales_.hidden + scales_.head : 0;
+    const int exponent = has_down() ? scales_.hidden + scales_.head : 0;
     if (exponent != 0) ViewOf(logits) = TimesPowerOfTwo(ViewOf(logits), exponent);
     return absl::OkStatus();
   }
@@ -198,7 +198,7 @@ class TensorDecomposition {
     if (logit.has_value()) {
       return absl::InvalidArgumentError(
           absl::StrCat(tensors_.hidden_name, ": row ", logit->row, " times row ", logit->column, " of ",
-                       tensors_.head_name, factorised() ? absl::StrCat(" by way of ", tensors_.down_name) : "",
+                       tensors_.head_name, has_down() ? absl::StrCat(" by way of ", tensors_.down_name) : "",
                        " is a logit of ", logit->value, "; needs logits within the range of float64"));
     }
     ISTHMUS_ASSIGN_OR_RETURN(const auto loss, bad_loss_.First(tensor_, data_));
@@ -215,7 +215,7 @@ class TensorDecomposition {
     ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets, part.first_token + begin));
     // From here on `input` is the matrix that the gradient of the vocabulary-sized factor is formed with.
     if (step_down_.size() > 0) input = hidden * step_down_.transpose();
-    if (!factorised() && scales_.hidden != 0) input = hidden;
+    if (!has_down() && scales_.hidden != 0) input = hidden;
 
     Matrix projected = Matrix::Zero(tokens, projected_gram_.rows());
     for (Shard& shard : shards_) {
@@ -400,12 +400,12 @@ class TensorDecomposition {
   absl::Status AddUpdate() {
     const ArenaLayout layout = [&] {
       TensorPlacer placer;
-      HeadUpdateMemory::Place(width_, hidden_width_, factorised(), placer);
+      HeadUpdateMemory::Place(width_, hidden_width_, has_down(), placer);
       return placer.layout();
     }();
     ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("head update", layout.bytes(), Device::kCpu));
     TensorPlacer placer(&arena);
-    const HeadUpdateMemory memory = HeadUpdateMemory::Place(width_, hidden_width_, factorised(), placer);
+    const HeadUpdateMemory memory = HeadUpdateMemory::Place(width_, hidden_width_, has_down(), placer);
     const TensorScales::UpdateWeights weights = scales_.ForUpdate();
     Matrix step;
     if (!scales_.up.empty()) {
@@ -418,7 +418,7 @@ class TensorDecomposition {
                                                       .signal_hidden = TensorOf(signal_hidden_),
                                                       .hidden_gram = TensorOf(hidden_gram_),
                                                       .gradient_gram = TensorOf(gradient_gram_),
-                                                      .down = factorised() ? TensorOf(down_) : Tensor(),
+                                                      .down = has_down() ? TensorOf(down_) : Tensor(),
                                                       .hidden_weight = weights.hidden,
                                                       .head_weight = weights.head,
                                                       .down_weight = weights.down,

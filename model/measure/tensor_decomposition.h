@@ -32,8 +32,8 @@ struct HeadTensors {
   int64_t tokens = 0, vocabulary = 0;  // of all ranks
   std::vector<Range> shards;           // vocabulary rows of every tensor rank; none is empty
   size_t first_shard = 0;              // that this rank holds
-  std::vector<Tensor> weights;         // fp64 [V_i, D], or U [V_i, R] of a factorised head
-  Tensor down;                         // E fp64 [R, D] of a factorised head
+  std::vector<Tensor> weights;         // fp64 [V_i, D], or U [V_i, R] of a head W = U E
+  Tensor down;                         // E fp64 [R, D] of a head W = U E
   std::vector<TokenPart> parts;
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency
   int64_t sample_tokens = 2048;       // at most, for the spectrum of G

@@ -49,7 +49,7 @@ absl::Status ExpectFinite(const NonFinite& search, absl::string_view name, Commu
                                                  found->value, "; needs finite numbers"));
 }
 
-// Sets the scales of a factorised head from the exponents of U's columns and E's rows.
+// Sets the scales of a head W = U E from the exponents of U's columns and E's rows.
 void BalanceFactors(const std::vector<double>& up, const std::vector<double>& down, TensorScales& scales) {
   double most = kZero;
   for (size_t j = 0; j < up.size(); ++j) most = std::max(most, up[j] + down[j]);
@@ -111,7 +111,7 @@ absl::StatusOr<TensorScales> TensorScales::Of(const HeadTensors& tensors, Commun
 TensorScales::UpdateWeights TensorScales::ForUpdate() const {
   UpdateWeights weights;
   if (hidden == 0 && head == 0 && up.empty()) return weights;
-  // A Wᵀ has the scale of W twice, H Bᵀ that of H twice. For a factorised head H B_Eᵀ Uᵀ has those of H and U twice, H'
+  // A Wᵀ has the scale of W twice, H Bᵀ that of H twice. For a head W = U E H B_Eᵀ Uᵀ has those of H and U twice, H'
   // B_Uᵀ those of H and E twice.
   const int through_hidden = 2 * head;
   const int through_head = 2 * (hidden + down_exponent), through_down = 2 * (hidden + up_exponent);

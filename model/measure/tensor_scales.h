@@ -21,7 +21,7 @@ namespace isthmus {
 
 struct HeadTensors;
 
-// H = 2^hidden H_s and W = 2^head W_s. For a factorised head U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j] E_s[j,
+// H = 2^hidden H_s and W = 2^head W_s. For a head W = U E U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j] E_s[j,
 // :] with up[j] + down[j] = head, so that W_s = U_s E_s. Large columns of one factor may stand beside small rows of the
 // other. `up` and `down` are empty if both factors are left unchanged.
 struct TensorScales {

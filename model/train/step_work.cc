@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/heads/heads.h"
 #include "model/measure/measurement_memory.h"
 #include "model/model.h"
 #include "model/model_shape.h"
@@ -21,6 +22,7 @@ class Inventory {
   Inventory(const proto::RunConfig& config, int tensor_rank, Device device)
       : config_(config),
         shape_(ModelShape::From(config.model())),
+        head_(HeadShapeOf(config.model())),
         ranks_(config.mesh().tensor()),
         rank_(tensor_rank),
         vocabulary_(Share(shape_.vocabulary)),
@@ -156,7 +158,7 @@ class Inventory {
 
   void Head() {
     phase_ = StepPhase::kHead;
-    const int64_t width = shape_.head_width(), rows = vocabulary_, rank = shape_.head_rank;
+    const int64_t width = head_.width, rows = vocabulary_, rank = head_.has_down ? head_.width : 0;
     const int64_t chunk = std::min(config_.precision().loss_chunk(), tokens_);
     const int64_t chunks = work_.micro_batches * ((tokens_ + chunk - 1) / chunk);
     const auto logits = static_cast<double>(chunk * rows);
@@ -226,7 +228,7 @@ class Inventory {
     }
   }
 
-  // The vocabulary-sized factor of the head, the last of its parameters, or the embedding that it is tied to.
+  // The vocabulary-sized factor of the head, the last of its parameters, or the embedding where the head is that.
   Range HeadElements() const {
     const bool own = table_.specs.back().role == ParameterRole::kHead;
     return table_.ElementsOf({.first = own ? static_cast<int>(table_.specs.size()) - 1 : 0, .count = 1});
@@ -316,7 +318,7 @@ class Inventory {
              SumSize(static_cast<double>(bucket.elements.size())));
       }
     }
-    if (shape_.tied) {
+    if (head_.in_embedding) {
       Memory("embedding's share of the gradient", 1, SumSize(4 * gradient), 3);
       Send("embedding's share of the gradient", Collective::kAllReduce, Group::kData, 1, SumSize(gradient));
     }
@@ -342,6 +344,7 @@ class Inventory {
 
   const proto::RunConfig& config_;
   ModelShape shape_;
+  HeadShape head_;
   int ranks_, rank_;    // tensor
   int64_t vocabulary_;  // rows of this rank
   DType type_;

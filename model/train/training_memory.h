@@ -17,7 +17,7 @@ struct MemoryBytes {
   int64_t gradients = 0;
   int64_t optimizer = 0;  // moments and master weights
   int64_t activations = 0;
-  int64_t head = 0;           // logits of a chunk, statistics, the narrow side of a factorised head
+  int64_t head = 0;           // logits of a chunk, statistics, what a head keeps of each token
   int64_t decomposition = 0;  // Gram matrices of the lost gradient, if a run measures its head
   int64_t tokens = 0;         // ids and targets of a micro-batch on a GPU
   int64_t scratch = 0;        // of the stream on a GPU

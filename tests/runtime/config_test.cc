@@ -144,8 +144,6 @@ INSTANTIATE_TEST_SUITE_P(
              "model.heads: 12; is not divisible by mesh.tensor (5); use a mesh.tensor of 1, 2, 3, 4, 6, 12"},
         Rule{"mesh.tensor=4 model.kv_heads=2", 4, "model.kv_heads: 2; is not divisible by mesh.tensor (4)"},
         Rule{"mesh.tensor=4 model.feed_forward=98", 4, "model.feed_forward: 98"},
-        Rule{"model.head_rank=65", 1, "model.head_rank: 65; accepts 0 (full width) to model.width (64)"},
-        Rule{"model.head_rank=8 model.tied_embeddings=true", 1, "model.tied_embeddings: true"},
         Rule{"model.rope_theta=0", 1, "model.rope_theta: 0"}, Rule{"model.init_std=-1", 1, "model.init_std: -1"},
         Rule{"model.norm_epsilon=2", 1, "model.norm_epsilon: 2"},
         Rule{"model.vocabulary=-3", 1, "model.vocabulary: -3"}, Rule{"mesh.tensor=0", 1, "mesh.tensor: 0"},

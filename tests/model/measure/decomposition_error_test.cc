@@ -80,7 +80,7 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
   StepSelfTest() : self_(MakeSelfCommunicator()), mesh_(*Mesh::Create(*self_, 1, 0)) {
     shape_.vocabulary = kHeadRows;
     shape_.width = kHeadWidth;
-    shape_.factorised = GetParam();
+    shape_.has_down = GetParam();
     shape_.hidden_width = down_.cols();
     shape_.layers = 1;
     shape_.shard = {0, kHeadRows};
@@ -92,7 +92,7 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
     TensorPlacer filled(&arena_);
     memory_ = MeasurementMemory::Place(shape_, filled);
     ViewOf(memory_.head_gram) = head_.transpose() * head_;
-    if (shape_.factorised) {
+    if (shape_.has_down) {
       ViewOf(memory_.down) = down_;
       ViewOf(memory_.update.down_gram) = down_ * down_.transpose();
     }

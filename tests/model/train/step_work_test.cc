@@ -11,10 +11,9 @@ namespace isthmus::testing {
 namespace {
 
 // All matrices of a Llama model but the embedding look-up, the head once.
-int64_t MultiplyingParameters(const ModelShape& shape) {
+int64_t MultiplyingParameters(const ModelShape& shape, int64_t head_rank = 0) {
   const int64_t attention = shape.width * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads);
-  const int64_t head =
-      shape.head_rank > 0 ? shape.head_rank * (shape.width + shape.vocabulary) : shape.width * shape.vocabulary;
+  const int64_t head = head_rank > 0 ? head_rank * (shape.width + shape.vocabulary) : shape.width * shape.vocabulary;
   return shape.layers * (attention + 3 * shape.width * shape.feed_forward) + head;
 }
 
@@ -56,7 +55,8 @@ TEST(StepWork, ProductsAreSixOperationsPerParameterAndToken) {
     const ModelShape shape = ModelShape::From(TinyConfig(options).model());
     const auto tokens = static_cast<double>(options.sequences * options.sequence_length);
     const Flops flops = FlopsOf(options);
-    EXPECT_DOUBLE_EQ(flops.products, 6.0 * static_cast<double>(MultiplyingParameters(shape)) * tokens);
+    EXPECT_DOUBLE_EQ(flops.products,
+                     6.0 * static_cast<double>(MultiplyingParameters(shape, options.head_rank)) * tokens);
     // Causal: two products of half of T×T forward; backward four, and the scores once more.
     const double attention =
         2.0 * static_cast<double>(shape.layers * options.sequence_length * shape.heads * shape.head_dim) * tokens;

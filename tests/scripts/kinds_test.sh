@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# A kind of head, block or family is named in its own room and in the schema alone. Elsewhere the program asks the list of
+# kinds, so that a new one needs no other file. Also fails when the check itself would not notice.
+set -euo pipefail
+cd "$1"
+
+# Names of kinds as the files of the rooms are called, and of the settings that choose one. "full" and "attention" are
+# words of other meanings too: as kinds they stand in quotes.
+kinds() {
+  for file in model/heads/*.cc model/families/*.cc model/blocks/*.cc; do
+    case $(basename "$file" .cc) in
+      heads | vocabulary_product | family | blocks) ;;
+      full) echo '"full"' ;;
+      attention) echo 'MakeAttention|"attention"' ;;
+      *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|Make${name^}" ;;
+    esac
+  done
+  echo '\btied\b|\btied_embeddings\b|\bhead_rank\b'
+}
+pattern=$(kinds | paste -sd'|')
+
+offences() { grep -rnE "$pattern" --include='*.h' --include='*.cc' "$@" | grep -vE '^model/(heads|blocks|families)/' || true; }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+while IFS= read -r bad; do
+  echo "$bad" >"$work/bad.cc"
+  [ -n "$(offences "$work")" ] || { echo "the check does not notice: $bad"; exit 1; }
+done <<'BAD'
+if (config.head_rank() > 0) return;
+// Of a factorised head.
+auto head = MakeSwiglu(request);
+if (family == "llama") return;
+bool tied = false;
+BAD
+
+# The plan's list of operators repeats the one family's blocks (model/train/step_work.cc); parameters are summed by role
+# under these names (launch/plan).
+found=$(offences runtime parallel model checkpoint launch | grep -vE '^(model/train/step_work\.cc|launch/plan/plan_(text|json)\.cc):' || true)
+if [ -n "$found" ]; then
+  printf 'kinds of heads, blocks or families are named outside their rooms:\n%s\n' "$found"
+  exit 1
+fi
