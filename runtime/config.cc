@@ -112,6 +112,19 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std
   }
 }
 
+// Adds a message, given in text format, to a list of messages; nothing for an empty text.
+absl::Status AddMessage(Message& message, const FieldDescriptor& field, const std::string& text,
+                        const std::string& override) {
+  if (text.empty()) return absl::OkStatus();
+  FirstError errors(absl::StrCat("--set ", override));
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&errors);
+  parser.SetRecursionLimit(kDeepest);
+  if (parser.ParseFromString(text, message.GetReflection()->AddMessage(&message, &field))) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(errors.message(), "; accepted fields: ", FieldNames(*field.message_type())));
+}
+
 absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override) {
   const size_t equals = override.find('=');
   if (equals == std::string::npos || equals == 0) {
@@ -132,6 +145,11 @@ absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override
         return absl::InvalidArgumentError(
             absl::StrCat("--set ", override, ": ", names[i], " is a value, it has no field \"", names[i + 1], "\""));
       }
+      if (field->is_repeated()) {
+        return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", names[i],
+                                                       " is a list; add to it with ", names[i],
+                                                       "+=FIELD: VALUE …, or name the fields in a file"));
+      }
       message = message->GetReflection()->MutableMessage(message, field);
       continue;
     }
@@ -141,6 +159,7 @@ absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override
     }
     if (!field->is_repeated()) return SetScalar(*message, *field, value, override);
     if (!append) message->GetReflection()->ClearField(message, field);
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) return AddMessage(*message, *field, value, override);
     for (const std::string& element : std::vector<std::string>(absl::StrSplit(value, ',', absl::SkipEmpty()))) {
       ISTHMUS_RETURN_IF_ERROR(SetScalar(*message, *field, element, override));
     }

@@ -9,6 +9,7 @@
 #include "checkpoint/staging.h"
 #include "model/model.h"
 #include "model/model_shape.h"
+#include "model/train/parameter_groups.h"
 #include "runtime/config.h"
 #include "runtime/status.h"
 
@@ -79,6 +80,7 @@ ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
 absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
   ISTHMUS_RETURN_IF_ERROR(CheckParts(config.model(), source));
+  ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
   ISTHMUS_RETURN_IF_ERROR(CheckForDevice(config, machine, source));
   ISTHMUS_RETURN_IF_ERROR(ResolveVocabulary(config, config.model().vocabulary(), source));
   Plan plan;

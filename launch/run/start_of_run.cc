@@ -63,6 +63,7 @@ absl::StatusOr<std::unique_ptr<TrainingRun>> TrainingRun::Create(proto::RunConfi
   auto run = absl::WrapUnique(new TrainingRun(signals, watch, world, progress, progress_is_terminal));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, ResolveConfig(config, world.size(), source)));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckParts(config.model(), source)));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckParameterGroups(config.optimizer(), ParametersOf(config), source)));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckPort(config, local_rank, source)));
   run->config_ = std::move(config);
   run->local_rank_ = local_rank;

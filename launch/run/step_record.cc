@@ -39,6 +39,16 @@ void CountStep(double seconds, proto::Histogram& histogram) {
   histogram.set_sum(histogram.sum() + seconds);
 }
 
+void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double learning_rate,
+                      proto::TelemetryRecord& record) {
+  for (const ParameterGroupFigures& group : groups) {
+    auto& filled = *record.add_groups();
+    filled.set_group(group.name);
+    filled.set_learning_rate(learning_rate * group.learning_rate_factor);
+    filled.set_parameters(group.parameters);
+  }
+}
+
 bool FillUtilisation(double tokens_per_second, double causal_flops_per_token, double full_flops_per_token,
                      double peak_flops, proto::TrainRecord& record) {
   if (peak_flops <= 0) return true;

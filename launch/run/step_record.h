@@ -4,6 +4,9 @@
 
 #include <absl/status/status.h>
 
+#include <vector>
+
+#include "model/train/parameter_groups.h"
 #include "model/train/training_model.h"
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
@@ -21,6 +24,10 @@ void FillRankRecord(const StepSeconds& seconds, double data_seconds, const Mesh&
 
 // Adds one step to a histogram of wall times; the bounds are 1 ms to 1000 s, two in each decade.
 void CountStep(double seconds, proto::Histogram& histogram);
+
+// The learning rates of the optimizer's groups of parameters.
+void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double learning_rate,
+                      proto::TelemetryRecord& record);
 
 // The step's floating-point operations against `peak_flops` per second (FlopsPerToken in model/model.h); nothing where the peak is not
 // known (0). A peak is the fastest rate: one that the causal count exceeds was measured while the machine was busy with

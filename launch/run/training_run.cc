@@ -166,6 +166,7 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   train.set_loss(result.loss);
   train.set_gradient_norm(result.gradient_norm);
   train.set_learning_rate(learning_rate);
+  FillGroupRecords(model_->optimizer().groups(), learning_rate, record);
   train.set_step_seconds(step_seconds);
   train.set_tokens_per_second(tokens_per_second);
   if (!FillUtilisation(tokens_per_second, causal_flops_per_token_, full_flops_per_token_, peak_flops_, train) &&

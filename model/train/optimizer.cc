@@ -39,7 +39,8 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   Optimizer optimizer;
   optimizer.parameters_ = &parameters;
   optimizer.stream_ = &stream;
-  optimizer.config_ = config;
+  optimizer.settings_ = SettingsOf(config, parameters.table());
+  optimizer.groups_ = GroupFiguresOf(config, parameters.table());
   for (const Range& range : owned) {
     for (size_t index = 0; index < parameters.specs().size(); ++index) {
       const ParameterSpec& spec = parameters.specs()[index];
@@ -49,7 +50,6 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
       optimizer.pieces_.push_back({static_cast<int>(index),
                                    {begin, end},
                                    optimizer.owned_ + begin - range.begin,
-                                   spec.decay,
                                    spec.sharding == Sharding::kReplicated});
     }
     optimizer.owned_ += range.size();
@@ -115,16 +115,17 @@ absl::Status Optimizer::Update(int64_t step, double learning_rate, double grad_s
     const int64_t begin = piece.elements.begin, count = piece.elements.size();
     const Tensor compute = weights.ColumnSlice(begin, count);
     const bool masters = masters_.defined();
+    const ParameterSettings& settings = settings_[static_cast<size_t>(piece.spec)];
     ISTHMUS_RETURN_IF_ERROR(AdamW({.weight = masters ? masters_.ColumnSlice(piece.state, count) : compute,
                                    .grad = gradients.ColumnSlice(begin, count),
                                    .first_moment = first_moment_.ColumnSlice(piece.state, count),
                                    .second_moment = second_moment_.ColumnSlice(piece.state, count),
                                    .compute_weight = masters ? compute : Tensor(),
-                                   .learning_rate = learning_rate,
-                                   .beta1 = config_.beta1(),
-                                   .beta2 = config_.beta2(),
-                                   .epsilon = config_.epsilon(),
-                                   .weight_decay = piece.decay ? config_.weight_decay() : 0.0,
+                                   .learning_rate = learning_rate * settings.learning_rate_factor,
+                                   .beta1 = settings.beta1,
+                                   .beta2 = settings.beta2,
+                                   .epsilon = settings.epsilon,
+                                   .weight_decay = settings.weight_decay,
                                    .grad_scale = grad_scale,
                                    .step = step},
                                   *stream_));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/parameters.h"
+#include "model/train/parameter_groups.h"
 #include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
@@ -23,7 +24,7 @@ namespace isthmus {
 class Optimizer {
  public:
   // `owned`: element ranges of the arena, ascending, in sum all of it over the data ranks (or all of it on each).
-  // `parameters` and `stream` must outlive the optimizer.
+  // `config` has passed CheckParameterGroups. `parameters` and `stream` must outlive the optimizer.
   static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, absl::Span<const Range> owned,
                                           const proto::OptimizerConfig& config, Stream& stream);
 
@@ -54,6 +55,8 @@ class Optimizer {
   };
   // All owned elements, ascending.
   std::vector<StatePart> State() const;
+  // The groups of the configuration.
+  const std::vector<ParameterGroupFigures>& groups() const { return groups_; }
   // Other data ranks own other elements.
   bool sharded() const { return sharded_; }
 
@@ -62,22 +65,23 @@ class Optimizer {
   // The same on all ranks.
   bool CanTake(double gradient_norm, double grad_scale) const;
 
-  // One update of the owned elements with gradients times grad_scale; `step` counts from 1.
+  // One update of the owned elements with gradients times grad_scale; `step` counts from 1. The learning rate is
+  // multiplied by the factor of a parameter's group.
   absl::Status Update(int64_t step, double learning_rate, double grad_scale);
 
  private:
   // A run of owned elements of one parameter.
   struct Piece {
     int spec = 0;
-    Range elements;     // in the arena
-    int64_t state = 0;  // first element in the arenas of the state
-    bool decay = true;
+    Range elements;           // in the arena
+    int64_t state = 0;        // first element in the arenas of the state
     bool replicated = false;  // over tensor ranks
   };
 
   const ParameterStore* parameters_ = nullptr;
   Stream* stream_ = nullptr;
-  proto::OptimizerConfig config_;
+  std::vector<ParameterSettings> settings_;  // by parameter
+  std::vector<ParameterGroupFigures> groups_;
   std::vector<Piece> pieces_;
   bool sharded_ = false;
   int64_t owned_ = 0;

@@ -20,7 +20,7 @@ struct Figure {
   // "train_loss", "head_shard_lost_energy_ratio", "time_phase_minimum_seconds".
   std::string metric;
   // What tells apart figures of the same metric: {{"tp_rank", "1"}}. Their names are rank, tp_rank, dp_rank, layer,
-  // phase and bucket: fields so called say which one the other fields of their message, and of its lists, belong to.
+  // phase, bucket and group: fields so called say which one the other fields of their message, and of its lists, belong to.
   std::vector<std::pair<std::string, std::string>> labels;
   const google::protobuf::FieldDescriptor* field;
   std::variant<double, std::string, const proto::Histogram*> value;

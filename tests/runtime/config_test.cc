@@ -80,6 +80,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Override{"layers=3", "unknown field \"layers\""},
                       Override{"model=3", "a path to one of its fields: vocabulary"},
                       Override{"model.layers.x=3", "is a value, it has no field \"x\""},
+                      Override{"optimizer.groups.name=a", "groups is a list; add to it with groups+="},
+                      Override{"optimizer.groups+=nam: \"a\"", "accepted fields: name, parameters, "},
                       Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
                       Override{"model.layers=9999999999999999999", "a whole number"},
                       Override{"seed=-1", "not negative"}, Override{"mesh.tensor=4294967296", "32 bits"},
