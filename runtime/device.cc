@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kAlignment = 128;
 
-absl::Status CheckCopy(const Tensor& from, const Tensor& to) {
+absl::Status CheckCopy(const ConstTensor& from, const Tensor& to) {
   if (from.dtype == to.dtype && from.size() == to.size() && from.contiguous() && to.contiguous()) {
     return absl::OkStatus();
   }
@@ -62,12 +62,12 @@ absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Dev
 
 void FreeMemory(void* memory, Device device) { device == Device::kCuda ? cuda::Free(memory) : std::free(memory); }
 
-absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+absl::Status CopyToHost(const ConstTensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(StartCopyToHost(from, to, stream));
   return stream.Synchronize();
 }
 
-absl::Status StartCopyToHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+absl::Status StartCopyToHost(const ConstTensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
   if (from.size() == 0) return absl::OkStatus();
   if (stream.device() == Device::kCuda) return cuda::StartCopyToHost(from.data, to.data, from.bytes(), stream.cuda());
@@ -75,12 +75,12 @@ absl::Status StartCopyToHost(const Tensor& from, const Tensor& to, const Stream&
   return absl::OkStatus();
 }
 
-absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+absl::Status CopyFromHost(const ConstTensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(from, to, stream));
   return stream.Synchronize();
 }
 
-absl::Status StartCopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream) {
+absl::Status StartCopyFromHost(const ConstTensor& from, const Tensor& to, const Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckCopy(from, to));
   if (from.size() == 0) return absl::OkStatus();
   if (stream.device() == Device::kCuda) return cuda::StartCopyFromHost(from.data, to.data, from.bytes(), stream.cuda());

@@ -49,15 +49,15 @@ absl::StatusOr<void*> AllocateMemory(const std::string& name, int64_t bytes, Dev
 void FreeMemory(void* memory, Device device);
 
 // `from` on the stream's device to `to` in host memory, same dtype and sizes, both contiguous. Complete on return.
-absl::Status CopyToHost(const Tensor& from, const Tensor& to, const Stream& stream);
+absl::Status CopyToHost(const ConstTensor& from, const Tensor& to, const Stream& stream);
 // The same without waiting, in the order of the stream: `to`, of a HostBuffer (runtime/host_buffer.h), has the elements
 // once the stream has passed the copy.
-absl::Status StartCopyToHost(const Tensor& from, const Tensor& to, const Stream& stream);
+absl::Status StartCopyToHost(const ConstTensor& from, const Tensor& to, const Stream& stream);
 // The other way; `from` may be used again on return.
-absl::Status CopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream);
+absl::Status CopyFromHost(const ConstTensor& from, const Tensor& to, const Stream& stream);
 // The same without waiting, in the order of the stream: `from`, of a HostBuffer (runtime/host_buffer.h), must stay
 // untouched until the stream has passed the copy.
-absl::Status StartCopyFromHost(const Tensor& from, const Tensor& to, const Stream& stream);
+absl::Status StartCopyFromHost(const ConstTensor& from, const Tensor& to, const Stream& stream);
 
 }  // namespace isthmus
 

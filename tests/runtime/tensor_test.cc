@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 namespace isthmus {
@@ -57,6 +58,19 @@ TEST_F(TensorView, ReshapesToTheSameElementsInOrder) {
 TEST_F(TensorView, WritesThroughToItsOwner) {
   View().RowSlice(2, 1).ColumnSlice(4, 1).As<float>()[0] = -1.0f;
   EXPECT_EQ(matrix_[2 * 6 + 4], -1.0f);
+}
+
+TEST_F(TensorView, OfConstNumbersCanOnlyBeRead) {
+  static_assert(std::is_convertible_v<Tensor, ConstTensor>);
+  static_assert(!std::is_constructible_v<Tensor, ConstTensor>);
+  static_assert(std::is_same_v<decltype(ConstTensor().As<float>()), const float*>);
+  static_assert(std::is_same_v<decltype(ConstTensor().Row<float>(0)), const float*>);
+  static_assert(std::is_same_v<decltype(ConstTensor().RowSlice(0, 0)), ConstTensor>);
+  const ConstTensor view = View().ColumnSlice(1, 4);
+  EXPECT_EQ(view.Describe(), View().ColumnSlice(1, 4).Describe());
+  EXPECT_EQ(view.RowSlice(2, 2).ColumnSlice(3, 1).Row<float>(1)[0], 34.0f);
+  const std::vector<double> numbers = {1, 2};
+  EXPECT_EQ(ConstTensor(numbers.data(), DType::kFloat64, 1, 2).As<double>()[1], 2);
 }
 
 TEST_F(TensorView, StepsByTheSizeOfItsElements) {

@@ -236,11 +236,10 @@ TEST(SpectrumFinder, LeavesTheMemoryOfItsThreadToTheProcess) {
       return std::vector<double>();
     });
     // A block of this size goes back to the system when it is freed.
-    const std::vector<double> numbers(size_t{8} << 20);
+    std::vector<double> numbers(size_t{8} << 20);
     ASSERT_TRUE(finder
-                    .Begin(Tensor(const_cast<double*>(numbers.data()), DType::kFloat64, 1,
-                                  static_cast<int64_t>(numbers.size())),
-                           1, /*fresh=*/false, Stream())
+                    .Begin(Tensor(numbers.data(), DType::kFloat64, 1, static_cast<int64_t>(numbers.size())), 1,
+                           /*fresh=*/false, Stream())
                     .ok());
   }
   gate->set_value();
