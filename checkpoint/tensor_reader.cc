@@ -153,7 +153,8 @@ absl::Status TensorReader::Read(const proto::TensorEntry& tensor, Range rows, Ra
                              common_columns.size() == slice.column_end() - slice.column_begin();
       char* const to = as_stored ? place.As<char>() : nullptr;
       ISTHMUS_ASSIGN_OR_RETURN(const Tensor chunk, ReadChunk(tensor, slice, index, to));
-      if (!as_stored) ISTHMUS_RETURN_IF_ERROR(Cast(part(chunk, chunk_begin, slice.column_begin()), place, host));
+      if (!as_stored)
+        ISTHMUS_RETURN_IF_ERROR(Cast({.x = part(chunk, chunk_begin, slice.column_begin()), .y = place}, host));
     }
   }
   return absl::OkStatus();

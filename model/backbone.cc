@@ -182,7 +182,7 @@ absl::Status Backbone::EmbeddingBackward(const Tensor& ids, const Tensor& observ
 absl::Status Backbone::Backward(const Tensor& ids, const SegmentReady& segment_ready, const Observation& observed) {
   const auto observe = [&](int64_t layer) {
     if (!observed.layer_squares.defined()) return absl::OkStatus();
-    return AddSumOfSquares(grad_stream_, observed.layer_squares.ColumnSlice(layer, 1), *stream_);
+    return AddSumOfSquares({.x = grad_stream_, .total = observed.layer_squares.ColumnSlice(layer, 1)}, *stream_);
   };
   const auto layers = static_cast<int64_t>(layers_.size());
   ISTHMUS_RETURN_IF_ERROR(final_norm_.Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,

@@ -87,9 +87,10 @@ absl::Status ChunkedLoss::AddLoss(const Tensor& logits, const Tensor& targets) {
                                                .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
                                                .energy = energy},
                                               *stream_));
-  ISTHMUS_RETURN_IF_ERROR(AddSum(loss, workspace_.sums.ColumnSlice(0, 1), *stream_));
+  ISTHMUS_RETURN_IF_ERROR(AddSum({.x = loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
   for (int shard = 0; shard < tensor.size(); ++shard) {
-    ISTHMUS_RETURN_IF_ERROR(AddSum(energy.RowSlice(shard, 1), workspace_.sums.ColumnSlice(1 + shard, 1), *stream_));
+    ISTHMUS_RETURN_IF_ERROR(
+        AddSum({.x = energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
   }
   return absl::OkStatus();
 }
@@ -108,14 +109,14 @@ absl::Status ChunkedLoss::LogitGradient(const Tensor& targets, double scale) {
 
 absl::Status ChunkedLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {
   const auto keep = [&](const Tensor& chunk, const Tensor& all) {
-    return Cast(chunk.ColumnSlice(0, tokens), all.ColumnSlice(begin, tokens), *stream_);
+    return Cast({.x = chunk.ColumnSlice(0, tokens), .y = all.ColumnSlice(begin, tokens)}, *stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(keep(workspace_.loss, observed.loss));
   ISTHMUS_RETURN_IF_ERROR(keep(workspace_.log_sum_exp, observed.log_sum_exp));
   return keep(workspace_.energy, observed.energy);
 }
 
-absl::Status ChunkedLoss::ResetSums() { return SetZero(workspace_.sums, *stream_); }
+absl::Status ChunkedLoss::ResetSums() { return SetZero({.x = workspace_.sums}, *stream_); }
 
 absl::StatusOr<LossSums> ChunkedLoss::Sums() {
   const int64_t count = workspace_.sums.columns;

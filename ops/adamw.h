@@ -44,6 +44,14 @@ struct AdamWArgs {
 
 absl::Status AdamW(const AdamWArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status AdamW(const AdamWArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status AdamW(const AdamWArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_ADAMW_H_

@@ -63,6 +63,17 @@ struct AttentionBackwardArgs {
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status AttentionForward(const AttentionForwardArgs& args);
+absl::Status AttentionBackward(const AttentionBackwardArgs& args);
+int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype);
+}  // namespace cpu
+namespace cuda {
+absl::Status AttentionForward(const AttentionForwardArgs& args, const Context& context);
+absl::Status AttentionBackward(const AttentionBackwardArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_ATTENTION_H_

@@ -70,6 +70,18 @@ struct CrossEntropyGradientArgs {
 
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args);
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args);
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, const Context& context);
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, const Context& context);
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_CROSS_ENTROPY_H_

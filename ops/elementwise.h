@@ -11,23 +11,64 @@
 namespace isthmus {
 
 // y += x. x, y [N, D] fp32 | bf16 | fp64, the same; bf16 adds in fp32 and rounds.
-absl::Status Add(const Tensor& x, const Tensor& y, Stream& stream);
+struct AddArgs {
+  Tensor x;
+  Tensor y;
+};
+absl::Status Add(const AddArgs& args, Stream& stream);
 
 // y = x - y. x, y [N, D] fp32 | fp64, the same.
-absl::Status SubtractFrom(const Tensor& x, const Tensor& y, Stream& stream);
+struct SubtractFromArgs {
+  Tensor x;
+  Tensor y;
+};
+absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream);
 
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
-absl::Status Cast(const Tensor& x, const Tensor& y, Stream& stream);
+struct CastArgs {
+  Tensor x;
+  Tensor y;
+};
+absl::Status Cast(const CastArgs& args, Stream& stream);
 
 // Sets every element to zero.
-absl::Status SetZero(const Tensor& x, Stream& stream);
+struct SetZeroArgs {
+  Tensor x;
+};
+absl::Status SetZero(const SetZeroArgs& args, Stream& stream);
 
 // total += Σ x, summed in fp64 over fixed blocks. x fp32 | bf16 | fp64; total fp64 [1, 1], in memory of the stream's
 // device. Non-finite elements give a non-finite result.
-absl::Status AddSum(const Tensor& x, const Tensor& total, Stream& stream);
+struct AddSumArgs {
+  Tensor x;
+  Tensor total;
+};
+absl::Status AddSum(const AddSumArgs& args, Stream& stream);
 
 // total += Σ x², in the same way.
-absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, Stream& stream);
+struct AddSumOfSquaresArgs {
+  Tensor x;
+  Tensor total;
+};
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);
+
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Add(const AddArgs& args);
+absl::Status SubtractFrom(const SubtractFromArgs& args);
+absl::Status Cast(const CastArgs& args);
+absl::Status SetZero(const SetZeroArgs& args);
+absl::Status AddSum(const AddSumArgs& args);
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Add(const AddArgs& args, const Context& context);
+absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context);
+absl::Status Cast(const CastArgs& args, const Context& context);
+absl::Status SetZero(const SetZeroArgs& args, const Context& context);
+absl::Status AddSum(const AddSumArgs& args, const Context& context);
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, const Context& context);
+}  // namespace cuda
 
 }  // namespace isthmus
 

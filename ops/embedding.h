@@ -43,6 +43,16 @@ struct EmbeddingBackwardArgs {
 
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args);
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, const Context& context);
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_EMBEDDING_H_

@@ -51,6 +51,15 @@ int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device);
 // Whether GPUs of a compute capability multiply fp8: Ada, Hopper and later.
 constexpr bool DoesFp8(int major, int minor) { return major > 8 || (major == 8 && minor >= 9); }
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args);
+int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k);
+}  // namespace cpu
+namespace cuda {
+absl::Status Fp8Matmul(const Fp8MatmulArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_FP8_MATMUL_H_

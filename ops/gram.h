@@ -27,6 +27,14 @@ struct GramArgs {
 
 absl::Status Gram(const GramArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Gram(const GramArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Gram(const GramArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_GRAM_H_

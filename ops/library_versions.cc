@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/library_versions.h"
 #include "runtime/backends.h"
 
 namespace isthmus {

@@ -40,6 +40,14 @@ inline MatmulSizes SizesOf(const MatmulArgs& args) {
           args.transpose_a ? args.a.rows : args.a.columns};
 }
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Matmul(const MatmulArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Matmul(const MatmulArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_MATMUL_H_

@@ -24,7 +24,7 @@ absl::Status FillRandomly(const Tensor& tensor, const Tensor& staging, uint64_t 
   }
   ISTHMUS_RETURN_IF_ERROR(
       CopyFromHost(Tensor(values.data(), DType::kFloat32, tensor.rows, tensor.columns), staging, stream));
-  return Cast(staging, tensor, stream);
+  return Cast({.x = staging, .y = tensor}, stream);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ absl::StatusOr<double> MeasureMemoryRate(Stream& stream) {
   absl::Duration best = absl::InfiniteDuration();
   for (int call = 0; call < kCalls; ++call) {
     const absl::Duration start = MonotonicNow();
-    ISTHMUS_RETURN_IF_ERROR(Add(x, y, stream));
+    ISTHMUS_RETURN_IF_ERROR(Add({.x = x, .y = y}, stream));
     ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
     best = std::min(best, MonotonicNow() - start);
   }

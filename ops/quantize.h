@@ -60,6 +60,14 @@ constexpr Float8Scale ScaleOf(uint32_t largest_bits) {
           std::bit_cast<float>(static_cast<uint32_t>(127 - s) << 23)};
 }
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Quantize(const QuantizeArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Quantize(const QuantizeArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_QUANTIZE_H_

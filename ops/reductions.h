@@ -42,6 +42,18 @@ struct AddUnitRowsArgs {
 };
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status RowDots(const RowDotsArgs& args);
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args);
+absl::Status AddUnitRows(const AddUnitRowsArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status RowDots(const RowDotsArgs& args, const Context& context);
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, const Context& context);
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_REDUCTIONS_H_

@@ -60,6 +60,16 @@ inline constexpr int64_t kRmsNormRowBlock = 64;
 constexpr int64_t RmsNormWorkspaceRows(int64_t rows) { return (rows + kRmsNormRowBlock - 1) / kRmsNormRowBlock; }
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status RmsNormForward(const RmsNormForwardArgs& args);
+absl::Status RmsNormBackward(const RmsNormBackwardArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status RmsNormForward(const RmsNormForwardArgs& args, const Context& context);
+absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_RMS_NORM_H_

@@ -23,8 +23,13 @@
 
 namespace isthmus {
 
-// Fills `table`, on the stream's device; angles are computed in fp64 on the host.
-absl::Status FillRopeTable(double theta, int64_t head_dim, const Tensor& table, Stream& stream);
+// Fills `table`, on the stream's device; angles are computed in fp64 on the host. Returns when it is full.
+struct FillRopeTableArgs {
+  double theta = 0;
+  int64_t head_dim = 0;
+  Tensor table;
+};
+absl::Status FillRopeTable(const FillRopeTableArgs& args, Stream& stream);
 
 struct RopeArgs {
   Tensor x;
@@ -36,6 +41,14 @@ struct RopeArgs {
 };
 
 absl::Status Rope(const RopeArgs& args, Stream& stream);
+
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Rope(const RopeArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Rope(const RopeArgs& args, const Context& context);
+}  // namespace cuda
 
 }  // namespace isthmus
 

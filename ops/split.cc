@@ -4,8 +4,10 @@
 
 #include <algorithm>
 
+#include "ops/check.h"
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
+#include "ops/operator.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -17,28 +19,41 @@ constexpr int64_t kCopies[kParts] = {3, 2, 1};
 constexpr int64_t kFirstCopy[kParts] = {0, 3, 5};
 constexpr int64_t kRightParts = 6;
 
-}  // namespace
-
-absl::Status SplitLeft(const Tensor& a, const Tensor& parts, Stream& stream) {
-  if (parts.rows != a.rows || parts.columns != kParts * a.columns) {
-    return absl::InvalidArgumentError(absl::StrCat("SplitLeft: parts are ", parts.Describe(), "; need bf16 [", a.rows,
-                                                   ", ", kParts * a.columns, "]"));
-  }
-  const auto part = [&](int64_t i) { return parts.ColumnSlice(i * a.columns, a.columns); };
-  return Split({.x = a, .high = part(0), .middle = part(1), .low = part(2)}, stream);
+absl::Status CheckArguments(const SplitArgs& args) {
+  const Tensor& x = args.x;
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "x", x, DType::kFloat32, x.rows, x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "high", args.high, DType::kBFloat16, x.rows, x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "middle", args.middle, DType::kBFloat16, x.rows, x.columns));
+  return CheckTensor("Split", "low", args.low, DType::kBFloat16, x.rows, x.columns);
 }
 
-absl::Status SplitRight(const Tensor& b, const Tensor& parts, Stream& stream) {
-  if (parts.rows != kRightParts * b.rows || parts.columns != b.columns) {
-    return absl::InvalidArgumentError(absl::StrCat("SplitRight: parts are ", parts.Describe(), "; need bf16 [",
-                                                   kRightParts * b.rows, ", ", b.columns, "]"));
+}  // namespace
+
+absl::Status Split(const SplitArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
+  return Dispatch<cpu::Split, cuda::Split>(args, stream);
+}
+
+absl::Status SplitLeft(const SplitLeftArgs& args, Stream& stream) {
+  if (args.parts.rows != args.a.rows || args.parts.columns != kParts * args.a.columns) {
+    return absl::InvalidArgumentError(absl::StrCat("SplitLeft: parts are ", args.parts.Describe(), "; need bf16 [",
+                                                   args.a.rows, ", ", kParts * args.a.columns, "]"));
   }
-  const auto part = [&](int64_t i) { return parts.RowSlice(i * b.rows, b.rows); };
-  ISTHMUS_RETURN_IF_ERROR(
-      Split({.x = b, .high = part(kFirstCopy[0]), .middle = part(kFirstCopy[1]), .low = part(kFirstCopy[2])}, stream));
+  const auto part = [&](int64_t i) { return args.parts.ColumnSlice(i * args.a.columns, args.a.columns); };
+  return Split({.x = args.a, .high = part(0), .middle = part(1), .low = part(2)}, stream);
+}
+
+absl::Status SplitRight(const SplitRightArgs& args, Stream& stream) {
+  if (args.parts.rows != kRightParts * args.b.rows || args.parts.columns != args.b.columns) {
+    return absl::InvalidArgumentError(absl::StrCat("SplitRight: parts are ", args.parts.Describe(), "; need bf16 [",
+                                                   kRightParts * args.b.rows, ", ", args.b.columns, "]"));
+  }
+  const auto part = [&](int64_t i) { return args.parts.RowSlice(i * args.b.rows, args.b.rows); };
+  ISTHMUS_RETURN_IF_ERROR(Split(
+      {.x = args.b, .high = part(kFirstCopy[0]), .middle = part(kFirstCopy[1]), .low = part(kFirstCopy[2])}, stream));
   for (int64_t i = 0; i < kParts; ++i) {
     for (int64_t copy = 1; copy < kCopies[i]; ++copy) {
-      ISTHMUS_RETURN_IF_ERROR(Cast(part(kFirstCopy[i]), part(kFirstCopy[i] + copy), stream));
+      ISTHMUS_RETURN_IF_ERROR(Cast({.x = part(kFirstCopy[i]), .y = part(kFirstCopy[i] + copy)}, stream));
     }
   }
   return absl::OkStatus();

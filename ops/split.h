@@ -27,8 +27,17 @@ absl::Status Split(const SplitArgs& args, Stream& stream);
 
 // The left factor a [M, K] fp32 as parts [M, 3 K] bf16, side by side; the right one b [K, N] fp32 as parts [6 K, N]
 // bf16, one below the other, as the product wants them: high, high, high, middle, middle, low.
-absl::Status SplitLeft(const Tensor& a, const Tensor& parts, Stream& stream);
-absl::Status SplitRight(const Tensor& b, const Tensor& parts, Stream& stream);
+struct SplitLeftArgs {
+  Tensor a;
+  Tensor parts;
+};
+absl::Status SplitLeft(const SplitLeftArgs& args, Stream& stream);
+
+struct SplitRightArgs {
+  Tensor b;
+  Tensor parts;
+};
+absl::Status SplitRight(const SplitRightArgs& args, Stream& stream);
 
 // c = a b to within some 2⁻²³ of |a| |b|, as a product in fp32: three products of bf16 with sums in fp32, 2·M·N·6·K
 // operations.
@@ -38,6 +47,14 @@ struct SplitMatmulArgs {
   Tensor c;  // fp32 [M, N]
 };
 absl::Status SplitMatmul(const SplitMatmulArgs& args, Stream& stream);
+
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status Split(const SplitArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status Split(const SplitArgs& args, const Context& context);
+}  // namespace cuda
 
 }  // namespace isthmus
 

@@ -32,6 +32,16 @@ struct SwigluBackwardArgs {
 
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream& stream);
 
+// The implementations, which take checked arguments.
+namespace cpu {
+absl::Status SwigluForward(const SwigluForwardArgs& args);
+absl::Status SwigluBackward(const SwigluBackwardArgs& args);
+}  // namespace cpu
+namespace cuda {
+absl::Status SwigluForward(const SwigluForwardArgs& args, const Context& context);
+absl::Status SwigluBackward(const SwigluBackwardArgs& args, const Context& context);
+}  // namespace cuda
+
 }  // namespace isthmus
 
 #endif  // ISTHMUS_OPS_SWIGLU_H_

@@ -72,7 +72,7 @@ absl::StatusOr<Batch> ReadBatch(const Opened& opened, const Mesh& mesh) {
 HostBlock CheckpointHead::Widened(const Tensor& tensor) {
   HostBlock block{std::vector<double>(static_cast<size_t>(tensor.size())), tensor.rows, tensor.columns};
   Stream host;
-  Cast(tensor, block.tensor(), host).IgnoreError();  // of shapes alone, which agree
+  Cast({.x = tensor, .y = block.tensor()}, host).IgnoreError();  // of shapes alone, which agree
   return block;
 }
 
@@ -116,7 +116,8 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
                   static_cast<int64_t>(head.targets_.size()), width};
   for (int64_t begin = 0; begin < head.hidden_.rows; begin += length) {
     ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(batch->ids().ColumnSlice(begin, length)));
-    ISTHMUS_RETURN_IF_ERROR(Cast(model->backbone().hidden(), head.hidden_.tensor().RowSlice(begin, length), stream));
+    ISTHMUS_RETURN_IF_ERROR(
+        Cast({.x = model->backbone().hidden(), .y = head.hidden_.tensor().RowSlice(begin, length)}, stream));
   }
   return head;
 }

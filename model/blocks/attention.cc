@@ -55,7 +55,7 @@ class Attention : public Block {
     rope_table_ = tables.Place(absl::StrCat("rope_table (theta ", theta_, ", head_dim ", head_dim_, ")"),
                                setting_.sum_type(), setting_.batch.sequence_length, head_dim_, placer,
                                [theta = theta_, head_dim = head_dim_](const Tensor& table, Stream& stream) {
-                                 return FillRopeTable(theta, head_dim, table, stream);
+                                 return FillRopeTable({.theta = theta, .head_dim = head_dim, .table = table}, stream);
                                });
   }
 

@@ -16,8 +16,8 @@ absl::Status VocabularyProduct::Backward(const Tensor& grad_logits, const Tensor
   if (wide_grad_x_.defined()) {
     const Tensor wide = wide_grad_x_.RowSlice(0, x.rows);
     ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, wide, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(wide, grad_x, stream));
-    if (signal.defined()) ISTHMUS_RETURN_IF_ERROR(Cast(wide, signal, stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = grad_x}, stream));
+    if (signal.defined()) ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = signal}, stream));
   } else {
     ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, grad_x, stream));
   }

@@ -55,19 +55,19 @@ absl::StatusOr<bool> FactorGram(const GramFactorArgs& args, Stream& stream) {
   const Tensor &r = args.gram, &inverse = args.inverse;
   const int64_t n = r.rows;
   const Pieces pieces(args.workspace);
-  ISTHMUS_RETURN_IF_ERROR(SetZero(inverse, stream));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = inverse}, stream));
   for (int64_t at = 0; at < n; at += kBlock) {
     const int64_t size = std::min(kBlock, n - at), rest = n - at - size;
     const Tensor factors = pieces.Of(0, 3 * size, size), factor = factors.RowSlice(0, size);
     const Tensor block_inverse = factors.RowSlice(size, size), negative = factors.RowSlice(2 * size, size);
     Matrix host(size, size);
-    ISTHMUS_RETURN_IF_ERROR(Cast(Part(r, at, size, at, size), factor, stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = Part(r, at, size, at, size), .y = factor}, stream));
     ISTHMUS_RETURN_IF_ERROR(CopyToHost(factor, TensorOf(host), stream));
     std::optional<Matrix> found = FactorBlock(host);
     if (!found.has_value()) return false;
     ISTHMUS_RETURN_IF_ERROR(CopyFromHost(TensorOf(*found), factors, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(factor, Part(r, at, size, at, size), stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(block_inverse, Part(inverse, at, size, at, size), stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = factor, .y = Part(r, at, size, at, size)}, stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = block_inverse, .y = Part(inverse, at, size, at, size)}, stream));
 
     if (at > 0) {  // the columns of the inverse above: -R₀₀⁻¹ R₀₁ R₁₁⁻¹
       const Tensor product = pieces.Of(3, at, size);
@@ -81,8 +81,8 @@ absl::StatusOr<bool> FactorGram(const GramFactorArgs& args, Stream& stream) {
     const Tensor rows = pieces.Of(3, size, rest), negative_rows = pieces.Of(4, size, rest);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = block_inverse, .b = right, .c = rows, .transpose_a = true}, stream));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = negative, .b = right, .c = negative_rows, .transpose_a = true}, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast(rows, right, stream));
-    ISTHMUS_RETURN_IF_ERROR(SetZero(Part(r, at + size, rest, at, size), stream));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = right}, stream));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = Part(r, at + size, rest, at, size)}, stream));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = negative_rows,
                                     .b = rows,
                                     .c = Part(r, at + size, rest, at + size, rest),
@@ -100,8 +100,8 @@ absl::StatusOr<double> ReciprocalCondition(const Tensor& gram, const Tensor& inv
   const auto frobenius = [&](const Tensor& matrix) -> absl::StatusOr<double> {
     const Tensor total = workspace.RowSlice(3, 1).ColumnSlice(0, 1);
     double squares = 0;
-    ISTHMUS_RETURN_IF_ERROR(SetZero(total, stream));
-    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(matrix, total, stream));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = total}, stream));
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = matrix, .total = total}, stream));
     ISTHMUS_RETURN_IF_ERROR(CopyToHost(total, Tensor(&squares, DType::kFloat64, 1, 1), stream));
     return std::sqrt(squares);
   };

@@ -151,7 +151,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, int64_t step, in
   ISTHMUS_RETURN_IF_ERROR(PlaceSample(local_tokens / shape_.tokens));
   for (const Tensor& sum : {memory_.sums, memory_.head_unit_sum, memory_.layer_squares, memory_.row_energy,
                             memory_.sampled_hidden, memory_.embedding_gradient}) {
-    if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
+    if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
   }
   const Tensor weight = head.weight.RowSlice(own_rows().begin, own_rows().size());
   ISTHMUS_RETURN_IF_ERROR(AddHeadDirections(weight));
@@ -213,7 +213,7 @@ absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadView& head, const
   Tensor rows = memory_.target_rows.RowSlice(0, count);
   if (memory_.wide_target_rows.defined()) {
     const Tensor wide = memory_.wide_target_rows.RowSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = wide}, stream_));
     rows = wide;
   }
   return rows;
@@ -257,7 +257,7 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
   // Tokens that are not of this micro-batch read as zero.
   ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
       {.ids = memory_.positions, .table = all_hidden, .first_row = 0, .y = memory_.found_hidden}, stream_));
-  return Add(memory_.found_hidden, memory_.sampled_hidden, stream_);
+  return Add({.x = memory_.found_hidden, .y = memory_.sampled_hidden}, stream_);
 }
 
 absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
@@ -312,12 +312,12 @@ absl::Status HeadDecomposition::AddWaitingTokens() {
 // The Gram matrix of this rank's rows of the head's gradient. It comes in the sums' type and is as good for sums when
 // it is rounded to the weights' first, a block at a time: what rounding adds to a square is 2⁻¹⁸ of it.
 absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
   if (gradient.dtype == shape_.type) return memory_.AddGram(gradient, gradient, memory_.part_gram, stream_);
   for (int64_t begin = 0; begin < gradient.rows; begin += shape_.row_block()) {
     const Tensor block = gradient.RowSlice(begin, std::min(shape_.row_block(), gradient.rows - begin));
     const Tensor rows = memory_.row_block.RowSlice(0, block.rows);
-    ISTHMUS_RETURN_IF_ERROR(Cast(block, rows, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = block, .y = rows}, stream_));
     ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(rows, rows, memory_.part_gram, stream_));
   }
   return absl::OkStatus();
@@ -325,7 +325,7 @@ absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
 
 absl::Status HeadDecomposition::AddBucketEnergy(const HeadView& head, int bucket, InnerProducts& products) {
   const Range places = bucket_rows_[static_cast<size_t>(bucket)];
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
   for (int64_t begin = places.begin; begin < places.end; begin += shape_.row_block()) {
     const int64_t count = std::min(shape_.row_block(), places.end - begin);
     const Tensor rows = memory_.row_block.RowSlice(0, count);
@@ -335,12 +335,12 @@ absl::Status HeadDecomposition::AddBucketEnergy(const HeadView& head, int bucket
     const Tensor basis = memory_.row_block_basis.RowSlice(0, count);
     if (shape_.split) {  // for a share of the energy the basis may be rounded afterwards, as F is
       ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = rows, .b = memory_.projector_parts, .c = basis}, stream_));
-      ISTHMUS_RETURN_IF_ERROR(Cast(basis, rows, stream_));
+      ISTHMUS_RETURN_IF_ERROR(Cast({.x = basis, .y = rows}, stream_));
       ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(rows, rows, memory_.part_gram, stream_));
       continue;
     }
     const Tensor wide = memory_.wide_row_block.RowSlice(0, count);
-    if (wide.dtype != rows.dtype) ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide, stream_));
+    if (wide.dtype != rows.dtype) ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = wide}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = wide, .b = memory_.projector, .c = basis}, stream_));
     ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(basis, basis, memory_.part_gram, stream_));
   }
@@ -396,7 +396,7 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
     // What the embedding look-up added is taken off again.
     const Tensor& embedding = memory_.embedding_gradient;
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(embedding.Reshape(1, embedding.size())));
-    ISTHMUS_RETURN_IF_ERROR(SubtractFrom(gradient, embedding, stream_));
+    ISTHMUS_RETURN_IF_ERROR(SubtractFrom({.x = gradient, .y = embedding}, stream_));
     gradient = embedding;
   }
   ISTHMUS_RETURN_IF_ERROR(AddGradientGram(gradient.RowSlice(own_rows().begin, own_rows().size())));

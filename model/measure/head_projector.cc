@@ -44,10 +44,10 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   const Tensor weight = head.weight;
   const Range rows = shape_.OwnRows(mesh_.data_rank());
   const Tensor own = weight.RowSlice(rows.begin, rows.size());
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
   ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(Cast(head.down->weight, memory_.down, stream_));
+  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(Cast({.x = head.down->weight, .y = memory_.down}, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
   if (!finite && shape_.type != DType::kFloat64) {  // squares may exceed fp32 though the head does not
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
@@ -65,7 +65,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   if (sound) {
     ISTHMUS_RETURN_IF_ERROR(BeginSingularValues(step, fresh));
   } else if (!shape_.HostFactorsWithinAStep()) {
-    ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.wide_projector, stream_));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.wide_projector}, stream_));
     prepared.rank = kUnknownRank;
     prepared.not_factored = absl::StrFormat(
         "it has not full rank or a condition above %.0g, and to factor one of %d columns would hold up "
@@ -106,18 +106,18 @@ absl::Status HeadProjector::SumHeadGram() {
   const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
   if (mesh_.tensor_ranks() > 1) {
-    ISTHMUS_RETURN_IF_ERROR(Cast(memory_.part_gram, memory_.shard_gram, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.part_gram, .y = memory_.shard_gram}, stream_));
     ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
   }
-  return Cast(memory_.part_gram, memory_.head_gram, stream_);
+  return Cast({.x = memory_.part_gram, .y = memory_.head_gram}, stream_);
 }
 
 absl::Status HeadProjector::SumWideGram(const Tensor& rows) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero(memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
   for (int64_t begin = 0; begin < rows.rows; begin += shape_.wide_rows()) {
     const Tensor block = rows.RowSlice(begin, std::min(shape_.wide_rows(), rows.rows - begin));
     const Tensor wide = memory_.wide_rows.RowSlice(0, block.rows);
-    ISTHMUS_RETURN_IF_ERROR(Cast(block, wide, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = block, .y = wide}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Gram({.x = wide, .y = wide, .c = memory_.part_gram, .workspace = {}}, stream_));
   }
   return SumHeadGram();
@@ -126,7 +126,7 @@ absl::Status HeadProjector::SumWideGram(const Tensor& rows) {
 absl::StatusOr<bool> HeadProjector::Factor(double least) {
   const auto factor = [&](const Tensor& gram, const Tensor& r, const Tensor& inverse,
                           double bound) -> absl::StatusOr<bool> {
-    ISTHMUS_RETURN_IF_ERROR(Cast(gram, r, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = gram, .y = r}, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
                              FactorGram({.gram = r, .inverse = inverse, .workspace = memory_.factor}, stream_));
     if (!definite) return false;
@@ -160,9 +160,10 @@ absl::StatusOr<double> HeadProjector::UseProjector() {
   ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.wide_projector));
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
   if (shape_.sum_type() != DType::kFloat64) {
-    ISTHMUS_RETURN_IF_ERROR(Cast(memory_.wide_projector, memory_.projector, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.wide_projector, .y = memory_.projector}, stream_));
   }
-  if (shape_.split) ISTHMUS_RETURN_IF_ERROR(SplitRight(memory_.projector, memory_.projector_parts, stream_));
+  if (shape_.split)
+    ISTHMUS_RETURN_IF_ERROR(SplitRight({.b = memory_.projector, .parts = memory_.projector_parts}, stream_));
   return values.front();
 }
 
@@ -175,12 +176,12 @@ absl::Status HeadProjector::Project(const Tensor& signal, const Tensor& target_r
     return memory_.AddGram(projected, projected, memory_.projected_gram, stream_);
   }
   const Tensor parts = memory_.signal_parts.RowSlice(0, signal.rows), &projector_parts = memory_.projector_parts;
-  ISTHMUS_RETURN_IF_ERROR(SplitLeft(signal, parts, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SplitLeft({.a = signal, .parts = parts}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = parts, .b = projector_parts, .c = projected}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = target_rows, .b = projector_parts, .c = target_basis}, stream_));
   // For the shares of shards and buckets F's rounding to bf16 is of no account: it does not grow with the condition.
   const Tensor narrow = parts.ColumnSlice(0, shape_.width);
-  ISTHMUS_RETURN_IF_ERROR(Cast(projected, narrow, stream_));
+  ISTHMUS_RETURN_IF_ERROR(Cast({.x = projected, .y = narrow}, stream_));
   return memory_.AddGram(narrow, narrow, memory_.projected_gram, stream_);
 }
 

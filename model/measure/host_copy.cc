@@ -23,7 +23,7 @@ absl::StatusOr<Matrix> HostCopy(const Tensor& tensor, const Stream& stream) {
 absl::StatusOr<Matrix> Widened(const Tensor& tensor) {
   Matrix matrix(tensor.rows, tensor.columns);
   Stream host;
-  ISTHMUS_RETURN_IF_ERROR(Cast(tensor, TensorOf(matrix), host));
+  ISTHMUS_RETURN_IF_ERROR(Cast({.x = tensor, .y = TensorOf(matrix)}, host));
   return matrix;
 }
 
@@ -33,7 +33,7 @@ absl::Status CopyToTensor(const Matrix& matrix, const Tensor& tensor, const Stre
   std::vector<float> narrow(static_cast<size_t>(tensor.size()));
   const Tensor copy(narrow.data(), DType::kFloat32, tensor.rows, tensor.columns);
   Stream host;
-  ISTHMUS_RETURN_IF_ERROR(Cast(TensorOf(source), copy, host));
+  ISTHMUS_RETURN_IF_ERROR(Cast({.x = TensorOf(source), .y = copy}, host));
   return CopyFromHost(copy, tensor, stream);
 }
 

@@ -9,7 +9,7 @@ namespace isthmus {
 
 absl::StatusOr<Tensor> InnerProducts::Next() {
   const Tensor sum = sums_.ColumnSlice(count_++, 1);
-  ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
   return sum;
 }
 
@@ -17,19 +17,19 @@ absl::Status InnerProducts::Add(const Tensor& x, const Tensor& y) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
   const Tensor dots = dots_.ColumnSlice(0, x.rows);
   ISTHMUS_RETURN_IF_ERROR(RowDots({.x = x, .y = y, .dots = dots}, stream_));
-  return AddSum(dots, sum, stream_);
+  return AddSum({.x = dots, .total = sum}, stream_);
 }
 
 absl::Status InnerProducts::AddTrace(const Tensor& x) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
   Tensor diagonal = x.ColumnSlice(0, 1);
   diagonal.row_stride = x.row_stride + 1;
-  return AddSum(diagonal, sum, stream_);
+  return AddSum({.x = diagonal, .total = sum}, stream_);
 }
 
 absl::Status InnerProducts::AddSquare(const Tensor& x) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
-  return AddSumOfSquares(x, sum, stream_);
+  return AddSumOfSquares({.x = x, .total = sum}, stream_);
 }
 
 absl::StatusOr<std::vector<double>> InnerProducts::Values() {

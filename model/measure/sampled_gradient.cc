@@ -51,7 +51,7 @@ absl::StatusOr<Matrix> SampledGradient::Gram() {
   const int64_t count = input_.rows;
   ISTHMUS_RETURN_IF_ERROR(Place(1, count));
   const Tensor gram(memory_.sample_gram.data, memory_.sample_gram.dtype, count, count);
-  ISTHMUS_RETURN_IF_ERROR(SetZero(gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gram}, stream_));
   for (int64_t row = 0; row < weight_.rows; row += shape_.row_block()) {
     const Tensor rows = weight_.RowSlice(row, std::min(shape_.row_block(), weight_.rows - row));
     const Tensor gradient = memory_.sampled_logits.RowSlice(0, count).ColumnSlice(0, rows.rows);
@@ -75,8 +75,8 @@ absl::Status SampledGradient::ForEachWideBlock(const Tensor& input, const Use& u
     }
     const Tensor wide = memory_.tested_gradient.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
     const Tensor wide_rows = memory_.wide_rows.RowSlice(0, rows.rows);
-    ISTHMUS_RETURN_IF_ERROR(Cast(gradient, wide, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Cast(rows, wide_rows, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = gradient, .y = wide}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = wide_rows}, stream_));
     ISTHMUS_RETURN_IF_ERROR(use(wide, wide_rows));
   }
   return absl::OkStatus();
@@ -112,9 +112,9 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   const Tensor signal = memory_.tested_signal.RowSlice(0, tested.count);
   const Tensor projected = memory_.tested_projected.RowSlice(0, tested.count);
   const Tensor sums = memory_.update.sums.ColumnSlice(0, 2);
-  for (const Tensor& sum : {signal, sums}) ISTHMUS_RETURN_IF_ERROR(SetZero(sum, stream_));
+  for (const Tensor& sum : {signal, sums}) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
   const auto add_signal = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
-    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradient, sums.ColumnSlice(0, 1), stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = gradient, .total = sums.ColumnSlice(0, 1)}, stream_));
     return Matmul({.a = gradient, .b = rows, .c = signal, .accumulate = true}, stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(ForEachWideBlock(input, add_signal));
@@ -126,11 +126,11 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   const Tensor& coefficients = signal;  // factors of the rows of U, negative: -F Pᵀ
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = projected, .b = projector, .c = coefficients, .transpose_b = true}, stream_));
   const Tensor& lost_signal = projected;  // (G - G_∥) U
-  ISTHMUS_RETURN_IF_ERROR(SetZero(lost_signal, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = lost_signal}, stream_));
   const auto add_lost = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = coefficients, .b = rows, .c = gradient, .transpose_b = true, .accumulate = true}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradient, sums.ColumnSlice(1, 1), stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = gradient, .total = sums.ColumnSlice(1, 1)}, stream_));
     return Matmul({.a = gradient, .b = rows, .c = lost_signal, .accumulate = true}, stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(ForEachWideBlock(input, add_lost));

@@ -21,10 +21,11 @@ bool HasFloats(const Tensor& tensor) {
 }
 
 // AddSum or AddSumOfSquares of one tensor.
-template <typename Add>
-absl::StatusOr<double> SumOf(const Add& add, const Tensor& tensor, const Tensor& scratch, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero(scratch, stream));
-  ISTHMUS_RETURN_IF_ERROR(add(tensor, scratch, stream));
+template <typename Args>
+absl::StatusOr<double> SumOf(absl::Status (*add)(const Args&, Stream&), const Tensor& tensor, const Tensor& scratch,
+                             Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = scratch}, stream));
+  ISTHMUS_RETURN_IF_ERROR(add({.x = tensor, .total = scratch}, stream));
   double sum = 0;
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(scratch, Tensor(&sum, DType::kFloat64, 1, 1), stream));
   return sum;

@@ -69,8 +69,8 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
 
 absl::Status Optimizer::Initialize(uint64_t seed) {
   if (owned_ > 0) {
-    ISTHMUS_RETURN_IF_ERROR(SetZero(first_moment_, *stream_));
-    ISTHMUS_RETURN_IF_ERROR(SetZero(second_moment_, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = first_moment_}, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = second_moment_}, *stream_));
   }
   if (!masters_.defined()) return absl::OkStatus();
   for (const Piece& piece : pieces_) {
@@ -82,10 +82,11 @@ absl::Status Optimizer::Initialize(uint64_t seed) {
 
 absl::StatusOr<Optimizer::GradientSquares> Optimizer::SquaresOfGradients() {
   const Tensor gradients = parameters_->gradients();
-  ISTHMUS_RETURN_IF_ERROR(SetZero(squares_, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = squares_}, *stream_));
   for (const Piece& piece : pieces_) {
-    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares(gradients.ColumnSlice(piece.elements.begin, piece.elements.size()),
-                                            squares_.ColumnSlice(piece.replicated ? 1 : 0, 1), *stream_));
+    ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = gradients.ColumnSlice(piece.elements.begin, piece.elements.size()),
+                                             .total = squares_.ColumnSlice(piece.replicated ? 1 : 0, 1)},
+                                            *stream_));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor host, host_squares_.Room(DType::kFloat64, 1, 2, *stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, host, *stream_));

@@ -22,7 +22,7 @@ absl::Status CopyWidened(const Tensor& from, const Tensor& to, const Stream& str
   const Tensor copy(bytes.data(), from.dtype, from.rows, from.columns);
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(from, copy, stream));
   Stream host;
-  return Cast(copy, to, host);
+  return Cast({.x = copy, .y = to}, host);
 }
 
 // The first matrix among the parameters of a segment, which begin with norms.
@@ -232,7 +232,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
-  ISTHMUS_RETURN_IF_ERROR(SetZero(parameters().gradients(), stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = parameters().gradients()}, stream_));
   if (measure_head) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());

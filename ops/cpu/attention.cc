@@ -272,7 +272,6 @@ void BackwardAny(const AttentionBackwardArgs& args) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {

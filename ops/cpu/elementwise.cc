@@ -139,7 +139,6 @@ double SumAny(const Tensor& x, bool square) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {
@@ -149,40 +148,40 @@ HWY_EXPORT(SubtractAny);
 HWY_EXPORT(CastAny);
 HWY_EXPORT(SumAny);
 
-absl::Status Add(const Tensor& x, const Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(AddAny)(x, y);
+absl::Status Add(const AddArgs& args) {
+  HWY_DYNAMIC_DISPATCH(AddAny)(args.x, args.y);
   return absl::OkStatus();
 }
 
-absl::Status SubtractFrom(const Tensor& x, const Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(SubtractAny)(x, y);
+absl::Status SubtractFrom(const SubtractFromArgs& args) {
+  HWY_DYNAMIC_DISPATCH(SubtractAny)(args.x, args.y);
   return absl::OkStatus();
 }
 
-absl::Status Cast(const Tensor& x, const Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(CastAny)(x, y);
+absl::Status Cast(const CastArgs& args) {
+  HWY_DYNAMIC_DISPATCH(CastAny)(args.x, args.y);
   return absl::OkStatus();
 }
 
-absl::Status SetZero(const Tensor& x) {
-  const int64_t element = SizeOf(x.dtype);
+absl::Status SetZero(const SetZeroArgs& args) {
+  const int64_t bytes = args.x.columns * SizeOf(args.x.dtype), stride = args.x.row_stride * SizeOf(args.x.dtype);
   constexpr int64_t kBlock = 1 << 20;
-  for (int64_t row = 0; row < x.rows; ++row) {
-    char* data = static_cast<char*>(x.data) + row * x.row_stride * element;
-    ParallelFor(x.columns * element, kBlock, [&](int64_t begin, int64_t end, int) {
+  for (int64_t row = 0; row < args.x.rows; ++row) {
+    char* data = args.x.As<char>() + row * stride;
+    ParallelFor(bytes, kBlock, [&](int64_t begin, int64_t end, int) {
       std::memset(data + begin, 0, static_cast<size_t>(end - begin));
     });
   }
   return absl::OkStatus();
 }
 
-absl::Status AddSum(const Tensor& x, const Tensor& total) {
-  *total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(x, false);
+absl::Status AddSum(const AddSumArgs& args) {
+  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(args.x, false);
   return absl::OkStatus();
 }
 
-absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total) {
-  *total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(x, true);
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args) {
+  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(args.x, true);
   return absl::OkStatus();
 }
 

@@ -65,7 +65,6 @@ void AddRowsAny(const EmbeddingBackwardArgs& args, const int64_t* keys, int64_t 
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {

@@ -2,7 +2,6 @@
 
 #include <array>
 
-#include "ops/cpu/kernels.h"
 #include "ops/matmul.h"
 #include "runtime/parallel_for.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ops/cpu/kernels.h"
+#include "ops/matmul.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 

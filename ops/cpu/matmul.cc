@@ -5,8 +5,8 @@
 #include "ops/cpu/compiled_product.h"
 #include "ops/cpu/fp32_product.h"
 #include "ops/cpu/fp64_product.h"
-#include "ops/cpu/kernels.h"
 #include "ops/cpu/widened_product.h"
+#include "ops/elementwise.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 
@@ -44,7 +44,7 @@ absl::Status MultiplyBf16(const MatmulArgs& args) {
 absl::Status Matmul(const MatmulArgs& args) {
   const MatmulSizes sizes = SizesOf(args);
   if (sizes.m == 0 || sizes.n == 0) return absl::OkStatus();
-  if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c);
+  if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero({.x = args.c});
   switch (args.a.dtype) {
     case DType::kFloat64:
       MultiplyFp64(args, sizes);

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <bit>
 
-#include "ops/cpu/kernels.h"
 #include "runtime/parallel_for.h"
 
 namespace isthmus::cpu {

@@ -95,7 +95,6 @@ void UnitRowsAny(const AddUnitRowsArgs& args) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 
 namespace isthmus::cpu {
 

@@ -47,7 +47,6 @@ void RotateAny(const RopeArgs& args) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {

@@ -1,6 +1,5 @@
 #include "ops/split.h"
 
-#include "ops/cpu/kernels.h"
 #include "runtime/parallel_for.h"
 
 namespace isthmus::cpu {

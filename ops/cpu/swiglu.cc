@@ -76,7 +76,6 @@ void BackwardAny(const SwigluBackwardArgs& args) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "ops/cpu/kernels.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {

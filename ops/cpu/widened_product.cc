@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ops/cpu/fp32_product.h"
-#include "ops/cpu/kernels.h"
+#include "ops/elementwise.h"
 #include "runtime/status.h"
 
 namespace isthmus::cpu {
@@ -54,8 +54,8 @@ absl::Status WidenedProduct(const MatmulArgs& args) {
         const int64_t depth = std::min(kBlock, sizes.k - k);
         const Tensor a = BlockOf(args.a, args.transpose_a, m, rows, k, depth), wide_a = scratch.a.Like(a);
         const Tensor b = BlockOf(args.b, args.transpose_b, k, depth, n, columns), wide_b = scratch.b.Like(b);
-        ISTHMUS_RETURN_IF_ERROR(Cast(a, wide_a));
-        ISTHMUS_RETURN_IF_ERROR(Cast(b, wide_b));
+        ISTHMUS_RETURN_IF_ERROR(Cast({.x = a, .y = wide_a}));
+        ISTHMUS_RETURN_IF_ERROR(Cast({.x = b, .y = wide_b}));
         ISTHMUS_RETURN_IF_ERROR(Fp32Product({.a = wide_a,
                                              .b = wide_b,
                                              .c = sum,
@@ -63,7 +63,7 @@ absl::Status WidenedProduct(const MatmulArgs& args) {
                                              .transpose_b = args.transpose_b,
                                              .accumulate = args.accumulate || k > 0}));
       }
-      if (result.dtype != DType::kFloat32) ISTHMUS_RETURN_IF_ERROR(Cast(sum, result));
+      if (result.dtype != DType::kFloat32) ISTHMUS_RETURN_IF_ERROR(Cast({.x = sum, .y = result}));
     }
   }
   return absl::OkStatus();

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "ops/adamw.h"
-#include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/numeric.cuh"
 

@@ -4,7 +4,6 @@
 
 #include "ops/cuda/cudnn/attention.h"
 #include "ops/cuda/flash_attention.h"
-#include "ops/cuda/kernels.h"
 
 namespace isthmus::cuda {
 

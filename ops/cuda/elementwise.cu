@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/numeric.cuh"
 #include "ops/cuda/reduce.cuh"
@@ -18,6 +17,12 @@ constexpr int64_t kSumBlocks = 1024;
 
 // A contiguous tensor as one row: fewer divisions, and packs where the columns alone would not allow them.
 Tensor Flat(const Tensor& tensor) { return tensor.contiguous() ? tensor.Reshape(1, tensor.size()) : tensor; }
+
+// x and y of an elementwise operator, each as one row where both are contiguous.
+template <typename Args>
+Args FlatPair(const Args& args) {
+  return args.x.contiguous() && args.y.contiguous() ? Args{.x = Flat(args.x), .y = Flat(args.y)} : args;
+}
 
 // Visits the packs of a [rows, columns] tensor, grid-striding: visit(row, column).
 template <int kWidth, typename Visit>
@@ -56,11 +61,6 @@ __global__ void __launch_bounds__(kThreads) CastKernel(Rows<const From> x, Rows<
     LoadPack<kWidth>(x[row] + c, value);
     StorePack<kWidth>(value, y[row] + c);
   });
-}
-
-__global__ void __launch_bounds__(kThreads)
-    AddWidenedKernel(Rows<const float> x, Rows<double> y, int64_t rows, int64_t columns) {
-  ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] += static_cast<double>(x[row][c]); });
 }
 
 // Where one of them is fp64.
@@ -157,41 +157,35 @@ absl::Status WideCast(const Tensor& x, const Tensor& y, const Context& context) 
 
 }  // namespace
 
-absl::Status Add(const Tensor& from, const Tensor& to, const Context& context) {
-  const bool flat = from.contiguous() && to.contiguous();
-  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
-  return VisitElements(y.dtype, [&](auto zero) {
+absl::Status Add(const AddArgs& args, const Context& context) {
+  const AddArgs flat = FlatPair(args);
+  return VisitElements(flat.y.dtype, [&](auto zero) {
     using T = decltype(zero);
     constexpr int kWidth = kPackWidth<T>;
-    return Packs(x, kWidth) && Packs(y, kWidth) ? AddPacks<T, kWidth>(x, y, context) : AddPacks<T, 1>(x, y, context);
+    return Packs(flat.x, kWidth) && Packs(flat.y, kWidth) ? AddPacks<T, kWidth>(flat.x, flat.y, context)
+                                                          : AddPacks<T, 1>(flat.x, flat.y, context);
   });
 }
 
-absl::Status AddWidened(const Tensor& x, const Tensor& y, const Context& context) {
-  return Launch("AddWidened", AddWidenedKernel, ShapeFor(context, y, 1), context, Rows<const float>(x), Rows<double>(y),
-                y.rows, y.columns);
+absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context) {
+  const SubtractFromArgs flat = FlatPair(args);
+  return Launch("SubtractFrom", SubtractKernel, ShapeFor(context, flat.y, 1), context, Rows<const float>(flat.x),
+                Rows<float>(flat.y), flat.y.rows, flat.y.columns);
 }
 
-absl::Status SubtractFrom(const Tensor& from, const Tensor& to, const Context& context) {
-  const bool flat = from.contiguous() && to.contiguous();
-  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
-  return Launch("SubtractFrom", SubtractKernel, ShapeFor(context, y, 1), context, Rows<const float>(x), Rows<float>(y),
-                y.rows, y.columns);
-}
-
-absl::Status Cast(const Tensor& from, const Tensor& to, const Context& context) {
-  if (from.dtype == to.dtype) {
-    const Extent out = ExtentOf(to), in = ExtentOf(from);
-    if (from.contiguous() && to.contiguous()) {
-      return Check(cudaMemcpyAsync(to.data, from.data, in.width * in.height, cudaMemcpyDeviceToDevice, context.stream),
-                   "Cast");
+absl::Status Cast(const CastArgs& args, const Context& context) {
+  if (args.x.dtype == args.y.dtype) {
+    const Extent in = ExtentOf(args.x), out = ExtentOf(args.y);
+    if (args.x.contiguous() && args.y.contiguous()) {
+      return Check(
+          cudaMemcpyAsync(args.y.data, args.x.data, in.width * in.height, cudaMemcpyDeviceToDevice, context.stream),
+          "Cast");
     }
-    return Check(cudaMemcpy2DAsync(to.data, out.pitch, from.data, in.pitch, in.width, in.height,
+    return Check(cudaMemcpy2DAsync(args.y.data, out.pitch, args.x.data, in.pitch, in.width, in.height,
                                    cudaMemcpyDeviceToDevice, context.stream),
                  "Cast");
   }
-  const bool flat = from.contiguous() && to.contiguous();
-  const Tensor x = flat ? Flat(from) : from, y = flat ? Flat(to) : to;
+  const auto [x, y] = FlatPair(args);
   if (x.dtype == DType::kFloat32 && y.dtype == DType::kBFloat16) return CastBetween<float, BFloat16>(x, y, context);
   if (x.dtype == DType::kBFloat16 && y.dtype == DType::kFloat32) return CastBetween<BFloat16, float>(x, y, context);
   if (x.dtype == DType::kFloat32 && y.dtype == DType::kFloat64) return WideCast<float, double>(x, y, context);
@@ -201,20 +195,20 @@ absl::Status Cast(const Tensor& from, const Tensor& to, const Context& context) 
       absl::StrCat("Cast: from ", x.Describe(), " to ", y.Describe(), "; GPUs don't convert fp64 to bf16"));
 }
 
-absl::Status SetZero(const Tensor& x, const Context& context) {
-  const Extent extent = ExtentOf(x);
-  if (x.contiguous()) {
-    return Check(cudaMemsetAsync(x.data, 0, extent.width * extent.height, context.stream), "SetZero");
+absl::Status SetZero(const SetZeroArgs& args, const Context& context) {
+  const Extent extent = ExtentOf(args.x);
+  if (args.x.contiguous()) {
+    return Check(cudaMemsetAsync(args.x.data, 0, extent.width * extent.height, context.stream), "SetZero");
   }
-  return Check(cudaMemset2DAsync(x.data, extent.pitch, 0, extent.width, extent.height, context.stream), "SetZero");
+  return Check(cudaMemset2DAsync(args.x.data, extent.pitch, 0, extent.width, extent.height, context.stream), "SetZero");
 }
 
-absl::Status AddSum(const Tensor& x, const Tensor& total, const Context& context) {
-  return SumOfAny<false>(x, total, context);
+absl::Status AddSum(const AddSumArgs& args, const Context& context) {
+  return SumOfAny<false>(args.x, args.total, context);
 }
 
-absl::Status AddSumOfSquares(const Tensor& x, const Tensor& total, const Context& context) {
-  return SumOfAny<true>(x, total, context);
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, const Context& context) {
+  return SumOfAny<true>(args.x, args.total, context);
 }
 
 }  // namespace isthmus::cuda

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "ops/cuda/cublaslt.h"
-#include "ops/cuda/kernels.h"
+#include "ops/elementwise.h"
 #include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
@@ -100,7 +100,7 @@ absl::Status Fp8Matmul(const Fp8MatmulArgs& args, const Context& context) {
                                                  context.minor, "; needs 8.9 or 9.0 and later"));
   }
   if (args.c.size() == 0) return absl::OkStatus();
-  if (args.a.columns == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c, context);
+  if (args.a.columns == 0) return args.accumulate ? absl::OkStatus() : SetZero({.x = args.c}, context);
   return context.Service<Fp8Products>().Multiply(args, context);
 }
 

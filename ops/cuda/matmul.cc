@@ -13,9 +13,10 @@
 #include <vector>
 
 #include "ops/cuda/cublaslt.h"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/library_versions.h"
 #include "ops/cuda/matmul_choices.h"
 #include "ops/cuda/matmul_search.h"
+#include "ops/elementwise.h"
 #include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
@@ -178,7 +179,7 @@ int64_t CublasLtVersionNumber() { return static_cast<int64_t>(cublasLtGetVersion
 absl::Status Matmul(const MatmulArgs& args, const Context& context) {
   const MatmulSizes sizes = SizesOf(args);
   if (sizes.m == 0 || sizes.n == 0) return absl::OkStatus();
-  if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero(args.c, context);
+  if (sizes.k == 0) return args.accumulate ? absl::OkStatus() : SetZero({.x = args.c}, context);
   return context.Service<Products>().Multiply(args, context);
 }
 

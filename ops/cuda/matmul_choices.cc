@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/library_versions.h"
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/context.h"
 

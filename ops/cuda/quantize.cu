@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/numeric.cuh"
 #include "ops/cuda/reduce.cuh"

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "ops/cuda/dynamic_shared.cuh"
-#include "ops/cuda/kernels.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/numeric.cuh"
 #include "ops/cuda/reduce.cuh"

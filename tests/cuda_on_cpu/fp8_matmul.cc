@@ -1,10 +1,10 @@
 // In place of ops/cuda/fp8_matmul.cc, which needs cuBLASLt: the CPU's product on device memory, with a workspace that
 // the GPU's does not need.
+#include "ops/fp8_matmul.h"
+
 #include <cstdint>
 #include <vector>
 
-#include "ops/cpu/kernels.h"
-#include "ops/cuda/kernels.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/error.h"
 #include "tests/cuda_on_cpu/device_memory.h"

@@ -1,6 +1,7 @@
 // In place of ops/cuda/matmul.cc, which needs cuBLASLt: the CPU's product on device memory.
-#include "ops/cpu/kernels.h"
-#include "ops/cuda/kernels.h"
+#include "ops/matmul.h"
+
+#include "ops/cuda/library_versions.h"
 #include "ops/cuda/matmul_choices.h"
 #include "runtime/cuda/context.h"
 #include "runtime/cuda/error.h"

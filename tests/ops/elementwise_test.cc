@@ -23,10 +23,10 @@ const std::vector<ElementwiseShape> kElementwiseShapes = {
     {1, 1, 0}, {3, 7, 2}, {17, 17, 0}, {1, 40001, 0}, {509, 100, 3}};
 
 // A sum from zero.
-using SumOperator = absl::Status (*)(const Tensor&, const Tensor&, Stream&);
-double Total(SumOperator add, const Tensor& x) {
+template <typename Args>
+double Total(absl::Status (*add)(const Args&, Stream&), const Tensor& x) {
   const Buffer total(DType::kFloat64, 1, 1);
-  EXPECT_TRUE(add(x, total, reference::TestStream()).ok());
+  EXPECT_TRUE(add({.x = x, .total = total}, reference::TestStream()).ok());
   return total.Get()(0, 0);
 }
 
@@ -39,7 +39,7 @@ TEST(Elementwise, AddMatchesReferenceWithStrides) {
       Matrix expected = y.Get();
       const Matrix addition = x.Get();
       for (size_t i = 0; i < expected.values.size(); ++i) expected.values[i] += addition.values[i];
-      ASSERT_TRUE(Add(x, y, stream).ok());
+      ASSERT_TRUE(Add({.x = x, .y = y}, stream).ok());
       EXPECT_EQ(y.Get().values, Buffer(dtype, expected).Get().values);
       EXPECT_TRUE(y.PaddingUntouched());
     }
@@ -55,7 +55,7 @@ TEST(Elementwise, SubtractFromMatchesReferenceWithStrides) {
       Matrix expected = x.Get();
       const Matrix taken = y.Get();
       for (size_t i = 0; i < expected.values.size(); ++i) expected.values[i] -= taken.values[i];
-      ASSERT_TRUE(SubtractFrom(x, y, stream).ok());
+      ASSERT_TRUE(SubtractFrom({.x = x, .y = y}, stream).ok());
       EXPECT_EQ(y.Get().values, Buffer(dtype, expected).Get().values);
       EXPECT_TRUE(y.PaddingUntouched());
     }
@@ -70,7 +70,7 @@ TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
       for (const ElementwiseShape& s : kElementwiseShapes) {
         SCOPED_TRACE(testing::Message() << Name(from) << " to " << Name(to) << " " << s.rows << "x" << s.columns);
         const Buffer x(from, Normal(s.rows, s.columns, 1), s.padding), y(to, s.rows, s.columns, 1);
-        ASSERT_TRUE(Cast(x, y, stream).ok());
+        ASSERT_TRUE(Cast({.x = x, .y = y}, stream).ok());
         EXPECT_EQ(y.Get().values, Buffer(to, x.Get()).Get().values);
         EXPECT_TRUE(y.PaddingUntouched());
       }
@@ -89,12 +89,15 @@ TEST(Elementwise, CastToBf16RoundsEveryTieAsBFloat16Does) {
   }
   std::vector<BFloat16> y(x.size());
   const int64_t n = static_cast<int64_t>(x.size());
-  ASSERT_TRUE(Cast(Tensor(x.data(), DType::kFloat32, 1, n), Tensor(y.data(), DType::kBFloat16, 1, n), stream).ok());
+  ASSERT_TRUE(
+      Cast({.x = Tensor(x.data(), DType::kFloat32, 1, n), .y = Tensor(y.data(), DType::kBFloat16, 1, n)}, stream).ok());
   int64_t wrong = 0;
   for (size_t i = 0; i < x.size(); ++i) wrong += y[i].bits != BFloat16(x[i]).bits;
   EXPECT_EQ(wrong, 0);
   std::vector<float> back(y.size());
-  ASSERT_TRUE(Cast(Tensor(y.data(), DType::kBFloat16, 1, n), Tensor(back.data(), DType::kFloat32, 1, n), stream).ok());
+  ASSERT_TRUE(
+      Cast({.x = Tensor(y.data(), DType::kBFloat16, 1, n), .y = Tensor(back.data(), DType::kFloat32, 1, n)}, stream)
+          .ok());
   for (size_t i = 0; i < y.size(); ++i) wrong += std::bit_cast<uint32_t>(back[i]) != uint32_t{y[i].bits} << 16;
   EXPECT_EQ(wrong, 0);
 }
@@ -105,10 +108,10 @@ TEST(Elementwise, CastFromFp64ToBf16RoundsOnce) {
   // Just above the middle of two bf16: rounding to fp32 first would make it a tie, and the tie would go down.
   double x = 1 + 0x1p-8 + 0x1p-40;
   BFloat16 y;
-  ASSERT_TRUE(Cast(Tensor(&x, DType::kFloat64, 1, 1), Tensor(&y, DType::kBFloat16, 1, 1), stream).ok());
+  ASSERT_TRUE(Cast({.x = Tensor(&x, DType::kFloat64, 1, 1), .y = Tensor(&y, DType::kBFloat16, 1, 1)}, stream).ok());
   EXPECT_EQ(static_cast<float>(y), 1 + 0x1p-7f);
   x = -(1 + 3 * 0x1p-8 - 0x1p-40);
-  ASSERT_TRUE(Cast(Tensor(&x, DType::kFloat64, 1, 1), Tensor(&y, DType::kBFloat16, 1, 1), stream).ok());
+  ASSERT_TRUE(Cast({.x = Tensor(&x, DType::kFloat64, 1, 1), .y = Tensor(&y, DType::kBFloat16, 1, 1)}, stream).ok());
   EXPECT_EQ(static_cast<float>(y), -(1 + 0x1p-7f));
 }
 
@@ -116,7 +119,7 @@ TEST(Elementwise, SetZeroClearsRowsAndNothingElse) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
     const Buffer x(dtype, Matrix(5, 7, 3), 2);
-    ASSERT_TRUE(SetZero(x, stream).ok());
+    ASSERT_TRUE(SetZero({.x = x}, stream).ok());
     EXPECT_EQ(x.Get().values, Matrix(5, 7).values);
     EXPECT_TRUE(x.PaddingUntouched());
   }
@@ -142,9 +145,9 @@ TEST(Elementwise, SumsAreFp64) {
 
 TEST(Elementwise, SumsAddToWhatIsThere) {
   const Buffer x(DType::kFloat32, Matrix(1, 3, 2)), total(DType::kFloat64, Matrix(1, 1, 5));
-  ASSERT_TRUE(AddSum(x, total, reference::TestStream()).ok());
+  ASSERT_TRUE(AddSum({.x = x, .total = total}, reference::TestStream()).ok());
   EXPECT_EQ(total.Get()(0, 0), 11);
-  ASSERT_TRUE(AddSumOfSquares(x, total, reference::TestStream()).ok());
+  ASSERT_TRUE(AddSumOfSquares({.x = x, .total = total}, reference::TestStream()).ok());
   EXPECT_EQ(total.Get()(0, 0), 23);
 }
 
@@ -166,7 +169,7 @@ TEST(Elementwise, BitsDoNotDependOnThreads) {
     const Buffer x(DType::kFloat32, Normal(1, 100003, 1));
     const double sums[2] = {Total(AddSum, x), Total(AddSumOfSquares, x)};
     const Buffer y(DType::kBFloat16, 1, 100003);
-    EXPECT_TRUE(Cast(x, y, stream).ok());
+    EXPECT_TRUE(Cast({.x = x, .y = y}, stream).ok());
     return std::string(reinterpret_cast<const char*>(sums), sizeof(sums)) + y.Bytes();
   });
 }
@@ -175,17 +178,17 @@ TEST(Elementwise, RejectsTensorsThatDisagree) {
   Stream& stream = reference::TestStream();
   const Buffer x(DType::kFloat32, 2, 3), wide(DType::kFloat64, 2, 3), other(DType::kFloat32, 3, 2),
       integers(DType::kInt32, 2, 3);
-  EXPECT_EQ(Add(x, wide, stream).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_FALSE(Add(x, other, stream).ok());
-  EXPECT_FALSE(Cast(x, other, stream).ok());
-  EXPECT_FALSE(Cast(x, integers, stream).ok());
+  EXPECT_EQ(Add({.x = x, .y = wide}, stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(Add({.x = x, .y = other}, stream).ok());
+  EXPECT_FALSE(Cast({.x = x, .y = other}, stream).ok());
+  EXPECT_FALSE(Cast({.x = x, .y = integers}, stream).ok());
   const Buffer total(DType::kFloat64, 1, 1);
-  EXPECT_FALSE(AddSum(integers, total, stream).ok());
-  EXPECT_FALSE(AddSum(x, wide, stream).ok());
-  EXPECT_FALSE(AddSumOfSquares(Tensor(nullptr, DType::kFloat32, 2, 3), total, stream).ok());
+  EXPECT_FALSE(AddSum({.x = integers, .total = total}, stream).ok());
+  EXPECT_FALSE(AddSum({.x = x, .total = wide}, stream).ok());
+  EXPECT_FALSE(AddSumOfSquares({.x = Tensor(nullptr, DType::kFloat32, 2, 3), .total = total}, stream).ok());
   Tensor overlapping = x;
   overlapping.row_stride = 2;
-  EXPECT_FALSE(SetZero(overlapping, stream).ok());
+  EXPECT_FALSE(SetZero({.x = overlapping}, stream).ok());
 }
 
 }  // namespace

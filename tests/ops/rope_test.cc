@@ -47,7 +47,7 @@ TEST(Rope, TurnsEveryPairByItsAngleAndBack) {
     for (const RopeShape& s : kRopeShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " head_dim " << s.head_dim);
       const Buffer table(AccumulationType(dtype), 128, s.head_dim);
-      ASSERT_TRUE(FillRopeTable(kTheta, s.head_dim, table, stream).ok());
+      ASSERT_TRUE(FillRopeTable({.theta = kTheta, .head_dim = s.head_dim, .table = table}, stream).ok());
       Buffer x(dtype, Normal(s.rows, s.heads * s.head_dim, 1), s.padding);
       const Matrix before = x.Get();
       RopeArgs args = {.x = x,
@@ -72,7 +72,7 @@ TEST(Rope, InverseIsTheGradient) {
   Stream& stream = reference::TestStream();
   const int64_t rows = 5, head_dim = 6, columns = 18;
   const Buffer table(DType::kFloat64, 16, head_dim);
-  ASSERT_TRUE(FillRopeTable(kTheta, head_dim, table, stream).ok());
+  ASSERT_TRUE(FillRopeTable({.theta = kTheta, .head_dim = head_dim, .table = table}, stream).ok());
   const Matrix c = Normal(rows, columns, 2);
   const auto loss = [&](const Matrix& values) {
     const Buffer x(DType::kFloat64, values);
@@ -87,7 +87,7 @@ TEST(Rope, InverseIsTheGradient) {
 
 TEST(Rope, TableIsAccurateAtFarPositions) {
   const Buffer table(DType::kFloat32, 32768, 8);
-  ASSERT_TRUE(FillRopeTable(500000, 8, table, reference::TestStream()).ok());
+  ASSERT_TRUE(FillRopeTable({.theta = 500000, .head_dim = 8, .table = table}, reference::TestStream()).ok());
   const Matrix found = table.Get();
   for (int64_t i = 0; i < 4; ++i) {
     const double angle = 32767 / std::pow(500000.0, static_cast<double>(i) / 4);
@@ -100,7 +100,7 @@ TEST(Rope, BitsDoNotDependOnThreads) {
   Stream& stream = reference::TestStream();
   reference::ExpectSameBitsForAnyThreads([&] {
     const Buffer table(DType::kFloat32, 64, 34), x(DType::kBFloat16, Normal(101, 68, 1));
-    EXPECT_TRUE(FillRopeTable(kTheta, 34, table, stream).ok());
+    EXPECT_TRUE(FillRopeTable({.theta = kTheta, .head_dim = 34, .table = table}, stream).ok());
     EXPECT_TRUE(Rope({.x = x, .table = table, .sequence_length = 64, .head_dim = 34}, stream).ok());
     return x.Bytes();
   });
@@ -114,7 +114,7 @@ TEST(Rope, RejectsOddHeadsAndPositionsBeyondTheTable) {
   EXPECT_FALSE(Rope({.x = x, .table = table, .sequence_length = 10, .head_dim = 4}, stream).ok());
   EXPECT_FALSE(Rope({.x = x, .table = table, .sequence_length = 5, .head_dim = 3}, stream).ok());
   EXPECT_FALSE(Rope({.x = x, .table = table, .sequence_length = 0, .head_dim = 4}, stream).ok());
-  EXPECT_FALSE(FillRopeTable(kTheta, 3, odd, stream).ok());
+  EXPECT_FALSE(FillRopeTable({.theta = kTheta, .head_dim = 3, .table = odd}, stream).ok());
 }
 
 }  // namespace

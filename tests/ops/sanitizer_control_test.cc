@@ -19,7 +19,7 @@ TEST(SanitizerControl, ReadsBeyondItsMemory) {
   const Tensor held = arena->At(0, DType::kFloat32, 1, kHeld), claimed(held.data, DType::kFloat32, 1, kRead);
   const reference::Buffer total(DType::kFloat64, 1, 1);
   // The driver's pages are larger than either: without a checker nothing happens.
-  ASSERT_TRUE(AddSumOfSquares(claimed, total, reference::TestStream()).ok());
+  ASSERT_TRUE(AddSumOfSquares({.x = claimed, .total = total}, reference::TestStream()).ok());
   ASSERT_TRUE(reference::TestStream().Synchronize().ok());
 }
 

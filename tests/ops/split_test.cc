@@ -50,8 +50,8 @@ TEST(Split, ProductsAreThoseOfFp32) {
     SCOPED_TRACE(::testing::Message() << m << "x" << k << "x" << n);
     const Buffer a(DType::kFloat32, Normal(m, k, 1), 1), b(DType::kFloat32, Normal(k, n, 2));
     const Buffer left(DType::kBFloat16, m, 3 * k), right(DType::kBFloat16, 6 * k, n), c(DType::kFloat32, m, n);
-    ASSERT_TRUE(SplitLeft(a, left, stream).ok());
-    ASSERT_TRUE(SplitRight(b, right, stream).ok());
+    ASSERT_TRUE(SplitLeft({.a = a, .parts = left}, stream).ok());
+    ASSERT_TRUE(SplitRight({.b = b, .parts = right}, stream).ok());
     ASSERT_TRUE(SplitMatmul({.a = left, .b = right, .c = c}, stream).ok());
     ExpectAgrees("c", c.Get(), Product(a.Get(), b.Get()), 0x1p-20);
     const Buffer narrow(DType::kBFloat16, Normal(m, k, 3));
@@ -72,8 +72,8 @@ TEST(Split, RejectsTensorsThatDisagree) {
   EXPECT_TRUE(rejects({.x = x, .high = part, .middle = part, .low = {}}));
   Stream& stream = reference::TestStream();
   const Buffer left(DType::kBFloat16, 2, 9), right(DType::kBFloat16, 12, 3), uneven(DType::kBFloat16, 13, 3);
-  EXPECT_FALSE(SplitLeft(x, part, stream).ok());
-  EXPECT_FALSE(SplitRight(x, left, stream).ok());
+  EXPECT_FALSE(SplitLeft({.a = x, .parts = part}, stream).ok());
+  EXPECT_FALSE(SplitRight({.b = x, .parts = left}, stream).ok());
   EXPECT_FALSE(SplitMatmul({.a = left, .b = right, .c = wide}, stream).ok());
   EXPECT_FALSE(SplitMatmul({.a = left, .b = uneven, .c = wide}, stream).ok());
 }

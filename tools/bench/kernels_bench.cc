@@ -75,7 +75,7 @@ void RopeBench(Memory& memory, benchmark::State& state, DType dtype) {
   const BenchSizes& sizes = memory.sizes();
   const Filled x(memory.stream(), dtype, sizes.tokens, sizes.width),
       table(memory.stream(), AccumulationType(dtype), sizes.sequence_length, sizes.head_dim);
-  if (!FillRopeTable(10000, sizes.head_dim, table, memory.bench.stream).ok()) {
+  if (!FillRopeTable({.theta = 10000, .head_dim = sizes.head_dim, .table = table}, memory.bench.stream).ok()) {
     return state.SkipWithError("FillRopeTable failed");
   }
   memory.Measure(state, 2 * x->bytes(), [&](Stream& stream) {
@@ -175,18 +175,18 @@ void AdamWBench(Memory& memory, benchmark::State& state, int64_t n, bool compute
 
 void AddBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
   const Filled x(memory.stream(), dtype, rows, memory.sizes().width), y(memory.stream(), dtype, rows, x->columns);
-  memory.Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Add(x, y, stream); });
+  memory.Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Add({.x = x, .y = y}, stream); });
 }
 
 void CastBench(Memory& memory, benchmark::State& state, DType from, DType to) {
   const int64_t rows = memory.sizes().large_rows, width = memory.sizes().width;
   const Filled x(memory.stream(), from, rows, width), y(memory.stream(), to, rows, width);
-  memory.Measure(state, x->bytes() + y->bytes(), [&](Stream& stream) { return Cast(x, y, stream); });
+  memory.Measure(state, x->bytes() + y->bytes(), [&](Stream& stream) { return Cast({.x = x, .y = y}, stream); });
 }
 
 void SumOfSquaresBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
   const Filled x(memory.stream(), dtype, rows, memory.sizes().width), total(memory.stream(), DType::kFloat64, 1, 1);
-  memory.Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares(x, total, stream); });
+  memory.Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares({.x = x, .total = total}, stream); });
 }
 
 // `memory` must live until the benchmarks have run.

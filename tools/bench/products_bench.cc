@@ -79,7 +79,7 @@ void SplitBench(Products& products, benchmark::State& state) {
       b_parts(on, DType::kBFloat16, 6 * width, width), c(on, DType::kFloat32, tokens, width);
   products.Measure(state, DType::kBFloat16, 12.0 * static_cast<double>(tokens) * static_cast<double>(width * width),
                    [&](Stream& stream) -> absl::Status {
-                     ISTHMUS_RETURN_IF_ERROR(SplitLeft(a, a_parts, stream));
+                     ISTHMUS_RETURN_IF_ERROR(SplitLeft({.a = a, .parts = a_parts}, stream));
                      return SplitMatmul({.a = a_parts, .b = b_parts, .c = c}, stream);
                    });
 }
@@ -100,7 +100,7 @@ void GramFactorBench(Products& products, benchmark::State& state) {
   if (!prepared.ok()) return state.SkipWithError(std::string(prepared.message()).c_str());
   products.Measure(
       state, DType::kFloat64, 2.0 / 3 * std::pow(static_cast<double>(width), 3), [&](Stream& stream) -> absl::Status {
-        ISTHMUS_RETURN_IF_ERROR(Cast(gram, r, stream));
+        ISTHMUS_RETURN_IF_ERROR(Cast({.x = gram, .y = r}, stream));
         ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
                                  FactorGram({.gram = r, .inverse = inverse, .workspace = workspace}, stream));
         return definite ? absl::OkStatus() : absl::InternalError("not positive definite");

@@ -1,5 +1,5 @@
 #include "ops/cuda/cudnn/attention.h"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/library_versions.h"
 
 namespace isthmus::cuda {
 namespace {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "ops/cuda/attention_slices.h"
-#include "ops/cuda/kernels.h"
+#include "ops/cuda/library_versions.h"
 #include "runtime/status.h"
 
 namespace isthmus::cuda {

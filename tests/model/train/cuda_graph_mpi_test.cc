@@ -76,7 +76,7 @@ TEST_F(CudaGraphTest, CapturedWorkRunsOnlyWhenStartedAndReadsWhatIsThereThen) {
   int calls = 0;
   const auto work = CapturedWork::Capture(stream_, [&] {
     ++calls;
-    return Add(x_, y_, stream_);
+    return Add({.x = x_, .y = y_}, stream_);
   });
   ASSERT_TRUE(work.ok()) << work.status();
   EXPECT_EQ(Get(y_), (std::vector<float>{10, 20, 30}));
@@ -93,7 +93,7 @@ TEST_F(CudaGraphTest, WhatCannotBeCapturedIsAnErrorAndTheStreamGoesOn) {
   const auto refused = CapturedWork::Capture(stream_, [&] { return absl::DataLossError("not this"); });
   EXPECT_EQ(refused.status(), absl::DataLossError("not this"));
   const auto waits = CapturedWork::Capture(stream_, [&] {
-    const absl::Status added = Add(y_, y_, stream_);
+    const absl::Status added = Add({.x = y_, .y = y_}, stream_);
     return stream_.Synchronize().ok() ? absl::InternalError("the stream was waited for") : added;
   });
   EXPECT_EQ(waits.status().code(), absl::StatusCode::kInternal);
@@ -103,7 +103,7 @@ TEST_F(CudaGraphTest, WhatCannotBeCapturedIsAnErrorAndTheStreamGoesOn) {
   EXPECT_FALSE(allocates.ok());
   // Nothing of it has run, and the stream can be used and captured.
   EXPECT_EQ(Get(y_), (std::vector<float>{1, 1, 1}));
-  const auto work = CapturedWork::Capture(stream_, [&] { return Add(y_, y_, stream_); });
+  const auto work = CapturedWork::Capture(stream_, [&] { return Add({.x = y_, .y = y_}, stream_); });
   ASSERT_TRUE(work.ok()) << work.status();
   ASSERT_TRUE((*work)->Start().ok());
   EXPECT_EQ(Get(y_), (std::vector<float>{2, 2, 2}));

@@ -1,0 +1,72 @@
+#include "ops/cross_entropy.h"
+
+#include <absl/strings/str_cat.h>
+
+#include "ops/check.h"
+#include "ops/operator.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::Status CheckLogits(const char* op, const Tensor& logits) {
+  if (logits.dtype == DType::kFloat32 || logits.dtype == DType::kFloat64) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(op, ": logits are ", logits.Describe(), "; need fp32 or fp64"));
+}
+
+absl::Status CheckArguments(const CrossEntropyStatisticsArgs& args, Device device) {
+  constexpr char kOp[] = "CrossEntropyStatistics";
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, args.logits.rows));
+  ISTHMUS_RETURN_IF_ERROR(
+      CheckTensor(kOp, "statistics", args.statistics, args.logits.dtype, args.logits.rows, kCrossEntropyStatistics));
+  return CheckDevice(kOp, args.logits, device);
+}
+
+absl::Status CheckArguments(const CrossEntropyCombineArgs& args, Device device) {
+  constexpr char kOp[] = "CrossEntropyCombine";
+  const int64_t tokens = args.loss.columns;
+  const DType type = args.gathered.dtype;
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.gathered));
+  ISTHMUS_RETURN_IF_ERROR(
+      CheckTensor(kOp, "gathered", args.gathered, type, args.shards * tokens, kCrossEntropyStatistics));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
+  if (args.energy.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "energy", args.energy, DType::kFloat64, args.shards, tokens));
+  }
+  return CheckDevice(kOp, args.gathered, device);
+}
+
+absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device) {
+  constexpr char kOp[] = "CrossEntropyGradient";
+  const int64_t tokens = args.logits.rows;
+  const DType type = args.logits.dtype;
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
+  const bool rounded = type == DType::kFloat32 && args.grad_logits.dtype == DType::kBFloat16;
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_logits", args.grad_logits, rounded ? DType::kBFloat16 : type, tokens,
+                                      args.logits.columns));
+  return CheckDevice(kOp, args.logits, device);
+}
+
+}  // namespace
+
+absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::CrossEntropyStatistics, cuda::CrossEntropyStatistics>(args, stream);
+}
+
+absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::CrossEntropyCombine, cuda::CrossEntropyCombine>(args, stream);
+}
+
+absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::CrossEntropyGradient, cuda::CrossEntropyGradient>(args, stream);
+}
+
+}  // namespace isthmus

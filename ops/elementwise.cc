@@ -1,0 +1,79 @@
+#include "ops/elementwise.h"
+
+#include <absl/strings/str_cat.h>
+
+#include "ops/check.h"
+#include "ops/operator.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::Status CheckArguments(const AddArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Add", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("Add", "y", args.y, args.x.dtype, args.x.rows, args.x.columns));
+  return CheckDevice("Add", args.x, device);
+}
+
+absl::Status CheckArguments(const SubtractFromArgs& args, Device device) {
+  constexpr char kOp[] = "SubtractFrom";
+  const DType type = args.x.dtype;
+  const int64_t rows = args.x.rows, columns = args.x.columns;
+  if (type != DType::kFloat32 && type != DType::kFloat64) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": x is ", args.x.Describe(), "; needs fp32 or fp64"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "x", args.x, type, rows, columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, columns));
+  return CheckDevice(kOp, args.x, device);
+}
+
+absl::Status CheckArguments(const CastArgs& args) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", args.y));
+  return CheckTensor("Cast", "y", args.y, args.y.dtype, args.x.rows, args.x.columns);
+}
+
+absl::Status CheckArguments(const SetZeroArgs& args) {
+  return CheckTensor("SetZero", "x", args.x, args.x.dtype, args.x.rows, args.x.columns);
+}
+
+// What both sums take.
+template <typename Args>
+absl::Status CheckSum(const char* op, const Args& args) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(op, "x", args.x));
+  return CheckTensor(op, "total", args.total, DType::kFloat64, 1, 1);
+}
+
+}  // namespace
+
+absl::Status Add(const AddArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::Add, cuda::Add>(args, stream);
+}
+
+absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::SubtractFrom, cuda::SubtractFrom>(args, stream);
+}
+
+absl::Status Cast(const CastArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
+  return Dispatch<cpu::Cast, cuda::Cast>(args, stream);
+}
+
+absl::Status SetZero(const SetZeroArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
+  return Dispatch<cpu::SetZero, cuda::SetZero>(args, stream);
+}
+
+absl::Status AddSum(const AddSumArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSum", args));
+  return Dispatch<cpu::AddSum, cuda::AddSum>(args, stream);
+}
+
+absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSumOfSquares", args));
+  return Dispatch<cpu::AddSumOfSquares, cuda::AddSumOfSquares>(args, stream);
+}
+
+}  // namespace isthmus

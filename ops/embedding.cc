@@ -1,0 +1,48 @@
+#include "ops/embedding.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <cstdint>
+
+#include "ops/check.h"
+#include "ops/operator.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::Status CheckArguments(const EmbeddingForwardArgs& args, Device device) {
+  constexpr char kOp[] = "EmbeddingForward";
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "y", args.y));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "ids", args.ids, DType::kInt32, 1, args.y.rows));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "table", args.table, args.y.dtype, args.table.rows, args.y.columns));
+  return CheckDevice(kOp, args.y, device);
+}
+
+absl::Status CheckArguments(const EmbeddingBackwardArgs& args, Device device) {
+  constexpr char kOp[] = "EmbeddingBackward";
+  const int64_t tokens = args.grad_y.rows;
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "grad_y", args.grad_y));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "ids", args.ids, DType::kInt32, 1, tokens));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_table", args.grad_table, AccumulationType(args.grad_y.dtype),
+                                      args.grad_table.rows, args.grad_y.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "workspace", args.workspace, DType::kInt32, 1, 2 * tokens));
+  if (reinterpret_cast<uintptr_t>(args.workspace.data) % alignof(int64_t) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": workspace is not aligned to 8 bytes"));
+  }
+  return CheckDevice(kOp, args.grad_y, device);
+}
+
+}  // namespace
+
+absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::EmbeddingForward, cuda::EmbeddingForward>(args, stream);
+}
+
+absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::EmbeddingBackward, cuda::EmbeddingBackward>(args, stream);
+}
+
+}  // namespace isthmus

@@ -1,0 +1,47 @@
+#include "ops/reductions.h"
+
+#include "ops/check.h"
+#include "ops/operator.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+absl::Status CheckArguments(const RowDotsArgs& args) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("RowDots", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("RowDots", "y", args.y, args.x.dtype, args.x.rows, args.x.columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("RowDots", "dots", args.dots, DType::kFloat64, 1, args.x.rows));
+  return absl::OkStatus();
+}
+
+absl::Status CheckArguments(const AddColumnSquaresArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSquares", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSquares", "total", args.total, DType::kFloat64, 1, args.x.columns));
+  return CheckDevice("AddColumnSquares", args.x, device);
+}
+
+absl::Status CheckArguments(const AddUnitRowsArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddUnitRows", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "squares", args.squares, DType::kFloat64, 1, args.x.rows));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "total", args.total, DType::kFloat64, 1, args.x.columns));
+  return CheckDevice("AddUnitRows", args.x, device);
+}
+
+}  // namespace
+
+absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
+  return Dispatch<cpu::RowDots, cuda::RowDots>(args, stream);
+}
+
+absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::AddColumnSquares, cuda::AddColumnSquares>(args, stream);
+}
+
+absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::AddUnitRows, cuda::AddUnitRows>(args, stream);
+}
+
+}  // namespace isthmus
