@@ -29,7 +29,7 @@ namespace isthmus {
 
 struct AdamWArgs {
   Tensor weight;
-  Tensor grad;
+  ConstTensor grad;
   Tensor first_moment;
   Tensor second_moment;
   Tensor compute_weight;  // optional

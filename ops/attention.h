@@ -42,7 +42,7 @@ int64_t LeastAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, D
 struct AttentionForwardArgs {
   AttentionShape shape;
   double scale = 1;
-  Tensor q, k, v;
+  ConstTensor q, k, v;
   Tensor out;
   Tensor log_sum_exp;
   Tensor workspace;
@@ -53,10 +53,10 @@ absl::Status AttentionForward(const AttentionForwardArgs& args, Stream& stream);
 struct AttentionBackwardArgs {
   AttentionShape shape;
   double scale = 1;
-  Tensor grad_out;
-  Tensor q, k, v;
-  Tensor out;          // of the forward pass
-  Tensor log_sum_exp;  // of the forward pass
+  ConstTensor grad_out;
+  ConstTensor q, k, v;
+  ConstTensor out;          // of the forward pass
+  ConstTensor log_sum_exp;  // of the forward pass
   Tensor grad_q, grad_k, grad_v;
   Tensor workspace;
 };

@@ -9,7 +9,7 @@
 namespace isthmus {
 namespace {
 
-absl::Status CheckLogits(const char* op, const Tensor& logits) {
+absl::Status CheckLogits(const char* op, const ConstTensor& logits) {
   if (logits.dtype == DType::kFloat32 || logits.dtype == DType::kFloat64) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(op, ": logits are ", logits.Describe(), "; need fp32 or fp64"));
 }

@@ -29,8 +29,8 @@ namespace isthmus {
 inline constexpr int64_t kCrossEntropyStatistics = 4;
 
 struct CrossEntropyStatisticsArgs {
-  Tensor logits;
-  Tensor targets;
+  ConstTensor logits;
+  ConstTensor targets;
   int64_t first_row = 0;  // of the shard in the vocabulary
   Tensor statistics;
 };
@@ -46,7 +46,7 @@ absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stre
 //                    gradient's scale (1/N) it is the part of ‖G‖²
 //   gathered [T·C, 4], loss and log_sum_exp [1, C], energy [T, C]: dtype of the logits (energy: fp64)
 struct CrossEntropyCombineArgs {
-  Tensor gathered;
+  ConstTensor gathered;
   int64_t shards = 1;  // T
   Tensor loss;
   Tensor log_sum_exp;
@@ -59,11 +59,11 @@ absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& st
 //   grad_logits  [C, V_i]  dtype of logits (may then alias logits), or bf16 from fp32 logits
 //   loss         [1, C]    of CrossEntropyCombine: the target's entry is scale * expm1(-loss), free of cancellation
 struct CrossEntropyGradientArgs {
-  Tensor logits;
-  Tensor targets;
+  ConstTensor logits;
+  ConstTensor targets;
   int64_t first_row = 0;
-  Tensor loss;
-  Tensor log_sum_exp;
+  ConstTensor loss;
+  ConstTensor log_sum_exp;
   double scale = 1;
   Tensor grad_logits;
 };

@@ -12,21 +12,21 @@ namespace isthmus {
 
 // y += x. x, y [N, D] fp32 | bf16 | fp64, the same; bf16 adds in fp32 and rounds.
 struct AddArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor y;
 };
 absl::Status Add(const AddArgs& args, Stream& stream);
 
 // y = x - y. x, y [N, D] fp32 | fp64, the same.
 struct SubtractFromArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor y;
 };
 absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream);
 
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
 struct CastArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor y;
 };
 absl::Status Cast(const CastArgs& args, Stream& stream);
@@ -40,14 +40,14 @@ absl::Status SetZero(const SetZeroArgs& args, Stream& stream);
 // total += Σ x, summed in fp64 over fixed blocks. x fp32 | bf16 | fp64; total fp64 [1, 1], in memory of the stream's
 // device. Non-finite elements give a non-finite result.
 struct AddSumArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor total;
 };
 absl::Status AddSum(const AddSumArgs& args, Stream& stream);
 
 // total += Σ x², in the same way.
 struct AddSumOfSquaresArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor total;
 };
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);

@@ -25,8 +25,8 @@
 namespace isthmus {
 
 struct EmbeddingForwardArgs {
-  Tensor ids;
-  Tensor table;
+  ConstTensor ids;
+  ConstTensor table;
   int64_t first_row = 0;
   Tensor y;
 };
@@ -34,8 +34,8 @@ struct EmbeddingForwardArgs {
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream);
 
 struct EmbeddingBackwardArgs {
-  Tensor ids;
-  Tensor grad_y;
+  ConstTensor ids;
+  ConstTensor grad_y;
   int64_t first_row = 0;
   Tensor grad_table;
   Tensor workspace;

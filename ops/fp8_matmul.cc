@@ -25,7 +25,7 @@ absl::Status CheckArguments(const Fp8MatmulArgs& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "c", args.c, rounded ? DType::kBFloat16 : DType::kFloat32, m, n));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "a_inverse", args.a_inverse, DType::kFloat32, 1, 1));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "b_inverse", args.b_inverse, DType::kFloat32, 1, 1));
-  for (const Tensor& tensor : {args.a, args.b, args.c}) {
+  for (const ConstTensor& tensor : {args.a, args.b, ConstTensor(args.c)}) {
     const int64_t row_bytes = tensor.row_stride * SizeOf(tensor.dtype);
     if (tensor.rows % kFp8Multiple == 0 && tensor.columns % kFp8Multiple == 0 && row_bytes % 16 == 0 &&
         reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0) {

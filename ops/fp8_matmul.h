@@ -33,11 +33,11 @@ namespace isthmus {
 inline constexpr int64_t kFp8Multiple = 16;
 
 struct Fp8MatmulArgs {
-  Tensor a;
-  Tensor b;
+  ConstTensor a;
+  ConstTensor b;
   Tensor c;
-  Tensor a_inverse;
-  Tensor b_inverse;
+  ConstTensor a_inverse;
+  ConstTensor b_inverse;
   Tensor workspace;
   bool accumulate = false;
   bool fast_sums = false;

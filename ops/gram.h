@@ -19,8 +19,8 @@
 namespace isthmus {
 
 struct GramArgs {
-  Tensor x;
-  Tensor y;
+  ConstTensor x;
+  ConstTensor y;
   Tensor c;
   Tensor workspace;  // fp32 [D1, D2] for fp32 and bf16 x; unused for fp64
 };

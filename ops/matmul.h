@@ -22,8 +22,8 @@
 namespace isthmus {
 
 struct MatmulArgs {
-  Tensor a;
-  Tensor b;
+  ConstTensor a;
+  ConstTensor b;
   Tensor c;
   bool transpose_a = false;
   bool transpose_b = false;

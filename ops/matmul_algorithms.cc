@@ -19,7 +19,7 @@ constexpr int kVersion = 1;
 // How much faster a later candidate must be.
 constexpr double kWorthwhile = 0.98;
 
-std::string OperandText(const Tensor& tensor, bool transposed) {
+std::string OperandText(const ConstTensor& tensor, bool transposed) {
   return absl::StrCat(tensor.Describe(), transposed ? "ᵀ" : "", " stride ", tensor.row_stride, " alignment ",
                       RowAlignment(tensor));
 }
@@ -45,7 +45,7 @@ absl::Status Unreadable(absl::string_view what) {
 
 }  // namespace
 
-uint32_t RowAlignment(const Tensor& tensor) {
+uint32_t RowAlignment(const ConstTensor& tensor) {
   auto bits = reinterpret_cast<uintptr_t>(tensor.data) | 256U;
   if (tensor.rows > 1) bits |= static_cast<uintptr_t>(tensor.row_stride * SizeOf(tensor.dtype));
   return static_cast<uint32_t>(bits & (~bits + 1));

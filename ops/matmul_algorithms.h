@@ -35,7 +35,7 @@ using MatmulAlgorithms = std::map<std::string, MatmulAlgorithm>;  // by MatmulKe
 std::string MatmulKey(const MatmulArgs& args, absl::string_view device, int64_t library_version);
 
 // The largest power of two, 256 at most, that the address and every row of the tensor are multiples of, in bytes.
-uint32_t RowAlignment(const Tensor& tensor);
+uint32_t RowAlignment(const ConstTensor& tensor);
 
 // The file's contents: JSON. Parse accepts what Text makes. Errors: InvalidArgument for anything else, saying what.
 std::string MatmulAlgorithmsText(const MatmulAlgorithms& algorithms);

@@ -31,15 +31,15 @@ absl::Status FillRandomly(const Tensor& tensor, const Tensor& staging, uint64_t 
 
 absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Stream& stream, int64_t size) {
   struct Matrices {
+    Tensor a, b, staging;
     MatmulArgs product;
-    Tensor staging;
   };
   const auto place = [&](TensorPlacer& placer) {
     Matrices matrices;
-    matrices.product = {.a = placer.Place("a", dtype, size, size),
-                        .b = placer.Place("b", dtype, size, size),
-                        .c = placer.Place("c", dtype, size, size),
-                        .transpose_b = true};
+    matrices.a = placer.Place("a", dtype, size, size);
+    matrices.b = placer.Place("b", dtype, size, size);
+    const Tensor c = placer.Place("c", dtype, size, size);
+    matrices.product = {.a = matrices.a, .b = matrices.b, .c = c, .transpose_b = true};
     matrices.staging = placer.Place("staging", DType::kFloat32, size, size);
     return matrices;
   };
@@ -49,8 +49,8 @@ absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Str
                            Arena::Allocate("matrix product peak", planner.layout().bytes(), stream.device()));
   TensorPlacer placer(&arena);
   const Matrices matrices = place(placer);
-  ISTHMUS_RETURN_IF_ERROR(FillRandomly(matrices.product.a, matrices.staging, 1, stream));
-  ISTHMUS_RETURN_IF_ERROR(FillRandomly(matrices.product.b, matrices.staging, 2, stream));
+  ISTHMUS_RETURN_IF_ERROR(FillRandomly(matrices.a, matrices.staging, 1, stream));
+  ISTHMUS_RETURN_IF_ERROR(FillRandomly(matrices.b, matrices.staging, 2, stream));
   ISTHMUS_RETURN_IF_ERROR(Matmul(matrices.product, stream));
   ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
 

@@ -30,7 +30,7 @@
 namespace isthmus {
 
 struct QuantizeArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor y;
   Tensor transposed;
   Tensor inverse;

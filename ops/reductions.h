@@ -23,21 +23,21 @@
 namespace isthmus {
 
 struct RowDotsArgs {
-  Tensor x;
-  Tensor y;
+  ConstTensor x;
+  ConstTensor y;
   Tensor dots;
 };
 absl::Status RowDots(const RowDotsArgs& args, Stream& stream);
 
 struct AddColumnSquaresArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor total;
 };
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream);
 
 struct AddUnitRowsArgs {
-  Tensor x;
-  Tensor squares;
+  ConstTensor x;
+  ConstTensor squares;
   Tensor total;
 };
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);

@@ -24,10 +24,10 @@
 namespace isthmus {
 
 struct RmsNormForwardArgs {
-  Tensor x;
-  Tensor addend;  // optional
-  Tensor sum;     // where s goes; needed with an addend
-  Tensor weight;
+  ConstTensor x;
+  ConstTensor addend;  // optional
+  Tensor sum;          // where s goes; needed with an addend
+  ConstTensor weight;
   Tensor y;
   Tensor inverse;
   double epsilon = 1e-5;
@@ -45,10 +45,10 @@ absl::Status RmsNormForward(const RmsNormForwardArgs& args, Stream& stream);
 //   grad_weight               [1, D]   fp32 (fp64 with fp64 x), added to
 //   workspace                 fp32 (fp64) [RmsNormWorkspaceRows(N), D]; partial sums over fixed blocks of rows
 struct RmsNormBackwardArgs {
-  Tensor grad_y;
-  Tensor x;
-  Tensor weight;
-  Tensor inverse;
+  ConstTensor grad_y;
+  ConstTensor x;
+  ConstTensor weight;
+  ConstTensor inverse;
   Tensor grad_x;
   Tensor grad_weight;
   Tensor workspace;

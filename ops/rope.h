@@ -33,7 +33,7 @@ absl::Status FillRopeTable(const FillRopeTableArgs& args, Stream& stream);
 
 struct RopeArgs {
   Tensor x;
-  Tensor table;
+  ConstTensor table;
   int64_t sequence_length = 0;
   int64_t head_dim = 0;
   int64_t first_position = 0;

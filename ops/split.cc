@@ -20,7 +20,7 @@ constexpr int64_t kFirstCopy[kParts] = {0, 3, 5};
 constexpr int64_t kRightParts = 6;
 
 absl::Status CheckArguments(const SplitArgs& args) {
-  const Tensor& x = args.x;
+  const ConstTensor& x = args.x;
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "x", x, DType::kFloat32, x.rows, x.columns));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "high", args.high, DType::kBFloat16, x.rows, x.columns));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("Split", "middle", args.middle, DType::kBFloat16, x.rows, x.columns));

@@ -19,7 +19,7 @@
 namespace isthmus {
 
 struct SplitArgs {
-  Tensor x;
+  ConstTensor x;
   Tensor high, middle, low;
 };
 
@@ -28,13 +28,13 @@ absl::Status Split(const SplitArgs& args, Stream& stream);
 // The left factor a [M, K] fp32 as parts [M, 3 K] bf16, side by side; the right one b [K, N] fp32 as parts [6 K, N]
 // bf16, one below the other, as the product wants them: high, high, high, middle, middle, low.
 struct SplitLeftArgs {
-  Tensor a;
+  ConstTensor a;
   Tensor parts;
 };
 absl::Status SplitLeft(const SplitLeftArgs& args, Stream& stream);
 
 struct SplitRightArgs {
-  Tensor b;
+  ConstTensor b;
   Tensor parts;
 };
 absl::Status SplitRight(const SplitRightArgs& args, Stream& stream);
@@ -42,9 +42,9 @@ absl::Status SplitRight(const SplitRightArgs& args, Stream& stream);
 // c = a b to within some 2⁻²³ of |a| |b|, as a product in fp32: three products of bf16 with sums in fp32, 2·M·N·6·K
 // operations.
 struct SplitMatmulArgs {
-  Tensor a;  // parts [M, 3 K], or bf16 [M, K] where that is a itself: then half of the operations
-  Tensor b;  // parts [6 K, N]
-  Tensor c;  // fp32 [M, N]
+  ConstTensor a;  // parts [M, 3 K], or bf16 [M, K] where that is a itself: then half of the operations
+  ConstTensor b;  // parts [6 K, N]
+  Tensor c;       // fp32 [M, N]
 };
 absl::Status SplitMatmul(const SplitMatmulArgs& args, Stream& stream);
 

@@ -17,15 +17,15 @@
 namespace isthmus {
 
 struct SwigluForwardArgs {
-  Tensor gate_up;
+  ConstTensor gate_up;
   Tensor y;
 };
 
 absl::Status SwigluForward(const SwigluForwardArgs& args, Stream& stream);
 
 struct SwigluBackwardArgs {
-  Tensor grad_y;
-  Tensor gate_up;
+  ConstTensor grad_y;
+  ConstTensor gate_up;
   Tensor grad_gate_up;
   Tensor y;  // optional
 };

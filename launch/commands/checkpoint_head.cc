@@ -69,7 +69,7 @@ absl::StatusOr<Batch> ReadBatch(const Opened& opened, const Mesh& mesh) {
 
 }  // namespace
 
-HostBlock CheckpointHead::Widened(const Tensor& tensor) {
+HostBlock CheckpointHead::Widened(const ConstTensor& tensor) {
   HostBlock block{std::vector<double>(static_cast<size_t>(tensor.size())), tensor.rows, tensor.columns};
   Stream host;
   Cast({.x = tensor, .y = block.tensor()}, host).IgnoreError();  // of shapes alone, which agree
@@ -134,7 +134,7 @@ HeadTensors CheckpointHead::Tensors() const {
   if (!alone_) tensors.weights.push_back(weight_.tensor());
   tensors.first_shard = static_cast<size_t>(first_shard_);
   if (down_.rows > 0) tensors.down = down_.tensor();
-  const Tensor targets(const_cast<int32_t*>(targets_.data()), DType::kInt32, 1, hidden_.rows);
+  const ConstTensor targets(targets_.data(), DType::kInt32, 1, hidden_.rows);
   for (int rank = 0; rank < (alone_ ? data_ : 1); ++rank) {
     const Range part = alone_ ? ShardOf(tokens_, data_, rank) : Range{0, hidden_.rows};
     tensors.parts.push_back({hidden_.tensor().RowSlice(part.begin, part.size()),

@@ -33,7 +33,7 @@ class CheckpointHead {
   HeadTensors Tensors() const;
 
  private:
-  static HostBlock Widened(const Tensor& tensor);
+  static HostBlock Widened(const ConstTensor& tensor);
 
   std::string folder_;
   int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all

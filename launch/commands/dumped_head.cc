@@ -148,7 +148,7 @@ HeadTensors DumpedHead::Tensors() const {
   for (const Part& part : parts_) {
     tensors.parts.push_back(
         {part.hidden.tensor(),
-         Tensor(const_cast<int32_t*>(part.targets.data()), DType::kInt32, 1, static_cast<int64_t>(part.targets.size())),
+         ConstTensor(part.targets.data(), DType::kInt32, 1, static_cast<int64_t>(part.targets.size())),
          part.first_token});
   }
   tensors.counts = counts_;

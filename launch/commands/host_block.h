@@ -12,8 +12,8 @@ namespace isthmus {
 struct HostBlock {
   std::vector<double> values;
   int64_t rows = 0, columns = 0;
-  // A view of `values`: it is not to be written through.
-  Tensor tensor() const { return Tensor(const_cast<double*>(values.data()), DType::kFloat64, rows, columns); }
+  Tensor tensor() { return Tensor(values.data(), DType::kFloat64, rows, columns); }
+  ConstTensor tensor() const { return ConstTensor(values.data(), DType::kFloat64, rows, columns); }
 };
 
 }  // namespace isthmus

@@ -5,7 +5,8 @@
 
 namespace isthmus {
 
-absl::Status LostPart::Add(const Tensor& gradient, const Tensor& basis, const Tensor& factor, Stream& stream) {
+absl::Status LostPart::Add(const Tensor& gradient, const ConstTensor& basis, const ConstTensor& factor,
+                           Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(
       Matmul({.a = TensorOf(kept_), .b = basis, .c = gradient, .transpose_b = true, .accumulate = true}, stream));
   energy_ += ViewOf(gradient).squaredNorm();

@@ -20,7 +20,7 @@ class LostPart {
 
   // Adds some rows of the vocabulary. `gradient`: their G [n, rows], which is overwritten with its lost part. `basis`:
   // Q [rows, k]. `factor`: U [rows, width].
-  absl::Status Add(const Tensor& gradient, const Tensor& basis, const Tensor& factor, Stream& stream);
+  absl::Status Add(const Tensor& gradient, const ConstTensor& basis, const ConstTensor& factor, Stream& stream);
   // Sums over the ranks of `group`, which have other rows. Collective.
   absl::Status Sum(Communicator& group);
 

@@ -10,9 +10,13 @@ namespace isthmus {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using MatrixView = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+using ConstMatrixView = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
 
 // The same numbers as the other kind of view; fp64.
 inline MatrixView ViewOf(const Tensor& tensor) {
+  return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
+}
+inline ConstMatrixView ConstViewOf(const ConstTensor& tensor) {
   return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
 }
 inline Tensor TensorOf(Matrix& matrix) { return Tensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols()); }

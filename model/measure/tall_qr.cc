@@ -59,14 +59,14 @@ Eigen::MatrixXd TallQr::Apply(const Eigen::MatrixXd& c) const {
   return product;
 }
 
-absl::StatusOr<ShardedQr> ShardedQr::Factor(absl::Span<const Tensor> shards, size_t first,
+absl::StatusOr<ShardedQr> ShardedQr::Factor(absl::Span<const ConstTensor> shards, size_t first,
                                             absl::Span<const Range> ranges, Communicator& group) {
   ShardedQr qr;
   const int64_t columns = shards.front().columns, all = static_cast<int64_t>(ranges.size());
   // Equal pieces are gathered: a factor of fewer rows is padded here and cut again below.
   Matrix local = Matrix::Zero(static_cast<int64_t>(shards.size()) * columns, columns), gathered(all * columns, columns);
   for (size_t i = 0; i < shards.size(); ++i) {
-    qr.shards_.emplace_back(ViewOf(shards[i]));
+    qr.shards_.emplace_back(ConstViewOf(shards[i]));
     const Eigen::MatrixXd& factor = qr.shards_.back().r();
     local.block(static_cast<int64_t>(i) * columns, 0, factor.rows(), columns) = factor;
   }

@@ -40,8 +40,8 @@ class ShardedQr {
  public:
   // `ranges`: rows of all shards; `shards`: fp64, this rank's, [first, first + size) of them; every rank has equally
   // many. Collective: R factors of n×n are gathered.
-  static absl::StatusOr<ShardedQr> Factor(absl::Span<const Tensor> shards, size_t first, absl::Span<const Range> ranges,
-                                          Communicator& group);
+  static absl::StatusOr<ShardedQr> Factor(absl::Span<const ConstTensor> shards, size_t first,
+                                          absl::Span<const Range> ranges, Communicator& group);
 
   const Eigen::MatrixXd& r() const { return top_->r(); }
   // This rank's shards of Q C.

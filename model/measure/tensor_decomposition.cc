@@ -29,13 +29,13 @@ int64_t ChunkTokens(int64_t rows) { return std::clamp<int64_t>(kChunkLogits / st
 // One of this rank's shards of the vocabulary, and what is summed up for it.
 struct Shard {
   Range rows;
-  Tensor weight;           // [V_i, width], as given
+  ConstTensor weight;      // [V_i, width], as given
   Matrix scaled;           // U_s [V_i, width]; empty if not scaled
   Matrix basis;            // Q_i [V_i, k]
   Matrix gradient;         // B_i = G_iᵀ H' [V_i, width]
   Matrix logits;           // [C, V_i], then their gradient
   Eigen::VectorXd energy;  // Σ_n G[n, v]²
-  Tensor factor() { return scaled.size() > 0 ? TensorOf(scaled) : weight; }
+  ConstTensor factor() { return scaled.size() > 0 ? ConstTensor(TensorOf(scaled)) : weight; }
   bool Owns(int32_t token) const { return token >= rows.begin && token < rows.end; }
 };
 
@@ -83,15 +83,15 @@ class TensorDecomposition {
       shard.rows = tensors_.shards[tensors_.first_shard + i];
       shard.weight = tensors_.weights[i];
       if (!scales_.up.empty()) {
-        shard.scaled = ScaledColumns(ViewOf(shard.weight), Negative(scales_.up));
+        shard.scaled = ScaledColumns(ConstViewOf(shard.weight), Negative(scales_.up));
       } else if (scales_.head != 0) {
-        shard.scaled = TimesPowerOfTwo(ViewOf(shard.weight), -scales_.head);
+        shard.scaled = TimesPowerOfTwo(ConstViewOf(shard.weight), -scales_.head);
       }
     }
     if (!has_down()) return;
-    down_ = ScaledRows(ViewOf(tensors_.down), Negative(scales_.down));
+    down_ = ScaledRows(ConstViewOf(tensors_.down), Negative(scales_.down));
     if (scales_.up.empty()) return;
-    step_down_ = TimesPowerOfTwo(ViewOf(tensors_.down), -scales_.down_exponent);
+    step_down_ = TimesPowerOfTwo(ConstViewOf(tensors_.down), -scales_.down_exponent);
   }
   static std::vector<int> Negative(std::vector<int> exponents) {
     for (int& exponent : exponents) exponent = -exponent;
@@ -100,7 +100,7 @@ class TensorDecomposition {
   bool has_down() const { return tensors_.down.defined(); }
 
   absl::Status FactorHead() {
-    std::vector<Tensor> factors;
+    std::vector<ConstTensor> factors;
     for (Shard& shard : shards_) factors.push_back(shard.factor());
     ISTHMUS_ASSIGN_OR_RETURN(const ShardedQr qr,
                              ShardedQr::Factor(factors, tensors_.first_shard, tensors_.shards, tensor_));
@@ -141,8 +141,8 @@ class TensorDecomposition {
   Matrix HeadInput(const Matrix& hidden) const {
     return has_down() ? Matrix(TimesPowerOfTwo(hidden, -scales_.hidden) * down_.transpose()) : hidden;
   }
-  Tensor LogitFactor(Shard& shard) const { return has_down() ? shard.factor() : shard.weight; }
-  absl::Status FormLogits(Matrix& input, const Tensor& weight, const Tensor& logits) {
+  ConstTensor LogitFactor(Shard& shard) const { return has_down() ? shard.factor() : shard.weight; }
+  absl::Status FormLogits(Matrix& input, const ConstTensor& weight, const Tensor& logits) {
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = TensorOf(input), .b = weight, .c = logits, .transpose_b = true}, stream_));
     const int exponent = has_down() ? scales_.hidden + scales_.head : 0;
     if (exponent != 0) ViewOf(logits) = TimesPowerOfTwo(ViewOf(logits), exponent);
@@ -153,7 +153,7 @@ class TensorDecomposition {
   struct ChunkLoss {
     Matrix loss, log_sum_exp, energy;  // [1, C], [1, C], [T, C]
   };
-  absl::StatusOr<ChunkLoss> LogitGradients(Matrix& input, const Tensor& targets, int64_t first_token) {
+  absl::StatusOr<ChunkLoss> LogitGradients(Matrix& input, const ConstTensor& targets, int64_t first_token) {
     const int64_t tokens = input.rows(), local = static_cast<int64_t>(shards_.size()),
                   all = static_cast<int64_t>(tensors_.shards.size());
     Matrix statistics(local * tokens, kCrossEntropyStatistics), gathered(all * tokens, kCrossEntropyStatistics);
@@ -161,7 +161,7 @@ class TensorDecomposition {
       Shard& shard = shards_[static_cast<size_t>(i)];
       const Tensor logits = TensorOf(shard.logits).RowSlice(0, tokens);
       ISTHMUS_RETURN_IF_ERROR(FormLogits(input, LogitFactor(shard), logits));
-      bad_logit_.Search(ViewOf(logits), first_token, shard.rows.begin);
+      bad_logit_.Search(ConstViewOf(logits), first_token, shard.rows.begin);
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = logits,
                                                       .targets = targets,
                                                       .first_row = shard.rows.begin,
@@ -176,7 +176,7 @@ class TensorDecomposition {
                                                  .log_sum_exp = TensorOf(result.log_sum_exp),
                                                  .energy = TensorOf(result.energy)},
                                                 stream_));
-    bad_loss_.Search(ViewOf(TensorOf(result.loss).Reshape(tokens, 1)), first_token, 0);
+    bad_loss_.Search(ConstViewOf(TensorOf(result.loss).Reshape(tokens, 1)), first_token, 0);
     for (Shard& shard : shards_) {
       const Tensor logits = TensorOf(shard.logits).RowSlice(0, tokens);
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
@@ -209,9 +209,9 @@ class TensorDecomposition {
   }
 
   absl::Status AddChunk(const TokenPart& part, int64_t begin, int64_t tokens) {
-    const Matrix given = ViewOf(part.hidden.RowSlice(begin, tokens));
+    const Matrix given = ConstViewOf(part.hidden.RowSlice(begin, tokens));
     Matrix input = HeadInput(given), hidden = TimesPowerOfTwo(given, -scales_.hidden);
-    const Tensor targets = part.targets.ColumnSlice(begin, tokens);
+    const ConstTensor targets = part.targets.ColumnSlice(begin, tokens);
     ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets, part.first_token + begin));
     // From here on `input` is the matrix that the gradient of the vocabulary-sized factor is formed with.
     if (step_down_.size() > 0) input = hidden * step_down_.transpose();
@@ -369,8 +369,8 @@ class TensorDecomposition {
     for (size_t i = 0; i < shards_.size(); ++i) {
       Shard& shard = shards_[i];
       ISTHMUS_RETURN_IF_ERROR(AddGram(shard.gradient, shard.gradient, gradient_gram_));
-      sums_.head_unit_sum += UnitRowSum(ViewOf(shard.weight));
-      sums_.zero_head_rows += ZeroRows(ViewOf(shard.weight));
+      sums_.head_unit_sum += UnitRowSum(ConstViewOf(shard.weight));
+      sums_.zero_head_rows += ZeroRows(ConstViewOf(shard.weight));
       // Of row v: q_v (FᵀF) q_vᵀ.
       const Matrix kept = shard.basis.leftCols(rank) * projected_gram_.topLeftCorner(rank, rank);
       const auto at = static_cast<int64_t>(tensors_.first_shard + i);

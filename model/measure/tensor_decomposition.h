@@ -23,8 +23,8 @@ namespace isthmus {
 
 // A data rank's tokens.
 struct TokenPart {
-  Tensor hidden;            // fp64 [n, D], after the final norm
-  Tensor targets;           // int32 [1, n], in [0, V)
+  ConstTensor hidden;       // fp64 [n, D], after the final norm
+  ConstTensor targets;      // int32 [1, n], in [0, V)
   int64_t first_token = 0;  // its place among all
 };
 
@@ -32,8 +32,8 @@ struct HeadTensors {
   int64_t tokens = 0, vocabulary = 0;  // of all ranks
   std::vector<Range> shards;           // vocabulary rows of every tensor rank; none is empty
   size_t first_shard = 0;              // that this rank holds
-  std::vector<Tensor> weights;         // fp64 [V_i, D], or U [V_i, R] of a head W = U E
-  Tensor down;                         // E fp64 [R, D] of a head W = U E
+  std::vector<ConstTensor> weights;    // fp64 [V_i, D], or U [V_i, R] of a head W = U E
+  ConstTensor down;                    // E fp64 [R, D] of a head W = U E
   std::vector<TokenPart> parts;
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency
   int64_t sample_tokens = 2048;       // at most, for the spectrum of G

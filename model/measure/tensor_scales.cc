@@ -27,7 +27,7 @@ double Exponent(double largest) { return largest > 0 ? std::ilogb(largest) : kZe
 bool IsSafe(double exponent) { return exponent == kZero || std::abs(exponent) <= kSafe; }
 
 // The exponent of each column's largest number.
-std::vector<double> ColumnExponents(const MatrixView& x) {
+std::vector<double> ColumnExponents(const ConstMatrixView& x) {
   std::vector<double> exponents(static_cast<size_t>(x.cols()), kZero);
   if (x.rows() == 0) return exponents;
   const Eigen::RowVectorXd largest = x.cwiseAbs().colwise().maxCoeff();
@@ -78,17 +78,17 @@ absl::StatusOr<TensorScales> TensorScales::Of(const HeadTensors& tensors, Commun
   NonFinite hidden_search, head_search, down_search;
   double hidden = kZero;
   for (const TokenPart& part : tensors.parts) {
-    const MatrixView rows = ViewOf(part.hidden);
+    const ConstMatrixView rows = ConstViewOf(part.hidden);
     hidden_search.Search(rows, part.first_token, 0);
     if (rows.rows() > 0) hidden = std::max(hidden, Exponent(rows.cwiseAbs().maxCoeff()));
   }
   std::vector<double> columns;
   for (size_t i = 0; i < tensors.weights.size(); ++i) {
-    const MatrixView rows = ViewOf(tensors.weights[i]);
+    const ConstMatrixView rows = ConstViewOf(tensors.weights[i]);
     head_search.Search(rows, tensors.shards[tensors.first_shard + i].begin, 0);
     Raise(columns, ColumnExponents(rows));
   }
-  if (tensors.down.defined()) down_search.Search(ViewOf(tensors.down), 0, 0);
+  if (tensors.down.defined()) down_search.Search(ConstViewOf(tensors.down), 0, 0);
   ISTHMUS_RETURN_IF_ERROR(ExpectFinite(hidden_search, tensors.hidden_name, tensor, data));
   ISTHMUS_RETURN_IF_ERROR(ExpectFinite(head_search, tensors.head_name, tensor, data));
   ISTHMUS_RETURN_IF_ERROR(ExpectFinite(down_search, tensors.down_name, tensor, data));
@@ -102,9 +102,9 @@ absl::StatusOr<TensorScales> TensorScales::Of(const HeadTensors& tensors, Commun
     scales.head = ToTakeOff(*absl::c_max_element(columns));
     return scales;
   }
-  const Matrix rows = ViewOf(tensors.down);
+  const Matrix rows = ConstViewOf(tensors.down);
   Matrix down = rows.transpose();
-  BalanceFactors(columns, ColumnExponents(ViewOf(TensorOf(down))), scales);
+  BalanceFactors(columns, ColumnExponents(ConstViewOf(TensorOf(down))), scales);
   return scales;
 }
 
@@ -154,7 +154,7 @@ void NonFinite::Note(int64_t row, int64_t column, double value) {
   kind_ = std::isnan(value) ? 2 : value > 0 ? 0 : 1;
 }
 
-void NonFinite::Search(const MatrixView& x, int64_t row, int64_t column) {
+void NonFinite::Search(const ConstMatrixView& x, int64_t row, int64_t column) {
   if (x.allFinite()) return;
   for (Eigen::Index i = 0; i < x.rows(); ++i) {
     for (Eigen::Index j = 0; j < x.cols(); ++j) {

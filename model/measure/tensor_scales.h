@@ -56,7 +56,7 @@ class NonFinite {
  public:
   void Note(int64_t row, int64_t column, double value);
   // Notes the first one in `x`, whose first element is (row, column).
-  void Search(const MatrixView& x, int64_t row, int64_t column);
+  void Search(const ConstMatrixView& x, int64_t row, int64_t column);
 
   struct Place {
     int64_t row = 0, column = 0;

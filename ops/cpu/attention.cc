@@ -21,29 +21,38 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// A matrix of the compute type.
+// A matrix of the compute type, const where it is only read.
 template <typename C>
 struct Block {
   C* data;
   int64_t stride;
+
+  // What can be written can be read.
+  template <typename Other, typename = std::enable_if_t<!std::is_const_v<C> && std::is_same_v<Other, const C>>>
+  operator Block<Other>() const {  // NOLINT(google-explicit-constructor)
+    return {data, stride};
+  }
   C* Row(int64_t row) const { return data + row * stride; }
   Block Rows(int64_t begin) const { return {Row(begin), stride}; }
 };
 
+template <typename C>
+using ReadBlock = std::type_identity_t<Block<const C>>;
+
 // c [m, n] = op(a) op(b), or += with accumulate; on the calling thread.
 template <typename C>
-void Product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, Block<C> a, Block<C> b, Block<C> c,
-             bool accumulate) {
+void Product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, ReadBlock<C> a, ReadBlock<C> b,
+             Block<C> c, bool accumulate) {
   if constexpr (std::is_same_v<C, float>) {
     dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0F, a.data, a.stride, b.data, b.stride,
                accumulate ? 1.0F : 0.0F, c.data, c.stride);
   } else {
-    const auto view = [](Block<C> block, int64_t rows, int64_t columns) {
-      return Tensor(block.data, DType::kFloat64, rows, columns, block.stride);
+    const auto view = [](Block<const C> block, int64_t rows, int64_t columns) {
+      return ConstTensor(block.data, DType::kFloat64, rows, columns, block.stride);
     };
     Fp64Product({.a = transpose_a ? view(a, k, m) : view(a, m, k),
                  .b = transpose_b ? view(b, n, k) : view(b, k, n),
-                 .c = view(c, m, n),
+                 .c = Tensor(c.data, DType::kFloat64, m, n, c.stride),
                  .transpose_a = transpose_a,
                  .transpose_b = transpose_b,
                  .accumulate = accumulate});
@@ -52,7 +61,8 @@ void Product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k
 
 // Rows of one head of one sequence, in the compute type: the tensor's own memory, or a converted copy in `scratch`.
 template <typename T, typename C>
-Block<C> HeadOf(const Tensor& tensor, const AttentionShape& shape, int64_t sequence, int64_t head, C* scratch) {
+Block<const C> HeadOf(const ConstTensor& tensor, const AttentionShape& shape, int64_t sequence, int64_t head,
+                      C* scratch) {
   const int64_t first = sequence * shape.sequence_length;
   if constexpr (std::is_same_v<T, C>) {
     return {tensor.Row<T>(first) + head * shape.head_dim, tensor.row_stride};
@@ -69,7 +79,7 @@ Block<C> HeadOf(const Tensor& tensor, const AttentionShape& shape, int64_t seque
 
 // Writes `rows` rows of the compute type, times `scale` by row where given, to rows [first, …) of one head of a tensor.
 template <typename T, typename C>
-void StoreHead(Block<C> from, int64_t rows, const C* divisor, const Tensor& tensor, int64_t first, int64_t head,
+void StoreHead(ReadBlock<C> from, int64_t rows, const C* divisor, const Tensor& tensor, int64_t first, int64_t head,
                int64_t head_dim) {
   const hn::ScalableTag<C> d;
   for (int64_t row = 0; row < rows; ++row) {
@@ -123,9 +133,9 @@ void ForwardHead(const AttentionForwardArgs& args, const AttentionScratch& layou
                  C* scratch) {
   const AttentionShape& shape = args.shape;
   const int64_t length = shape.sequence_length, dim = shape.head_dim, kv_head = head / layout.group;
-  const Block<C> query = HeadOf<T>(args.q, shape, sequence, head, scratch + layout.query);
-  const Block<C> key = HeadOf<T>(args.k, shape, sequence, kv_head, scratch + layout.key);
-  const Block<C> value = HeadOf<T>(args.v, shape, sequence, kv_head, scratch + layout.value);
+  const Block<const C> query = HeadOf<T>(args.q, shape, sequence, head, scratch + layout.query);
+  const Block<const C> key = HeadOf<T>(args.k, shape, sequence, kv_head, scratch + layout.key);
+  const Block<const C> value = HeadOf<T>(args.v, shape, sequence, kv_head, scratch + layout.value);
   const Block<C> scores = {scratch + layout.scores, layout.block};
   const Block<C> accumulator = {scratch + layout.accumulator, dim};
   C *maximum = scratch + layout.row_maximum, *sum = scratch + layout.row_sum;
@@ -146,7 +156,7 @@ void ForwardHead(const AttentionForwardArgs& args, const AttentionScratch& layou
       }
       Product(false, false, rows, dim, columns, scores, value.Rows(k), accumulator, k > 0);
     }
-    StoreHead<T>(accumulator, rows, sum, args.out, sequence * length + q, head, dim);
+    StoreHead<T, C>(accumulator, rows, sum, args.out, sequence * length + q, head, dim);
     for (int64_t row = 0; row < rows; ++row) log_sum_exp[q + row] = maximum[row] + std::log(sum[row]);
   }
 }
@@ -189,8 +199,8 @@ void BackwardGroup(const AttentionBackwardArgs& args, const AttentionScratch& la
   const AttentionShape& shape = args.shape;
   const int64_t length = shape.sequence_length, dim = shape.head_dim, first_row = sequence * length;
   const int64_t first_head = kv_head * layout.group;
-  const Block<C> key = HeadOf<T>(args.k, shape, sequence, kv_head, scratch + layout.key);
-  const Block<C> value = HeadOf<T>(args.v, shape, sequence, kv_head, scratch + layout.value);
+  const Block<const C> key = HeadOf<T>(args.k, shape, sequence, kv_head, scratch + layout.key);
+  const Block<const C> value = HeadOf<T>(args.v, shape, sequence, kv_head, scratch + layout.value);
   const Block<C> scores = {scratch + layout.scores, layout.block},
                  grad_scores = {scratch + layout.grad_scores, layout.block};
   const Block<C> grad_key = {scratch + layout.accumulator, dim}, grad_value = {scratch + layout.accumulator2, dim};
@@ -201,7 +211,7 @@ void BackwardGroup(const AttentionBackwardArgs& args, const AttentionScratch& la
     HeadOf<T>(args.q, shape, sequence, first_head + member, scratch + layout.query + member * length * dim);
     HeadOf<T>(args.grad_out, shape, sequence, first_head + member, scratch + layout.grad_out + member * length * dim);
   }
-  const auto member_of = [&](const Tensor& tensor, int64_t converted, int64_t member) -> Block<C> {
+  const auto member_of = [&](const ConstTensor& tensor, int64_t converted, int64_t member) -> Block<const C> {
     if constexpr (std::is_same_v<T, C>) return HeadOf<T>(tensor, shape, sequence, first_head + member, scratch);
     return {scratch + converted + member * length * dim, dim};
   };
@@ -210,8 +220,8 @@ void BackwardGroup(const AttentionBackwardArgs& args, const AttentionScratch& la
     const int64_t columns = std::min(layout.block, length - k);
     bool first = true;
     for (int64_t member = 0; member < layout.group; ++member) {
-      const Block<C> query = member_of(args.q, layout.query, member);
-      const Block<C> grad_out = member_of(args.grad_out, layout.grad_out, member);
+      const Block<const C> query = member_of(args.q, layout.query, member);
+      const Block<const C> grad_out = member_of(args.grad_out, layout.grad_out, member);
       const C* log_sum_exp = args.log_sum_exp.Row<C>(sequence) + (first_head + member) * length;
       for (int64_t q = k; q < length; q += layout.block) {
         const int64_t rows = std::min(layout.block, length - q);

@@ -15,10 +15,12 @@
 namespace isthmus::cpu {
 namespace {
 
-// A matrix as oneDNN should see it: the matrix itself, or a dense copy of a column whose elements lie apart.
+// A matrix as oneDNN should see it: the matrix itself, or a dense copy of a column whose elements lie apart. `View` is
+// Tensor for the result and ConstTensor for an operand.
+template <typename View>
 class Dense {
  public:
-  explicit Dense(const Tensor& matrix) : matrix_(matrix), view_(matrix) {
+  explicit Dense(const View& matrix) : matrix_(matrix), view_(matrix) {
     if (matrix.rows == 1 || matrix.columns == 1) view_.row_stride = matrix.columns;
     copied_ = matrix.columns == 1 && matrix.rows > 1 && matrix.row_stride != 1;
     if (!copied_) return;
@@ -26,23 +28,23 @@ class Dense {
     view_.data = copy_.data();
   }
 
-  const Tensor& view() const { return view_; }
+  const View& view() const { return view_; }
   void Gather() {
-    if (copied_) Move(matrix_, view_);
+    if (copied_) Move(matrix_, Tensor(copy_.data(), matrix_.dtype, matrix_.rows, matrix_.columns));
   }
   void Scatter() {
     if (copied_) Move(view_, matrix_);
   }
 
  private:
-  static void Move(const Tensor& from, const Tensor& to) {
+  static void Move(const ConstTensor& from, const Tensor& to) {
     const auto size = static_cast<size_t>(SizeOf(from.dtype));
     for (int64_t row = 0; row < from.rows; ++row) {
       std::memcpy(to.RowSlice(row, 1).data, from.RowSlice(row, 1).data, size);
     }
   }
 
-  Tensor matrix_, view_;
+  View matrix_, view_;
   bool copied_ = false;
   std::vector<char> copy_;
 };
@@ -53,7 +55,8 @@ class CompiledProducts {
 
   // Returns false if oneDNN has no such implementation for these types.
   bool Multiply(const MatmulArgs& args, int implementation) {
-    Dense a(args.a), b(args.b), c(args.c);
+    Dense<ConstTensor> a(args.a), b(args.b);
+    Dense<Tensor> c(args.c);
     a.Gather();
     b.Gather();
     if (args.accumulate) c.Gather();
@@ -85,8 +88,9 @@ class CompiledProducts {
     if (found == products_.end()) found = products_.emplace(key, MakeOrNone(args, sizes, implementation)).first;
     Product& product = found->second;
     if (!product.primitive) return false;
-    product.a.set_data_handle(args.a.data);
-    product.b.set_data_handle(args.b.data);
+    // oneDNN has no memory that can only be read; it reads these two.
+    product.a.set_data_handle(const_cast<void*>(args.a.data));
+    product.b.set_data_handle(const_cast<void*>(args.b.data));
     product.c.set_data_handle(args.c.data);
     product.primitive.execute(stream_, product.arguments);
     stream_.wait();
@@ -95,7 +99,7 @@ class CompiledProducts {
 
   // Describes op(tensor), [rows, columns]. One row or one column is dense here, and is described as dense. Its own
   // strides would also fit a matrix of the other orientation.
-  static dnnl::memory::desc Describe(const Tensor& tensor, int64_t rows, int64_t columns, bool transposed) {
+  static dnnl::memory::desc Describe(const ConstTensor& tensor, int64_t rows, int64_t columns, bool transposed) {
     using dnnl::memory;
     const auto type = tensor.dtype == DType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
     if (rows == 1 || columns == 1) return memory::desc({rows, columns}, type, memory::dims{columns, 1});

@@ -31,7 +31,7 @@ HWY_INLINE hn::Vec<D> LoadLogits(D d, const T* p, size_t n) {
 }
 
 template <typename T>
-void RowStatistics(T* logits, int64_t count, int64_t target, T* statistics) {
+void RowStatistics(const T* logits, int64_t count, int64_t target, T* statistics) {
   const hn::ScalableTag<T> d;
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
   const bool owns_target = target >= 0 && target < count;
@@ -40,21 +40,25 @@ void RowStatistics(T* logits, int64_t count, int64_t target, T* statistics) {
   ForParts(d, count, [&](int64_t i, size_t n) { maxima = hn::Max(maxima, LoadLogits(d, logits + i, n)); });
   const T maximum = hn::GetLane(hn::MaxOfLanes(d, maxima));
 
-  // The row is this thread's alone: the target's logit is taken out for the time of the sums.
-  if (owns_target) logits[target] = -kInfinity;
   const auto shift = hn::Set(d, maximum);
   double sum = 0, sum_sq = 0;
   for (int64_t begin = 0; begin < count; begin += kSumBlock) {
     auto block = hn::Zero(d), block_sq = hn::Zero(d);
     ForParts(d, std::min(kSumBlock, count - begin), [&](int64_t i, size_t n) {
-      const auto e = ExpOrNaN(d, hn::Sub(LoadLogits(d, logits + begin + i, n), shift));
+      auto z = LoadLogits(d, logits + begin + i, n);
+      // The target is left out of the sums.
+      if (const int64_t lane = target - begin - i; lane >= 0 && lane < static_cast<int64_t>(n)) {
+        const auto before = hn::FirstN(d, static_cast<size_t>(lane)),
+                   through = hn::FirstN(d, static_cast<size_t>(lane) + 1);
+        z = hn::IfThenElse(hn::AndNot(before, through), hn::Set(d, -kInfinity), z);
+      }
+      const auto e = ExpOrNaN(d, hn::Sub(z, shift));
       block = hn::Add(block, e);
       block_sq = hn::MulAdd(e, e, block_sq);
     });
     sum += static_cast<double>(SumLanes(d, block));
     sum_sq += static_cast<double>(SumLanes(d, block_sq));
   }
-  if (owns_target) logits[target] = target_logit;
   statistics[0] = maximum;
   statistics[1] = static_cast<T>(sum);
   statistics[2] = static_cast<T>(sum_sq);

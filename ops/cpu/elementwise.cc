@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 constexpr int64_t kSumBlock = 4096;
 
 template <typename T>
-void AddRows(const Tensor& x, const Tensor& y) {
+void AddRows(const ConstTensor& x, const Tensor& y) {
   const hn::ScalableTag<ComputeOf<T>> d;
   ParallelFor(x.rows, 8, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
@@ -32,7 +32,7 @@ void AddRows(const Tensor& x, const Tensor& y) {
 }
 
 template <typename T>
-void SubtractRows(const Tensor& x, const Tensor& y) {
+void SubtractRows(const ConstTensor& x, const Tensor& y) {
   const hn::ScalableTag<T> d;
   ParallelFor(x.rows, 8, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
@@ -46,7 +46,7 @@ void SubtractRows(const Tensor& x, const Tensor& y) {
 }
 
 template <typename From, typename To>
-void CastRows(const Tensor& x, const Tensor& y) {
+void CastRows(const ConstTensor& x, const Tensor& y) {
   ParallelFor(x.rows * x.columns, 16384, [&](int64_t begin, int64_t end, int) {
     while (begin < end) {
       const int64_t row = begin / x.columns, column = begin % x.columns;
@@ -93,7 +93,7 @@ double BlockSum(const T* x, int64_t count) {
 }
 
 template <bool kSquare, typename T>
-double SumBlocks(const Tensor& x) {
+double SumBlocks(const ConstTensor& x) {
   double total = 0;
   for (int64_t row = 0; row < x.rows; ++row) {
     const T* data = x.Row<T>(row);
@@ -115,18 +115,18 @@ double SumBlocks(const Tensor& x) {
   return total;
 }
 
-void AddAny(const Tensor& x, const Tensor& y) {
+void AddAny(const ConstTensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto zero) { AddRows<decltype(zero)>(x, y); });
 }
-void SubtractAny(const Tensor& x, const Tensor& y) {
+void SubtractAny(const ConstTensor& x, const Tensor& y) {
   x.dtype == DType::kFloat64 ? SubtractRows<double>(x, y) : SubtractRows<float>(x, y);
 }
-void CastAny(const Tensor& x, const Tensor& y) {
+void CastAny(const ConstTensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto from) {
     VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
   });
 }
-double SumAny(const Tensor& x, bool square) {
+double SumAny(const ConstTensor& x, bool square) {
   double sum = 0;
   VisitFloating(x.dtype, [&](auto zero) {
     sum = square ? SumBlocks<true, decltype(zero)>(x) : SumBlocks<false, decltype(zero)>(x);

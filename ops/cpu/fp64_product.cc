@@ -7,9 +7,11 @@ namespace {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using View = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+using ConstView = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
 
-View ViewOf(const Tensor& tensor) {
-  return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
+template <typename Result, typename From>
+Result ViewOf(const From& tensor) {
+  return {tensor.template As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
 }
 
 template <typename A, typename B>
@@ -24,7 +26,8 @@ void Product(const A& a, const B& b, View c, bool accumulate) {
 }  // namespace
 
 void Fp64Product(const MatmulArgs& args) {
-  const View a = ViewOf(args.a), b = ViewOf(args.b), c = ViewOf(args.c);
+  const auto a = ViewOf<ConstView>(args.a), b = ViewOf<ConstView>(args.b);
+  const auto c = ViewOf<View>(args.c);
   if (args.transpose_a && args.transpose_b) {
     Product(a.transpose(), b.transpose(), c, args.accumulate);
   } else if (args.transpose_a) {

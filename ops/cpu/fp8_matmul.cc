@@ -10,7 +10,7 @@ namespace {
 
 // to [rows, columns] bf16 = inverse · from. Each of the 256 codes is converted once.
 template <typename F>
-void Dequantize(const Tensor& from, float inverse, const Tensor& to) {
+void Dequantize(const ConstTensor& from, float inverse, const Tensor& to) {
   std::array<BFloat16, 256> values;
   for (size_t code = 0; code < values.size(); ++code) {
     F number;
@@ -26,7 +26,7 @@ void Dequantize(const Tensor& from, float inverse, const Tensor& to) {
   });
 }
 
-Tensor Dequantized(const Tensor& from, const Tensor& inverse, BFloat16* memory) {
+Tensor Dequantized(const ConstTensor& from, const ConstTensor& inverse, BFloat16* memory) {
   const Tensor to(memory, DType::kBFloat16, from.rows, from.columns);
   from.dtype == DType::kFloat8E4M3 ? Dequantize<Float8E4M3>(from, *inverse.As<float>(), to)
                                    : Dequantize<Float8E5M2>(from, *inverse.As<float>(), to);

@@ -15,7 +15,7 @@ constexpr int64_t kRowBlock = 4096;
 // is left, of many half. Smaller products than these run at a lower rate.
 constexpr int64_t kColumnTile = 256, kSymmetricColumns = 512;
 
-void AddWidened(const Tensor& block, const Tensor& c) {
+void AddWidened(const ConstTensor& block, const Tensor& c) {
   ParallelFor(c.rows, 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* from = block.Row<float>(row);
@@ -30,7 +30,7 @@ Tensor Block(const Tensor& matrix, int64_t row, int64_t rows, int64_t column, in
 }
 
 // c += xᵀ x above the diagonal, and in the blocks on it.
-absl::Status AddUpperHalf(const Tensor& x, const Tensor& c, const Tensor& workspace) {
+absl::Status AddUpperHalf(const ConstTensor& x, const Tensor& c, const Tensor& workspace) {
   for (int64_t tile = 0; tile < x.columns; tile += kColumnTile) {
     const int64_t rows = std::min(kColumnTile, x.columns - tile), columns = x.columns - tile;
     const Tensor product = Block(workspace, tile, rows, tile, columns);

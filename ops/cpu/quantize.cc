@@ -13,7 +13,7 @@ uint32_t MagnitudeBits(float x) { return std::bit_cast<uint32_t>(x) & 0x7fffffff
 uint32_t MagnitudeBits(BFloat16 x) { return static_cast<uint32_t>(x.bits & 0x7fffu) << 16; }
 
 template <typename T>
-uint32_t LargestMagnitude(const Tensor& x) {
+uint32_t LargestMagnitude(const ConstTensor& x) {
   std::atomic<uint32_t> largest = 0;
   ParallelFor(x.rows, 16, [&](int64_t begin, int64_t end, int) {
     uint32_t mine = 0;

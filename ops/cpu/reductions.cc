@@ -49,7 +49,7 @@ void Dots(const RowDotsArgs& args) {
 
 // total[c] += Σ_n term(element, n), with the rows in order.
 template <typename T, typename Term>
-void AddColumns(const Tensor& x, const Tensor& total, const Term& term) {
+void AddColumns(const ConstTensor& x, const Tensor& total, const Term& term) {
   const hn::ScalableTag<double> d;
   ParallelFor(x.columns, 64, [&](int64_t from, int64_t to, int) {
     for (int64_t begin = from; begin < to; begin += kColumnTile) {

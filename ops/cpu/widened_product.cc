@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t kBlock = 1024;
 
 // op(x)[row, row + rows) × [column, column + columns) as x stores it.
-Tensor BlockOf(const Tensor& x, bool transposed, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+ConstTensor BlockOf(const ConstTensor& x, bool transposed, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   return transposed ? x.RowSlice(column, columns).ColumnSlice(row, rows)
                     : x.RowSlice(row, rows).ColumnSlice(column, columns);
 }
@@ -23,7 +23,7 @@ Tensor BlockOf(const Tensor& x, bool transposed, int64_t row, int64_t rows, int6
 // Scratch that holds one block as fp32.
 class Widened {
  public:
-  Tensor Like(const Tensor& block) {
+  Tensor Like(const ConstTensor& block) {
     const auto size = static_cast<size_t>(block.size());
     if (memory_.size() < size) memory_.resize(size);
     return Tensor(memory_.data(), DType::kFloat32, block.rows, block.columns);
@@ -52,8 +52,10 @@ absl::Status WidenedProduct(const MatmulArgs& args) {
       const Tensor sum = result.dtype == DType::kFloat32 ? result : scratch.c.Like(result);
       for (int64_t k = 0; k < sizes.k; k += kBlock) {
         const int64_t depth = std::min(kBlock, sizes.k - k);
-        const Tensor a = BlockOf(args.a, args.transpose_a, m, rows, k, depth), wide_a = scratch.a.Like(a);
-        const Tensor b = BlockOf(args.b, args.transpose_b, k, depth, n, columns), wide_b = scratch.b.Like(b);
+        const ConstTensor a = BlockOf(args.a, args.transpose_a, m, rows, k, depth);
+        const Tensor wide_a = scratch.a.Like(a);
+        const ConstTensor b = BlockOf(args.b, args.transpose_b, k, depth, n, columns);
+        const Tensor wide_b = scratch.b.Like(b);
         ISTHMUS_RETURN_IF_ERROR(Cast({.x = a, .y = wide_a}));
         ISTHMUS_RETURN_IF_ERROR(Cast({.x = b, .y = wide_b}));
         ISTHMUS_RETURN_IF_ERROR(Fp32Product({.a = wide_a,

@@ -38,14 +38,13 @@ inline AttentionBackwardArgs SliceOf(const AttentionBackwardArgs& args, const At
   const int64_t head = s.heads / s.kv_heads * kv_head;
   AttentionBackwardArgs part = args;
   part.shape = slice;
-  for (Tensor* tensor : {&part.q, &part.out, &part.grad_out, &part.grad_q}) {
-    *tensor = tensor->RowSlice(sequence * s.sequence_length, slice.sequences * s.sequence_length)
-                  .ColumnSlice(head * s.head_dim, slice.heads * s.head_dim);
-  }
-  for (Tensor* tensor : {&part.k, &part.v, &part.grad_k, &part.grad_v}) {
-    *tensor = tensor->RowSlice(sequence * s.sequence_length, slice.sequences * s.sequence_length)
-                  .ColumnSlice(kv_head * s.head_dim, slice.kv_heads * s.head_dim);
-  }
+  const auto cut = [&](int64_t first_head, int64_t heads, auto&... tensors) {
+    ((tensors = tensors.RowSlice(sequence * s.sequence_length, slice.sequences * s.sequence_length)
+                    .ColumnSlice(first_head * s.head_dim, heads * s.head_dim)),
+     ...);
+  };
+  cut(head, slice.heads, part.q, part.out, part.grad_out, part.grad_q);
+  cut(kv_head, slice.kv_heads, part.k, part.v, part.grad_k, part.grad_v);
   part.log_sum_exp = args.log_sum_exp.RowSlice(sequence, slice.sequences)
                          .ColumnSlice(head * s.sequence_length, slice.heads * s.sequence_length);
   return part;

@@ -1,8 +1,8 @@
 #include "ops/cuda/cublaslt.h"
+#include "ops/matmul_algorithms.h"
 
 #include <algorithm>
 
-#include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
 
@@ -32,7 +32,7 @@ absl::StatusOr<Handle> MakeHandle() {
   return Handle(handle);
 }
 
-absl::StatusOr<Layout> MakeLayout(const Tensor& tensor) {
+absl::StatusOr<Layout> MakeLayout(const ConstTensor& tensor) {
   cublasLtMatrixLayout_t layout = nullptr;
   ISTHMUS_RETURN_IF_ERROR(CheckLt(
       cublasLtMatrixLayoutCreate(&layout, TypeOf(tensor.dtype), static_cast<uint64_t>(tensor.columns),
@@ -51,7 +51,7 @@ absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation
   return operation;
 }
 
-absl::StatusOr<Preference> MakePreference(const Tensor& a, const Tensor& b, const Tensor& c) {
+absl::StatusOr<Preference> MakePreference(const ConstTensor& a, const ConstTensor& b, const ConstTensor& c) {
   cublasLtMatmulPreference_t raw = nullptr;
   ISTHMUS_RETURN_IF_ERROR(CheckLt(cublasLtMatmulPreferenceCreate(&raw), "cublasLtMatmulPreferenceCreate"));
   Preference preference(raw);

@@ -37,14 +37,14 @@ using Preference =
 absl::StatusOr<Handle> MakeHandle();
 
 // cuBLASLt counts by columns: the rows of `tensor` are its columns.
-absl::StatusOr<Layout> MakeLayout(const Tensor& tensor);
+absl::StatusOr<Layout> MakeLayout(const ConstTensor& tensor);
 
 // A product with sums in fp32 or fp64, of operands as cuBLASLt counts them. Factors of its terms are of that type.
 absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second, DType sums);
 
 // What an algorithm for c = a · b, in rows, may do: with the context's scratch memory, the operands' alignment, and no
 // sums whose order the scheduler decides. By columns b comes first.
-absl::StatusOr<Preference> MakePreference(const Tensor& a, const Tensor& b, const Tensor& c);
+absl::StatusOr<Preference> MakePreference(const ConstTensor& a, const ConstTensor& b, const ConstTensor& c);
 
 template <typename T>
 absl::Status Set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {

@@ -16,7 +16,10 @@ constexpr int kThreads = 256;
 constexpr int64_t kSumBlocks = 1024;
 
 // A contiguous tensor as one row: fewer divisions, and packs where the columns alone would not allow them.
-Tensor Flat(const Tensor& tensor) { return tensor.contiguous() ? tensor.Reshape(1, tensor.size()) : tensor; }
+template <typename View>
+View Flat(const View& tensor) {
+  return tensor.contiguous() ? tensor.Reshape(1, tensor.size()) : tensor;
+}
 
 // x and y of an elementwise operator, each as one row where both are contiguous.
 template <typename Args>
@@ -94,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) AddSumKernel(const double* partial, 
 }
 
 template <typename T, bool kSquared, int kWidth>
-absl::Status SumPacksInto(const Tensor& x, const Tensor& total, const Context& context) {
+absl::Status SumPacksInto(const ConstTensor& x, const Tensor& total, const Context& context) {
   const int64_t blocks = std::min<int64_t>(BlocksFor(x.size(), int64_t{kThreads} * kWidth), kSumBlocks);
   auto* partial = static_cast<double*>(context.scratch);
   ISTHMUS_RETURN_IF_ERROR(Launch("Sum", PartialSumsKernel<T, kSquared, kWidth>,
@@ -105,15 +108,15 @@ absl::Status SumPacksInto(const Tensor& x, const Tensor& total, const Context& c
 }
 
 template <typename T, bool kSquared>
-absl::Status SumInto(const Tensor& tensor, const Tensor& total, const Context& context) {
-  const Tensor x = Flat(tensor);
+absl::Status SumInto(const ConstTensor& tensor, const Tensor& total, const Context& context) {
+  const ConstTensor x = Flat(tensor);
   constexpr int kWidth = kPackWidth<T>;
   return Packs(x, kWidth) ? SumPacksInto<T, kSquared, kWidth>(x, total, context)
                           : SumPacksInto<T, kSquared, 1>(x, total, context);
 }
 
 template <bool kSquared>
-absl::Status SumOfAny(const Tensor& x, const Tensor& total, const Context& context) {
+absl::Status SumOfAny(const ConstTensor& x, const Tensor& total, const Context& context) {
   return VisitNumbers(x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSquared>(x, total, context); });
 }
 
@@ -125,20 +128,20 @@ LaunchShape ShapeFor(const Context& context, const Tensor& tensor, int width) {
 struct Extent {
   size_t width, height, pitch;
 };
-Extent ExtentOf(const Tensor& tensor) {
+Extent ExtentOf(const ConstTensor& tensor) {
   const int64_t bytes = SizeOf(tensor.dtype);
   return {static_cast<size_t>(tensor.columns * bytes), static_cast<size_t>(tensor.rows),
           static_cast<size_t>(tensor.row_stride * bytes)};
 }
 
 template <typename T, int kWidth>
-absl::Status AddPacks(const Tensor& x, const Tensor& y, const Context& context) {
+absl::Status AddPacks(const ConstTensor& x, const Tensor& y, const Context& context) {
   return Launch("Add", AddKernel<T, kWidth>, ShapeFor(context, y, kWidth), context, Rows<const T>(x), Rows<T>(y),
                 y.rows, y.columns);
 }
 
 template <typename From, typename To>
-absl::Status CastBetween(const Tensor& x, const Tensor& y, const Context& context) {
+absl::Status CastBetween(const ConstTensor& x, const Tensor& y, const Context& context) {
   // A store of more than 16 bytes is two, each of which leaves gaps between neighbouring threads.
   constexpr int kWidth = sizeof(To) > sizeof(From) ? 4 : 8;
   if (Packs(x, kWidth) && Packs(y, kWidth)) {
@@ -150,7 +153,7 @@ absl::Status CastBetween(const Tensor& x, const Tensor& y, const Context& contex
 }
 
 template <typename From, typename To>
-absl::Status WideCast(const Tensor& x, const Tensor& y, const Context& context) {
+absl::Status WideCast(const ConstTensor& x, const Tensor& y, const Context& context) {
   return Launch("Cast", WideCastKernel<From, To>, ShapeFor(context, y, 1), context, Rows<const From>(x), Rows<To>(y),
                 y.rows, y.columns);
 }

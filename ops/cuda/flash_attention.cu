@@ -35,8 +35,8 @@ struct HeadRows {
   }
 };
 template <typename T>
-HeadRows<T> HeadRowsOf(const Tensor& tensor) {
-  return {tensor.As<T>(), tensor.row_stride};
+HeadRows<T> HeadRowsOf(const ViewFor<T>& tensor) {
+  return {tensor.template As<T>(), tensor.row_stride};
 }
 
 // Rows [first, first + count) of one head to shared memory, `pitch` floats apart; zero beyond the sequence.

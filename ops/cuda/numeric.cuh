@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "runtime/dtype.h"
 #include "runtime/tensor.h"
@@ -61,18 +62,22 @@ __device__ __forceinline__ void StorePack(const float (&from)[kWidth], T* to) {
   *reinterpret_cast<Pack<T, kWidth>*>(to) = pack;
 }
 
+// The view that a kernel's pointer to T is taken from: what is only read comes from a ConstTensor.
+template <typename T>
+using ViewFor = std::conditional_t<std::is_const_v<T>, ConstTensor, Tensor>;
+
 // The rows of a tensor.
 template <typename T>
 struct Rows {
   T* data = nullptr;
   int64_t stride = 0;
   Rows() = default;
-  explicit Rows(const Tensor& tensor) : data(tensor.As<T>()), stride(tensor.row_stride) {}
+  explicit Rows(const ViewFor<T>& tensor) : data(tensor.template As<T>()), stride(tensor.row_stride) {}
   __device__ __forceinline__ T* operator[](int64_t row) const { return data + row * stride; }
 };
 
 // Whether every row of the tensor can be read in packs of `width`: its address, row stride and columns allow it.
-inline bool Packs(const Tensor& tensor, int width) {
+inline bool Packs(const ConstTensor& tensor, int width) {
   if (!tensor.defined()) return true;
   const auto bytes = static_cast<uintptr_t>(width * SizeOf(tensor.dtype));
   return reinterpret_cast<uintptr_t>(tensor.data) % bytes == 0 && tensor.columns % width == 0 &&

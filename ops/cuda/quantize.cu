@@ -134,14 +134,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T, int kWidth>
-absl::Status LargestMagnitude(const Tensor& x, unsigned blocks, uint32_t* partial, const Context& context) {
+absl::Status LargestMagnitude(const ConstTensor& x, unsigned blocks, uint32_t* partial, const Context& context) {
   return Launch("Quantize", LargestMagnitudeKernel<T, kWidth>, {dim3(blocks), dim3(kThreads)}, context,
                 Rows<const T>(x), x.rows, x.columns, partial);
 }
 
 template <typename T, typename F>
 absl::Status QuantizeAs(const QuantizeArgs& args, const Context& context) {
-  const Tensor x = args.x.contiguous() ? args.x.Reshape(1, args.x.size()) : args.x;
+  const ConstTensor x = args.x.contiguous() ? args.x.Reshape(1, args.x.size()) : args.x;
   constexpr int kWidth = kPackWidth<T>;
   // Each block of the second kernel reads the results of all blocks of the first: few.
   const auto most = static_cast<unsigned>(context.multiprocessors) * 8;

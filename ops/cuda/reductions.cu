@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   total[c] += sum;
 }
 
-absl::Status AddColumns(const Tensor& x, const double* squares, const Tensor& total, const Context& context) {
+absl::Status AddColumns(const ConstTensor& x, const double* squares, const Tensor& total, const Context& context) {
   if (x.size() == 0) return absl::OkStatus();
   // As many rows at a time as have room for their parts' sums, and a grid for them.
   const int64_t room = Context::kScratchBytes / (x.columns * SizeOf(DType::kFloat64));
@@ -69,7 +69,7 @@ absl::Status AddColumns(const Tensor& x, const double* squares, const Tensor& to
   auto* sums = static_cast<double*>(context.scratch);
   const unsigned blocks = BlocksFor(x.columns, kColumnThreads);
   for (int64_t begin = 0; begin < x.rows; begin += most) {
-    const Tensor rows = x.RowSlice(begin, std::min(most, x.rows - begin));
+    const ConstTensor rows = x.RowSlice(begin, std::min(most, x.rows - begin));
     const int64_t parts = (rows.rows + kPartRows - 1) / kPartRows;
     ISTHMUS_RETURN_IF_ERROR(VisitElements(x.dtype, [&](auto zero) {
       using T = decltype(zero);

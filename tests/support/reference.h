@@ -46,6 +46,7 @@ class Buffer {
 
   Tensor tensor() const { return Tensor(memory_, dtype_, rows_, columns_, stride_); }
   operator Tensor() const { return tensor(); }
+  operator ConstTensor() const { return tensor(); }
 
   // Rounds to the dtype.
   void Set(const Matrix& values);

@@ -23,7 +23,8 @@ class Filled {
   Filled(const Filled&) = delete;
   Filled& operator=(const Filled&) = delete;
 
-  operator Tensor() const { return tensor_; }  // NOLINT(google-explicit-constructor): operators take tensors
+  operator Tensor() const { return tensor_; }       // NOLINT(google-explicit-constructor): operators take tensors
+  operator ConstTensor() const { return tensor_; }  // NOLINT(google-explicit-constructor)
   const Tensor* operator->() const { return &tensor_; }
 
  private:

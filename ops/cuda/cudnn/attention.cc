@@ -32,7 +32,7 @@ struct Plan {
 };
 
 // [B, heads, T, head_dim] where row b·T + t of the tensor holds the heads one after another.
-fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const Tensor& tensor, const AttentionShape& shape,
+fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const ConstTensor& tensor, const AttentionShape& shape,
                                      int64_t heads) {
   return fe::graph::Tensor_attributes()
       .set_name(name)
@@ -43,7 +43,7 @@ fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const Tensor& tens
 }
 
 // [B, H, T, 1]. cuDNN takes packed ones only, also of one sequence, whose row is then no longer than its heads.
-fe::graph::Tensor_attributes StatisticsOf(const Tensor& tensor, const AttentionShape& shape) {
+fe::graph::Tensor_attributes StatisticsOf(const ConstTensor& tensor, const AttentionShape& shape) {
   const int64_t row = shape.sequences > 1 ? tensor.row_stride : shape.heads * shape.sequence_length;
   return fe::graph::Tensor_attributes()
       .set_name("log_sum_exp")
@@ -121,7 +121,7 @@ class Plans {
   // The plan of a shape; one without a graph says why. `tensors`: those whose layout decides the plan. `make` builds
   // the graph.
   template <typename Make>
-  absl::StatusOr<const Plan*> PlanOf(const AttentionShape& shape, double scale, const std::vector<Tensor>& tensors,
+  absl::StatusOr<const Plan*> PlanOf(const AttentionShape& shape, double scale, const std::vector<ConstTensor>& tensors,
                                      const Context& context, const Make& make) {
     ISTHMUS_RETURN_IF_ERROR(Open(context));
     Key key = {static_cast<int64_t>(tensors.size()),
@@ -130,13 +130,17 @@ class Plans {
                shape.heads,
                shape.kv_heads,
                shape.head_dim};
-    for (const Tensor& tensor : tensors) key.push_back(tensor.row_stride);
+    for (const ConstTensor& tensor : tensors) key.push_back(tensor.row_stride);
     const auto found = plans_.find({key, scale});
     if (found != plans_.end()) return &found->second;
     return &plans_.emplace(std::pair(key, scale), Build(make())).first->second;
   }
 
-  absl::Status Execute(const Plan& plan, std::unordered_map<int64_t, void*> pointers, const Tensor& workspace) const {
+  absl::Status Execute(const Plan& plan, std::initializer_list<std::pair<Id, const void*>> tensors,
+                       const Tensor& workspace) const {
+    // cuDNN takes addresses of one type, also of what it only reads.
+    std::unordered_map<int64_t, void*> pointers;
+    for (const auto& [id, data] : tensors) pointers.emplace(id, const_cast<void*>(data));
     fe::error_t error = plan.graph->execute(handle_, pointers, workspace.data);
     if (error.is_good()) return absl::OkStatus();
     return absl::InternalError(absl::StrCat("cuDNN attention: ", error.get_message()));
