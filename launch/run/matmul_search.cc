@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "ops/matmul_algorithms.h"
+#include "ops/cuda/matmul_algorithms.h"
 #include "parallel/host_bytes.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"

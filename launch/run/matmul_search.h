@@ -1,4 +1,4 @@
-// The choice of the GPU's algorithms for a run's matrix products (ops/matmul_algorithms.h): measured before the first
+// The choice of the GPU's algorithms for a run's matrix products (ops/cuda/matmul_algorithms.h): measured before the first
 // step, agreed on by all ranks, kept in the run folder.
 #ifndef ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_
 #define ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_

@@ -1,8 +1,8 @@
 #include "ops/cuda/cublaslt.h"
-#include "ops/matmul_algorithms.h"
 
 #include <algorithm>
 
+#include "ops/cuda/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
 

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "ops/cuda/cublaslt.h"
+#include "ops/cuda/matmul_algorithms.h"
 #include "ops/elementwise.h"
-#include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
 

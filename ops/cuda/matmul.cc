@@ -14,10 +14,10 @@
 
 #include "ops/cuda/cublaslt.h"
 #include "ops/cuda/library_versions.h"
+#include "ops/cuda/matmul_algorithms.h"
 #include "ops/cuda/matmul_choices.h"
 #include "ops/cuda/matmul_search.h"
 #include "ops/elementwise.h"
-#include "ops/matmul_algorithms.h"
 #include "runtime/cuda/context.h"
 #include "runtime/status.h"
 

@@ -1,11 +1,11 @@
-// The algorithms that the products of a stream use (ops/matmul_algorithms.h): one service of its context.
+// The algorithms that the products of a stream use (ops/cuda/matmul_algorithms.h): one service of its context.
 #ifndef ISTHMUS_OPS_CUDA_MATMUL_CHOICES_H_
 #define ISTHMUS_OPS_CUDA_MATMUL_CHOICES_H_
 
 #include <cstdint>
 #include <string>
 
-#include "ops/matmul_algorithms.h"
+#include "ops/cuda/matmul_algorithms.h"
 
 namespace isthmus::cuda {
 
@@ -21,6 +21,10 @@ struct MatmulChoices {
 MatmulChoices& MatmulChoicesOf(const Context& context);
 // MatmulKey on this stream.
 std::string KeyOf(const MatmulArgs& args, const Context& context);
+
+// As the functions of the same names in ops/cuda/matmul_algorithms.h, on a GPU.
+void SetMatmulAlgorithms(MatmulAlgorithms algorithms, bool search, const Context& context);
+MatmulAlgorithms MatmulAlgorithmsOf(const Context& context);
 
 }  // namespace isthmus::cuda
 

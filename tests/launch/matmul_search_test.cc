@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/cuda/matmul_algorithms.h"
 #include "ops/matmul.h"
-#include "ops/matmul_algorithms.h"
 #include "runtime/arena.h"
 #include "runtime/device.h"
 #include "tests/support/program.h"

@@ -1,5 +1,5 @@
 // What the choice of a GPU's product algorithms needs no GPU for: keys, the file, the choice itself.
-#include "ops/matmul_algorithms.h"
+#include "ops/cuda/matmul_algorithms.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "ops/matmul_algorithms.h"
+#include "ops/cuda/matmul_algorithms.h"
 
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cuda/matmul_choices.h"
+#include "runtime/backends.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -109,6 +111,19 @@ absl::StatusOr<FastestCandidate> ChooseFastest(int count,
   }
   if (best.index >= 0) return best;
   return failure.ok() ? absl::InvalidArgumentError("no candidates to choose from") : failure;
+}
+
+void SetMatmulAlgorithms(MatmulAlgorithms algorithms, bool search, Stream& stream) {
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) cuda::SetMatmulAlgorithms(std::move(algorithms), search, stream.cuda());
+  }
+}
+
+MatmulAlgorithms MatmulAlgorithmsOf(const Stream& stream) {
+  if constexpr (kHasCuda) {
+    if (stream.device() == Device::kCuda) return cuda::MatmulAlgorithmsOf(stream.cuda());
+  }
+  return {};
 }
 
 }  // namespace isthmus

@@ -5,9 +5,9 @@
 // (launch/run/matmul_search.h): the same file, the same bits. All ranks must use the same choices, because replicated
 // parameters stay replicas only as long as every rank computes the same bits.
 //
-// Products on the CPU (oneDNN, Eigen) have nothing to choose.
-#ifndef ISTHMUS_OPS_MATMUL_ALGORITHMS_H_
-#define ISTHMUS_OPS_MATMUL_ALGORITHMS_H_
+// Products on the CPU (oneDNN, Eigen) have nothing to choose. Nothing here needs CUDA: it is part of every build.
+#ifndef ISTHMUS_OPS_CUDA_MATMUL_ALGORITHMS_H_
+#define ISTHMUS_OPS_CUDA_MATMUL_ALGORITHMS_H_
 
 #include <absl/status/statusor.h>
 #include <absl/strings/string_view.h>
@@ -58,4 +58,4 @@ MatmulAlgorithms MatmulAlgorithmsOf(const Stream& stream);
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_OPS_MATMUL_ALGORITHMS_H_
+#endif  // ISTHMUS_OPS_CUDA_MATMUL_ALGORITHMS_H_
