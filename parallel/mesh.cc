@@ -57,10 +57,12 @@ absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int dat
       }
     }
   }
+  mesh.set_deadline(setup_deadline);
   return mesh;
 }
 
 void Mesh::set_deadline(absl::Duration deadline) {
+  deadline_ = deadline;
   world_->set_deadline(deadline);
   tensor_->set_deadline(deadline);
   data_->set_deadline(deadline);

@@ -16,7 +16,7 @@ class Mesh {
   // data_ranks 0: world size / tensor_ranks. Errors: InvalidArgument when the world is not data_ranks × tensor_ranks.
   // Collective over `world`, which must outlive the mesh. Tensors that go through tensor() and data() lie on the
   // stream's device, those that go through world() in host memory. On GPUs the groups use NCCL where every rank has a
-  // GPU of its own, else host memory; `setup_deadline` is for connecting them.
+  // GPU of its own, else host memory; `setup_deadline` is for connecting them, and theirs until set_deadline.
   static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks,
                                      const Stream& stream = Stream(),
                                      absl::Duration setup_deadline = absl::Minutes(30));
@@ -29,12 +29,15 @@ class Mesh {
   int data_rank() const { return data_->rank(); }
   int data_ranks() const { return data_->size(); }
 
+  // Of the collectives of all three groups that are started from now on.
   void set_deadline(absl::Duration deadline);
+  absl::Duration deadline() const { return deadline_; }
 
  private:
   Communicator* world_ = nullptr;
   std::unique_ptr<Communicator> tensor_;
   std::unique_ptr<Communicator> data_;
+  absl::Duration deadline_;
 };
 
 }  // namespace isthmus

@@ -1,7 +1,11 @@
 // The groups that a mesh is made of.
+#include <absl/status/status.h>
+#include <absl/time/clock.h>
+#include <absl/time/time.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "parallel/deadline_scope.h"
 #include "parallel/mesh.h"
 #include "tests/support/mpi_world.h"
 
@@ -43,6 +47,37 @@ TEST(Mesh, SizesThatDoNotMakeUpTheWorldAreRejectedOnEveryRank) {
   EXPECT_EQ(reject(1, world + 1).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(reject(0, 1).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(reject(1, world + 1).message(), HasSubstr(std::to_string(world)));
+}
+
+TEST(DeadlineScope, EndsWithTheDeadlineThatWasThereBefore) {
+  auto mesh = Mesh::Create(World(), /*tensor_ranks=*/1, /*data_ranks=*/0, Stream(), absl::Minutes(3));
+  ASSERT_TRUE(mesh.ok()) << mesh.status();
+  EXPECT_EQ(mesh->deadline(), absl::Minutes(3));
+  mesh->set_deadline(absl::Minutes(1));
+  const auto leave_early = [&] {
+    const DeadlineScope outer(*mesh, absl::Minutes(10));
+    {
+      const DeadlineScope inner(*mesh, absl::Minutes(20));
+      EXPECT_EQ(mesh->deadline(), absl::Minutes(20));
+    }
+    EXPECT_EQ(mesh->deadline(), absl::Minutes(10));
+    return absl::InternalError("left early");
+  };
+  EXPECT_FALSE(leave_early().ok());
+  EXPECT_EQ(mesh->deadline(), absl::Minutes(1));
+  World().set_deadline(absl::Minutes(30));
+}
+
+TEST(DeadlineScope, HoldsForACollectiveThatARankComesLateTo) {
+  auto mesh = Mesh::Create(World(), /*tensor_ranks=*/1, /*data_ranks=*/0);
+  ASSERT_TRUE(mesh.ok()) << mesh.status();
+  mesh->set_deadline(absl::Milliseconds(1));
+  {
+    const DeadlineScope patience(*mesh, absl::Minutes(30));
+    if (mesh->data_rank() == 0) absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_TRUE(mesh->data().Barrier().ok());
+  }
+  World().set_deadline(absl::Minutes(30));
 }
 
 }  // namespace
