@@ -103,9 +103,14 @@ absl::Status TrainingRun::TrainStep(int64_t step, bool& last) {
   const bool waits_for_spectrum =
       measure_head && (dump_head || step == schedule.steps()) && telemetry.sample_tokens() > kSpectrumWithinAStep;
   if (waits_for_spectrum) mesh_->set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
-  ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step(batch->ids(), batch->targets(), step, learning_rate,
-                                                                 measure_head, dump_head ? &dump : nullptr, accept,
-                                                                 /*last=*/step == schedule.steps()));
+  ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model_->Step({.ids = batch->ids(),
+                                                                  .targets = batch->targets(),
+                                                                  .step = step,
+                                                                  .learning_rate = learning_rate,
+                                                                  .measure = measure_head,
+                                                                  .dump = dump_head ? &dump : nullptr,
+                                                                  .accept = accept,
+                                                                  .last = step == schedule.steps()}));
   if (waits_for_spectrum) {
     ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
     mesh_->set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));

@@ -210,9 +210,9 @@ absl::Status TrainingModel::Rehearse() {
   return stream_.Synchronize();
 }
 
-absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Tensor& host_targets, int64_t step,
-                                               double learning_rate, bool measure_head, HeadDump* dump,
-                                               const Accept& accept, bool last) {
+absl::StatusOr<StepResult> TrainingModel::Step(const StepRequest& request) {
+  const Tensor &host_ids = request.ids, &host_targets = request.targets;
+  const int64_t step = request.step;
   StepResult result;
   const int64_t tokens = MicroBatchTokens(), micro_batches = host_ids.columns / tokens;
   if (host_ids.columns != host_targets.columns || micro_batches < 1 || host_ids.columns % tokens != 0) {
@@ -220,29 +220,30 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
                                                    " tokens; found ", host_ids.Describe(), " and ",
                                                    host_targets.Describe()));
   }
-  if (measure_head && decomposition_ == nullptr) {
+  if (request.measure && decomposition_ == nullptr) {
     return absl::InvalidArgumentError(
         "a model whose run never measures its head can't measure it (telemetry.interval)");
   }
   timer_->Reset();
   seconds_ = {};
-  dump_ = dump;
+  dump_ = request.dump;
   dumped_tokens_ = 0;
-  if (dump != nullptr) ISTHMUS_RETURN_IF_ERROR(BeginDump(host_targets, *dump));
+  if (dump_ != nullptr) ISTHMUS_RETURN_IF_ERROR(BeginDump(host_targets, *dump_));
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   const double scale = 1.0 / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = parameters().gradients()}, stream_));
-  if (measure_head) {
+  if (request.measure) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
-    ISTHMUS_RETURN_IF_ERROR(decomposition_->BeginStep(head, step, host_ids.columns, /*fresh=*/last || dump != nullptr));
+    ISTHMUS_RETURN_IF_ERROR(
+        decomposition_->BeginStep(head, step, host_ids.columns, /*fresh=*/request.last || dump_ != nullptr));
   }
   ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
   for (int64_t index = 0; index < micro_batches; ++index) {
     ISTHMUS_RETURN_IF_ERROR(
         MeasuredMicroBatch(index * tokens, host_targets,
-                           {.last = index + 1 == micro_batches, .measure_head = measure_head, .scale = scale}));
+                           {.last = index + 1 == micro_batches, .measure_head = request.measure, .scale = scale}));
   }
   LossSums sums;
   {
@@ -260,13 +261,13 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   const bool clip = clip_norm_ > 0 && result.gradient_norm > clip_norm_;
   const double grad_scale = clip ? clip_norm_ / result.gradient_norm : 1.0;
   result.too_large = result.finite() && !optimizer_.CanTake(result.gradient_norm, grad_scale);
-  result.applied = result.sound() && (!accept || accept(result));
+  result.applied = result.sound() && (!request.accept || request.accept(result));
   if (!result.applied) {
     ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
     result.seconds = seconds_;
     return result;
   }
-  if (measure_head) {
+  if (request.measure) {
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(model_->loss().parameter())));
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
@@ -275,10 +276,10 @@ absl::StatusOr<StepResult> TrainingModel::Step(const Tensor& host_ids, const Ten
   {
     const PhaseTimer::Scope phase(*timer_, "optimizer", seconds_.optimizer);
     FaultPoint("step.optimizer");
-    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, learning_rate, grad_scale));
+    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(step, request.learning_rate, grad_scale));
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters().weights()));
   }
-  if (measure_head) {  // by the host, while a GPU is at the optimizer's work
+  if (request.measure) {  // by the host, while a GPU is at the optimizer's work
     const PhaseTimer::Scope phase(*timer_, "telemetry", seconds_.telemetry);
     HeadDecomposition::Result measured = decomposition_->Figures();
     result.head = std::move(measured.head);

@@ -44,6 +44,21 @@ struct StepResult : StepFigures {
   StepSeconds seconds;
 };
 
+struct StepRequest {
+  // Every rank calls it before a weight changes, with the same sound figures. It returns whether the step is to be
+  // applied.
+  using Accept = std::function<bool(const StepFigures& figures)>;
+
+  Tensor ids, targets;  // int32 [1, n] in host memory, this data rank's tokens, the same on all its tensor ranks
+  int64_t step = 0;     // from 1
+  double learning_rate = 0;
+  bool measure = false;  // the head, of a run that measures it
+  // Receives the tensors that the head's decomposition is computed from; memory is then allocated. Null: none.
+  HeadDump* dump = nullptr;
+  Accept accept;      // empty: every sound step is applied
+  bool last = false;  // of the run: the head's singular values are to be this step's
+};
+
 class TrainingModel {
  public:
   // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model. `token_counts`: how often
@@ -55,19 +70,12 @@ class TrainingModel {
   // The state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
-  // Every rank calls it before a weight changes, with the same sound figures. It returns whether the step is to be
-  // applied.
-  using Accept = std::function<bool(const StepFigures& figures)>;
-  // One optimizer step. ids and targets: int32 [1, n] in host memory, this data rank's tokens of the step, the same on
-  // all its tensor ranks. `step` counts from 1. Collective over the mesh. Every rank returns the same figures, except
-  // for the seconds and the spectra of a wide head or a large sample (HeadDecomposition::Figures). No rank applies a
-  // step that is not sound (StepFigures), or that `accept` refuses. `dump`, if given, receives the tensors that the
-  // head's decomposition is computed from; memory is then allocated. `measure_head` needs a run that measures its head.
-  // The head's singular values may be of an earlier step, or not known yet, unless the step is dumped or the `last` one
-  // (HeadDecomposition::BeginStep).
-  absl::StatusOr<StepResult> Step(const Tensor& ids, const Tensor& targets, int64_t step, double learning_rate,
-                                  bool measure_head, HeadDump* dump = nullptr, const Accept& accept = nullptr,
-                                  bool last = false);
+  // One optimizer step. Collective over the mesh. Every rank returns the same figures, except for the seconds and the
+  // spectra of a wide head or a large sample (HeadDecomposition::Figures). No rank applies a step that is not sound
+  // (StepFigures), or that `accept` refuses. The head's singular values may be of an earlier step, or not known yet,
+  // unless the step is dumped or the last one (HeadDecomposition::BeginStep). Errors: InvalidArgument if the tokens are
+  // not whole micro-batches, or a head is to be measured that the run never measures; of collectives.
+  absl::StatusOr<StepResult> Step(const StepRequest& request);
 
   // After a step that was not applied because it was not finite: what of it this rank still has. Local.
   absl::StatusOr<NonFiniteTensors> FindNonFinite();

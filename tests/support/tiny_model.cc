@@ -110,9 +110,12 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
 
 StepResult Replica::Step(int64_t step, bool measure_head, bool last) {
   TokenBatch batch = MakeBatch(options_, step % 2);  // two batches in turn: soon learnt by heart
-  return ValueOrDie(model_->Step(PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
-                                 PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()), step, 3e-3,
-                                 measure_head, /*dump=*/nullptr, /*accept=*/nullptr, last));
+  return ValueOrDie(model_->Step({.ids = PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
+                                  .targets = PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()),
+                                  .step = step,
+                                  .learning_rate = 3e-3,
+                                  .measure = measure_head,
+                                  .last = last}));
 }
 
 int64_t TestSteps() {

@@ -275,7 +275,9 @@ class Bench {
   }
   absl::StatusOr<double> Step() {
     const Tensor batch(ids_.data(), DType::kInt32, 1, static_cast<int64_t>(ids_.size()));
-    return Timed([&] { return model_->Step(batch, batch, ++steps_, 1e-4, false).status(); });
+    return Timed([&] {
+      return model_->Step({.ids = batch, .targets = batch, .step = ++steps_, .learning_rate = 1e-4}).status();
+    });
   }
   void Report(const char* name, double rate, const char* limit_name, double limit, const char* ratio) {
     row_[name] = rate;

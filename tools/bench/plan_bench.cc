@@ -88,7 +88,8 @@ absl::Status Run(const std::string& source, const std::vector<std::string>& over
   for (int64_t step = 0; step <= kSteps; ++step) {  // the first one warms up
     ISTHMUS_RETURN_IF_ERROR(world->Barrier());
     const double start = Seconds();
-    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result, model->Step(batch, batch, step + 1, 1e-4, false));
+    ISTHMUS_ASSIGN_OR_RETURN(const StepResult result,
+                             model->Step({.ids = batch, .targets = batch, .step = step + 1, .learning_rate = 1e-4}));
     const double seconds = Seconds() - start;
     if (step == 0) continue;
     total += seconds;

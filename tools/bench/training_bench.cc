@@ -240,7 +240,8 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
   const auto train = [&](int64_t number, bool measure, double& seconds) {
     const Tensor& trained = number < 10 ? beginning : batch;
     const auto start = std::chrono::steady_clock::now();
-    auto result = model->Step(trained, trained, number, 1e-4, measure);
+    auto result =
+        model->Step({.ids = trained, .targets = trained, .step = number, .learning_rate = 1e-4, .measure = measure});
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
   };

@@ -146,7 +146,9 @@ TEST_F(CudaGraphTest, AReplaySeesNewTokensAndNewWeights) {
   int64_t step = 0;
   // A learning rate of zero leaves the weights as they are.
   const auto loss_of = [&](TokenBatch& batch) {
-    return replica.model().Step(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1), ++step, 0, false)->loss;
+    return replica.model()
+        .Step({.ids = PartOf(batch.ids, 0, 1), .targets = PartOf(batch.targets, 0, 1), .step = ++step})
+        ->loss;
   };
   loss_of(one);
   loss_of(one);

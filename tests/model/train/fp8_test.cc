@@ -129,7 +129,8 @@ TEST(Fp8Layers, AWeightThatIsNotFiniteIsNoticed) {
   const Tensor weight = replica.model().parameters().Weight("layers.1.feed_forward.down_proj.weight");
   SetElement(weight, 17, std::numeric_limits<double>::infinity());
   TokenBatch batch = MakeBatch(Options(true), 1);
-  const auto result = replica.model().Step(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1), 1, 1e-3, false);
+  const auto result = replica.model().Step(
+      {.ids = PartOf(batch.ids, 0, 1), .targets = PartOf(batch.targets, 0, 1), .step = 1, .learning_rate = 1e-3});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_FALSE(result->applied);
   EXPECT_FALSE(result->finite());

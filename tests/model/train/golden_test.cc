@@ -77,8 +77,11 @@ class GoldenRun {
   Tensor Ids(size_t step) { return PartOf(golden_.ids[step], 0, 1); }
   Tensor Targets(size_t step) { return PartOf(golden_.targets[step], 0, 1); }
   StepResult Step(size_t step, bool measure_head = false) {
-    auto result = model_->Step(Ids(step), Targets(step), static_cast<int64_t>(step) + 1,
-                               golden_.optimizer.at("learning_rate"), measure_head);
+    auto result = model_->Step({.ids = Ids(step),
+                                .targets = Targets(step),
+                                .step = static_cast<int64_t>(step) + 1,
+                                .learning_rate = golden_.optimizer.at("learning_rate"),
+                                .measure = measure_head});
     EXPECT_TRUE(result.ok()) << result.status();
     return *std::move(result);
   }

@@ -472,7 +472,8 @@ TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   Replica alone(options);
   std::vector<int32_t> ids(64), targets(64, 3);
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);  // every token once
-  const auto result = alone.model().Step(PartOf(ids, 0, 1), PartOf(targets, 0, 1), 1, 1e-3, true);
+  const auto result = alone.model().Step(
+      {.ids = PartOf(ids, 0, 1), .targets = PartOf(targets, 0, 1), .step = 1, .learning_rate = 1e-3, .measure = true});
   ASSERT_TRUE(result.ok()) << result.status();
   const Tensor gradient = alone.model().parameters().Gradient("embedding.weight");
   double square = 0;

@@ -36,12 +36,15 @@ std::string StateOf(TrainingModel& model) {
 }
 
 StepResult TryStep(Replica& replica, const TinyOptions& options, int64_t step, bool measure_head,
-                   const TrainingModel::Accept& accept = nullptr) {
+                   const StepRequest::Accept& accept = nullptr) {
   TokenBatch batch = MakeBatch(options, step);
   const Mesh& mesh = replica.mesh();
-  auto result = replica.model().Step(PartOf(batch.ids, mesh.data_rank(), mesh.data_ranks()),
-                                     PartOf(batch.targets, mesh.data_rank(), mesh.data_ranks()), step, 1e-3,
-                                     measure_head, nullptr, accept);
+  auto result = replica.model().Step({.ids = PartOf(batch.ids, mesh.data_rank(), mesh.data_ranks()),
+                                      .targets = PartOf(batch.targets, mesh.data_rank(), mesh.data_ranks()),
+                                      .step = step,
+                                      .learning_rate = 1e-3,
+                                      .measure = measure_head,
+                                      .accept = accept});
   EXPECT_TRUE(result.ok()) << result.status();
   return result.ok() ? *result : StepResult();
 }
