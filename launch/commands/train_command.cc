@@ -9,7 +9,10 @@
 #include "launch/options.h"
 #include "launch/run/count_text.h"
 #include "launch/run/head_text.h"
-#include "launch/run/training_run.h"
+#include "launch/run/loop.h"
+#include "launch/run/run_parts.h"
+#include "launch/run/run_request.h"
+#include "launch/run/setup.h"
 #include "launch/threads.h"
 #include "launch/watch/rank_watch.h"
 #include "launch/watch/same_start.h"
@@ -43,12 +46,12 @@ absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std
   return ParseConfig(text, path, {});
 }
 
-std::string SummaryText(const TrainingRun& run) {
-  const TrainingRun::Summary& summary = run.summary();
+std::string SummaryText(const RunParts& run) {
+  const RunState& summary = run.state;
   if (summary.already_complete) {
     return absl::StrFormat("nothing left to train: the run is complete since step %d\n", summary.steps);
   }
-  const double entropy = run.unigram_entropy();
+  const double entropy = run.data.unigram_entropy;
   const double below = entropy > 0 ? 100 * (1 - summary.validation_loss / entropy) : 0;
   std::string text = absl::StrFormat(
       "trained %d steps, %s tokens, in %.1f s: loss %.4f\n"
@@ -89,12 +92,20 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   // Of ranks at the end of training; rank 0 has files to close.
   const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
   RankWatch watch(context.mpi.ring());
-  std::unique_ptr<TrainingRun> run;
+  const RunRequest request = {.config = std::move(config),
+                              .source = path,
+                              .resume = resume,
+                              .signals = *context.signals,
+                              .watch = watch,
+                              .world = context.world,
+                              .local_rank = context.mpi.local_rank(),
+                              .display = context.out,
+                              .display_is_terminal = line};
+  std::unique_ptr<RunParts> run;
   // Exceptions are caught here while the run still exists, as below.
   absl::Status status = CaughtOnRank(context.world.size(), [&]() -> absl::Status {
-    ISTHMUS_ASSIGN_OR_RETURN(run, TrainingRun::Create(std::move(config), path, resume, *context.signals, watch,
-                                                      context.world, context.mpi.local_rank(), context.out, line));
-    return run->Train();
+    ISTHMUS_ASSIGN_OR_RETURN(run, SetUpRun(request));
+    return TrainRun(*run);
   });
   if (ExitStatusOf(status.code()) != kExitRankFailed) {
     context.world.set_deadline(end_deadline);

@@ -9,6 +9,8 @@
 #include <google/protobuf/util/message_differencer.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -17,7 +19,6 @@
 #include "checkpoint/rotation.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
-#include "parallel/host_bytes.h"
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
@@ -220,10 +221,10 @@ absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string&
   absl::StatusOr<bool> anew = false;
   if (world.rank() == 0 && !plan.continued) anew = BeginsAnew(how, run_folder);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, anew.status()));
-  std::string shared = absl::StrCat(plan.continued ? "1" : "0", *anew ? "1" : "0");
-  ISTHMUS_RETURN_IF_ERROR(BroadcastBytes(world, shared, 0));
-  plan.continued = shared[0] == '1';
-  plan.begins_anew = shared[1] == '1';
+  std::array<int32_t, 2> shared = {plan.continued, *anew};
+  ISTHMUS_RETURN_IF_ERROR(world.Broadcast(Tensor(shared.data(), DType::kInt32, 1, 2), 0));
+  plan.continued = shared[0] != 0;
+  plan.begins_anew = shared[1] != 0;
   return plan;
 }
 

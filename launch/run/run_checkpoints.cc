@@ -10,7 +10,9 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
 #include "checkpoint/staging.h"
+#include "launch/run/run_deadlines.h"
 #include "launch/run/step_record.h"
+#include "parallel/deadline_scope.h"
 #include "runtime/caught.h"
 #include "runtime/exit_status.h"
 #include "runtime/monotonic.h"
@@ -55,20 +57,16 @@ absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
   const std::string folder = CheckpointFolder(config_.folder(), step_);
   const CheckpointContents contents = ContentsOf(config_, data_, moment);
   const bool background = config_.checkpoint().background() && !at_once;
-  mesh_.set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
   absl::StatusOr<SavedCheckpoint> saved;
   absl::Status started;
-  if (background) {
-    started = background_.Start(folder, contents, model_.parameters(), model_.optimizer(), [this] { Tidy(); });
-  } else {
-    saved = SaveCheckpoint(folder, contents, model_.parameters(), mesh_, &model_.optimizer());
-    if (saved.ok()) {
-      if (mesh_.world().rank() == 0) Tidy();
-      // Removing what is old may take long, too: the others wait here, and not in a step, which has a shorter deadline.
-      if (const absl::Status tidied = mesh_.world().Barrier(); !tidied.ok()) saved = tidied;
+  {
+    const DeadlineScope patience(mesh_, SetupDeadline(config_));
+    if (background) {
+      started = background_.Start(folder, contents, model_.parameters(), model_.optimizer(), [this] { Tidy(); });
+    } else {
+      saved = SaveAndTidy(folder, contents);
     }
   }
-  mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
   wait_seconds_ = MonotonicSeconds() - begin_;
   if (background) return started.ok() ? started : Fail(started, false);
   if (!saved.ok()) return Fail(saved.status(), at_once);
@@ -76,14 +74,23 @@ absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<SavedCheckpoint> RunCheckpoints::SaveAndTidy(const std::string& folder,
+                                                            const CheckpointContents& contents) {
+  ISTHMUS_ASSIGN_OR_RETURN(const SavedCheckpoint saved,
+                           SaveCheckpoint(folder, contents, model_.parameters(), mesh_, &model_.optimizer()));
+  if (mesh_.world().rank() == 0) Tidy();
+  // Removing what is old may take long, too: the others wait here, and not in a step, which has a shorter deadline.
+  ISTHMUS_RETURN_IF_ERROR(mesh_.world().Barrier());
+  return saved;
+}
+
 absl::Status RunCheckpoints::Poll() { return Poll(false); }
 
 absl::Status RunCheckpoints::Wait() {
   if (!background_.pending()) return absl::OkStatus();
   const double begin = MonotonicSeconds();
-  mesh_.set_deadline(absl::Seconds(config_.mesh().setup_timeout_seconds()));
+  const DeadlineScope patience(mesh_, SetupDeadline(config_));
   const absl::Status status = Poll(true);
-  mesh_.set_deadline(absl::Seconds(config_.mesh().collective_timeout_seconds()));
   if (record_.has_value()) record_->set_wait_seconds(record_->wait_seconds() + MonotonicSeconds() - begin);
   return status;
 }
@@ -110,7 +117,7 @@ void RunCheckpoints::Tidy() {
 
 void RunCheckpoints::Succeed(const SavedCheckpoint& saved) {
   newest_ = CheckpointFolder(config_.folder(), step_);
-  // What is yet to be told of an earlier one: that steps waited for it.
+  // Keep the wait time of an earlier checkpoint that no record has reported yet.
   const double waited = record_.has_value() ? record_->wait_seconds() : 0;
   proto::CheckpointRecord& record = record_.emplace();
   record.set_step(step_);

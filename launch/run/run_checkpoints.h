@@ -3,6 +3,7 @@
 #define ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_
 
 #include <absl/status/status.h>
+#include <absl/status/statusor.h>
 
 #include <cstdint>
 #include <optional>
@@ -55,6 +56,8 @@ class RunCheckpoints {
   const std::string& newest() const { return newest_; }
 
  private:
+  // In the foreground. Collective.
+  absl::StatusOr<SavedCheckpoint> SaveAndTidy(const std::string& folder, const CheckpointContents& contents);
   absl::Status Poll(bool wait);
   void Succeed(const SavedCheckpoint& saved);
   // Errors: `status`, when it is a rank's, or `fatal`.

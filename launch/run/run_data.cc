@@ -14,6 +14,10 @@
 
 namespace isthmus {
 
+int64_t TokensPerStep(const proto::RunConfig& config) {
+  return config.batch().sequences() * config.data().sequence_length();
+}
+
 absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
                                     const StopSignals& signals) {
   const std::vector<std::string> train(config.train().begin(), config.train().end());

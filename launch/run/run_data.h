@@ -21,6 +21,9 @@ struct RunData {
   std::string tokenizer_model;  // the model file's bytes, as they were when the data were opened; empty: none
 };
 
+// Tokens that a step trains on, over all data ranks.
+int64_t TokensPerStep(const proto::RunConfig& config);
+
 // Opens what config.data names; `verify` reads all of it once, unless a signal ends that. `source`: the configuration's
 // file, for messages. Errors: those of TokenDataset; InvalidArgument when the tokenizer is not the shards', or training
 // and validation shards disagree.

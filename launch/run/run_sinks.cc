@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "launch/run/late_sink.h"
+#include "launch/run/run_data.h"
 #include "runtime/status.h"
 #include "runtime/telemetry/jsonl_sink.h"
 #include "runtime/telemetry/kept_records.h"
@@ -28,8 +29,7 @@ absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config,
     return absl::OkStatus();
   };
   if (rank == 0) {
-    const StepsSoFar steps = {.last = opening.first_step - 1,
-                              .tokens_each = config.batch().sequences() * config.data().sequence_length()};
+    const StepsSoFar steps = {.last = opening.first_step - 1, .tokens_each = TokensPerStep(config)};
     const auto jsonl = [metrics = config.folder() + "/metrics.jsonl", steps, continued = opening.continued,
                         notes = sinks->notes()]() -> absl::StatusOr<std::unique_ptr<TelemetrySink>> {
       return continued ? JsonlSink::Continue(metrics, steps, *notes) : JsonlSink::Create(metrics);

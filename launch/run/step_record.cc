@@ -49,13 +49,12 @@ void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double l
   }
 }
 
-bool FillUtilisation(double tokens_per_second, double causal_flops_per_token, double full_flops_per_token,
-                     double peak_flops, proto::TrainRecord& record) {
-  if (peak_flops <= 0) return true;
-  const double causal = tokens_per_second * causal_flops_per_token / peak_flops;
+bool FillUtilisation(double tokens_per_second, const proto::RunRecord& facts, proto::TrainRecord& record) {
+  if (!facts.has_peak_flops()) return true;
+  const double causal = tokens_per_second * facts.causal_flops_per_token() / facts.peak_flops();
   if (causal > 1) return false;
   record.set_causal_utilisation_ratio(causal);
-  record.set_full_utilisation_ratio(tokens_per_second * full_flops_per_token / peak_flops);
+  record.set_full_utilisation_ratio(tokens_per_second * facts.full_flops_per_token() / facts.peak_flops());
   return true;
 }
 

@@ -35,13 +35,18 @@ TEST(FillTimeRecord, NamesMinimumMaximumAndSlowestRankOfEachPhase) {
 
 TEST(FillUtilisation, GivesNoShareOfAPeakThatIsUnknownOrExceeded) {
   proto::TrainRecord record;
-  EXPECT_TRUE(FillUtilisation(10, 6, 12, 0, record));
+  proto::RunRecord facts;
+  facts.set_causal_flops_per_token(6);
+  facts.set_full_flops_per_token(12);
+  EXPECT_TRUE(FillUtilisation(10, facts, record));
   EXPECT_FALSE(record.has_causal_utilisation_ratio());
-  EXPECT_FALSE(FillUtilisation(10, 6, 12, 59, record));
+  facts.set_peak_flops(59);
+  EXPECT_FALSE(FillUtilisation(10, facts, record));
   EXPECT_FALSE(record.has_causal_utilisation_ratio());
   EXPECT_FALSE(record.has_full_utilisation_ratio());
   // Attention in full is more than what is computed: that ratio alone may exceed 1.
-  EXPECT_TRUE(FillUtilisation(10, 6, 12, 80, record));
+  facts.set_peak_flops(80);
+  EXPECT_TRUE(FillUtilisation(10, facts, record));
   EXPECT_EQ(record.causal_utilisation_ratio(), 0.75);
   EXPECT_EQ(record.full_utilisation_ratio(), 1.5);
 }

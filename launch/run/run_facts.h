@@ -1,0 +1,20 @@
+// What a run's first record says of the run as a whole.
+#ifndef ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
+#define ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
+
+#include <string>
+
+#include "launch/run/run_parts.h"
+#include "proto/telemetry.pb.h"
+
+namespace isthmus {
+
+// `device`: its name. `peak_flops`: of all ranks; 0 where it is not known.
+proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double peak_flops);
+
+// The same for people, in two lines.
+std::string FactsText(const proto::RunRecord& facts);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_

@@ -1,0 +1,28 @@
+#include "launch/run/run_parts.h"
+
+#include <cstddef>
+
+namespace isthmus {
+
+TrainingMoment MomentOf(const RunParts& run) {
+  TrainingMoment moment{.step = run.state.steps,
+                        .tokens = run.state.tokens,
+                        .batches = run.state.batches,
+                        .elapsed_seconds = run.state.Elapsed(),
+                        .stability = run.stability->state()};
+  if (run.recorder->has_validation()) moment.validation_loss = run.state.validation_loss;
+  return moment;
+}
+
+std::vector<uint64_t> TokenCounts(const RunParts& run) {
+  std::vector<uint64_t> counts = run.data.training.dataset->Counts();
+  counts.resize(static_cast<size_t>(run.config.model().vocabulary()), 0);
+  return counts;
+}
+
+const std::string& NewestCheckpoint(RunParts& run) {
+  if (!run.checkpoints->newest().empty()) run.state.checkpoint = run.checkpoints->newest();
+  return run.state.checkpoint;
+}
+
+}  // namespace isthmus

@@ -1,0 +1,129 @@
+#include "launch/run/step.h"
+
+#include <optional>
+#include <utility>
+
+#include "launch/run/recovery.h"
+#include "launch/run/run_deadlines.h"
+#include "launch/run/step_plan.h"
+#include "launch/run/validation.h"
+#include "parallel/deadline_scope.h"
+#include "runtime/fault_point.h"
+#include "runtime/monotonic.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// Seconds since the start of training, the same on every rank; 0 in a run without a time limit. Collective.
+absl::StatusOr<double> AgreedElapsed(const RunParts& run) {
+  if (run.config.schedule().max_seconds() <= 0) return 0;
+  double elapsed = run.state.Elapsed();
+  ISTHMUS_RETURN_IF_ERROR(run.world.Broadcast(Tensor(&elapsed, DType::kFloat64, 1, 1), 0));
+  return elapsed;
+}
+
+// `seconds`: that the step waited for the batch.
+absl::StatusOr<Batch> NextBatch(RunParts& run, double& seconds) {
+  Whereabouts& whereabouts = run.watch.whereabouts();
+  const double begin = MonotonicSeconds();
+  whereabouts.Enter("data");
+  FaultPoint("step.data");
+  auto batch = run.loader->Next();
+  whereabouts.Enter("between phases");
+  seconds = MonotonicSeconds() - begin;
+  if (const absl::Status status = AgreeOnStatus(run.world, batch.status()); !status.ok()) {
+    return EndOfData(run, status);
+  }
+  return batch;
+}
+
+absl::StatusOr<StepResult> StepOnBatch(RunParts& run, const StepPlan& plan, Batch& batch, HeadDump& dump) {
+  const StepRequest request = {.ids = batch.ids(),
+                               .targets = batch.targets(),
+                               .step = plan.step,
+                               .learning_rate = plan.learning_rate,
+                               .measure = plan.measure,
+                               .dump = plan.dump ? &dump : nullptr,
+                               .accept = [&run](const StepFigures& figures) { return run.stability->Accepts(figures); },
+                               .last = plan.last};
+  if (!plan.waits_for_spectrum) return run.model->Step(request);
+  const DeadlineScope patience(*run.mesh, SetupDeadline(run.config));
+  ISTHMUS_ASSIGN_OR_RETURN(StepResult result, run.model->Step(request));
+  ISTHMUS_RETURN_IF_ERROR(run.world.Barrier());
+  return result;
+}
+
+// Nothing if a signal ended it. Collective.
+absl::StatusOr<std::optional<proto::ValidationRecord>> Validate(RunParts& run, bool last) {
+  run.watch.whereabouts().Enter("evaluation");
+  ISTHMUS_ASSIGN_OR_RETURN(const std::optional<double> loss, ValidationLoss(run, last));
+  if (!loss.has_value()) {
+    run.messages->log().Info("no validation of this step: a signal ended it");
+    return std::nullopt;
+  }
+  run.state.validation_loss = *loss;
+  proto::ValidationRecord record;
+  record.set_loss(*loss);
+  record.set_tokens(ValidationBatches(run) * TokensPerStep(run.config));
+  return record;
+}
+
+// What follows a step that was applied. Sets `taken.last`. Collective.
+absl::Status Conclude(RunParts& run, const StepPlan& plan, TakenStep& taken) {
+  run.recorder->Count(taken);
+  for (const std::string& note : run.stream.TakeNotes()) run.messages->log().Info(note);
+  run.recorder->TellNotes();
+  taken.last = plan.last;
+  if (!taken.last) {
+    ISTHMUS_ASSIGN_OR_RETURN(const double elapsed, AgreedElapsed(run));
+    const double limit = run.config.schedule().max_seconds();
+    taken.last = limit > 0 && elapsed >= limit;
+  }
+  RunState& state = run.state;
+  state.steps = taken.step;
+  state.tokens = taken.step * TokensPerStep(run.config);
+  state.train_loss = taken.result.loss;
+  if (taken.result.head.has_value()) {
+    state.head = taken.result.head;
+    run.recorder->TellOfHead(*state.head);
+  }
+  const auto& telemetry = run.config.telemetry();
+  const bool validate = taken.last || IsDue(telemetry.validation_interval(), taken.step);
+  if (validate) {
+    ISTHMUS_ASSIGN_OR_RETURN(taken.validation, Validate(run, taken.last));
+  }
+  const bool record = validate || plan.measure || IsDue(telemetry.log_interval(), taken.step) ||
+                      run.checkpoints->Due(taken.step, taken.last);
+  return record ? run.recorder->Record(taken, state, *run.stability) : absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
+  FaultPoint("step.begin");
+  run.messages->log().set_step(step);
+  run.watch.whereabouts().set_step(step);
+  run.watch.whereabouts().Enter("between phases");
+  ISTHMUS_ASSIGN_OR_RETURN(const double elapsed, AgreedElapsed(run));
+  const StepPlan plan = PlanStep(run.config, step, elapsed);
+  TakenStep taken{.step = step, .learning_rate = plan.learning_rate};
+  HeadDump dump;
+  const double begin = MonotonicSeconds();
+  ISTHMUS_ASSIGN_OR_RETURN(Batch batch, NextBatch(run, taken.data_seconds));
+  ISTHMUS_ASSIGN_OR_RETURN(taken.result, StepOnBatch(run, plan, batch, dump));
+  const int64_t number = batch.number;
+  run.loader->Recycle(std::move(batch));
+  if (!taken.result.applied) {
+    ISTHMUS_RETURN_IF_ERROR(Refuse(run, step, number, taken.result));
+    return false;
+  }
+  run.stability->Applied(taken.result);
+  run.state.batches = number;
+  if (plan.dump) ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, TokenCounts(run)));
+  taken.seconds = MonotonicSeconds() - begin;
+  ISTHMUS_RETURN_IF_ERROR(Conclude(run, plan, taken));
+  return taken.last;
+}
+
+}  // namespace isthmus
