@@ -91,7 +91,7 @@ class Recorder {
   proto::RunRecord facts_;
   std::vector<ParameterGroupFigures> groups_;
   std::optional<int64_t> resumed_step_;            // the next record says so, with the facts
-  std::set<std::string> told_;                     // what is said once in a run: without their numbers, reasons
+  std::set<std::string> told_;                     // messages that a run says once, without their numbers
   int64_t failed_dumps_ = 0, noted_failures_ = 0;  // of the head's tensors; of checkpoints, that the display has shown
 };
 

@@ -59,9 +59,9 @@ absl::StatusOr<std::vector<NonFiniteTensors>> GatherFound(const NonFiniteTensors
 struct Refusal {
   int64_t step = 0;
   StepFigures figures;
-  TrainingMoment before;  // it was refused
+  TrainingMoment before;  // the refusal: what to save
   bool savable = true;    // false if a weight is not finite
-  std::string what;       // of the step's figures was wrong, and on which ranks
+  std::string what;       // for people: the step, its figures, and the ranks where they went wrong
 };
 
 // Tells of the newest checkpoint.

@@ -17,7 +17,7 @@
 namespace isthmus {
 namespace {
 
-// The run folder has held this run's restored checkpoint under whatever name.
+// True if the restored checkpoint lies in the run folder, under whatever name.
 bool RestoredFromItsFolder(const RunParts& run) { return run.plan.continued && run.restored.has_value(); }
 
 // The part of rank 0.
