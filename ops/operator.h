@@ -9,10 +9,10 @@
 
 namespace isthmus {
 
-// Runs an operator where its stream runs: Dispatch<cpu::Rope, cuda::Rope>(args, stream), once the arguments have been
-// checked. Every operator goes through here, and nothing else calls an implementation, but other implementations on the
-// same device. In a build without CUDA the compiler drops that branch, so that nothing of ops/cuda is needed. Errors:
-// of the implementation.
+// Runs an operator on its stream's device, once its arguments have been checked: Dispatch<cpu::Rope, cuda::Rope>(args,
+// stream). This is the one place that chooses an implementation; an implementation may call others of its own device.
+// In a build without CUDA the compiler drops that branch, so that nothing of ops/cuda is needed. Errors: those of the
+// implementation.
 template <auto kOnCpu, auto kOnCuda, typename Args>
 absl::Status Dispatch(const Args& args, Stream& stream) {
   if constexpr (kHasCuda) {

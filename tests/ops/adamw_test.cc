@@ -159,8 +159,8 @@ TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
       const AdamwState parts(dtype, n);
       for (const auto& [begin, count] : {std::pair(int64_t{0}, split), std::pair(split, n - split)}) {
         AdamWArgs args = parts.Args(2);
-        for (Tensor* tensor :
-             {&args.weight, &args.grad, &args.first_moment, &args.second_moment, &args.compute_weight}) {
+        args.grad = args.grad.ColumnSlice(begin, count);
+        for (Tensor* tensor : {&args.weight, &args.first_moment, &args.second_moment, &args.compute_weight}) {
           *tensor = tensor->ColumnSlice(begin, count);
         }
         ASSERT_TRUE(AdamW(args, stream).ok());

@@ -164,7 +164,7 @@ TEST_F(Fp8MatmulTest, RejectsShapesAndTypesThatDisagree) {
   EXPECT_TRUE(rejects([&](auto& args) { args.b = args.a; }));
   EXPECT_TRUE(rejects([&](auto& args) { args.a.columns = 32; }));
   EXPECT_TRUE(rejects([&](auto& args) { args.a_inverse = Tensor(); }));
-  EXPECT_TRUE(rejects([&](auto& args) { args.a.data = static_cast<char*>(args.a.data) + 8; }));
+  EXPECT_TRUE(rejects([&](auto& args) { args.a.data = args.a.template As<char>() + 8; }));
   const Buffer narrow(DType::kBFloat16, 16, 32);
   EXPECT_FALSE(rejects([&](auto& args) { args.c = narrow; }));
   EXPECT_TRUE(rejects([&](auto& args) { args.c = narrow, args.accumulate = true; }));

@@ -54,13 +54,13 @@ TEST(MatmulAlgorithms, KeysTellApartWhatTheLibraryTellsApart) {
   args.a.rows = args.c.rows = 33;
   expect_new(args);
   args = Args();
-  args.b.data = static_cast<char*>(args.b.data) + 2;
+  args.b.data = args.b.As<char>() + 2;
   expect_new(args);
 }
 
 TEST(MatmulAlgorithms, AKeyIsTheSameAtAnotherAddressOfTheSameAlignment) {
   MatmulArgs args = Args();
-  args.a.data = static_cast<char*>(args.a.data) + 4096;
+  args.a.data = args.a.As<char>() + 4096;
   EXPECT_EQ(MatmulKey(args, "H100", 1), MatmulKey(Args(), "H100", 1));
 }
 
