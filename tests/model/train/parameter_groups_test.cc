@@ -113,7 +113,12 @@ TEST(ParameterGroups, TheOptimizerMovesEachGroupByItsOwnRate) {
   for (const char* name : names) before.push_back(values(name));
   TokenBatch batch = MakeBatch({}, 1);
   constexpr double kRate = 1e-3;
-  ASSERT_TRUE((*model)->Step(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1), 1, kRate, false).ok());
+  ASSERT_TRUE((*model)
+                  ->Step({.ids = PartOf(batch.ids, 0, 1),
+                          .targets = PartOf(batch.targets, 0, 1),
+                          .step = 1,
+                          .learning_rate = kRate})
+                  .ok());
   const double factors[] = {3, 0, 1};
   for (size_t n = 0; n < 3; ++n) {
     const std::vector<double> after = values(names[n]);
