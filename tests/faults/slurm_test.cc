@@ -28,7 +28,7 @@ class Slurm : public ::testing::Test {
     cluster_ = new SlurmCluster;
     if (cluster_->state() != "ready") return;
     project_ = new TinyProject;
-    limited_ = Queue("limited", kSlow, absl::StrCat("--time 1 --signal-before 50 ", kSafe), kPause);
+    limited_ = Queue("limited", kSlow, absl::StrCat("--time 1 --signal-before 50 --max-requeues 1000 ", kSafe), kPause);
     // At step 30 it waits for the crash. By then the checkpoint of step 10 is complete: that of step 20 waited for it.
     const std::string crash = *project_ / "crash";
     crashed_ = Queue("crashed", kShort, "", absl::StrCat("\"", kPause, ";step.begin@0#30=await:", crash, "\""));
@@ -74,13 +74,24 @@ class Slurm : public ::testing::Test {
   static bool Exists(const std::string& path) { return std::filesystem::exists(path); }
   // Waits until the job's run in the folder `name` has trained so many steps; false when it never will.
   static bool WaitForSteps(const std::string& job, const std::string& name, int steps) {
+    return WaitUntil(job, [&] {
+      const std::string text = ReadText(project() / name + "/metrics.jsonl");
+      return std::count(text.begin(), text.end(), '\n') > steps;
+    });
+  }
+  // Waits until the log of the job's rank 0 has the text; false when it never will.
+  static bool WaitForText(const std::string& job, const std::string& text) {
+    return WaitUntil(job,
+                     [&] { return ReadText(cluster().LogOf(job + "-rank-0000.log")).find(text) != std::string::npos; });
+  }
+  template <typename IsSo>
+  static bool WaitUntil(const std::string& job, const IsSo& is_so) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(kPatience);
     for (bool over = job.empty(); !over;) {
       const std::string state = cluster().Field(job, "JobState");
       over = state == "COMPLETED" || state == "FAILED" || state == "CANCELLED" || state == "TIMEOUT" ||
              std::chrono::steady_clock::now() > end;
-      const std::string text = ReadText(project() / name + "/metrics.jsonl");
-      if (std::count(text.begin(), text.end(), '\n') > steps) return true;
+      if (is_so()) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     return false;
@@ -175,6 +186,9 @@ TEST_F(Slurm, ACrashedNodeIsReplacedAndNothingIsLost) {
 }
 
 TEST_F(Slurm, BeforeItsTimeLimitAJobSavesAndIsQueuedAgainAndLosesNothing) {
+  // Ten seconds are for starting and a step. A slow machine needs several starts for that, and the rest without a limit.
+  ASSERT_TRUE(WaitForText(limited_, "stopped by SIGUSR1 after step ")) << cluster().Describe(limited_);
+  cluster().Run("scontrol update TimeLimit=60 JobId=" + limited_);
   ASSERT_TRUE(cluster().WaitFor(limited_, "JobState", "COMPLETED")) << cluster().Describe(limited_);
   EXPECT_NE(cluster().Field(limited_, "Restarts"), "0");
   EXPECT_THAT(JobLog(limited_), HasSubstr("status 5: stopped by a signal, all is saved"));
