@@ -49,7 +49,7 @@ class Backbone {
   // added to. `segment_ready`, where given, is called with each segment of the parameter table as its gradients become
   // complete: given on the last micro-batch only. `ids` as in Forward.
   using SegmentReady = std::function<absl::Status(int segment)>;
-  // What a measured step keeps; in memory of the stream's device. Undefined tensors are left alone.
+  // Tensors that a measured step fills, in memory of the stream's device. Undefined tensors are left alone.
   struct Observation {
     // fp64 [1, L + 1]: the squared norm of the gradient of the residual stream is added, of what enters layer l at l,
     // of what enters the final norm at L; of the local tokens.

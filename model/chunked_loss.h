@@ -29,7 +29,7 @@ struct LossSums {
   std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
 };
 
-// What a measured step keeps of its tokens and vocabulary rows beside the sums; in memory of the stream's device.
+// Tensors that a measured step fills for its tokens and vocabulary rows, in memory of the stream's device.
 struct HeadObservation {
   Tensor loss;         // [1, N] accumulation type
   Tensor log_sum_exp;  // [1, N] accumulation type
@@ -58,7 +58,7 @@ class ChunkedLoss {
 
   // Forgets what was summed.
   absl::Status ResetSums();
-  // What was summed since; waits for the stream.
+  // Returns the sums since then; waits for the stream.
   absl::StatusOr<LossSums> Sums();
 
   // hidden [N, D] on every tensor rank, targets int32 [1, N]. Adds to the sums.

@@ -68,7 +68,7 @@ class Layer {
   absl::Status Backward(const Tensor& grad_stream, const TensorRegion& region, const LayerScratch& scratch,
                         Stream& stream) const;
 
-  // What the latest Forward kept, for messages.
+  // Returns the tensors that the latest Forward kept, for messages.
   std::vector<NamedTensor> Saved() const;
 
  private:

@@ -36,7 +36,7 @@ class Norm {
   absl::Status Backward(const Tensor& grad_y, const Tensor& x, const Tensor& grad_x, bool accumulate,
                         const Tensor& workspace, Stream& stream) const;
 
-  // What Forward kept, for messages.
+  // Returns the tensor that Forward kept, for messages.
   NamedTensor Saved() const { return {name_ + ".inverse", inverse_}; }
 
  private:

@@ -1,4 +1,4 @@
-// What every part of a model is made for: the sizes that all parts share, this rank, one micro-batch, the arithmetic.
+// The setting of every part of a model: sizes that all parts share, this rank, one micro-batch, the arithmetic.
 #ifndef ISTHMUS_MODEL_PART_SETTING_H_
 #define ISTHMUS_MODEL_PART_SETTING_H_
 
@@ -33,7 +33,7 @@ struct PartSetting {
   bool fp8 = false;        // the blocks' products are of 8-bit operands (model/linear.h); needs bf16
   bool training = true;    // false: no backward pass, nothing of it is placed
 
-  // Of sums and of the gradients of weights.
+  // The type of sums and of weights' gradients.
   DType sum_type() const { return AccumulationType(type); }
   // This rank's part of `count` rows, features or heads that are cut over the tensor ranks.
   Range Share(int64_t count) const { return ShardOf(count, tensor_ranks, tensor_rank); }

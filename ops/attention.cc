@@ -10,7 +10,7 @@
 namespace isthmus {
 namespace {
 
-// What both passes take.
+// Checks the arguments of both passes.
 template <typename Args>
 absl::Status CheckAttention(const char* op, const Args& args, Device device) {
   const AttentionShape& s = args.shape;

@@ -37,7 +37,7 @@ absl::Status CheckArguments(const SetZeroArgs& args) {
   return CheckTensor("SetZero", "x", args.x, args.x.dtype, args.x.rows, args.x.columns);
 }
 
-// What both sums take.
+// Checks the arguments of both sums.
 template <typename Args>
 absl::Status CheckSum(const char* op, const Args& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating(op, "x", args.x));

@@ -29,7 +29,7 @@
 
 namespace isthmus {
 
-// What M, N and K must be multiples of.
+// M, N and K must be multiples of it.
 inline constexpr int64_t kFp8Multiple = 16;
 
 struct Fp8MatmulArgs {

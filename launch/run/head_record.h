@@ -9,7 +9,7 @@
 
 namespace isthmus {
 
-// Of buckets of the vocabulary, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
+// Names of the vocabulary's buckets, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
 inline constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
 
 // Leaves out what no more sampled tokens than the head's width make trivial: as many rows are a matrix of that rank.

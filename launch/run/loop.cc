@@ -90,7 +90,7 @@ absl::Status TrainRun(RunParts& run) {
   ISTHMUS_RETURN_IF_ERROR(run.world.Barrier());
   absl::Status status = TrainSteps(run);
   run.watch.whereabouts().Enter("ending");
-  // What has been begun is ended, whatever ended training, but for a rank that is lost.
+  // All that was begun is ended, whatever ended training, unless a rank is lost.
   if (ExitStatusOf(status.code()) != kExitRankFailed) status.Update(run.checkpoints->Wait());
   NewestCheckpoint(run);
   run.recorder->Publish(*run.checkpoints);

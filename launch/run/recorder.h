@@ -66,7 +66,7 @@ class Recorder {
   bool has_validation() const { return record_.has_validation(); }
   // Hands the record that is kept, if any, to the sinks: all of it on rank 0, only the rank's own figures on others.
   void Publish(RunCheckpoints& checkpoints);
-  // What the sinks had to say goes to the log.
+  // Writes the sinks' messages to the log.
   void TellNotes();
 
   // Ends all records, with what the sinks had to say. Waits for them at most as long as Sinks::kCloseDeadline.
@@ -77,7 +77,7 @@ class Recorder {
 
  private:
   void HandOut(proto::TelemetryRecord record);
-  // What a step took, on all ranks and on this one. Collective.
+  // Fills in a step's times, on all ranks and on this one. Collective.
   absl::Status FillTimes(const TakenStep& taken, proto::TelemetryRecord& record);
 
   const proto::RunConfig& config_;

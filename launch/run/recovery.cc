@@ -25,7 +25,7 @@ namespace {
 
 constexpr char kCalmer[] = "training diverged: lower optimizer.learning_rate, lengthen schedule.warmup_steps";
 
-// What a user can change so that such a step doesn't end the run.
+// Names settings by which such a step does not end the run.
 std::string Remedy(const proto::RunConfig& config, bool spike) {
   std::string text = kCalmer;
   if (config.precision().compute() == proto::PrecisionConfig::BF16) text += ", use precision.compute FP32";
@@ -36,7 +36,7 @@ std::string Remedy(const proto::RunConfig& config, bool spike) {
   return text + ", or let more of them be passed over (stability.max_in_a_row, stability.max_in_window)";
 }
 
-// What every rank has found, by rank. Collective.
+// Gathers every rank's findings, by rank. Collective.
 absl::StatusOr<std::vector<NonFiniteTensors>> GatherFound(const NonFiniteTensors& mine, Communicator& world) {
   proto::NonFiniteTensors message;
   message.set_weight(mine.weight);

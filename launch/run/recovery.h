@@ -1,4 +1,4 @@
-// What a run does when a step, the data or a checkpoint fails: it goes on, or ends with what can be kept.
+// Deals with a step, data or a checkpoint that fails: the run goes on, or ends with all that can be kept.
 #ifndef ISTHMUS_LAUNCH_RUN_RECOVERY_H_
 #define ISTHMUS_LAUNCH_RUN_RECOVERY_H_
 

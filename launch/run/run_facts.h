@@ -1,4 +1,4 @@
-// What a run's first record says of the run as a whole.
+// The facts of a run as a whole, for its first record.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
 

@@ -1,4 +1,4 @@
-// What a run tells people: in this rank's log, and on rank 0's progress display.
+// A run's messages for people: in this rank's log, and on rank 0's progress display.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_MESSAGES_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_MESSAGES_H_
 

@@ -59,7 +59,7 @@ struct RunParts {
   RunState state;
 };
 
-// What a checkpoint of the present state says of it.
+// The description of the present state that goes into its checkpoint.
 TrainingMoment MomentOf(const RunParts& run);
 
 // How often each token of the model's vocabulary occurs in the training shards.

@@ -1,4 +1,4 @@
-// What is to be trained, and in what surroundings.
+// A request to train: the configuration, and the surroundings of the run.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_REQUEST_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_REQUEST_H_
 

@@ -69,7 +69,7 @@ absl::StatusOr<std::optional<proto::ValidationRecord>> Validate(RunParts& run, b
   return record;
 }
 
-// What follows a step that was applied. Sets `taken.last`. Collective.
+// Does all that follows a step that was applied. Sets `taken.last`. Collective.
 absl::Status Conclude(RunParts& run, const StepPlan& plan, TakenStep& taken) {
   run.recorder->Count(taken);
   for (const std::string& note : run.stream.TakeNotes()) run.messages->log().Info(note);

@@ -1,4 +1,4 @@
-// What a step is to do besides training.
+// The work of a step besides training.
 #ifndef ISTHMUS_LAUNCH_RUN_STEP_PLAN_H_
 #define ISTHMUS_LAUNCH_RUN_STEP_PLAN_H_
 

@@ -52,7 +52,7 @@ class Block {
   // Backward of the same x, before another block's call.
   virtual absl::Status BackwardWeights(const Tensor& x, Stream& stream) = 0;
 
-  // What the latest Forward kept, in its order, without what Backward overwrites; for messages.
+  // Returns the tensors that the latest Forward kept and Backward leaves alone, in order; for messages.
   virtual std::vector<NamedTensor> Saved() const = 0;
 
   // Floating-point operations of the forward pass per token beside the products with parameters. `causal`: what is

@@ -12,7 +12,7 @@
 
 namespace isthmus {
 
-// What a block is made from.
+// The material of a block.
 struct BlockRequest {
   std::string name;  // in its layer; begins the names of its parameters and tensors: "attention"
   const proto::ModelConfig& config;

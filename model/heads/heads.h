@@ -16,13 +16,13 @@
 
 namespace isthmus {
 
-// What a head is made from.
+// The material of a head.
 struct HeadRequest {
   const proto::ModelConfig& config;
   const PartSetting& setting;
 };
 
-// What is known of a head's linear form W = U or W = U E (HeadView) before it is made.
+// The shape of a head's linear form, W = U or W = U E (HeadView), known before it is made.
 struct HeadShape {
   int64_t width = 0;          // of what enters U: D, or the rows of E
   bool has_down = false;      // there is an E

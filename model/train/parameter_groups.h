@@ -1,4 +1,4 @@
-// What the optimizer does to each parameter: the settings of the first group that its name matches, else those of all.
+// The optimizer's settings for each parameter: those of the first group that its name matches, else those of all.
 #ifndef ISTHMUS_MODEL_TRAIN_PARAMETER_GROUPS_H_
 #define ISTHMUS_MODEL_TRAIN_PARAMETER_GROUPS_H_
 
