@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "model/compute_type.h"
 #include "model/model.h"
-#include "model/model_shape.h"
 #include "parallel/shard.h"
 
 namespace isthmus {

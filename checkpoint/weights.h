@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string>
 
-#include "model/model_shape.h"
+#include "model/compute_type.h"
 #include "model/parameters.h"
 #include "model/train/optimizer.h"
 #include "parallel/mesh.h"

@@ -113,7 +113,7 @@ absl::Status Backbone::Allocate(const ParameterStore& parameters, const TensorRe
   parameters_ = &parameters;
   region_ = &region;
   stream_ = &stream;
-  ISTHMUS_ASSIGN_OR_RETURN(arena_, Arena::Allocate("activations", Layout().bytes(), stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(arena_, Arena::Allocate("activations", Layout().bytes(), stream));
   TensorPlacer placer(&arena_);
   Place(placer);
   embedding_.Bind(parameters);
@@ -125,8 +125,11 @@ absl::Status Backbone::Allocate(const ParameterStore& parameters, const TensorRe
 absl::Status Backbone::Forward(const Tensor& ids) {
   const Tensor& embedded = layers_.front()->entrance();
   const Tensor partial = region_->sequence_parallel() ? scratch_.branch : embedded;
-  ISTHMUS_RETURN_IF_ERROR(embedding_.Forward(ids, partial, *stream_));
-  ISTHMUS_RETURN_IF_ERROR(region_->Leave(partial, embedded));
+  {
+    const TraceRange range(*stream_, "embedding");
+    ISTHMUS_RETURN_IF_ERROR(embedding_.Forward(ids, partial, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(region_->Leave(partial, embedded));
+  }
 
   ResidualStream residual = {embedded, Tensor()};
   for (size_t l = 0; l < layers_.size(); ++l) {
@@ -134,6 +137,7 @@ absl::Status Backbone::Forward(const Tensor& ids) {
     ISTHMUS_ASSIGN_OR_RETURN(residual, layers_[l]->Forward(residual, *region_, scratch_, *stream_));
   }
   FaultPoint("step.activations", residual.addend, *stream_);
+  const TraceRange range(*stream_, "final_norm");
   const Tensor normed = region_->LocalPart(hidden_);
   ISTHMUS_RETURN_IF_ERROR(final_norm_.Forward(residual.x, residual.addend, final_x_, normed, *stream_));
   return region_->Enter(normed, hidden_);
@@ -165,6 +169,7 @@ double Backbone::FlopsPerToken(bool causal) const {
 
 absl::Status Backbone::EndSegment(int segment, const SegmentReady& segment_ready) const {
   if (!segment_ready) return absl::OkStatus();
+  const TraceRange range(*stream_, "gradients");
   if (region_->tensor().size() > 1) {
     for (const Range& run : PartialGradients(parameters_->table(), segment, region_->sequence_parallel())) {
       ISTHMUS_RETURN_IF_ERROR(region_->tensor().AllReduce(parameters_->GradientsAt(run)));
@@ -174,6 +179,7 @@ absl::Status Backbone::EndSegment(int segment, const SegmentReady& segment_ready
 }
 
 absl::Status Backbone::EmbeddingBackward(const Tensor& ids, const Tensor& observed) {
+  const TraceRange range(*stream_, "embedding");
   const Tensor grad_embedded = region_->sequence_parallel() ? scratch_.grad_full : grad_stream_;
   ISTHMUS_RETURN_IF_ERROR(region_->Enter(grad_stream_, grad_embedded));
   return embedding_.Backward(ids, grad_embedded, observed, *stream_);
@@ -185,8 +191,11 @@ absl::Status Backbone::Backward(const Tensor& ids, const SegmentReady& segment_r
     return AddSumOfSquares({.x = grad_stream_, .total = observed.layer_squares.ColumnSlice(layer, 1)}, *stream_);
   };
   const auto layers = static_cast<int64_t>(layers_.size());
-  ISTHMUS_RETURN_IF_ERROR(final_norm_.Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,
-                                               /*accumulate=*/false, scratch_.norm_workspace, *stream_));
+  {
+    const TraceRange range(*stream_, "final_norm");
+    ISTHMUS_RETURN_IF_ERROR(final_norm_.Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,
+                                                 /*accumulate=*/false, scratch_.norm_workspace, *stream_));
+  }
   ISTHMUS_RETURN_IF_ERROR(observe(layers));
   ISTHMUS_RETURN_IF_ERROR(EndSegment(static_cast<int>(layers) + 1, segment_ready));
   for (int64_t l = layers - 1; l >= 0; --l) {

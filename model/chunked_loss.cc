@@ -8,6 +8,7 @@
 #include "ops/reductions.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 namespace {
@@ -50,7 +51,7 @@ ArenaLayout ChunkedLoss::Layout() {
 absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) {
   region_ = &region;
   stream_ = &stream;
-  ISTHMUS_ASSIGN_OR_RETURN(arena_, Arena::Allocate("head and loss", Layout().bytes(), stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(arena_, Arena::Allocate("head and loss", Layout().bytes(), stream));
   TensorPlacer placer(&arena_);
   Place(placer);
   head_->Bind(parameters, region, stream);
@@ -59,10 +60,10 @@ absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const Tenso
 
 template <typename Visit>
 absl::Status ChunkedLoss::ForChunks(int64_t tokens, const Visit& visit) const {
-  for (int64_t begin = 0; begin < tokens; begin += chunk_) {
-    ISTHMUS_RETURN_IF_ERROR(visit(begin, std::min(chunk_, tokens - begin)));
-  }
-  return absl::OkStatus();
+  return ForEachAlike(*stream_, (tokens + chunk_ - 1) / chunk_, [&](int64_t i) {
+    const int64_t begin = i * chunk_;
+    return visit(begin, std::min(chunk_, tokens - begin));
+  });
 }
 
 absl::Status ChunkedLoss::AddLoss(const Tensor& logits, const Tensor& targets) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/status.h"
+#include "runtime/trace_range.h"
 
 namespace isthmus {
 
@@ -61,6 +62,7 @@ absl::Status Layer::Enter(const Branch& branch, const ResidualStream& in, const 
 
 absl::Status Layer::Run(const Branch& branch, const ResidualStream& in, bool output, const TensorRegion& region,
                         const LayerScratch& scratch, Stream& stream) const {
+  const TraceRange range(stream, branch.name.c_str());
   ISTHMUS_RETURN_IF_ERROR(Enter(branch, in, region, scratch, stream));
   ISTHMUS_RETURN_IF_ERROR(branch.block->Forward(scratch.normed, output ? scratch.branch : Tensor(), stream));
   return output ? region.Leave(scratch.branch, region.LocalPart(scratch.branch)) : absl::OkStatus();
@@ -96,6 +98,7 @@ absl::Status Layer::Backward(const Tensor& grad_stream, const TensorRegion& regi
 
 absl::Status Layer::BranchBackward(const Branch& branch, const Tensor& grad_stream, const TensorRegion& region,
                                    const LayerScratch& scratch, Stream& stream) const {
+  const TraceRange range(stream, branch.name.c_str());
   const Tensor grad_output = region.sequence_parallel() ? scratch.grad_full : grad_stream;
   ISTHMUS_RETURN_IF_ERROR(region.Enter(grad_stream, grad_output));
   // The normalised input is made again rather than kept: it costs one pass over memory, and N·D elements less per

@@ -1,8 +1,8 @@
 #include "model/model.h"
 
+#include "model/compute_type.h"
 #include "model/families/family.h"
 #include "model/heads/heads.h"
-#include "model/model_shape.h"
 #include "model/parameter_builder.h"
 #include "runtime/status.h"
 

@@ -99,10 +99,10 @@ absl::StatusOr<ParameterStore> ParameterStore::Create(ParameterTable table, DTyp
   store.compute_type_ = compute_type;
   store.stream_ = stream;
   const int64_t weight_bytes = Layout("weights", store.table_, compute_type).bytes();
-  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", weight_bytes, stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(store.weights_, Arena::Allocate("weights", weight_bytes, stream));
   if (!gradients) return store;
   const int64_t gradient_bytes = Layout("gradients", store.table_, AccumulationType(compute_type)).bytes();
-  ISTHMUS_ASSIGN_OR_RETURN(store.gradients_, Arena::Allocate("gradients", gradient_bytes, stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(store.gradients_, Arena::Allocate("gradients", gradient_bytes, stream));
   return store;
 }
 

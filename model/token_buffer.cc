@@ -13,16 +13,16 @@ ArenaLayout TokenBuffer::Layout(int64_t tokens, Device device) {
   return layout;
 }
 
-absl::Status TokenBuffer::Reserve(int64_t tokens, Device device) {
-  const int64_t bytes = Layout(tokens, device).bytes();
+absl::Status TokenBuffer::Reserve(int64_t tokens, const Stream& stream) {
+  const int64_t bytes = Layout(tokens, stream.device()).bytes();
   if (memory_.bytes() >= bytes) return absl::OkStatus();
-  ISTHMUS_ASSIGN_OR_RETURN(memory_, Arena::Allocate("tokens of a micro-batch", bytes, device));
+  ISTHMUS_ASSIGN_OR_RETURN(memory_, Arena::Allocate("tokens of a micro-batch", bytes, stream));
   return absl::OkStatus();
 }
 
 absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
   tokens_ = tokens;
-  if (stream.device() == Device::kCpu) return absl::OkStatus();
+  if (stream.device() == Device::kCpu || stream.dry()) return absl::OkStatus();
   ISTHMUS_ASSIGN_OR_RETURN(tokens_, staging_.Room(tokens.dtype, 1, tokens.columns, stream));
   std::memcpy(tokens_.data, tokens.data, static_cast<size_t>(tokens.bytes()));
   return absl::OkStatus();
@@ -31,7 +31,7 @@ absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
 absl::StatusOr<Tensor> TokenBuffer::Part(int64_t begin, int64_t count, const Stream& stream) {
   const Tensor part = tokens_.ColumnSlice(begin, count);
   if (stream.device() == Device::kCpu) return part;
-  ISTHMUS_RETURN_IF_ERROR(Reserve(count, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(Reserve(count, stream));
   const Tensor copy = memory_.At(0, part.dtype, 1, count);
   ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(part, copy, stream));
   return copy;

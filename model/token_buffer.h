@@ -19,7 +19,7 @@ class TokenBuffer {
   // The memory for `tokens` tokens on the device: none on the CPU.
   static ArenaLayout Layout(int64_t tokens, Device device);
   // Allocates it, so that steps don't have to.
-  absl::Status Reserve(int64_t tokens, Device device);
+  absl::Status Reserve(int64_t tokens, const Stream& stream);
   // Held on the device.
   int64_t bytes() const { return memory_.bytes(); }
 

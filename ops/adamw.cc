@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -29,6 +30,11 @@ absl::Status CheckArguments(const AdamWArgs& args, Device device) {
 }
 
 }  // namespace
+
+OperatorCost AdamWArgs::Cost() const {
+  return MemoryPass("AdamW",
+                    {grad, weight, weight, first_moment, first_moment, second_moment, second_moment, compute_weight});
+}
 
 absl::Status AdamW(const AdamWArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));

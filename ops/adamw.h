@@ -22,6 +22,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -40,6 +41,8 @@ struct AdamWArgs {
   double weight_decay = 0;
   double grad_scale = 1;
   int64_t step = 1;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status AdamW(const AdamWArgs& args, Stream& stream);

@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/cuda/attention_workspace.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
@@ -52,11 +53,33 @@ absl::Status CheckArguments(const AttentionBackwardArgs& args, Device device) {
   return CheckDevice(kOp, args.q, device);
 }
 
+// Causal: half of T×T for each of the two products of the forward pass.
+double CausalFlops(const AttentionShape& shape) {
+  return 2 * static_cast<double>(shape.sequences * shape.sequence_length) *
+         static_cast<double>(shape.sequence_length * shape.heads * shape.head_dim);
+}
+
 }  // namespace
+
+OperatorCost AttentionForwardArgs::Cost() const {
+  OperatorCost cost = MemoryPass("attention", {q, k, v, out, log_sum_exp});
+  cost.kind = OperatorCost::Kind::kAttentionForward;
+  cost.flops = CausalFlops(shape);
+  return cost;
+}
 
 absl::Status AttentionForward(const AttentionForwardArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::AttentionForward, cuda::AttentionForward>(args, stream);
+}
+
+OperatorCost AttentionBackwardArgs::Cost() const {
+  OperatorCost cost = MemoryPass("attention backward", {grad_out, q, k, v, out, log_sum_exp, grad_q, grad_k, grad_v},
+                                 /*kernels=*/3);
+  cost.kind = OperatorCost::Kind::kAttentionBackward;
+  // Five products of the same size instead of two (arXiv:2205.14135).
+  cost.flops = 2.5 * CausalFlops(shape);
+  return cost;
 }
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream& stream) {

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -46,6 +47,8 @@ struct AttentionForwardArgs {
   Tensor out;
   Tensor log_sum_exp;
   Tensor workspace;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status AttentionForward(const AttentionForwardArgs& args, Stream& stream);
@@ -59,6 +62,8 @@ struct AttentionBackwardArgs {
   ConstTensor log_sum_exp;  // of the forward pass
   Tensor grad_q, grad_k, grad_v;
   Tensor workspace;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream& stream);

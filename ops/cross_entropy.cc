@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -54,15 +55,21 @@ absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device)
 
 }  // namespace
 
+OperatorCost CrossEntropyStatisticsArgs::Cost() const { return MemoryPass("loss statistics", {logits, statistics}); }
+
 absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::CrossEntropyStatistics, cuda::CrossEntropyStatistics>(args, stream);
 }
 
+OperatorCost CrossEntropyCombineArgs::Cost() const { return MemoryPass("loss", {gathered, loss, log_sum_exp, energy}); }
+
 absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::CrossEntropyCombine, cuda::CrossEntropyCombine>(args, stream);
 }
+
+OperatorCost CrossEntropyGradientArgs::Cost() const { return MemoryPass("logit gradient", {logits, grad_logits}); }
 
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -33,6 +34,8 @@ struct CrossEntropyStatisticsArgs {
   ConstTensor targets;
   int64_t first_row = 0;  // of the shard in the vocabulary
   Tensor statistics;
+
+  OperatorCost Cost() const;
 };
 
 // One pass over the logits. Deterministic for any number of threads. NaN and +infinity among the logits
@@ -51,6 +54,8 @@ struct CrossEntropyCombineArgs {
   Tensor loss;
   Tensor log_sum_exp;
   Tensor energy;  // optional
+
+  OperatorCost Cost() const;
 };
 
 absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& stream);
@@ -66,6 +71,8 @@ struct CrossEntropyGradientArgs {
   ConstTensor log_sum_exp;
   double scale = 1;
   Tensor grad_logits;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream);

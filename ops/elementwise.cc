@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -46,30 +47,42 @@ absl::Status CheckSum(const char* op, const Args& args) {
 
 }  // namespace
 
+OperatorCost AddArgs::Cost() const { return MemoryPass("addition", {x, y, y}); }
+
 absl::Status Add(const AddArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::Add, cuda::Add>(args, stream);
 }
+
+OperatorCost SubtractFromArgs::Cost() const { return MemoryPass("subtraction", {x, y, y}); }
 
 absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::SubtractFrom, cuda::SubtractFrom>(args, stream);
 }
 
+OperatorCost CastArgs::Cost() const { return MemoryPass("conversion", {x, y}); }
+
 absl::Status Cast(const CastArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::Cast, cuda::Cast>(args, stream);
 }
+
+OperatorCost SetZeroArgs::Cost() const { return MemoryPass("zero", {x}); }
 
 absl::Status SetZero(const SetZeroArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::SetZero, cuda::SetZero>(args, stream);
 }
 
+OperatorCost AddSumArgs::Cost() const { return MemoryPass("sum", {x}); }
+
 absl::Status AddSum(const AddSumArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSum", args));
   return Dispatch<cpu::AddSum, cuda::AddSum>(args, stream);
 }
+
+OperatorCost AddSumOfSquaresArgs::Cost() const { return MemoryPass("sum of squares", {x}); }
 
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSumOfSquares", args));

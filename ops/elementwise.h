@@ -5,6 +5,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -14,6 +15,8 @@ namespace isthmus {
 struct AddArgs {
   ConstTensor x;
   Tensor y;
+
+  OperatorCost Cost() const;
 };
 absl::Status Add(const AddArgs& args, Stream& stream);
 
@@ -21,6 +24,8 @@ absl::Status Add(const AddArgs& args, Stream& stream);
 struct SubtractFromArgs {
   ConstTensor x;
   Tensor y;
+
+  OperatorCost Cost() const;
 };
 absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream);
 
@@ -28,12 +33,16 @@ absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream);
 struct CastArgs {
   ConstTensor x;
   Tensor y;
+
+  OperatorCost Cost() const;
 };
 absl::Status Cast(const CastArgs& args, Stream& stream);
 
 // Sets every element to zero.
 struct SetZeroArgs {
   Tensor x;
+
+  OperatorCost Cost() const;
 };
 absl::Status SetZero(const SetZeroArgs& args, Stream& stream);
 
@@ -42,6 +51,8 @@ absl::Status SetZero(const SetZeroArgs& args, Stream& stream);
 struct AddSumArgs {
   ConstTensor x;
   Tensor total;
+
+  OperatorCost Cost() const;
 };
 absl::Status AddSum(const AddSumArgs& args, Stream& stream);
 
@@ -49,6 +60,8 @@ absl::Status AddSum(const AddSumArgs& args, Stream& stream);
 struct AddSumOfSquaresArgs {
   ConstTensor x;
   Tensor total;
+
+  OperatorCost Cost() const;
 };
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);
 

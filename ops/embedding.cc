@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -35,9 +36,18 @@ absl::Status CheckArguments(const EmbeddingBackwardArgs& args, Device device) {
 
 }  // namespace
 
+OperatorCost EmbeddingForwardArgs::Cost() const { return MemoryPass("row look-up", {y, y}); }
+
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::EmbeddingForward, cuda::EmbeddingForward>(args, stream);
+}
+
+OperatorCost EmbeddingBackwardArgs::Cost() const {
+  OperatorCost cost = MemoryPass("row addition", {grad_y}, /*kernels=*/3);
+  // The rows of the ids are read and written.
+  cost.bytes += 2 * static_cast<double>(grad_y.size() * SizeOf(grad_table.dtype));
+  return cost;
 }
 
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream) {

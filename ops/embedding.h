@@ -19,6 +19,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -29,6 +30,8 @@ struct EmbeddingForwardArgs {
   ConstTensor table;
   int64_t first_row = 0;
   Tensor y;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream);
@@ -39,6 +42,8 @@ struct EmbeddingBackwardArgs {
   int64_t first_row = 0;
   Tensor grad_table;
   Tensor workspace;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream);

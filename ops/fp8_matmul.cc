@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -43,6 +44,12 @@ absl::Status CheckArguments(const Fp8MatmulArgs& args, Device device) {
 }
 
 }  // namespace
+
+OperatorCost Fp8MatmulArgs::Cost() const {
+  OperatorCost cost = ProductCost("8-bit product", a, b, c, a.columns, accumulate);
+  cost.kind = OperatorCost::Kind::kFp8Product;
+  return cost;
+}
 
 absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));

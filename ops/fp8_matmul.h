@@ -24,6 +24,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -41,6 +42,8 @@ struct Fp8MatmulArgs {
   Tensor workspace;
   bool accumulate = false;
   bool fast_sums = false;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream);

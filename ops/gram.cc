@@ -1,6 +1,7 @@
 #include "ops/gram.h"
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -16,6 +17,8 @@ absl::Status CheckArguments(const GramArgs& args) {
 }
 
 }  // namespace
+
+OperatorCost GramArgs::Cost() const { return ProductCost("Gram matrix", x, y, c, x.rows, /*accumulate=*/true); }
 
 absl::Status Gram(const GramArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));

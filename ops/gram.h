@@ -13,6 +13,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -23,6 +24,8 @@ struct GramArgs {
   ConstTensor y;
   Tensor c;
   Tensor workspace;  // fp32 [D1, D2] for fp32 and bf16 x; unused for fp64
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Gram(const GramArgs& args, Stream& stream);

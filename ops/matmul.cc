@@ -1,6 +1,7 @@
 #include "ops/matmul.h"
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -19,6 +20,8 @@ absl::Status CheckArguments(const MatmulArgs& args) {
 }
 
 }  // namespace
+
+OperatorCost MatmulArgs::Cost() const { return ProductCost("product", a, b, c, SizesOf(*this).k, accumulate); }
 
 absl::Status Matmul(const MatmulArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));

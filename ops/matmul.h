@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -28,6 +29,8 @@ struct MatmulArgs {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Matmul(const MatmulArgs& args, Stream& stream);

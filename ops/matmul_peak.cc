@@ -45,8 +45,7 @@ absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Str
   };
   TensorPlacer planner;
   place(planner);
-  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena,
-                           Arena::Allocate("matrix product peak", planner.layout().bytes(), stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("matrix product peak", planner.layout().bytes(), stream));
   TensorPlacer placer(&arena);
   const Matrices matrices = place(placer);
   ISTHMUS_RETURN_IF_ERROR(FillRandomly(matrices.a, matrices.staging, 1, stream));

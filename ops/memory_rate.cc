@@ -13,7 +13,7 @@ absl::StatusOr<double> MeasureMemoryRate(Stream& stream) {
   constexpr int64_t kElements = int64_t{1} << 24;
   constexpr int kCalls = 5;
   const int64_t bytes = kElements * SizeOf(DType::kFloat32);
-  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("memory rate", 2 * bytes, stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("memory rate", 2 * bytes, stream));
   const Tensor x = arena.At(0, DType::kFloat32, 1, kElements), y = arena.At(bytes, DType::kFloat32, 1, kElements);
   absl::Duration best = absl::InfiniteDuration();
   for (int call = 0; call < kCalls; ++call) {

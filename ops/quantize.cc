@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -30,6 +31,8 @@ absl::Status CheckArguments(const QuantizeArgs& args) {
 }
 
 }  // namespace
+
+OperatorCost QuantizeArgs::Cost() const { return MemoryPass("quantisation", {x, x, y, transposed}, /*kernels=*/2); }
 
 absl::Status Quantize(const QuantizeArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));

@@ -24,6 +24,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -34,6 +35,8 @@ struct QuantizeArgs {
   Tensor y;
   Tensor transposed;
   Tensor inverse;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Quantize(const QuantizeArgs& args, Stream& stream);

@@ -1,6 +1,7 @@
 #include "ops/reductions.h"
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -29,15 +30,24 @@ absl::Status CheckArguments(const AddUnitRowsArgs& args, Device device) {
 
 }  // namespace
 
+OperatorCost RowDotsArgs::Cost() const {
+  const bool same = x.data == y.data;
+  return MemoryPass("row products", {x, same ? ConstTensor() : y, dots});
+}
+
 absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::RowDots, cuda::RowDots>(args, stream);
 }
 
+OperatorCost AddColumnSquaresArgs::Cost() const { return MemoryPass("column squares", {x, total, total}); }
+
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::AddColumnSquares, cuda::AddColumnSquares>(args, stream);
 }
+
+OperatorCost AddUnitRowsArgs::Cost() const { return MemoryPass("sum of directions", {x, total, total}); }
 
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));

@@ -17,6 +17,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -26,12 +27,16 @@ struct RowDotsArgs {
   ConstTensor x;
   ConstTensor y;
   Tensor dots;
+
+  OperatorCost Cost() const;
 };
 absl::Status RowDots(const RowDotsArgs& args, Stream& stream);
 
 struct AddColumnSquaresArgs {
   ConstTensor x;
   Tensor total;
+
+  OperatorCost Cost() const;
 };
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream);
 
@@ -39,6 +44,8 @@ struct AddUnitRowsArgs {
   ConstTensor x;
   ConstTensor squares;
   Tensor total;
+
+  OperatorCost Cost() const;
 };
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);
 

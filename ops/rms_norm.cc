@@ -1,6 +1,7 @@
 #include "ops/rms_norm.h"
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -38,9 +39,16 @@ absl::Status CheckArguments(const RmsNormBackwardArgs& args, Device device) {
 
 }  // namespace
 
+OperatorCost RmsNormForwardArgs::Cost() const { return MemoryPass("RMS norm", {x, addend, sum, y}); }
+
 absl::Status RmsNormForward(const RmsNormForwardArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::RmsNormForward, cuda::RmsNormForward>(args, stream);
+}
+
+OperatorCost RmsNormBackwardArgs::Cost() const {
+  return MemoryPass("RMS norm backward", {grad_y, x, grad_x, accumulate ? grad_x : ConstTensor()},
+                    /*kernels=*/2);
 }
 
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream& stream) {

@@ -18,6 +18,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -31,6 +32,8 @@ struct RmsNormForwardArgs {
   Tensor y;
   Tensor inverse;
   double epsilon = 1e-5;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status RmsNormForward(const RmsNormForwardArgs& args, Stream& stream);
@@ -53,6 +56,8 @@ struct RmsNormBackwardArgs {
   Tensor grad_weight;
   Tensor workspace;
   bool accumulate = true;  // false: grad_x is overwritten instead of added to
+
+  OperatorCost Cost() const;
 };
 
 // Rows whose sums are formed one after another: fixed, so that the bits do not depend on the number of threads.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
@@ -33,6 +34,8 @@ absl::Status CheckArguments(const RopeArgs& args, Device device) {
 }
 
 }  // namespace
+
+OperatorCost RopeArgs::Cost() const { return MemoryPass("rotary positions", {x, x}); }
 
 absl::Status Rope(const RopeArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));

@@ -18,6 +18,7 @@
 
 #include <cstdint>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -38,6 +39,8 @@ struct RopeArgs {
   int64_t head_dim = 0;
   int64_t first_position = 0;
   bool inverse = false;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Rope(const RopeArgs& args, Stream& stream);

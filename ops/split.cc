@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "ops/operator.h"
@@ -28,6 +29,8 @@ absl::Status CheckArguments(const SplitArgs& args) {
 }
 
 }  // namespace
+
+OperatorCost SplitArgs::Cost() const { return MemoryPass("split", {x, high, middle, low}); }
 
 absl::Status Split(const SplitArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));

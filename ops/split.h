@@ -13,6 +13,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -21,6 +22,8 @@ namespace isthmus {
 struct SplitArgs {
   ConstTensor x;
   Tensor high, middle, low;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status Split(const SplitArgs& args, Stream& stream);

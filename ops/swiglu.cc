@@ -1,6 +1,7 @@
 #include "ops/swiglu.h"
 
 #include "ops/check.h"
+#include "ops/cost.h"
 #include "ops/operator.h"
 #include "runtime/status.h"
 
@@ -27,9 +28,15 @@ absl::Status CheckArguments(const SwigluBackwardArgs& args, Device device) {
 
 }  // namespace
 
+OperatorCost SwigluForwardArgs::Cost() const { return MemoryPass("SwiGLU", {gate_up, y}); }
+
 absl::Status SwigluForward(const SwigluForwardArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::SwigluForward, cuda::SwigluForward>(args, stream);
+}
+
+OperatorCost SwigluBackwardArgs::Cost() const {
+  return MemoryPass("SwiGLU backward", {grad_y, gate_up, grad_gate_up, y});
 }
 
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream& stream) {

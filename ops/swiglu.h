@@ -11,6 +11,7 @@
 
 #include <absl/status/status.h>
 
+#include "runtime/operator_cost.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -19,6 +20,8 @@ namespace isthmus {
 struct SwigluForwardArgs {
   ConstTensor gate_up;
   Tensor y;
+
+  OperatorCost Cost() const;
 };
 
 absl::Status SwigluForward(const SwigluForwardArgs& args, Stream& stream);
@@ -28,6 +31,8 @@ struct SwigluBackwardArgs {
   ConstTensor gate_up;
   Tensor grad_gate_up;
   Tensor y;  // optional
+
+  OperatorCost Cost() const;
 };
 
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream& stream);

@@ -61,6 +61,14 @@ absl::StatusOr<Mesh> Mesh::Create(Communicator& world, int tensor_ranks, int dat
   return mesh;
 }
 
+Mesh Mesh::Of(Communicator& world, std::unique_ptr<Communicator> tensor, std::unique_ptr<Communicator> data) {
+  Mesh mesh;
+  mesh.world_ = &world;
+  mesh.tensor_ = std::move(tensor);
+  mesh.data_ = std::move(data);
+  return mesh;
+}
+
 void Mesh::set_deadline(absl::Duration deadline) {
   deadline_ = deadline;
   world_->set_deadline(deadline);

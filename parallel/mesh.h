@@ -21,6 +21,9 @@ class Mesh {
                                      const Stream& stream = Stream(),
                                      absl::Duration setup_deadline = absl::Minutes(30));
 
+  // From groups that exist. `world` must outlive the mesh.
+  static Mesh Of(Communicator& world, std::unique_ptr<Communicator> tensor, std::unique_ptr<Communicator> data);
+
   Communicator& world() const { return *world_; }
   Communicator& tensor() const { return *tensor_; }
   Communicator& data() const { return *data_; }

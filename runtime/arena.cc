@@ -6,6 +6,7 @@
 
 #include "runtime/device.h"
 #include "runtime/status.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 
@@ -46,17 +47,27 @@ absl::StatusOr<Arena> Arena::Allocate(const std::string& name, int64_t bytes, De
   return arena;
 }
 
+absl::StatusOr<Arena> Arena::Allocate(const std::string& name, int64_t bytes, const Stream& stream) {
+  if (!stream.dry()) return Allocate(name, bytes, stream.device());
+  Arena arena;
+  arena.bytes_ = bytes;
+  arena.dry_ = true;
+  if (bytes > 0) arena.data_ = stream.recorder()->Addresses(bytes);
+  return arena;
+}
+
 Arena::Arena(Arena&& other) noexcept { *this = std::move(other); }
 
 Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(device_, other.device_);
+  std::swap(dry_, other.dry_);
   return *this;
 }
 
 Arena::~Arena() {
-  if (data_ != nullptr) FreeMemory(data_, device_);
+  if (data_ != nullptr && !dry_) FreeMemory(data_, device_);
 }
 
 Tensor Arena::At(int64_t offset, DType dtype, int64_t rows, int64_t columns) const {

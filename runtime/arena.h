@@ -49,6 +49,8 @@ class Arena {
  public:
   // ResourceExhausted with the name and size when the memory can't be had.
   static absl::StatusOr<Arena> Allocate(const std::string& name, int64_t bytes, Device device = Device::kCpu);
+  // On the stream's device. A dry stream's arena has addresses without memory.
+  static absl::StatusOr<Arena> Allocate(const std::string& name, int64_t bytes, const Stream& stream);
 
   Arena() = default;
   Arena(Arena&& other) noexcept;
@@ -63,6 +65,7 @@ class Arena {
   char* data_ = nullptr;
   int64_t bytes_ = 0;
   Device device_ = Device::kCpu;
+  bool dry_ = false;
 };
 
 // Places tensors in an arena in the order of the calls. Without an arena it only plans: the tensors have no data, and

@@ -11,7 +11,7 @@ namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<CapturedWork>> CapturedWork::Capture(const Stream& stream,
                                                                     const std::function<absl::Status()>& work) {
-  if (stream.device() == Device::kCpu) {
+  if (!stream.on_gpu()) {
     return absl::UnimplementedError("work on the CPU can't be captured: it runs when it is given");
   }
   ISTHMUS_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Graph> graph, cuda::Graph::Capture(stream.cuda(), work));

@@ -30,10 +30,10 @@ absl::StatusOr<Tensor> HostBuffer::Room(DType dtype, int64_t rows, int64_t colum
   const int64_t bytes = rows * columns * SizeOf(dtype);
   if (bytes > bytes_) {
     Free();
-    if (stream.device() == Device::kCuda) data_ = cuda::AllocateHost(bytes);
+    if (stream.on_gpu()) data_ = cuda::AllocateHost(bytes);
     locked_ = data_ != nullptr;
     if (!locked_) {
-      if (stream.device() == Device::kCuda) stream.Note("host memory could not be page-locked: copies are slower");
+      if (stream.on_gpu()) stream.Note("host memory could not be page-locked: copies are slower");
       ISTHMUS_ASSIGN_OR_RETURN(data_, AllocateMemory("host buffer", bytes, Device::kCpu));
     }
     bytes_ = bytes;

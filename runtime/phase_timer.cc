@@ -2,11 +2,12 @@
 
 #include "runtime/cuda/event_timer.h"
 #include "runtime/status.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 
 PhaseTimer::PhaseTimer(const Stream& stream, Whereabouts* whereabouts) : stream_(stream), whereabouts_(whereabouts) {
-  if (stream.device() == Device::kCuda) events_ = std::make_unique<cuda::EventTimer>(stream.cuda());
+  if (stream.on_gpu()) events_ = std::make_unique<cuda::EventTimer>(stream.cuda());
 }
 
 PhaseTimer::~PhaseTimer() = default;
@@ -18,6 +19,11 @@ PhaseTimer::Scope::Scope(PhaseTimer& timer, const char* name, double& seconds)
     timer_.whereabouts_->Enter(name);
   }
   if (timer_.events_ != nullptr) timer_.events_->Begin(name, seconds);
+}
+
+PhaseTimer::Scope::Scope(PhaseTimer& timer, StepPhase phase, StepSeconds& seconds)
+    : Scope(timer, PhaseName(phase), seconds[phase]) {
+  if (WorkRecorder* recorder = timer.stream_.recorder()) recorder->Enter(phase);
 }
 
 PhaseTimer::Scope::~Scope() {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 
+#include "runtime/step_phase.h"
 #include "runtime/stream.h"
 #include "runtime/whereabouts.h"
 
@@ -30,6 +31,8 @@ class PhaseTimer {
   class Scope {
    public:
     Scope(PhaseTimer& timer, const char* name, double& seconds);
+    // The same of a step's phase, which a recorder of the stream learns.
+    Scope(PhaseTimer& timer, StepPhase phase, StepSeconds& seconds);
     ~Scope();
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;

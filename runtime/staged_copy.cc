@@ -20,7 +20,7 @@ absl::Status StagedCopy::Start(absl::Span<const Tensor> tensors, const Stream& s
     ISTHMUS_RETURN_IF_ERROR(StartCopyToHost(from, to, stream));
     copies_.push_back(to);
   }
-  if (stream.device() == Device::kCpu) return absl::OkStatus();
+  if (!stream.on_gpu()) return absl::OkStatus();
   if (passed_ == nullptr) passed_ = std::make_unique<cuda::Event>();
   return passed_->Record(stream.cuda());
 }

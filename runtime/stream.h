@@ -17,6 +17,7 @@ struct Context;  // runtime/cuda/context.h
 }
 
 enum class Device : uint8_t { kCpu, kCuda };
+class WorkRecorder;  // runtime/work_recorder.h
 
 // An ordered queue of operators on one device. On the CPU an operator has finished when its call returns; on a GPU it
 // has only been started, and its operands must stay untouched by the host until Synchronize. Copies name the same
@@ -26,11 +27,24 @@ class Stream {
   // The CPU.
   Stream() = default;
   // A GPU; made by OpenCudaStream (runtime/device.h).
-  explicit Stream(std::shared_ptr<const cuda::Context> context) : context_(std::move(context)) {}
+  explicit Stream(std::shared_ptr<const cuda::Context> context)
+      : device_(Device::kCuda), context_(std::move(context)) {}
+  // A dry run of work on `device`, which need not be there: operators are recorded and nothing is computed. Its tensors
+  // have addresses without memory. A copy to the host finds the identity matrix, on which every algorithm takes its
+  // ordinary way. `recorder` must outlive the stream.
+  static Stream Dry(Device device, WorkRecorder& recorder);
 
-  Device device() const { return context_ == nullptr ? Device::kCpu : Device::kCuda; }
-  // Only of a GPU.
+  Device device() const { return device_; }
+  bool dry() const { return dry_; }
+  // Whether a GPU runs the work.
+  bool on_gpu() const { return context_ != nullptr; }
+  // Only on a GPU.
   const cuda::Context& cuda() const { return *context_; }
+
+  // Where each operator is recorded before it runs; null: nowhere.
+  WorkRecorder* recorder() const { return recorder_; }
+  // `recorder` must outlive the stream and its copies.
+  void set_recorder(WorkRecorder* recorder) { recorder_ = recorder; }
 
   // Waits until everything started so far has finished. Errors: Internal with what the GPU reports.
   absl::Status Synchronize() const;
@@ -41,7 +55,10 @@ class Stream {
   void Note(const std::string& text) const;
 
  private:
+  Device device_ = Device::kCpu;
+  bool dry_ = false;
   std::shared_ptr<const cuda::Context> context_;
+  WorkRecorder* recorder_ = nullptr;
 };
 
 }  // namespace isthmus

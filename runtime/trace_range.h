@@ -1,5 +1,5 @@
-// A named stretch of the host's time line in a GPU profiler (NVTX): what the work started in it belongs to. Costs one
-// comparison on the CPU. Work that is replayed (runtime/captured_work.h) shows the ranges of its capture only.
+// A named stretch of the host's time line in a GPU profiler (NVTX): what the work started in it belongs to. A recorder
+// of work gets the name, too (runtime/work_recorder.h). Costs two comparisons on the CPU. Work that is replayed (runtime/captured_work.h) shows the ranges of its capture only.
 #ifndef ISTHMUS_RUNTIME_TRACE_RANGE_H_
 #define ISTHMUS_RUNTIME_TRACE_RANGE_H_
 
@@ -11,7 +11,7 @@ namespace isthmus {
 
 class TraceRange {
  public:
-  // From here to the end of the object. "name index", or "name" without an index.
+  // From here to the end of the object, which `name` outlives. "name index", or "name" without an index.
   TraceRange(const Stream& stream, const char* name, int64_t index = -1);
   ~TraceRange();
   TraceRange(const TraceRange&) = delete;
@@ -19,6 +19,7 @@ class TraceRange {
 
  private:
   const bool open_;
+  WorkRecorder* const recorder_;
 };
 
 }  // namespace isthmus

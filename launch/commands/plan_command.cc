@@ -13,7 +13,7 @@
 #include "launch/plan/plan.h"
 #include "launch/plan/plan_report.h"
 #include "launch/threads.h"
-#include "model/model_shape.h"
+#include "model/compute_type.h"
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
 #include "runtime/parallel_for.h"

@@ -12,10 +12,12 @@
 #ifndef ISTHMUS_LAUNCH_PLAN_COLLECTIVE_TIME_H_
 #define ISTHMUS_LAUNCH_PLAN_COLLECTIVE_TIME_H_
 
+#include <absl/strings/string_view.h>
+
 #include <cstdint>
 
 #include "launch/plan/machine.h"
-#include "model/train/step_work.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 
@@ -25,11 +27,11 @@ struct GroupPlacement {
   int nodes = 1;
   int sharing = 1;  // groups of this kind on a node, which use its network at the same time
 
-  // The tensor groups, or the data groups, of a mesh whose tensor ranks are adjacent.
-  static GroupPlacement Of(CollectiveWork::Group group, int tensor_ranks, int data_ranks, int devices_per_node);
+  // `group`: "tensor" or "data", of a mesh whose tensor ranks are adjacent.
+  static GroupPlacement Of(absl::string_view group, int tensor_ranks, int data_ranks, int devices_per_node);
 };
 
-double CollectiveSeconds(CollectiveWork::Kind kind, int64_t bytes, const GroupPlacement& group, const LinkSpec& links);
+double CollectiveSeconds(CollectiveKind kind, int64_t bytes, const GroupPlacement& group, const LinkSpec& links);
 
 }  // namespace isthmus
 

@@ -20,8 +20,9 @@ struct DataSheet {
   const char* name;
   double memory_bytes;
   double bf16_flops;
-  double fp8_flops;   // 0: not this one
-  double fp32_flops;  // outside the tensor cores: products of fp32 are not rounded to TF32
+  double fp8_flops;  // 0: not this one
+  // Outside the tensor cores: products of fp32 are not rounded to TF32. Those of fp64 reach the same number in them.
+  double fp32_flops;
   double memory_rate;
   double nvlink_bytes;   // per direction: half of what the data sheet adds up
   double network_bytes;  // per node and direction: DGX H100 and H200 8 × 400 Gb/s, DGX A100 8 × 200 Gb/s InfiniBand
@@ -103,6 +104,8 @@ absl::StatusOr<Machine> GpuMachine(absl::string_view name) {
                  .attention_forward_flops = kFp32AttentionFraction * sheet.fp32_flops,
                  .attention_backward_flops = kFp32AttentionFraction * sheet.fp32_flops,
                  .memory_bytes = kMemoryFraction * sheet.memory_rate},
+        .fp64 = {.product_flops = sheet.product_fraction * sheet.fp32_flops,
+                 .memory_bytes = kMemoryFraction * sheet.memory_rate},
         .kernel_seconds = kKernelSeconds,
     };
     machine.links = {.devices_per_node = 8,
@@ -133,10 +136,12 @@ absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, double share, int 
                         share * static_cast<double>(sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE))),
                     .peak_flops = share * peak,
                     .bf16 = CpuRates(share * kCpuBf16ProductFraction * peak, share * fp32_peak, share * memory),
-                    .fp32 = CpuRates(share * kCpuProductFraction * peak, share * fp32_peak, share * memory),
+                    .fp32 = CpuRates(share * kCpuProductFraction * fp32_peak, share * fp32_peak, share * memory),
                     // MPI moves data only inside its calls.
                     .overlaps = false};
   machine.device.fp64 = machine.device.fp32;
+  // A vector holds half as many numbers.
+  if (compute_type != DType::kFloat64) machine.device.fp64.product_flops /= 2;
   machine.links = {.devices_per_node = ranks,
                    .device_bytes = kCpuCopyBytes,
                    .node_bytes = kCpuNetworkBytes,

@@ -30,7 +30,7 @@ struct DeviceSpec {
   int64_t memory_bytes = 0;      // of the device
   int64_t reserved_bytes = 0;    // of it, for what no arena holds: the CUDA context, libraries, NCCL's buffers
   double peak_flops = 0;         // what utilisation counts against (DESIGN section 7)
-  DeviceRates bf16, fp32, fp64;  // no fp64 on GPUs
+  DeviceRates bf16, fp32, fp64;  // of fp64 on GPUs products and memory only
   double kernel_seconds = 0;     // of the host, to start one kernel
   // Whether collectives run beside the device's own work.
   bool overlaps = true;

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "checkpoint/staging.h"
+#include "model/compute_type.h"
+#include "model/measure/measurement_memory.h"
 #include "model/model.h"
-#include "model/model_shape.h"
+#include "model/train/dry_run.h"
 #include "model/train/parameter_groups.h"
 #include "runtime/config.h"
 #include "runtime/status.h"
@@ -50,34 +52,16 @@ std::vector<int64_t> DivisorsOf(int64_t number) {
   return divisors;
 }
 
-}  // namespace
-
-ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
-  ParameterGroups groups;
-  for (const ParameterSpec& spec : whole.specs) {
-    const int64_t size = spec.rows * spec.columns;
-    switch (spec.role) {
-      case ParameterRole::kEmbedding:
-        groups.embedding += size;
-        break;
-      case ParameterRole::kNorm:
-        groups.norms += size;
-        break;
-      case ParameterRole::kMixer:
-        groups.attention += size;
-        break;
-      case ParameterRole::kFeedForward:
-        groups.feed_forward += size;
-        break;
-      case ParameterRole::kHead:
-        groups.head += size;
-        break;
-    }
-  }
-  return groups;
+absl::StatusOr<PlannedStep> PlanStep(const proto::RunConfig& config, const Machine& machine, bool measure) {
+  PlannedStep step;
+  ISTHMUS_ASSIGN_OR_RETURN(step.work, RecordStep(config, {.device = machine.device.device, .measure = measure}));
+  step.time =
+      PredictStep(step.work, machine, ComputeType(config.precision()), config.mesh().tensor(), config.mesh().data());
+  return step;
 }
 
-absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
+// A plan without what measuring takes.
+absl::StatusOr<Plan> PlanMesh(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
   ISTHMUS_RETURN_IF_ERROR(CheckParts(config.model(), source));
   ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
@@ -92,18 +76,83 @@ absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, i
   plan.staging_bytes = PlanStagingBytes(plan.config);
   plan.causal_flops_per_token = FlopsPerToken(plan.config, /*causal=*/true);
   plan.full_flops_per_token = FlopsPerToken(plan.config, /*causal=*/false);
-  plan.work = WorkOfStep(plan.config, 0, machine.device.device);
-  plan.time = PredictStep(plan.work, machine, ComputeType(plan.config.precision()), plan.config.mesh().tensor(),
-                          plan.config.mesh().data());
+  ISTHMUS_ASSIGN_OR_RETURN(plan.step, PlanStep(plan.config, machine, /*measure=*/false));
   return plan;
+}
+
+// Calls visit(step, is_listed) for a plan's steps; is_listed(phase) says whether to list the step's calls of a phase.
+template <typename Visit>
+void ForEachStep(const Plan& plan, const Visit& visit) {
+  visit(plan.step, [](StepPhase) { return true; });
+  if (plan.measuring) visit(*plan.measuring, [](StepPhase phase) { return phase == StepPhase::kTelemetry; });
+}
+
+}  // namespace
+
+ParameterGroups ParameterGroups::Of(const ParameterTable& whole) {
+  ParameterGroups groups;
+  for (const ParameterSpec& spec : whole.specs) {
+    const int64_t size = spec.rows * spec.columns;
+    switch (spec.role) {
+      case ParameterRole::kEmbedding:
+        groups.embedding += size;
+        break;
+      case ParameterRole::kNorm:
+        groups.norms += size;
+        break;
+      case ParameterRole::kMixer:
+        groups.mixer += size;
+        break;
+      case ParameterRole::kFeedForward:
+        groups.feed_forward += size;
+        break;
+      case ParameterRole::kHead:
+        groups.head += size;
+        break;
+    }
+  }
+  return groups;
+}
+
+absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
+  ISTHMUS_ASSIGN_OR_RETURN(Plan plan, PlanMesh(std::move(config), machine, world, source));
+  const proto::ModelConfig& model = plan.config.model();
+  if (MeasuresHead(plan.config) && model.vocabulary() <= kMostPlannedRows && model.width() <= kMostPlannedWidth) {
+    ISTHMUS_ASSIGN_OR_RETURN(plan.measuring, PlanStep(plan.config, machine, /*measure=*/true));
+  }
+  return plan;
+}
+
+std::vector<PlannedOperators> Plan::Operators() const {
+  std::vector<PlannedOperators> listed;
+  ForEachStep(*this, [&](const PlannedStep& planned, const auto& is_listed) {
+    const std::vector<int64_t> counts = planned.work.OperatorCounts();
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const OperatorCall& call = planned.work.operators[i];
+      if (is_listed(call.phase)) listed.push_back({call, counts[i], planned.time.operators[i]});
+    }
+  });
+  return listed;
+}
+
+std::vector<PlannedCollectives> Plan::Collectives() const {
+  std::vector<PlannedCollectives> listed;
+  ForEachStep(*this, [&](const PlannedStep& planned, const auto& is_listed) {
+    const std::vector<int64_t> counts = planned.work.CollectiveCounts();
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const CollectiveCall& call = planned.work.collectives[i];
+      if (is_listed(call.phase)) listed.push_back({call, counts[i], planned.time.collectives[i]});
+    }
+  });
+  return listed;
 }
 
 bool SameMesh(const Plan& a, const Plan& b) { return MeshOf(a) == MeshOf(b); }
 
 std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
-  // Each plan lists every tensor of every layer, so the layers of all plans together are limited. No model that anybody
-  // trains reaches the limit.
-  int64_t layers_left = int64_t{1} << 20;
+  // Each plan lists every tensor and every call of every layer, so the layers of all plans together are limited. No
+  // model that anybody trains reaches the limit.
+  int64_t layers_left = int64_t{1} << 17;
   std::vector<Plan> found;
   const auto consider = [&](int64_t tensor, int64_t micro_batch, int options) {
     const bool recompute = (options & 1) != 0, shard = (options & 2) != 0, sequence_parallel = (options & 4) != 0;
@@ -116,7 +165,7 @@ std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
     config.mutable_mesh()->set_sequence_parallel(sequence_parallel);
     config.mutable_precision()->set_recompute(recompute);
     config.mutable_batch()->set_micro_batch(micro_batch);
-    auto candidate = MakePlan(std::move(config), plan.machine, plan.world, "");
+    auto candidate = PlanMesh(std::move(config), plan.machine, plan.world, "");
     if (!candidate.ok() || !candidate->Fits()) return;
     found.push_back(*std::move(candidate));
   };
@@ -129,7 +178,7 @@ std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
   }
   // Of equally fast ones the smaller first.
   std::sort(found.begin(), found.end(), [](const Plan& a, const Plan& b) {
-    return std::pair(a.time.Total(), a.RequiredBytes()) < std::pair(b.time.Total(), b.RequiredBytes());
+    return std::pair(a.step.time.Total(), a.RequiredBytes()) < std::pair(b.step.time.Total(), b.RequiredBytes());
   });
   if (found.size() > most) found.erase(found.begin() + static_cast<std::ptrdiff_t>(most), found.end());
   return found;

@@ -7,24 +7,45 @@
 #include <absl/strings/string_view.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "launch/plan/machine.h"
 #include "launch/plan/step_time.h"
 #include "model/parameters.h"
-#include "model/train/step_work.h"
 #include "model/train/training_memory.h"
 #include "proto/config.pb.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 
 // Parameters of the whole model.
 struct ParameterGroups {
-  int64_t embedding = 0, attention = 0, feed_forward = 0, norms = 0, head = 0;
-  int64_t total() const { return embedding + attention + feed_forward + norms + head; }
+  int64_t embedding = 0, mixer = 0, feed_forward = 0, norms = 0, head = 0;
+  int64_t total() const { return embedding + mixer + feed_forward + norms + head; }
 
   static ParameterGroups Of(const ParameterTable& whole);
 };
+
+// A step of tensor rank 0, which has most vocabulary rows.
+struct PlannedStep {
+  RecordedWork work;
+  StepTime time;
+};
+
+// Calls of a step that are alike.
+struct PlannedOperators {
+  OperatorCall call;
+  int64_t calls = 0;
+  double seconds = 0;  // of them all
+};
+struct PlannedCollectives {
+  CollectiveCall call;
+  int64_t calls = 0;
+  CollectiveTime time;
+};
+
+inline constexpr int64_t kMostPlannedRows = int64_t{1} << 20, kMostPlannedWidth = int64_t{1} << 14;
 
 struct Plan {
   proto::RunConfig config;  // resolved for the world
@@ -34,12 +55,20 @@ struct Plan {
   TrainingMemory memory;      // of the rank that holds most
   int64_t staging_bytes = 0;  // of host memory on a rank, for checkpoints in the background
   double causal_flops_per_token = 0, full_flops_per_token = 0;
-  StepWork work;  // of tensor rank 0, which has most vocabulary rows
-  StepTime time;
+  PlannedStep step;  // that measures nothing
+  // A step that measures the head, in a run that does. None if the head has more rows than kMostPlannedRows, or is
+  // wider than kMostPlannedWidth: its dry run would take long.
+  std::optional<PlannedStep> measuring;
+
+  // Those of a step, and behind them the telemetry of one that measures.
+  std::vector<PlannedOperators> Operators() const;
+  std::vector<PlannedCollectives> Collectives() const;
+  // How much longer a step that measures takes.
+  double MeasuringSeconds() const { return measuring ? measuring->time.Total() - step.time.Total() : 0; }
 
   int64_t TokensPerStep() const { return config.batch().sequences() * config.data().sequence_length(); }
   int64_t Tokens() const { return TokensPerStep() * config.schedule().steps(); }
-  double TokensPerSecond() const { return static_cast<double>(TokensPerStep()) / time.Total(); }
+  double TokensPerSecond() const { return static_cast<double>(TokensPerStep()) / step.time.Total(); }
   double Utilisation(double flops_per_token) const {
     return TokensPerSecond() * flops_per_token / (world * machine.device.peak_flops);
   }

@@ -1,4 +1,5 @@
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "launch/plan/plan_report.h"
 
@@ -33,7 +34,7 @@ Json MeshJson(const Plan& plan) {
           {"sequence_parallel", config.mesh().sequence_parallel()},
           {"memory_bytes", plan.memory.bytes().total()},
           {"fits", plan.Fits()},
-          {"step_seconds", plan.time.Total()},
+          {"step_seconds", plan.step.time.Total()},
           {"tokens_per_second", plan.TokensPerSecond()},
           {"causal_utilisation_ratio", plan.Utilisation(plan.causal_flops_per_token)},
           {"full_utilisation_ratio", plan.Utilisation(plan.full_flops_per_token)}};
@@ -41,15 +42,13 @@ Json MeshJson(const Plan& plan) {
 
 Json CollectivesJson(const Plan& plan) {
   Json list = Json::array();
-  for (size_t i = 0; i < plan.work.collectives.size(); ++i) {
-    const CollectiveWork& work = plan.work.collectives[i];
-    const CollectiveTime& time = plan.time.collectives[i];
-    list.push_back({{"phase", PhaseName(work.phase)},
-                    {"name", work.name},
-                    {"kind", KindName(work.kind)},
-                    {"group", GroupName(work.group)},
-                    {"calls", work.calls},
-                    {"bytes", work.bytes},
+  for (const auto& [call, calls, time] : plan.Collectives()) {
+    list.push_back({{"phase", PhaseName(call.phase)},
+                    {"place", call.place},
+                    {"kind", CollectiveName(call.kind)},
+                    {"group", call.group},
+                    {"calls", calls},
+                    {"bytes", call.bytes},
                     {"total_seconds", time.total_seconds},
                     {"exposed_seconds", time.exposed_seconds}});
   }
@@ -60,14 +59,19 @@ Json CollectivesJson(const Plan& plan) {
 
 std::string PlanJson(const Plan& plan, absl::Span<const Plan> meshes, absl::string_view source) {
   const ParameterGroups& groups = plan.parameters;
-  const StepSeconds& phases = plan.time.phases;
+  Json phases;
+  for (const StepPhase phase : kAllStepPhases) {
+    if (phase != StepPhase::kData) phases[PhaseName(phase)] = plan.step.time.phases[phase];
+  }
+  phases["telemetry"] = plan.MeasuringSeconds();
+  phases["total"] = plan.step.time.Total();
   Json json = {{"config", std::string(source)},
                {"world", plan.world},
                {"device", plan.machine.device.name},
                {"devices_per_node", plan.machine.links.devices_per_node},
                {"parameters",
                 {{"embedding", groups.embedding},
-                 {"attention", groups.attention},
+                 {"mixer", groups.mixer},
                  {"feed_forward", groups.feed_forward},
                  {"norms", groups.norms},
                  {"head", groups.head},
@@ -77,14 +81,7 @@ std::string PlanJson(const Plan& plan, absl::Span<const Plan> meshes, absl::stri
                {"flops_per_token", {{"causal", plan.causal_flops_per_token}, {"full", plan.full_flops_per_token}}},
                {"memory_bytes", MemoryJson(plan)},
                {"collectives", CollectivesJson(plan)},
-               {"step_seconds",
-                {{"forward", phases.forward},
-                 {"head", phases.head},
-                 {"backward", phases.backward},
-                 {"reduce", phases.reduce},
-                 {"optimizer", phases.optimizer},
-                 {"telemetry", phases.telemetry},
-                 {"total", plan.time.Total()}}},
+               {"step_seconds", std::move(phases)},
                {"mesh", MeshJson(plan)},
                {"meshes", Json::array()}};
   for (const Plan& mesh : meshes) json["meshes"].push_back(MeshJson(mesh));

@@ -39,7 +39,7 @@ void AddParameters(const Plan& plan, std::string& text) {
   };
   text += "parameters\n";
   row("embedding", groups.embedding);
-  row("attention", groups.attention);
+  row("mixers", groups.mixer);
   row("feed-forward", groups.feed_forward);
   row("norms", groups.norms);
   row(HeadShapeOf(plan.config.model()).in_embedding ? "head (the embedding)" : "head", groups.head);
@@ -80,74 +80,64 @@ void AddMemory(const Plan& plan, bool verbose, std::string& text) {
   AddEntries("decompose", plan.memory.decomposition, text);
 }
 
-struct Row {
-  CollectiveWork work;
-  CollectiveTime time;
-};
-
-// Collectives alike in all but when they start, as one.
-std::vector<Row> Merged(const Plan& plan) {
-  std::vector<Row> rows;
-  for (size_t i = 0; i < plan.work.collectives.size(); ++i) {
-    const CollectiveWork& work = plan.work.collectives[i];
-    const CollectiveTime& time = plan.time.collectives[i];
-    const auto same = std::find_if(rows.begin(), rows.end(), [&](const Row& row) {
-      return row.work.phase == work.phase && row.work.name == work.name && row.work.kind == work.kind &&
-             row.work.bytes == work.bytes && row.work.group == work.group;
-    });
-    if (same == rows.end()) {
-      rows.push_back({work, time});
-      continue;
-    }
-    same->work.calls += work.calls;
-    same->time.total_seconds += time.total_seconds;
-    same->time.exposed_seconds += time.exposed_seconds;
-  }
-  return rows;
+// The sizes of a product, or nothing.
+std::string SizesText(const OperatorCost& cost) {
+  return cost.m > 0 ? absl::StrCat(cost.m, "×", cost.n, "×", cost.k) : "";
 }
 
 void AddCollectives(const Plan& plan, std::string& text) {
-  if (plan.work.collectives.empty()) {
+  const std::vector<PlannedCollectives> collectives = plan.Collectives();
+  if (collectives.empty()) {
     text += "collectives: none\n";
     return;
   }
-  absl::StrAppendFormat(&text, "collectives of a step\n  %-10s %-32s %-15s %-7s %6s %16s %10s %10s\n", "phase", "what",
-                        "kind", "group", "calls", "bytes each", "ms", "exposed ms");
-  for (const Row& row : Merged(plan)) {
-    absl::StrAppendFormat(&text, "  %-10s %-32s %-15s %-7s %6d %16s %10.3f %10.3f\n", PhaseName(row.work.phase),
-                          row.work.name, KindName(row.work.kind), GroupName(row.work.group), row.work.calls,
-                          Grouped(row.work.bytes), Milli(row.time.total_seconds), Milli(row.time.exposed_seconds));
+  absl::StrAppendFormat(&text, "collectives of a step\n  %-10s %-14s %-15s %-7s %6s %16s %10s %10s\n", "starts in",
+                        "for", "kind", "group", "calls", "bytes each", "ms", "exposed ms");
+  for (const auto& [call, calls, time] : collectives) {
+    absl::StrAppendFormat(&text, "  %-10s %-14s %-15s %-7s %6d %16s %10.3f %10.3f\n", PhaseName(call.phase), call.place,
+                          CollectiveName(call.kind), call.group, calls, Grouped(call.bytes), Milli(time.total_seconds),
+                          Milli(time.exposed_seconds));
   }
 }
 
+// Operators that take next to nothing, as many of a head's factorisation, are added up.
 void AddOperators(const Plan& plan, std::string& text) {
-  absl::StrAppendFormat(&text, "operators of a step\n  %-10s %-34s %6s %14s %12s %10s\n", "phase", "what", "calls",
-                        "GFLOP each", "MB each", "ms");
-  for (size_t i = 0; i < plan.work.operators.size(); ++i) {
-    const OperatorWork& work = plan.work.operators[i];
-    absl::StrAppendFormat(&text, "  %-10s %-34s %6d %14.3f %12.3f %10.3f\n", PhaseName(work.phase), work.name,
-                          work.calls, Giga(work.flops), work.bytes / 1e6, Milli(plan.time.operators[i]));
+  absl::StrAppendFormat(&text, "operators of a step\n  %-10s %-14s %-20s %-18s %6s %14s %12s %10s\n", "phase", "for",
+                        "operator", "m×n×k", "calls", "GFLOP each", "MB each", "ms");
+  const double least = 1e-4 * plan.step.time.Total();
+  int64_t small_calls = 0;
+  double small_seconds = 0;
+  for (const auto& [call, calls, seconds] : plan.Operators()) {
+    if (seconds < least) {
+      small_calls += calls;
+      small_seconds += seconds;
+      continue;
+    }
+    absl::StrAppendFormat(&text, "  %-10s %-14s %-20s %-18s %6d %14.3f %12.3f %10.3f\n", PhaseName(call.phase),
+                          call.place, call.cost.name, SizesText(call.cost), calls, Giga(call.cost.flops),
+                          call.cost.bytes / 1e6, Milli(seconds));
   }
+  absl::StrAppendFormat(&text, "  %-66s %6d %38.3f\n", "others, of less than 0.01 % of a step each", small_calls,
+                        Milli(small_seconds));
 }
 
 void AddTime(const Plan& plan, std::string& text) {
-  const StepSeconds& phases = plan.time.phases;
+  const StepSeconds& phases = plan.step.time.phases;
   const auto row = [&](const char* name, double seconds) {
     absl::StrAppendFormat(&text, "  %-28s %12.3f ms  %5.1f %%\n", name, Milli(seconds),
-                          100 * seconds / plan.time.Total());
+                          100 * seconds / plan.step.time.Total());
   };
   text += "predicted time of a step\n";
-  row("forward", phases.forward);
-  row("head", phases.head);
-  row("backward", phases.backward);
-  row("reduce, not hidden", phases.reduce);
-  row("optimizer", phases.optimizer);
-  row("total", plan.time.Total());
-  if (phases.telemetry > 0) {
+  for (const StepPhase phase : kAllStepPhases) {
+    if (phase == StepPhase::kData || phase == StepPhase::kTelemetry) continue;
+    row(phase == StepPhase::kReduce ? "reduce, not hidden" : PhaseName(phase), phases[phase]);
+  }
+  row("total", plan.step.time.Total());
+  if (plan.measuring) {
     absl::StrAppendFormat(&text,
-                          "  a step that measures the head (every %d) takes %.3f ms more, and what factoring %d×%d "
-                          "matrices in fp64 takes\n",
-                          plan.config.telemetry().interval(), Milli(phases.telemetry),
+                          "  a step that measures the head (every %d) takes %.3f ms more, and what the host takes to "
+                          "factor the diagonal of %d×%d matrices\n",
+                          plan.config.telemetry().interval(), Milli(plan.MeasuringSeconds()),
                           HeadShapeOf(plan.config.model()).width, HeadShapeOf(plan.config.model()).width);
     const MeasurementShape measured = MeasurementShape::Of(plan.config, 0, Device::kCpu);
     if (measured.sample_count() > kSpectrumWithinAStep) {
@@ -177,9 +167,9 @@ void AddMeshes(const Plan& plan, absl::Span<const Plan> meshes, std::string& tex
   }
   absl::StrAppend(&text, "meshes of ", plan.world, ", the fastest that fit; * is this configuration's\n");
   const auto row = [&](const Plan& mesh, bool own) {
-    absl::StrAppendFormat(&text, "%s %12.3f ms %14s tokens/s %8.2f GB  %s\n", own ? "*" : " ", Milli(mesh.time.Total()),
-                          Grouped(static_cast<int64_t>(mesh.TokensPerSecond())), Giga(mesh.RequiredBytes()),
-                          MeshText(mesh.config) + (mesh.Fits() ? "" : ", does not fit"));
+    absl::StrAppendFormat(&text, "%s %12.3f ms %14s tokens/s %8.2f GB  %s\n", own ? "*" : " ",
+                          Milli(mesh.step.time.Total()), Grouped(static_cast<int64_t>(mesh.TokensPerSecond())),
+                          Giga(mesh.RequiredBytes()), MeshText(mesh.config) + (mesh.Fits() ? "" : ", does not fit"));
   };
   bool listed = false;
   for (const Plan& mesh : meshes) {

@@ -1,80 +1,127 @@
 #include "launch/plan/step_time.h"
 
 #include <algorithm>
-#include <array>
+#include <map>
+#include <string>
 
 #include "launch/plan/collective_time.h"
 
 namespace isthmus {
 namespace {
 
-constexpr size_t kPhases = 6;
-size_t IndexOf(StepPhase phase) { return static_cast<size_t>(phase); }
+using Event = RecordedWork::Event;
 
-double OperatorSeconds(const OperatorWork& work, const DeviceRates& rates) {
-  const double memory = work.bytes / rates.memory_bytes;
-  switch (work.kind) {
-    case OperatorWork::Kind::kProduct:
-      return std::max(work.flops / rates.product_flops, memory);
-    case OperatorWork::Kind::kFp8Product:
-      return std::max(work.flops / rates.fp8_product_flops, memory);
-    case OperatorWork::Kind::kAttentionForward:
-      return std::max(work.flops / rates.attention_forward_flops, memory);
-    case OperatorWork::Kind::kAttentionBackward:
-      return std::max(work.flops / rates.attention_backward_flops, memory);
-    case OperatorWork::Kind::kMemory:
+double OperatorSeconds(const OperatorCost& cost, const DeviceRates& rates) {
+  const double memory = cost.bytes / rates.memory_bytes;
+  switch (cost.kind) {
+    case OperatorCost::Kind::kProduct:
+      return std::max(cost.flops / rates.product_flops, memory);
+    case OperatorCost::Kind::kFp8Product:
+      return std::max(cost.flops / rates.fp8_product_flops, memory);
+    case OperatorCost::Kind::kAttentionForward:
+      return std::max(cost.flops / rates.attention_forward_flops, memory);
+    case OperatorCost::Kind::kAttentionBackward:
+      return std::max(cost.flops / rates.attention_backward_flops, memory);
+    case OperatorCost::Kind::kMemory:
       break;
   }
   return memory;
 }
 
+// Those of the operands' type. 8-bit products, and a machine without rates of that type, have those of the run's type.
+const DeviceRates& RatesOf(const OperatorCost& cost, const DeviceSpec& device, DType compute_type) {
+  const bool floating = cost.type == DType::kBFloat16 || cost.type == DType::kFloat32 || cost.type == DType::kFloat64;
+  const DeviceRates& own = device.Rates(floating ? cost.type : compute_type);
+  return own.memory_bytes > 0 ? own : device.Rates(compute_type);
+}
+
+// Goes through the events of a step as the device does. What is repeated passes once, and counts as often as it happens.
+class Timeline {
+ public:
+  Timeline(const RecordedWork& work, const Machine& machine, DType compute_type, int tensor_ranks, int data_ranks)
+      : work_(work), device_(machine.device) {
+    for (const OperatorCall& call : work.operators) {
+      operator_seconds_.push_back(OperatorSeconds(call.cost, RatesOf(call.cost, device_, compute_type)));
+    }
+    for (const CollectiveCall& call : work.collectives) {
+      const GroupPlacement group =
+          GroupPlacement::Of(call.group, tensor_ranks, data_ranks, machine.links.devices_per_node);
+      collective_seconds_.push_back(CollectiveSeconds(call.kind, call.bytes, group, machine.links));
+    }
+    time_.operators.resize(work.operators.size());
+    time_.collectives.resize(work.collectives.size());
+  }
+
+  StepTime Take() {
+    for (const Event& event : work_.timeline) {
+      switch (event.kind) {
+        case Event::Kind::kOperator:
+          Operator(event);
+          break;
+        case Event::Kind::kStart:
+          Start(event);
+          break;
+        case Event::Kind::kWait:
+          Wait(event);
+          break;
+      }
+    }
+    for (const StepPhase phase : kAllStepPhases) {
+      time_.phases[phase] = std::max(computing_[phase], starting_[phase]) + waiting_[phase];
+    }
+    return std::move(time_);
+  }
+
+ private:
+  void Operator(const Event& event) {
+    const auto call = static_cast<size_t>(event.call);
+    const auto times = static_cast<double>(event.times);
+    now_ += operator_seconds_[call];
+    time_.operators[call] += times * operator_seconds_[call];
+    computing_[event.phase] += times * operator_seconds_[call];
+    starting_[event.phase] += times * work_.operators[call].cost.kernels * device_.kernel_seconds;
+  }
+
+  void Start(const Event& event) {
+    const auto call = static_cast<size_t>(event.call);
+    time_.collectives[call].total_seconds += static_cast<double>(event.times) * collective_seconds_[call];
+    double& free = free_[work_.collectives[call].group];
+    free = std::max(now_, free) + collective_seconds_[call];
+    ends_[event.ticket] = free;
+    if (!device_.overlaps) Wait(event);
+  }
+
+  void Wait(const Event& event) {
+    const auto found = ends_.find(event.ticket);
+    if (found == ends_.end()) return;
+    const double waited = std::max(found->second - now_, 0.0);
+    ends_.erase(found);
+    now_ += waited;
+    time_.collectives[static_cast<size_t>(event.call)].exposed_seconds += static_cast<double>(event.times) * waited;
+    waiting_[event.phase] += static_cast<double>(event.times) * waited;
+  }
+
+  const RecordedWork& work_;
+  const DeviceSpec& device_;
+  std::vector<double> operator_seconds_, collective_seconds_;  // of a call
+  double now_ = 0;
+  std::map<std::string, double> free_;  // when a group has done what it was given
+  std::map<int, double> ends_;          // of collectives that are not waited for yet
+  StepSeconds computing_, starting_, waiting_;
+  StepTime time_;
+};
+
 }  // namespace
 
-StepTime PredictStep(const StepWork& work, const Machine& machine, DType compute_type, int tensor_ranks,
-                     int data_ranks) {
-  const DeviceSpec& device = machine.device;
-  StepTime time;
-  std::array<double, kPhases> computing{}, starting{}, waiting{};
-  for (const OperatorWork& op : work.operators) {
-    const auto calls = static_cast<double>(op.calls);
-    time.operators.push_back(calls * OperatorSeconds(op, device.Rates(compute_type)));
-    computing[IndexOf(op.phase)] += time.operators.back();
-    starting[IndexOf(op.phase)] += calls * op.kernels * device.kernel_seconds;
-  }
-  std::array<double, kPhases> phases{};
-  for (size_t i = 0; i < kPhases; ++i) phases[i] = std::max(computing[i], starting[i]);
+double StepTime::Total() const {
+  double total = 0;
+  for (const StepPhase phase : kAllStepPhases) total += phases[phase];
+  return total;
+}
 
-  const double last_backward =
-      phases[IndexOf(StepPhase::kBackward)] / static_cast<double>(std::max<int64_t>(work.micro_batches, 1));
-  // Buckets are reduced one after another, from when they are complete; the times count from the end of backward.
-  double reduced = -last_backward;
-  for (const CollectiveWork& collective : work.collectives) {
-    const GroupPlacement group =
-        GroupPlacement::Of(collective.group, tensor_ranks, data_ranks, machine.links.devices_per_node);
-    CollectiveTime each;
-    each.call_seconds = CollectiveSeconds(collective.kind, collective.bytes, group, machine.links);
-    each.total_seconds = static_cast<double>(collective.calls) * each.call_seconds;
-    each.exposed_seconds = each.total_seconds;
-    if (device.overlaps && collective.beside >= 0) {
-      const double hidden = time.operators[static_cast<size_t>(collective.beside)];
-      each.exposed_seconds = std::max(each.total_seconds - hidden, 0.0);
-    }
-    if (device.overlaps && collective.backward_left >= 0) {
-      const double begin = std::max(reduced, -collective.backward_left * last_backward);
-      reduced = begin + each.call_seconds;
-      each.exposed_seconds = std::max(reduced - std::max(begin, 0.0), 0.0);
-    }
-    waiting[IndexOf(collective.phase)] += each.exposed_seconds;
-    time.collectives.push_back(each);
-  }
-  for (size_t i = 0; i < kPhases; ++i) phases[i] += waiting[i];
-  time.phases = {.forward = phases[0],
-                 .head = phases[1],
-                 .backward = phases[2],
-                 .reduce = phases[3],
-                 .optimizer = phases[4],
-                 .telemetry = phases[5]};
-  return time;
+StepTime PredictStep(const RecordedWork& work, const Machine& machine, DType compute_type, int tensor_ranks,
+                     int data_ranks) {
+  return Timeline(work, machine, compute_type, tensor_ranks, data_ranks).Take();
 }
 
 }  // namespace isthmus

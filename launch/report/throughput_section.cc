@@ -7,6 +7,7 @@
 
 #include "launch/report/bars.h"
 #include "launch/report/sections.h"
+#include "runtime/step_phase.h"
 
 namespace isthmus::report {
 namespace {
@@ -40,7 +41,7 @@ double MeanOf(const Series& series) {
 
 // Names of time/<phase>_seconds: those of a step in its order, then others.
 std::vector<std::string> PhasesOf(absl::Span<const Run> runs) {
-  std::vector<std::string> phases = {"data", "forward", "head", "backward", "reduce", "optimizer", "telemetry"};
+  std::vector<std::string> phases(kStepPhaseNames.begin(), kStepPhaseNames.end());
   for (const Run& run : runs) {
     for (const auto& [key, series] : run.figures) {
       absl::string_view name = key;

@@ -103,6 +103,7 @@ void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
 }  // namespace
 
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
+  if (!head.linear) return;
   FillGradient(head.gradient, record);
   if (head.not_measured.empty()) FillProjection(head, record);
   // This figure shows a wrong projection, even where the projection's own figures are left out.

@@ -55,7 +55,7 @@ absl::Status Recorder::DumpHead(int64_t step, HeadDump& dump, absl::Span<const u
 }
 
 void Recorder::Count(const TakenStep& taken) {
-  stragglers_.AddStep(taken.result.seconds, taken.data_seconds, watch_.whereabouts());
+  stragglers_.AddStep(taken.result.seconds, watch_.whereabouts());
   CountStep(taken.seconds, step_times_);
 }
 
@@ -89,9 +89,9 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
   }
   stability.FillRecord(*record.mutable_stability());
   ISTHMUS_RETURN_IF_ERROR(FillTimes(taken, record));
-  if (taken.result.head.has_value()) {
-    FillHeadRecord(*taken.result.head, *record.mutable_head());
-    FillLayerRecords(taken.result.layer_gradient_norms, record);
+  if (taken.measured.has_value()) {
+    FillHeadRecord(taken.measured->head, *record.mutable_head());
+    FillLayerRecords(taken.measured->layer_gradient_norms, record);
   }
   double remaining =
       record.elapsed_seconds() / static_cast<double>(taken.step) * static_cast<double>(schedule.steps() - taken.step);
@@ -109,7 +109,7 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
 absl::Status Recorder::FillTimes(const TakenStep& taken, proto::TelemetryRecord& record) {
   Communicator& world = mesh_.world();
   const StepSeconds& seconds = taken.result.seconds;
-  ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(seconds, taken.data_seconds, world, *record.mutable_time()));
+  ISTHMUS_RETURN_IF_ERROR(FillTimeRecord(seconds, world, *record.mutable_time()));
   if (world.size() > 1) {
     ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> warnings, stragglers_.FillRecord(world, record));
     for (const std::string& warning : warnings) messages_.log().Warning(warning);
@@ -117,7 +117,7 @@ absl::Status Recorder::FillTimes(const TakenStep& taken, proto::TelemetryRecord&
   }
   *record.mutable_time()->mutable_step_seconds() = std::exchange(step_times_, {});
   if (EveryRankIsShown(config_)) {
-    FillRankRecord(seconds, taken.data_seconds, mesh_, world.rank(), *record.mutable_rank());
+    FillRankRecord(seconds, mesh_, world.rank(), *record.mutable_rank());
   }
   return absl::OkStatus();
 }

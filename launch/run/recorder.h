@@ -18,6 +18,7 @@
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
 #include "launch/watch/stragglers.h"
+#include "model/measure/head_decomposition.h"
 #include "model/measure/head_dump.h"
 #include "model/train/parameter_groups.h"
 #include "model/train/training_model.h"
@@ -32,10 +33,10 @@ namespace isthmus {
 struct TakenStep {
   int64_t step = 0;
   double learning_rate = 0;
-  double seconds = 0;       // all of it
-  double data_seconds = 0;  // that it waited for its batch
-  StepResult result;
-  bool last = false;  // of the run
+  double seconds = 0;  // all of it
+  StepResult result;   // its seconds are those of the data, too
+  bool last = false;   // of the run
+  std::optional<HeadDecomposition::Result> measured;
   std::optional<proto::ValidationRecord> validation;
 };
 

@@ -19,6 +19,7 @@
 #include "launch/run/run_state.h"
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
+#include "model/measure/head_decomposition.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
@@ -51,6 +52,7 @@ struct RunParts {
   RunData data;
   std::unique_ptr<BatchLoader> loader;  // of the batches after state.batches
   std::unique_ptr<Stability> stability;
+  std::unique_ptr<HeadDecomposition> decomposition;  // null if the run never measures its head
   std::unique_ptr<TrainingModel> model;
   std::unique_ptr<Recorder> recorder;
   std::unique_ptr<RunCheckpoints> checkpoints;

@@ -206,9 +206,14 @@ absl::StatusOr<std::unique_ptr<Sinks>> RunSetup::OpenRecords() {
 
 absl::Status RunSetup::BuildModel() {
   const proto::RunConfig& config = run_->config;
-  auto model = TrainingModel::Create(config, *run_->mesh, run_->stream, TokenCounts(*run_));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, model.status()));
-  run_->model = *std::move(model);
+  const auto create = [&]() -> absl::Status {
+    ISTHMUS_ASSIGN_OR_RETURN(run_->decomposition,
+                             HeadDecomposition::Create(config, *run_->mesh, run_->stream, TokenCounts(*run_)));
+    ISTHMUS_ASSIGN_OR_RETURN(run_->model,
+                             TrainingModel::Create(config, *run_->mesh, run_->stream, run_->decomposition.get()));
+    return absl::OkStatus();
+  };
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, create()));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, run_->model->InitializeWeights(config.seed())));
   if (config.cuda().matmul_search()) {
     ISTHMUS_RETURN_IF_ERROR(ChooseMatmulAlgorithms(config.folder(), world_, run_->stream, run_->messages->log(),

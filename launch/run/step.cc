@@ -27,7 +27,7 @@ absl::StatusOr<double> AgreedElapsed(const RunParts& run) {
 absl::StatusOr<Batch> NextBatch(RunParts& run, double& seconds) {
   Whereabouts& whereabouts = run.watch.whereabouts();
   const double begin = MonotonicSeconds();
-  whereabouts.Enter("data");
+  whereabouts.Enter(PhaseName(StepPhase::kData));
   FaultPoint("step.data");
   auto batch = run.loader->Next();
   whereabouts.Enter("between phases");
@@ -44,9 +44,9 @@ absl::StatusOr<StepResult> StepOnBatch(RunParts& run, const StepPlan& plan, Batc
                                .step = plan.step,
                                .learning_rate = plan.learning_rate,
                                .measure = plan.measure,
-                               .dump = plan.dump ? &dump : nullptr,
                                .accept = [&run](const StepFigures& figures) { return run.stability->Accepts(figures); },
                                .last = plan.last};
+  if (run.decomposition != nullptr) run.decomposition->Dump(plan.dump ? &dump : nullptr);
   if (!plan.waits_for_spectrum) return run.model->Step(request);
   const DeadlineScope patience(*run.mesh, SetupDeadline(run.config));
   ISTHMUS_ASSIGN_OR_RETURN(StepResult result, run.model->Step(request));
@@ -84,8 +84,9 @@ absl::Status Conclude(RunParts& run, const StepPlan& plan, TakenStep& taken) {
   state.steps = taken.step;
   state.tokens = taken.step * TokensPerStep(run.config);
   state.train_loss = taken.result.loss;
-  if (taken.result.head.has_value()) {
-    state.head = taken.result.head;
+  if (plan.measure) {
+    taken.measured = run.decomposition->result();
+    state.head = taken.measured->head;
     run.recorder->TellOfHead(*state.head);
   }
   const auto& telemetry = run.config.telemetry();
@@ -109,9 +110,11 @@ absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
   const StepPlan plan = PlanStep(run.config, step, elapsed);
   TakenStep taken{.step = step, .learning_rate = plan.learning_rate};
   HeadDump dump;
+  double data_seconds = 0;
   const double begin = MonotonicSeconds();
-  ISTHMUS_ASSIGN_OR_RETURN(Batch batch, NextBatch(run, taken.data_seconds));
+  ISTHMUS_ASSIGN_OR_RETURN(Batch batch, NextBatch(run, data_seconds));
   ISTHMUS_ASSIGN_OR_RETURN(taken.result, StepOnBatch(run, plan, batch, dump));
+  taken.result.seconds[StepPhase::kData] = data_seconds;
   const int64_t number = batch.number;
   run.loader->Recycle(std::move(batch));
   if (!taken.result.applied) {
@@ -120,7 +123,9 @@ absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
   }
   run.stability->Applied(taken.result);
   run.state.batches = number;
-  if (plan.dump) ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, TokenCounts(run)));
+  if (plan.dump && run.decomposition->result().head.linear) {
+    ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, TokenCounts(run)));
+  }
   taken.seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(Conclude(run, plan, taken));
   return taken.last;

@@ -1,33 +1,19 @@
 #include "launch/run/step_record.h"
 
+#include <absl/strings/str_cat.h>
 #include <absl/time/clock.h>
 #include <absl/time/time.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <iterator>
-#include <tuple>
-#include <utility>
 
 #include "runtime/status.h"
 
 namespace isthmus {
-namespace {
-
-// In the order of the fields of proto::TimeRecord.
-std::array<std::pair<const char*, double>, 7> PhaseSeconds(const StepSeconds& seconds, double data_seconds) {
-  return {{{"data", data_seconds},
-           {"forward", seconds.forward},
-           {"head", seconds.head},
-           {"backward", seconds.backward},
-           {"reduce", seconds.reduce},
-           {"optimizer", seconds.optimizer},
-           {"telemetry", seconds.telemetry}}};
-}
-
-}  // namespace
-
 void CountStep(double seconds, proto::Histogram& histogram) {
   static constexpr double kBounds[] = {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000};
   if (histogram.counts().empty()) {
@@ -60,46 +46,39 @@ bool FillUtilisation(double tokens_per_second, const proto::RunRecord& facts, pr
 
 double UnixSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
-absl::Status FillTimeRecord(const StepSeconds& seconds, double data_seconds, Communicator& world,
-                            proto::TimeRecord& record) {
-  const auto phases = PhaseSeconds(seconds, data_seconds);
-  constexpr size_t kPhases = std::tuple_size_v<decltype(phases)>;
+absl::Status FillTimeRecord(const StepSeconds& seconds, Communicator& world, proto::TimeRecord& record) {
   // Maximum, minimum and who was slowest in one all-reduce: whole microseconds and the rank share a double's 53 bits.
   constexpr double kRanks = 1 << 20;
-  std::array<double, 3 * kPhases> reduced{};
-  for (size_t i = 0; i < kPhases; ++i) {
-    reduced[i] = phases[i].second;
-    reduced[kPhases + i] = -phases[i].second;
-    reduced[2 * kPhases + i] = std::floor(std::min(phases[i].second, 8e3) * 1e6) * kRanks + world.rank();
+  std::array<double, 3 * kStepPhases> reduced{};
+  for (size_t i = 0; i < kStepPhases; ++i) {
+    const double own = seconds[kAllStepPhases[i]];
+    reduced[i] = own;
+    reduced[kStepPhases + i] = -own;
+    reduced[2 * kStepPhases + i] = std::floor(std::min(own, 8e3) * 1e6) * kRanks + world.rank();
   }
   ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(reduced), Reduction::kMax));
-  record.set_data_seconds(reduced[0]);
-  record.set_forward_seconds(reduced[1]);
-  record.set_head_seconds(reduced[2]);
-  record.set_backward_seconds(reduced[3]);
-  record.set_reduce_seconds(reduced[4]);
-  record.set_optimizer_seconds(reduced[5]);
-  record.set_telemetry_seconds(reduced[6]);
-  for (size_t i = 0; i < kPhases; ++i) {
+  for (size_t i = 0; i < kStepPhases; ++i) {
+    // The slowest rank's have a field each: data_seconds, forward_seconds, …
+    const auto* field = record.GetDescriptor()->FindFieldByName(absl::StrCat(kStepPhaseNames[i], "_seconds"));
+    record.GetReflection()->SetDouble(&record, field, reduced[i]);
     auto& phase = *record.add_phases();
-    phase.set_phase(phases[i].first);
-    phase.set_minimum_seconds(-reduced[kPhases + i]);
+    phase.set_phase(kStepPhaseNames[i]);
+    phase.set_minimum_seconds(-reduced[kStepPhases + i]);
     phase.set_maximum_seconds(reduced[i]);
-    phase.set_slowest_rank(static_cast<int>(std::fmod(reduced[2 * kPhases + i], kRanks)));
+    phase.set_slowest_rank(static_cast<int>(std::fmod(reduced[2 * kStepPhases + i], kRanks)));
   }
   return absl::OkStatus();
 }
 
-void FillRankRecord(const StepSeconds& seconds, double data_seconds, const Mesh& mesh, int rank,
-                    proto::RankRecord& record) {
+void FillRankRecord(const StepSeconds& seconds, const Mesh& mesh, int rank, proto::RankRecord& record) {
   record.set_rank(rank);
   record.set_tp_rank(mesh.tensor_rank());
   record.set_dp_rank(mesh.data_rank());
   record.set_timestamp_seconds(UnixSeconds());
-  for (const auto& [name, phase_seconds] : PhaseSeconds(seconds, data_seconds)) {
+  for (const StepPhase each : kAllStepPhases) {
     auto& phase = *record.add_phases();
-    phase.set_phase(name);
-    phase.set_seconds(phase_seconds);
+    phase.set_phase(PhaseName(each));
+    phase.set_seconds(seconds[each]);
   }
 }
 

@@ -11,16 +11,15 @@
 #include "parallel/communicator.h"
 #include "parallel/mesh.h"
 #include "proto/telemetry.pb.h"
+#include "runtime/step_phase.h"
 
 namespace isthmus {
 
 // Phase times of the slowest and the fastest rank in each. Collective: one small all-reduce.
-absl::Status FillTimeRecord(const StepSeconds& seconds, double data_seconds, Communicator& world,
-                            proto::TimeRecord& record);
+absl::Status FillTimeRecord(const StepSeconds& seconds, Communicator& world, proto::TimeRecord& record);
 
 // This rank's own phase times.
-void FillRankRecord(const StepSeconds& seconds, double data_seconds, const Mesh& mesh, int rank,
-                    proto::RankRecord& record);
+void FillRankRecord(const StepSeconds& seconds, const Mesh& mesh, int rank, proto::RankRecord& record);
 
 // Adds one step to a histogram of wall times; the bounds are 1 ms to 1000 s, two in each decade.
 void CountStep(double seconds, proto::Histogram& histogram);

@@ -10,7 +10,7 @@
 namespace isthmus {
 namespace {
 
-constexpr size_t kTelemetry = 6, kCompute = 7;
+constexpr size_t kCompute = kStepPhases;  // in Work
 
 // A phase in which no rank works this long a step says nothing of ranks.
 constexpr float kLeastPhase = 1e-4F;
@@ -24,13 +24,11 @@ float Median(std::vector<float> values) {
 
 }  // namespace
 
-void Stragglers::AddStep(const StepSeconds& seconds, double data_seconds, Whereabouts& whereabouts) {
-  const std::array<double, kCompute> phases = {data_seconds,   seconds.forward,   seconds.head,     seconds.backward,
-                                               seconds.reduce, seconds.optimizer, seconds.telemetry};
-  for (size_t phase = 0; phase < kCompute; ++phase) {
-    const auto own = static_cast<float>(std::max(0.0, phases[phase] - whereabouts.TakeWait(kPhases[phase])));
-    sums_[phase] += own;
-    if (phase != kTelemetry) sums_[kCompute] += own;
+void Stragglers::AddStep(const StepSeconds& seconds, Whereabouts& whereabouts) {
+  for (const StepPhase phase : kAllStepPhases) {
+    const auto own = static_cast<float>(std::max(0.0, seconds[phase] - whereabouts.TakeWait(PhaseName(phase))));
+    sums_[static_cast<size_t>(phase)] += own;
+    if (phase != StepPhase::kTelemetry) sums_[kCompute] += own;
   }
   ++steps_;
 }
@@ -39,7 +37,7 @@ absl::StatusOr<std::vector<std::string>> Stragglers::FillRecord(Communicator& wo
   if (steps_ < kWindow) return std::vector<std::string>();
   for (float& sum : sums_) sum /= static_cast<float>(steps_);
   std::vector<Work> all(static_cast<size_t>(world.size()));
-  const auto width = static_cast<int64_t>(kPhases.size());
+  const auto width = static_cast<int64_t>(sums_.size());
   ISTHMUS_RETURN_IF_ERROR(world.AllGather(Tensor(sums_.data(), DType::kFloat32, 1, width),
                                           Tensor(all.data(), DType::kFloat32, world.size(), width)));
   sums_ = {};
@@ -51,7 +49,7 @@ absl::StatusOr<std::vector<std::string>> Stragglers::FillRecord(Communicator& wo
 std::vector<std::string> Stragglers::Compare(absl::Span<const Work> work, proto::TelemetryRecord& record) {
   slow_windows_.resize(work.size());
   std::vector<std::string> warnings;
-  for (size_t phase = 0; phase < kPhases.size(); ++phase) {
+  for (size_t phase = 0; phase < sums_.size(); ++phase) {
     std::vector<float> seconds;
     for (const Work& rank : work) seconds.push_back(rank[phase]);
     const float median = Median(seconds);
@@ -62,7 +60,7 @@ std::vector<std::string> Stragglers::Compare(absl::Span<const Work> work, proto:
     for (size_t i = 0; i < std::min(ranks.size(), kListed); ++i) {
       auto& straggler = *record.add_stragglers();
       straggler.set_rank(static_cast<int>(ranks[i]));
-      straggler.set_phase(kPhases[phase]);
+      straggler.set_phase(phase == kCompute ? "compute" : kStepPhaseNames[phase]);
       straggler.set_compute_seconds(seconds[ranks[i]]);
       straggler.set_slowdown_ratio(seconds[ranks[i]] / median);
     }

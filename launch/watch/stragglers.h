@@ -13,19 +13,17 @@
 #include <string>
 #include <vector>
 
-#include "model/train/training_model.h"
 #include "parallel/communicator.h"
 #include "proto/telemetry.pb.h"
+#include "runtime/step_phase.h"
 #include "runtime/whereabouts.h"
 
 namespace isthmus {
 
 class Stragglers {
  public:
-  // The phases of a step, and the sum of all but telemetry, in which ranks have different things to do.
-  static constexpr std::array<const char*, 8> kPhases = {"data",   "forward",   "head",      "backward",
-                                                         "reduce", "optimizer", "telemetry", "compute"};
-  using Work = std::array<float, kPhases.size()>;  // seconds
+  // Seconds of the phases of a step, and the sum of all but telemetry, in which ranks have different things to do.
+  using Work = std::array<float, kStepPhases + 1>;
 
   static constexpr int kWindow = 10;             // steps that are compared at once, at least
   static constexpr int kWindows = 3;             // one after another, in which a rank that is called slow was slow
@@ -34,7 +32,7 @@ class Stragglers {
   static constexpr size_t kListed = 8;           // slowest ranks of each phase, in records
 
   // After each step: what it took on this rank, and what `whereabouts` knows that it waited.
-  void AddStep(const StepSeconds& seconds, double data_seconds, Whereabouts& whereabouts);
+  void AddStep(const StepSeconds& seconds, Whereabouts& whereabouts);
 
   // Where a record is made; nothing happens before the window is full. Fills in the comparison, on rank 0, and returns
   // what there is to warn of. Collective over `world`, of more than one rank.

@@ -14,7 +14,7 @@ namespace {
 class FactorisedHead : public LmHead {
  public:
   explicit FactorisedHead(const HeadRequest& request)
-      : setting_(request.setting), rank_(request.config.head_rank()), product_(setting_, rank_) {}
+      : setting_(request.setting), rank_(HeadRankOf(request.config)), product_(setting_, rank_) {}
 
   void Declare(ParameterHandle /*embedding*/, ParameterBuilder& parameters) override {
     const auto width = static_cast<double>(setting_.width), rank = static_cast<double>(rank_);
@@ -92,14 +92,13 @@ class FactorisedHead : public LmHead {
 };
 
 std::string CheckFactorised(const proto::ModelConfig& config) {
-  if (config.head_rank() < 1 || config.head_rank() > config.width()) {
-    return absl::StrCat("model.head_rank: ", config.head_rank(), "; accepts 0 (full width) to model.width (",
-                        config.width(), ")");
+  const int64_t rank = HeadRankOf(config);
+  if (rank < 1 || rank > config.width()) {
+    return absl::StrCat(HeadRankField(config), ": ", rank, "; accepts 0 (full width) to model.width (", config.width(), ")");
   }
   if (!config.tied_embeddings()) return "";
-  return "model.tied_embeddings: true; a factorised head (model.head_rank) can't be the embedding table; set one of "
-         "them "
-         "to its default";
+  return "model.tied_embeddings: true; a factorised head (model.head.rank) can't be the embedding table; set one of "
+         "them to its default";
 }
 
 }  // namespace
@@ -108,8 +107,8 @@ HeadKind FactorisedHeadKind() {
   return {.name = "factorised",
           .make = [](const HeadRequest& request) { return std::make_unique<FactorisedHead>(request); },
           .shape =
-              [](const proto::ModelConfig& config) { return HeadShape{.width = config.head_rank(), .has_down = true}; },
-          .title = [](const proto::ModelConfig& config) { return absl::StrCat("head of rank ", config.head_rank()); },
+              [](const proto::ModelConfig& config) { return HeadShape{.width = HeadRankOf(config), .has_down = true}; },
+          .title = [](const proto::ModelConfig& config) { return absl::StrCat("head of rank ", HeadRankOf(config)); },
           .check = CheckFactorised};
 }
 

@@ -67,8 +67,8 @@ class FullHead : public LmHead {
 
 std::string CheckFull(const proto::ModelConfig& config, bool tied) {
   const char* kind = tied ? "tied" : "full";
-  if (config.head_rank() != 0) {
-    return absl::StrCat("model.head_rank: ", config.head_rank(), "; a head of kind ", kind, " accepts 0");
+  if (HeadRankOf(config) != 0) {
+    return absl::StrCat(HeadRankField(config), ": ", HeadRankOf(config), "; a head of kind ", kind, " accepts 0");
   }
   if (config.tied_embeddings() != tied) {
     return absl::StrCat("model.tied_embeddings: ", config.tied_embeddings() ? "true" : "false", "; a head of kind ",

@@ -26,7 +26,7 @@ KindList<HeadKind>& Heads() {
 
 std::string NameOf(const proto::ModelConfig& config) {
   if (!config.head().kind().empty()) return config.head().kind();
-  return config.head_rank() != 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
+  return HeadRankOf(config) != 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
 }
 
 }  // namespace
@@ -34,6 +34,14 @@ std::string NameOf(const proto::ModelConfig& config) {
 const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(NameOf(config)); }
 
 const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
+
+int64_t HeadRankOf(const proto::ModelConfig& config) {
+  return config.head().rank() != 0 ? config.head().rank() : config.head_rank();
+}
+
+const char* HeadRankField(const proto::ModelConfig& config) {
+  return config.head_rank() != 0 && config.head().rank() == 0 ? "model.head_rank" : "model.head.rank";
+}
 
 HeadShape HeadShapeOf(const proto::ModelConfig& config) {
   const HeadKind& kind = HeadKindOf(config);
@@ -51,6 +59,11 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
   if (kind == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": model.head.kind: found \"", name, "\"; accepts ",
                                                    absl::StrJoin(Heads().Names(), ", ")));
+  }
+  const int64_t rank = config.head().rank(), older = config.head_rank();
+  if (rank != 0 && older != 0 && rank != older) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": model.head_rank: ", older, "; model.head.rank is ", rank,
+                                                   ", and both name the head's rank; set one of them"));
   }
   const std::string wrong = kind->check ? kind->check(config) : "";
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));

@@ -44,6 +44,10 @@ struct HeadKind {
 // The kind that a configuration names. It must have passed CheckHead.
 const HeadKind& HeadKindOf(const proto::ModelConfig& config);
 HeadShape HeadShapeOf(const proto::ModelConfig& config);
+// R of a head W = U E: model.head.rank, or the older model.head_rank. 0: none is set.
+int64_t HeadRankOf(const proto::ModelConfig& config);
+// The one of the two that sets it, for messages.
+const char* HeadRankField(const proto::ModelConfig& config);
 // For people; of a kind that this program does not have, its name.
 std::string HeadTitle(const proto::ModelConfig& config);
 // Null if there is none of that name.

@@ -30,6 +30,8 @@
 #include "runtime/host_buffer.h"
 #include "runtime/staged_copy.h"
 #include "runtime/status.h"
+#include "runtime/trace_range.h"
+#include "runtime/work_recorder.h"
 
 namespace isthmus {
 namespace {
@@ -53,7 +55,6 @@ struct HeadDecomposition::Host {
   enum Staged { kTokenLoss, kTokenLogSumExp, kTokenEnergy, kTokenRetained, kTokenTargetDot };
   struct MicroBatchFigures {
     StagedCopy copies;
-    Tensor targets;  // in host memory
   };
 
   HeadSums sums;
@@ -70,7 +71,10 @@ struct HeadDecomposition::Host {
   // Of the last two micro-batches: the host looks at one while the device has the next.
   std::array<MicroBatchFigures, 2> figures;
   std::optional<int64_t> waiting;  // index of the micro-batch that it has not looked at yet
-  Matrix layer_squares;            // from EndStep on
+  Tensor targets;                  // of the step, in host memory
+  std::string not_linear;          // HeadView::not_linear
+  HeadDump* dump = nullptr;
+  Matrix layer_squares;  // from EndStep on
 };
 
 ArenaLayout HeadDecomposition::Layout(const MeasurementShape& shape) {
@@ -88,11 +92,13 @@ void HeadDecomposition::UseSampleFinder(std::unique_ptr<SpectrumFinder> finder) 
 
 bool HeadDecomposition::finding() const { return projector_->finding() || sample_finder_->busy(); }
 
-absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const MeasurementShape& shape,
-                                                                             absl::Span<const uint64_t> token_counts,
-                                                                             const Mesh& mesh, Stream& stream) {
+absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(const proto::RunConfig& config,
+                                                                             const Mesh& mesh, Stream& stream,
+                                                                             absl::Span<const uint64_t> token_counts) {
+  if (!MeasuresHead(config)) return nullptr;
+  const MeasurementShape shape = MeasurementShape::Of(config, mesh.tensor_rank(), stream.device());
   auto made = absl::WrapUnique(new HeadDecomposition(shape, mesh, stream));
-  ISTHMUS_ASSIGN_OR_RETURN(made->arena_, Arena::Allocate("head decomposition", Layout(shape).bytes(), stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(made->arena_, Arena::Allocate("head decomposition", Layout(shape).bytes(), stream));
   TensorPlacer placer(&made->arena_);
   made->memory_ = MeasurementMemory::Place(shape, placer);
   made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
@@ -102,28 +108,39 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   });
   const MeasurementMemory& memory = made->memory_;
   made->head_observation_ = {memory.loss, memory.log_sum_exp, memory.energy, memory.row_energy, memory.shard_signal};
-
-  std::vector<uint64_t> counts(token_counts.begin(), token_counts.end());
-  counts.resize(static_cast<size_t>(shape.vocabulary), 0);
-  const std::vector<uint8_t> buckets = FrequencyBuckets(counts);
-  made->bucket_sizes_.resize(kFrequencyBuckets);
-  for (const uint8_t bucket : buckets) ++made->bucket_sizes_[bucket];
-  made->bucket_of_row_.assign(buckets.begin() + shape.shard.begin, buckets.begin() + shape.shard.end);
-  // This rank's rows of every bucket but the last, one bucket after the other.
-  std::vector<int32_t> rows;
-  const Range own = made->own_rows();
-  for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
-    const auto begin = static_cast<int64_t>(rows.size());
-    for (int64_t row = own.begin; row < own.end; ++row) {
-      if (made->bucket_of_row_[static_cast<size_t>(row)] == bucket) rows.push_back(static_cast<int32_t>(row));
-    }
-    made->bucket_rows_.push_back({begin, static_cast<int64_t>(rows.size())});
-  }
-  const auto count = static_cast<int64_t>(rows.size());
-  ISTHMUS_RETURN_IF_ERROR(
-      CopyFromHost(Tensor(rows.data(), DType::kInt32, 1, count), memory.frequent_rows.ColumnSlice(0, count), stream));
+  ISTHMUS_RETURN_IF_ERROR(made->PlaceFrequentRows(token_counts));
   return made;
 }
+
+absl::Status HeadDecomposition::PlaceFrequentRows(absl::Span<const uint64_t> token_counts) {
+  std::vector<uint64_t> counts(token_counts.begin(), token_counts.end());
+  counts.resize(static_cast<size_t>(shape_.vocabulary), 0);
+  const std::vector<uint8_t> buckets = FrequencyBuckets(counts);
+  bucket_sizes_.resize(kFrequencyBuckets);
+  for (const uint8_t bucket : buckets) ++bucket_sizes_[bucket];
+  bucket_of_row_.assign(buckets.begin() + shape_.shard.begin, buckets.begin() + shape_.shard.end);
+  // This rank's rows of every bucket but the last, one bucket after the other.
+  std::vector<int32_t> rows;
+  for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
+    const auto begin = static_cast<int64_t>(rows.size());
+    for (int64_t row = own_rows().begin; row < own_rows().end; ++row) {
+      if (bucket_of_row_[static_cast<size_t>(row)] == bucket) rows.push_back(static_cast<int32_t>(row));
+    }
+    bucket_rows_.push_back({begin, static_cast<int64_t>(rows.size())});
+  }
+  const auto count = static_cast<int64_t>(rows.size());
+  return CopyFromHost(Tensor(rows.data(), DType::kInt32, 1, count), memory_.frequent_rows.ColumnSlice(0, count),
+                      stream_);
+}
+
+void HeadDecomposition::Dump(HeadDump* dump) { host_->dump = dump; }
+
+StepObserver::Observed HeadDecomposition::observed() const {
+  const bool linear = host_->not_linear.empty();
+  return {linear ? &head_observation_ : nullptr, {memory_.layer_squares, memory_.embedding_gradient}};
+}
+
+bool HeadDecomposition::capturable() const { return host_->dump == nullptr; }
 
 absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
   const Tensor whole = tensor.Reshape(1, tensor.size());
@@ -131,8 +148,15 @@ absl::Status HeadDecomposition::SumOverMesh(const Tensor& tensor) {
   return mesh_.data().AllReduce(whole);
 }
 
-absl::Status HeadDecomposition::BeginStep(const HeadView& head, int64_t step, int64_t local_tokens, bool fresh) {
-  const int64_t tokens = local_tokens * mesh_.data_ranks();
+absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning& begun) {
+  const TraceRange range(stream_, "projector");
+  const int64_t step = begun.step, local_tokens = begun.local_tokens, tokens = local_tokens * mesh_.data_ranks();
+  host_->not_linear = head.not_linear;
+  if (!head.not_linear.empty()) return SetZero({.x = memory_.layer_squares}, stream_);
+  const bool fresh = begun.last || host_->dump != nullptr;
+  if (host_->dump != nullptr) {
+    ISTHMUS_RETURN_IF_ERROR(host_->dump->Begin(head, begun.targets, shape_.hidden_width, stream_));
+  }
   Laps laps;
   seconds_ = {};
   Host& host = *host_;
@@ -143,6 +167,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, int64_t step, in
   host.sums.arithmetic = shape_.sum_type();
   host.step = step;
   host.fresh = fresh;
+  host.targets = begun.targets;
   host.scale = 1.0 / static_cast<double>(tokens);
   host.first_token = local_tokens * mesh_.data_rank();
   host.sample = TokenSample::Of(tokens, shape_.sampled);
@@ -177,6 +202,11 @@ absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
 
 absl::Status HeadDecomposition::PlaceSample(int64_t micro_batches) {
   Host& host = *host_;
+  if (stream_.dry()) {
+    const int64_t bytes = micro_batches * shape_.sampled * SizeOf(DType::kInt32);
+    host.placed = Tensor(stream_.recorder()->Addresses(bytes), DType::kInt32, micro_batches, shape_.sampled);
+    return absl::OkStatus();
+  }
   ISTHMUS_ASSIGN_OR_RETURN(host.placed, host.positions.Room(DType::kInt32, micro_batches, shape_.sampled, stream_));
   auto* positions = host.placed.As<int32_t>();
   std::fill_n(positions, host.placed.size(), -1);
@@ -190,6 +220,7 @@ absl::Status HeadDecomposition::PlaceSample(int64_t micro_batches) {
 }
 
 absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
+  if (!host_->not_linear.empty()) return absl::OkStatus();
   host_->micro_batch = index;
   return StartCopyFromHost(host_->placed.RowSlice(index, 1), memory_.positions, stream_);
 }
@@ -220,6 +251,9 @@ absl::StatusOr<Tensor> HeadDecomposition::TargetRows(const HeadView& head, const
 }
 
 absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor& all_hidden, const Tensor& targets) {
+  const TraceRange range(stream_, "tokens");
+  if (!head.not_linear.empty()) return absl::OkStatus();
+  if (host_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(host_->dump->Add(all_hidden, stream_));
   const Range own = shape_.OwnTokens(mesh_.tensor_rank());
   const Tensor hidden = all_hidden.RowSlice(own.begin, own.size());
   const Tensor signal = head.signal_is_local ? head.signal : head.signal.RowSlice(own.begin, own.size());
@@ -260,10 +294,10 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
   return Add({.x = memory_.found_hidden, .y = memory_.sampled_hidden}, stream_);
 }
 
-absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
+absl::Status HeadDecomposition::EndMicroBatch() {
   Host& host = *host_;
+  if (!host.not_linear.empty()) return absl::OkStatus();
   Host::MicroBatchFigures& figures = host.figures[static_cast<size_t>(host.micro_batch % 2)];
-  figures.targets = host_targets;
   ISTHMUS_RETURN_IF_ERROR(figures.copies.Start(
       {memory_.loss, memory_.log_sum_exp, memory_.energy, memory_.retained, memory_.target_dots}, stream_));
   ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
@@ -273,7 +307,7 @@ absl::Status HeadDecomposition::EndMicroBatch(const Tensor& host_targets) {
 
 absl::Status HeadDecomposition::AddWaitingTokens() {
   Host& host = *host_;
-  if (!host.waiting.has_value()) return absl::OkStatus();
+  if (!host.waiting.has_value() || stream_.dry()) return absl::OkStatus();
   const int64_t micro_batch = *host.waiting;
   const Host::MicroBatchFigures& figures = host.figures[static_cast<size_t>(micro_batch % 2)];
   ISTHMUS_ASSIGN_OR_RETURN(const auto copies, figures.copies.Wait());
@@ -299,11 +333,11 @@ absl::Status HeadDecomposition::AddWaitingTokens() {
     sums.retained_ratio.Add(norm > 0 ? std::sqrt(kept) / (norm * scale) : 0);
   }
   const TokenSample::Part part = host.sample.In(host.first_token + micro_batch * shape_.tokens, shape_.tokens);
+  const auto* targets = host.targets.As<int32_t>() + micro_batch * shape_.tokens;
   for (int64_t k = 0; k < part.count; ++k) {
     const int64_t n = part.offset + k * host.sample.stride;
     if (n < own.begin || n >= own.end) continue;  // another tensor rank's
-    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), figures.targets.As<int32_t>()[n],
-        retained(0, n - own.begin);
+    host.sampled.row(part.first + k) << loss(0, n), log_sum_exp(0, n), targets[n], retained(0, n - own.begin);
     sums.sampled_retained += retained(0, n - own.begin);
   }
   return absl::OkStatus();
@@ -358,6 +392,7 @@ absl::Status HeadDecomposition::AddShardEnergy(InnerProducts& products) {
 
 // Computes the sampled tokens' G_s G_sᵀ, and their lost part by itself.
 absl::Status HeadDecomposition::AddSample(const HeadView& head) {
+  const TraceRange range(stream_, "sample");
   Host& host = *host_;
   const int64_t count = host.sample.count;
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(memory_.sampled_hidden.Reshape(1, memory_.sampled_hidden.size())));
@@ -373,7 +408,9 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
   const double square = host.scale * host.scale;
   ISTHMUS_ASSIGN_OR_RETURN(host.sums.sample_gram, gradient.Gram());
   host.sums.sample_gram *= square;
-  ISTHMUS_ASSIGN_OR_RETURN(host.sums.sampled_hidden, HostCopy(hidden, stream_));
+  if (!stream_.dry()) {  // a large sample's would take gigabytes
+    ISTHMUS_ASSIGN_OR_RETURN(host.sums.sampled_hidden, HostCopy(hidden, stream_));
+  }
   ISTHMUS_ASSIGN_OR_RETURN(const SampledGradient::Energies tested, gradient.Test());
   host.sums.self_test = {.energy = tested.energy * square,
                          .retained = tested.retained,
@@ -383,6 +420,8 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
 }
 
 absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
+  const TraceRange range(stream_, "sums");
+  if (!host_->not_linear.empty()) return SumLayerSquares();
   Host& host = *host_;
   HeadSums& sums = host.sums;
   if (!host.finite) {
@@ -480,20 +519,34 @@ int64_t HeadDecomposition::UseFoundSampleSpectrum() {
   return found.step;
 }
 
-HeadDecomposition::Result HeadDecomposition::Figures() {
+absl::Status HeadDecomposition::SumLayerSquares() {
+  Host& host = *host_;
+  ISTHMUS_ASSIGN_OR_RETURN(host.layer_squares, HostCopy(memory_.layer_squares, stream_));
+  if (!shape_.sequence_parallel && mesh_.tensor_rank() != 0) host.layer_squares.setZero();
+  return mesh_.world().AllReduceNumbers(
+      absl::MakeSpan(host.layer_squares.data(), static_cast<size_t>(host.layer_squares.size())));
+}
+
+void HeadDecomposition::Conclude() {
   Laps laps;
   Host& host = *host_;
+  result_ = {};
+  host.dump = nullptr;
+  for (const double square : host.layer_squares.reshaped()) result_.layer_gradient_norms.push_back(std::sqrt(square));
+  if (!host.not_linear.empty()) {
+    result_.head.not_measured = host.not_linear;
+    result_.head.linear = false;
+    return;
+  }
   HeadSums& sums = host.sums;
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(host.fresh);
   sums.singular_values_rank = spectrum.rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
   const int64_t sample_step = UseFoundSampleSpectrum();
-  Result result{MakeMeasurement(sums), {}};
-  result.head.weight.step = spectrum.step;
-  result.head.spectrum.step = sample_step;
-  for (const double square : host.layer_squares.reshaped()) result.layer_gradient_norms.push_back(std::sqrt(square));
+  result_.head = MakeMeasurement(sums);
+  result_.head.weight.step = spectrum.step;
+  result_.head.spectrum.step = sample_step;
   seconds_.figures = laps.Next();
-  return result;
 }
 
 }  // namespace isthmus

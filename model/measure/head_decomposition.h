@@ -25,65 +25,60 @@
 #include <memory>
 #include <vector>
 
-#include "model/backbone.h"
 #include "model/chunked_loss.h"
+#include "model/measure/head_dump.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/measurement_memory.h"
+#include "model/step_observer.h"
 #include "parallel/mesh.h"
+#include "proto/config.pb.h"
 #include "runtime/arena.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
-class HeadDecomposition {
+class HeadDecomposition : public StepObserver {
  public:
   // `token_counts`: how often each token of the vocabulary occurs, for the buckets of frequency; empty: all alike.
-  // `mesh` and `stream` must outlive the decomposition.
-  static absl::StatusOr<std::unique_ptr<HeadDecomposition>> Create(const MeasurementShape& shape,
-                                                                   absl::Span<const uint64_t> token_counts,
-                                                                   const Mesh& mesh, Stream& stream);
-  ~HeadDecomposition();
+  // `mesh` and `stream` must outlive the decomposition. Null for a run that never measures its head.
+  static absl::StatusOr<std::unique_ptr<HeadDecomposition>> Create(const proto::RunConfig& config, const Mesh& mesh,
+                                                                   Stream& stream,
+                                                                   absl::Span<const uint64_t> token_counts = {});
+  ~HeadDecomposition() override;
 
   // The memory that Create allocates on the stream's device. The host has beside it 64 bytes or more to a token of a
   // micro-batch, and once singular values have been found a matrix of the head's width squared for each thread that
   // finds some; several more where the head has not full rank.
   static ArenaLayout Layout(const MeasurementShape& shape);
-  int64_t bytes() const { return arena_.bytes(); }
 
-  // What the head and the transformer must be given on a measured step.
-  const HeadObservation& head_observation() const { return head_observation_; }
-  Backbone::Observation backward_observation() const { return {memory_.layer_squares, memory_.embedding_gradient}; }
+  // Receives the tensors that the next step's figures are computed from; memory is then allocated. Null: none.
+  void Dump(HeadDump* dump);
 
-  // Before the first micro-batch of a step, of `local_tokens` tokens on every data rank. The head's singular values,
-  // which move slowly and cost the most on the host, are those of the first measured step of ten, of wide heads of an
-  // earlier one, none at first (model/measure/head_projector.h); those of this step where `fresh`. A step that is
-  // not above the one before begins anew: training has gone back. The stream must have finished the step before.
-  // Collective over the mesh.
-  absl::Status BeginStep(const HeadView& head, int64_t step, int64_t local_tokens, bool fresh);
-  // Before each micro-batch; `index` counts from 0. Local.
-  absl::Status BeginMicroBatch(int64_t index);
-  // After the head's Train. Only starts work on the stream: may be captured. Collective over the tensor group.
-  absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets);
-  // After the micro-batch, with its targets in host memory, which must live until EndStep, or the next BeginStep where
-  // the step is given up. Does not wait for the micro-batch. Local.
-  absl::Status EndMicroBatch(const Tensor& host_targets);
-  // After the last micro-batch. `energy`: LossSums::energy; the head's gradients are summed over the data ranks and
-  // whole on each. Weights and gradients may change afterwards. Collective over the mesh. Errors: Internal when the
-  // head is not finite.
-  absl::Status EndStep(const HeadView& head, const std::vector<double>& energy);
+  int64_t bytes() const override { return arena_.bytes(); }
+  Observed observed() const override;
+  // The head's singular values move slowly and cost the most on the host. They are those of the first measured step of
+  // ten; of wide heads of an earlier one, none at first (model/measure/head_projector.h). The last step, and a step that
+  // is dumped, has its own.
+  absl::Status BeginStep(const HeadView& head, const Beginning& step) override;
+  bool capturable() const override;
+  absl::Status BeginMicroBatch(int64_t index) override;
+  absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) override;
+  absl::Status EndMicroBatch() override;
+  // Errors: Internal when the head is not finite.
+  absl::Status EndStep(const HeadView& head, const std::vector<double>& energy) override;
+  // Some 10 ms for 256 sampled tokens. Waits for the head's singular values if they must be this step's. Every rank gets
+  // the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With more than
+  // 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they must be this
+  // step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
+  void Conclude() override;
 
   struct Result {
     HeadFigures head;
     // Of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
-  // Called once, after EndStep. The rest of the work is the host's alone, some 10 ms for 256 sampled tokens, so the
-  // device may do other work meanwhile. It waits for the head's singular values if they must be this step's. Every rank
-  // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
-  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they
-  // must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
-  // Local.
-  Result Figures();
+  // Of the step that was concluded last.
+  const Result& result() const { return result_; }
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
   // and projections of AddMicroBatch.
@@ -92,7 +87,7 @@ class HeadDecomposition {
     double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
     double parts = 0;      // EndStep: shares of shards and buckets
     double sample = 0;     // EndStep: the gradient of the sampled tokens, and the self-test
-    double figures = 0;    // Figures
+    double figures = 0;    // Conclude
   };
   const Seconds& seconds() const { return seconds_; }
   // Whether a thread is finding singular values.
@@ -117,6 +112,9 @@ class HeadDecomposition {
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadView& head, int bucket, class InnerProducts& products);
   absl::Status AddSample(const HeadView& head);
+  // Sums layer_squares over the mesh, which is all that a head that is not linear leaves to measure.
+  absl::Status SumLayerSquares();
+  absl::Status PlaceFrequentRows(absl::Span<const uint64_t> token_counts);
   // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
@@ -133,6 +131,7 @@ class HeadDecomposition {
   std::unique_ptr<class HeadProjector> projector_;
   std::unique_ptr<class SpectrumFinder> sample_finder_;
   std::unique_ptr<Host> host_;
+  Result result_;
   Seconds seconds_;
 };
 

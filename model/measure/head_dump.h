@@ -2,9 +2,14 @@
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_DUMP_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_DUMP_H_
 
+#include <absl/status/status.h>
+
 #include <cstdint>
 #include <vector>
 
+#include "model/heads/lm_head.h"
+#include "runtime/dtype.h"
+#include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
@@ -21,6 +26,13 @@ struct HeadDump {
   std::vector<int32_t> targets;  // [n]
   Matrix weight;                 // [V_i, D], or U of a head W = U E; as they were before the step's update
   Matrix down;                   // E of a head W = U E, else empty
+  int64_t filled = 0;            // rows of `hidden`
+
+  // Copies the head and targets int32 [1, n] in host memory, and makes room for hidden states of `width` columns. Waits
+  // for the stream.
+  absl::Status Begin(const HeadView& head, const Tensor& host_targets, int64_t width, const Stream& stream);
+  // Copies the next hidden states [N, D]. Waits for the stream.
+  absl::Status Add(const Tensor& hidden_states, const Stream& stream);
 };
 
 }  // namespace isthmus

@@ -96,6 +96,7 @@ struct HeadFigures {
   // Empty if everything was measured; otherwise the reason. In that case the figures of `gradient` that need G_∥, and
   // those of shards, buckets and sampled tokens, are NaN, and `retained_ratio` is empty.
   std::string not_measured;
+  bool linear = true;  // false: of a head that is not linear nothing is measured, and all figures are zero
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;
   HeadGradientFigures gradient;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "model/compute_type.h"
 #include "model/heads/heads.h"
 #include "model/measure/gram_factor.h"
-#include "model/model_shape.h"
 #include "model/parameters.h"
 #include "ops/gram.h"
 
@@ -15,19 +15,19 @@ bool MeasuresHead(const proto::RunConfig& config) {
 }
 
 MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor_rank, Device device) {
-  const ModelShape model = ModelShape::From(config.model());
+  const proto::ModelConfig& model = config.model();
   MeasurementShape shape;
-  shape.vocabulary = model.vocabulary;
-  const HeadShape head = HeadShapeOf(config.model());
+  shape.vocabulary = model.vocabulary();
+  const HeadShape head = HeadShapeOf(model);
   shape.width = head.width;
-  shape.hidden_width = model.width;
-  shape.layers = model.layers;
+  shape.hidden_width = model.width();
+  shape.layers = model.layers();
   shape.has_down = head.has_down;
   shape.in_embedding = head.in_embedding;
   shape.tensor_ranks = config.mesh().tensor();
   shape.data_ranks = config.mesh().data();
   shape.sequence_parallel = config.mesh().sequence_parallel() && shape.tensor_ranks > 1;
-  shape.shard = ShardOf(model.vocabulary, shape.tensor_ranks, tensor_rank);
+  shape.shard = ShardOf(shape.vocabulary, shape.tensor_ranks, tensor_rank);
   shape.tokens = config.batch().micro_batch() * config.data().sequence_length();
   shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
   shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);

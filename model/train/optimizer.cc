@@ -57,7 +57,7 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, ab
   optimizer.sharded_ = optimizer.owned_ < parameters.table().size;
   const DType type = parameters.compute_type();
   const int64_t bytes = StateLayout(optimizer.owned_, type).bytes();
-  ISTHMUS_ASSIGN_OR_RETURN(optimizer.state_, Arena::Allocate("optimizer state", bytes, stream.device()));
+  ISTHMUS_ASSIGN_OR_RETURN(optimizer.state_, Arena::Allocate("optimizer state", bytes, stream));
   TensorPlacer placer(&optimizer.state_);
   const OptimizerState state = PlaceState(optimizer.owned_, type, placer);
   optimizer.first_moment_ = state.first_moment;

@@ -5,19 +5,16 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
-#include <absl/types/span.h>
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <tuple>
 #include <vector>
 
-#include "model/measure/head_decomposition.h"
-#include "model/measure/head_dump.h"
 #include "model/model.h"
+#include "model/step_observer.h"
 #include "model/token_buffer.h"
 #include "model/train/non_finite.h"
 #include "model/train/optimizer.h"
@@ -28,19 +25,13 @@
 #include "proto/config.pb.h"
 #include "runtime/captured_work.h"
 #include "runtime/phase_timer.h"
+#include "runtime/step_phase.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
-// Time of the phases of one step on this rank's device, in seconds.
-struct StepSeconds {
-  double forward = 0, head = 0, backward = 0, reduce = 0, optimizer = 0, telemetry = 0;
-};
-
 struct StepResult : StepFigures {
-  bool applied = false;             // weights and optimizer state have taken the step; else they are as they were
-  std::optional<HeadFigures> head;  // of an applied step that was measured
-  std::vector<double> layer_gradient_norms;  // with `head`: HeadDecomposition::Result
+  bool applied = false;  // weights and optimizer state have taken the step; else they are as they were
   StepSeconds seconds;
 };
 
@@ -52,29 +43,25 @@ struct StepRequest {
   Tensor ids, targets;  // int32 [1, n] in host memory, this data rank's tokens, the same on all its tensor ranks
   int64_t step = 0;     // from 1
   double learning_rate = 0;
-  bool measure = false;  // the head, of a run that measures it
-  // Receives the tensors that the head's decomposition is computed from; memory is then allocated. Null: none.
-  HeadDump* dump = nullptr;
-  Accept accept;      // empty: every sound step is applied
-  bool last = false;  // of the run: the head's singular values are to be this step's
+  bool measure = false;  // the observer's step
+  Accept accept;         // empty: every sound step is applied
+  bool last = false;     // of the run
 };
 
 class TrainingModel {
  public:
-  // `config` is resolved and valid for the mesh. `mesh` and `stream` must outlive the model. `token_counts`: how often
-  // each token of the vocabulary occurs, for measurements by frequency; empty: all alike.
+  // `config` is resolved and valid for the mesh. `observer` measures steps that ask for it; null: none does. `mesh`,
+  // `stream` and `observer` must outlive the model.
   static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
-                                                               Stream& stream,
-                                                               absl::Span<const uint64_t> token_counts = {});
+                                                               Stream& stream, StepObserver* observer = nullptr);
 
   // The state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
-  // One optimizer step. Collective over the mesh. Every rank returns the same figures, except for the seconds and the
-  // spectra of a wide head or a large sample (HeadDecomposition::Figures). No rank applies a step that is not sound
-  // (StepFigures), or that `accept` refuses. The head's singular values may be of an earlier step, or not known yet,
-  // unless the step is dumped or the last one (HeadDecomposition::BeginStep). Errors: InvalidArgument if the tokens are
-  // not whole micro-batches, or a head is to be measured that the run never measures; of collectives.
+  // One optimizer step. Collective over the mesh. Every rank returns the same figures, except for the seconds. No rank
+  // applies a step that is not sound (StepFigures), or that `accept` refuses. Errors: InvalidArgument if the tokens are
+  // not whole micro-batches, or a step is to be measured and there is no observer; those of collectives and of the
+  // observer.
   absl::StatusOr<StepResult> Step(const StepRequest& request);
 
   // After a step that was not applied because it was not finite: what of it this rank still has. Local.
@@ -98,9 +85,6 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Backbone& backbone() { return model_->backbone(); }
   ChunkedLoss& loss() { return model_->loss(); }
-  // Only for a run that measures its head.
-  const HeadDecomposition& decomposition() const { return *decomposition_; }
-  HeadDecomposition& decomposition() { return *decomposition_; }
   // What is allocated.
   MemoryBytes memory() const;
 
@@ -108,10 +92,10 @@ class TrainingModel {
   // What the work of a micro-batch depends on besides its tokens.
   struct MicroBatchKind {
     bool last;  // of the step: gradients are reduced
-    bool measure_head;
+    bool measured;
     double scale;  // of the loss
     friend bool operator<(const MicroBatchKind& a, const MicroBatchKind& b) {
-      return std::tuple(a.last, a.measure_head, a.scale) < std::tuple(b.last, b.measure_head, b.scale);
+      return std::tuple(a.last, a.measured, a.scale) < std::tuple(b.last, b.measured, b.scale);
     }
   };
   // A kind that has occurred.
@@ -120,7 +104,8 @@ class TrainingModel {
     int phases = 0;                      // of timer_
   };
 
-  TrainingModel(const Mesh& mesh, Stream& stream) : mesh_(mesh), stream_(stream) {}
+  TrainingModel(const Mesh& mesh, Stream& stream, StepObserver* observer)
+      : mesh_(mesh), stream_(stream), observer_(observer) {}
 
   // Weights are in the order of the forward pass, gradients in that of the backward pass.
   std::vector<NamedTensor> NamedWeights() const;
@@ -135,14 +120,23 @@ class TrainingModel {
   absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
   // Collective: all ranks capture or none does, from then on.
   absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
-  // Room for the hidden states of a step, and the head as it is.
-  absl::Status BeginDump(const Tensor& host_targets, HeadDump& dump);
   // The same, measured where that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
-  absl::Status MeasuredMicroBatch(int64_t begin, const Tensor& host_targets, const MicroBatchKind& kind);
+  absl::Status MeasuredMicroBatch(int64_t begin, const MicroBatchKind& kind);
+
+  // The parts of a step, in their order.
+  absl::Status CheckRequest(const StepRequest& request) const;
+  absl::Status BeginStep(const StepRequest& request);
+  absl::StatusOr<LossSums> RunMicroBatches(const StepRequest& request, double scale);
+  // The figures of the whole mesh, and whether the step is to be applied.
+  absl::StatusOr<StepResult> Agree(const StepRequest& request, const LossSums& sums, double scale);
+  absl::Status Apply(const StepRequest& request, const LossSums& sums, double gradient_norm);
+  // By which a gradient of this norm is multiplied.
+  double ClipFactor(double gradient_norm) const;
   int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }
 
   const Mesh& mesh_;
   Stream& stream_;
+  StepObserver* const observer_;
   double clip_norm_ = 0;
   TokenBuffer ids_, targets_;
   std::unique_ptr<PhaseTimer> timer_;
@@ -151,11 +145,8 @@ class TrainingModel {
   std::unique_ptr<Model> model_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
-  std::unique_ptr<HeadDecomposition> decomposition_;  // null if the run never measures its head
-  std::vector<std::shared_ptr<void>> registered_;     // arenas, with communicators
+  std::vector<std::shared_ptr<void>> registered_;  // arenas, with communicators
   bool capture_ = false;
-  HeadDump* dump_ = nullptr;  // of the step that runs, with the tokens that it has so far
-  int64_t dumped_tokens_ = 0;
   std::map<MicroBatchKind, Recurring> recurring_;
 };
 

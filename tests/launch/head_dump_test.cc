@@ -92,7 +92,7 @@ TinyProject* HeadDump::project_ = nullptr;
 TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
   int number = 0;
   for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 1), std::pair(1, 2), std::pair(2, 2)}) {
-    for (const char* model : {"", "--set model.head_rank=12 --set batch.micro_batch=2",
+    for (const char* model : {"", "--set model.head.rank=12 --set batch.micro_batch=2",
                               "--set model.tied_embeddings=true --set mesh.shard_optimizer=true"}) {
       SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data, ": ", model));
       const Run run = TrainAndDecompose(absl::StrCat("dumped", number++), tensor, data, model);
@@ -111,7 +111,7 @@ TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
 // The samples are those of a run's validation, and so is the loss.
 TEST_F(HeadDump, OfACheckpointIsTheSameAtEveryMeshAndHasTheValidationLoss) {
   int number = 0;
-  for (const char* model : {"", "--set model.head_rank=12", "--set model.tied_embeddings=true"}) {
+  for (const char* model : {"", "--set model.head.rank=12", "--set model.tied_embeddings=true"}) {
     const std::string name = absl::StrCat("saved", number++), run = project() / name;
     ASSERT_EQ(RunIsthmus(absl::StrCat("train --config ", project().WriteConfig(name), " ", model,
                                       " --set schedule.steps=6 --set mesh.tensor=2"),

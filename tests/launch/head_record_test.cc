@@ -31,5 +31,11 @@ TEST(HeadRecord, LeavesOutWhatFollowsFromSingularValuesThatAreNotKnownYet) {
   EXPECT_TRUE(known.has_stable_rank());
 }
 
+TEST(HeadRecord, OfAHeadThatIsNotLinearHasNoFigures) {
+  proto::HeadRecord record;
+  FillHeadRecord({.not_measured = "its logits are capped", .linear = false}, record);
+  EXPECT_EQ(record.ByteSizeLong(), 0u) << record.DebugString();
+}
+
 }  // namespace
 }  // namespace isthmus

@@ -36,15 +36,15 @@ Plan PlanOf(const std::string& name, int world, const std::vector<std::string>& 
 
 // The runs of arXiv:2603.10145 by the rank of their head; 0: full.
 std::vector<int64_t> HeadRanks() { return {0, 32, 64, 128, 256, 512, 1024, 2048, 4096}; }
-std::string NameOf(int64_t rank) { return rank == 0 ? "2b-full" : absl::StrCat("2b-rank-", rank); }
+std::string RankOf(int64_t rank) { return absl::StrCat("model.head.rank=", rank); }
 
 TEST(Plan, TheTwoBillionModelsAreThePapersOnOneEightAndSixtyFourGpus) {
   constexpr int64_t kBackbone = 6 * (4 * 4096 * 4096 + 3 * 4096 * 16384) + 13 * 4096, kEmbedding = 49152 * 4096;
   for (const int64_t rank : HeadRanks()) {
-    SCOPED_TRACE(NameOf(rank));
+    SCOPED_TRACE(rank);
     const int64_t head = rank == 0 ? kEmbedding : rank * (49152 + 4096);
     for (const int world : {1, 8, 64}) {
-      const Plan plan = PlanOf(NameOf(rank), world);
+      const Plan plan = PlanOf("2b", world, {RankOf(rank)});
       EXPECT_EQ(plan.parameters.total(), kBackbone + kEmbedding + head);
       EXPECT_GE(plan.parameters.total(), 1'800'000'000);
       EXPECT_LE(plan.parameters.total() - plan.parameters.head, 2'000'000'000);
@@ -52,7 +52,7 @@ TEST(Plan, TheTwoBillionModelsAreThePapersOnOneEightAndSixtyFourGpus) {
       EXPECT_EQ(plan.TokensPerStep(), 1 << 20);
       EXPECT_NEAR(static_cast<double>(plan.Tokens()), 11e9, 0.05e9);
       EXPECT_TRUE(plan.Fits()) << plan.RequiredBytes();
-      EXPECT_GT(plan.time.Total(), 0);
+      EXPECT_GT(plan.step.time.Total(), 0);
       // Beyond what any trainer publishes, or below what this one is for, the time model is wrong.
       EXPECT_GT(plan.Utilisation(plan.causal_flops_per_token), 0.4);
       EXPECT_LT(plan.Utilisation(plan.causal_flops_per_token), 0.75);
@@ -73,47 +73,47 @@ TEST(Plan, EveryConfigurationCanBePlanned) {
     EXPECT_TRUE(plan.Fits());
     ++found;
   }
-  EXPECT_GE(found, 11);
+  EXPECT_GE(found, 3);
 }
 
 TEST(Plan, MemoryIsWhatTheFormulasOfThePartsSay) {
   // 18 bytes of a parameter with bf16 weights: 2, an fp32 gradient, two moments and a master.
-  const Plan one = PlanOf("2b-full", 1);
+  const Plan one = PlanOf("2b", 1);
   const MemoryBytes bytes = one.memory.bytes();
   EXPECT_NEAR(static_cast<double>(bytes.weights + bytes.gradients + bytes.optimizer),
               18.0 * static_cast<double>(one.parameters.total()), 1e5);
   // ZeRO stage 1: an eighth of the state on each of eight ranks.
-  const MemoryBytes eighth = PlanOf("2b-full", 8).memory.bytes();
+  const MemoryBytes eighth = PlanOf("2b", 8).memory.bytes();
   EXPECT_NEAR(static_cast<double>(eighth.optimizer), static_cast<double>(bytes.optimizer) / 8, 1e5);
   EXPECT_EQ(eighth.activations, bytes.activations);
-  EXPECT_FALSE(PlanOf("2b-full", 1, {"batch.micro_batch=32"}).Fits());
+  EXPECT_FALSE(PlanOf("2b", 1, {"batch.micro_batch=32"}).Fits());
 }
 
 TEST(Plan, StagedCheckpointsAreMemoryOfTheHost) {
   const std::string saves = "checkpoint.interval=100";
-  EXPECT_EQ(PlanOf("2b-full", 8, {"checkpoint.interval=0"}).staging_bytes, 0);
-  EXPECT_EQ(PlanOf("2b-full", 8, {saves, "checkpoint.background=false"}).staging_bytes, 0);
+  EXPECT_EQ(PlanOf("2b", 8, {"checkpoint.interval=0"}).staging_bytes, 0);
+  EXPECT_EQ(PlanOf("2b", 8, {saves, "checkpoint.background=false"}).staging_bytes, 0);
   // 14 bytes of a parameter, all but the gradient, and an eighth of them on each of eight ranks.
-  const Plan plan = PlanOf("2b-full", 8, {saves});
+  const Plan plan = PlanOf("2b", 8, {saves});
   EXPECT_NEAR(static_cast<double>(plan.staging_bytes), 14.0 / 8 * static_cast<double>(plan.parameters.total()), 1e5);
-  EXPECT_EQ(plan.RequiredBytes(), PlanOf("2b-full", 8, {"checkpoint.interval=0"}).RequiredBytes());
+  EXPECT_EQ(plan.RequiredBytes(), PlanOf("2b", 8, {"checkpoint.interval=0"}).RequiredBytes());
   // Where the host is the device it must fit beside the rest.
   Machine host = plan.machine;
   host.device.device = Device::kCpu;
   const auto required = [&](const std::string& interval) {
-    return MakePlan(Load("2b-full", {"checkpoint.interval=" + interval}), host, 8, "2b-full")->RequiredBytes();
+    return MakePlan(Load("2b", {"checkpoint.interval=" + interval}), host, 8, "2b")->RequiredBytes();
   };
   EXPECT_EQ(required("100") - required("0"), plan.staging_bytes);
 }
 
 TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
   for (const int world : {8, 64, 1024}) {
-    const Plan plan = PlanOf("2b-full", world, {"batch.sequences=4096"});
+    const Plan plan = PlanOf("2b", world, {"batch.sequences=4096"});
     const std::vector<Plan> meshes = BestMeshes(plan, 100);
     ASSERT_FALSE(meshes.empty());
-    EXPECT_LE(meshes.front().time.Total(), plan.time.Total());
+    EXPECT_LE(meshes.front().step.time.Total(), plan.step.time.Total());
     EXPECT_TRUE(std::is_sorted(meshes.begin(), meshes.end(),
-                               [](const Plan& a, const Plan& b) { return a.time.Total() < b.time.Total(); }));
+                               [](const Plan& a, const Plan& b) { return a.step.time.Total() < b.step.time.Total(); }));
     int own = 0;
     for (const Plan& mesh : meshes) {
       EXPECT_TRUE(mesh.Fits());
@@ -126,7 +126,7 @@ TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
   // A network as slow as this makes tensor ranks, which stay within a node, worth their cost.
   Machine slow = *GpuMachine("h100");
   slow.links.node_bytes = 1e9;
-  const auto plan = MakePlan(Load("2b-full"), slow, 64, "");
+  const auto plan = MakePlan(Load("2b"), slow, 64, "");
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_GT(BestMeshes(*plan, 1).front().config.mesh().tensor(), 1);
 }
@@ -134,16 +134,16 @@ TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
 TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
   const TemporaryFolder folder;
   const std::string json_path = folder / "plan.json";
-  const ProgramResult result = RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b-rank-32"),
-                                                       " --world 16 --set mesh.tensor=2 --verbose --json ", json_path));
+  const ProgramResult result = RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b"),
+                                                       " --world 16 --set model.head.rank=32 --set mesh.tensor=2 --verbose --json ", json_path));
   ASSERT_EQ(result.exit_status, 0) << result.out;
   const auto json = nlohmann::json::parse(ReadText(json_path));
-  const Plan plan = PlanOf("2b-rank-32", 16, {"mesh.tensor=2"});
+  const Plan plan = PlanOf("2b", 16, {RankOf(32), "mesh.tensor=2"});
   EXPECT_EQ(json.at("parameters").at("total"), plan.parameters.total());
   EXPECT_EQ(json.at("memory_bytes").at("total"), plan.memory.bytes().total());
   EXPECT_EQ(json.at("memory_bytes").at("host_staging"), plan.staging_bytes);
-  EXPECT_EQ(json.at("collectives").size(), plan.work.collectives.size());
-  EXPECT_DOUBLE_EQ(json.at("step_seconds").at("total"), plan.time.Total());
+  EXPECT_EQ(json.at("collectives").size(), plan.Collectives().size());
+  EXPECT_DOUBLE_EQ(json.at("step_seconds").at("total"), plan.step.time.Total());
   EXPECT_EQ(json.at("mesh").at("tensor"), 2);
   EXPECT_FALSE(json.at("meshes").empty());
   EXPECT_THAT(result.out, HasSubstr("fits: "));
@@ -154,8 +154,8 @@ TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
 
 TEST(Plan, EightBitLayersAreFasterAndNotForEveryDevice) {
   const std::string fp8 = "precision.fp8_layers=true";
-  EXPECT_LT(PlanOf("2b-full", 1, {fp8}).time.Total(), PlanOf("2b-full", 1).time.Total());
-  const auto refused = MakePlan(Load("2b-full", {fp8}), *GpuMachine("a100"), 1, "2b-full");
+  EXPECT_LT(PlanOf("2b", 1, {fp8}).step.time.Total(), PlanOf("2b", 1).step.time.Total());
+  const auto refused = MakePlan(Load("2b", {fp8}), *GpuMachine("a100"), 1, "2b");
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(refused.status().message(), HasSubstr("precision.fp8_layers: true; NVIDIA A100"));
 }
@@ -169,7 +169,7 @@ TEST(Plan, CpuIsMeasured) {
 }
 
 TEST(Plan, LinksAndMemoryCanBeGiven) {
-  const std::string base = absl::StrCat("plan --config ", ConfigPath("2b-full"), " --world 16");
+  const std::string base = absl::StrCat("plan --config ", ConfigPath("2b"), " --world 16");
   EXPECT_THAT(RunIsthmus(base + " --gpus-per-node 4 --nvlink-gbytes 100 --network-gbytes 25").out,
               HasSubstr("4 to a node; 100 GB/s per device within it, 25.0 GB/s per node"));
   const ProgramResult small = RunIsthmus(base + " --memory-gbytes 10");
@@ -184,7 +184,7 @@ TEST(Plan, WhatIsWrongIsNamed) {
     EXPECT_EQ(result.Count(message), 1) << "expected once: " << message << "\n" << result.out;
     EXPECT_EQ(result.Count("isthmus: "), 1) << result.out;
   };
-  const std::string full = "--config " + ConfigPath("2b-full");
+  const std::string full = "--config " + ConfigPath("2b");
   fails(full + " --world 0", "--world: found \"0\"; accepts 1 to");
   fails(full + " --world many", "--world: found \"many\"");
   fails(full + " --device tpu", "--device: found \"tpu\"; accepts h100, h200, a100, cpu");

@@ -84,7 +84,7 @@ TEST_F(Report, ComparesTrainedRuns) {
   for (const char* rank : {"8", "16"}) {
     const std::string config = project.WriteConfig(absl::StrCat("rank-", rank), "mesh { tensor: 2 }");
     const ProgramResult trained =
-        RunIsthmus(absl::StrCat("train --config ", config, " --set model.head_rank=", rank), 2);
+        RunIsthmus(absl::StrCat("train --config ", config, " --set model.head.rank=", rank), 2);
     ASSERT_EQ(trained.exit_status, 0) << trained.out;
   }
   const std::string page = Page(absl::StrCat(project / "rank-8", " ", project / "rank-16/"));
@@ -103,7 +103,7 @@ TEST_F(Report, ComparesTrainedRuns) {
                             "Throughput, against time",
                             "Time of a step by phase",
                             "optimizer",
-                            "model.head_rank",
+                            "model.head.rank",
                             "2 tensor × 1 data ranks",
                             "finished at step 20",
                             "head of rank 8",

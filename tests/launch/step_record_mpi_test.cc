@@ -12,10 +12,14 @@ TEST(FillTimeRecord, NamesMinimumMaximumAndSlowestRankOfEachPhase) {
   Communicator& world = World();
   const int rank = world.rank(), last = world.size() - 1;
   // Forward is slowest on the last rank, backward on rank 0, optimizer on rank 1 of 3; the head takes the same on all.
-  const StepSeconds seconds{
-      .forward = 0.5 + rank, .head = 0.125, .backward = 100.0 - rank, .optimizer = rank == 1 ? 3.0 : 2.0};
+  StepSeconds seconds;
+  seconds[StepPhase::kData] = 1e-7 * rank;
+  seconds[StepPhase::kForward] = 0.5 + rank;
+  seconds[StepPhase::kHead] = 0.125;
+  seconds[StepPhase::kBackward] = 100.0 - rank;
+  seconds[StepPhase::kOptimizer] = rank == 1 ? 3.0 : 2.0;
   proto::TimeRecord record;
-  ASSERT_TRUE(FillTimeRecord(seconds, 1e-7 * rank, world, record).ok());
+  ASSERT_TRUE(FillTimeRecord(seconds, world, record).ok());
   ASSERT_EQ(record.phases_size(), 7);
   const auto expect = [&](int index, const char* phase, double minimum, double maximum, int slowest) {
     EXPECT_EQ(record.phases(index).phase(), phase);

@@ -305,7 +305,7 @@ TEST_F(Train, EveryOptionOfMeshAndModelRuns) {
         "schedule.kind=CONSTANT",
         "--set mesh.data=2 --set mesh.shard_optimizer=true --set model.tied_embeddings=true "
         "--set schedule.kind=WARMUP_STABLE_DECAY",
-        "--set mesh.tensor=2 --set model.head_rank=8 --set model.kv_heads=2",
+        "--set mesh.tensor=2 --set model.head.rank=8 --set model.kv_heads=2",
         "--set precision.compute=BF16 --set mesh.tensor=2 --set schedule.kind=LINEAR --set batch.micro_batch=2"}) {
     const std::string name = "option" + std::to_string(number++);
     const ProgramResult result =

@@ -15,6 +15,8 @@
 #include "model/blocks/blocks.h"
 #include "model/families/family.h"
 #include "model/linear.h"
+#include "ops/cost.h"
+#include "ops/operator.h"
 #include "runtime/status.h"
 #include "tests/support/part_checks.h"
 
@@ -73,18 +75,31 @@ class GatedAverage : public Block {
 
   absl::Status Forward(const Tensor& x, const Tensor& y, Stream& stream) override {
     ISTHMUS_RETURN_IF_ERROR(in_.Forward(x, ug_, stream));
-    ForEach([&](int64_t f, int64_t n, bool first) {
-      const double decay = Sigmoid(At(decay_, f, 0));
-      At(average_, n, f) = (first ? 0 : decay * At(average_, n - 1, f)) + (1 - decay) * At(ug_, n, f);
-    });
-    Gate();
+    ISTHMUS_RETURN_IF_ERROR(DispatchOwn(MemoryPass("moving average", {ug_, average_}), stream, [&] {
+      ForEach([&](int64_t f, int64_t n, bool first) {
+        const double decay = Sigmoid(At(decay_, f, 0));
+        At(average_, n, f) = (first ? 0 : decay * At(average_, n - 1, f)) + (1 - decay) * At(ug_, n, f);
+      });
+    }));
+    ISTHMUS_RETURN_IF_ERROR(Gate(stream));
     return y.defined() ? out_.Forward(gated_, y, stream) : absl::OkStatus();
   }
 
   absl::Status Backward(const Tensor& grad_y, const Tensor& /*x*/, const Tensor& grad_x, Stream& stream) override {
-    Gate();
+    ISTHMUS_RETURN_IF_ERROR(Gate(stream));
     ISTHMUS_RETURN_IF_ERROR(out_.BackwardInput(grad_y, grad_gated_, stream));
     ISTHMUS_RETURN_IF_ERROR(out_.BackwardWeight(grad_y, gated_, stream));
+    ISTHMUS_RETURN_IF_ERROR(DispatchOwn(MemoryPass("moving average backward", {ug_, average_, grad_gated_, grad_ug_}),
+                                        stream, [&] { AverageBackward(); }));
+    return in_.BackwardInput(grad_ug_, grad_x, stream);
+  }
+  absl::Status BackwardWeights(const Tensor& x, Stream& stream) override {
+    return in_.BackwardWeight(grad_ug_, x, stream);
+  }
+  std::vector<NamedTensor> Saved() const override { return {{name_ + ".ug", ug_}, {name_ + ".average", average_}}; }
+
+ private:
+  void AverageBackward() const {
     const int64_t length = setting_.batch.sequence_length;
     for (int64_t f = 0; f < share_.size(); ++f) {
       const double decay = Sigmoid(At(decay_, f, 0));
@@ -100,14 +115,7 @@ class GatedAverage : public Block {
         }
       }
     }
-    return in_.BackwardInput(grad_ug_, grad_x, stream);
   }
-  absl::Status BackwardWeights(const Tensor& x, Stream& stream) override {
-    return in_.BackwardWeight(grad_ug_, x, stream);
-  }
-  std::vector<NamedTensor> Saved() const override { return {{name_ + ".ug", ug_}, {name_ + ".average", average_}}; }
-
- private:
   static double& At(const Tensor& tensor, int64_t row, int64_t column) { return tensor.Row<double>(row)[column]; }
   // Calls visit(feature, token, whether a sequence begins), each sequence in order.
   template <typename Visit>
@@ -116,9 +124,11 @@ class GatedAverage : public Block {
       for (int64_t n = 0; n < setting_.batch.tokens(); ++n) visit(f, n, n % setting_.batch.sequence_length == 0);
     }
   }
-  void Gate() const {
-    ForEach([&](int64_t f, int64_t n, bool) {
-      At(gated_, n, f) = Sigmoid(At(ug_, n, share_.size() + f)) * At(average_, n, f);
+  absl::Status Gate(Stream& stream) const {
+    return DispatchOwn(MemoryPass("gate", {ug_, average_, gated_}), stream, [&] {
+      ForEach([&](int64_t f, int64_t n, bool) {
+        At(gated_, n, f) = Sigmoid(At(ug_, n, share_.size() + f)) * At(average_, n, f);
+      });
     });
   }
 

@@ -10,6 +10,9 @@
 
 #include "model/heads/heads.h"
 #include "model/heads/vocabulary_product.h"
+#include "ops/cost.h"
+#include "ops/elementwise.h"
+#include "ops/operator.h"
 #include "runtime/status.h"
 #include "tests/support/part_checks.h"
 
@@ -53,9 +56,8 @@ class RowScaledHead : public LmHead {
   }
 
   absl::Status Begin(const Tensor& /*hidden*/) override {
-    Scale();
-    for (int64_t i = 0; scaled_gradient_.defined() && i < scaled_gradient_.size(); ++i) At(scaled_gradient_, i) = 0;
-    return absl::OkStatus();
+    ISTHMUS_RETURN_IF_ERROR(Scale());
+    return scaled_gradient_.defined() ? SetZero({.x = scaled_gradient_}, *stream_) : absl::OkStatus();
   }
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
     return product_.Forward(hidden.RowSlice(begin, logits.rows), logits, *stream_);
@@ -69,22 +71,27 @@ class RowScaledHead : public LmHead {
   absl::Status Finish(const Tensor& /*hidden*/, const Tensor& grad_hidden) override {
     const Tensor weight = parameters_->Weight(weight_), scale = parameters_->Weight(scale_);
     const Tensor grad_weight = parameters_->Gradient(weight_), grad_scale = parameters_->Gradient(scale_);
-    for (int64_t i = 0; i < weight.size(); ++i) {
-      const int64_t row = i / weight.columns;
-      At(grad_weight, i) += At(scaled_gradient_, i) * At(scale, row);
-      At(grad_scale, row) += (1 + fault_) * At(scaled_gradient_, i) * At(weight, i);
-    }
+    const OperatorCost cost = MemoryPass("row scaling backward", {weight, scaled_gradient_, grad_weight, grad_weight});
+    ISTHMUS_RETURN_IF_ERROR(DispatchOwn(cost, *stream_, [&] {
+      for (int64_t i = 0; i < weight.size(); ++i) {
+        const int64_t row = i / weight.columns;
+        At(grad_weight, i) += At(scaled_gradient_, i) * At(scale, row);
+        At(grad_scale, row) += (1 + fault_) * At(scaled_gradient_, i) * At(weight, i);
+      }
+    }));
     signal_ = region_->LocalPart(grad_hidden);
     return region_->Leave(grad_hidden, signal_);
   }
 
   // The gradient of U is that of W with the scale taken out again: once it is summed over the data ranks.
   absl::StatusOr<HeadView> View() override {
-    Scale();
+    ISTHMUS_RETURN_IF_ERROR(Scale());
     const Tensor scale = parameters_->Weight(scale_), gradient = parameters_->Gradient(weight_);
-    for (int64_t i = 0; i < gradient.size(); ++i) {
-      At(scaled_gradient_, i) = At(gradient, i) / At(scale, i / gradient.columns);
-    }
+    ISTHMUS_RETURN_IF_ERROR(DispatchOwn(MemoryPass("row scaling", {gradient, scaled_gradient_}), *stream_, [&] {
+      for (int64_t i = 0; i < gradient.size(); ++i) {
+        At(scaled_gradient_, i) = At(gradient, i) / At(scale, i / gradient.columns);
+      }
+    }));
     return HeadView{.rows = setting_.Share(setting_.vocabulary),
                     .weight = scaled_,
                     .gradient = scaled_gradient_,
@@ -99,9 +106,11 @@ class RowScaledHead : public LmHead {
  private:
   static double& At(const Tensor& tensor, int64_t i) { return tensor.As<double>()[i]; }
   // U = diag(s) W.
-  void Scale() {
+  absl::Status Scale() {
     const Tensor weight = parameters_->Weight(weight_), scale = parameters_->Weight(scale_);
-    for (int64_t i = 0; i < weight.size(); ++i) At(scaled_, i) = At(weight, i) * At(scale, i / weight.columns);
+    return DispatchOwn(MemoryPass("row scaling", {weight, scaled_}), *stream_, [&] {
+      for (int64_t i = 0; i < weight.size(); ++i) At(scaled_, i) = At(weight, i) * At(scale, i / weight.columns);
+    });
   }
 
   const PartSetting& setting_;

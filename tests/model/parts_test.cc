@@ -46,7 +46,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "model.tied_embeddings: true; a head of kind full accepts false"},
         Refused{"TiedButNotSet", "llama", "tied", 0, false,
                 "model.tied_embeddings: false; a head of kind tied accepts true"},
-        Refused{"FactorisedWithoutRank", "llama", "factorised", 0, false, "model.head_rank: 0; accepts"}),
+        Refused{"FactorisedWithoutRank", "llama", "factorised", 0, false, "model.head.rank: 0; accepts"}),
     [](const auto& test) { return test.param.name; });
 
 TEST(Parts, OfTheProgramAreAccepted) {

@@ -14,6 +14,7 @@
 #include "runtime/philox.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/recorded_step.h"
 #include "tests/support/shared_folder.h"
 
 namespace isthmus::testing {
@@ -129,6 +130,15 @@ void ExpectPlannedMemory(const TinyOptions& options) {
   }
 }
 
+void ExpectPlannedCalls(const TinyOptions& options) {
+  for (TinyOptions mesh : MeshesOf(options)) {
+    for (const bool recompute : {false, true}) {
+      mesh.recompute = mesh.sequence_parallel = recompute;
+      ExpectSameCalls(mesh, /*measure=*/true);
+    }
+  }
+}
+
 void ExpectResumeOnEveryMesh(const TinyOptions& options) {
   const SharedFolder folder;
   int number = 0;
@@ -171,7 +181,7 @@ void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
       SCOPED_TRACE(mesh.Name());
       Replica alone(mesh), meshed(mesh, &World());
       for (int64_t step = 1; step <= 2; ++step) {
-        const StepResult expected = alone.Step(step, /*measure_head=*/true), found = meshed.Step(step, true);
+        const StepWithFigures expected = alone.Step(step, /*measure_head=*/true), found = meshed.Step(step, true);
         ASSERT_TRUE(expected.head.has_value() && found.head.has_value());
         EXPECT_EQ(found.head->not_measured, "");
         HeadFigures figures = *found.head, wanted = *expected.head;
@@ -187,6 +197,7 @@ void CheckPart(const TinyOptions& options) {
   EXPECT_LT(WorstGradientError(options), 1e-6) << options.Name();
   ExpectSameTrainingOnEveryMesh(options);
   ExpectPlannedMemory(options);
+  ExpectPlannedCalls(options);
   ExpectResumeOnEveryMesh(options);
   ExpectSameFiguresOnEveryMesh(options);
 }

@@ -21,6 +21,8 @@ double WorstGradientError(const TinyOptions& options);
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options);
 // What is planned for a rank's memory is what it holds.
 void ExpectPlannedMemory(const TinyOptions& options);
+// The calls of a measured step are those of its dry run, on every mesh.
+void ExpectPlannedCalls(const TinyOptions& options);
 // What one mesh saves, every mesh loads, and trains on: with the same bits if it is the same mesh.
 void ExpectResumeOnEveryMesh(const TinyOptions& options);
 // A measured step gives the figures of one rank alone, all of them.

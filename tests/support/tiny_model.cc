@@ -104,18 +104,30 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
     world = self_.get();
   }
   mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data, stream_)));
-  model_ = ValueOrDie(TrainingModel::Create(TinyConfig(options_), *mesh_, stream_, TinyCounts(options_)));
+  const proto::RunConfig config = TinyConfig(options_);
+  decomposition_ = ValueOrDie(HeadDecomposition::Create(config, *mesh_, stream_, TinyCounts(options_)));
+  model_ = ValueOrDie(TrainingModel::Create(config, *mesh_, stream_, decomposition_.get()));
   if (!model_->InitializeWeights(seed).ok()) std::abort();
 }
 
-StepResult Replica::Step(int64_t step, bool measure_head, bool last) {
+StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition) {
+  StepWithFigures step{result, std::nullopt, {}};
+  if (!measured || !result.applied) return step;
+  step.head = decomposition->result().head;
+  step.layer_gradient_norms = decomposition->result().layer_gradient_norms;
+  return step;
+}
+
+StepWithFigures Replica::Step(int64_t step, bool measure_head, bool last) {
   TokenBatch batch = MakeBatch(options_, step % 2);  // two batches in turn: soon learnt by heart
-  return ValueOrDie(model_->Step({.ids = PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
-                                  .targets = PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()),
-                                  .step = step,
-                                  .learning_rate = 3e-3,
-                                  .measure = measure_head,
-                                  .last = last}));
+  const StepResult result =
+      ValueOrDie(model_->Step({.ids = PartOf(batch.ids, mesh_->data_rank(), mesh_->data_ranks()),
+                               .targets = PartOf(batch.targets, mesh_->data_rank(), mesh_->data_ranks()),
+                               .step = step,
+                               .learning_rate = 3e-3,
+                               .measure = measure_head,
+                               .last = last}));
+  return WithFigures(result, measure_head, decomposition_.get());
 }
 
 int64_t TestSteps() {

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/measure/head_decomposition.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
@@ -53,6 +55,14 @@ Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts);
 // How often each token occurs in what the model trains on; a function of the vocabulary alone.
 std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 
+// A step, and what was measured of it.
+struct StepWithFigures : StepResult {
+  std::optional<HeadFigures> head;
+  std::vector<double> layer_gradient_norms;  // with `head`
+};
+// `measured`: whether `decomposition` observed the step, if it was applied.
+StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition);
+
 // A training model and the mesh it lives on. Without a world: one rank alone.
 class Replica {
  public:
@@ -60,17 +70,19 @@ class Replica {
                    const Stream& stream = Stream());
 
   // Takes this rank's part of the batch of `step` (from 1).
-  StepResult Step(int64_t step, bool measure_head = false, bool last = false);
+  StepWithFigures Step(int64_t step, bool measure_head = false, bool last = false);
 
   const TinyOptions& options() const { return options_; }
   const Mesh& mesh() const { return *mesh_; }
   TrainingModel& model() { return *model_; }
+  HeadDecomposition& decomposition() { return *decomposition_; }
 
  private:
   TinyOptions options_;
   Stream stream_;
   std::unique_ptr<Communicator> self_;
   std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<HeadDecomposition> decomposition_;
   std::unique_ptr<TrainingModel> model_;
 };
 

@@ -15,13 +15,14 @@
 
 #include "launch/plan/plan.h"
 #include "launch/threads.h"
-#include "model/model_shape.h"
+#include "model/compute_type.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "runtime/config.h"
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
+#include "runtime/step_phase.h"
 
 namespace isthmus {
 namespace {
@@ -29,14 +30,6 @@ namespace {
 constexpr int64_t kSteps = 3;
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-void Add(const StepSeconds& from, StepSeconds& to) {
-  to.forward += from.forward;
-  to.head += from.head;
-  to.backward += from.backward;
-  to.reduce += from.reduce;
-  to.optimizer += from.optimizer;
-}
 
 void Print(const Plan& plan, const std::string& source, const StepSeconds& measured, double total, double noise) {
   std::printf("%s\n", absl::StrFormat("%s, %s, tensor %d × data %d, %d threads each: %.1f GFLOP/s product peak", source,
@@ -49,14 +42,13 @@ void Print(const Plan& plan, const std::string& source, const StepSeconds& measu
                                         name, predicted, found, found > 0 ? predicted / found : 0)
                             .c_str());
   };
-  const StepSeconds& predicted = plan.time.phases;
+  const StepSeconds& predicted = plan.step.time.phases;
   const auto mean = [](double sum) { return sum / static_cast<double>(kSteps); };
-  row("forward", predicted.forward, mean(measured.forward));
-  row("head", predicted.head, mean(measured.head));
-  row("backward", predicted.backward, mean(measured.backward));
-  row("reduce", predicted.reduce, mean(measured.reduce));
-  row("optimizer", predicted.optimizer, mean(measured.optimizer));
-  row("step", plan.time.Total(), mean(total));
+  for (const StepPhase phase : kAllStepPhases) {
+    if (phase == StepPhase::kData || phase == StepPhase::kTelemetry) continue;
+    row(PhaseName(phase), predicted[phase], mean(measured[phase]));
+  }
+  row("step", plan.step.time.Total(), mean(total));
   std::printf("%s\n",
               absl::StrFormat("  %d steps, slowest / fastest %.2f; %.0f tokens/s predicted, %.0f measured", kSteps,
                               noise, plan.TokensPerSecond(), static_cast<double>(plan.TokensPerStep()) / mean(total))
@@ -95,7 +87,7 @@ absl::Status Run(const std::string& source, const std::vector<std::string>& over
     total += seconds;
     fastest = std::min(fastest, seconds);
     slowest = std::max(slowest, seconds);
-    Add(result.seconds, phases);
+    phases += result.seconds;
   }
   if (world->rank() == 0) Print(plan, source, phases, total, slowest / fastest);
   return absl::OkStatus();

@@ -26,8 +26,9 @@
 
 #include "launch/choose_device.h"
 #include "launch/options.h"
+#include "model/compute_type.h"
+#include "model/measure/head_decomposition.h"
 #include "model/model.h"
-#include "model/model_shape.h"
 #include "model/train/training_model.h"
 #include "ops/gram.h"
 #include "ops/matmul_peak.h"
@@ -36,35 +37,36 @@
 #include "runtime/parallel_for.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
+#include "runtime/step_phase.h"
 
 namespace isthmus {
 namespace {
 
 struct Case {
-  ModelShape shape;
+  proto::ModelConfig model;
   int64_t sequence_length, sequences, micro_batch, loss_chunk;
   bool fp32;  // measured in fp32 too, unless bf16 is asked for
 };
 
-ModelShape Shape(int64_t vocabulary, int64_t width, int64_t layers, int64_t heads, int64_t kv_heads,
-                 int64_t feed_forward) {
-  ModelShape shape;
-  shape.vocabulary = vocabulary;
-  shape.width = width;
-  shape.layers = layers;
-  shape.heads = heads;
-  shape.kv_heads = kv_heads;
-  shape.head_dim = width / heads;
-  shape.feed_forward = feed_forward;
-  return shape;
+proto::ModelConfig Llama(int64_t vocabulary, int64_t width, int64_t layers, int64_t heads, int64_t kv_heads,
+                         int64_t feed_forward) {
+  proto::ModelConfig model;
+  model.set_vocabulary(vocabulary);
+  model.set_width(width);
+  model.set_layers(layers);
+  model.set_heads(heads);
+  model.set_kv_heads(kv_heads);
+  model.set_head_dim(width / heads);
+  model.set_feed_forward(feed_forward);
+  return model;
 }
 
 const std::map<std::string, Case>& Cases() {
   static const auto* const cases = new std::map<std::string, Case>{
-      {"tiny", {Shape(300, 64, 2, 2, 2, 64), 16, 2, 2, 512, true}},
-      {"quickstart", {Shape(4096, 256, 4, 4, 2, 704), 256, 16, 16, 512, true}},
-      {"gpt2-small", {Shape(50257, 768, 12, 12, 12, 2048), 1024, 4, 4, 512, true}},
-      {"2b", {Shape(49152, 4096, 6, 32, 32, 16384), 4096, 16, 4, 4096, false}},
+      {"tiny", {Llama(300, 64, 2, 2, 2, 64), 16, 2, 2, 512, true}},
+      {"quickstart", {Llama(4096, 256, 4, 4, 2, 704), 256, 16, 16, 512, true}},
+      {"gpt2-small", {Llama(50257, 768, 12, 12, 12, 2048), 1024, 4, 4, 512, true}},
+      {"2b", {Llama(49152, 4096, 6, 32, 32, 16384), 4096, 16, 4, 4096, false}},
   };
   return *cases;
 }
@@ -79,14 +81,7 @@ struct Request {
 
 proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precision, int tensor_ranks) {
   proto::RunConfig config;
-  auto& model = *config.mutable_model();
-  model.set_vocabulary(test.shape.vocabulary);
-  model.set_width(test.shape.width);
-  model.set_layers(test.shape.layers);
-  model.set_heads(test.shape.heads);
-  model.set_kv_heads(test.shape.kv_heads);
-  model.set_head_dim(test.shape.head_dim);
-  model.set_feed_forward(test.shape.feed_forward);
+  *config.mutable_model() = test.model;
   config.mutable_data()->set_sequence_length(test.sequence_length);
   config.mutable_mesh()->set_tensor(tensor_ranks);
   config.mutable_mesh()->set_data(1);
@@ -96,15 +91,6 @@ proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precisi
   config.mutable_precision()->set_loss_chunk(test.loss_chunk);
   config.mutable_optimizer()->set_learning_rate(1e-4);
   return config;
-}
-
-void Add(const StepSeconds& step, StepSeconds& sum) {
-  sum.forward += step.forward;
-  sum.head += step.head;
-  sum.backward += step.backward;
-  sum.reduce += step.reduce;
-  sum.optimizer += step.optimizer;
-  sum.telemetry += step.telemetry;
 }
 
 // What measuring the head costs. A run that measures every step finds the head's singular values at one step of ten, a
@@ -180,8 +166,8 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
   const auto tokens = static_cast<double>(test.sequences * test.sequence_length);
   const double flops_per_token = FlopsPerToken(ConfigOf(test, precision, ranks), /*causal=*/true);
   const double flops = flops_per_token * tokens * steps / elapsed;
-  const double head_flops =
-      6.0 * static_cast<double>(test.shape.width * test.shape.vocabulary) * tokens * steps / phases.head;
+  const double head_flops = 6.0 * static_cast<double>(test.model.width() * test.model.vocabulary()) * tokens * steps /
+                            phases[StepPhase::kHead];
   const auto share = [&](double seconds) { return 100 * seconds / elapsed; };
   const char* type = precision == proto::PrecisionConfig::BF16 ? "bf16" : "fp32";
   std::printf("%s\n",
@@ -189,8 +175,9 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
                               "forward %.0f %%, head %.0f %% (at %.1f %% of peak), backward %.0f %%, reduce %.0f %%, "
                               "optimizer %.0f %%",
                               name, type, ranks, tokens * steps / elapsed, flops / 1e9, peak / 1e9, 100 * flops / peak,
-                              elapsed / steps, share(phases.forward), share(phases.head), 100 * head_flops / peak,
-                              share(phases.backward), share(phases.reduce), share(phases.optimizer))
+                              elapsed / steps, share(phases[StepPhase::kForward]), share(phases[StepPhase::kHead]),
+                              100 * head_flops / peak, share(phases[StepPhase::kBackward]),
+                              share(phases[StepPhase::kReduce]), share(phases[StepPhase::kOptimizer]))
                   .c_str());
   std::fflush(stdout);
   nlohmann::json row = {{"system", "isthmus"},
@@ -208,11 +195,11 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
                         {"measured_peak_gigaflops_per_second", peak / 1e9},
                         {"causal_ratio_to_measured_peak", flops / peak},
                         {"head_ratio_to_measured_peak", head_flops / peak},
-                        {"forward_seconds", phases.forward / steps},
-                        {"head_seconds", phases.head / steps},
-                        {"backward_seconds", phases.backward / steps},
-                        {"reduce_seconds", phases.reduce / steps},
-                        {"optimizer_seconds", phases.optimizer / steps}};
+                        {"forward_seconds", phases[StepPhase::kForward] / steps},
+                        {"head_seconds", phases[StepPhase::kHead] / steps},
+                        {"backward_seconds", phases[StepPhase::kBackward] / steps},
+                        {"reduce_seconds", phases[StepPhase::kReduce] / steps},
+                        {"optimizer_seconds", phases[StepPhase::kOptimizer] / steps}};
   if (device.peak_flops > 0) row["causal_utilisation_ratio"] = flops / (device.peak_flops * ranks);
   return row;
 }
@@ -222,13 +209,15 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
                                        Communicator& world) {
   Stream& stream = device.stream;
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, world.size(), 1, stream));
-  ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(ConfigOf(test, precision, world.size()), mesh, stream));
+  const proto::RunConfig config = ConfigOf(test, precision, world.size());
+  ISTHMUS_ASSIGN_OR_RETURN(const auto decomposition, HeadDecomposition::Create(config, mesh, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(config, mesh, stream, decomposition.get()));
   ISTHMUS_RETURN_IF_ERROR(model->InitializeWeights(1));
   const int64_t tokens = test.sequences * test.sequence_length;
   std::vector<int32_t> ids(static_cast<size_t>(tokens));
   for (size_t i = 0; i < ids.size(); ++i) {
     ids[i] = static_cast<int32_t>(Philox::Words(1, RandomPurpose::kTest, 0, i)[0] %
-                                  static_cast<uint32_t>(test.shape.vocabulary));
+                                  static_cast<uint32_t>(test.model.vocabulary()));
   }
   const Tensor batch(ids.data(), DType::kInt32, 1, tokens);
   // One micro-batch that is the last of its step and one that isn't show libraries all that they have to prepare.
@@ -249,11 +238,11 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
   for (int64_t step = 0; step <= steps; ++step) {
     // The first measured step of a ten finds the head's singular values, or begins to where no thread is at those of
     // the one before; the second doesn't.
-    while (model->decomposition().finding()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    while (decomposition->finding()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     double rate = 0;
     const int64_t size =
-        std::min(MatmulPeakSize(stream.device(), model->parameters().compute_type()), 16 * test.shape.width);
+        std::min(MatmulPeakSize(stream.device(), model->parameters().compute_type()), 16 * test.model.width());
     ISTHMUS_ASSIGN_OR_RETURN(
         rate, MeasureMatmulPeak(model->parameters().compute_type(), absl::Milliseconds(200), stream, size));
     ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
@@ -269,14 +258,14 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     ISTHMUS_ASSIGN_OR_RETURN(const StepResult measured, train(number + 2, true, measured_seconds));
     if (step == 0) continue;
     step_seconds.push_back(seconds);
-    Add(result.seconds, phases);
+    phases += result.seconds;
     if (step == 1 || spectrum_seconds < measuring.spectrum_step_seconds) {
       measuring.spectrum_step_seconds = spectrum_seconds;
     }
     if (step > 1 && measured_seconds >= measuring.step_seconds) continue;
     measuring.step_seconds = measured_seconds;
-    measuring.telemetry_seconds = measured.seconds.telemetry;
-    measuring.fixed = model->decomposition().seconds();
+    measuring.telemetry_seconds = measured.seconds[StepPhase::kTelemetry];
+    measuring.fixed = decomposition->seconds();
   }
   ISTHMUS_ASSIGN_OR_RETURN(measuring.gram_seconds, GramSeconds(*model, stream));
   if (world.rank() != 0) return nlohmann::json();

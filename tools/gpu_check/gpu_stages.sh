@@ -30,7 +30,7 @@ stage_tests() {
 train_2b() {
   local name=$1 steps=$2
   shift 2
-  "$bin/isthmus" train --config "$root/configs/2b-full.textproto" --set folder="$work/$name" --set device=CUDA \
+  "$bin/isthmus" train --config "$root/configs/2b.textproto" --set folder="$work/$name" --set device=CUDA \
     --set data.train="$root/data/tokens/train" --set data.validation="$root/data/tokens/validation" \
     --set data.tokenizer="$root/data/tokenizer.model" --set batch.sequences=16 --set batch.micro_batch=4 \
     --set schedule.steps="$steps" --set schedule.warmup_steps=2 --set telemetry.validation_batches=1 \

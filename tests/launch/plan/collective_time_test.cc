@@ -5,8 +5,7 @@
 namespace isthmus {
 namespace {
 
-using Collective = CollectiveWork::Kind;
-using Group = CollectiveWork::Group;
+using Collective = CollectiveKind;
 
 constexpr int64_t kLarge = int64_t{8} << 30;
 
@@ -55,12 +54,12 @@ TEST(GroupPlacement, TensorRanksAreAdjacent) {
     EXPECT_EQ(group.nodes, nodes);
     EXPECT_EQ(group.sharing, sharing);
   };
-  expect(GroupPlacement::Of(Group::kTensor, 4, 16, 8), 4, 1, 1);
-  expect(GroupPlacement::Of(Group::kData, 4, 16, 8), 16, 8, 4);
-  expect(GroupPlacement::Of(Group::kData, 1, 8, 8), 8, 1, 1);
-  expect(GroupPlacement::Of(Group::kData, 1, 12, 8), 12, 2, 1);
-  expect(GroupPlacement::Of(Group::kTensor, 16, 4, 8), 16, 2, 1);
-  expect(GroupPlacement::Of(Group::kData, 16, 4, 8), 4, 4, 8);
+  expect(GroupPlacement::Of("tensor", 4, 16, 8), 4, 1, 1);
+  expect(GroupPlacement::Of("data", 4, 16, 8), 16, 8, 4);
+  expect(GroupPlacement::Of("data", 1, 8, 8), 8, 1, 1);
+  expect(GroupPlacement::Of("data", 1, 12, 8), 12, 2, 1);
+  expect(GroupPlacement::Of("tensor", 16, 4, 8), 16, 2, 1);
+  expect(GroupPlacement::Of("data", 16, 4, 8), 4, 4, 8);
 }
 
 }  // namespace

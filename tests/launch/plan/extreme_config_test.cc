@@ -11,6 +11,7 @@
 
 #include "launch/plan/plan.h"
 #include "runtime/config.h"
+#include "tests/support/tiny_model.h"
 
 namespace isthmus {
 namespace {
@@ -53,8 +54,8 @@ void ExpectSensible(const Plan& plan) {
   EXPECT_GE(bytes.gradients, bytes.weights);
   EXPECT_GT(plan.parameters.total(), 0);
   EXPECT_GT(plan.Tokens(), 0);
-  EXPECT_TRUE(std::isfinite(plan.time.Total()));
-  EXPECT_GT(plan.time.Total(), 0);
+  EXPECT_TRUE(std::isfinite(plan.step.time.Total()));
+  EXPECT_GT(plan.step.time.Total(), 0);
 }
 
 absl::StatusOr<Plan> PlanWith(const std::vector<std::string>& overrides, int world) {
@@ -90,7 +91,8 @@ TEST(ExtremeConfig, ProductsOfLargeNumbersAreRefusedOrPlanned) {
     return int64_t{1} << std::uniform_int_distribution<int>(least, most)(random);
   };
   int planned = 0;
-  for (int i = 0; i < 2000; ++i) {
+  const int trials = testing::TestSteps() < 20 ? 200 : 2000;
+  for (int i = 0; i < trials; ++i) {
     const int64_t tensor = power(0, 6), data = power(0, 8), heads = tensor * power(0, 8);
     const std::vector<std::string> overrides = {
         absl::StrCat("model.width=", heads * power(1, 14)),
@@ -118,7 +120,7 @@ TEST(ExtremeConfig, ProductsOfLargeNumbersAreRefusedOrPlanned) {
       EXPECT_EQ(plan.status().code(), absl::StatusCode::kInvalidArgument) << plan.status();
     }
   }
-  EXPECT_GT(planned, 20);
+  EXPECT_GT(planned, trials / 100);
 }
 
 TEST(ExtremeConfig, NestingAndSizeOfAFileHaveLimits) {

@@ -5,6 +5,8 @@
 namespace isthmus {
 namespace {
 
+using Kind = OperatorCost::Kind;
+
 // One operation, one byte and one kernel take the given seconds; a collective among two ranks takes its bytes in
 // seconds.
 Machine SimpleMachine(double kernel_seconds = 0) {
@@ -16,71 +18,86 @@ Machine SimpleMachine(double kernel_seconds = 0) {
   return machine;
 }
 
-OperatorWork Op(StepPhase phase, OperatorWork::Kind kind, int64_t calls, double flops, double bytes) {
-  return {.phase = phase, .name = "op", .kind = kind, .calls = calls, .flops = flops, .bytes = bytes};
+OperatorCost Cost(Kind kind, double flops, double bytes) {
+  return {.name = "operator", .kind = kind, .flops = flops, .bytes = bytes};
 }
 
-CollectiveWork Gather(StepPhase phase, int64_t bytes, int beside = -1, double backward_left = -1) {
-  return {.phase = phase,
-          .name = "gather",
-          .kind = CollectiveWork::Kind::kAllGather,
-          .group = CollectiveWork::Group::kData,
-          .calls = 1,
-          .bytes = bytes,
-          .beside = beside,
-          .backward_left = backward_left};
-}
-
-StepTime Predict(const StepWork& work, const Machine& machine) {
+StepTime Predict(const RecordedWork& work, const Machine& machine) {
   return PredictStep(work, machine, DType::kFloat32, 1, 2);
 }
 
 TEST(StepTime, OperatorsTakeWhatLimitsThem) {
-  using Kind = OperatorWork::Kind;
-  StepWork work;
-  work.micro_batches = 1;
-  work.operators = {
-      Op(StepPhase::kForward, Kind::kProduct, 3, 10, 4), Op(StepPhase::kForward, Kind::kAttentionForward, 1, 10, 4),
-      Op(StepPhase::kHead, Kind::kProduct, 2, 10, 40),   Op(StepPhase::kBackward, Kind::kAttentionBackward, 1, 10, 4),
-      Op(StepPhase::kOptimizer, Kind::kMemory, 1, 0, 7), Op(StepPhase::kTelemetry, Kind::kMemory, 1, 0, 1000)};
+  WorkRecorder recorder;
+  recorder.Enter(StepPhase::kForward);
+  recorder.BeginRepetition(3);
+  recorder.Operator(Cost(Kind::kProduct, 10, 4));
+  recorder.EndRepetition();
+  recorder.Operator(Cost(Kind::kAttentionForward, 10, 4));
+  recorder.Enter(StepPhase::kHead);
+  for (int i = 0; i < 2; ++i) recorder.Operator(Cost(Kind::kProduct, 10, 40));
+  recorder.Enter(StepPhase::kBackward);
+  recorder.Operator(Cost(Kind::kAttentionBackward, 10, 4));
+  recorder.Enter(StepPhase::kOptimizer);
+  recorder.Operator(Cost(Kind::kMemory, 0, 7));
+  const RecordedWork work = recorder.Take();
   const StepTime time = Predict(work, SimpleMachine());
-  EXPECT_DOUBLE_EQ(time.phases.forward, 3 * 10 + 20);
-  EXPECT_DOUBLE_EQ(time.phases.head, 2 * 40);
-  EXPECT_DOUBLE_EQ(time.phases.backward, 40);
-  EXPECT_DOUBLE_EQ(time.phases.optimizer, 7);
-  EXPECT_DOUBLE_EQ(time.Total(), 50 + 80 + 40 + 7);  // without telemetry
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kForward], 3 * 10 + 20);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kHead], 2 * 40);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kBackward], 40);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kOptimizer], 7);
+  EXPECT_DOUBLE_EQ(time.Total(), 50 + 80 + 40 + 7);
+  EXPECT_EQ(work.OperatorCounts(), (std::vector<int64_t>{3, 1, 2, 1, 1}));
   // A host that takes longer to start the kernels than they run.
-  EXPECT_DOUBLE_EQ(Predict(work, SimpleMachine(100)).phases.forward, 400);
+  EXPECT_DOUBLE_EQ(Predict(work, SimpleMachine(100)).phases[StepPhase::kForward], 400);
 }
 
-TEST(StepTime, CollectivesHideBesideTheirOperator) {
-  StepWork work;
-  work.micro_batches = 1;
-  work.operators = {Op(StepPhase::kBackward, OperatorWork::Kind::kProduct, 1, 10, 0)};
-  work.collectives = {Gather(StepPhase::kBackward, 8, 0), Gather(StepPhase::kBackward, 15, 0),
-                      Gather(StepPhase::kForward, 5)};
+TEST(StepTime, CollectivesHideBesideOperators) {
+  WorkRecorder recorder;
+  const auto gather = [&](int64_t bytes, double beside) {
+    const int ticket = recorder.Start(CollectiveKind::kAllGather, "data", bytes);
+    if (beside > 0) recorder.Operator(Cost(Kind::kProduct, beside, 0));
+    recorder.Wait(ticket);
+    recorder.Wait(ticket);  // no second wait
+  };
+  recorder.Enter(StepPhase::kForward);
+  gather(5, 0);
+  recorder.Enter(StepPhase::kBackward);
+  gather(8, 10);
+  recorder.BeginRepetition(4);
+  gather(15, 10);
+  recorder.EndRepetition();
+  const RecordedWork work = recorder.Take();
   const StepTime time = Predict(work, SimpleMachine());
-  EXPECT_DOUBLE_EQ(time.collectives[0].exposed_seconds, 0);
-  EXPECT_DOUBLE_EQ(time.collectives[1].exposed_seconds, 5);
-  EXPECT_DOUBLE_EQ(time.phases.backward, 15);
-  EXPECT_DOUBLE_EQ(time.phases.forward, 5);
+  EXPECT_DOUBLE_EQ(time.collectives[0].exposed_seconds, 5);
+  EXPECT_DOUBLE_EQ(time.collectives[1].exposed_seconds, 0);
+  EXPECT_DOUBLE_EQ(time.collectives[2].exposed_seconds, 4 * 5);
+  EXPECT_DOUBLE_EQ(time.collectives[2].total_seconds, 4 * 15);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kForward], 5);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kBackward], 10 + 4 * 15);
   Machine mpi = SimpleMachine();
   mpi.device.overlaps = false;
-  EXPECT_DOUBLE_EQ(Predict(work, mpi).phases.backward, 10 + 8 + 15);
+  EXPECT_DOUBLE_EQ(Predict(work, mpi).phases[StepPhase::kBackward], 10 + 8 + 4 * (10 + 15));
 }
 
-TEST(StepTime, GradientBucketsWaitForEachOtherAndHideInTheLastBackwardPass) {
-  StepWork work;
-  work.micro_batches = 4;  // of 20 seconds each
-  work.operators = {Op(StepPhase::kBackward, OperatorWork::Kind::kProduct, 4, 20, 0)};
+TEST(StepTime, GradientBucketsWaitForEachOther) {
+  WorkRecorder recorder;
+  recorder.Enter(StepPhase::kBackward);
+  std::vector<int> tickets;
   // Ready 20, 10 and 0 seconds before the end; the second waits for the first and runs over the end by 2.
-  work.collectives = {Gather(StepPhase::kReduce, 12, -1, 1.0), Gather(StepPhase::kReduce, 10, -1, 0.5),
-                      Gather(StepPhase::kReduce, 3, -1, 0.0)};
-  const StepTime time = Predict(work, SimpleMachine());
+  for (const int64_t bytes : {12, 10, 3}) {
+    tickets.push_back(recorder.Start(CollectiveKind::kAllReduce, "data", bytes / 2));
+    if (bytes != 3) recorder.Operator(Cost(Kind::kProduct, 10, 0));
+  }
+  recorder.Enter(StepPhase::kReduce);
+  for (const int ticket : tickets) recorder.Wait(ticket);
+  Machine machine = SimpleMachine();
+  const double each = 2 * (2 - 1) / 2.0 / 0.5;  // seconds of an all-reduced byte in a ring of two
+  ASSERT_DOUBLE_EQ(each, 2);
+  const StepTime time = Predict(recorder.Take(), machine);
   EXPECT_DOUBLE_EQ(time.collectives[0].exposed_seconds, 0);
   EXPECT_DOUBLE_EQ(time.collectives[1].exposed_seconds, 2);
-  EXPECT_DOUBLE_EQ(time.collectives[2].exposed_seconds, 3);
-  EXPECT_DOUBLE_EQ(time.phases.reduce, 5);
+  EXPECT_DOUBLE_EQ(time.phases[StepPhase::kBackward], 20);
+  EXPECT_EQ(recorder.Take().timeline.size(), 0u);
 }
 
 }  // namespace

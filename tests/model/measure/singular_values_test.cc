@@ -53,7 +53,7 @@ TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
   SetThreads(1);
   Replica replica(options);
   const int64_t first = SingularValuesStep(replica, 3), second = SingularValuesStep(replica, 12);
-  const StepResult last = replica.Step(15, /*measure_head=*/true, /*last=*/true);
+  const StepWithFigures last = replica.Step(15, /*measure_head=*/true, /*last=*/true);
   SetThreads(threads);
   EXPECT_THAT(first, AnyOf(0, 3));
   EXPECT_THAT(second, AnyOf(first, 3, 12));
@@ -74,7 +74,7 @@ TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   Replica replica(WithALargeSample());
   const auto measure = [&](int64_t step) { return replica.Step(step, /*measure_head=*/true).head->spectrum; };
   std::promise<void> open;
-  replica.model().decomposition().UseSampleFinder(
+  replica.decomposition().UseSampleFinder(
       std::make_unique<SpectrumFinder>(1032, [opened = open.get_future().share()](const Tensor&) {
         opened.wait();
         std::vector<double> energies;
@@ -88,7 +88,7 @@ TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   EXPECT_FALSE(found.known);
   EXPECT_FALSE(measure(4).known);
   open.set_value();
-  while (replica.model().decomposition().finding()) std::this_thread::yield();
+  while (replica.decomposition().finding()) std::this_thread::yield();
   found = measure(5);
   EXPECT_TRUE(found.known);
   EXPECT_EQ(found.step, 3) << "of the first measured step of ten";

@@ -117,17 +117,17 @@ TEST_F(CudaGraphTest, TrainingGivesTheSameBits) {
     int64_t step = 0;
     for (const bool measure_head : {false, true, true, false}) {
       ++step;
-      const StepResult expected = plain.Step(step, measure_head), found = graph.Step(step, measure_head);
+      const StepWithFigures expected = plain.Step(step, measure_head), found = graph.Step(step, measure_head);
       EXPECT_EQ(found.loss, expected.loss);
       EXPECT_EQ(found.gradient_norm, expected.gradient_norm);
       ASSERT_EQ(found.head.has_value(), measure_head);
-      const auto retained = [](const StepResult& result) {
+      const auto retained = [](const StepWithFigures& result) {
         return result.head ? result.head->gradient.retained_gradient_norm : 0.0;
       };
       EXPECT_EQ(retained(found), retained(expected));
-      EXPECT_GT(found.seconds.forward, 0);
-      EXPECT_GT(found.seconds.backward, 0);
-      EXPECT_EQ(found.seconds.telemetry > 0, measure_head);
+      EXPECT_GT(found.seconds[StepPhase::kForward], 0);
+      EXPECT_GT(found.seconds[StepPhase::kBackward], 0);
+      EXPECT_EQ(found.seconds[StepPhase::kTelemetry] > 0, measure_head);
     }
     EXPECT_EQ(Weights(graph, stream_), Weights(plain, stream_));
     EXPECT_EQ(plain.model().captured(), 0);

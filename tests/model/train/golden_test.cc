@@ -60,7 +60,11 @@ class GoldenRun {
     auto mesh = Mesh::Create(*world_, 1, 1);
     EXPECT_TRUE(mesh.ok()) << mesh.status();
     mesh_ = std::make_unique<Mesh>(*std::move(mesh));
-    auto model = TrainingModel::Create(Config(dtype), *mesh_, stream_);
+    const proto::RunConfig config = Config(dtype);
+    auto decomposition = HeadDecomposition::Create(config, *mesh_, stream_);
+    EXPECT_TRUE(decomposition.ok()) << decomposition.status();
+    decomposition_ = *std::move(decomposition);
+    auto model = TrainingModel::Create(config, *mesh_, stream_, decomposition_.get());
     EXPECT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
     EXPECT_TRUE(model_->InitializeWeights(0).ok());
@@ -76,14 +80,14 @@ class GoldenRun {
   TrainingModel& model() { return *model_; }
   Tensor Ids(size_t step) { return PartOf(golden_.ids[step], 0, 1); }
   Tensor Targets(size_t step) { return PartOf(golden_.targets[step], 0, 1); }
-  StepResult Step(size_t step, bool measure_head = false) {
+  StepWithFigures Step(size_t step, bool measure_head = false) {
     auto result = model_->Step({.ids = Ids(step),
                                 .targets = Targets(step),
                                 .step = static_cast<int64_t>(step) + 1,
                                 .learning_rate = golden_.optimizer.at("learning_rate"),
                                 .measure = measure_head});
     EXPECT_TRUE(result.ok()) << result.status();
-    return *std::move(result);
+    return WithFigures(*result, measure_head, decomposition_.get());
   }
 
  private:
@@ -124,6 +128,7 @@ class GoldenRun {
   Stream stream_;
   std::unique_ptr<Communicator> world_ = MakeSelfCommunicator();
   std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<HeadDecomposition> decomposition_;
   std::unique_ptr<TrainingModel> model_;
 };
 
@@ -184,7 +189,7 @@ TEST_P(GoldenTest, TenOptimizerStepsAgree) {
 TEST_P(GoldenTest, HeadDecompositionAgrees) {
   GoldenRun run(variant(), dtype());
   const Golden& golden = run.golden();
-  const StepResult result = run.Step(0, /*measure_head=*/true);
+  const StepWithFigures result = run.Step(0, /*measure_head=*/true);
   ASSERT_TRUE(result.head.has_value());
   const HeadGradientFigures& head = result.head->gradient;
   const nlohmann::json& expected =

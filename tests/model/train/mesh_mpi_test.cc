@@ -226,7 +226,7 @@ TEST_P(LostGradientTest, EqualsBruteForceProjection) {
     options.micro_batch = 2;
     SCOPED_TRACE(options.Name());
     Replica meshed(options, world_);
-    const StepResult result = meshed.Step(1, /*measure_head=*/true);
+    const StepWithFigures result = meshed.Step(1, /*measure_head=*/true);
     const HeadReference reference = BruteForce(options);
     ASSERT_TRUE(result.head.has_value());
     const HeadGradientFigures& head = result.head->gradient;
@@ -478,7 +478,7 @@ TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   const Tensor gradient = alone.model().parameters().Gradient("embedding.weight");
   double square = 0;
   for (int64_t i = 0; i < gradient.size(); ++i) square += std::pow(ElementOf(gradient, i), 2);
-  EXPECT_NEAR(result->layer_gradient_norms.front() / std::sqrt(square), 1, 1e-12);
+  EXPECT_NEAR(alone.decomposition().result().layer_gradient_norms.front() / std::sqrt(square), 1, 1e-12);
 }
 
 // Measuring changes no bit of a run.

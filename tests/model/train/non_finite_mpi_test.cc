@@ -35,8 +35,8 @@ std::string StateOf(TrainingModel& model) {
   return bytes;
 }
 
-StepResult TryStep(Replica& replica, const TinyOptions& options, int64_t step, bool measure_head,
-                   const StepRequest::Accept& accept = nullptr) {
+StepWithFigures TryStep(Replica& replica, const TinyOptions& options, int64_t step, bool measure_head,
+                        const StepRequest::Accept& accept = nullptr) {
   TokenBatch batch = MakeBatch(options, step);
   const Mesh& mesh = replica.mesh();
   auto result = replica.model().Step({.ids = PartOf(batch.ids, mesh.data_rank(), mesh.data_ranks()),
@@ -46,7 +46,7 @@ StepResult TryStep(Replica& replica, const TinyOptions& options, int64_t step, b
                                       .measure = measure_head,
                                       .accept = accept});
   EXPECT_TRUE(result.ok()) << result.status();
-  return result.ok() ? *result : StepResult();
+  return result.ok() ? WithFigures(*result, measure_head, &replica.decomposition()) : StepWithFigures();
 }
 
 // Both meshes of the world, in every precision, each with one option or another.
@@ -131,8 +131,9 @@ TEST(NonFinite, AStepThatIsNotAcceptedChangesNothing) {
       });
       EXPECT_FALSE(refused.applied);
       EXPECT_TRUE(before == StateOf(refusing.model()));
-      const StepResult expected = TryStep(plain, options, step, step == 2);
-      const StepResult taken = TryStep(refusing, options, step, step == 2, [](const StepFigures&) { return true; });
+      const StepWithFigures expected = TryStep(plain, options, step, step == 2);
+      const StepWithFigures taken =
+          TryStep(refusing, options, step, step == 2, [](const StepFigures&) { return true; });
       EXPECT_TRUE(taken.applied);
       EXPECT_EQ(taken.loss, expected.loss);
       EXPECT_EQ(taken.gradient_norm, expected.gradient_norm);

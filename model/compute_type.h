@@ -1,0 +1,15 @@
+// The element type of a model.
+#ifndef ISTHMUS_MODEL_COMPUTE_TYPE_H_
+#define ISTHMUS_MODEL_COMPUTE_TYPE_H_
+
+#include "proto/config.pb.h"
+#include "runtime/dtype.h"
+
+namespace isthmus {
+
+// Element type of weights and activations. Sums and gradients of weights use AccumulationType of it.
+DType ComputeType(const proto::PrecisionConfig& config);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_COMPUTE_TYPE_H_

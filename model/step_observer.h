@@ -1,0 +1,61 @@
+// What training tells whoever measures its steps: the calls of one step, in the order of their declaration. Training
+// knows no measurement but by this interface.
+#ifndef ISTHMUS_MODEL_STEP_OBSERVER_H_
+#define ISTHMUS_MODEL_STEP_OBSERVER_H_
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/backbone.h"
+#include "model/chunked_loss.h"
+#include "model/heads/lm_head.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// Calls happen on every rank for a step that is to be measured, and on none for another one. A step that fails or is not
+// applied makes no further call.
+class StepObserver {
+ public:
+  struct Beginning {
+    int64_t step = 0;          // from 1; not above the one before: training has gone back
+    int64_t local_tokens = 0;  // of every data rank
+    Tensor targets;            // int32 [1, local_tokens] in host memory, which lives until the step ends
+    bool last = false;         // of the run
+  };
+  // What a step fills while it runs, in memory of the stream's device.
+  struct Observed {
+    const HeadObservation* head = nullptr;
+    Backbone::Observation backward;
+  };
+
+  virtual ~StepObserver() = default;
+
+  // Bytes that it holds on the stream's device.
+  virtual int64_t bytes() const = 0;
+  // Of the step that has begun.
+  virtual Observed observed() const = 0;
+
+  // Before the first micro-batch. The stream has finished the step before. Collective over the mesh.
+  virtual absl::Status BeginStep(const HeadView& head, const Beginning& step) = 0;
+  // Whether the micro-batches of this step may be captured (runtime/captured_work.h). Local.
+  virtual bool capturable() const = 0;
+  // Before each micro-batch; `index` counts from 0. Local.
+  virtual absl::Status BeginMicroBatch(int64_t index) = 0;
+  // After the head's backward pass and before the backbone's. hidden [N, D]; targets int32 [1, N] on the stream's
+  // device. Only starts work on the stream where `capturable`. Collective over the tensor group.
+  virtual absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) = 0;
+  // After the micro-batch, for which it does not wait. Local.
+  virtual absl::Status EndMicroBatch() = 0;
+  // After the last one, if the step is to be applied. `energy`: LossSums::energy. The head's gradients are summed over
+  // the data ranks and whole on each. Weights and gradients may change afterwards. Collective over the mesh.
+  virtual absl::Status EndStep(const HeadView& head, const std::vector<double>& energy) = 0;
+  // The host's part of the work, while the device may be at the optimizer's. Local.
+  virtual void Conclude() = 0;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_STEP_OBSERVER_H_

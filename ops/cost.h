@@ -1,0 +1,23 @@
+// What operators' costs are made of. Each operator's Args say theirs by Cost(), which Dispatch records (ops/operator.h).
+#ifndef ISTHMUS_OPS_COST_H_
+#define ISTHMUS_OPS_COST_H_
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "runtime/operator_cost.h"
+#include "runtime/tensor.h"
+
+namespace isthmus {
+
+// A pass over memory: the bytes of the tensors that are defined, the first of which gives the type. A tensor that is
+// read and written is listed twice.
+OperatorCost MemoryPass(const char* name, std::initializer_list<ConstTensor> tensors, int kernels = 1);
+
+// c [m, n] = a [m, k] b [k, n], 2 m n k operations: a and b read, c written, and read if it is added to.
+OperatorCost ProductCost(const char* name, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c, int64_t k,
+                         bool accumulate);
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_OPS_COST_H_

@@ -1,0 +1,42 @@
+// The phases of a training step, and how long each takes.
+#ifndef ISTHMUS_RUNTIME_STEP_PHASE_H_
+#define ISTHMUS_RUNTIME_STEP_PHASE_H_
+
+#include <array>
+#include <cstddef>
+
+namespace isthmus {
+
+// In their order. kData is the wait for a batch, by the host. kTelemetry happens on steps that measure the head only.
+enum class StepPhase { kData, kForward, kHead, kBackward, kReduce, kOptimizer, kTelemetry };
+
+// As records, plans, profiles and pages call them.
+inline constexpr std::array kStepPhaseNames = {"data",   "forward",   "head",     "backward",
+                                               "reduce", "optimizer", "telemetry"};
+inline constexpr size_t kStepPhases = kStepPhaseNames.size();
+
+inline constexpr std::array kAllStepPhases = {StepPhase::kData,     StepPhase::kForward, StepPhase::kHead,
+                                              StepPhase::kBackward, StepPhase::kReduce,  StepPhase::kOptimizer,
+                                              StepPhase::kTelemetry};
+static_assert(kAllStepPhases.size() == kStepPhases);
+
+constexpr const char* PhaseName(StepPhase phase) { return kStepPhaseNames[static_cast<size_t>(phase)]; }
+
+// Seconds by phase.
+class StepSeconds {
+ public:
+  constexpr double& operator[](StepPhase phase) { return seconds_[static_cast<size_t>(phase)]; }
+  constexpr double operator[](StepPhase phase) const { return seconds_[static_cast<size_t>(phase)]; }
+
+  constexpr StepSeconds& operator+=(const StepSeconds& other) {
+    for (size_t i = 0; i < kStepPhases; ++i) seconds_[i] += other.seconds_[i];
+    return *this;
+  }
+
+ private:
+  std::array<double, kStepPhases> seconds_{};
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_RUNTIME_STEP_PHASE_H_
