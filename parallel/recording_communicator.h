@@ -50,7 +50,7 @@ class RecordingCommunicator : public Communicator {
   std::unique_ptr<Communicator> owned_;
   Communicator* inner_ = nullptr;             // null in a dry run
   std::unique_ptr<Communicator> unrecorded_;  // of a dry run: host()
-  std::map<int64_t, int> tickets_;        // of the inner group, and what the recorder calls them
+  std::map<int64_t, int> tickets_;            // of the inner group, and what the recorder calls them
 };
 
 }  // namespace isthmus

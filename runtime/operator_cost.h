@@ -15,9 +15,9 @@ struct OperatorCost {
   const char* name = "";  // of the operator, for people: "product", "RMS norm"; lives as long as the program
   Kind kind = Kind::kMemory;
   DType type = DType::kFloat32;  // of the operands
-  double flops = 0;  // 0 of kMemory
-  double bytes = 0;  // operands and results, each once for being read and once for being written
-  int kernels = 1;   // that a GPU starts
+  double flops = 0;              // 0 of kMemory
+  double bytes = 0;              // operands and results, each once for being read and once for being written
+  int kernels = 1;               // that a GPU starts
   // c [m, n] = a [m, k] b [k, n] of a product; 0 of other operators.
   int64_t m = 0, n = 0, k = 0;
 

@@ -94,7 +94,8 @@ class FactorisedHead : public LmHead {
 std::string CheckFactorised(const proto::ModelConfig& config) {
   const int64_t rank = HeadRankOf(config);
   if (rank < 1 || rank > config.width()) {
-    return absl::StrCat(HeadRankField(config), ": ", rank, "; accepts 0 (full width) to model.width (", config.width(), ")");
+    return absl::StrCat(HeadRankField(config), ": ", rank, "; accepts 0 (full width) to model.width (", config.width(),
+                        ")");
   }
   if (!config.tied_embeddings()) return "";
   return "model.tied_embeddings: true; a factorised head (model.head.rank) can't be the embedding table; set one of "

@@ -134,8 +134,9 @@ TEST(Plan, BestMeshesFitAndAreOrderedAndNotSlower) {
 TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
   const TemporaryFolder folder;
   const std::string json_path = folder / "plan.json";
-  const ProgramResult result = RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b"),
-                                                       " --world 16 --set model.head.rank=32 --set mesh.tensor=2 --verbose --json ", json_path));
+  const ProgramResult result =
+      RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b"),
+                              " --world 16 --set model.head.rank=32 --set mesh.tensor=2 --verbose --json ", json_path));
   ASSERT_EQ(result.exit_status, 0) << result.out;
   const auto json = nlohmann::json::parse(ReadText(json_path));
   const Plan plan = PlanOf("2b", 16, {RankOf(32), "mesh.tensor=2"});
