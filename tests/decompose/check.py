@@ -353,7 +353,8 @@ def check_missing(program):
     program.run(program.save(certain()), 1, 1, False, check=True)
     found = program.figures()
     for name in ("logit_gradient_norm", "visible_cosine", "lost_norm_ratio", "update_cosine", "decomposition_error",
-                 "best_rank_energy_ratio", "target_energy_share"):
+                 "best_rank_energy_ratio", "target_energy_share", "components_for_70_percent",
+                 "components_for_99_9_percent"):
         if found[name] is not None or "squares of the logit gradient" not in found.get("not_measured", ""):
             wrong.append(f"squares that vanish: {name} {found[name]}, not_measured {found.get('not_measured')}")
     return 3, wrong

@@ -205,6 +205,30 @@ TEST_F(Hang, WaitingForACheckpointThatIsWrittenInTheBackgroundIsNone) {
   EXPECT_GE(waited, 11.9);
 }
 
+// Rank 0 computes the spectrum of a large sample, which takes longer than other steps.
+TEST_F(Hang, WaitingForALargeSamplesSpectrumIsNone) {
+  const std::string config = project().WriteConfig("sample",
+                                                   "mesh { collective_timeout_seconds: 3600 setup_timeout_seconds: "
+                                                   "1000000 } checkpoint { save_final: false }");
+  const std::string found = project() / "sample.found";
+  WatchedRun run(project() / "sample", absl::StrCat("step.forward@0#3=await:", found),
+                 absl::StrCat("train --config ", config, " --set schedule.steps=3 --set batch.sequences=36 ",
+                              "--set telemetry.sample_tokens=1026"),
+                 2);
+  const auto waits = [&](double seconds) {
+    return run.Await(1, [&](const Heartbeat& beat) {
+      return beat.step == 3 && beat.waiting.has_value() && beat.waiting->waited >= seconds;
+    });
+  };
+  waits(1);
+  run.SetHaste(1800);  // a step's deadline of 2 s
+  waits(4);
+  run.SetHaste(1);
+  WriteText(found, "");
+  const ProgramResult& result = run.Result();
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+}
+
 TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
   const std::string config = project().WriteConfig("slow", "checkpoint { save_final: false }");
   const ProgramResult result =

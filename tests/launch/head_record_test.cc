@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace isthmus {
 namespace {
 
@@ -35,6 +37,35 @@ TEST(HeadRecord, OfAHeadThatIsNotLinearHasNoFigures) {
   proto::HeadRecord record;
   FillHeadRecord({.not_measured = "its logits are capped", .linear = false}, record);
   EXPECT_EQ(record.ByteSizeLong(), 0u) << record.DebugString();
+}
+
+TEST(HeadRecord, LeavesOutWhatIsMadeOfSquaresThatVanish) {
+  const double unknown = std::numeric_limits<double>::quiet_NaN();
+  HeadFigures head;
+  head.gradient.logit_gradient_norm = head.gradient.target_energy_share = head.weight.row_anisotropy = unknown;
+  head.gradient.target_coefficient = -0.5;
+  head.shards.resize(1);
+  head.shards[0].logit_gradient_energy = unknown;
+  head.not_measured = "squares vanish";
+  proto::HeadRecord record;
+  FillHeadRecord(head, record);
+  EXPECT_FALSE(record.has_logit_gradient_norm());
+  EXPECT_FALSE(record.has_target_energy_share());
+  EXPECT_FALSE(record.has_row_anisotropy());
+  EXPECT_EQ(record.target_coefficient(), -0.5);
+  ASSERT_EQ(record.shards_size(), 1);
+  EXPECT_FALSE(record.shards(0).has_logit_gradient_norm());
+  EXPECT_FALSE(record.shards(0).has_energy_share());
+
+  head.gradient.logit_gradient_norm = 2;
+  head.gradient.target_energy_share = head.weight.row_anisotropy = 0.25;
+  head.shards[0].logit_gradient_energy = 1;
+  proto::HeadRecord known;
+  FillHeadRecord(head, known);
+  EXPECT_EQ(known.logit_gradient_norm(), 2);
+  EXPECT_EQ(known.target_energy_share(), 0.25);
+  EXPECT_EQ(known.row_anisotropy(), 0.25);
+  EXPECT_EQ(known.shards(0).energy_share(), 0.25);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 
 #include "tests/support/paths.h"
@@ -49,6 +50,28 @@ TEST(OneMachine, RanksSayNothingOfNetworks) {
       EXPECT_THAT(result.out, Not(HasSubstr("interface")));
       EXPECT_THAT(result.out, Not(HasSubstr("btl")));
     }
+  }
+}
+
+// Open MPI warns of a choice in the environment beside the one in a file, and says what both are.
+TEST(OneMachine, AChoiceOfNetworksInAFileOfOpenMpiStays) {
+  const TinyProject project;
+  std::filesystem::create_directory(project / ".openmpi");
+  WriteText(project / ".openmpi/mca-params.conf", "# of this user\n btl_tcp_if_exclude = docker0\n");
+  const auto config = [&](const char* name) {
+    return absl::StrCat(" --config ", project.WriteConfig(name), " --set schedule.steps=3");
+  };
+  const std::string mpirun =
+      absl::StrCat(LauncherPath(), " --oversubscribe --bind-to none -n 2 ", ProgramPath(), " train", config("mpirun"));
+  const std::string script = absl::StrCat(SourceFolder(), "/launch/mpirun/train --ranks-per-host 2 --program ",
+                                          ProgramPath(), config("script"));
+  for (const std::string& start : {mpirun, script}) {
+    const ProgramResult result =
+        RunShell(absl::StrCat("export OMPI_ALLOW_RUN_AS_ROOT=1 OMP_NUM_THREADS=1 ",
+                              "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 HOME=", project.folder().path(), "\n", start));
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    EXPECT_THAT(result.out, HasSubstr("trained 3 steps, 768 tokens, in "));
+    EXPECT_THAT(result.out, Not(HasSubstr("btl_tcp_if")));
   }
 }
 

@@ -17,6 +17,7 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string ConfigPath(const std::string& name) {
   return absl::StrCat(SourceFolder(), "/launch/configs/", name, ".textproto");
@@ -151,6 +152,19 @@ TEST(Plan, ProgramPrintsAndWritesTheSameFigures) {
   EXPECT_THAT(result.out, HasSubstr("1,813,696,512"));
   EXPECT_THAT(result.out, HasSubstr("layers.5.feed_forward.gate_up"));
   EXPECT_EQ(result.Count("\n* "), 1) << result.out;
+}
+
+TEST(Plan, ProgramSaysWhichStepsWaitForTheSpectrumOfALargeSample) {
+  const auto said = [](const char* tokens) {
+    return RunIsthmus(absl::StrCat("plan --config ", ConfigPath("2b"), " --world 16 --set batch.sequences=256 ",
+                                   "--set telemetry.sample_tokens=", tokens))
+        .out;
+  };
+  EXPECT_THAT(said("1024"), Not(HasSubstr("the spectrum of ")));
+  EXPECT_THAT(said("4096"), HasSubstr("the spectrum of 4096 sampled tokens is found beside training, and reported "
+                                      "later; the last step and a dumped one wait for it\n"));
+  EXPECT_THAT(said("8192"), HasSubstr("the spectrum of 8192 sampled tokens is found beside training, and reported "
+                                      "later\n"));
 }
 
 TEST(Plan, EightBitLayersAreFasterAndNotForEveryDevice) {

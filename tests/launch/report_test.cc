@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/support/markup.h"
+#include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/tiny_model.h"
 
@@ -240,6 +241,17 @@ TEST_F(Report, ConfigurationOfAnotherVersionIsLeftOutAndSaid) {
   const std::string page = Page(absl::StrCat(newer, " ", MakeRun("known", RecordLine(1, 5, 1) + RecordLine(2, 4, 2))));
   EXPECT_THAT(page, HasSubstr("its configuration is not shown: "));
   EXPECT_THAT(page, HasSubstr("no field named &quot;warp_drive&quot;"));
+}
+
+// Nobody has chosen to read it. Whoever writes to it would wait for its reader.
+TEST_F(Report, APipeInTheConfigurationsPlaceIsNotRead) {
+  const std::string run = MakeRun("piped", RecordLine(1, 5, 1) + RecordLine(2, 4, 2)), pipe = run + "/config.textproto";
+  std::filesystem::rename(pipe, folder_ / "config");
+  const ProgramResult result =
+      RunShell(absl::StrCat("mkfifo ", pipe, "; cat ", folder_ / "config", " >", pipe, " & ", ProgramPath(), " report ",
+                            run, " --out ", page_, "; status=$?; kill $!; exit $status"));
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_THAT(ReadText(page_), HasSubstr("config.textproto: is not a file; a run keeps its configuration there"));
 }
 
 TEST_F(Report, ResumedRunIsShownOnce) {

@@ -307,6 +307,20 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_FALSE(std::filesystem::exists(project() / "begun/metrics.jsonl"));
 }
 
+// Nobody has chosen to read it. Whoever writes to it would wait for its reader.
+TEST_F(Resume, APipeInTheConfigurationsPlaceIsNotRead) {
+  ASSERT_EQ(Train("piped", 0, "--set schedule.steps=3 --set checkpoint.save_final=false").exit_status, 0);
+  const std::string pipe = project() / "piped/config.textproto";
+  std::filesystem::remove(pipe);
+  const std::string other = project().WriteConfig("other", "seed: 77\n");
+  const ProgramResult result = RunShell(absl::StrCat(
+      "mkfifo ", pipe, "; cat ", other, " >", pipe, " & ", "OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ",
+      project().WriteConfig("piped"), " --resume auto; status=$?; kill $!; exit $status"));
+  EXPECT_EQ(result.exit_status, 2) << result.out;
+  EXPECT_EQ(result.Count("config.textproto: is a pipe that nobody reads"), 1) << result.out;
+  EXPECT_EQ(result.Count("another run"), 0) << result.out;
+}
+
 TEST_F(Resume, AStartThatFailedBeforeItsFirstStepDoesNotStandInTheWay) {
   const ProgramResult failed = Train("early", 0, "--set model.width=4194304 --set model.feed_forward=4194304");
   ASSERT_EQ(failed.exit_status, 2) << failed.out;

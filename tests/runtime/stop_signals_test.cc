@@ -36,6 +36,16 @@ TEST(StopSignals, TheFirstOneIsRemembered) {
   }
 }
 
+TEST(StopSignals, WhatCameIsForgottenWithTheObject) {
+  {
+    const StopSignals signals;
+    kill(getpid(), SIGTERM);
+    EXPECT_EQ(WaitFor(signals), SIGTERM);
+    EXPECT_EQ(StopSignals::latest(), SIGTERM);
+  }
+  EXPECT_EQ(StopSignals::latest(), 0);
+}
+
 TEST(StopSignals, NoneInterruptsTheThreadThatMadeTheObjectOrOneThatItStarts) {
   EXPECT_EQ(Unblocked(), 4);
   {

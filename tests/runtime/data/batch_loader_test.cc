@@ -4,18 +4,22 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <iterator>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "runtime/data/sample_order.h"
 #include "runtime/data/token_shard_writer.h"
+#include "runtime/stop_signals.h"
 #include "tests/support/no_threads.h"
 #include "tests/support/program.h"
 
@@ -217,6 +221,16 @@ TEST_F(Loader, ShardsThatAreTooShortGiveNoSampleAndChangeNoOther) {
   EXPECT_EQ(Read(1, 1, 12), before);
   EXPECT_THAT(std::string(TokenDataset::Open({folder_ / "000.ids"}, kLength).status().message()),
               HasSubstr("are empty"));
+}
+
+TEST_F(Loader, ASignalEndsTheCheckOfItsShards) {
+  const StopSignals signals;
+  EXPECT_TRUE(dataset_->VerifyChecksums(signals).ok());
+  ASSERT_EQ(kill(getpid(), SIGTERM), 0);
+  while (signals.received() == 0) std::this_thread::yield();
+  const absl::Status stopped = dataset_->VerifyChecksums(signals);
+  EXPECT_TRUE(absl::IsCancelled(stopped)) << stopped;
+  EXPECT_EQ(std::string(stopped.message()), "stopped by SIGTERM before all of " + folder_ / "00.ids" + " was read");
 }
 
 // Shards of a sample each, more than stay open. Only the last one's tokens are not zero.
