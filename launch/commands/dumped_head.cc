@@ -48,6 +48,22 @@ absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t li
   return values;
 }
 
+// How often each token occurs: in a file of counts, or among the targets.
+absl::StatusOr<std::vector<uint64_t>> CountsOf(const DumpPaths& paths, int64_t vocabulary, const std::string& head_path,
+                                               const std::vector<int64_t>& targets) {
+  std::vector<uint64_t> counts(static_cast<size_t>(vocabulary), 0);
+  if (paths.counts.empty()) {
+    for (const int64_t target : targets) ++counts[static_cast<size_t>(target)];
+    return counts;
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const Array array,
+                           OpenIntegers(paths.counts, vocabulary, "one for each row of " + head_path));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int64_t> values,
+                           ReadIntegers(array, std::numeric_limits<int64_t>::max(), "0 and more"));
+  counts.assign(values.begin(), values.end());
+  return counts;
+}
+
 }  // namespace
 
 absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t begin, int64_t rows) {
@@ -108,16 +124,7 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int64_t> all_targets,
                            ReadIntegers(targets, dump.vocabulary_,
                                         absl::StrCat("0 to ", dump.vocabulary_ - 1, ", the rows of ", head->path())));
-  dump.counts_.assign(static_cast<size_t>(dump.vocabulary_), 0);
-  if (paths.counts.empty()) {
-    for (const int64_t target : all_targets) ++dump.counts_[static_cast<size_t>(target)];
-  } else {
-    ISTHMUS_ASSIGN_OR_RETURN(const Array counts,
-                             OpenIntegers(paths.counts, dump.vocabulary_, "one for each row of " + head->path()));
-    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int64_t> values,
-                             ReadIntegers(counts, std::numeric_limits<int64_t>::max(), "0 and more"));
-    dump.counts_.assign(values.begin(), values.end());
-  }
+  ISTHMUS_ASSIGN_OR_RETURN(dump.counts_, CountsOf(paths, dump.vocabulary_, head->path(), all_targets));
 
   for (int i = 0; i < shards.tensor_ranks; ++i) {
     dump.shards_.push_back(ShardOf(dump.vocabulary_, shards.tensor_ranks, i));

@@ -37,22 +37,40 @@ void AddMissing(const Json& json, const std::string& name, std::vector<std::stri
   }
 }
 
+Json GradientJson(const HeadGradientFigures& g) {
+  return {{"logit_gradient_norm", g.logit_gradient_norm},
+          {"retained_gradient_norm", g.retained_gradient_norm},
+          {"lost_gradient_norm", g.lost_gradient_norm},
+          {"visible_cosine", g.visible_cosine},
+          {"lost_norm_ratio", g.lost_norm_ratio},
+          {"lost_energy_ratio", g.lost_energy_ratio},
+          {"isotropic_lost_norm_ratio", g.isotropic_lost_norm_ratio},
+          {"alignment_gain", g.alignment_gain},
+          {"target_energy_share", g.target_energy_share},
+          {"retained_target_energy_share", g.retained_target_energy_share},
+          {"target_coefficient", g.target_coefficient},
+          {"retained_target_coefficient", g.retained_target_coefficient}};
+}
+
+Json WeightJson(const HeadFigures& m) {
+  return {{"head_numerical_rank", m.weight.numerical_rank},
+          {"head_condition", m.weight.condition},
+          {"head_singular_entropy", m.weight.singular_entropy},
+          {"head_stable_rank", m.weight.stable_rank},
+          {"head_largest_singular_share", m.weight.largest_singular_share},
+          {"head_error_ratio_at_eighth", m.weight.error_ratio_at_eighth},
+          {"head_error_ratio_at_quarter", m.weight.error_ratio_at_quarter},
+          {"head_error_ratio_at_half", m.weight.error_ratio_at_half},
+          {"head_row_anisotropy", m.weight.row_anisotropy},
+          {"hidden_anisotropy", m.hidden_anisotropy},
+          {"hidden_centred_anisotropy", m.hidden_centred_anisotropy}};
+}
+
 }  // namespace
 
 std::string HeadJson(const HeadFigures& m) {
   Json json = {{"tokens", m.tokens}, {"vocabulary", m.vocabulary}, {"width", m.width}, {"loss", m.loss}};
-  json.update({{"logit_gradient_norm", m.gradient.logit_gradient_norm},
-               {"retained_gradient_norm", m.gradient.retained_gradient_norm},
-               {"lost_gradient_norm", m.gradient.lost_gradient_norm},
-               {"visible_cosine", m.gradient.visible_cosine},
-               {"lost_norm_ratio", m.gradient.lost_norm_ratio},
-               {"lost_energy_ratio", m.gradient.lost_energy_ratio},
-               {"isotropic_lost_norm_ratio", m.gradient.isotropic_lost_norm_ratio},
-               {"alignment_gain", m.gradient.alignment_gain},
-               {"target_energy_share", m.gradient.target_energy_share},
-               {"retained_target_energy_share", m.gradient.retained_target_energy_share},
-               {"target_coefficient", m.gradient.target_coefficient},
-               {"retained_target_coefficient", m.gradient.retained_target_coefficient}});
+  json.update(GradientJson(m.gradient));
   json.update({{"update_cosine", m.update.update_cosine},
                {"hidden_update_cosine", m.update.hidden_update_cosine},
                {"update_rank_bound", m.update.update_rank_bound}});
@@ -67,17 +85,7 @@ std::string HeadJson(const HeadFigures& m) {
                {"decomposition_error", m.self_test.decomposition_error},
                {"components_for_70_percent", components(m.spectrum.components_for_70_percent)},
                {"components_for_99_9_percent", components(m.spectrum.components_for_99_9_percent)}});
-  json.update({{"head_numerical_rank", m.weight.numerical_rank},
-               {"head_condition", m.weight.condition},
-               {"head_singular_entropy", m.weight.singular_entropy},
-               {"head_stable_rank", m.weight.stable_rank},
-               {"head_largest_singular_share", m.weight.largest_singular_share},
-               {"head_error_ratio_at_eighth", m.weight.error_ratio_at_eighth},
-               {"head_error_ratio_at_quarter", m.weight.error_ratio_at_quarter},
-               {"head_error_ratio_at_half", m.weight.error_ratio_at_half},
-               {"head_row_anisotropy", m.weight.row_anisotropy},
-               {"hidden_anisotropy", m.hidden_anisotropy},
-               {"hidden_centred_anisotropy", m.hidden_centred_anisotropy}});
+  json.update(WeightJson(m));
   Json shards = Json::array(), buckets = Json::array();
   for (const HeadPart& shard : m.shards) shards.push_back(PartJson(shard));
   for (size_t i = 0; i < m.buckets.size(); ++i) {

@@ -46,7 +46,7 @@ class Attention : public Block {
   }
 
   void Bind(const ParameterStore& parameters) override {
-    const Fp8Scratch* fp8 = setting_.fp8 ? &fp8_ : nullptr;
+    const Fp8Scratch* fp8 = setting_.fp8 ? &scratch_.fp8 : nullptr;
     qkv_projection_ = {parameters.Weight(qkv_parameters_), parameters.Gradient(qkv_parameters_), fp8};
     out_projection_ = {parameters.Weight(out_parameter_), parameters.Gradient(out_parameter_), fp8};
   }
@@ -62,62 +62,63 @@ class Attention : public Block {
   void PlaceSaved(const std::string& prefix, TensorPlacer& placer) override {
     const int64_t tokens = setting_.batch.tokens();
     const std::string begin = absl::StrCat(prefix, name_, ".");
-    qkv_ = placer.Place(begin + "qkv", setting_.type, tokens, qkv_columns());
-    out_ = placer.Place(begin + "out", setting_.type, tokens, query_columns());
-    log_sum_exp_ = placer.Place(begin + "log_sum_exp", setting_.sum_type(), setting_.batch.sequences,
-                                local_heads_.size() * setting_.batch.sequence_length);
+    kept_.qkv = placer.Place(begin + "qkv", setting_.type, tokens, qkv_columns());
+    kept_.out = placer.Place(begin + "out", setting_.type, tokens, query_columns());
+    kept_.log_sum_exp = placer.Place(begin + "log_sum_exp", setting_.sum_type(), setting_.batch.sequences,
+                                     local_heads_.size() * setting_.batch.sequence_length);
   }
 
   void PlaceScratch(TensorPlacer& placer) override {
-    workspace_ = placer.Place("scratch.attention", DType::kUInt8, 1,
-                              AttentionWorkspaceBytes(Shape(), setting_.type, setting_.device));
-    fp8_ = PlaceFp8Scratch(setting_, {{qkv_columns(), setting_.width}, {setting_.width, query_columns()}}, placer);
+    scratch_.workspace = placer.Place("scratch.attention", DType::kUInt8, 1,
+                                      AttentionWorkspaceBytes(Shape(), setting_.type, setting_.device));
+    scratch_.fp8 =
+        PlaceFp8Scratch(setting_, {{qkv_columns(), setting_.width}, {setting_.width, query_columns()}}, placer);
     if (!setting_.training) return;
     const int64_t tokens = setting_.batch.tokens();
-    grad_qkv_ = placer.Place("scratch.grad_qkv", setting_.type, tokens, qkv_columns());
-    grad_out_ = placer.Place("scratch.grad_attention", setting_.type, tokens, query_columns());
+    scratch_.grad_qkv = placer.Place("scratch.grad_qkv", setting_.type, tokens, qkv_columns());
+    scratch_.grad_out = placer.Place("scratch.grad_attention", setting_.type, tokens, query_columns());
   }
 
   absl::Status Forward(const Tensor& x, const Tensor& y, Stream& stream) override {
-    ISTHMUS_RETURN_IF_ERROR(qkv_projection_.Forward(x, qkv_, stream));
-    ISTHMUS_RETURN_IF_ERROR(Rotate(qkv_, /*inverse=*/false, stream));
+    ISTHMUS_RETURN_IF_ERROR(qkv_projection_.Forward(x, kept_.qkv, stream));
+    ISTHMUS_RETURN_IF_ERROR(Rotate(kept_.qkv, /*inverse=*/false, stream));
     ISTHMUS_RETURN_IF_ERROR(AttentionForward({.shape = Shape(),
                                               .scale = Scale(),
-                                              .q = Query(qkv_),
-                                              .k = Key(qkv_),
-                                              .v = Value(qkv_),
-                                              .out = out_,
-                                              .log_sum_exp = log_sum_exp_,
-                                              .workspace = workspace_},
+                                              .q = Query(kept_.qkv),
+                                              .k = Key(kept_.qkv),
+                                              .v = Value(kept_.qkv),
+                                              .out = kept_.out,
+                                              .log_sum_exp = kept_.log_sum_exp,
+                                              .workspace = scratch_.workspace},
                                              stream));
-    return y.defined() ? out_projection_.Forward(out_, y, stream) : absl::OkStatus();
+    return y.defined() ? out_projection_.Forward(kept_.out, y, stream) : absl::OkStatus();
   }
 
   absl::Status Backward(const Tensor& grad_y, const Tensor& /*x*/, const Tensor& grad_x, Stream& stream) override {
-    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardInput(grad_y, grad_out_, stream));
-    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardWeight(grad_y, out_, stream));
+    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardInput(grad_y, scratch_.grad_out, stream));
+    ISTHMUS_RETURN_IF_ERROR(out_projection_.BackwardWeight(grad_y, kept_.out, stream));
     ISTHMUS_RETURN_IF_ERROR(AttentionBackward({.shape = Shape(),
                                                .scale = Scale(),
-                                               .grad_out = grad_out_,
-                                               .q = Query(qkv_),
-                                               .k = Key(qkv_),
-                                               .v = Value(qkv_),
-                                               .out = out_,
-                                               .log_sum_exp = log_sum_exp_,
-                                               .grad_q = Query(grad_qkv_),
-                                               .grad_k = Key(grad_qkv_),
-                                               .grad_v = Value(grad_qkv_),
-                                               .workspace = workspace_},
+                                               .grad_out = scratch_.grad_out,
+                                               .q = Query(kept_.qkv),
+                                               .k = Key(kept_.qkv),
+                                               .v = Value(kept_.qkv),
+                                               .out = kept_.out,
+                                               .log_sum_exp = kept_.log_sum_exp,
+                                               .grad_q = Query(scratch_.grad_qkv),
+                                               .grad_k = Key(scratch_.grad_qkv),
+                                               .grad_v = Value(scratch_.grad_qkv),
+                                               .workspace = scratch_.workspace},
                                               stream));
-    ISTHMUS_RETURN_IF_ERROR(Rotate(grad_qkv_, /*inverse=*/true, stream));
-    return qkv_projection_.BackwardInput(grad_qkv_, grad_x, stream);
+    ISTHMUS_RETURN_IF_ERROR(Rotate(scratch_.grad_qkv, /*inverse=*/true, stream));
+    return qkv_projection_.BackwardInput(scratch_.grad_qkv, grad_x, stream);
   }
 
   absl::Status BackwardWeights(const Tensor& x, Stream& stream) override {
-    return qkv_projection_.BackwardWeight(grad_qkv_, x, stream);
+    return qkv_projection_.BackwardWeight(scratch_.grad_qkv, x, stream);
   }
 
-  std::vector<NamedTensor> Saved() const override { return {{name_ + ".qkv", qkv_}, {name_ + ".out", out_}}; }
+  std::vector<NamedTensor> Saved() const override { return {{name_ + ".qkv", kept_.qkv}, {name_ + ".out", kept_.out}}; }
 
   // Two products of heads · head_dim for each pair of tokens; causal attention has half of the pairs.
   double ForwardFlopsPerToken(bool causal) const override {
@@ -158,12 +159,16 @@ class Attention : public Block {
   const Range local_heads_, local_kv_heads_;
   ParameterHandle qkv_parameters_, out_parameter_;
   Linear qkv_projection_, out_projection_;
-  Tensor rope_table_;   // [T, head_dim]
-  Tensor qkv_;          // kept: [N, (H_i + 2 K_i) head_dim] after the rotation
-  Tensor out_;          // kept: [N, H_i head_dim]
-  Tensor log_sum_exp_;  // kept: [B, H_i T]
-  Tensor workspace_, grad_qkv_, grad_out_;
-  Fp8Scratch fp8_;
+  Tensor rope_table_;  // [T, head_dim]
+  struct Kept {
+    Tensor qkv;          // [N, (H_i + 2 K_i) head_dim] after the rotation
+    Tensor out;          // [N, H_i head_dim]
+    Tensor log_sum_exp;  // [B, H_i T]
+  } kept_;
+  struct Scratch {
+    Tensor workspace, grad_qkv, grad_out;
+    Fp8Scratch fp8;
+  } scratch_;
 };
 
 }  // namespace

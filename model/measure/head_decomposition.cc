@@ -422,13 +422,31 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
 absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
   const TraceRange range(stream_, "sums");
   if (!host_->not_linear.empty()) return SumLayerSquares();
-  Host& host = *host_;
-  HeadSums& sums = host.sums;
-  if (!host.finite) {
+  if (!host_->finite) {
     return absl::InternalError("the head is not finite: the head decomposition has no value");
   }
   ISTHMUS_RETURN_IF_ERROR(AddWaitingTokens());
   Laps laps;
+  ISTHMUS_RETURN_IF_ERROR(AddUpdate(head));
+  seconds_.update = laps.Next();
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host_->layer_squares, HostCopy(memory_.layer_squares, stream_));
+  if (!shape_.sequence_parallel && mesh_.tensor_rank() != 0) host_->layer_squares.setZero();
+  ISTHMUS_ASSIGN_OR_RETURN(PartEnergies parts, EnergiesOfParts(head, energy));
+  seconds_.parts = laps.Next();
+  ISTHMUS_RETURN_IF_ERROR(
+      ReduceSums(parts, absl::MakeSpan(head_unit_sum.data(), static_cast<size_t>(head_unit_sum.size()))));
+  ISTHMUS_RETURN_IF_ERROR(AddSample(head));
+  seconds_.sample = laps.Next();
+  AddParts(parts);
+  host_->sums.hidden_unit_sum = hidden_unit_sum.transpose();
+  host_->sums.head_unit_sum = head_unit_sum.transpose();
+  return absl::OkStatus();
+}
+
+// Sums the Gram matrices of the tokens over the mesh, and finds what the step does to the logits.
+absl::Status HeadDecomposition::AddUpdate(const HeadView& head) {
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums));
   Tensor gradient = head.gradient;
   if (shape_.in_embedding) {
@@ -440,29 +458,30 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
   }
   ISTHMUS_RETURN_IF_ERROR(AddGradientGram(gradient.RowSlice(own_rows().begin, own_rows().size())));
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.part_gram));
-  ISTHMUS_ASSIGN_OR_RETURN(sums.update, SumUpdate({.head_gram = memory_.head_gram,
-                                                   .signal_gram = memory_.signal_gram,
-                                                   .signal_hidden = memory_.signal_hidden,
-                                                   .hidden_gram = memory_.hidden_gram,
-                                                   .gradient_gram = memory_.part_gram,
-                                                   .down = memory_.down},
-                                                  memory_.update, stream_));
-  seconds_.update = laps.Next();
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.hidden_unit_sum, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head_unit_sum, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(host.layer_squares, HostCopy(memory_.layer_squares, stream_));
-  ISTHMUS_ASSIGN_OR_RETURN(const Matrix row_energy, HostCopy(memory_.row_energy, stream_));
+  ISTHMUS_ASSIGN_OR_RETURN(host_->sums.update, SumUpdate({.head_gram = memory_.head_gram,
+                                                          .signal_gram = memory_.signal_gram,
+                                                          .signal_hidden = memory_.signal_hidden,
+                                                          .hidden_gram = memory_.hidden_gram,
+                                                          .gradient_gram = memory_.part_gram,
+                                                          .down = memory_.down},
+                                                         memory_.update, stream_));
+  return absl::OkStatus();
+}
 
+// This rank's part of each: the sum over the mesh is the whole. `energy` as in EndStep.
+absl::StatusOr<HeadDecomposition::PartEnergies> HeadDecomposition::EnergiesOfParts(const HeadView& head,
+                                                                                   const std::vector<double>& energy) {
   const auto tensor_rank = static_cast<size_t>(mesh_.tensor_rank()), ranks = static_cast<size_t>(mesh_.tensor_ranks());
-  std::vector<double> shard_energy(ranks, 0.0), shard_retained(ranks, 0.0);
-  std::vector<double> bucket_energy(kFrequencyBuckets, 0.0), bucket_retained(kFrequencyBuckets, 0.0);
-  // Each of these is one rank's to add.
+  PartEnergies parts = {.shards = std::vector<double>(ranks, 0.0),
+                        .retained_shards = std::vector<double>(ranks, 0.0),
+                        .buckets = std::vector<double>(kFrequencyBuckets, 0.0),
+                        .retained_buckets = std::vector<double>(kFrequencyBuckets, 0.0)};
   if (tensor_rank == 0) {
-    for (size_t i = 0; i < ranks; ++i) shard_energy[i] = energy[i] * host.scale * host.scale;
+    for (size_t i = 0; i < ranks; ++i) parts.shards[i] = energy[i] * host_->scale * host_->scale;
   }
-  if (!shape_.sequence_parallel && tensor_rank != 0) host.layer_squares.setZero();
+  ISTHMUS_ASSIGN_OR_RETURN(const Matrix row_energy, HostCopy(memory_.row_energy, stream_));
   for (int64_t row = 0; row < shape_.shard.size(); ++row) {
-    bucket_energy[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
+    parts.buckets[bucket_of_row_[static_cast<size_t>(row)]] += row_energy(0, row);
   }
   InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
   ISTHMUS_RETURN_IF_ERROR(AddShardEnergy(products));
@@ -470,10 +489,15 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
     ISTHMUS_RETURN_IF_ERROR(AddBucketEnergy(head, bucket, products));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> retained, products.Values());
-  seconds_.parts = laps.Next();
-  if (mesh_.data_rank() == 0) shard_retained[tensor_rank] = retained.front();
-  std::copy(retained.begin() + 1, retained.end(), bucket_retained.begin());
+  if (mesh_.data_rank() == 0) parts.retained_shards[tensor_rank] = retained.front();
+  std::copy(retained.begin() + 1, retained.end(), parts.retained_buckets.begin());
+  return parts;
+}
 
+// Sums the host's figures over the mesh.
+absl::Status HeadDecomposition::ReduceSums(PartEnergies& parts, absl::Span<double> head_unit_sum) {
+  Host& host = *host_;
+  HeadSums& sums = host.sums;
   PackedSum packed;
   for (double* number : {&sums.loss, &sums.retained_energy, &sums.target_energy, &sums.retained_target_energy,
                          &sums.target_sum, &sums.retained_target_sum, &sums.sampled_retained}) {
@@ -481,29 +505,28 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
   }
   packed.Add(sums.retained_ratio);
   packed.Add(sums.token_gradient);
-  for (auto* numbers : {&shard_energy, &shard_retained, &bucket_energy, &bucket_retained}) {
+  for (auto* numbers : {&parts.shards, &parts.retained_shards, &parts.buckets, &parts.retained_buckets}) {
     packed.Add(absl::MakeSpan(*numbers));
   }
-  for (Matrix* matrix : {&head_unit_sum, &host.layer_squares, &host.sampled}) {
+  packed.Add(head_unit_sum);
+  for (Matrix* matrix : {&host.layer_squares, &host.sampled}) {
     packed.Add(absl::MakeSpan(matrix->data(), static_cast<size_t>(matrix->size())));
   }
-  ISTHMUS_RETURN_IF_ERROR(packed.Reduce(mesh_.world()));
-  ISTHMUS_RETURN_IF_ERROR(AddSample(head));
-  seconds_.sample = laps.Next();
+  return packed.Reduce(mesh_.world());
+}
 
+void HeadDecomposition::AddParts(PartEnergies& parts) {
+  HeadSums& sums = host_->sums;
   // The rest of the vocabulary has what the other buckets have not.
-  bucket_retained.back() = sums.retained_energy;
-  for (int i = 0; i + 1 < kFrequencyBuckets; ++i) bucket_retained.back() -= bucket_retained[static_cast<size_t>(i)];
-  for (size_t i = 0; i < ranks; ++i) {
+  parts.retained_buckets.back() = sums.retained_energy;
+  for (size_t i = 0; i + 1 < kFrequencyBuckets; ++i) parts.retained_buckets.back() -= parts.retained_buckets[i];
+  for (size_t i = 0; i < parts.shards.size(); ++i) {
     const int64_t rows = ShardOf(shape_.vocabulary, shape_.tensor_ranks, static_cast<int>(i)).size();
-    sums.shards.push_back({rows, shard_energy[i], shard_retained[i]});
+    sums.shards.push_back({rows, parts.shards[i], parts.retained_shards[i]});
   }
   for (size_t i = 0; i < kFrequencyBuckets; ++i) {
-    sums.buckets.push_back({bucket_sizes_[i], bucket_energy[i], bucket_retained[i]});
+    sums.buckets.push_back({bucket_sizes_[i], parts.buckets[i], parts.retained_buckets[i]});
   }
-  sums.hidden_unit_sum = hidden_unit_sum.transpose();
-  sums.head_unit_sum = head_unit_sum.transpose();
-  return absl::OkStatus();
 }
 
 int64_t HeadDecomposition::UseFoundSampleSpectrum() {

@@ -97,6 +97,10 @@ class HeadDecomposition : public StepObserver {
 
  private:
   struct Host;  // sums, and what is known of single tokens
+  // ‖G‖² and ‖G_∥‖² by shard and by bucket of frequency.
+  struct PartEnergies {
+    std::vector<double> shards, retained_shards, buckets, retained_buckets;
+  };
 
   HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream);
 
@@ -111,6 +115,10 @@ class HeadDecomposition : public StepObserver {
   absl::Status AddGradientGram(const Tensor& gradient);
   absl::Status AddShardEnergy(class InnerProducts& products);
   absl::Status AddBucketEnergy(const HeadView& head, int bucket, class InnerProducts& products);
+  absl::Status AddUpdate(const HeadView& head);
+  absl::StatusOr<PartEnergies> EnergiesOfParts(const HeadView& head, const std::vector<double>& energy);
+  absl::Status ReduceSums(PartEnergies& parts, absl::Span<double> head_unit_sum);
+  void AddParts(PartEnergies& parts);
   absl::Status AddSample(const HeadView& head);
   // Sums layer_squares over the mesh, which is all that a head that is not linear leaves to measure.
   absl::Status SumLayerSquares();

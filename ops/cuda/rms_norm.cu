@@ -49,28 +49,40 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kHeldThreads = 512;
 
+// What a thread holds of a row: its packs lie kHeldThreads packs apart.
+template <typename T, int kWidth, int kPacks>
+struct HeldRow {
+  using P = Pack<T, kWidth>;
+
+  P grad_y[kPacks], x[kPacks], grad_x[kPacks];
+
+  static __device__ int Column(int pack) { return (static_cast<int>(threadIdx.x) + pack * kHeldThreads) * kWidth; }
+  // Packs beyond the columns stay as they are.
+  __device__ void Fetch(const T* from_grad_y, const T* from_x, const T* from_grad_x, int columns) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int c = Column(p);
+      if (c >= columns) continue;
+      grad_y[p] = *reinterpret_cast<const P*>(from_grad_y + c);
+      x[p] = *reinterpret_cast<const P*>(from_x + c);
+      if (from_grad_x != nullptr) grad_x[p] = *reinterpret_cast<const P*>(from_grad_x + c);
+    }
+  }
+};
+
 // The same as the kernel below, for rows of at most kPacks packs to a thread: sums stay in registers, and the next row
 // is on its way while the block adds up this one's dot product.
 template <typename T, int kWidth, int kPacks>
 __global__ void __launch_bounds__(kHeldThreads)
     RmsNormBackwardHeldKernel(Rows<const T> grad_y, Rows<const T> x, const T* weight, const float* inverse,
                               Rows<T> grad_x, Rows<float> partial, int64_t rows, int columns, bool accumulate) {
-  using P = Pack<T, kWidth>;
-  struct Held {
-    P grad_y[kPacks], x[kPacks], grad_x[kPacks];
-  };
+  using Held = HeldRow<T, kWidth, kPacks>;
+  using P = typename Held::P;
   const int64_t first = int64_t{blockIdx.x} * kRmsNormRowBlock;
   const int64_t last = first + kRmsNormRowBlock < rows ? first + kRmsNormRowBlock : rows;
-  const auto column = [](int pack) { return (static_cast<int>(threadIdx.x) + pack * kHeldThreads) * kWidth; };
+  const auto column = [](int pack) { return Held::Column(pack); };
   const auto fetch = [&](int64_t row, Held& held) {
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int c = column(p);
-      if (c >= columns) continue;
-      held.grad_y[p] = *reinterpret_cast<const P*>(grad_y[row] + c);
-      held.x[p] = *reinterpret_cast<const P*>(x[row] + c);
-      if (accumulate) held.grad_x[p] = *reinterpret_cast<const P*>(grad_x[row] + c);
-    }
+    held.Fetch(grad_y[row], x[row], accumulate ? grad_x[row] : nullptr, columns);
   };
   // Packs beyond the columns stay zero and add nothing.
   Held now{}, next{};
