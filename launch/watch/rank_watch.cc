@@ -17,7 +17,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -48,7 +47,8 @@ constexpr absl::Duration kLongestAge = absl::Seconds(10);
 // How often and after which first pause a rank looks for rank 0's mark: 6.3 s in all.
 constexpr int kMarkTries = 7;
 constexpr absl::Duration kMarkPause = absl::Milliseconds(100);
-constexpr int64_t kNoMark = std::numeric_limits<int64_t>::max();
+// The number of a mark that is not in the folder. It is one that ranks accept from each other.
+constexpr int64_t kNoMark = kMostStartNumber;
 // Far more than a report has, which takes some hundred bytes per rank.
 constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 

@@ -30,9 +30,6 @@ std::string TextOf(const StartMark& mark) {
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-// Far above all that clocks say, and numbers can still be added to it.
-constexpr int64_t kMostNumber = int64_t{1} << 62;
-
 absl::StatusOr<StartMark> Parse(const std::string& text, const std::string& source) {
   try {
     const auto json = nlohmann::json::parse(text);
@@ -41,9 +38,9 @@ absl::StatusOr<StartMark> Parse(const std::string& text, const std::string& sour
                    .host = json.at("host"),
                    .process = json.at("process"),
                    .since = json.at("since")};
-    if (json["number"].is_number_integer() && mark.number >= 0 && mark.number <= kMostNumber) return mark;
+    if (json["number"].is_number_integer() && mark.number >= 0 && mark.number <= kMostStartNumber) return mark;
     return absl::DataLossError(absl::StrCat(source, ": is not the mark of a start: number: ", json["number"].dump(),
-                                            "; accepted: 0 to ", kMostNumber));
+                                            "; accepted: 0 to ", kMostStartNumber));
   } catch (const std::exception& error) {
     return absl::DataLossError(absl::StrCat(source, ": is not the mark of a start: ", error.what()));
   }
@@ -60,7 +57,7 @@ StartMark MarkOfThisProcess() {
   const absl::Time now = absl::Now();
   return {.nonce = absl::StrFormat("%08x%08x", random(), random()),
           // The clock only matters if a network file system still shows an older mark than the latest one.
-          .number = std::clamp<int64_t>(absl::ToUnixMicros(now), 0, kMostNumber),
+          .number = std::clamp<int64_t>(absl::ToUnixMicros(now), 0, kMostStartNumber),
           .host = HostName(),
           .process = getpid(),
           .since = absl::FormatTime("%Y-%m-%dT%H:%M:%S%Ez", now, absl::LocalTimeZone())};
@@ -69,7 +66,7 @@ StartMark MarkOfThisProcess() {
 StartMark NewStartMark(const std::string& folder) {
   StartMark mark = MarkOfThisProcess();
   if (const auto latest = ReadStartMark(folder); latest.ok()) {
-    mark.number = std::min(std::max(mark.number, latest->number + 1), kMostNumber);
+    mark.number = std::min(std::max(mark.number, latest->number + 1), kMostStartNumber);
   }
   return mark;
 }

@@ -18,9 +18,12 @@
 
 namespace isthmus {
 
+// Far above all that clocks say, and numbers can still be added to it.
+inline constexpr int64_t kMostStartNumber = int64_t{1} << 62;
+
 struct StartMark {
   std::string nonce;   // unique to this start
-  int64_t number = 0;  // larger than those of earlier starts in the folder; 0 to 2^62
+  int64_t number = 0;  // larger than those of earlier starts in the folder; 0 to kMostStartNumber
   std::string host;    // rank 0's
   int64_t process = 0;
   std::string since;  // when it was made, by rank 0's clock; for people

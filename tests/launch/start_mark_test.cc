@@ -139,6 +139,18 @@ TEST(StartsOfRanks, NoneBeginsToTrainInTwoFolders) {
   EXPECT_FALSE(std::filesystem::exists(HeartbeatPath(other, 1)));
 }
 
+TEST(StartsOfRanks, TrainWithoutAMarkWhereNoneCanBeWritten) {
+  const TinyProject project;
+  const std::string log = project / "unmarked/log";
+  std::filesystem::create_directories(log);
+  ASSERT_EQ(mkfifo((log + "/start").c_str(), 0600), 0);
+  const ProgramResult result =
+      RunIsthmus(absl::StrCat("train --config ", project.WriteConfig("unmarked"), " --set schedule.steps=2"), 2);
+  EXPECT_EQ(result.exit_status, 0) << result.out;
+  EXPECT_EQ(result.Count("trained 2 steps"), 1) << result.out;
+  EXPECT_THAT(ReadText(log + "/rank-0000.log"), ::testing::HasSubstr("no rank of this start will notice a later one"));
+}
+
 TEST_F(Starts, ProcessesOfEarlierOnesAreFoundWhereTheyLive) {
   const pid_t ended = fork();
   if (ended == 0) _exit(0);
