@@ -1,5 +1,5 @@
-// What training tells whoever measures its steps: the calls of one step, in the order of their declaration. Training
-// knows no measurement but by this interface.
+// Training tells its observer of the steps that are to be measured. The calls of a step come in the order of their
+// declaration. Training knows no measurement but by this interface.
 #ifndef ISTHMUS_MODEL_STEP_OBSERVER_H_
 #define ISTHMUS_MODEL_STEP_OBSERVER_H_
 
@@ -25,7 +25,7 @@ class StepObserver {
     Tensor targets;            // int32 [1, local_tokens] in host memory, which lives until the step ends
     bool last = false;         // of the run
   };
-  // What a step fills while it runs, in memory of the stream's device.
+  // Tensors that a step fills while it runs, in memory of the stream's device.
   struct Observed {
     const HeadObservation* head = nullptr;
     Backbone::Observation backward;
@@ -35,7 +35,7 @@ class StepObserver {
 
   // Bytes that it holds on the stream's device.
   virtual int64_t bytes() const = 0;
-  // Of the step that has begun.
+  // The tensors for the step that has begun.
   virtual Observed observed() const = 0;
 
   // Before the first micro-batch. The stream has finished the step before. Collective over the mesh.

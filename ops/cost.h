@@ -1,4 +1,4 @@
-// What operators' costs are made of. Each operator's Args say theirs by Cost(), which Dispatch records (ops/operator.h).
+// Parts of operators' costs. Each operator's Args say their cost by Cost(), which Dispatch records (ops/operator.h).
 #ifndef ISTHMUS_OPS_COST_H_
 #define ISTHMUS_OPS_COST_H_
 

@@ -1,4 +1,4 @@
-// What one call of an operator costs, as its arguments tell. The unit of the step's plan and of its dry run.
+// The cost of one call of an operator, which follows from its arguments.
 #ifndef ISTHMUS_RUNTIME_OPERATOR_COST_H_
 #define ISTHMUS_RUNTIME_OPERATOR_COST_H_
 
@@ -9,7 +9,7 @@
 namespace isthmus {
 
 struct OperatorCost {
-  // What limits a call's time besides the memory's rate.
+  // The rate that limits a call's time besides the memory's.
   enum class Kind : uint8_t { kMemory, kProduct, kFp8Product, kAttentionForward, kAttentionBackward };
 
   const char* name = "";  // of the operator, for people: "product", "RMS norm"; lives as long as the program

@@ -35,7 +35,8 @@ const DeviceRates& RatesOf(const OperatorCost& cost, const DeviceSpec& device, D
   return own.memory_bytes > 0 ? own : device.Rates(compute_type);
 }
 
-// Goes through the events of a step as the device does. What is repeated passes once, and counts as often as it happens.
+// Goes through the events of a step as the device does. A repeated call passes once, and counts as often as it
+// happens.
 class Timeline {
  public:
   Timeline(const RecordedWork& work, const Machine& machine, DType compute_type, int tensor_ranks, int data_ranks)

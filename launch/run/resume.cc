@@ -19,6 +19,7 @@
 #include "checkpoint/rotation.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
+#include "model/heads/heads.h"
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
@@ -146,6 +147,7 @@ std::string Differences(const proto::RunConfig& from, const proto::RunConfig& to
 proto::RunConfig Essence(const proto::RunConfig& config) {
   proto::RunConfig essence;
   *essence.mutable_model() = config.model();
+  NormaliseHead(*essence.mutable_model());
   essence.set_seed(config.seed());
   essence.mutable_data()->set_sequence_length(config.data().sequence_length());
   essence.mutable_batch()->set_sequences(config.batch().sequences());

@@ -43,6 +43,12 @@ const char* HeadRankField(const proto::ModelConfig& config) {
   return config.head_rank() != 0 && config.head().rank() == 0 ? "model.head_rank" : "model.head.rank";
 }
 
+void NormaliseHead(proto::ModelConfig& config) {
+  config.mutable_head()->set_kind(NameOf(config));
+  config.mutable_head()->set_rank(HeadRankOf(config));
+  config.clear_head_rank();
+}
+
 HeadShape HeadShapeOf(const proto::ModelConfig& config) {
   const HeadKind& kind = HeadKindOf(config);
   return kind.shape ? kind.shape(config) : HeadShape{.width = config.width()};

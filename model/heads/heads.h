@@ -48,6 +48,8 @@ HeadShape HeadShapeOf(const proto::ModelConfig& config);
 int64_t HeadRankOf(const proto::ModelConfig& config);
 // The one of the two that sets it, for messages.
 const char* HeadRankField(const proto::ModelConfig& config);
+// Writes kind and rank in one way, whichever fields said them: configurations of the same head are then equal.
+void NormaliseHead(proto::ModelConfig& config);
 // For people; of a kind that this program does not have, its name.
 std::string HeadTitle(const proto::ModelConfig& config);
 // Null if there is none of that name.

@@ -77,7 +77,7 @@ class HeadDecomposition : public StepObserver {
     // Of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
-  // Of the step that was concluded last.
+  // The figures of the step that was concluded last.
   const Result& result() const { return result_; }
 
   // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices

@@ -1,5 +1,5 @@
-// What one rank computes, moves through memory and sends in one optimizer step, from the configuration alone: the step
-// itself runs, on a stream that records instead of computing (runtime/stream.h) and in groups that send nothing
+// The work of one rank in one optimizer step, from the configuration alone: operators and collectives. The step itself
+// runs, on a stream that records instead of computing (runtime/stream.h) and in groups that send nothing
 // (parallel/recording_communicator.h). Neither memory nor a GPU nor other ranks are needed.
 #ifndef ISTHMUS_MODEL_TRAIN_DRY_RUN_H_
 #define ISTHMUS_MODEL_TRAIN_DRY_RUN_H_

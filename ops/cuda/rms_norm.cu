@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kHeldThreads = 512;
 
-// What a thread holds of a row: its packs lie kHeldThreads packs apart.
+// A thread's packs of a row, kHeldThreads packs apart.
 template <typename T, int kWidth, int kPacks>
 struct HeldRow {
   using P = Pack<T, kWidth>;

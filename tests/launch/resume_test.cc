@@ -426,6 +426,9 @@ TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
   // Other settings may change on the way; the log tells.
   ASSERT_EQ(Train("same", 2, "--resume auto --set schedule.steps=8 --set optimizer.weight_decay=0").exit_status, 0);
   EXPECT_THAT(ReadText(project() / "same/log/rank-0000.log"), HasSubstr("optimizer.weight_decay: 0.1 -> 0"));
+  // The head's rank has an older name.
+  ASSERT_EQ(Train("ranked", 0, "--set schedule.steps=5 --set model.head_rank=8").exit_status, 0);
+  EXPECT_EQ(Train("ranked", 0, "--resume auto --set schedule.steps=6 --set model.head.rank=8").exit_status, 0);
 }
 
 TEST_F(Resume, CurvesOfTensorBoardDoNotOverlap) {

@@ -69,6 +69,22 @@ TEST(Parts, HeadsSayTheirShapeAndTitle) {
   EXPECT_TRUE(HeadShapeOf(model({.head_rank = 6})).has_down);
 }
 
+TEST(Parts, TheHeadsRankHasAnOlderName) {
+  proto::ModelConfig older = TinyConfig({.head_rank = 6}).model(), newer = TinyConfig({}).model();
+  newer.mutable_head()->set_rank(6);
+  EXPECT_EQ(HeadTitle(newer), "head of rank 6");
+  proto::ModelConfig both = newer;
+  both.set_head_rank(5);
+  const absl::Status refused = CheckParts(both, "x");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("x: model.head_rank: 5; model.head.rank is 6"));
+  both.set_head_rank(6);
+  EXPECT_TRUE(CheckParts(both, "x").ok());
+  for (proto::ModelConfig* config : {&older, &newer, &both}) NormaliseHead(*config);
+  EXPECT_EQ(older.SerializeAsString(), newer.SerializeAsString());
+  EXPECT_EQ(both.SerializeAsString(), newer.SerializeAsString());
+}
+
 TEST(Parts, EveryParameterHasTheNameThatOtherProgramsGiveIt) {
   const auto foreign = [](const TinyOptions& options, const std::string& own) {
     const ParameterTable table = ParametersOf(TinyConfig(options));

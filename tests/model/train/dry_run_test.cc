@@ -33,7 +33,7 @@ struct Flops {
   double products = 0, fp8_products = 0, attention_forward = 0, attention_backward = 0;
 };
 
-// Of a step that measures nothing, over all ranks.
+// The sums over all ranks, for a step that measures nothing.
 Flops FlopsOf(const TinyOptions& options) {
   Flops sum;
   for (int rank = 0; rank < options.tensor; ++rank) {
