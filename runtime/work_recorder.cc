@@ -26,7 +26,7 @@ std::vector<int64_t> Counts(const RecordedWork& work, RecordedWork::Event::Kind 
 
 // Far from anything that a process maps, and a multiple of every alignment.
 constexpr uintptr_t kFirstAddress = uintptr_t{1} << 52;
-constexpr uintptr_t kAlignment = 4096;
+constexpr uintptr_t kAddressMultiple = 4096;
 
 }  // namespace
 
@@ -73,7 +73,7 @@ RecordedWork WorkRecorder::Take() {
 char* WorkRecorder::Addresses(int64_t bytes) {
   if (next_address_ == 0) next_address_ = kFirstAddress;
   const uintptr_t begin = next_address_;
-  next_address_ += (static_cast<uintptr_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+  next_address_ += (static_cast<uintptr_t>(bytes) + kAddressMultiple - 1) / kAddressMultiple * kAddressMultiple;
   return reinterpret_cast<char*>(begin);  // NOLINT(performance-no-int-to-ptr)
 }
 

@@ -9,8 +9,6 @@
 namespace isthmus {
 namespace {
 
-using Event = RecordedWork::Event;
-
 double OperatorSeconds(const OperatorCost& cost, const DeviceRates& rates) {
   const double memory = cost.bytes / rates.memory_bytes;
   switch (cost.kind) {
@@ -54,15 +52,15 @@ class Timeline {
   }
 
   StepTime Take() {
-    for (const Event& event : work_.timeline) {
+    for (const RecordedWork::Event& event : work_.timeline) {
       switch (event.kind) {
-        case Event::Kind::kOperator:
+        case RecordedWork::Event::Kind::kOperator:
           Operator(event);
           break;
-        case Event::Kind::kStart:
+        case RecordedWork::Event::Kind::kStart:
           Start(event);
           break;
-        case Event::Kind::kWait:
+        case RecordedWork::Event::Kind::kWait:
           Wait(event);
           break;
       }
@@ -74,7 +72,7 @@ class Timeline {
   }
 
  private:
-  void Operator(const Event& event) {
+  void Operator(const RecordedWork::Event& event) {
     const auto call = static_cast<size_t>(event.call);
     const auto times = static_cast<double>(event.times);
     now_ += operator_seconds_[call];
@@ -83,7 +81,7 @@ class Timeline {
     starting_[event.phase] += times * work_.operators[call].cost.kernels * device_.kernel_seconds;
   }
 
-  void Start(const Event& event) {
+  void Start(const RecordedWork::Event& event) {
     const auto call = static_cast<size_t>(event.call);
     time_.collectives[call].total_seconds += static_cast<double>(event.times) * collective_seconds_[call];
     double& free = free_[work_.collectives[call].group];
@@ -92,7 +90,7 @@ class Timeline {
     if (!device_.overlaps) Wait(event);
   }
 
-  void Wait(const Event& event) {
+  void Wait(const RecordedWork::Event& event) {
     const auto found = ends_.find(event.ticket);
     if (found == ends_.end()) return;
     const double waited = std::max(found->second - now_, 0.0);
