@@ -38,8 +38,8 @@ class Backbone {
   // The activation memory.
   ArenaLayout Layout();
   int64_t bytes() const { return arena_.bytes(); }
-  // Allocates the activation memory. `parameters` were made from what Declare declared. They, `region` and `stream` must
-  // outlive the backbone.
+  // Allocates the activation memory. `parameters` were made from what Declare declared. They, `region` and `stream`
+  // must outlive the backbone.
   absl::Status Allocate(const ParameterStore& parameters, const TensorRegion& region, Stream& stream);
 
   // ids int32 [1, N], the same on all tensor ranks. Leaves the hidden states of all tokens in hidden().

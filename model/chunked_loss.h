@@ -1,5 +1,5 @@
-// The vocabulary-parallel softmax cross-entropy over any LM head, a chunk of tokens at a time, so that no N×V matrix ever
-// exists (DESIGN 3.5). Forward and backward of a chunk happen together: the gradient's scale is known beforehand.
+// The vocabulary-parallel softmax cross-entropy over any LM head, a chunk of tokens at a time, so that no N×V matrix
+// ever exists (DESIGN 3.5). Forward and backward of a chunk happen together: the gradient's scale is known beforehand.
 //
 // Per chunk: every rank's logits and statistics, one packed all-gather, the gradient of the logits, and what the head
 // makes of it.

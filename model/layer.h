@@ -1,5 +1,5 @@
-// A layer of the backbone: blocks one after another, each with a norm before it, whose outputs are added to the residual
-// stream.
+// A layer of the backbone: blocks one after another, each with a norm before it, whose outputs are added to the
+// residual stream.
 //
 //   x_{b+1} = x_b + block_b(norm_b(x_b))
 //
@@ -51,8 +51,8 @@ class Layer {
   void PlaceTables(SharedTables& tables, TensorPlacer& placer);
   // Places the residual stream at the entrance of the layer.
   void PlaceEntrance(TensorPlacer& placer) { PlaceStream(branches_.front(), placer); }
-  // Where no backward pass needs them, the residual streams at the entrances of the layer's blocks alternate between two
-  // tensors. Returns the one that is free after the layer.
+  // Where no backward pass needs them, the residual streams at the entrances of the layer's blocks alternate between
+  // two tensors. Returns the one that is free after the layer.
   int TakeAlternating(const Tensor (&streams)[2], int free);
   // Places what Forward keeps, but for the residual stream at the entrance.
   void PlaceSaved(TensorPlacer& placer);

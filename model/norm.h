@@ -28,8 +28,8 @@ class Norm {
   // Memory that Backward needs, which all norms may share.
   static Tensor PlaceWorkspace(const PartSetting& setting, TensorPlacer& placer);
 
-  // y = norm(x + addend), sum = x + addend, all [local tokens, D]. Without an addend `sum` is not written. y may alias x
-  // and addend as RmsNormForward allows.
+  // y = norm(x + addend), sum = x + addend, all [local tokens, D]. Without an addend `sum` is not written. y may alias
+  // x and addend as RmsNormForward allows.
   absl::Status Forward(const Tensor& x, const Tensor& addend, const Tensor& sum, const Tensor& y, Stream& stream) const;
   // From grad_y: the weight's gradient is added; that of the norm's input, which is x, is added to grad_x, or replaces
   // it where `accumulate` is false.

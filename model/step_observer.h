@@ -15,8 +15,8 @@
 
 namespace isthmus {
 
-// Calls happen on every rank for a step that is to be measured, and on none for another one. A step that fails or is not
-// applied makes no further call.
+// Calls happen on every rank for a step that is to be measured, and on none for another one. A step that fails or is
+// not applied makes no further call.
 class StepObserver {
  public:
   struct Beginning {

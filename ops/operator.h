@@ -14,9 +14,8 @@ namespace isthmus {
 
 // Runs an operator on its stream's device, once its arguments have been checked: Dispatch<cpu::Rope, cuda::Rope>(args,
 // stream). This is the one place that chooses an implementation; an implementation may call others of its own device.
-// In a build without CUDA the compiler drops that branch, so that nothing of ops/cuda is needed. A stream with a recorder
-// notes args.Cost(); a dry one computes nothing (runtime/stream.h). Errors:
-// those of the implementation.
+// In a build without CUDA the compiler drops that branch, so that nothing of ops/cuda is needed. A stream with a
+// recorder notes args.Cost(); a dry one computes nothing (runtime/stream.h). Errors: those of the implementation.
 template <auto kOnCpu, auto kOnCuda, typename Args>
 absl::Status Dispatch(const Args& args, Stream& stream) {
   if (stream.recorder() != nullptr) stream.recorder()->Operator(args.Cost());
@@ -28,8 +27,8 @@ absl::Status Dispatch(const Args& args, Stream& stream) {
 }
 
 // Work of a part's own that no operator does, on the CPU: notes `cost`, and calls compute() unless the stream is dry. A
-// part touches elements in operators and in here only, so that a dry run knows all of its work. Errors: Unimplemented on
-// a GPU.
+// part touches elements in operators and in here only, so that a dry run knows all of its work. Errors: Unimplemented
+// on a GPU.
 template <typename Compute>
 absl::Status DispatchOwn(const OperatorCost& cost, Stream& stream, const Compute& compute) {
   if (stream.recorder() != nullptr) stream.recorder()->Operator(cost);

@@ -31,8 +31,8 @@ class ArenaLayout {
   // Reserves a [rows, columns] tensor; returns its offset in bytes.
   int64_t Add(std::string name, DType dtype, int64_t rows, int64_t columns);
 
-  // Calls add(i) for each i < count. Tensors of different calls never live at the same time, and share bytes. Listed are
-  // those of the call that takes most.
+  // Calls add(i) for each i < count. Tensors of different calls never live at the same time, and share bytes. Listed
+  // are those of the call that takes most.
   void Share(int64_t count, const std::function<void(int64_t)>& add);
 
   int64_t bytes() const { return peak_; }

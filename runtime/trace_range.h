@@ -1,5 +1,6 @@
 // A named stretch of the host's time line in a GPU profiler (NVTX): what the work started in it belongs to. A recorder
-// of work gets the name, too (runtime/work_recorder.h). Costs two comparisons on the CPU. Work that is replayed (runtime/captured_work.h) shows the ranges of its capture only.
+// of work gets the name, too (runtime/work_recorder.h). Costs two comparisons on the CPU. Work that is replayed
+// (runtime/captured_work.h) shows the ranges of its capture only.
 #ifndef ISTHMUS_RUNTIME_TRACE_RANGE_H_
 #define ISTHMUS_RUNTIME_TRACE_RANGE_H_
 

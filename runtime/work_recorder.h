@@ -65,8 +65,8 @@ class WorkRecorder {
   // Places nest.
   void EnterPlace(const char* name) { places_.push_back(name); }
   void LeavePlace() { places_.pop_back(); }
-  // Calls that are recorded between the two happen `times` times. Repetitions nest. A collective must not reach into or out
-  // of one.
+  // Calls that are recorded between the two happen `times` times. Repetitions nest. A collective must not reach into or
+  // out of one.
   void BeginRepetition(int64_t times) { times_.push_back(times_.back() * times); }
   void EndRepetition() { times_.pop_back(); }
 

@@ -46,8 +46,8 @@ class Recorder {
   Recorder(const proto::RunConfig& config, Mesh& mesh, RankWatch& watch, RunMessages& messages,
            std::unique_ptr<Sinks> sinks);
 
-  // The run's first record. `groups`: of the optimizer, for the records of steps. If the run goes on after `resumed_step`, that step has a record already: the facts then
-  // come with the next step's.
+  // The run's first record. `groups`: of the optimizer, for the records of steps. If the run goes on after
+  // `resumed_step`, that step has a record already: the facts then come with the next step's.
   void Begin(const proto::RunRecord& facts, std::vector<ParameterGroupFigures> groups,
              std::optional<int64_t> resumed_step);
 

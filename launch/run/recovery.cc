@@ -150,7 +150,8 @@ absl::Status TryToRollBack(RunParts& run, absl::Status& impossible) {
 }  // namespace
 
 absl::Status Refuse(RunParts& run, int64_t step, int64_t batch, const StepResult& result) {
-  // The checkpoint of a run that halts does not count the refusal. A run that is continued from it takes the step again.
+  // The checkpoint of a run that halts does not count the refusal. A run that is continued from it takes the step
+  // again.
   Refusal refused{.step = step, .figures = result, .before = MomentOf(run)};
   const Stability::Verdict verdict = run.stability->Refused(step, batch, result);
   refused.what =

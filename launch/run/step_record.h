@@ -28,9 +28,9 @@ void CountStep(double seconds, proto::Histogram& histogram);
 void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double learning_rate,
                       proto::TelemetryRecord& record);
 
-// The step's floating-point operations (FlopsPerToken in model/model.h) against the peak; nothing if `facts` have no peak. A peak is the
-// fastest rate: one that the causal count exceeds was measured while the machine was busy with something else, and
-// shares of it would be wrong. Then it sets no ratio and returns false.
+// The step's floating-point operations (FlopsPerToken in model/model.h) against the peak; nothing if `facts` have no
+// peak. A peak is the fastest rate: one that the causal count exceeds was measured while the machine was busy with
+// something else, and shares of it would be wrong. Then it sets no ratio and returns false.
 bool FillUtilisation(double tokens_per_second, const proto::RunRecord& facts, proto::TrainRecord& record);
 
 // Since 1970.

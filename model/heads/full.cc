@@ -1,5 +1,5 @@
-// The full head: logits = h Wᵀ with W [V, D] cut by rows. A tied head's W is the table of token embeddings (Press & Wolf
-// 2017, arXiv:1608.05859).
+// The full head: logits = h Wᵀ with W [V, D] cut by rows. A tied head's W is the table of token embeddings (Press &
+// Wolf 2017, arXiv:1608.05859).
 #include <absl/strings/str_cat.h>
 
 #include "model/heads/heads.h"

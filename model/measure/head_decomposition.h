@@ -12,8 +12,8 @@
 // are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
 //
 // Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
-// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. Where the head is the embedding table or a
-// sharded optimizer the head's gradient, too, goes over the data ranks once more.
+// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. Where the head is the
+// embedding table or a sharded optimizer the head's gradient, too, goes over the data ranks once more.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
 
@@ -57,8 +57,8 @@ class HeadDecomposition : public StepObserver {
   int64_t bytes() const override { return arena_.bytes(); }
   Observed observed() const override;
   // The head's singular values move slowly and cost the most on the host. They are those of the first measured step of
-  // ten; of wide heads of an earlier one, none at first (model/measure/head_projector.h). The last step, and a step that
-  // is dumped, has its own.
+  // ten; of wide heads of an earlier one, none at first (model/measure/head_projector.h). The last step, and a step
+  // that is dumped, has its own.
   absl::Status BeginStep(const HeadView& head, const Beginning& step) override;
   bool capturable() const override;
   absl::Status BeginMicroBatch(int64_t index) override;
@@ -66,10 +66,10 @@ class HeadDecomposition : public StepObserver {
   absl::Status EndMicroBatch() override;
   // Errors: Internal when the head is not finite.
   absl::Status EndStep(const HeadView& head, const std::vector<double>& energy) override;
-  // Some 10 ms for 256 sampled tokens. Waits for the head's singular values if they must be this step's. Every rank gets
-  // the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With more than
-  // 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they must be this
-  // step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
+  // Some 10 ms for 256 sampled tokens. Waits for the head's singular values if they must be this step's. Every rank
+  // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
+  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they
+  // must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
   void Conclude() override;
 
   struct Result {

@@ -13,8 +13,8 @@ TinyOptions PartOptions();
 // All of what follows. Collective over the world.
 void CheckPart(const TinyOptions& options);
 
-// In fp64, on one rank: the largest difference between a parameter's gradient and what differences of the loss say of it
-// in a random direction, as a share of the gradient's norm.
+// In fp64, on one rank: the largest difference between a parameter's gradient and what differences of the loss say of
+// it in a random direction, as a share of the gradient's norm.
 double WorstGradientError(const TinyOptions& options);
 // In fp64: the losses of some steps are those of one rank alone, with and without sequence parallelism, a sharded
 // optimizer, recomputation and micro-batches. They fall.
