@@ -96,33 +96,19 @@ class HeadDecomposition : public StepObserver {
   void UseSampleFinder(std::unique_ptr<class SpectrumFinder> finder);
 
  private:
-  struct Host;  // sums, and what is known of single tokens
-  // ‖G‖² and ‖G_∥‖² by shard and by bucket of frequency.
-  struct PartEnergies {
-    std::vector<double> shards, retained_shards, buckets, retained_buckets;
-  };
+  struct StepState;  // of the step that is measured
 
   HeadDecomposition(const MeasurementShape& shape, const Mesh& mesh, Stream& stream);
 
-  absl::Status SumOverMesh(const Tensor& tensor);
+  bool linear() const;
   absl::Status AddHeadDirections(const Tensor& weight);
-  // Where the sampled tokens lie in each micro-batch.
-  absl::Status PlaceSample(int64_t micro_batches);
-  // Adds the figures of the tokens of the micro-batch that waits for the host, if one does.
-  absl::Status AddWaitingTokens();
-  // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
-  absl::StatusOr<Tensor> TargetRows(const HeadView& head, const Tensor& targets, int64_t begin, int64_t count);
   absl::Status AddGradientGram(const Tensor& gradient);
-  absl::Status AddShardEnergy(class InnerProducts& products);
-  absl::Status AddBucketEnergy(const HeadView& head, int bucket, class InnerProducts& products);
   absl::Status AddUpdate(const HeadView& head);
-  absl::StatusOr<PartEnergies> EnergiesOfParts(const HeadView& head, const std::vector<double>& energy);
-  absl::Status ReduceSums(PartEnergies& parts, absl::Span<double> head_unit_sum);
-  void AddParts(PartEnergies& parts);
   absl::Status AddSample(const HeadView& head);
-  // Sums layer_squares over the mesh, which is all that a head that is not linear leaves to measure.
-  absl::Status SumLayerSquares();
-  absl::Status PlaceFrequentRows(absl::Span<const uint64_t> token_counts);
+  absl::Status ReduceSums(struct PartEnergies& parts, absl::Span<double> head_unit_sum);
+  // This rank's part of the squared gradient norms at the layers' entrances: their sum over the mesh is the whole.
+  absl::Status TakeLayerSquares();
+  absl::Span<double> LayerSquares();
   // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
@@ -133,12 +119,11 @@ class HeadDecomposition : public StepObserver {
   Arena arena_;
   MeasurementMemory memory_;
   HeadObservation head_observation_;
-  std::vector<uint8_t> bucket_of_row_;  // of this shard's rows
-  std::vector<Range> bucket_rows_;      // places in memory_.frequent_rows
-  std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
   std::unique_ptr<class HeadProjector> projector_;
+  std::unique_ptr<class StepTokens> tokens_;
+  std::unique_ptr<class PartShares> parts_;
   std::unique_ptr<class SpectrumFinder> sample_finder_;
-  std::unique_ptr<Host> host_;
+  std::unique_ptr<StepState> state_;
   Result result_;
   Seconds seconds_;
 };

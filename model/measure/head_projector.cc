@@ -44,10 +44,10 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   const Tensor weight = head.weight;
   const Range rows = shape_.OwnRows(mesh_.data_rank());
   const Tensor own = weight.RowSlice(rows.begin, rows.size());
-  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
-  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.part_gram, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.head.part_gram}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(memory_.AddGram(own, own, memory_.head.part_gram, stream_));
   ISTHMUS_RETURN_IF_ERROR(SumHeadGram());
-  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(Cast({.x = head.down->weight, .y = memory_.down}, stream_));
+  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(Cast({.x = head.down->weight, .y = memory_.head.down}, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(bool finite, IsFinite());
   if (!finite && shape_.type != DType::kFloat64) {  // squares may exceed fp32 though the head does not
     ISTHMUS_RETURN_IF_ERROR(SumWideGram(own));
@@ -65,7 +65,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   if (sound) {
     ISTHMUS_RETURN_IF_ERROR(BeginSingularValues(step, fresh));
   } else if (!shape_.HostFactorsWithinAStep()) {
-    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.wide_projector}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.head.wide_projector}, stream_));
     prepared.rank = kUnknownRank;
     prepared.not_factored = absl::StrFormat(
         "it has not full rank or a condition above %.0g, and to factor one of %d columns would hold up "
@@ -80,10 +80,10 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
                                  : TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;
     if (shape_.has_down) {
-      ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.down, stream_));
+      ISTHMUS_ASSIGN_OR_RETURN(down, HostCopy(memory_.head.down, stream_));
     }
     const HeadProjection projection = ProjectByFactor(r, down, shape_.vocabulary);
-    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.wide_projector, stream_));
+    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(projection.projector, memory_.head.wide_projector, stream_));
     prepared.rank = projection.rank;
     const Eigen::VectorXd& found = projection.singular_values;
     finder_.Set({step, projection.rank, std::vector<double>(found.begin(), found.end())});
@@ -95,30 +95,30 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
 // True if head_gram and E are finite.
 absl::StatusOr<bool> HeadProjector::IsFinite() {
   InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
-  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head_gram));
-  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.down));
+  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head.gram));
+  if (shape_.has_down) ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head.down));
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
   return absl::c_all_of(values, [](double value) { return std::isfinite(value); });
 }
 
 // part_gram, of this tensor rank's rows that this data rank has, becomes that of the whole head.
 absl::Status HeadProjector::SumHeadGram() {
-  const Tensor gram = memory_.part_gram.Reshape(1, memory_.part_gram.size());
+  const Tensor gram = memory_.head.part_gram.Reshape(1, memory_.head.part_gram.size());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
   if (mesh_.tensor_ranks() > 1) {
-    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.part_gram, .y = memory_.shard_gram}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.head.part_gram, .y = memory_.head.shard_gram}, stream_));
     ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(gram));
   }
-  return Cast({.x = memory_.part_gram, .y = memory_.head_gram}, stream_);
+  return Cast({.x = memory_.head.part_gram, .y = memory_.head.gram}, stream_);
 }
 
 absl::Status HeadProjector::SumWideGram(const Tensor& rows) {
-  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.part_gram}, stream_));
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.head.part_gram}, stream_));
   for (int64_t begin = 0; begin < rows.rows; begin += shape_.wide_rows()) {
     const Tensor block = rows.RowSlice(begin, std::min(shape_.wide_rows(), rows.rows - begin));
-    const Tensor wide = memory_.wide_rows.RowSlice(0, block.rows);
+    const Tensor wide = memory_.head.wide_rows.RowSlice(0, block.rows);
     ISTHMUS_RETURN_IF_ERROR(Cast({.x = block, .y = wide}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Gram({.x = wide, .y = wide, .c = memory_.part_gram, .workspace = {}}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Gram({.x = wide, .y = wide, .c = memory_.head.part_gram, .workspace = {}}, stream_));
   }
   return SumHeadGram();
 }
@@ -128,28 +128,29 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
                           double bound) -> absl::StatusOr<bool> {
     ISTHMUS_RETURN_IF_ERROR(Cast({.x = gram, .y = r}, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const bool definite,
-                             FactorGram({.gram = r, .inverse = inverse, .workspace = memory_.factor}, stream_));
+                             FactorGram({.gram = r, .inverse = inverse, .workspace = memory_.head.factor}, stream_));
     if (!definite) return false;
-    ISTHMUS_ASSIGN_OR_RETURN(const double condition, ReciprocalCondition(gram, inverse, memory_.factor, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const double condition, ReciprocalCondition(gram, inverse, memory_.head.factor, stream_));
     return condition > bound;
   };
   ISTHMUS_ASSIGN_OR_RETURN(const bool sound,
-                           factor(memory_.head_gram, memory_.part_gram, memory_.wide_projector, least));
+                           factor(memory_.head.gram, memory_.head.part_gram, memory_.head.wide_projector, least));
   if (!sound || !shape_.has_down) return sound;
   // W has the columns of U where E has full rank; the projection does not depend on E's condition.
   const Tensor& down_gram = memory_.update.down_gram;
-  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.down, .b = memory_.down, .c = down_gram, .transpose_b = true}, stream_));
-  return factor(down_gram, memory_.first_square, memory_.second_square, kLeastWide);
+  ISTHMUS_RETURN_IF_ERROR(
+      Matmul({.a = memory_.head.down, .b = memory_.head.down, .c = down_gram, .transpose_b = true}, stream_));
+  return factor(down_gram, memory_.head.first_square, memory_.head.second_square, kLeastWide);
 }
 
 absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
   if (!finder_.Wants(step, fresh)) return absl::OkStatus();
-  Tensor gram = memory_.head_gram;
+  Tensor gram = memory_.head.gram;
   if (shape_.has_down) {
     // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
-    const Tensor &r = memory_.first_square, &product = memory_.second_square;
-    gram = memory_.part_gram;
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head_gram, .c = product}, stream_));
+    const Tensor &r = memory_.head.first_square, &product = memory_.head.second_square;
+    gram = memory_.head.part_gram;
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head.gram, .c = product}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = product, .b = r, .c = gram, .transpose_b = true}, stream_));
   }
   return finder_.Begin(gram, step, fresh, stream_);
@@ -157,13 +158,13 @@ absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
 
 absl::StatusOr<double> HeadProjector::UseProjector() {
   InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
-  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.wide_projector));
+  ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head.wide_projector));
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, squares.Values());
   if (shape_.sum_type() != DType::kFloat64) {
-    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.wide_projector, .y = memory_.projector}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = memory_.head.wide_projector, .y = memory_.head.projector}, stream_));
   }
   if (shape_.split)
-    ISTHMUS_RETURN_IF_ERROR(SplitRight({.b = memory_.projector, .parts = memory_.projector_parts}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(SplitRight({.b = memory_.head.projector, .parts = memory_.head.projector_parts}, stream_));
   return values.front();
 }
 
@@ -171,18 +172,19 @@ absl::StatusOr<double> HeadProjector::UseProjector() {
 absl::Status HeadProjector::Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
                                     const Tensor& target_basis) {
   if (!shape_.split) {
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = memory_.projector, .c = projected}, stream_));
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = target_rows, .b = memory_.projector, .c = target_basis}, stream_));
-    return memory_.AddGram(projected, projected, memory_.projected_gram, stream_);
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = memory_.head.projector, .c = projected}, stream_));
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = target_rows, .b = memory_.head.projector, .c = target_basis}, stream_));
+    return memory_.AddGram(projected, projected, memory_.sums.projected_gram, stream_);
   }
-  const Tensor parts = memory_.signal_parts.RowSlice(0, signal.rows), &projector_parts = memory_.projector_parts;
+  const Tensor parts = memory_.head.signal_parts.RowSlice(0, signal.rows),
+               &projector_parts = memory_.head.projector_parts;
   ISTHMUS_RETURN_IF_ERROR(SplitLeft({.a = signal, .parts = parts}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = parts, .b = projector_parts, .c = projected}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = target_rows, .b = projector_parts, .c = target_basis}, stream_));
   // For the shares of shards and buckets F's rounding to bf16 is of no account: it does not grow with the condition.
   const Tensor narrow = parts.ColumnSlice(0, shape_.width);
   ISTHMUS_RETURN_IF_ERROR(Cast({.x = projected, .y = narrow}, stream_));
-  return memory_.AddGram(narrow, narrow, memory_.projected_gram, stream_);
+  return memory_.AddGram(narrow, narrow, memory_.sums.projected_gram, stream_);
 }
 
 }  // namespace isthmus

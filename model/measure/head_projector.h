@@ -33,9 +33,9 @@ class HeadProjector {
     double energy = 0;         // ‖P‖²
     std::string not_factored;  // why a finite head has no projector; P is zero then
   };
-  // Finds UᵀU of the head and of this shard (memory.head_gram, shard_gram), the projector, and, where
+  // Finds UᵀU of the head and of this shard (memory.head.gram, shard_gram), the projector, and, where
   // SpectrumFinder wants them, starts to find the singular values. A step that is not above
-  // the one before begins anew. Uses memory.part_gram and the scratch squares. Collective over the mesh.
+  // the one before begins anew. Uses memory.head.part_gram and the scratch squares. Collective over the mesh.
   absl::StatusOr<Prepared> Prepare(const HeadView& head, int64_t step, bool fresh);
 
   // Of a chunk of tokens: F = A P, to whose Gram matrix it adds, and the rows of U of their targets times P. Products

@@ -40,7 +40,7 @@ bool RoundingHidesProjection(const HeadSums& sums) {
   const double epsilon = 2 * RoundingUnit(sums.arithmetic);
   const double moved =
       epsilon * epsilon * sums.update.signal_energy * sums.projector_energy / static_cast<double>(sums.rank);
-  return moved > kMostRounding * kMostRounding * sums.retained_energy;
+  return moved > kMostRounding * kMostRounding * sums.token.retained_energy;
 }
 
 // True if squares of A_U, summed in fp32, have overflowed or lost their digits. No figure made of them holds then.
@@ -59,7 +59,7 @@ std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight
   if (!sums.not_factored.empty()) return sums.not_factored;
   if (SquaresVanish(sums)) {
     return absl::StrFormat("with a mean loss of %.3g the squares of the logit gradient are below the range of fp64",
-                           sums.loss);
+                           sums.token.loss);
   }
   if (SquaresAreOutOfRange(sums)) return "squares of the gradient that leaves it are beyond the range of fp32";
   const char* arithmetic = sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32";
@@ -69,17 +69,17 @@ std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight
                            arithmetic);
   }
   const double total = TotalEnergy(sums);
-  if (sums.retained_energy <= total * (1 + kMostRounding)) return "";
+  if (sums.token.retained_energy <= total * (1 + kMostRounding)) return "";
   return absl::StrFormat(
       "the norm of what it passes on, %.6g, is above that of the whole gradient, %.6g: the projection is wrong",
-      std::sqrt(sums.retained_energy), std::sqrt(total));
+      std::sqrt(sums.token.retained_energy), std::sqrt(total));
 }
 
 HeadGradientFigures GradientFigures(const HeadSums& sums) {
   const double total = TotalEnergy(sums);
   // If W spans all of the vocabulary, the loss is exactly 0, not the rounding of a difference. The retained energy
   // exceeds the total by no more than WhyNotMeasured allows.
-  const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.retained_energy, total);
+  const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.token.retained_energy, total);
   const double share =
       sums.rank == kUnknownRank ? kNotMeasured : static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
   HeadGradientFigures figures;
@@ -91,10 +91,10 @@ HeadGradientFigures GradientFigures(const HeadSums& sums) {
   figures.lost_norm_ratio = std::sqrt(figures.lost_energy_ratio);
   figures.isotropic_lost_norm_ratio = std::sqrt(1 - share);
   figures.alignment_gain = Ratio(figures.visible_cosine, std::sqrt(share));
-  figures.target_energy_share = Ratio(sums.target_energy, total);
-  figures.retained_target_energy_share = Ratio(sums.retained_target_energy, kept);
-  figures.target_coefficient = sums.target_sum;
-  figures.retained_target_coefficient = sums.retained_target_sum;
+  figures.target_energy_share = Ratio(sums.token.target_energy, total);
+  figures.retained_target_energy_share = Ratio(sums.token.retained_target_energy, kept);
+  figures.target_coefficient = sums.token.target_sum;
+  figures.retained_target_coefficient = sums.token.retained_target_sum;
   return figures;
 }
 
@@ -118,7 +118,7 @@ HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
   HeadSpectrumFigures figures;
   figures.sampled_tokens = gram.rows();
   double total = gram.trace();
-  figures.sampled_retained_energy_ratio = Ratio(sums.sampled_retained, total);
+  figures.sampled_retained_energy_ratio = Ratio(sums.token.sampled_retained, total);
   Eigen::VectorXd eigenvalues;
   if (!sums.sample_eigenvalues.has_value()) {
     Matrix copy = gram;
@@ -220,7 +220,7 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   measurement.tokens = sums.tokens;
   measurement.vocabulary = sums.vocabulary;
   measurement.width = sums.width;
-  measurement.loss = sums.loss;
+  measurement.loss = sums.token.loss;
   measurement.gradient = GradientFigures(sums);
   measurement.self_test = SelfTestFigures(sums.self_test);
   measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);
@@ -230,8 +230,8 @@ HeadFigures MakeMeasurement(const HeadSums& sums) {
   const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
   const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
   measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows() - ZeroRows(centred));
-  measurement.retained_ratio = sums.retained_ratio;
-  measurement.token_gradient = sums.token_gradient;
+  measurement.retained_ratio = sums.token.retained_ratio;
+  measurement.token_gradient = sums.token.token_gradient;
   measurement.shards = sums.shards;
   measurement.buckets = sums.buckets;
   measurement.not_measured = WhyNotMeasured(sums, measurement.weight);

@@ -14,6 +14,7 @@
 #include "model/measure/head_update.h"
 #include "model/measure/matrix.h"
 #include "model/measure/tensor_scales.h"
+#include "model/measure/token_figures.h"
 
 namespace isthmus {
 
@@ -21,13 +22,8 @@ namespace isthmus {
 // states, H' what enters U: H, or H Eᵀ. A_U = G U.
 struct HeadSums {
   int64_t tokens = 0, vocabulary = 0, width = 0;
-  double loss = 0;  // mean
+  TokenSums token;
   std::vector<HeadPart> shards, buckets;
-  // By token, scaled to the mean loss.
-  double retained_energy = 0;                            // ‖G_∥‖²
-  double target_energy = 0, retained_target_energy = 0;  // Σ G[n, y_n]², Σ G_∥[n, y_n]²
-  double target_sum = 0, retained_target_sum = 0;        // Σ N·G[n, y_n] / N, Σ N·G_∥[n, y_n] / N
-  Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
 
   HeadUpdateSums update;
 
@@ -45,8 +41,7 @@ struct HeadSums {
   Matrix sample_gram;  // G_s G_sᵀ [n, n]
   // The eigenvalues, where they are not computed here: those known from an earlier step, or an empty list.
   std::optional<std::vector<double>> sample_eigenvalues;
-  double sampled_retained = 0;  // ‖G_∥‖² of the sampled tokens
-  Matrix sampled_hidden;        // [n, D]
+  Matrix sampled_hidden;  // [n, D]
   // Sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² computed from the difference itself, and
   // how much of the lost part W would still pass on.
   struct SelfTest {

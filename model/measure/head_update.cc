@@ -35,9 +35,10 @@ absl::StatusOr<HeadUpdateSums> SumPlain(const HeadUpdateInput& in, InnerProducts
 // cut so that each is the inner product of two matrices that are one or two products away.
 absl::StatusOr<HeadUpdateSums> SumWithDown(const HeadUpdateInput& in, const HeadUpdateMemory& memory,
                                            InnerProducts products, Stream& stream) {
-  const Tensor &d = memory.down_gram, &m = in.head_gram, &e = in.down;
-  const Tensor& step = in.step.defined() ? in.step : in.signal_hidden;
-  const Tensor& own = in.step_down.defined() ? in.step_down : in.down;  // the E of H' and B_U
+  const Tensor& d = memory.down_gram;
+  const ConstTensor &m = in.head_gram, &e = in.down;
+  const ConstTensor& step = in.step.defined() ? in.step : in.signal_hidden;
+  const ConstTensor& own = in.step_down.defined() ? in.step_down : in.down;  // the E of H' and B_U
   const Tensor &square = memory.first_square, &other = memory.second_square;
   const Tensor &tall = memory.first_tall, &other_tall = memory.second_tall;
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = e, .b = e, .c = d, .transpose_b = true}, stream));

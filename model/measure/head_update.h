@@ -30,17 +30,17 @@ struct HeadUpdateSums {
 
 // fp64, in memory of the stream's device; U is W, and `width` its width D, where the head is plain.
 struct HeadUpdateInput {
-  Tensor head_gram;      // UᵀU [width, width]
-  Tensor signal_gram;    // A_UᵀA_U [width, width]
-  Tensor signal_hidden;  // A_Uᵀ H [width, D]
-  Tensor hidden_gram;    // HᵀH [D, D]
-  Tensor gradient_gram;  // B_UᵀB_U [width, width]
-  Tensor down;           // E [width, D]; undefined for a plain head
+  ConstTensor head_gram;      // UᵀU [width, width]
+  ConstTensor signal_gram;    // A_UᵀA_U [width, width]
+  ConstTensor signal_hidden;  // A_Uᵀ H [width, D]
+  ConstTensor hidden_gram;    // HᵀH [D, D]
+  ConstTensor gradient_gram;  // B_UᵀB_U [width, width]
+  ConstTensor down;           // E [width, D]; undefined for a plain head
   // Defaults apply unless the tensors were scaled (model/measure/tensor_scales.h). The weights are the factors of
   // A Wᵀ, H' B_Uᵀ (H Bᵀ for a plain head) and H B_Eᵀ Uᵀ. `step_down` is the E that H' and B_U were formed with, if it
   // is not `down`. `step` is B_E with the scales of U's columns on its rows, if it is not A_UᵀH.
   double hidden_weight = 1, head_weight = 1, down_weight = 1;
-  Tensor step_down, step;
+  ConstTensor step_down, step;
 };
 
 // fp64; the squares and tall matrices of a head W = U E only.

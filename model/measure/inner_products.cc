@@ -13,21 +13,21 @@ absl::StatusOr<Tensor> InnerProducts::Next() {
   return sum;
 }
 
-absl::Status InnerProducts::Add(const Tensor& x, const Tensor& y) {
+absl::Status InnerProducts::Add(const ConstTensor& x, const ConstTensor& y) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
   const Tensor dots = dots_.ColumnSlice(0, x.rows);
   ISTHMUS_RETURN_IF_ERROR(RowDots({.x = x, .y = y, .dots = dots}, stream_));
   return AddSum({.x = dots, .total = sum}, stream_);
 }
 
-absl::Status InnerProducts::AddTrace(const Tensor& x) {
+absl::Status InnerProducts::AddTrace(const ConstTensor& x) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
-  Tensor diagonal = x.ColumnSlice(0, 1);
+  ConstTensor diagonal = x.ColumnSlice(0, 1);
   diagonal.row_stride = x.row_stride + 1;
   return AddSum({.x = diagonal, .total = sum}, stream_);
 }
 
-absl::Status InnerProducts::AddSquare(const Tensor& x) {
+absl::Status InnerProducts::AddSquare(const ConstTensor& x) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sum, Next());
   return AddSumOfSquares({.x = x, .total = sum}, stream_);
 }

@@ -21,9 +21,9 @@ class InnerProducts {
   InnerProducts(const Tensor& dots, const Tensor& sums, Stream& stream) : dots_(dots), sums_(sums), stream_(stream) {}
 
   // Each adds one value to what Values returns: tr(Xᵀ Y), tr(X), ‖X‖². x, y [rows, columns] fp64; X of a trace square.
-  absl::Status Add(const Tensor& x, const Tensor& y);
-  absl::Status AddTrace(const Tensor& x);
-  absl::Status AddSquare(const Tensor& x);
+  absl::Status Add(const ConstTensor& x, const ConstTensor& y);
+  absl::Status AddTrace(const ConstTensor& x);
+  absl::Status AddSquare(const ConstTensor& x);
 
   // In the order in which they were added; the next to be added is the first of new ones. Waits for the stream.
   absl::StatusOr<std::vector<double>> Values();

@@ -20,6 +20,10 @@ inline ConstMatrixView ConstViewOf(const ConstTensor& tensor) {
   return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
 }
 inline Tensor TensorOf(Matrix& matrix) { return Tensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols()); }
+inline ConstTensor TensorOf(const Matrix& matrix) {
+  return ConstTensor(matrix.data(), DType::kFloat64, matrix.rows(), matrix.cols());
+}
+ConstTensor TensorOf(const Matrix&& matrix) = delete;  // a view of what is gone at once
 
 }  // namespace isthmus
 

@@ -17,18 +17,18 @@ constexpr DType kSum = DType::kFloat64;
 // Sums over the tokens of a step, neighbours in one tensor.
 void PlaceSums(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width, hidden = shape.hidden_width;
-  m.sums = placer.Place("measurement.sums", kSum, 1, 2 * width * width + width * hidden + hidden * hidden + hidden);
+  m.sums.all = placer.Place("measurement.sums", kSum, 1, 2 * width * width + width * hidden + hidden * hidden + hidden);
   int64_t at = 0;
   const auto view = [&](int64_t view_rows, int64_t columns) {
-    const Tensor whole = m.sums.ColumnSlice(at, view_rows * columns);
+    const Tensor whole = m.sums.all.ColumnSlice(at, view_rows * columns);
     at += view_rows * columns;
     return Tensor(whole.data, kSum, view_rows, columns);
   };
-  m.signal_gram = view(width, width);
-  m.signal_hidden = view(width, hidden);
-  m.hidden_gram = view(hidden, hidden);
-  m.projected_gram = view(width, width);
-  m.hidden_unit_sum = view(1, hidden);
+  m.sums.signal_gram = view(width, width);
+  m.sums.signal_hidden = view(width, hidden);
+  m.sums.hidden_gram = view(hidden, hidden);
+  m.sums.projected_gram = view(width, width);
+  m.sums.hidden_unit_sum = view(1, hidden);
 }
 
 // The head's Gram matrix and projector, and what finds them.
@@ -36,28 +36,28 @@ void PlaceFactors(const MeasurementShape& shape, TensorPlacer& placer, Measureme
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t chunk = shape.token_chunk();
   const DType type = shape.type, wide = shape.sum_type();
-  m.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
+  m.head.part_gram = placer.Place("measurement.part_gram", kSum, width, width);
   if (wide != kSum) m.gram_workspace = placer.Place("measurement.gram_workspace", wide, 1, hidden * hidden);
-  m.head_gram = placer.Place("measurement.head_gram", kSum, width, width);
-  if (shape.tensor_ranks > 1) m.shard_gram = placer.Place("measurement.shard_gram", kSum, width, width);
-  m.factor = placer.Place("measurement.factor", kSum, kGramFactorRows, width);
+  m.head.gram = placer.Place("measurement.head_gram", kSum, width, width);
+  if (shape.tensor_ranks > 1) m.head.shard_gram = placer.Place("measurement.shard_gram", kSum, width, width);
+  m.head.factor = placer.Place("measurement.factor", kSum, kGramFactorRows, width);
   m.update = HeadUpdateMemory::Place(width, hidden, shape.has_down, placer);
   if (shape.has_down) {
-    m.down = placer.Place("measurement.down", kSum, width, hidden);
-    m.first_square = m.update.first_square;
-    m.second_square = m.update.second_square;
+    m.head.down = placer.Place("measurement.down", kSum, width, hidden);
+    m.head.first_square = m.update.first_square;
+    m.head.second_square = m.update.second_square;
   } else if (shape.tensor_ranks > 1) {
-    m.first_square = placer.Place("measurement.first_square", kSum, width, width);
-    m.second_square = placer.Place("measurement.second_square", kSum, width, width);
+    m.head.first_square = placer.Place("measurement.first_square", kSum, width, width);
+    m.head.second_square = placer.Place("measurement.second_square", kSum, width, width);
   }
-  if (wide != kSum) m.wide_rows = placer.Place("measurement.wide_rows", kSum, shape.wide_rows(), width);
-  m.wide_projector = placer.Place("measurement.wide_projector", kSum, width, width);
-  m.projector = wide != kSum ? placer.Place("measurement.projector", wide, width, width) : m.wide_projector;
+  if (wide != kSum) m.head.wide_rows = placer.Place("measurement.wide_rows", kSum, shape.wide_rows(), width);
+  m.head.wide_projector = placer.Place("measurement.wide_projector", kSum, width, width);
+  m.head.projector = wide != kSum ? placer.Place("measurement.projector", wide, width, width) : m.head.wide_projector;
   if (shape.split) {
-    m.signal_parts = placer.Place("measurement.signal_parts", type, chunk, 3 * width);
-    m.projector_parts = placer.Place("measurement.projector_parts", type, 6 * width, width);
+    m.head.signal_parts = placer.Place("measurement.signal_parts", type, chunk, 3 * width);
+    m.head.projector_parts = placer.Place("measurement.projector_parts", type, 6 * width, width);
   }
-  m.head_unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
+  m.head.unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
   m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
 }
 
@@ -66,24 +66,25 @@ void PlaceTokens(const MeasurementShape& shape, TensorPlacer& placer, Measuremen
   const int64_t width = shape.width;
   const int64_t own = shape.own_tokens(), chunk = shape.token_chunk();
   const DType type = shape.type, wide = shape.sum_type();
-  m.loss = placer.Place("measurement.loss", wide, 1, shape.tokens);
-  m.log_sum_exp = placer.Place("measurement.log_sum_exp", wide, 1, shape.tokens);
-  m.energy = placer.Place("measurement.energy", kSum, shape.tensor_ranks, shape.tokens);
-  m.retained = placer.Place("measurement.retained", kSum, 1, own);
-  m.target_dots = placer.Place("measurement.target_dots", kSum, 1, own);
+  m.tokens.loss = placer.Place("measurement.loss", wide, 1, shape.tokens);
+  m.tokens.log_sum_exp = placer.Place("measurement.log_sum_exp", wide, 1, shape.tokens);
+  m.tokens.energy = placer.Place("measurement.energy", kSum, shape.tensor_ranks, shape.tokens);
+  m.tokens.retained = placer.Place("measurement.retained", kSum, 1, own);
+  m.tokens.target_dots = placer.Place("measurement.target_dots", kSum, 1, own);
   m.squares = placer.Place("measurement.squares", kSum, 1, std::max(own, shape.row_block()));
   if (wide != type) {
-    m.shard_signal = placer.Place("measurement.shard_signal", wide, shape.tensor_ranks * own, width);
-    m.signal = shape.tensor_ranks > 1 ? placer.Place("measurement.signal", wide, own, width) : m.shard_signal;
+    m.tokens.shard_signal = placer.Place("measurement.shard_signal", wide, shape.tensor_ranks * own, width);
+    m.tokens.signal =
+        shape.tensor_ranks > 1 ? placer.Place("measurement.signal", wide, own, width) : m.tokens.shard_signal;
   }
-  m.projected = placer.Place("measurement.projected", wide, chunk, width);
-  m.target_basis = placer.Place("measurement.target_basis", wide, chunk, width);
-  m.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
+  m.tokens.projected = placer.Place("measurement.projected", wide, chunk, width);
+  m.tokens.target_basis = placer.Place("measurement.target_basis", wide, chunk, width);
+  m.tokens.target_rows = placer.Place("measurement.target_rows", type, chunk, width);
   if (shape.tensor_ranks > 1) {
-    m.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
+    m.tokens.all_target_rows = placer.Place("measurement.all_target_rows", type, shape.tensor_ranks * chunk, width);
   }
   if (wide != type && !shape.split) {
-    m.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
+    m.tokens.wide_target_rows = placer.Place("measurement.wide_target_rows", wide, chunk, width);
   }
 }
 
@@ -92,18 +93,19 @@ void PlaceRows(const MeasurementShape& shape, TensorPlacer& placer, MeasurementM
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t rows = shape.row_block();
   const DType type = shape.type, wide = shape.sum_type();
-  m.row_energy = placer.Place("measurement.row_energy", kSum, 1, shape.shard.size());
+  m.parts.row_energy = placer.Place("measurement.row_energy", kSum, 1, shape.shard.size());
   if (shape.in_embedding) {
     m.embedding_gradient = placer.Place("measurement.embedding_gradient", wide, shape.shard.size(), hidden);
   }
   const int64_t most_own_rows = shape.OwnRows(0).size();
-  m.frequent_rows =
+  m.parts.frequent_rows =
       placer.Place("measurement.frequent_rows", DType::kInt32, 1, std::min(shape.frequent_rows(), most_own_rows));
-  m.row_block = placer.Place("measurement.row_block", type, rows, width);
+  m.parts.row_block = placer.Place("measurement.row_block", type, rows, width);
   if (!shape.split) {
-    m.wide_row_block = wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.row_block;
+    m.parts.wide_row_block =
+        wide != type ? placer.Place("measurement.wide_row_block", wide, rows, width) : m.parts.row_block;
   }
-  m.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
+  m.parts.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
 }
 
 // The sampled tokens.
@@ -111,20 +113,21 @@ void PlaceSample(const MeasurementShape& shape, TensorPlacer& placer, Measuremen
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t sampled = shape.sampled;
   const DType type = shape.type, wide = shape.sum_type();
-  m.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
-  m.sampled_targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
-  m.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
-  m.sampled_hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
-  if (shape.has_down) m.sampled_input = placer.Place("measurement.sampled_input", type, sampled, width);
-  m.sampled_loss = placer.Place("measurement.sampled_loss", wide, 1, sampled);
-  m.sampled_log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
-  m.sampled_logits = placer.Place("measurement.sampled_logits", wide, sampled, shape.row_block());
-  m.sample_gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
+  m.tokens.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
+  m.sample.targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
+  m.tokens.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
+  m.sample.hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
+  if (shape.has_down) m.sample.input = placer.Place("measurement.sampled_input", type, sampled, width);
+  m.sample.loss = placer.Place("measurement.sampled_loss", wide, 1, sampled);
+  m.sample.log_sum_exp = placer.Place("measurement.sampled_log_sum_exp", wide, 1, sampled);
+  m.sample.logits = placer.Place("measurement.sampled_logits", wide, sampled, shape.row_block());
+  m.sample.gram = placer.Place("measurement.sample_gram", wide, sampled, sampled);
   const int64_t tested = shape.most_tested();
-  if (wide != kSum) m.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
-  m.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
-  m.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
-  if (shape.has_down) m.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
+  if (wide != kSum)
+    m.sample.tested_gradient = placer.Place("measurement.tested_gradient", kSum, tested, shape.wide_rows());
+  m.sample.tested_signal = placer.Place("measurement.tested_signal", kSum, tested, width);
+  m.sample.tested_projected = placer.Place("measurement.tested_projected", kSum, tested, width);
+  if (shape.has_down) m.sample.tested_passed_on = placer.Place("measurement.tested_passed_on", kSum, tested, hidden);
 }
 
 }  // namespace

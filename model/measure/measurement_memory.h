@@ -65,35 +65,38 @@ struct MeasurementShape {
   int64_t frequent_rows() const { return (vocabulary + 9) / 10; }
 };
 
-// [rows, columns] of fp64 unless said otherwise; U as above, H hidden states, A = G W with respect to U, P the
+// Memory is [rows, columns] of fp64 unless said otherwise. U as above, H hidden states, A = G W with respect to U, P the
 // projector, F = A P, Y P the rows of U of the tokens' targets times P.
-struct MeasurementMemory {
-  // Sums over tokens, one after the other: `sums` is all of them.
-  Tensor sums;             // [1, …]
+
+// Sums over tokens, neighbours in one tensor.
+struct TokenSumMemory {
+  Tensor all;              // [1, …]
   Tensor signal_gram;      // AᵀA [width, width]
   Tensor signal_hidden;    // AᵀH [width, D]
   Tensor hidden_gram;      // HᵀH [D, D]
-  Tensor projected_gram;   // FᵀF [width, width], F = A P
+  Tensor projected_gram;   // FᵀF [width, width]
   Tensor hidden_unit_sum;  // [1, D]
+};
 
-  Tensor part_gram;   // [width, width]: of the head, of its gradient, of a bucket, in turn
-  Tensor head_gram;   // [width, width]: UᵀU, until the step has ended
-  Tensor shard_gram;  // [width, width]: of this shard's rows; only with several tensor ranks
-  Tensor factor;      // [kGramFactorRows, width]: workspace of FactorGram
-  Tensor down;        // E [width, D]; only of a head W = U E
-  HeadUpdateMemory update;
+// The head's Gram matrix and projector, and what finds them (model/measure/head_projector.h).
+struct HeadMemory {
+  Tensor part_gram;                    // [width, width]: of the head, of its gradient, of a bucket, in turn
+  Tensor gram;                         // UᵀU [width, width], until the step has ended
+  Tensor shard_gram;                   // [width, width]: of this shard's rows; only with several tensor ranks
+  Tensor factor;                       // [kGramFactorRows, width]: workspace of FactorGram
+  Tensor down;                         // E [width, D]; only of a head W = U E
   Tensor first_square, second_square;  // [width, width] scratch; with several tensor ranks or a head W = U E
   Tensor wide_rows;                    // [wide_rows(), width]; not with fp64
-  Tensor gram_workspace;               // fp32 [1, D²]; not with fp64
   Tensor wide_projector;               // P [width, width]
   Tensor projector;                    // P [width, width] sum type; the same with fp64
   // Only with `split`: A of a chunk and P as bf16 parts (ops/split.h).
   Tensor signal_parts;     // [chunk, 3 width]
   Tensor projector_parts;  // [6 width, width]
-  Tensor head_unit_sum;    // [1, width]
-  Tensor layer_squares;    // [1, layers + 1]
+  Tensor unit_sum;         // Σ u / ‖u‖ over rows u of U [1, width]
+};
 
-  // Of the tokens of a micro-batch.
+// The tokens of a micro-batch (model/measure/step_tokens.h).
+struct TokenMemory {
   Tensor loss, log_sum_exp;  // [1, N] sum type
   Tensor energy;             // [T, N]
   Tensor retained;           // [1, own tokens] ‖A P‖² by row
@@ -101,30 +104,51 @@ struct MeasurementMemory {
   // Only where the sum type is not the compute type, whose rounding the head's condition would magnify:
   Tensor shard_signal;  // this shard's part of A [T · own tokens, width] sum type
   Tensor signal;        // A of the own tokens [own tokens, width] sum type; `shard_signal` itself of one tensor rank
-  Tensor squares;       // [1, max(own tokens, row block)]
   // Of a chunk of them.
-  Tensor projected, target_basis;            // F and Y P, sum type
-  Tensor target_rows;                        // compute type
-  Tensor all_target_rows;                    // [T · chunk, width] of all tensor ranks' tokens; only with several
-  Tensor wide_target_rows;                   // sum type; only where that is not the compute type
-  Tensor row_energy;                         // [1, V_i]
-  Tensor embedding_gradient;                 // [V_i, D] sum type; only where the head is the embedding table
-  Tensor frequent_rows;                      // int32 [1, …]
-  Tensor row_block;                          // compute type [rows, width]
-  Tensor wide_row_block;                     // sum type, `row_block` itself where that is the compute type; no `split`
-  Tensor row_block_basis;                    // sum type: those rows times P
-  Tensor positions, sampled_targets;         // int32 [1, sampled]
-  Tensor found_hidden;                       // [sampled, D] compute type: those of one micro-batch
-  Tensor sampled_hidden;                     // [sampled, D] compute type
-  Tensor sampled_input;                      // [sampled, width] compute type; only of a head W = U E
-  Tensor sampled_loss, sampled_log_sum_exp;  // [1, sampled] sum type
-  Tensor sampled_logits;                     // [sampled, row block] sum type
-  Tensor sample_gram;                        // [sampled, sampled] sum type
+  Tensor projected, target_basis;  // F and Y P, sum type
+  Tensor target_rows;              // compute type
+  Tensor all_target_rows;          // [T · chunk, width] of all tensor ranks' tokens; only with several
+  Tensor wide_target_rows;         // sum type; only where that is not the compute type
+  // Of the sampled ones.
+  Tensor positions;     // int32 [1, sampled]
+  Tensor found_hidden;  // [sampled, D] compute type
+};
+
+// Parts of the vocabulary, and blocks of its rows (model/measure/part_shares.h).
+struct PartMemory {
+  Tensor row_energy;       // [1, V_i]
+  Tensor frequent_rows;    // int32 [1, …]
+  Tensor row_block;        // compute type [rows, width]
+  Tensor wide_row_block;   // sum type, `row_block` itself where that is the compute type; not with `split`
+  Tensor row_block_basis;  // sum type: those rows times P
+};
+
+// The sampled tokens of a step (model/measure/sampled_gradient.h).
+struct SampleMemory {
+  Tensor targets;            // int32 [1, sampled]
+  Tensor hidden;             // [sampled, D] compute type
+  Tensor input;              // [sampled, width] compute type; only of a head W = U E
+  Tensor loss, log_sum_exp;  // [1, sampled] sum type
+  Tensor logits;             // [sampled, row block] sum type
+  Tensor gram;               // [sampled, sampled] sum type
   // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one
   // times E is only allocated for a head W = U E.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
   Tensor tested_passed_on;                 // [tested, D]
+};
+
+struct MeasurementMemory {
+  TokenSumMemory sums;
+  HeadMemory head;
+  TokenMemory tokens;
+  PartMemory parts;
+  SampleMemory sample;
+  HeadUpdateMemory update;
+  Tensor gram_workspace;      // fp32 [1, D²]; not with fp64
+  Tensor squares;             // [1, max(own tokens, row block)]
+  Tensor layer_squares;       // [1, layers + 1]
+  Tensor embedding_gradient;  // [V_i, D] sum type; only where the head is the embedding table
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
 

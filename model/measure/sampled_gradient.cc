@@ -6,8 +6,9 @@
 
 #include "model/measure/host_copy.h"
 #include "model/measure/inner_products.h"
+#include "model/measure/logit_gradient.h"
+#include "model/measure/mesh_sum.h"
 #include "model/measure/token_sample.h"
-#include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "ops/reductions.h"
@@ -16,50 +17,40 @@
 
 namespace isthmus {
 
-absl::Status SampledGradient::SumOverMesh(const Tensor& tensor) {
-  const Tensor whole = tensor.Reshape(1, tensor.size());
-  if (mesh_.tensor_ranks() > 1) ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().AllReduce(whole));
-  return mesh_.data().AllReduce(whole);
-}
-
 absl::Status SampledGradient::Place(int64_t stride, int64_t count) {
   const Matrix placed = figures_(Eigen::seqN(0, count, stride), Eigen::all);
-  const auto place = [&](Figure figure, const Tensor& tensor) {
+  const auto place = [&](SampledTokens::Figure figure, const Tensor& tensor) {
     return CopyToTensor(placed.col(figure).transpose(), tensor.ColumnSlice(0, count), stream_);
   };
-  ISTHMUS_RETURN_IF_ERROR(place(kLoss, memory_.sampled_loss));
-  ISTHMUS_RETURN_IF_ERROR(place(kLogSumExp, memory_.sampled_log_sum_exp));
+  ISTHMUS_RETURN_IF_ERROR(place(SampledTokens::kLoss, memory_.sample.loss));
+  ISTHMUS_RETURN_IF_ERROR(place(SampledTokens::kLogSumExp, memory_.sample.log_sum_exp));
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(placed(i, kTarget)));
-  return CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, count), memory_.sampled_targets.ColumnSlice(0, count),
+  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(placed(i, SampledTokens::kTarget)));
+  return CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, count), memory_.sample.targets.ColumnSlice(0, count),
                       stream_);
 }
 
 absl::Status SampledGradient::Form(const Tensor& input, const Tensor& rows, int64_t first_row, const Tensor& gradient) {
-  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = input, .b = rows, .c = gradient, .transpose_b = true}, stream_));
-  return CrossEntropyGradient({.logits = gradient,
-                               .targets = memory_.sampled_targets.ColumnSlice(0, input.rows),
-                               .first_row = first_row,
-                               .loss = memory_.sampled_loss.ColumnSlice(0, input.rows),
-                               .log_sum_exp = memory_.sampled_log_sum_exp.ColumnSlice(0, input.rows),
-                               .scale = 1,
-                               .grad_logits = gradient},
-                              stream_);
+  return FormLogitGradient({.input = input,
+                            .targets = memory_.sample.targets.ColumnSlice(0, input.rows),
+                            .loss = memory_.sample.loss.ColumnSlice(0, input.rows),
+                            .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, input.rows)},
+                           rows, first_row, gradient, stream_);
 }
 
 absl::StatusOr<Matrix> SampledGradient::Gram() {
   const int64_t count = input_.rows;
   ISTHMUS_RETURN_IF_ERROR(Place(1, count));
-  const Tensor gram(memory_.sample_gram.data, memory_.sample_gram.dtype, count, count);
+  const Tensor gram(memory_.sample.gram.data, memory_.sample.gram.dtype, count, count);
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gram}, stream_));
   for (int64_t row = 0; row < weight_.rows; row += shape_.row_block()) {
     const Tensor rows = weight_.RowSlice(row, std::min(shape_.row_block(), weight_.rows - row));
-    const Tensor gradient = memory_.sampled_logits.RowSlice(0, count).ColumnSlice(0, rows.rows);
+    const Tensor gradient = memory_.sample.logits.RowSlice(0, count).ColumnSlice(0, rows.rows);
     ISTHMUS_RETURN_IF_ERROR(Form(input_, rows, first_row_ + row, gradient));
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = gradient, .b = gradient, .c = gram, .transpose_b = true, .accumulate = true}, stream_));
   }
-  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(gram));
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(gram, mesh_));
   if (stream_.dry()) return Matrix();  // a large sample's would take gigabytes
   return HostCopy(gram, stream_);
 }
@@ -68,14 +59,14 @@ template <typename Use>
 absl::Status SampledGradient::ForEachWideBlock(const Tensor& input, const Use& use) {
   for (int64_t row = 0; row < weight_.rows; row += shape_.wide_rows()) {
     const Tensor rows = weight_.RowSlice(row, std::min(shape_.wide_rows(), weight_.rows - row));
-    const Tensor gradient = memory_.sampled_logits.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
+    const Tensor gradient = memory_.sample.logits.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
     ISTHMUS_RETURN_IF_ERROR(Form(input, rows, first_row_ + row, gradient));
-    if (!memory_.tested_gradient.defined()) {
+    if (!memory_.sample.tested_gradient.defined()) {
       ISTHMUS_RETURN_IF_ERROR(use(gradient, rows));
       continue;
     }
-    const Tensor wide = memory_.tested_gradient.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
-    const Tensor wide_rows = memory_.wide_rows.RowSlice(0, rows.rows);
+    const Tensor wide = memory_.sample.tested_gradient.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
+    const Tensor wide_rows = memory_.head.wide_rows.RowSlice(0, rows.rows);
     ISTHMUS_RETURN_IF_ERROR(Cast({.x = gradient, .y = wide}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = wide_rows}, stream_));
     ISTHMUS_RETURN_IF_ERROR(use(wide, wide_rows));
@@ -88,14 +79,14 @@ absl::StatusOr<double> SampledGradient::PassedOn(const Tensor& lost_signal) {
   InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
   Tensor passed_on = lost_signal;
   if (shape_.has_down) {
-    const Tensor &square = memory_.first_square, &fourth_power = memory_.second_square;
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.head_gram, .b = memory_.update.down_gram, .c = square}, stream_));
+    const Tensor &square = memory_.head.first_square, &fourth_power = memory_.head.second_square;
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = memory_.head.gram, .b = memory_.update.down_gram, .c = square}, stream_));
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = square, .b = square, .c = fourth_power}, stream_));
     ISTHMUS_RETURN_IF_ERROR(products.AddTrace(fourth_power));
-    passed_on = memory_.tested_passed_on.RowSlice(0, lost_signal.rows);
-    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = lost_signal, .b = memory_.down, .c = passed_on}, stream_));
+    passed_on = memory_.sample.tested_passed_on.RowSlice(0, lost_signal.rows);
+    ISTHMUS_RETURN_IF_ERROR(Matmul({.a = lost_signal, .b = memory_.head.down, .c = passed_on}, stream_));
   } else {
-    ISTHMUS_RETURN_IF_ERROR(products.AddSquare(memory_.head_gram));
+    ISTHMUS_RETURN_IF_ERROR(products.AddSquare(memory_.head.gram));
   }
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<double> values, products.Values());
   const double square_of_largest = std::sqrt(values.front());
@@ -110,8 +101,8 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   Tensor input = input_;
   input.rows = tested.count;
   input.row_stride *= tested.stride;
-  const Tensor signal = memory_.tested_signal.RowSlice(0, tested.count);
-  const Tensor projected = memory_.tested_projected.RowSlice(0, tested.count);
+  const Tensor signal = memory_.sample.tested_signal.RowSlice(0, tested.count);
+  const Tensor projected = memory_.sample.tested_projected.RowSlice(0, tested.count);
   const Tensor sums = memory_.update.sums.ColumnSlice(0, 2);
   for (const Tensor& sum : {signal, sums}) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
   const auto add_signal = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
@@ -119,8 +110,8 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
     return Matmul({.a = gradient, .b = rows, .c = signal, .accumulate = true}, stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(ForEachWideBlock(input, add_signal));
-  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(signal));
-  const Tensor& projector = memory_.wide_projector;
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(signal, mesh_));
+  const Tensor& projector = memory_.head.wide_projector;
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = signal, .b = projector, .c = projected}, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix kept, HostCopy(projected, stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToTensor(-kept, projected, stream_));
@@ -135,14 +126,15 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
     return Matmul({.a = gradient, .b = rows, .c = lost_signal, .accumulate = true}, stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(ForEachWideBlock(input, add_lost));
-  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(lost_signal));
-  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(sums));
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(lost_signal, mesh_));
+  ISTHMUS_RETURN_IF_ERROR(SumOverMesh(sums, mesh_));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix found, HostCopy(sums, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const double passed_on, PassedOn(lost_signal));
-  return Energies{.energy = found(0, 0),
-                  .lost = found(0, 1),
-                  .lost_passed_on = passed_on,
-                  .retained = figures_.col(kRetained)(Eigen::seqN(0, tested.count, tested.stride)).sum()};
+  return Energies{
+      .energy = found(0, 0),
+      .lost = found(0, 1),
+      .lost_passed_on = passed_on,
+      .retained = figures_.col(SampledTokens::kRetained)(Eigen::seqN(0, tested.count, tested.stride)).sum()};
 }
 
 }  // namespace isthmus

@@ -9,6 +9,7 @@
 
 #include "model/measure/matrix.h"
 #include "model/measure/measurement_memory.h"
+#include "model/measure/token_figures.h"
 #include "parallel/mesh.h"
 #include "runtime/stream.h"
 
@@ -16,11 +17,8 @@ namespace isthmus {
 
 class SampledGradient {
  public:
-  // Columns of `figures`: what the host knows of each sampled token.
-  enum Figure { kLoss, kLogSumExp, kTarget, kRetained, kFigures };
-
   // `weight`: this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width]: what enters
-  // U for each sampled token. `figures` [n, kFigures]: the same on every rank. All must outlive this object.
+  // U for each sampled token. `figures`: SampledTokens::figures, the same on every rank. All must outlive this object.
   SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
                   const Tensor& weight, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
       : shape_(shape),
@@ -32,22 +30,21 @@ class SampledGradient {
         figures_(figures),
         stream_(stream) {}
 
-  // Computes G Gᵀ in memory.sample_gram, summed over the mesh. Losses are not divided by N. Collective over the mesh.
+  // Computes G Gᵀ in memory.sample.gram, summed over the mesh. Losses are not divided by N. Collective over the mesh.
   absl::StatusOr<Matrix> Gram();
 
   // Sums over the self-test's tokens, which are every k-th sampled one. Losses are not divided by N. `energy`: ‖G‖².
   // `lost`: ‖G - G_∥‖², computed from the difference itself in fp64, with G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
-  // memory.wide_projector and A_U = G U of the same G. It shows a P whose U P is not orthonormal. `lost_passed_on`: an
-  // upper bound of the energy that the head passes on of G - G_∥. It shows a U P that lacks a part of the head's column
-  // space. `retained`: Σ kRetained of those tokens. Needs memory.head_gram; for a head W = U E also memory.down and
-  // update.down_gram. Collective over the mesh.
+  // memory.head.wide_projector and A_U = G U of the same G. It shows a P whose U P is not orthonormal.
+  // `lost_passed_on`: an upper bound of the energy that the head passes on of G - G_∥. It shows a U P that lacks a part
+  // of the head's column space. `retained`: Σ SampledTokens::kRetained of those tokens. Needs memory.head.gram; for a
+  // head W = U E also memory.head.down and update.down_gram. Collective over the mesh.
   struct Energies {
     double energy = 0, lost = 0, lost_passed_on = 0, retained = 0;
   };
   absl::StatusOr<Energies> Test();
 
  private:
-  absl::Status SumOverMesh(const Tensor& tensor);
   // Copies every stride-th token's figures to where Form finds them.
   absl::Status Place(int64_t stride, int64_t count);
   // Computes G of the placed tokens for some of the rows of `weight`.

@@ -91,9 +91,9 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
     arena_ = *Arena::Allocate("test", placer.layout().bytes(), Device::kCpu);
     TensorPlacer filled(&arena_);
     memory_ = MeasurementMemory::Place(shape_, filled);
-    ViewOf(memory_.head_gram) = head_.transpose() * head_;
+    ViewOf(memory_.head.gram) = head_.transpose() * head_;
     if (shape_.has_down) {
-      ViewOf(memory_.down) = down_;
+      ViewOf(memory_.head.down) = down_;
       ViewOf(memory_.update.down_gram) = down_ * down_.transpose();
     }
     // The projector is the inverse of R, W = Q R.
@@ -106,9 +106,9 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
 
   // The error with this projector. The retained energy is that of F = A P with the same P, as in a step.
   double ErrorWith(const Matrix& projector) {
-    ViewOf(memory_.wide_projector) = projector;
+    ViewOf(memory_.head.wide_projector) = projector;
     const Matrix logits = hidden_ * head_.transpose();
-    Matrix figures(kHeadTokens, SampledGradient::kFigures), gradient(kHeadTokens, kHeadRows);
+    Matrix figures(kHeadTokens, SampledTokens::kFigures), gradient(kHeadTokens, kHeadRows);
     for (int64_t n = 0; n < kHeadTokens; ++n) {
       const int64_t target = 2 * n;
       const double log_sum_exp = std::log(logits.row(n).array().exp().sum());
@@ -190,7 +190,7 @@ HeadSums SumsWith(double total, double retained) {
   sums.update.signal_energy = 1;
   sums.projector_energy = 1;
   sums.shards = {{8, total, retained}};
-  sums.retained_energy = retained;
+  sums.token.retained_energy = retained;
   sums.sample_gram = Matrix::Identity(1, 1);
   sums.sampled_hidden = Matrix::Zero(1, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);

@@ -1,0 +1,31 @@
+#include "model/measure/logit_gradient.h"
+
+#include "model/measure/matrix.h"
+#include "model/measure/tensor_scales.h"
+#include "ops/cross_entropy.h"
+#include "ops/matmul.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+
+absl::Status FormLogits(const LogitGradientTokens& tokens, const ConstTensor& rows, const Tensor& logits,
+                        Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = tokens.input, .b = rows, .c = logits, .transpose_b = true}, stream));
+  if (tokens.exponent != 0) ViewOf(logits) = TimesPowerOfTwo(ViewOf(logits), tokens.exponent);
+  return absl::OkStatus();
+}
+
+absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const ConstTensor& rows, int64_t first_row,
+                               const Tensor& gradient, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(FormLogits(tokens, rows, gradient, stream));
+  return CrossEntropyGradient({.logits = gradient,
+                               .targets = tokens.targets,
+                               .first_row = first_row,
+                               .loss = tokens.loss,
+                               .log_sum_exp = tokens.log_sum_exp,
+                               .scale = tokens.scale,
+                               .grad_logits = gradient},
+                              stream);
+}
+
+}  // namespace isthmus
