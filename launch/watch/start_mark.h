@@ -32,6 +32,14 @@ struct StartMark {
   std::string Describe() const;
 };
 
+// A process of a start: which rank it is, and where the run is.
+struct RankOfStart {
+  std::string folder;  // the run's
+  StartMark mark;
+  int rank = 0;
+  int ranks = 1;  // of the start
+};
+
 // Makes a mark that knows no earlier one.
 StartMark MarkOfThisProcess();
 // On rank 0: makes the mark of a start that begins now, with a number above that of the folder's mark, if any.
