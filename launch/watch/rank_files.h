@@ -40,7 +40,7 @@ class RankFiles {
     int file = -1;            // the descriptor of HangPath(), which this rank has made; or a negative number
     bool by_another = false;  // another rank has made it
   };
-  // The rank that makes HangPath() writes the report. Where no rank can make it, `file` is negative and each writes one.
+  // The rank that makes HangPath() writes the report. Where none can make it, `file` is negative and each writes one.
   Claim ClaimReport() const;
   // Writes the report, and closes the file of the claim.
   void WriteReport(const std::string& report, const Claim& claim) const;
