@@ -36,8 +36,8 @@ absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const 
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer = nullptr);
 
-// Checks that the checkpoint holds the weights of a model of that resolved configuration. It is called before the
-// model's memory is allocated, because a manifest may state any model. Errors: as LoadWeights.
+// Checks that the checkpoint holds the weights of a model of that configuration, resolved (model/resolve.h). It is
+// called before the model's memory is allocated, because a manifest may state any model. Errors: as LoadWeights.
 absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManifest& manifest,
                         const proto::RunConfig& config);
 

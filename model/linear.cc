@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <algorithm>
 
 #include "ops/fp8_matmul.h"
@@ -40,6 +42,11 @@ Fp8Scratch PlaceFp8Scratch(const PartSetting& setting, absl::Span<const LinearSi
   fp8.right_inverse = place("scratch.fp8_right_inverse", DType::kFloat32, 1);
   fp8.workspace = place("scratch.fp8_workspace", DType::kUInt8, workspace);
   return fp8;
+}
+
+void CheckFp8Size(absl::string_view field, int64_t found, int64_t size, absl::string_view what, ConfigRules& rules) {
+  rules.Require(size % kFp8Multiple == 0, field, found,
+                absl::StrCat("precision.fp8_layers needs ", what, " (", size, ") to be a multiple of ", kFp8Multiple));
 }
 
 absl::Status Linear::Forward(const Tensor& x, const Tensor& y, Stream& stream) const {

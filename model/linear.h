@@ -9,12 +9,14 @@
 #define ISTHMUS_MODEL_LINEAR_H_
 
 #include <absl/status/status.h>
+#include <absl/strings/string_view.h>
 #include <absl/types/span.h>
 
 #include <cstdint>
 
 #include "model/part_setting.h"
 #include "runtime/arena.h"
+#include "runtime/config_rules.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -38,6 +40,10 @@ struct LinearSize {
 // Places the memory for layers of these sizes, of this rank's shards. Undefined tensors where the setting has no 8-bit
 // products.
 Fp8Scratch PlaceFp8Scratch(const PartSetting& setting, absl::Span<const LinearSize> sizes, TensorPlacer& placer);
+
+// The rule of 8-bit products: `size`, of one side of a product on a rank, is a multiple of kFp8Multiple. `what` says in
+// the message what the size is, `field` and `found` name what sets it.
+void CheckFp8Size(absl::string_view field, int64_t found, int64_t size, absl::string_view what, ConfigRules& rules);
 
 struct Linear {
   Tensor weight;                    // [out, in] compute type

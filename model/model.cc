@@ -2,7 +2,6 @@
 
 #include "model/compute_type.h"
 #include "model/families/family.h"
-#include "model/heads/heads.h"
 #include "model/parameter_builder.h"
 #include "runtime/status.h"
 
@@ -68,11 +67,6 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Build(const proto::RunConfig& conf
   ISTHMUS_RETURN_IF_ERROR(model->backbone_.Allocate(model->parameters_, *model->region_, stream));
   ISTHMUS_RETURN_IF_ERROR(model->loss_.Allocate(model->parameters_, *model->region_, stream));
   return model;
-}
-
-absl::Status CheckParts(const proto::ModelConfig& config, absl::string_view source) {
-  ISTHMUS_RETURN_IF_ERROR(CheckFamily(config, source));
-  return CheckHead(config, source);
 }
 
 ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& rank) {

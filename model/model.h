@@ -5,7 +5,6 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
-#include <absl/strings/string_view.h>
 
 #include <cstdint>
 #include <memory>
@@ -42,7 +41,7 @@ struct ModelRank {
 
 class Model {
  public:
-  // `config` is resolved, and its model.vocabulary known. `mesh` and `stream` must outlive the model.
+  // `config` is resolved (model/resolve.h), and its model.vocabulary known. `mesh` and `stream` must outlive the model.
   static absl::StatusOr<std::unique_ptr<Model>> Build(const proto::RunConfig& config, const Mesh& mesh, Stream& stream,
                                                       const Purpose& purpose);
 
@@ -75,10 +74,6 @@ class Model {
   ChunkedLoss loss_;
   std::unique_ptr<TensorRegion> region_;
 };
-
-// Checks that the kinds of parts that a configuration names are there and take it. To be called before a model is made.
-// Errors: InvalidArgument "source: field: what was found; what is accepted".
-absl::Status CheckParts(const proto::ModelConfig& config, absl::string_view source);
 
 // The parameters of one rank of a model. `config` is resolved, and its vocabulary known.
 ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& rank = {});

@@ -1,4 +1,5 @@
-// The run configuration: loaded from a text-format file and `--set` overrides, checked, resolved.
+// The run configuration: loaded from a text-format file and `--set` overrides; the rules of what is no part of the
+// model.
 #ifndef ISTHMUS_RUNTIME_CONFIG_H_
 #define ISTHMUS_RUNTIME_CONFIG_H_
 
@@ -11,6 +12,7 @@
 #include <string>
 
 #include "proto/config.pb.h"
+#include "runtime/config_rules.h"
 
 namespace isthmus {
 
@@ -30,13 +32,10 @@ absl::StatusOr<proto::RunConfig> LoadRunConfig(const std::string& folder);
 absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::string_view source,
                                              absl::Span<const std::string> overrides);
 
-// Fills every default, so that the configuration states every field, and rejects impossible settings:
-// InvalidArgument "source: field: what was found; what is accepted". model.vocabulary may still be 0: the token
-// shards decide it, see ResolveVocabulary.
-absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::string_view source);
-
-// Once the shards are open: takes their vocabulary where the configuration leaves it open, else they must agree.
-absl::Status ResolveVocabulary(proto::RunConfig& config, int64_t shard_vocabulary, absl::string_view source);
+// Fills the defaults of what is no part of the model, and checks it: mesh, batch, optimizer, schedule, precision,
+// telemetry, checkpoints, stability, data. The model has an entry for the whole configuration, ResolveConfig
+// (model/resolve.h), which calls this. After a broken rule of the mesh the batch is not looked at.
+void ResolveRunSettings(proto::RunConfig& config, int world_size, ConfigRules& rules);
 
 // Text format, for the resolved copy in the run folder. ParseConfig reads it back.
 std::string ConfigText(const proto::RunConfig& config);

@@ -15,8 +15,8 @@
 #include "launch/run/agreed_checkpoint.h"
 #include "launch/threads.h"
 #include "model/generate/text_generator.h"
+#include "model/resolve.h"
 #include "parallel/mesh.h"
-#include "runtime/config.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/status.h"
 

@@ -10,9 +10,9 @@
 #include "model/compute_type.h"
 #include "model/measure/measurement_memory.h"
 #include "model/model.h"
+#include "model/resolve.h"
 #include "model/train/dry_run.h"
 #include "model/train/parameter_groups.h"
-#include "runtime/config.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -63,10 +63,8 @@ absl::StatusOr<PlannedStep> PlanStep(const proto::RunConfig& config, const Machi
 // A plan without what measuring takes.
 absl::StatusOr<Plan> PlanMesh(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
-  ISTHMUS_RETURN_IF_ERROR(CheckParts(config.model(), source));
   ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
   ISTHMUS_RETURN_IF_ERROR(CheckForDevice(config, machine, source));
-  ISTHMUS_RETURN_IF_ERROR(ResolveVocabulary(config, config.model().vocabulary(), source));
   Plan plan;
   plan.config = std::move(config);
   plan.world = world;

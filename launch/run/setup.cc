@@ -21,6 +21,7 @@
 #include "launch/run/run_sinks.h"
 #include "model/heads/heads.h"
 #include "model/model.h"
+#include "model/resolve.h"
 #include "model/train/parameter_groups.h"
 #include "ops/matmul_peak.h"
 #include "runtime/config.h"
@@ -90,7 +91,6 @@ class RunSetup {
 absl::StatusOr<std::unique_ptr<RunParts>> RunSetup::SetUp() {
   Whereabouts& whereabouts = request_.watch.whereabouts();
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, ResolveConfig(run_->config, world_.size(), request_.source)));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, CheckParts(run_->config.model(), request_.source)));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(
       world_, CheckParameterGroups(run_->config.optimizer(), ParametersOf(run_->config), request_.source)));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, CheckPort(run_->config, request_.local_rank, request_.source)));

@@ -4,11 +4,13 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/blocks/blocks.h"
 #include "model/linear.h"
 #include "ops/rope.h"
+#include "runtime/config_rules.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -171,8 +173,45 @@ class Attention : public Block {
   } scratch_;
 };
 
+ConfigFactor ResolveAttention(const BlockConfig& block, ConfigRules& rules) {
+  proto::ModelConfig& model = block.model;
+  constexpr int64_t kMost = ConfigRules::kMostFeatures;
+  rules.Within(1, kMost, "model.heads", model.heads());
+  rules.Within(0, kMost, "model.kv_heads", model.kv_heads());
+  rules.Within(0, kMost, "model.head_dim", model.head_dim());
+  if (!rules.status().ok()) return {};
+  if (model.kv_heads() == 0) model.set_kv_heads(model.heads());
+  if (model.head_dim() == 0) {
+    rules.Require(
+        model.width() % model.heads() == 0, "model.heads", model.heads(),
+        absl::StrCat("does not divide model.width (", model.width(), "); choose another or set model.head_dim"));
+    model.set_head_dim(std::max<int64_t>(model.width() / model.heads(), 1));
+  }
+  rules.Require(model.head_dim() % 2 == 0, "model.head_dim", model.head_dim(),
+                "must be even: rotary positions turn pairs of features");
+  rules.Require(model.heads() % model.kv_heads() == 0, "model.kv_heads", model.kv_heads(),
+                absl::StrCat("does not divide model.heads (", model.heads(), ")"));
+  const int64_t columns = model.heads() * model.head_dim();
+  rules.Require(columns <= kMost, "model.heads", model.heads(),
+                absl::StrCat("times model.head_dim (", model.head_dim(), ") is over ", kMost, "; lower one of them"));
+  rules.DivisibleByTensor("model.heads", model.heads(), block.tensor_ranks);
+  rules.DivisibleByTensor("model.kv_heads", model.kv_heads(), block.tensor_ranks);
+  rules.Positive("model.rope_theta", model.rope_theta());
+  if (block.fp8) {
+    CheckFp8Size("model.heads", model.heads(), columns / block.tensor_ranks,
+                 "model.heads × model.head_dim / mesh.tensor", rules);
+    CheckFp8Size("model.kv_heads", model.kv_heads(), 2 * model.kv_heads() * model.head_dim() / block.tensor_ranks,
+                 "2 × model.kv_heads × model.head_dim / mesh.tensor", rules);
+  }
+  return {"model.heads × model.head_dim", columns};
+}
+
 }  // namespace
 
-std::unique_ptr<Block> MakeAttention(const BlockRequest& request) { return std::make_unique<Attention>(request); }
+BlockKind AttentionKind() {
+  return {.name = "attention",
+          .make = [](const BlockRequest& request) { return std::make_unique<Attention>(request); },
+          .resolve = ResolveAttention};
+}
 
 }  // namespace isthmus

@@ -6,15 +6,15 @@
 
 namespace isthmus {
 
-std::unique_ptr<Block> MakeAttention(const BlockRequest& request);
-std::unique_ptr<Block> MakeSwiglu(const BlockRequest& request);
+BlockKind AttentionKind();
+BlockKind SwigluKind();
 
 namespace {
 
 KindList<BlockKind>& Blocks() {
   static KindList<BlockKind> list({
-      {"attention", MakeAttention},
-      {"swiglu", MakeSwiglu},
+      AttentionKind(),
+      SwigluKind(),
   });
   return list;
 }

@@ -6,6 +6,7 @@
 
 #include "model/blocks/blocks.h"
 #include "model/linear.h"
+#include "runtime/config_rules.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -91,8 +92,26 @@ class Swiglu : public Block {
   Fp8Scratch fp8_;
 };
 
+ConfigFactor ResolveSwiglu(const BlockConfig& block, ConfigRules& rules) {
+  proto::ModelConfig& model = block.model;
+  rules.Within(0, ConfigRules::kMostFeatures, "model.feed_forward", model.feed_forward());
+  if (!rules.status().ok()) return {};
+  // As many parameters as of a network without a gate, of 4 D features.
+  if (model.feed_forward() == 0) model.set_feed_forward((model.width() * 8 / 3 + 63) / 64 * 64);
+  rules.DivisibleByTensor("model.feed_forward", model.feed_forward(), block.tensor_ranks);
+  if (block.fp8) {
+    CheckFp8Size("model.feed_forward", model.feed_forward(), model.feed_forward() / block.tensor_ranks,
+                 "model.feed_forward / mesh.tensor", rules);
+  }
+  return {"model.feed_forward", model.feed_forward()};
+}
+
 }  // namespace
 
-std::unique_ptr<Block> MakeSwiglu(const BlockRequest& request) { return std::make_unique<Swiglu>(request); }
+BlockKind SwigluKind() {
+  return {.name = "swiglu",
+          .make = [](const BlockRequest& request) { return std::make_unique<Swiglu>(request); },
+          .resolve = ResolveSwiglu};
+}
 
 }  // namespace isthmus

@@ -4,15 +4,24 @@
 
 #include <string>
 
-#include "model/families/family.h"
 #include "model/heads/heads.h"
 #include "model/model.h"
+#include "model/resolve.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
 namespace {
 
 using ::testing::HasSubstr;
+
+// What the run configuration's rules say of a model.
+absl::Status Judge(const proto::ModelConfig& model, const std::string& source) {
+  proto::RunConfig config = TinyConfig({});
+  *config.mutable_model() = model;
+  config.set_folder("run");
+  config.mutable_data()->add_train("tokens");
+  return ResolveConfig(config, 1, source);
+}
 
 struct Refused {
   std::string name, family, kind;
@@ -27,7 +36,7 @@ TEST_P(RefusedParts, NamesTheFieldAndWhatIsAccepted) {
   const Refused& refused = GetParam();
   TinyOptions options = {.tied = refused.tied, .family = refused.family, .head_kind = refused.kind};
   options.head_rank = refused.head_rank;
-  const absl::Status status = CheckParts(TinyConfig(options).model(), "run.textproto");
+  const absl::Status status = Judge(TinyConfig(options).model(), "run.textproto");
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("run.textproto: " + refused.message));
 }
@@ -53,7 +62,7 @@ TEST(Parts, OfTheProgramAreAccepted) {
   for (const TinyOptions& options :
        {TinyOptions{}, TinyOptions{.tied = true}, TinyOptions{.head_rank = 16}, TinyOptions{.head_kind = "full"},
         TinyOptions{.tied = true, .head_kind = "tied"}, TinyOptions{.head_kind = "factorised", .head_rank = 3}}) {
-    EXPECT_TRUE(CheckParts(TinyConfig(options).model(), "").ok()) << options.Name();
+    EXPECT_TRUE(Judge(TinyConfig(options).model(), "").ok()) << options.Name();
   }
 }
 
@@ -75,11 +84,11 @@ TEST(Parts, TheHeadsRankHasAnOlderName) {
   EXPECT_EQ(HeadTitle(newer), "head of rank 6");
   proto::ModelConfig both = newer;
   both.set_head_rank(5);
-  const absl::Status refused = CheckParts(both, "x");
+  const absl::Status refused = Judge(both, "x");
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("x: model.head_rank: 5; model.head.rank is 6"));
   both.set_head_rank(6);
-  EXPECT_TRUE(CheckParts(both, "x").ok());
+  EXPECT_TRUE(Judge(both, "x").ok());
   for (proto::ModelConfig* config : {&older, &newer, &both}) NormaliseHead(*config);
   EXPECT_EQ(older.SerializeAsString(), newer.SerializeAsString());
   EXPECT_EQ(both.SerializeAsString(), newer.SerializeAsString());

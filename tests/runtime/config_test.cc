@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/config_rules.h"
 #include "tests/support/program.h"
 
 namespace isthmus {
@@ -28,10 +29,15 @@ proto::RunConfig Parsed(const std::string& text, const std::vector<std::string>&
   return config.ok() ? *config : proto::RunConfig();
 }
 
+absl::Status Resolve(proto::RunConfig& config, int world) {
+  ConfigRules rules("x.textproto");
+  ResolveRunSettings(config, world, rules);
+  return rules.status();
+}
+
 TEST(Config, StatesEveryFieldAndReadsBackAsItWas) {
   proto::RunConfig config = Parsed(kGood);
-  ASSERT_TRUE(ResolveConfig(config, 6, "x.textproto").ok());
-  EXPECT_EQ(config.model().kv_heads(), 12);
+  ASSERT_TRUE(Resolve(config, 6).ok());
   EXPECT_EQ(config.mesh().data(), 6);
   EXPECT_EQ(config.batch().micro_batch(), 4);
   const std::string text = ConfigText(config);
@@ -129,7 +135,7 @@ TEST_P(ImpossibleSetting, IsRejectedWithFieldValueAndRange) {
     begin = end + 1;
   }
   proto::RunConfig config = Parsed(kGood, overrides);
-  const absl::Status status = ResolveConfig(config, GetParam().world, "x.textproto");
+  const absl::Status status = Resolve(config, GetParam().world);
   ASSERT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("x.textproto: ") + GetParam().message));
 }
@@ -137,19 +143,7 @@ TEST_P(ImpossibleSetting, IsRejectedWithFieldValueAndRange) {
 INSTANTIATE_TEST_SUITE_P(
     All, ImpossibleSetting,
     ::testing::Values(
-        Rule{"model.width=0", 1, "model.width: 0; accepts 1"}, Rule{"model.layers=-1", 1, "model.layers: -1"},
-        Rule{"model.layers=99999999", 1, "model.layers: 99999999"},
-        Rule{"model.heads=5 model.head_dim=0", 1, "model.heads: 5; does not divide model.width (64)"},
-        Rule{"model.head_dim=3", 1, "model.head_dim: 3; must be even"},
-        Rule{"model.kv_heads=5", 1, "model.kv_heads: 5; does not divide model.heads (12)"},
-        Rule{"mesh.tensor=5", 5,
-             "model.heads: 12; is not divisible by mesh.tensor (5); use a mesh.tensor of 1, 2, 3, 4, 6, 12"},
-        Rule{"mesh.tensor=4 model.kv_heads=2", 4, "model.kv_heads: 2; is not divisible by mesh.tensor (4)"},
-        Rule{"mesh.tensor=4 model.feed_forward=98", 4, "model.feed_forward: 98"},
-        Rule{"model.rope_theta=0", 1, "model.rope_theta: 0"}, Rule{"model.init_std=-1", 1, "model.init_std: -1"},
-        Rule{"model.norm_epsilon=2", 1, "model.norm_epsilon: 2"},
-        Rule{"model.vocabulary=-3", 1, "model.vocabulary: -3"}, Rule{"mesh.tensor=0", 1, "mesh.tensor: 0"},
-        Rule{"mesh.data=-1", 1, "mesh.data: -1"},
+        Rule{"mesh.tensor=0", 1, "mesh.tensor: 0"}, Rule{"mesh.data=-1", 1, "mesh.data: -1"},
         Rule{"mesh.tensor=2", 3, "mesh.tensor: 2; does not divide the 3 ranks that were started"},
         Rule{"mesh.data=4", 2, "mesh.data: 4; mesh.tensor (1) × mesh.data (4) = 4 ranks, but 2 were started; start 4"},
         Rule{"mesh.bucket_mebibytes=0", 1, "mesh.bucket_mebibytes: 0"},
@@ -162,14 +156,6 @@ INSTANTIATE_TEST_SUITE_P(
              "batch.sequences: 24; is not divisible by batch.micro_batch (5) × mesh.data (2) = 10"},
         Rule{"batch.micro_batch=4611686018427387904", 4,
              "batch.micro_batch: 4611686018427387904; is over batch.sequences (24)"},
-        Rule{"model.width=16777216 model.heads=16777216 model.head_dim=16777216 model.feed_forward=64", 1,
-             "model.heads: 16777216; times model.head_dim (16777216) is over 16777216"},
-        Rule{"model.layers=65536 model.width=1048576 model.feed_forward=16777216", 1,
-             "model.layers: 65536; makes with model.width (1048576) × model.feed_forward (16777216) more than "
-             "1125899906842624 elements; lower one of them"},
-        Rule{"model.layers=65536 model.width=131072 model.feed_forward=64 batch.sequences=65536 "
-             "batch.micro_batch=65536",
-             1, "batch.micro_batch: 65536; makes with data.sequence_length (16) × model.layers (65536) × model.width"},
         Rule{"schedule.steps=9223372036854775807", 1,
              "schedule.steps: 9223372036854775807; makes with batch.sequences (24) × data.sequence_length (16) more"},
         Rule{"batch.micro_batch=-1", 1, "batch.micro_batch: -1"},
@@ -190,17 +176,6 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"precision.fp8_layers=true", 1, "precision.fp8_layers: true; needs precision.compute BF16, not FP32"},
         Rule{"precision.fp8_layers=true precision.compute=FP64", 1,
              "precision.fp8_layers: true; needs precision.compute BF16, not FP64"},
-        Rule{"precision.fp8_layers=true precision.compute=BF16 model.width=72", 1,
-             "model.width: 72; precision.fp8_layers needs model.width (72) to be a multiple of 16"},
-        Rule{"precision.fp8_layers=true precision.compute=BF16 mesh.tensor=2", 2,
-             "model.heads: 12; precision.fp8_layers needs model.heads × model.head_dim / mesh.tensor (24) to be a "
-             "multiple of 16"},
-        Rule{"precision.fp8_layers=true precision.compute=BF16 model.kv_heads=3", 1,
-             "model.kv_heads: 3; precision.fp8_layers needs 2 × model.kv_heads × model.head_dim / mesh.tensor (24)"},
-        Rule{"precision.fp8_layers=true precision.compute=BF16 model.feed_forward=104", 1,
-             "model.feed_forward: 104; precision.fp8_layers needs model.feed_forward / mesh.tensor (104)"},
-        Rule{"precision.fp8_layers=true precision.compute=BF16 data.sequence_length=9 batch.micro_batch=2", 1,
-             "batch.micro_batch: 2; precision.fp8_layers needs batch.micro_batch × data.sequence_length (18)"},
         Rule{"telemetry.interval=-1", 1, "telemetry.interval: -1"},
         Rule{"telemetry.log_interval=0", 1, "telemetry.log_interval: 0"},
         Rule{"telemetry.validation_interval=-1", 1, "telemetry.validation_interval: -1"},
@@ -226,35 +201,13 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"data.validation_fraction=1", 1, "data.validation_fraction: 1"},
         Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}));
 
-TEST(Config, EightBitLayersTakeMultiplesOfSixteen) {
-  proto::RunConfig config = Parsed(kGood, {"precision.fp8_layers=true", "precision.compute=BF16"});
-  EXPECT_TRUE(ResolveConfig(config, 1, "x.textproto").ok()) << ResolveConfig(config, 1, "x.textproto");
-  EXPECT_FALSE(Parsed(kGood).precision().fp8_layers());
-}
-
 TEST(Config, NotANumberInAFileIsRejected) {
-  for (const char* text : {"optimizer { learning_rate: nan }", "optimizer { weight_decay: inf }",
-                           "schedule { max_seconds: nan }", "model { rope_theta: inf }"}) {
+  for (const char* text :
+       {"optimizer { learning_rate: nan }", "optimizer { weight_decay: inf }", "schedule { max_seconds: nan }"}) {
     proto::RunConfig config =
         Parsed(std::string(kGood).substr(0, std::string(kGood).find("model")) + "data { train: \"t\" }" + text);
-    EXPECT_FALSE(ResolveConfig(config, 1, "x.textproto").ok()) << text;
+    EXPECT_FALSE(Resolve(config, 1).ok()) << text;
   }
-}
-
-TEST(Config, VocabularyComesFromTheShardsOrHoldsIt) {
-  proto::RunConfig config = Parsed(kGood);
-  ASSERT_TRUE(ResolveConfig(config, 1, "x").ok());
-  ASSERT_TRUE(ResolveVocabulary(config, 509, "x").ok());
-  EXPECT_EQ(config.model().vocabulary(), 509);
-  config.mutable_model()->set_vocabulary(512);
-  EXPECT_TRUE(ResolveVocabulary(config, 509, "x").ok());
-  EXPECT_EQ(config.model().vocabulary(), 512);
-  config.mutable_model()->set_vocabulary(500);
-  EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()), HasSubstr("x: model.vocabulary: 500"));
-  config.mutable_model()->set_vocabulary(2147483647);
-  config.mutable_model()->set_width(int64_t{1} << 24);
-  EXPECT_THAT(std::string(ResolveVocabulary(config, 509, "x").message()),
-              HasSubstr("x: model.vocabulary: 2147483647; makes with model.width (16777216) more than"));
 }
 
 TEST(Config, ThatOfARunIsAFile) {

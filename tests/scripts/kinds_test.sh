@@ -11,8 +11,8 @@ kinds() {
     case $(basename "$file" .cc) in
       heads | vocabulary_product | family | blocks) ;;
       full) echo '"full"' ;;
-      attention) echo 'MakeAttention|"attention"' ;;
-      *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|Make${name^}" ;;
+      attention) echo 'AttentionKind|"attention"' ;;
+      *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|${name^}Kind" ;;
     esac
   done
   echo '\btied\b|\btied_embeddings\b|\bhead_rank\b|\bHeadRankOf\b'
@@ -29,7 +29,7 @@ while IFS= read -r bad; do
 done <<'BAD'
 if (config.head_rank() > 0) return;
 // Of a factorised head.
-auto head = MakeSwiglu(request);
+const BlockKind kind = SwigluKind();
 if (family == "llama") return;
 bool tied = false;
 BAD
