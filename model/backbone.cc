@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include "model/blocks/blocks.h"
@@ -37,15 +38,21 @@ std::vector<Range> PartialGradients(const ParameterTable& table, int segment, bo
 }  // namespace
 
 Backbone::Backbone(const proto::ModelConfig& config, const PartSetting& setting)
-    : setting_(setting), embedding_(setting), final_norm_(setting, "final_norm") {
+    : setting_(setting), embedding_(setting) {
   const Family& family = *FindFamily(config.family());
+  const auto make_norm = [&](const std::string& name) {
+    return FindNorm(family.norm)->make({.name = name, .setting = setting});
+  };
   for (int64_t l = 0; l < config.layers(); ++l) {
     auto layer = std::make_unique<Layer>(setting, absl::StrCat("layers.", l, "."));
     for (const BlockSlot& slot : family.blocks(config, l)) {
-      layer->Add(slot.name, FindBlock(slot.kind)->make({.name = slot.name, .config = config, .setting = setting}));
+      layer->Add(slot.name, make_norm(slot.name + "_norm"),
+                 FindBlock(slot.kind)->make(
+                     {.name = slot.name, .config = config, .setting = setting, .options = slot.options}));
     }
     layers_.push_back(std::move(layer));
   }
+  final_norm_ = make_norm("final_norm");
 }
 
 void Backbone::Declare(ParameterBuilder& parameters) {
@@ -55,7 +62,7 @@ void Backbone::Declare(ParameterBuilder& parameters) {
     layer->Declare(parameters);
     parameters.EndSegment();
   }
-  final_norm_.Declare(parameters);
+  final_norm_->Declare(parameters);
 }
 
 void Backbone::Place(TensorPlacer& placer) {
@@ -80,7 +87,7 @@ void Backbone::Place(TensorPlacer& placer) {
     for (int64_t l = 0; l < count; ++l) place_layer(l);
   }
   final_x_ = place_stream("final_norm.x");
-  final_norm_.Place("", placer);
+  final_norm_->Place("", placer);
   embedding_.Place(placer);
 
   scratch_.normed = place_full("scratch.normed");
@@ -88,7 +95,7 @@ void Backbone::Place(TensorPlacer& placer) {
   if (setting_.training) {
     grad_stream_ = place_stream("grad_stream");
     if (setting_.sequence_parallel) scratch_.grad_full = place_full("scratch.grad_full");
-    scratch_.norm_workspace = Norm::PlaceWorkspace(setting_, placer);
+    scratch_.norm_workspace = final_norm_->PlaceWorkspace(placer);
   }
   // The hidden states live while no block runs.
   std::vector<std::function<void()>> groups = {[&] {
@@ -118,7 +125,7 @@ absl::Status Backbone::Allocate(const ParameterStore& parameters, const TensorRe
   Place(placer);
   embedding_.Bind(parameters);
   for (const auto& layer : layers_) layer->Bind(parameters);
-  final_norm_.Bind(parameters);
+  final_norm_->Bind(parameters);
   return tables_.FillAll(stream);
 }
 
@@ -139,7 +146,7 @@ absl::Status Backbone::Forward(const Tensor& ids) {
   FaultPoint("step.activations", residual.addend, *stream_);
   const TraceRange range(*stream_, "final_norm");
   const Tensor normed = region_->LocalPart(hidden_);
-  ISTHMUS_RETURN_IF_ERROR(final_norm_.Forward(residual.x, residual.addend, final_x_, normed, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(final_norm_->Forward(residual.x, residual.addend, final_x_, normed, *stream_));
   return region_->Enter(normed, hidden_);
 }
 
@@ -155,7 +162,7 @@ std::vector<NamedTensor> Backbone::SavedTensors() const {
     tensors.push_back({absl::StrCat("layers.", l, ".output"), last ? final_x_ : layers_[l + 1]->entrance()});
   }
   tensors.push_back({"final_norm.x", final_x_});
-  tensors.push_back(final_norm_.Saved());
+  tensors.push_back(final_norm_->Saved());
   return tensors;
 }
 
@@ -193,8 +200,8 @@ absl::Status Backbone::Backward(const Tensor& ids, const SegmentReady& segment_r
   const auto layers = static_cast<int64_t>(layers_.size());
   {
     const TraceRange range(*stream_, "final_norm");
-    ISTHMUS_RETURN_IF_ERROR(final_norm_.Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,
-                                                 /*accumulate=*/false, scratch_.norm_workspace, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(final_norm_->Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,
+                                                  /*accumulate=*/false, scratch_.norm_workspace, *stream_));
   }
   ISTHMUS_RETURN_IF_ERROR(observe(layers));
   ISTHMUS_RETURN_IF_ERROR(EndSegment(static_cast<int>(layers) + 1, segment_ready));

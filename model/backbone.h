@@ -84,7 +84,7 @@ class Backbone {
   const PartSetting& setting_;
   Embedding embedding_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  Norm final_norm_;
+  std::unique_ptr<Norm> final_norm_;  // of the same kind as those of the layers
   const ParameterStore* parameters_ = nullptr;
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;

@@ -9,20 +9,20 @@
 
 namespace isthmus {
 
-void Layer::Add(const std::string& name, std::unique_ptr<Block> block) {
-  branches_.push_back({name, std::move(block), Norm(*setting_, name + "_norm"), Tensor()});
+void Layer::Add(const std::string& name, std::unique_ptr<Norm> norm, std::unique_ptr<Block> block) {
+  branches_.push_back({name, std::move(block), std::move(norm), Tensor()});
 }
 
 void Layer::Declare(ParameterBuilder& parameters) {
   parameters.set_prefix(prefix_);
-  for (Branch& branch : branches_) branch.norm.Declare(parameters);
+  for (Branch& branch : branches_) branch.norm->Declare(parameters);
   for (Branch& branch : branches_) branch.block->Declare(parameters);
   parameters.set_prefix("");
 }
 
 void Layer::Bind(const ParameterStore& parameters) {
   for (Branch& branch : branches_) {
-    branch.norm.Bind(parameters);
+    branch.norm->Bind(parameters);
     branch.block->Bind(parameters);
   }
 }
@@ -48,7 +48,7 @@ void Layer::PlaceSaved(TensorPlacer& placer) {
   for (size_t i = 0; i < branches_.size(); ++i) {
     Branch& branch = branches_[i];
     if (setting_->training && i > 0) PlaceStream(branch, placer);
-    branch.norm.Place(prefix_, placer);
+    branch.norm->Place(prefix_, placer);
     branch.block->PlaceSaved(prefix_, placer);
   }
 }
@@ -56,7 +56,7 @@ void Layer::PlaceSaved(TensorPlacer& placer) {
 absl::Status Layer::Enter(const Branch& branch, const ResidualStream& in, const TensorRegion& region,
                           const LayerScratch& scratch, Stream& stream) const {
   const Tensor normed = region.LocalPart(scratch.normed);
-  ISTHMUS_RETURN_IF_ERROR(branch.norm.Forward(in.x, in.addend, branch.x, normed, stream));
+  ISTHMUS_RETURN_IF_ERROR(branch.norm->Forward(in.x, in.addend, branch.x, normed, stream));
   return region.Enter(normed, scratch.normed);
 }
 
@@ -110,14 +110,14 @@ absl::Status Layer::BranchBackward(const Branch& branch, const Tensor& grad_stre
   ISTHMUS_ASSIGN_OR_RETURN(const Ticket ticket, region.StartLeave(scratch.branch, grad_normed));
   ISTHMUS_RETURN_IF_ERROR(branch.block->BackwardWeights(scratch.normed, stream));
   ISTHMUS_RETURN_IF_ERROR(region.Wait(ticket));
-  return branch.norm.Backward(grad_normed, branch.x, grad_stream, /*accumulate=*/true, scratch.norm_workspace, stream);
+  return branch.norm->Backward(grad_normed, branch.x, grad_stream, /*accumulate=*/true, scratch.norm_workspace, stream);
 }
 
 std::vector<NamedTensor> Layer::Saved() const {
   std::vector<NamedTensor> tensors;
   for (const Branch& branch : branches_) {
     tensors.push_back({absl::StrCat(prefix_, branch.name, ".x"), branch.x});
-    const NamedTensor norm = branch.norm.Saved();
+    const NamedTensor norm = branch.norm->Saved();
     tensors.push_back({prefix_ + norm.name, norm.tensor});
     for (const NamedTensor& kept : branch.block->Saved()) tensors.push_back({prefix_ + kept.name, kept.tensor});
   }

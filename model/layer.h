@@ -42,8 +42,8 @@ class Layer {
  public:
   // `prefix` begins all names: "layers.3.". `setting` must outlive the layer.
   Layer(const PartSetting& setting, std::string prefix) : setting_(&setting), prefix_(std::move(prefix)) {}
-  // `name` is the block's in the layer.
-  void Add(const std::string& name, std::unique_ptr<Block> block);
+  // `name` is the block's in the layer. `norm` is the one at its entrance.
+  void Add(const std::string& name, std::unique_ptr<Norm> norm, std::unique_ptr<Block> block);
 
   // Declares the norms, then the blocks' parameters.
   void Declare(ParameterBuilder& parameters);
@@ -75,7 +75,7 @@ class Layer {
   struct Branch {
     std::string name;
     std::unique_ptr<Block> block;
-    Norm norm;
+    std::unique_ptr<Norm> norm;
     Tensor x;  // kept: [local tokens, D] the residual stream at the block's entrance
   };
   void PlaceStream(Branch& branch, TensorPlacer& placer) const;

@@ -1,10 +1,14 @@
-// The norm at the entrance of a block or of the head: RMSNorm (ops/rms_norm.h) with its weight.
+// A norm at the entrance of a block or of the head, and the kinds of norms. Each kind is one file beside this one and
+// one line in norm.cc. A model's norms are all of the kind that its family names (model/families/family.h).
 #ifndef ISTHMUS_MODEL_NORM_H_
 #define ISTHMUS_MODEL_NORM_H_
 
 #include <absl/status/status.h>
 
+#include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "model/parameter_builder.h"
 #include "model/parameters.h"
@@ -18,34 +22,44 @@ namespace isthmus {
 
 class Norm {
  public:
-  // `name` begins the names of the weight and of what is kept: "attention_norm". `setting` must outlive the norm.
-  Norm(const PartSetting& setting, std::string name) : setting_(&setting), name_(std::move(name)) {}
+  virtual ~Norm() = default;
 
-  void Declare(ParameterBuilder& parameters);
-  void Bind(const ParameterStore& parameters);
-  // Places what Forward keeps for Backward.
-  void Place(const std::string& prefix, TensorPlacer& placer);
-  // Memory that Backward needs, which all norms may share.
-  static Tensor PlaceWorkspace(const PartSetting& setting, TensorPlacer& placer);
+  virtual void Declare(ParameterBuilder& parameters) = 0;
+  // Takes views of the parameters. `parameters` must outlive the norm.
+  virtual void Bind(const ParameterStore& parameters) = 0;
+  // Places what Forward keeps for Backward. `prefix` begins the tensors' names: "layers.3.".
+  virtual void Place(const std::string& prefix, TensorPlacer& placer) = 0;
+  // Places memory that Backward needs, which all norms of a model share.
+  virtual Tensor PlaceWorkspace(TensorPlacer& placer) const = 0;
 
-  // y = norm(x + addend), sum = x + addend, all [local tokens, D]. Without an addend `sum` is not written. y may alias
-  // x and addend as RmsNormForward allows.
-  absl::Status Forward(const Tensor& x, const Tensor& addend, const Tensor& sum, const Tensor& y, Stream& stream) const;
-  // From grad_y: the weight's gradient is added; that of the norm's input, which is x, is added to grad_x, or replaces
-  // it where `accumulate` is false.
-  absl::Status Backward(const Tensor& grad_y, const Tensor& x, const Tensor& grad_x, bool accumulate,
-                        const Tensor& workspace, Stream& stream) const;
+  // y = norm(x + addend), sum = x + addend, all [local tokens, D] of the compute type. Without an addend `sum` is not
+  // written. sum may alias x; y aliases nothing.
+  virtual absl::Status Forward(const Tensor& x, const Tensor& addend, const Tensor& sum, const Tensor& y,
+                               Stream& stream) const = 0;
+  // From grad_y: the gradients of parameters are added; that of the norm's input, which is x, is added to grad_x, or
+  // replaces it where `accumulate` is false.
+  virtual absl::Status Backward(const Tensor& grad_y, const Tensor& x, const Tensor& grad_x, bool accumulate,
+                                const Tensor& workspace, Stream& stream) const = 0;
 
   // Returns the tensor that Forward kept, for messages.
-  NamedTensor Saved() const { return {name_ + ".inverse", inverse_}; }
-
- private:
-  const PartSetting* setting_;
-  std::string name_;
-  ParameterHandle parameter_;
-  Tensor weight_, gradient_;  // [1, D]
-  Tensor inverse_;            // [1, local tokens]
+  virtual NamedTensor Saved() const = 0;
 };
+
+// The material of a norm.
+struct NormRequest {
+  std::string name;  // begins the names of its parameters and tensors: "attention_norm"
+  const PartSetting& setting;
+};
+
+struct NormKind {
+  std::string name;
+  std::function<std::unique_ptr<Norm>(const NormRequest&)> make;
+};
+
+// Null if there is none of that name.
+const NormKind* FindNorm(const std::string& name);
+// In the order of the list, for messages.
+std::vector<std::string> NormNames();
 
 }  // namespace isthmus
 

@@ -21,7 +21,17 @@ KindList<BlockKind>& Blocks() {
 
 }  // namespace
 
+std::vector<std::string> BlockOptions::Asked() const {
+  std::vector<std::string> names;
+  if (biases) names.emplace_back("biases");
+  if (query_key_norm) names.emplace_back("query_key_norm");
+  if (rotated_share != 1) names.emplace_back("rotated_share");
+  return names;
+}
+
 const BlockKind* FindBlock(const std::string& name) { return Blocks().Find(name); }
+
+std::vector<std::string> BlockNames() { return Blocks().Names(); }
 
 void RegisterBlock(BlockKind kind) { Blocks().Add(std::move(kind)); }
 

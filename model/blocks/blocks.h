@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/blocks/block.h"
 #include "model/part_setting.h"
@@ -15,11 +16,22 @@
 
 namespace isthmus {
 
+// What a family may ask of a block beside its kind. Each option is implemented in the file of a block that has it.
+struct BlockOptions {
+  bool biases = false;          // of the block's projections
+  bool query_key_norm = false;  // a norm on each head's queries and keys
+  double rotated_share = 1;     // of a head's features, by rotary positions; 0: none turn
+
+  // The names of the options that ask for something: "biases", "query_key_norm", "rotated_share".
+  std::vector<std::string> Asked() const;
+};
+
 // The material of a block.
 struct BlockRequest {
   std::string name;  // in its layer; begins the names of its parameters and tensors: "attention"
   const proto::ModelConfig& config;
   const PartSetting& setting;
+  BlockOptions options;  // asks for no more than the kind has
 };
 
 // What a block's rules judge.
@@ -36,10 +48,14 @@ struct BlockKind {
   // all ranks together; of no account once a rule is broken. Null: there is nothing to fill in, and rows are no wider
   // than the residual stream. Called once, however many layers have the block.
   std::function<ConfigFactor(const BlockConfig&, ConfigRules&)> resolve;
+  // Names of the options that the block has. A family that asks for others is refused.
+  std::vector<std::string> options;
 };
 
 // Null if there is none of that name.
 const BlockKind* FindBlock(const std::string& name);
+// In the order of the list, for messages.
+std::vector<std::string> BlockNames();
 // Adds a kind, or replaces the one of its name. To be called before models are made, on one thread.
 void RegisterBlock(BlockKind kind);
 

@@ -9,6 +9,9 @@ Family LlamaFamily() {
               [](const proto::ModelConfig&, int64_t) {
                 return std::vector<BlockSlot>{{"attention", "attention"}, {"swiglu", "feed_forward"}};
               },
+          .norm = "rms_norm",
+          .positions = Positions::kRotary,
+          .residual = ResidualForm::kSequential,
           .foreign_names = {{"embedding.weight", "model.embed_tokens.weight"},
                             {"attention_norm.weight", "input_layernorm.weight"},
                             {"feed_forward_norm.weight", "post_attention_layernorm.weight"},

@@ -182,5 +182,72 @@ TEST(Resolve, ABlockBringsDefaultsRulesAndRowsOfItsOwn) {
   RegisterBlock({.name = "rules-alone"});
 }
 
+struct Unbuilt {
+  std::string name;
+  Family family;
+  BlockSlot slot;
+  std::string message;
+};
+
+class UnbuiltFamily : public ::testing::TestWithParam<Unbuilt> {};
+
+TEST_P(UnbuiltFamily, IsRefusedWithWhatThisProgramHas) {
+  const std::string name = "later-" + GetParam().name;
+  Family family = GetParam().family;
+  family.name = name;
+  AddFamily(std::move(family), {GetParam().slot});
+  proto::RunConfig config = SoundRunWith("model.family=" + name);
+  EXPECT_EQ(ResolveConfig(config, 1, "x").message(),
+            "x: model.family: found \"" + name + "\", which " + GetParam().message);
+}
+
+BlockSlot PlainSlot() { return {"attention", "attention"}; }
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, UnbuiltFamily,
+    ::testing::Values(
+        Unbuilt{"Norm", {.norm = "layer_norm"}, PlainSlot(), "has norms \"layer_norm\"; this program has rms_norm"},
+        Unbuilt{"Positions",
+                {.positions = Positions::kLearned},
+                PlainSlot(),
+                "has learned positions; this program has rotary ones"},
+        Unbuilt{"Residual",
+                {.residual = ResidualForm::kParallel},
+                PlainSlot(),
+                "has blocks in parallel; this program runs the blocks of a layer one after another"},
+        Unbuilt{"Biases",
+                {},
+                {"swiglu", "feed_forward", {.biases = true}},
+                "asks for biases in \"swiglu\"; this program's block of that kind has no options"},
+        Unbuilt{"QueryKeyNorm",
+                {},
+                {"attention", "attention", {.query_key_norm = true}},
+                "asks for query_key_norm in \"attention\"; this program's block of that kind has no options"},
+        Unbuilt{"RotatedShare",
+                {},
+                {"attention", "attention", {.rotated_share = 0.25}},
+                "asks for rotated_share in \"attention\"; this program's block of that kind has no options"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Resolve, AFamilyOfAnUnknownBlockIsRefused) {
+  AddFamily({.name = "of-unknown"}, {{"atention", "attention"}});
+  proto::RunConfig config = SoundRunWith("model.family=of-unknown");
+  EXPECT_THAT(std::string(ResolveConfig(config, 1, "x").message()),
+              HasSubstr("x: model.family: found \"of-unknown\", which has a block \"atention\"; this program has "
+                        "attention, swiglu"));
+}
+
+TEST(Resolve, ABlockHasTheOptionsThatItNames) {
+  RegisterBlock({.name = "of-options", .options = {"biases"}});
+  AddFamily({.name = "with-biases"}, {{"of-options", "first", {.biases = true}}});
+  AddFamily({.name = "with-more"}, {{"of-options", "first", {.biases = true, .rotated_share = 0}}});
+  proto::RunConfig config = SoundRunWith("model.family=with-biases");
+  EXPECT_TRUE(ResolveConfig(config, 1, "x").ok());
+  config.mutable_model()->set_family("with-more");
+  EXPECT_THAT(
+      std::string(ResolveConfig(config, 1, "x").message()),
+      HasSubstr("which asks for rotated_share in \"of-options\"; this program's block of that kind has biases"));
+}
+
 }  // namespace
 }  // namespace isthmus
