@@ -14,6 +14,7 @@
 #include "model/families/family.h"
 #include "runtime/config.h"
 #include "runtime/config_rules.h"
+#include "tests/support/case_name.h"
 
 namespace isthmus {
 namespace {
@@ -88,7 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
         ModelRule{"mesh.tensor=2 model.vocabulary=1", 2,
                   "model.vocabulary: 1; needs at least one row for each of mesh.tensor (2) ranks"},
         // Run settings are judged too.
-        ModelRule{"mesh.tensor=0", 1, "mesh.tensor: 0"}));
+        ModelRule{"mesh.tensor=0", 1, "mesh.tensor: 0"}),
+    testing::CaseName<&ModelRule::overrides>());
 
 INSTANTIATE_TEST_SUITE_P(
     OfBlocks, ImpossibleModel,
@@ -104,7 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
         ModelRule{"model.feed_forward=-1", 1, "model.feed_forward: -1; accepts 0 to 16777216"},
         ModelRule{"model.rope_theta=0", 1, "model.rope_theta: 0"},
         ModelRule{"model.width=16777216 model.heads=16777216 model.head_dim=16777216 model.feed_forward=64", 1,
-                  "model.heads: 16777216; times model.head_dim (16777216) is over 16777216"}));
+                  "model.heads: 16777216; times model.head_dim (16777216) is over 16777216"}),
+    testing::CaseName<&ModelRule::overrides>());
 
 INSTANTIATE_TEST_SUITE_P(
     OfEightBitLayers, ImpossibleModel,
@@ -120,7 +123,8 @@ INSTANTIATE_TEST_SUITE_P(
         ModelRule{"precision.fp8_layers=true precision.compute=BF16 model.feed_forward=104", 1,
                   "model.feed_forward: 104; precision.fp8_layers needs model.feed_forward / mesh.tensor (104)"},
         ModelRule{"precision.fp8_layers=true precision.compute=BF16 data.sequence_length=9 batch.micro_batch=2", 1,
-                  "batch.micro_batch: 2; precision.fp8_layers needs batch.micro_batch × data.sequence_length (18)"}));
+                  "batch.micro_batch: 2; precision.fp8_layers needs batch.micro_batch × data.sequence_length (18)"}),
+    testing::CaseName<&ModelRule::overrides>());
 
 TEST(Resolve, EightBitLayersTakeMultiplesOfSixteen) {
   proto::RunConfig config = SoundRunWith("precision.fp8_layers=true precision.compute=BF16");

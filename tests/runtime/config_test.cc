@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/config_rules.h"
+#include "tests/support/case_name.h"
 #include "tests/support/program.h"
 
 namespace isthmus {
@@ -97,7 +98,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Override{"optimizer.learning_rate=", "a finite number"},
                       Override{"mesh.sequence_parallel=perhaps", "true or false"},
                       Override{"schedule.kind=sine", "CONSTANT, LINEAR, COSINE"},
-                      Override{"model.layers+=3", "+= needs a list"}));
+                      Override{"model.layers+=3", "+= needs a list"}),
+    testing::CaseName<&Override::text>());
 
 struct Text {
   const char* text;
@@ -116,7 +118,8 @@ INSTANTIATE_TEST_SUITE_P(All, BadText,
                          ::testing::Values(Text{"\nmodell { }", "x.textproto:2:8: "},
                                            Text{"model {\n  depth: 3\n}", "x.textproto:2:8: "},
                                            Text{"seed: \"x\"", "x.textproto:1:7: "}, Text{"model {", "x.textproto:"},
-                                           Text{"seed: 1\nseed: 2", "x.textproto:2:"}));
+                                           Text{"seed: 1\nseed: 2", "x.textproto:2:"}),
+                         testing::CaseName<&Text::text>());
 
 struct Rule {
   const char* override;
@@ -199,7 +202,8 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"data.train=", 1, "data.train: empty"},
         Rule{"data.validation_fraction=0", 1, "data.validation_fraction: 0"},
         Rule{"data.validation_fraction=1", 1, "data.validation_fraction: 1"},
-        Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}));
+        Rule{"data.prefetch_batches=0", 1, "data.prefetch_batches: 0"}),
+    testing::CaseName<&Rule::override>());
 
 TEST(Config, NotANumberInAFileIsRejected) {
   for (const char* text :

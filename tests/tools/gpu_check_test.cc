@@ -111,6 +111,29 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
+// A command may be through with anything, also with what a test takes for the clock, before the next line of the script.
+TEST(GpuCheck, TheTimeOfAStepBeginsBeforeItsCommand) {
+  const TemporaryFolder folder;
+  const ProgramResult result = RunScript(folder, R"sh(
+    root=$place work=$place/work out=$place without_gpu=yes seconds=0
+    mkdir -p "$root/bin" "$work/logs" "$work/steps"
+    ln -s "$program" "$root/bin/isthmus"
+    : >"$root/VERSION"
+    printf 'loader=system\nnvidia_path=/x\n' >"$root/machine"
+    source "$self/gpu_check/report.sh"
+    source "$self/gpu_check/steps.sh"
+    now() {
+      [ -n "$running" ] || touch "$place/asked"
+      echo 0
+    }
+    run_step quick 1 true
+    [ -e "$place/asked" ] || echo "the command ran already"
+    echo "failed steps: $failed_steps"
+  )sh");
+  EXPECT_THAT(result.out, HasSubstr("failed steps: 0\n"));
+  EXPECT_THAT(result.out, Not(HasSubstr("ran already")));
+}
+
 // A step that is out of time leaves no process that holds the GPU. That holds for processes that a function of the
 // stages started, that take long to end, or that never end by themselves. Events replace the clock in this test: a step
 // is out of time once $1.ready exists, and its time to save is over once $1.told exists.

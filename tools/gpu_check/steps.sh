@@ -54,10 +54,10 @@ run_step() {
     return
   fi
   begin=$EPOCHREALTIME
+  local deadline=$(($(now) + limit))
   # In a session of its own.
   setsid "$@" >"$log" 2>&1 </dev/null &
   running=$!
-  local deadline=$(($(now) + limit))
   while kill -0 "$running" 2>/dev/null; do
     if [ "$(now)" -ge "$deadline" ]; then
       expired=yes

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "tests/support/case_name.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -89,7 +90,8 @@ INSTANTIATE_TEST_SUITE_P(
                    "group \"a\": learning_rate_factor"},
         WrongGroup{"groups { name: 'a' parameters: '*' beta1: 1 }", "group \"a\": beta1: 1; accepts 0 to below 1"},
         WrongGroup{"groups { name: 'a' parameters: '*' epsilon: 0 }", "group \"a\": epsilon: 0"},
-        WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: nan }", "group \"a\": weight_decay: nan"}));
+        WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: nan }", "group \"a\": weight_decay: nan"}),
+    CaseName<&WrongGroup::message>());
 
 // Adam's first step moves a weight by the learning rate, whatever its gradient.
 TEST(ParameterGroups, TheOptimizerMovesEachGroupByItsOwnRate) {
