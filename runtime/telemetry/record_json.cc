@@ -37,12 +37,12 @@ nlohmann::ordered_json HistogramJson(const proto::Histogram& histogram) {
 
 void AddFields(const Message& message, const std::string& prefix, nlohmann::ordered_json& json) {
   const auto& reflection = *message.GetReflection();
-  const auto& descriptor = *message.GetDescriptor();
-  for (int i = 0; i < descriptor.field_count(); ++i) {
-    const FieldDescriptor& field = *descriptor.field(i);
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* listed : fields) {
+    const FieldDescriptor& field = *listed;
     const std::string key = prefix + field.name();
     if (field.is_repeated()) {
-      if (reflection.FieldSize(message, &field) == 0) continue;
       nlohmann::ordered_json list = nlohmann::ordered_json::array();
       for (int k = 0; k < reflection.FieldSize(message, &field); ++k) {
         nlohmann::ordered_json element;
@@ -50,8 +50,6 @@ void AddFields(const Message& message, const std::string& prefix, nlohmann::orde
         list.push_back(std::move(element));
       }
       json[key] = std::move(list);
-    } else if (!reflection.HasField(message, &field)) {
-      continue;
     } else if (field.message_type() == proto::Histogram::descriptor()) {
       json[key] = HistogramJson(static_cast<const proto::Histogram&>(reflection.GetMessage(message, &field)));
     } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
