@@ -1,15 +1,20 @@
 #include "launch/commands/head_json.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "launch/run/head_record.h"
 #include "model/measure/frequency_buckets.h"
+#include "proto/telemetry.pb.h"
 
 namespace isthmus {
 namespace {
@@ -37,55 +42,32 @@ void AddMissing(const Json& json, const std::string& name, std::vector<std::stri
   }
 }
 
-Json GradientJson(const HeadGradientFigures& g) {
-  return {{"logit_gradient_norm", g.logit_gradient_norm},
-          {"retained_gradient_norm", g.retained_gradient_norm},
-          {"lost_gradient_norm", g.lost_gradient_norm},
-          {"visible_cosine", g.visible_cosine},
-          {"lost_norm_ratio", g.lost_norm_ratio},
-          {"lost_energy_ratio", g.lost_energy_ratio},
-          {"isotropic_lost_norm_ratio", g.isotropic_lost_norm_ratio},
-          {"alignment_gain", g.alignment_gain},
-          {"target_energy_share", g.target_energy_share},
-          {"retained_target_energy_share", g.retained_target_energy_share},
-          {"target_coefficient", g.target_coefficient},
-          {"retained_target_coefficient", g.retained_target_coefficient}};
-}
-
-Json WeightJson(const HeadFigures& m) {
-  return {{"head_numerical_rank", m.weight.numerical_rank},
-          {"head_condition", m.weight.condition},
-          {"head_singular_entropy", m.weight.singular_entropy},
-          {"head_stable_rank", m.weight.stable_rank},
-          {"head_largest_singular_share", m.weight.largest_singular_share},
-          {"head_error_ratio_at_eighth", m.weight.error_ratio_at_eighth},
-          {"head_error_ratio_at_quarter", m.weight.error_ratio_at_quarter},
-          {"head_error_ratio_at_half", m.weight.error_ratio_at_half},
-          {"head_row_anisotropy", m.weight.row_anisotropy},
-          {"hidden_anisotropy", m.hidden_anisotropy},
-          {"hidden_centred_anisotropy", m.hidden_centred_anisotropy}};
+// Returns the figures that are one number, in the order and by the names that proto/telemetry.proto gives them. Absent
+// ones become NaN, so that AddMissing names them. Steps belong to training and are left out.
+Json ScalarsJson(const proto::HeadRecord& scalars) {
+  Json json;
+  const auto& descriptor = *proto::HeadRecord::descriptor();
+  const auto& reflection = *proto::HeadRecord::GetReflection();
+  for (int i = 0; i < descriptor.field_count(); ++i) {
+    const auto* field = descriptor.field(i);
+    if (field->is_repeated() || field->message_type() != nullptr || absl::EndsWith(field->name(), "_step")) continue;
+    Json& value = json[field->has_json_name() ? field->json_name() : field->name()];
+    if (!reflection.HasField(scalars, field)) {
+      value = std::numeric_limits<double>::quiet_NaN();
+    } else if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64) {
+      value = reflection.GetInt64(scalars, field);
+    } else {
+      value = reflection.GetDouble(scalars, field);
+    }
+  }
+  return json;
 }
 
 }  // namespace
 
 std::string HeadJson(const HeadFigures& m) {
   Json json = {{"tokens", m.tokens}, {"vocabulary", m.vocabulary}, {"width", m.width}, {"loss", m.loss}};
-  json.update(GradientJson(m.gradient));
-  json.update({{"update_cosine", m.update.update_cosine},
-               {"hidden_update_cosine", m.update.hidden_update_cosine},
-               {"update_rank_bound", m.update.update_rank_bound}});
-  const auto components = [&](int64_t count) {
-    return m.spectrum.known ? Json(count) : Json(std::numeric_limits<double>::quiet_NaN());
-  };
-  json.update({{"sampled_tokens", m.spectrum.sampled_tokens},
-               {"best_rank_energy_ratio", m.spectrum.best_rank_energy_ratio},
-               {"best_double_rank_energy_ratio", m.spectrum.best_double_rank_energy_ratio},
-               {"sampled_retained_energy_ratio", m.spectrum.sampled_retained_energy_ratio},
-               {"sampled_lost_norm_ratio", m.self_test.sampled_lost_norm_ratio},
-               {"decomposition_error", m.self_test.decomposition_error},
-               {"components_for_70_percent", components(m.spectrum.components_for_70_percent)},
-               {"components_for_99_9_percent", components(m.spectrum.components_for_99_9_percent)}});
-  json.update(WeightJson(m));
+  json.update(ScalarsJson(m.scalars));
   Json shards = Json::array(), buckets = Json::array();
   for (const HeadPart& shard : m.shards) shards.push_back(PartJson(shard));
   for (size_t i = 0; i < m.buckets.size(); ++i) {
@@ -97,8 +79,8 @@ std::string HeadJson(const HeadFigures& m) {
   json["buckets"] = std::move(buckets);
   json["retained_ratio_histogram"] = HistogramJson(m.retained_ratio);
   json["token_gradient_histogram"] = HistogramJson(m.token_gradient);
-  json["head_singular_values"] = m.weight.singular_values;
-  json["sampled_singular_values"] = m.spectrum.singular_values;
+  json["head_singular_values"] = m.singular_values;
+  json["sampled_singular_values"] = m.sampled_singular_values;
   std::vector<std::string> missing;
   AddMissing(json, "", missing);
   if (!missing.empty()) {

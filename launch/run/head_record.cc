@@ -10,17 +10,17 @@ namespace isthmus {
 namespace {
 
 // A part of the vocabulary may keep a little less than nothing: the rest of it is a difference.
-double Root(double energy) { return std::sqrt(std::max(energy, 0.0)); }
+double NormOfPart(double energy) { return std::sqrt(std::max(energy, 0.0)); }
 
 template <typename Record>
 void FillPart(const HeadPart& part, const HeadFigures& head, Record& record) {
   const auto share = [](double energy, double norm) { return norm > 0 ? energy / (norm * norm) : 0; };
-  if (!std::isfinite(head.gradient.logit_gradient_norm)) return;
-  record.set_logit_gradient_norm(Root(part.logit_gradient_energy));
-  record.set_energy_share(share(part.logit_gradient_energy, head.gradient.logit_gradient_norm));
+  if (!head.scalars.has_logit_gradient_norm()) return;  // squares are below fp64
+  record.set_logit_gradient_norm(NormOfPart(part.logit_gradient_energy));
+  record.set_energy_share(share(part.logit_gradient_energy, head.scalars.logit_gradient_norm()));
   if (!head.not_measured.empty()) return;
-  record.set_retained_gradient_norm(Root(part.retained_energy));
-  record.set_retained_energy_share(share(part.retained_energy, head.gradient.retained_gradient_norm));
+  record.set_retained_gradient_norm(NormOfPart(part.retained_energy));
+  record.set_retained_energy_share(share(part.retained_energy, head.scalars.retained_gradient_norm()));
 }
 
 void FillHistogram(const Histogram& histogram, proto::Histogram& record) {
@@ -42,86 +42,26 @@ void FillSpectrum(const std::vector<double>& values, Records& records) {
   }
 }
 
-void FillGradient(const HeadGradientFigures& gradient, proto::HeadRecord& record) {
-  // The norm is missing where squares are below fp64.
-  if (std::isfinite(gradient.logit_gradient_norm)) {
-    record.set_logit_gradient_norm(gradient.logit_gradient_norm);
-    record.set_target_energy_share(gradient.target_energy_share);
+// As many tokens as the head is wide are a matrix of its rank, which the best one of that rank keeps all of.
+void LeaveOutTrivialFigures(int64_t width, proto::HeadRecord& record) {
+  if (record.sampled_tokens() <= width) {
+    record.clear_best_rank_energy_ratio();
+    record.clear_components_for_70_percent();
+    record.clear_components_for_99_9_percent();
   }
-  if (std::isfinite(gradient.isotropic_lost_norm_ratio)) {
-    record.set_isotropic_lost_norm_ratio(gradient.isotropic_lost_norm_ratio);
-  }
-  record.set_target_coefficient(gradient.target_coefficient);
-}
-
-// What needs G_∥.
-void FillProjection(const HeadFigures& head, proto::HeadRecord& record) {
-  const HeadGradientFigures& gradient = head.gradient;
-  record.set_retained_gradient_norm(gradient.retained_gradient_norm);
-  record.set_lost_gradient_norm(gradient.lost_gradient_norm);
-  record.set_visible_cosine(gradient.visible_cosine);
-  record.set_lost_norm_ratio(gradient.lost_norm_ratio);
-  record.set_lost_energy_ratio(gradient.lost_energy_ratio);
-  record.set_alignment_gain(gradient.alignment_gain);
-  record.set_retained_target_energy_share(gradient.retained_target_energy_share);
-  record.set_retained_target_coefficient(gradient.retained_target_coefficient);
-  record.set_sampled_retained_energy_ratio(head.spectrum.sampled_retained_energy_ratio);
-  record.set_sampled_lost_norm_ratio(head.self_test.sampled_lost_norm_ratio);
-  FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
-}
-
-void FillSample(const HeadSpectrumFigures& spectrum, int64_t width, proto::HeadRecord& record) {
-  record.set_sampled_tokens(spectrum.sampled_tokens);
-  if (!spectrum.known) return;
-  if (spectrum.step > 0) record.set_sampled_singular_values_step(spectrum.step);
-  if (spectrum.sampled_tokens > width) {
-    record.set_best_rank_energy_ratio(spectrum.best_rank_energy_ratio);
-    record.set_components_for_70_percent(spectrum.components_for_70_percent);
-    record.set_components_for_99_9_percent(spectrum.components_for_99_9_percent);
-  }
-  if (spectrum.sampled_tokens > 2 * width) {
-    record.set_best_double_rank_energy_ratio(spectrum.best_double_rank_energy_ratio);
-  }
-  FillSpectrum(spectrum.singular_values, *record.mutable_sampled_singular_values());
-}
-
-void FillWeight(const HeadWeightFigures& weight, proto::HeadRecord& record) {
-  if (weight.numerical_rank != kUnknownRank) record.set_numerical_rank(weight.numerical_rank);
-  if (std::isfinite(weight.row_anisotropy)) record.set_row_anisotropy(weight.row_anisotropy);
-  if (weight.singular_values.empty()) return;
-  record.set_singular_values_step(weight.step);
-  record.set_condition(weight.condition);
-  record.set_singular_entropy(weight.singular_entropy);
-  record.set_stable_rank(weight.stable_rank);
-  record.set_largest_singular_share(weight.largest_singular_share);
-  record.set_error_ratio_at_eighth(weight.error_ratio_at_eighth);
-  record.set_error_ratio_at_quarter(weight.error_ratio_at_quarter);
-  record.set_error_ratio_at_half(weight.error_ratio_at_half);
-  FillSpectrum(weight.singular_values, *record.mutable_singular_values());
+  if (record.sampled_tokens() <= 2 * width) record.clear_best_double_rank_energy_ratio();
 }
 
 }  // namespace
 
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   if (!head.linear) return;
-  FillGradient(head.gradient, record);
-  if (head.not_measured.empty()) FillProjection(head, record);
-  // This figure shows a wrong projection, even where the projection's own figures are left out.
-  const double error = head.self_test.decomposition_error;
-  if (std::isfinite(error)) record.set_decomposition_error(error);
-  // The cosines are missing where the squares are beyond fp32.
-  if (std::isfinite(head.update.update_cosine)) record.set_update_cosine(head.update.update_cosine);
-  if (std::isfinite(head.update.hidden_update_cosine)) {
-    record.set_hidden_update_cosine(head.update.hidden_update_cosine);
-  }
-  record.set_update_rank_bound(head.update.update_rank_bound);
-  FillSample(head.spectrum, head.width, record);
-  FillWeight(head.weight, record);
-  if (std::isfinite(head.hidden_anisotropy)) record.set_hidden_anisotropy(head.hidden_anisotropy);
-  if (std::isfinite(head.hidden_centred_anisotropy)) {
-    record.set_hidden_centred_anisotropy(head.hidden_centred_anisotropy);
-  }
+  record = head.scalars;
+  LeaveOutTrivialFigures(head.width, record);
+  if (head.not_measured.empty()) FillHistogram(head.retained_ratio, *record.mutable_token_retained_ratio());
   FillHistogram(head.token_gradient, *record.mutable_token_gradient_norm());
+  FillSpectrum(head.sampled_singular_values, *record.mutable_sampled_singular_values());
+  FillSpectrum(head.singular_values, *record.mutable_singular_values());
   for (size_t i = 0; i < head.shards.size(); ++i) {
     auto& shard = *record.add_shards();
     shard.set_tp_rank(static_cast<int>(i));

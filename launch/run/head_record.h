@@ -12,7 +12,8 @@ namespace isthmus {
 // Names of the vocabulary's buckets, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
 inline constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
 
-// Leaves out what no more sampled tokens than the head's width make trivial: as many rows are a matrix of that rank.
+// Fills an empty record with the figures' scalars, some of the singular values, histograms and parts. Leaves out what
+// no more sampled tokens than the head's width make trivial: as many rows are a matrix of that rank.
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);
 
 // `norms`: HeadDecomposition::Result::layer_gradient_norms.

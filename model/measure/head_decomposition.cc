@@ -310,10 +310,9 @@ void HeadDecomposition::Conclude() {
   const SpectrumFinder::Found& spectrum = projector_->SingularValues(state.fresh);
   sums.singular_values_rank = spectrum.rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(spectrum.values.data(), std::ssize(spectrum.values));
-  const int64_t sample_step = UseFoundSampleSpectrum();
+  sums.singular_values_step = spectrum.step;
+  sums.sample_step = UseFoundSampleSpectrum();
   result_.head = MakeMeasurement(sums);
-  result_.head.weight.step = spectrum.step;
-  result_.head.spectrum.step = sample_step;
   seconds_.figures = laps.Next();
 }
 

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <vector>
 
 #include "model/measure/head_projection.h"
+#include "proto/telemetry.pb.h"
 
 namespace isthmus {
 namespace {
@@ -54,8 +56,8 @@ bool SquaresAreOutOfRange(const HeadSums& sums) {
 // Tokens that are predicted with certainty do that: their loss is below 1e-135.
 bool SquaresVanish(const HeadSums& sums) { return TotalEnergy(sums) < kLeastEnergy; }
 
-// Returns why G_∥ is not known; empty if it is known.
-std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight) {
+// Returns why G_∥ is not known; empty if it is known. `scalars`: with the head's condition, if that is known.
+std::string WhyNotMeasured(const HeadSums& sums, const proto::HeadRecord& scalars) {
   if (!sums.not_factored.empty()) return sums.not_factored;
   if (SquaresVanish(sums)) {
     return absl::StrFormat("with a mean loss of %.3g the squares of the logit gradient are below the range of fp64",
@@ -65,7 +67,7 @@ std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight
   const char* arithmetic = sums.arithmetic == DType::kFloat64 ? "fp64" : "fp32";
   if (RoundingHidesProjection(sums)) {
     return absl::StrFormat("its condition%s is beyond %s",
-                           weight.singular_values.empty() ? std::string() : absl::StrFormat(" %.1g", weight.condition),
+                           scalars.has_condition() ? absl::StrFormat(" %.1g", scalars.condition()) : std::string(),
                            arithmetic);
   }
   const double total = TotalEnergy(sums);
@@ -75,57 +77,91 @@ std::string WhyNotMeasured(const HeadSums& sums, const HeadWeightFigures& weight
       std::sqrt(sums.token.retained_energy), std::sqrt(total));
 }
 
-HeadGradientFigures GradientFigures(const HeadSums& sums) {
+// Sets a figure by the given setter if it is finite. A mean over fewer than two rows is not, nor may be what is made of
+// squares beyond fp32.
+void SetFinite(double figure, void (proto::HeadRecord::*set)(double), proto::HeadRecord& scalars) {
+  if (std::isfinite(figure)) (scalars.*set)(figure);
+}
+
+// Adds what is known of G without its projection. Symbols are those of model/measure/head_figures.h.
+void AddGradientFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
+  if (sums.rank != kUnknownRank) {
+    const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
+    scalars.set_isotropic_lost_norm_ratio(std::sqrt(1 - share));  // sqrt(1 - rank(W)/V): a head in random position
+  }
+  scalars.set_target_coefficient(sums.token.target_sum);  // mean over tokens of N·G[n, y_n] = p_y - 1
+  const double total = TotalEnergy(sums);
+  if (SquaresVanish(sums) || !std::isfinite(total)) return;
+  scalars.set_logit_gradient_norm(std::sqrt(total));  // ‖G‖
+  // This share of the energy lies in the entries of the tokens' own targets, the rest in all other tokens of the
+  // vocabulary.
+  scalars.set_target_energy_share(Ratio(sums.token.target_energy, total));
+}
+
+// Adds how much of G backpropagation through the head loses (DESIGN 4.2), where G_∥ is known.
+void AddProjectionFigures(const HeadSums& sums, HeadFigures& figures) {
   const double total = TotalEnergy(sums);
   // If W spans all of the vocabulary, the loss is exactly 0, not the rounding of a difference. The retained energy
   // exceeds the total by no more than WhyNotMeasured allows.
   const double kept = sums.rank == sums.vocabulary ? total : std::min(sums.token.retained_energy, total);
-  const double share =
-      sums.rank == kUnknownRank ? kNotMeasured : static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
-  HeadGradientFigures figures;
-  figures.logit_gradient_norm = std::sqrt(total);
-  figures.retained_gradient_norm = std::sqrt(kept);
-  figures.lost_gradient_norm = std::sqrt(total - kept);
-  figures.visible_cosine = std::sqrt(Ratio(kept, total));
-  figures.lost_energy_ratio = Ratio(total - kept, total);
-  figures.lost_norm_ratio = std::sqrt(figures.lost_energy_ratio);
-  figures.isotropic_lost_norm_ratio = std::sqrt(1 - share);
-  figures.alignment_gain = Ratio(figures.visible_cosine, std::sqrt(share));
-  figures.target_energy_share = Ratio(sums.token.target_energy, total);
-  figures.retained_target_energy_share = Ratio(sums.token.retained_target_energy, kept);
-  figures.target_coefficient = sums.token.target_sum;
-  figures.retained_target_coefficient = sums.token.retained_target_sum;
-  return figures;
+  const double share = static_cast<double>(sums.rank) / static_cast<double>(sums.vocabulary);
+  const double visible_cosine = std::sqrt(Ratio(kept, total)), lost_energy_ratio = Ratio(total - kept, total);
+  proto::HeadRecord& scalars = figures.scalars;
+  scalars.set_retained_gradient_norm(std::sqrt(kept));      // ‖G_∥‖
+  scalars.set_lost_gradient_norm(std::sqrt(total - kept));  // ‖G_⊥‖, from ‖G‖² - ‖G_∥‖²
+  scalars.set_visible_cosine(visible_cosine);               // ‖G_∥‖ / ‖G‖
+  scalars.set_lost_energy_ratio(lost_energy_ratio);
+  scalars.set_lost_norm_ratio(std::sqrt(lost_energy_ratio));            // ‖G_⊥‖ / ‖G‖
+  scalars.set_alignment_gain(Ratio(visible_cosine, std::sqrt(share)));  // visible_cosine / sqrt(rank(W)/V)
+  // The same share after the projection as target_energy_share is before it.
+  scalars.set_retained_target_energy_share(Ratio(sums.token.retained_target_energy, kept));
+  scalars.set_retained_target_coefficient(sums.token.retained_target_sum);  // mean over tokens of N·G_∥[n, y_n]
+  // The head keeps this share of the sampled tokens' energy.
+  scalars.set_sampled_retained_energy_ratio(Ratio(sums.token.sampled_retained, sums.sample_gram.trace()));
+  scalars.set_sampled_lost_norm_ratio(std::sqrt(Ratio(sums.self_test.lost, sums.self_test.energy)));  // ‖G - G_∥‖ / ‖G‖
+  figures.retained_ratio = sums.token.retained_ratio;
 }
 
-HeadSelfTestFigures SelfTestFigures(const HeadSums::SelfTest& sums) {
-  const double from_whole = std::abs(sums.retained + sums.lost - sums.energy);
-  return {.sampled_lost_norm_ratio = std::sqrt(Ratio(sums.lost, sums.energy)),
-          .decomposition_error = Ratio(std::max(from_whole, sums.lost_passed_on), sums.energy)};
+// Tests c² + r² = 1 over sampled tokens. r is not derived from c: the lost part is measured as ‖G - G_∥‖. The equation
+// also holds for a projection on too small a space. That shows in what the head would pass on of G - G_∥: nothing if
+// the projection is right. So the error is the larger of |c² + r² - 1| and ‖(G - G_∥) W‖² / (s² ‖G‖²), where s is at
+// least W's largest singular value. It shows a wrong projection even where the projection's own figures are left out.
+void AddDecompositionError(const HeadSums& sums, proto::HeadRecord& scalars) {
+  if (!sums.not_factored.empty() || SquaresVanish(sums)) return;  // there is no G_∥, or no energy
+  const HeadSums::SelfTest& test = sums.self_test;
+  const double from_whole = std::abs(test.retained + test.lost - test.energy);
+  SetFinite(Ratio(std::max(from_whole, test.lost_passed_on), test.energy), &proto::HeadRecord::set_decomposition_error,
+            scalars);
 }
 
-HeadUpdateFigures UpdateFigures(const HeadSums& sums, double gradient_norm) {
+// A gradient step changes the logits (DESIGN 4.3). For a plain head the step changes H and W; for one that is W = U E
+// it changes H, U and E, as training does.
+void AddUpdateFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
+  scalars.set_update_rank_bound(2 * sums.width);  // 2 D
+  if (SquaresVanish(sums) || SquaresAreOutOfRange(sums)) return;
   const HeadUpdateSums& update = sums.update;
-  HeadUpdateFigures figures;
-  figures.update_cosine = Ratio(update.along, gradient_norm * Root(update.square));
-  figures.hidden_update_cosine = Ratio(update.hidden, gradient_norm * Root(update.through_hidden));
-  figures.update_rank_bound = 2 * sums.width;
-  return figures;
+  const double gradient_norm = std::sqrt(TotalEnergy(sums));
+  // The cosine of the whole first-order change of the logits and -G.
+  SetFinite(Ratio(update.along, gradient_norm * Root(update.square)), &proto::HeadRecord::set_update_cosine, scalars);
+  // The cosine of its part through the hidden states, A Wᵀ, and -G.
+  SetFinite(Ratio(update.hidden, gradient_norm * Root(update.through_hidden)),
+            &proto::HeadRecord::set_hidden_update_cosine, scalars);
 }
 
-HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
+// The spectrum of G over sampled tokens: every k-th of the step. Figures that follow from it are absent where it is not
+// known yet; it may be that of an earlier step (sample_step).
+void AddSampleFigures(const HeadSums& sums, HeadFigures& figures) {
   const Matrix& gram = sums.sample_gram;
-  HeadSpectrumFigures figures;
-  figures.sampled_tokens = gram.rows();
+  proto::HeadRecord& scalars = figures.scalars;
+  scalars.set_sampled_tokens(gram.rows());
+  if (SquaresVanish(sums)) return;
   double total = gram.trace();
-  figures.sampled_retained_energy_ratio = Ratio(sums.token.sampled_retained, total);
   Eigen::VectorXd eigenvalues;
   if (!sums.sample_eigenvalues.has_value()) {
     Matrix copy = gram;
     eigenvalues = Eigenvalues(TensorOf(copy));
   } else if (sums.sample_eigenvalues->empty()) {
-    figures.known = false;
-    return figures;
+    return;  // none are known yet
   } else {
     const std::vector<double>& earlier = *sums.sample_eigenvalues;
     eigenvalues = Eigen::Map<const Eigen::VectorXd>(earlier.data(), std::ssize(earlier));
@@ -134,77 +170,79 @@ HeadSpectrumFigures SpectrumFigures(const HeadSums& sums) {
   const int64_t count = eigenvalues.size(), width = sums.width;
   // Eigenvalues below it are what rounding of the Gram matrix made of smaller ones.
   const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * eigenvalues(0);
-  double kept = 0;
+  double kept = 0, best = 0, best_double = 0;
+  int64_t for_70_percent = 0, for_99_9_percent = 0;
   for (int64_t i = 0; i < count; ++i) {
     const double energy = std::max(eigenvalues(i), 0.0);
-    if (energy > least) figures.singular_values.push_back(std::sqrt(energy));
+    if (energy > least) figures.sampled_singular_values.push_back(std::sqrt(energy));
     // Shares of the norm, hence squares of them of the energy.
-    if (kept < 0.70 * 0.70 * total) figures.components_for_70_percent = i + 1;
-    if (kept < 0.999 * 0.999 * total) figures.components_for_99_9_percent = i + 1;
+    if (kept < 0.70 * 0.70 * total) for_70_percent = i + 1;
+    if (kept < 0.999 * 0.999 * total) for_99_9_percent = i + 1;
     kept += energy;
-    if (i < width) figures.best_rank_energy_ratio = std::min(Ratio(kept, total), 1.0);
-    if (i < 2 * width) figures.best_double_rank_energy_ratio = std::min(Ratio(kept, total), 1.0);
+    if (i < width) best = std::min(Ratio(kept, total), 1.0);
+    if (i < 2 * width) best_double = std::min(Ratio(kept, total), 1.0);
   }
-  return figures;
+  scalars.set_best_rank_energy_ratio(best);                // kept by the best matrix of rank D (Eckart-Young)
+  scalars.set_best_double_rank_energy_ratio(best_double);  // of rank 2 D
+  scalars.set_components_for_70_percent(for_70_percent);   // singular values that together have that much of the norm
+  scalars.set_components_for_99_9_percent(for_99_9_percent);
+  if (sums.sample_step > 0) scalars.set_sampled_singular_values_step(sums.sample_step);
 }
 
-HeadWeightFigures WeightFigures(const HeadSums& sums) {
+// The head itself: W, or the product U E. Figures that follow from its singular values are absent where those are not
+// known yet, and zero of a head of zeros.
+void AddWeightFigures(const HeadSums& sums, HeadFigures& figures) {
+  proto::HeadRecord& scalars = figures.scalars;
+  if (sums.rank != kUnknownRank) scalars.set_numerical_rank(sums.rank);
+  // Mean cosine of two rows of the vocabulary-sized factor.
+  SetFinite(AnisotropyOf(sums.head_unit_sum, sums.vocabulary - sums.zero_head_rows),
+            &proto::HeadRecord::set_row_anisotropy, scalars);
   const Eigen::VectorXd& s = sums.singular_values;
-  HeadWeightFigures figures;
-  figures.numerical_rank = sums.rank;
+  if (s.size() == 0) return;
   for (const double value : s) figures.singular_values.push_back(std::ldexp(value, sums.singular_values_exponent));
-  figures.row_anisotropy = AnisotropyOf(sums.head_unit_sum, sums.vocabulary - sums.zero_head_rows);
-  if (sums.singular_values_rank == 0) return figures;
+  if (sums.singular_values_step > 0) scalars.set_singular_values_step(sums.singular_values_step);
+  const int64_t rank = sums.singular_values_rank;
+  const auto unless_zero = [&](double figure) { return rank == 0 ? 0 : figure; };
   const double sum = s.sum(), energy = s.squaredNorm();
-  figures.condition = s(0) / s(sums.singular_values_rank - 1);
+  double entropy = 0;  // KL(p ‖ uniform), p_i = s_i / Σs: 0 is flat (arXiv:2404.07647)
   for (Eigen::Index i = 0; i < s.size(); ++i) {
     const double p = s(i) / sum;
-    if (p > 0) figures.singular_entropy += p * std::log(p * static_cast<double>(s.size()));
+    if (p > 0) entropy += p * std::log(p * static_cast<double>(s.size()));
   }
-  figures.stable_rank = energy / (s(0) * s(0));
-  figures.largest_singular_share = s(0) / sum;
-  const auto error = [&](int64_t rank) {
-    return std::sqrt(s.tail(s.size() - std::min(rank, s.size())).squaredNorm() / energy);
+  // W-error(d) = (Σ_{i>d} s_i²)^½ / ‖W‖ at an eighth, a quarter and a half of D.
+  const auto error = [&](int64_t first) {
+    return unless_zero(std::sqrt(s.tail(s.size() - std::min(first, s.size())).squaredNorm() / energy));
   };
-  const int64_t width = sums.width;
-  figures.error_ratio_at_eighth = error(width / 8);
-  figures.error_ratio_at_quarter = error(width / 4);
-  figures.error_ratio_at_half = error(width / 2);
-  return figures;
+  // s_1 / s_rank; infinite where rounding leaves nothing of s_rank.
+  scalars.set_condition(unless_zero(s(0) / s(std::max<int64_t>(rank, 1) - 1)));
+  scalars.set_singular_entropy(unless_zero(entropy));
+  scalars.set_stable_rank(unless_zero(energy / (s(0) * s(0))));  // ‖W‖² / s_1²
+  scalars.set_largest_singular_share(unless_zero(s(0) / sum));   // s_1 / Σs
+  scalars.set_error_ratio_at_eighth(error(sums.width / 8));
+  scalars.set_error_ratio_at_quarter(error(sums.width / 4));
+  scalars.set_error_ratio_at_half(error(sums.width / 2));
 }
 
-void LeaveOutProjection(HeadFigures& figures) {
-  HeadGradientFigures& gradient = figures.gradient;
-  for (double* figure : {&gradient.retained_gradient_norm, &gradient.lost_gradient_norm, &gradient.visible_cosine,
-                         &gradient.lost_norm_ratio, &gradient.lost_energy_ratio, &gradient.alignment_gain,
-                         &gradient.retained_target_energy_share, &gradient.retained_target_coefficient,
-                         &figures.spectrum.sampled_retained_energy_ratio, &figures.self_test.sampled_lost_norm_ratio}) {
-    *figure = kNotMeasured;
-  }
+void AddHiddenFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
+  // Mean cosine of two tokens' hidden states (arXiv:2401.12143).
+  SetFinite(AnisotropyOf(sums.hidden_unit_sum, sums.tokens - sums.zero_hidden_rows),
+            &proto::HeadRecord::set_hidden_anisotropy, scalars);
+  // The same of the sampled tokens' after their mean has been subtracted.
+  const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
+  const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
+  SetFinite(AnisotropyOf(UnitRowSum(centred), centred.rows() - ZeroRows(centred)),
+            &proto::HeadRecord::set_hidden_centred_anisotropy, scalars);
+}
+
+void AddPartFigures(const HeadSums& sums, HeadFigures& figures) {
+  figures.shards = sums.shards;
+  figures.buckets = sums.buckets;
+  const bool vanish = SquaresVanish(sums);
   for (auto* parts : {&figures.shards, &figures.buckets}) {
-    for (HeadPart& part : *parts) part.retained_energy = kNotMeasured;
-  }
-  figures.retained_ratio = Histogram(RetainedRatioBounds());
-}
-
-void LeaveOutUpdate(HeadFigures& figures) {
-  figures.update.update_cosine = figures.update.hidden_update_cosine = kNotMeasured;
-}
-
-// Leaves out what is made of squares of the logit gradient, beside what LeaveOutProjection does.
-void LeaveOutGradient(HeadFigures& figures) {
-  LeaveOutUpdate(figures);
-  HeadSpectrumFigures& spectrum = figures.spectrum;
-  for (double* figure :
-       {&figures.gradient.logit_gradient_norm, &figures.gradient.target_energy_share, &spectrum.best_rank_energy_ratio,
-        &spectrum.best_double_rank_energy_ratio, &figures.self_test.decomposition_error}) {
-    *figure = kNotMeasured;
-  }
-  spectrum.known = false;
-  spectrum.components_for_70_percent = spectrum.components_for_99_9_percent = 0;
-  spectrum.singular_values.clear();
-  for (auto* parts : {&figures.shards, &figures.buckets}) {
-    for (HeadPart& part : *parts) part.logit_gradient_energy = kNotMeasured;
+    for (HeadPart& part : *parts) {
+      if (!figures.not_measured.empty()) part.retained_energy = kNotMeasured;
+      if (vanish) part.logit_gradient_energy = kNotMeasured;
+    }
   }
 }
 
@@ -216,30 +254,22 @@ double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
 }
 
 HeadFigures MakeMeasurement(const HeadSums& sums) {
-  HeadFigures measurement;
-  measurement.tokens = sums.tokens;
-  measurement.vocabulary = sums.vocabulary;
-  measurement.width = sums.width;
-  measurement.loss = sums.token.loss;
-  measurement.gradient = GradientFigures(sums);
-  measurement.self_test = SelfTestFigures(sums.self_test);
-  measurement.update = UpdateFigures(sums, measurement.gradient.logit_gradient_norm);
-  measurement.spectrum = SpectrumFigures(sums);
-  measurement.weight = WeightFigures(sums);
-  measurement.hidden_anisotropy = AnisotropyOf(sums.hidden_unit_sum, sums.tokens - sums.zero_hidden_rows);
-  const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
-  const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
-  measurement.hidden_centred_anisotropy = AnisotropyOf(UnitRowSum(centred), centred.rows() - ZeroRows(centred));
-  measurement.retained_ratio = sums.token.retained_ratio;
-  measurement.token_gradient = sums.token.token_gradient;
-  measurement.shards = sums.shards;
-  measurement.buckets = sums.buckets;
-  measurement.not_measured = WhyNotMeasured(sums, measurement.weight);
-  if (!measurement.not_measured.empty()) LeaveOutProjection(measurement);
-  if (SquaresVanish(sums)) LeaveOutGradient(measurement);
-  if (SquaresAreOutOfRange(sums)) LeaveOutUpdate(measurement);
-  if (!sums.not_factored.empty()) measurement.self_test.decomposition_error = kNotMeasured;
-  return measurement;
+  HeadFigures figures;
+  figures.tokens = sums.tokens;
+  figures.vocabulary = sums.vocabulary;
+  figures.width = sums.width;
+  figures.loss = sums.token.loss;
+  figures.token_gradient = sums.token.token_gradient;
+  AddWeightFigures(sums, figures);
+  AddHiddenFigures(sums, figures.scalars);
+  AddGradientFigures(sums, figures.scalars);
+  AddUpdateFigures(sums, figures.scalars);
+  AddSampleFigures(sums, figures);
+  AddDecompositionError(sums, figures.scalars);
+  figures.not_measured = WhyNotMeasured(sums, figures.scalars);
+  if (figures.not_measured.empty()) AddProjectionFigures(sums, figures);
+  AddPartFigures(sums, figures);
+  return figures;
 }
 
 }  // namespace isthmus

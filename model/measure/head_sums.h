@@ -37,11 +37,13 @@ struct HeadSums {
   Eigen::VectorXd singular_values;
   int64_t singular_values_rank = 0;
   int singular_values_exponent = 0;  // the values are to be multiplied by this power of two
+  int64_t singular_values_step = 0;  // of training, whose head they are of; 0 outside of it
 
   Matrix sample_gram;  // G_s G_sᵀ [n, n]
   // The eigenvalues, where they are not computed here: those known from an earlier step, or an empty list.
   std::optional<std::vector<double>> sample_eigenvalues;
-  Matrix sampled_hidden;  // [n, D]
+  int64_t sample_step = 0;  // of training, whose Gram matrix they are of; 0 outside of it
+  Matrix sampled_hidden;    // [n, D]
   // Sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² computed from the difference itself, and
   // how much of the lost part W would still pass on.
   struct SelfTest {
@@ -54,7 +56,7 @@ struct HeadSums {
   int64_t zero_hidden_rows = 0, zero_head_rows = 0;
 };
 
-// Figures of G_∥ are NaN where rounding hides it (HeadFigures::not_measured).
+// Figures of G_∥ are absent where rounding hides it (HeadFigures::not_measured).
 HeadFigures MakeMeasurement(const HeadSums& sums);
 
 // Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).

@@ -1,36 +1,64 @@
-// What a record leaves out because it is not known.
+// A record has every scalar of a measurement, and leaves out what is not known.
 #include "launch/run/head_record.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 
+#include "tests/support/head_scalars.h"
+
 namespace isthmus {
 namespace {
 
-TEST(HeadRecord, LeavesOutWhatFollowsFromSingularValuesThatAreNotKnownYet) {
+TEST(HeadRecord, HasEveryScalar) {
   HeadFigures head;
-  head.weight.numerical_rank = 4;
-  head.weight.row_anisotropy = 0.25;
+  head.width = 4;
+  head.scalars = testing::AllHeadScalars();
   proto::HeadRecord record;
   FillHeadRecord(head, record);
-  EXPECT_EQ(record.numerical_rank(), 4);
-  EXPECT_EQ(record.row_anisotropy(), 0.25);
-  EXPECT_FALSE(record.has_singular_values_step());
-  EXPECT_FALSE(record.has_condition());
-  EXPECT_FALSE(record.has_stable_rank());
-  EXPECT_FALSE(record.has_error_ratio_at_half());
-  EXPECT_EQ(record.singular_values_size(), 0);
+  for (const auto* field : testing::HeadScalarFields()) {
+    EXPECT_TRUE(record.GetReflection()->HasField(record, field)) << field->name();
+  }
+  EXPECT_EQ(record.numerical_rank(), head.scalars.numerical_rank());
+  EXPECT_EQ(record.condition(), head.scalars.condition());
+  EXPECT_EQ(record.token_retained_ratio().counts_size(), record.token_retained_ratio().bounds_size() + 1);
+}
 
-  head.weight.step = 20;
-  head.weight.condition = 3;
-  head.weight.singular_values = {3, 2, 1.5, 1};
-  proto::HeadRecord known;
-  FillHeadRecord(head, known);
-  EXPECT_EQ(known.singular_values_step(), 20);
-  EXPECT_EQ(known.condition(), 3);
-  EXPECT_EQ(known.singular_values_size(), 4);
-  EXPECT_TRUE(known.has_stable_rank());
+TEST(HeadRecord, LeavesOutWhatFewSampledTokensMakeTrivial) {
+  HeadFigures head;
+  head.width = 16;
+  const auto record_of = [&](int64_t sampled) {
+    head.scalars = testing::AllHeadScalars();
+    head.scalars.set_sampled_tokens(sampled);
+    proto::HeadRecord record;
+    FillHeadRecord(head, record);
+    return record;
+  };
+  for (const int64_t sampled : {16, 17, 32, 33}) {
+    const proto::HeadRecord record = record_of(sampled);
+    EXPECT_EQ(record.sampled_tokens(), sampled);
+    EXPECT_EQ(record.has_best_rank_energy_ratio(), sampled > 16) << sampled;
+    EXPECT_EQ(record.has_components_for_70_percent(), sampled > 16) << sampled;
+    EXPECT_EQ(record.has_components_for_99_9_percent(), sampled > 16) << sampled;
+    EXPECT_EQ(record.has_best_double_rank_energy_ratio(), sampled > 32) << sampled;
+    EXPECT_TRUE(record.has_sampled_retained_energy_ratio());
+  }
+}
+
+TEST(HeadRecord, HasSomeOfTheSingularValues) {
+  HeadFigures head;
+  proto::HeadRecord none;
+  FillHeadRecord(head, none);
+  EXPECT_EQ(none.singular_values_size(), 0);
+  EXPECT_EQ(none.sampled_singular_values_size(), 0);
+  head.singular_values = {3, 2, 1.5, 1};
+  head.sampled_singular_values = {5, 4};
+  proto::HeadRecord record;
+  FillHeadRecord(head, record);
+  EXPECT_EQ(record.singular_values_size(), 4);
+  ASSERT_EQ(record.sampled_singular_values_size(), 2);
+  EXPECT_EQ(record.sampled_singular_values(1).index(), 2);
+  EXPECT_EQ(record.sampled_singular_values(1).value(), 4);
 }
 
 TEST(HeadRecord, OfAHeadThatIsNotLinearHasNoFigures) {
@@ -40,25 +68,25 @@ TEST(HeadRecord, OfAHeadThatIsNotLinearHasNoFigures) {
 }
 
 TEST(HeadRecord, LeavesOutWhatIsMadeOfSquaresThatVanish) {
-  const double unknown = std::numeric_limits<double>::quiet_NaN();
   HeadFigures head;
-  head.gradient.logit_gradient_norm = head.gradient.target_energy_share = head.weight.row_anisotropy = unknown;
-  head.gradient.target_coefficient = -0.5;
+  head.scalars.set_target_coefficient(-0.5);
   head.shards.resize(1);
-  head.shards[0].logit_gradient_energy = unknown;
+  head.shards[0].logit_gradient_energy = std::numeric_limits<double>::quiet_NaN();
   head.not_measured = "squares vanish";
   proto::HeadRecord record;
   FillHeadRecord(head, record);
   EXPECT_FALSE(record.has_logit_gradient_norm());
   EXPECT_FALSE(record.has_target_energy_share());
   EXPECT_FALSE(record.has_row_anisotropy());
+  EXPECT_FALSE(record.has_token_retained_ratio());
   EXPECT_EQ(record.target_coefficient(), -0.5);
   ASSERT_EQ(record.shards_size(), 1);
   EXPECT_FALSE(record.shards(0).has_logit_gradient_norm());
   EXPECT_FALSE(record.shards(0).has_energy_share());
 
-  head.gradient.logit_gradient_norm = 2;
-  head.gradient.target_energy_share = head.weight.row_anisotropy = 0.25;
+  head.scalars.set_logit_gradient_norm(2);
+  head.scalars.set_target_energy_share(0.25);
+  head.scalars.set_row_anisotropy(0.25);
   head.shards[0].logit_gradient_energy = 1;
   proto::HeadRecord known;
   FillHeadRecord(head, known);

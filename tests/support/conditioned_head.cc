@@ -57,7 +57,7 @@ std::vector<double> SampledSingularValues(int64_t count, double condition, bool 
   sums.shards = {{.rows = sums.vocabulary, .logit_gradient_energy = 1}};
   sums.sampled_hidden = Matrix::Zero(count, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
-  return MakeMeasurement(sums).spectrum.singular_values;
+  return MakeMeasurement(sums).sampled_singular_values;
 }
 
 double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int64_t earlier_rank) {
@@ -71,7 +71,7 @@ double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int6
   sums.rank = rank;
   sums.singular_values = Eigen::Map<const Eigen::VectorXd>(earlier_values.data(), std::ssize(earlier_values));
   sums.singular_values_rank = earlier_rank;
-  return MakeMeasurement(sums).weight.condition;
+  return MakeMeasurement(sums).scalars.condition();
 }
 
 }  // namespace isthmus::testing

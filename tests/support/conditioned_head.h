@@ -15,12 +15,12 @@ std::vector<double> DenselyConditionedHead(int64_t vocabulary, int64_t width, do
 // which bf16 holds exactly, the rest are smaller by `condition`, in all directions.
 std::vector<double> TwoScaleHead(int64_t vocabulary, int64_t width, double condition);
 
-// HeadSpectrumFigures::singular_values where sampled tokens' G has the singular values 1 to 1/condition, `count` of
+// HeadFigures::sampled_singular_values where sampled tokens' G has the singular values 1 to 1/condition, `count` of
 // them evenly spread by ratio, and G Gᵀ was rounded to fp32, or not.
 std::vector<double> SampledSingularValues(int64_t count, double condition, bool fp32);
 
-// HeadWeightFigures::condition of a head of the given rank now, of which these singular values, some of them zero, were
-// found at an earlier step.
+// The condition of a head of the given rank now, of which these singular values, some of them zero, were found at an
+// earlier step; 0 if none were.
 double ConditionOf(int64_t rank, const std::vector<double>& earlier_values, int64_t earlier_rank);
 
 }  // namespace isthmus::testing

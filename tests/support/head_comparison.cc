@@ -53,7 +53,7 @@ std::string DifferentFigures(const nlohmann::json& found, const nlohmann::json& 
   std::string text;
   nlohmann::json wanted = expected;
   if (wanted.contains("sampled_singular_values") && found.contains("sampled_singular_values")) {
-    // fp32 knows fewer of them (HeadSpectrumFigures::singular_values).
+    // fp32 knows fewer of them (HeadFigures::sampled_singular_values).
     auto& values = wanted["sampled_singular_values"];
     const size_t known = found["sampled_singular_values"].size();
     const double least = std::sqrt(wanted["sampled_tokens"].get<double>() * 0x1p-24);

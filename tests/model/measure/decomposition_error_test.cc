@@ -38,7 +38,9 @@ double DecompositionError(const HeadSums::SelfTest& self_test) {
   sums.sampled_hidden = Matrix::Zero(1, 1);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Zero(1);
   sums.self_test = self_test;
-  return MakeMeasurement(sums).self_test.decomposition_error;
+  const HeadFigures head = MakeMeasurement(sums);
+  EXPECT_TRUE(head.scalars.has_decomposition_error());
+  return head.scalars.decomposition_error();
 }
 
 // The error that `isthmus decompose` finds with `basis` instead of a basis of the columns of W, in two blocks of rows.
@@ -174,10 +176,11 @@ TEST(HeadSelfTest, HoldsInAStepOfTraining) {
       options.precision = precision;
       Replica replica(options);
       const HeadFigures head = *replica.Step(1, /*measure_head=*/true).head;
-      EXPECT_LT(head.self_test.decomposition_error, most) << options.Name();
+      EXPECT_TRUE(head.scalars.has_decomposition_error() && head.scalars.has_lost_norm_ratio()) << options.Name();
+      EXPECT_LT(head.scalars.decomposition_error(), most) << options.Name();
       // All tokens of the step are sampled.
-      EXPECT_NEAR(head.self_test.sampled_lost_norm_ratio, head.gradient.lost_norm_ratio, most) << options.Name();
-      EXPECT_GT(head.self_test.sampled_lost_norm_ratio, 0.1);
+      EXPECT_NEAR(head.scalars.sampled_lost_norm_ratio(), head.scalars.lost_norm_ratio(), most) << options.Name();
+      EXPECT_GT(head.scalars.sampled_lost_norm_ratio(), 0.1);
     }
   }
 }
@@ -203,7 +206,7 @@ TEST(HeadSelfTest, ARetainedNormAboveTheWholeIsToldAsWhatItIs) {
   EXPECT_THAT(head.not_measured, ::testing::AllOf(::testing::HasSubstr("passes on, 3, is above"),
                                                   ::testing::HasSubstr("the whole gradient, 2"),
                                                   ::testing::Not(::testing::HasSubstr("condition"))));
-  EXPECT_TRUE(std::isnan(head.gradient.lost_norm_ratio));
+  EXPECT_FALSE(head.scalars.has_lost_norm_ratio());
   proto::HeadRecord record;
   FillHeadRecord(head, record);
   EXPECT_FALSE(record.has_sampled_lost_norm_ratio());

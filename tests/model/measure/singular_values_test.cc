@@ -19,7 +19,10 @@ using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-int64_t SingularValuesStep(Replica& replica, int64_t step) { return replica.Step(step, true).head->weight.step; }
+// 0 where none are known.
+int64_t SingularValuesStep(Replica& replica, int64_t step) {
+  return replica.Step(step, /*measure_head=*/true).head->scalars.singular_values_step();
+}
 
 TEST(SingularValues, AreOfTheFirstMeasuredStepOfEveryTen) {
   Replica replica({});
@@ -57,8 +60,8 @@ TEST(SingularValues, OfAWideHeadAreThoseOfTheLastStepAtTheEnd) {
   SetThreads(threads);
   EXPECT_THAT(first, AnyOf(0, 3));
   EXPECT_THAT(second, AnyOf(first, 3, 12));
-  EXPECT_EQ(last.head->weight.step, 15);
-  EXPECT_THAT(last.head->weight.singular_values, SizeIs(1032));
+  EXPECT_EQ(last.head->scalars.singular_values_step(), 15);
+  EXPECT_THAT(last.head->singular_values, SizeIs(1032));
 }
 
 // With many sampled tokens the singular values are found beside training, and reported with their step.
@@ -72,7 +75,7 @@ TinyOptions WithALargeSample() {
 
 TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
   Replica replica(WithALargeSample());
-  const auto measure = [&](int64_t step) { return replica.Step(step, /*measure_head=*/true).head->spectrum; };
+  const auto measure = [&](int64_t step) { return *replica.Step(step, /*measure_head=*/true).head; };
   std::promise<void> open;
   replica.decomposition().UseSampleFinder(
       std::make_unique<SpectrumFinder>(1032, [opened = open.get_future().share()](const Tensor&) {
@@ -81,32 +84,38 @@ TEST(SingularValues, OfALargeSampleHoldUpNoStep) {
         for (int i = 24; i > 0; --i) energies.push_back(i);
         return energies;
       }));
-  HeadSpectrumFigures found = measure(3);
-  EXPECT_EQ(found.sampled_tokens, 1032);
-  EXPECT_GT(found.sampled_retained_energy_ratio, 0);
-  EXPECT_EQ(found.step, 0) << "its thread is still at work";
-  EXPECT_FALSE(found.known);
-  EXPECT_FALSE(measure(4).known);
+  const HeadFigures first = measure(3), next = measure(4);
+  EXPECT_EQ(first.scalars.sampled_tokens(), 1032);
+  EXPECT_GT(first.scalars.sampled_retained_energy_ratio(), 0);
+  for (const HeadFigures& unknown : {first, next}) {
+    EXPECT_FALSE(unknown.scalars.has_sampled_singular_values_step()) << "its thread is still at work";
+    EXPECT_FALSE(unknown.scalars.has_best_rank_energy_ratio());
+    EXPECT_FALSE(unknown.scalars.has_best_double_rank_energy_ratio());
+    EXPECT_FALSE(unknown.scalars.has_components_for_70_percent());
+    EXPECT_FALSE(unknown.scalars.has_components_for_99_9_percent());
+    EXPECT_THAT(unknown.sampled_singular_values, SizeIs(0));
+  }
   open.set_value();
   while (replica.decomposition().finding()) std::this_thread::yield();
-  found = measure(5);
-  EXPECT_TRUE(found.known);
-  EXPECT_EQ(found.step, 3) << "of the first measured step of ten";
-  EXPECT_EQ(found.best_double_rank_energy_ratio, 1) << "the head has 16 columns";
-  EXPECT_LT(found.best_rank_energy_ratio, 1);
-  EXPECT_THAT(found.singular_values, SizeIs(24));
+  const HeadFigures found = measure(5);
+  EXPECT_EQ(found.scalars.sampled_singular_values_step(), 3) << "of the first measured step of ten";
+  EXPECT_EQ(found.scalars.best_double_rank_energy_ratio(), 1) << "the head has 16 columns";
+  EXPECT_TRUE(found.scalars.has_best_rank_energy_ratio());
+  EXPECT_LT(found.scalars.best_rank_energy_ratio(), 1);
+  EXPECT_TRUE(found.scalars.has_components_for_70_percent());
+  EXPECT_THAT(found.sampled_singular_values, SizeIs(24));
 }
 
 TEST(SingularValues, OfALargeSampleAreThoseOfTheLastStepAtTheEnd) {
   Replica replica(WithALargeSample());
   replica.Step(3, /*measure_head=*/true);
-  const HeadSpectrumFigures last = replica.Step(5, /*measure_head=*/true, /*last=*/true).head->spectrum;
-  EXPECT_TRUE(last.known);
-  EXPECT_EQ(last.step, 5);
+  const HeadFigures last = *replica.Step(5, /*measure_head=*/true, /*last=*/true).head;
+  EXPECT_EQ(last.scalars.sampled_singular_values_step(), 5);
   // The head has 16 columns, and G has at most one direction for each of 24 rows but one.
-  EXPECT_NEAR(last.best_double_rank_energy_ratio, 1, 1e-9);
-  EXPECT_LT(last.best_rank_energy_ratio, 1);
-  EXPECT_THAT(last.singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
+  EXPECT_NEAR(last.scalars.best_double_rank_energy_ratio(), 1, 1e-9);
+  EXPECT_TRUE(last.scalars.has_best_rank_energy_ratio());
+  EXPECT_LT(last.scalars.best_rank_energy_ratio(), 1);
+  EXPECT_THAT(last.sampled_singular_values, SizeIs(::testing::AllOf(::testing::Gt(16u), ::testing::Lt(24u))));
 }
 
 // A vocabulary of fewer tokens than the head has columns: all of the gradient passes on, at any width.
@@ -117,10 +126,11 @@ TEST(SingularValues, OfAWideHeadOfFewRowsAreThoseOfItsRows) {
   options.feed_forward = options.sequence_length = 8;
   const HeadFigures head = *Replica(options).Step(1, /*measure_head=*/true).head;
   EXPECT_EQ(head.not_measured, "");
-  EXPECT_EQ(head.weight.numerical_rank, 40);
-  EXPECT_THAT(head.weight.singular_values, SizeIs(40));
-  EXPECT_EQ(head.gradient.lost_norm_ratio, 0);
-  EXPECT_NEAR(head.self_test.decomposition_error, 0, 1e-12);
+  EXPECT_EQ(head.scalars.numerical_rank(), 40);
+  EXPECT_THAT(head.singular_values, SizeIs(40));
+  EXPECT_TRUE(head.scalars.has_lost_norm_ratio() && head.scalars.has_decomposition_error());
+  EXPECT_EQ(head.scalars.lost_norm_ratio(), 0);
+  EXPECT_NEAR(head.scalars.decomposition_error(), 0, 1e-12);
 }
 
 // A wide head without full rank can't be factored within a step, because that takes minutes on the host.
@@ -139,9 +149,9 @@ TEST(SingularValues, OfAWideHeadWithoutFullRankAreNotWaitedFor) {
   const HeadFigures head = *replica.Step(1, /*measure_head=*/true).head;
   SetThreads(threads);
   EXPECT_THAT(head.not_measured, ::testing::HasSubstr("to factor one of 1032 columns would hold up the step"));
-  EXPECT_EQ(head.weight.numerical_rank, kUnknownRank);
-  EXPECT_GT(head.gradient.logit_gradient_norm, 0);
-  EXPECT_GT(head.update.update_cosine, 0);
+  EXPECT_FALSE(head.scalars.has_numerical_rank());
+  EXPECT_GT(head.scalars.logit_gradient_norm(), 0);
+  EXPECT_GT(head.scalars.update_cosine(), 0);
   proto::HeadRecord record;
   FillHeadRecord(head, record);
   EXPECT_TRUE(record.has_logit_gradient_norm());

@@ -12,6 +12,7 @@
 
 #include "model/measure/tensor_decomposition.h"
 #include "parallel/communicator.h"
+#include "proto/telemetry.pb.h"
 #include "tests/support/conditioned_head.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/head_reference.h"
@@ -229,15 +230,15 @@ TEST_P(LostGradientTest, EqualsBruteForceProjection) {
     const StepWithFigures result = meshed.Step(1, /*measure_head=*/true);
     const HeadReference reference = BruteForce(options);
     ASSERT_TRUE(result.head.has_value());
-    const HeadGradientFigures& head = result.head->gradient;
+    const proto::HeadRecord& head = result.head->scalars;
     const std::vector<HeadPart>& parts = result.head->shards;
     const auto near = [tolerance = arithmetic.tolerance](double found, double expected) {
       EXPECT_NEAR(found, expected, tolerance * std::abs(expected));
     };
-    near(head.lost_energy_ratio, reference.lost_energy_ratio);
-    near(head.logit_gradient_norm, reference.logit_gradient_norm);
-    near(head.retained_gradient_norm, reference.retained_gradient_norm);
-    near(head.visible_cosine * head.visible_cosine + head.lost_norm_ratio * head.lost_norm_ratio, 1.0);
+    near(head.lost_energy_ratio(), reference.lost_energy_ratio);
+    near(head.logit_gradient_norm(), reference.logit_gradient_norm);
+    near(head.retained_gradient_norm(), reference.retained_gradient_norm);
+    near(std::pow(head.visible_cosine(), 2) + std::pow(head.lost_norm_ratio(), 2), 1.0);
     ASSERT_EQ(parts.size(), reference.shard_energy.size());
     for (size_t i = 0; i < parts.size(); ++i) {
       near(parts[i].logit_gradient_energy, reference.shard_energy[i]);
@@ -352,7 +353,7 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
         return column == 3 ? first : value;
       });
       const HeadFigures found = deficient.Found();
-      EXPECT_EQ(found.weight.numerical_rank, found.width - 1);
+      EXPECT_EQ(found.scalars.numerical_rank(), found.width - 1);
       ExpectSameFigures(found, deficient.Expected(), 1e-8);
       TinyOptions narrow = options;
       narrow.precision = proto::PrecisionConfig::FP32;
@@ -395,21 +396,21 @@ TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
           [&](int64_t row, int64_t column, double) { return head[static_cast<size_t>(row * options.width + column)]; });
       const HeadFigures found = step.Found(), expected = step.Expected();
       // What does not need the projection is there in any case.
-      EXPECT_NEAR(found.gradient.logit_gradient_norm / expected.gradient.logit_gradient_norm, 1, 1e-2);
-      EXPECT_NEAR(found.gradient.target_energy_share / expected.gradient.target_energy_share, 1, 1e-2);
+      EXPECT_NEAR(found.scalars.logit_gradient_norm() / expected.scalars.logit_gradient_norm(), 1, 1e-2);
+      EXPECT_NEAR(found.scalars.target_energy_share() / expected.scalars.target_energy_share(), 1, 1e-2);
       if (tried.tolerance == 0) {
         EXPECT_THAT(found.not_measured, ::testing::HasSubstr("is beyond fp32"));
-        EXPECT_TRUE(std::isnan(found.gradient.lost_norm_ratio));
+        EXPECT_FALSE(found.scalars.has_lost_norm_ratio());
         EXPECT_TRUE(std::isnan(found.shards.front().retained_energy));
         continue;
       }
       ASSERT_EQ(found.not_measured, "");
       const double tolerance = tried.tolerance;
-      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, tolerance);
-      EXPECT_NEAR(found.gradient.lost_norm_ratio / expected.gradient.lost_norm_ratio, 1, tolerance);
-      EXPECT_NEAR(found.spectrum.sampled_retained_energy_ratio / expected.spectrum.sampled_retained_energy_ratio, 1,
+      EXPECT_NEAR(found.scalars.visible_cosine() / expected.scalars.visible_cosine(), 1, tolerance);
+      EXPECT_NEAR(found.scalars.lost_norm_ratio() / expected.scalars.lost_norm_ratio(), 1, tolerance);
+      EXPECT_NEAR(found.scalars.sampled_retained_energy_ratio() / expected.scalars.sampled_retained_energy_ratio(), 1,
                   2 * tolerance);
-      const double retained = std::pow(expected.gradient.retained_gradient_norm, 2);
+      const double retained = std::pow(expected.scalars.retained_gradient_norm(), 2);
       const auto near = [&](const std::vector<HeadPart>& parts, const std::vector<HeadPart>& wanted) {
         ASSERT_EQ(parts.size(), wanted.size());
         for (size_t i = 0; i < parts.size(); ++i) {
@@ -437,10 +438,11 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsOfSeveralBlocksOfRows) {
         continue;
       }
       constexpr double kTolerance = 1e-2;
-      EXPECT_NEAR(found.update.update_cosine / expected.update.update_cosine, 1, kTolerance);
-      EXPECT_NEAR(found.update.hidden_update_cosine / expected.update.hidden_update_cosine, 1, kTolerance);
-      EXPECT_NEAR(found.gradient.visible_cosine / expected.gradient.visible_cosine, 1, kTolerance);
-      EXPECT_NEAR(found.weight.row_anisotropy, expected.weight.row_anisotropy, 1e-4);
+      EXPECT_NEAR(found.scalars.update_cosine() / expected.scalars.update_cosine(), 1, kTolerance);
+      EXPECT_NEAR(found.scalars.hidden_update_cosine() / expected.scalars.hidden_update_cosine(), 1, kTolerance);
+      EXPECT_NEAR(found.scalars.visible_cosine() / expected.scalars.visible_cosine(), 1, kTolerance);
+      EXPECT_TRUE(found.scalars.has_row_anisotropy());
+      EXPECT_NEAR(found.scalars.row_anisotropy(), expected.scalars.row_anisotropy(), 1e-4);
       ASSERT_EQ(found.buckets.size(), expected.buckets.size());
       for (size_t i = 0; i < found.buckets.size(); ++i) {
         EXPECT_NEAR(found.buckets[i].retained_energy / expected.buckets[i].retained_energy, 1, 2 * kTolerance) << i;
