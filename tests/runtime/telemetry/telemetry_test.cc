@@ -48,6 +48,13 @@ TEST(RecordJson, NamesFieldsByTheirGroupAndKeepsAllDigits) {
   EXPECT_FALSE(json.contains("train/gradient_norm"));
 }
 
+TEST(RecordJson, GoesByTheNumbersOfFields) {
+  proto::TelemetryRecord record;
+  record.mutable_head()->set_lost_gradient_norm(2);  // declared before the other
+  record.mutable_head()->set_visible_cosine(1);
+  EXPECT_EQ(RecordJson(record), R"({"head/visible_cosine":1.0,"head/lost_gradient_norm":2.0})");
+}
+
 TEST(RecordJson, NumbersThatAreNotFiniteAreNullSoThatEveryReaderCanParseIt) {
   proto::TelemetryRecord record;
   record.mutable_train()->set_loss(std::nan(""));
