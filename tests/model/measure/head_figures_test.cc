@@ -30,8 +30,8 @@ HeadSums SumsOfFourColumns() {
   sums.vocabulary = 8;
   sums.width = sums.rank = 4;
   sums.shards = {{.rows = 8, .logit_gradient_energy = 4}};
-  sums.sample_gram = Matrix::Identity(3, 3);
-  sums.sampled_hidden = Matrix::Identity(3, 4);
+  sums.sample_gram = isthmus::Matrix::Identity(3, 3);
+  sums.sampled_hidden = isthmus::Matrix::Identity(3, 4);
   sums.hidden_unit_sum = sums.head_unit_sum = Eigen::VectorXd::Ones(4);
   sums.singular_values = Eigen::Vector4d(3, 2, 1.5, 1);
   sums.singular_values_rank = 4;

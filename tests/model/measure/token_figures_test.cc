@@ -43,10 +43,10 @@ TEST(TokenSums, ATokenWithoutAGradientRetainsNothing) {
 
 // Softmax by itself, in long double: three tokens, five rows of the vocabulary, of which the middle three are formed.
 TEST(LogitGradient, OfSomeRowsIsThatOfTheWholeVocabulary) {
-  const Matrix input{{1, -2}, {0.5, 3}, {0, 0}}, head{{2, 1}, {-1, 0.5}, {0, 3}, {1, 1}, {-2, -1}};
+  const isthmus::Matrix input{{1, -2}, {0.5, 3}, {0, 0}}, head{{2, 1}, {-1, 0.5}, {0, 3}, {1, 1}, {-2, -1}};
   const std::vector<int32_t> targets = {2, 0, 3};
-  const Matrix logits = input * head.transpose();
-  Matrix loss(1, 3), log_sum_exp(1, 3), expected(3, 5);
+  const isthmus::Matrix logits = input * head.transpose();
+  isthmus::Matrix loss(1, 3), log_sum_exp(1, 3), expected(3, 5);
   for (int n = 0; n < 3; ++n) {
     long double sum = 0;
     for (int v = 0; v < 5; ++v) sum += std::exp(static_cast<long double>(logits(n, v)));
@@ -63,13 +63,13 @@ TEST(LogitGradient, OfSomeRowsIsThatOfTheWholeVocabulary) {
                                       .loss = TensorOf(loss),
                                       .log_sum_exp = TensorOf(log_sum_exp),
                                       .scale = 1.0 / 3};
-  Matrix found(3, 3);
+  isthmus::Matrix found(3, 3);
   Stream stream;
   ASSERT_TRUE(FormLogitGradient(tokens, TensorOf(head).RowSlice(1, 3), 1, TensorOf(found), stream).ok());
   EXPECT_LT((found - expected.middleCols(1, 3)).cwiseAbs().maxCoeff(), 1e-15);
 
   // The same logits from a head that is scaled by 2⁻⁶⁰.
-  const Matrix small = std::ldexp(1.0, -60) * head;
+  const isthmus::Matrix small = std::ldexp(1.0, -60) * head;
   LogitGradientTokens scaled = tokens;
   scaled.exponent = 60;
   ASSERT_TRUE(FormLogitGradient(scaled, TensorOf(small).RowSlice(1, 3), 1, TensorOf(found), stream).ok());
