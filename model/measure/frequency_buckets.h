@@ -1,4 +1,5 @@
-// The vocabulary by how frequent its tokens are: the most frequent 0.1 %, those up to 1 %, up to 10 %, the rest.
+// Buckets divide the vocabulary by how frequent its tokens are: the most frequent 0.1 %, those up to 1 %, up to 10 %,
+// the rest.
 #ifndef ISTHMUS_MODEL_MEASURE_FREQUENCY_BUCKETS_H_
 #define ISTHMUS_MODEL_MEASURE_FREQUENCY_BUCKETS_H_
 
@@ -11,11 +12,11 @@
 namespace isthmus {
 
 inline constexpr int kFrequencyBuckets = 4;
-// Upper end of each bucket as a share of the vocabulary, in percent.
+// The array holds the upper end of each bucket as a share of the vocabulary, in percent.
 inline constexpr std::array<double, kFrequencyBuckets> kBucketPercent = {0.1, 1, 10, 100};
 
-// The bucket of every vocabulary row. Shares of V are rounded up, so that the first bucket is never empty; equal counts
-// go by row.
+// Returns the bucket of every vocabulary row. Shares of V are rounded up, so that the first bucket is never empty.
+// Equal counts are ordered by row.
 std::vector<uint8_t> FrequencyBuckets(absl::Span<const uint64_t> counts);
 
 }  // namespace isthmus

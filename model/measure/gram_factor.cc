@@ -14,9 +14,11 @@
 namespace isthmus {
 namespace {
 
-// Columns that the host factors at once: on a GPU it takes about as long for them as the device for the rest.
+// The host factors this many columns at once. On a GPU the host takes about as long for them as the device for the
+// rest.
 constexpr int64_t kBlock = 64;
-// Of power iteration: the largest eigenvalue of a head's Gram matrix is mostly far from the next, the smallest is not.
+// These are steps of power iteration. The largest eigenvalue of a head's Gram matrix is mostly far from the next; the
+// smallest is not.
 constexpr int kSteps = 3, kInverseSteps = 8;
 constexpr double kGoldenRatio = 0.6180339887498949;
 
@@ -24,7 +26,7 @@ Tensor Part(const Tensor& matrix, int64_t row, int64_t rows, int64_t column, int
   return matrix.RowSlice(row, rows).ColumnSlice(column, columns);
 }
 
-// The workspace in pieces of kBlock rows: the first three hold a block's factors, the others products.
+// Divides the workspace into pieces of kBlock rows: the first three hold a block's factors, the others products.
 class Pieces {
  public:
   explicit Pieces(const Tensor& workspace) : workspace_(workspace) {}
@@ -36,7 +38,7 @@ class Pieces {
   Tensor workspace_;
 };
 
-// R, R⁻¹ and -R⁻¹ of a block, one below the other.
+// Returns R, R⁻¹ and -R⁻¹ of a block, one below the other.
 std::optional<Matrix> FactorBlock(const Matrix& block) {
   const Eigen::LLT<Matrix, Eigen::Upper> cholesky(block);
   if (!block.allFinite() || cholesky.info() != Eigen::Success) return std::nullopt;
@@ -76,7 +78,7 @@ absl::StatusOr<bool> FactorGram(const GramFactorArgs& args, Stream& stream) {
           Matmul({.a = Part(inverse, 0, at, 0, at), .b = product, .c = Part(inverse, 0, at, at, size)}, stream));
     }
     if (rest == 0) continue;
-    // The rows of R to the right, R₁₁⁻ᵀ M₁₂, and what they leave of the matrix below: M₂₂ - R₁₂ᵀ R₁₂.
+    // `rows` are the rows of R to the right, R₁₁⁻ᵀ M₁₂. They leave M₂₂ - R₁₂ᵀ R₁₂ of the matrix below.
     const Tensor right = Part(r, at, size, at + size, rest);
     const Tensor rows = pieces.Of(3, size, rest), negative_rows = pieces.Of(4, size, rest);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = block_inverse, .b = right, .c = rows, .transpose_a = true}, stream));
@@ -105,9 +107,9 @@ absl::StatusOr<double> ReciprocalCondition(const Tensor& gram, const Tensor& inv
     ISTHMUS_RETURN_IF_ERROR(CopyToHost(total, Tensor(&squares, DType::kFloat64, 1, 1), stream));
     return std::sqrt(squares);
   };
-  // How much longer a unit row becomes, which grows from step to step.
+  // Returns how much longer a unit row becomes; this grows from step to step.
   const auto power = [&](int steps, const auto& apply) -> absl::StatusOr<double> {
-    // No vector of a regular head is at right angles to it.
+    // No vector of a regular head is orthogonal to it.
     Matrix row(1, n);
     for (int64_t i = 0; i < n; ++i) row(0, i) = 0.5 + std::fmod(static_cast<double>(i) * kGoldenRatio, 1.0);
     double growth = 0;
@@ -125,7 +127,7 @@ absl::StatusOr<double> ReciprocalCondition(const Tensor& gram, const Tensor& inv
                              ISTHMUS_RETURN_IF_ERROR(Matmul({.a = x, .b = inverse, .c = between}, stream));
                              return Matmul({.a = between, .b = inverse, .c = y, .transpose_b = true}, stream);
                            }));
-  // What is certain: ‖M‖₂ ≥ ‖M‖_F / √n and ‖M⁻¹‖₂ ≥ tr(M⁻¹) / n = ‖R⁻¹‖_F² / n.
+  // These bounds are certain: ‖M‖₂ ≥ ‖M‖_F / √n and ‖M⁻¹‖₂ ≥ tr(M⁻¹) / n = ‖R⁻¹‖_F² / n.
   ISTHMUS_ASSIGN_OR_RETURN(const double gram_length, frobenius(gram));
   ISTHMUS_ASSIGN_OR_RETURN(const double inverse_length, frobenius(inverse));
   norm = std::max(norm, gram_length / std::sqrt(static_cast<double>(n)));

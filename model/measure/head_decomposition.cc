@@ -32,7 +32,7 @@
 namespace isthmus {
 namespace {
 
-// Seconds from one call to the next.
+// Next returns the seconds since the last call.
 class Laps {
  public:
   double Next() {
@@ -161,8 +161,8 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
 
 absl::Status HeadDecomposition::EndMicroBatch() { return linear() ? tokens_->EndMicroBatch() : absl::OkStatus(); }
 
-// The Gram matrix of this rank's rows of the head's gradient. It comes in the sums' type and is as good for sums when
-// it is rounded to the weights' first, a block at a time: what rounding adds to a square is 2⁻¹⁸ of it.
+// Finds the Gram matrix of this rank's rows of the head's gradient. The gradient comes in the sums' type. It may be
+// rounded to the weights' type first, a block at a time: rounding adds 2⁻¹⁸ of a square to it.
 absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.head.part_gram}, stream_));
   if (gradient.dtype == shape_.type) return memory_.AddGram(gradient, gradient, memory_.head.part_gram, stream_);
@@ -235,12 +235,12 @@ absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<
   return absl::OkStatus();
 }
 
-// Sums the Gram matrices of the tokens over the mesh, and finds what the step does to the logits.
+// Sums the Gram matrices of the tokens over the mesh, and finds how the step changes the logits.
 absl::Status HeadDecomposition::AddUpdate(const HeadView& head) {
   ISTHMUS_RETURN_IF_ERROR(SumOverMesh(memory_.sums.all, mesh_));
   Tensor gradient = head.gradient;
   if (shape_.in_embedding) {
-    // What the embedding look-up added is taken off again.
+    // This subtracts what the embedding look-up added.
     const Tensor& embedding = memory_.embedding_gradient;
     ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(embedding.Reshape(1, embedding.size())));
     ISTHMUS_RETURN_IF_ERROR(SubtractFrom({.x = gradient, .y = embedding}, stream_));
@@ -285,7 +285,7 @@ int64_t HeadDecomposition::UseFoundSampleSpectrum() {
 
 absl::Status HeadDecomposition::TakeLayerSquares() {
   ISTHMUS_ASSIGN_OR_RETURN(state_->layer_squares, HostCopy(memory_.layer_squares, stream_));
-  // Without sequence parallelism every tensor rank has the same.
+  // Without sequence parallelism every tensor rank has the same values.
   if (!shape_.sequence_parallel && mesh_.tensor_rank() != 0) state_->layer_squares.setZero();
   return absl::OkStatus();
 }

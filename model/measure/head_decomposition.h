@@ -1,19 +1,21 @@
-// What the LM head does to the gradient of a training step (DESIGN 4; arXiv:2603.10145): collected while the step runs,
-// for the whole cluster, for every shard of the vocabulary and every bucket of token frequency.
+// Measures how the LM head changes the gradient of a training step (DESIGN 4; arXiv:2603.10145). The figures are
+// collected while the step runs. They hold for the whole cluster, for every shard of the vocabulary and every bucket of
+// token frequency.
 //
-// G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with
-// M⁺ = P Pᵀ is known while tokens pass. Backpropagation computes A = G W; a token's retained gradient has the norm of
-// its row of F = A P, and the rows of W P, an orthonormal basis, tell where in the vocabulary it lies:
+// G = ∂L/∂Z is N×V and never exists. Before the step the head's Gram matrix M = WᵀW is factored, so that P with M⁺ = P
+// Pᵀ is known while tokens pass. Backpropagation computes A = G W. A token's retained gradient has the norm of its row
+// of F = A P. The columns of W P are an orthonormal basis; its rows tell where in the vocabulary the gradient lies:
 //
 //   ‖G_∥‖² = ‖F‖²,   ‖G_∥[:, S]‖² = tr((FᵀF)(PᵀW_SᵀW_S P)),   F = A P,   G_∥[n, y_n] = F_n · (w_{y_n} P)
 //
-// (model/measure/head_projector.h). P has the condition κ of W, so that the rounding of A grows by it: with bf16
-// weights A is taken as the product leaves it, in fp32, and where κ is beyond that, too, the figures that come from F
-// are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
+// (model/measure/head_projector.h). Multiplying by P amplifies rounding errors in A by κ, the condition of W. With bf16
+// weights A is therefore taken in fp32, before it is rounded. If κ is too large even for that, the figures that come
+// from F are left out (HeadFigures::not_measured). F is as large as G_∥, where A M⁺ would be larger by up to κ.
 //
-// Over ranks go matrices of the head's width squared, the sampled tokens' hidden states, and, so that a rank knows its
-// tokens' targets' rows of W, one tensor as large as the hidden states, of bf16 weights two. Where the head is the
-// embedding table or a sharded optimizer the head's gradient, too, goes over the data ranks once more.
+// Ranks exchange matrices of the head's width squared and the sampled tokens' hidden states. A rank also needs its
+// tokens' targets' rows of W. For these ranks exchange one tensor as large as the hidden states, or two with bf16
+// weights. If the head is the embedding table or the optimizer is sharded, the head's gradient also crosses the data
+// ranks once more.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_DECOMPOSITION_H_
 
@@ -39,26 +41,28 @@ namespace isthmus {
 
 class HeadDecomposition : public StepObserver {
  public:
-  // `token_counts`: how often each token of the vocabulary occurs, for the buckets of frequency; empty: all alike.
-  // `mesh` and `stream` must outlive the decomposition. Null for a run that never measures its head.
+  // `token_counts` says how often each token of the vocabulary occurs, for the buckets of frequency. If it is empty,
+  // all tokens count alike. `mesh` and `stream` must outlive the decomposition. Returns null for a run that never
+  // measures its head.
   static absl::StatusOr<std::unique_ptr<HeadDecomposition>> Create(const proto::RunConfig& config, const Mesh& mesh,
                                                                    Stream& stream,
                                                                    absl::Span<const uint64_t> token_counts = {});
   ~HeadDecomposition() override;
 
-  // The memory that Create allocates on the stream's device. The host has beside it 64 bytes or more to a token of a
-  // micro-batch, and once singular values have been found a matrix of the head's width squared for each thread that
-  // finds some; several more where the head has not full rank.
+  // Describes the memory that Create allocates on the stream's device. The host also needs 64 bytes or more per token
+  // of a micro-batch. Once singular values have been found, each thread that finds some holds a matrix of the head's
+  // width squared. It holds several more if the head has not full rank.
   static ArenaLayout Layout(const MeasurementShape& shape);
 
-  // Receives the tensors that the next step's figures are computed from; memory is then allocated. Null: none.
+  // Receives the tensors that the next step's figures are computed from; memory is then allocated. With null, none are
+  // stored.
   void Dump(HeadDump* dump);
 
   int64_t bytes() const override { return arena_.bytes(); }
   Observed observed() const override;
-  // The head's singular values move slowly and cost the most on the host. They are those of the first measured step of
-  // ten; of wide heads of an earlier one, none at first (model/measure/head_projector.h). The last step, and a step
-  // that is dumped, has its own.
+  // The head's singular values move slowly and cost the most on the host. They are recomputed at the first measured
+  // step of ten. Wide heads report the latest finished result, which may be older or still missing
+  // (model/measure/head_projector.h). The last step, and a step that is dumped, has its own.
   absl::Status BeginStep(const HeadView& head, const Beginning& step) override;
   bool capturable() const override;
   absl::Status BeginMicroBatch(int64_t index) override;
@@ -66,22 +70,22 @@ class HeadDecomposition : public StepObserver {
   absl::Status EndMicroBatch() override;
   // Errors: Internal when the head is not finite.
   absl::Status EndStep(const HeadView& head, const std::vector<double>& energy) override;
-  // Some 10 ms for 256 sampled tokens. Waits for the head's singular values if they must be this step's. Every rank
-  // gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time. With
-  // more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If they
-  // must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
+  // Takes some 10 ms for 256 sampled tokens. Waits for the head's singular values if they must be this step's. Every
+  // rank gets the same figures, with two exceptions. Each rank finds a wide head's singular values in its own time.
+  // With more than 1,024 sampled tokens, rank 0 of the world alone finds their singular values, beside training. If
+  // they must be this step's, rank 0 waits for those of up to kLargestAwaitedSample tokens, half a minute for as many.
   void Conclude() override;
 
   struct Result {
     HeadFigures head;
-    // Of the gradient of the residual stream that enters each layer, and at last the final norm.
+    // Norms of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
   };
   // The figures of the step that was concluded last.
   const Result& result() const { return result_; }
 
-  // Of the last measured step on this rank, by the clock: what does not grow with the tokens, all but the Gram matrices
-  // and projections of AddMicroBatch.
+  // Seconds that the last measured step took on this rank, by the clock. They cover everything that does not grow with
+  // the tokens: all but the Gram matrices and projections of AddMicroBatch.
   struct Seconds {
     double projector = 0;  // BeginStep: the head's Gram matrix and its factor
     double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
@@ -90,9 +94,9 @@ class HeadDecomposition : public StepObserver {
     double figures = 0;    // Conclude
   };
   const Seconds& seconds() const { return seconds_; }
-  // Whether a thread is finding singular values.
+  // Returns whether a thread is finding singular values.
   bool finding() const;
-  // Takes the place of what finds the eigenvalues of the sampled tokens' Gram matrix.
+  // Replaces what finds the eigenvalues of the sampled tokens' Gram matrix.
   void UseSampleFinder(std::unique_ptr<class SpectrumFinder> finder);
 
  private:
@@ -106,7 +110,7 @@ class HeadDecomposition : public StepObserver {
   absl::Status AddUpdate(const HeadView& head);
   absl::Status AddSample(const HeadView& head);
   absl::Status ReduceSums(struct PartEnergies& parts, absl::Span<double> head_unit_sum);
-  // This rank's part of the squared gradient norms at the layers' entrances: their sum over the mesh is the whole.
+  // Finds this rank's part of the squared gradient norms at the layers' entrances; the whole is the sum over the mesh.
   absl::Status TakeLayerSquares();
   absl::Span<double> LayerSquares();
   // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.

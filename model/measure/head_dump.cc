@@ -7,7 +7,7 @@
 namespace isthmus {
 namespace {
 
-// To host memory, fp32 or fp64.
+// Copies a tensor to host memory, as fp32 or fp64.
 absl::Status CopyWidened(const Tensor& from, const Tensor& to, const Stream& stream) {
   if (from.dtype == to.dtype) return CopyToHost(from, to, stream);
   std::vector<char> bytes(static_cast<size_t>(from.bytes()));

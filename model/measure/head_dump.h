@@ -1,4 +1,4 @@
-// The tensors that a step's head decomposition is of, kept for whoever wants to compute it again.
+// Keeps the tensors that a step's head decomposition is computed from, so that it can be computed again.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_DUMP_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_DUMP_H_
 
@@ -14,7 +14,7 @@
 
 namespace isthmus {
 
-// In host memory, fp32 (fp64 of an fp64 model): bf16 numbers are widened.
+// The matrices lie in host memory, in fp32 (fp64 of an fp64 model): bf16 numbers are widened.
 struct HeadDump {
   struct Matrix {
     DType type = DType::kFloat32;

@@ -1,4 +1,4 @@
-// Singular values, rank and a basis of the head from its triangular factor.
+// Finds singular values, rank and a basis of the head from its triangular factor.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_FACTOR_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_FACTOR_H_
 
@@ -9,8 +9,8 @@
 
 namespace isthmus {
 
-// Of the vocabulary-sized factor U [V, width] (W itself, or U of W = U E) with U = Q₀ R, Q₀ [V, k] orthonormal:
-// Q = Q₀ rotation is orthonormal too, its first `rank` columns span the column space of W, and U = Q transform.
+// The vocabulary-sized factor U [V, width] is W itself, or U of W = U E. U = Q₀ R, where Q₀ [V, k] is orthonormal. Q =
+// Q₀ rotation is orthonormal too. Its first `rank` columns span the column space of W, and U = Q transform.
 struct HeadFactor {
   Eigen::MatrixXd rotation;         // [k, k]
   Eigen::MatrixXd transform;        // [k, width]
@@ -18,8 +18,8 @@ struct HeadFactor {
   int64_t rank = 0;                 // of W
 };
 
-// `down`: E [width, D], empty for a plain head. Singular values that count are above the largest times max(V, D) times
-// the rounding unit of fp64, as NumPy's matrix_rank has it: those below are what rounding leaves of zero.
+// `down` is E [width, D], empty for a plain head. Singular values count if they are above the largest times max(V, D)
+// times the rounding unit of fp64, as in NumPy's matrix_rank. Smaller ones are rounding errors of zero.
 HeadFactor FactorHead(const Eigen::MatrixXd& r, const Matrix& down, int64_t vocabulary);
 
 }  // namespace isthmus

@@ -1,6 +1,6 @@
-// The figures of the head decomposition (DESIGN 4; arXiv:2603.10145). Symbols as there: N tokens of the step, V
-// vocabulary, D the width that enters the head (the rank of a head W = U E), G = ∂L/∂Z of the mean loss, G_∥
-// its projection on the column space of W, A = G W, B = Gᵀ H.
+// HeadFigures are the figures of the head decomposition (DESIGN 4; arXiv:2603.10145). Symbols are as there. N are the
+// tokens of the step, V the vocabulary, D the width that enters the head (the rank of a head W = U E). G = ∂L/∂Z is the
+// gradient of the mean loss, and G_∥ its projection on the column space of W. A = G W, B = Gᵀ H.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_FIGURES_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_FIGURES_H_
 
@@ -13,16 +13,16 @@
 
 namespace isthmus {
 
-// Of a set of vocabulary rows: a tensor rank's shard, or a bucket of frequency. What of it is lost does not follow from
-// these two: G_∥ and G_⊥ are orthogonal over the whole vocabulary, not over a part of it, and the projection moves
-// energy between parts. Over all parts each of the two sums up to the whole head's.
+// A part is a set of vocabulary rows: a tensor rank's shard, or a bucket of frequency. Its lost energy does not follow
+// from these two figures. G_∥ and G_⊥ are orthogonal over the whole vocabulary, not over a part of it, and the
+// projection moves energy between parts. Over all parts each of the two sums up to the whole head's.
 struct HeadPart {
   int64_t rows = 0;
   double logit_gradient_energy = 0;  // ‖G[:, rows]‖²
   double retained_energy = 0;        // ‖G_∥[:, rows]‖²; NaN where it was not measured
 };
 
-// The rank of a head that could not be factored within a step.
+// This is the rank of a head that could not be factored within a step.
 inline constexpr int64_t kUnknownRank = -1;
 
 struct HeadFigures {
@@ -34,18 +34,18 @@ struct HeadFigures {
   double loss = 0;
   // All figures that are one number. The record's definition is their list (proto/telemetry.proto), and head_sums.cc
   // computes them: a new figure is added in these two files. A figure is absent where it was not measured or is not
-  // known yet; a mean over fewer than two rows is, too. The record's lists and histograms are empty: they are the
-  // members around it.
+  // known yet. A mean over fewer than two rows is absent, too. The record's lists and histograms are empty: they are
+  // the members around it.
   proto::HeadRecord scalars;
   Histogram retained_ratio{RetainedRatioBounds()};  // over tokens
   Histogram token_gradient{TokenGradientBounds()};
   std::vector<HeadPart> shards;   // by tensor rank
   std::vector<HeadPart> buckets;  // by frequency, kBucketPercent
-  // Those of the head itself, W or the product U E: s_1 >= s_2 >= …, min(V, D) of them. None where they are not known
-  // yet.
+  // Singular values of the head itself, W or the product U E: s_1 >= s_2 >= …, min(V, D) of them. The list is empty if
+  // they are not known yet.
   std::vector<double> singular_values;
-  // Those of G over n sampled tokens, descending, if they are above sqrt(n ε) of the largest; ε is the rounding unit of
-  // the arithmetic of G Gᵀ. They are roots of its eigenvalues, so smaller ones are not known.
+  // Singular values of G over n sampled tokens, descending, if they are above sqrt(n ε) of the largest. ε is the
+  // rounding unit of the arithmetic of G Gᵀ. They are roots of its eigenvalues, so smaller ones are not known.
   std::vector<double> sampled_singular_values;
 };
 

@@ -23,8 +23,9 @@
 namespace isthmus {
 namespace {
 
-// Below it the rounding of a Gram matrix that was summed up in `type` would show in the projection: in fp32 about 2e-5
-// of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that is little.
+// Returns the smallest reciprocal condition at which a Gram matrix summed in `type` is accurate enough for the
+// projection. In fp32 about 2e-5 of the retained energy are lost at 1e-4, growing in proportion. For bf16 weights that
+// is little.
 double LeastReciprocalCondition(DType type) {
   switch (type) {
     case DType::kFloat64:
@@ -35,7 +36,7 @@ double LeastReciprocalCondition(DType type) {
       return 1e-4;
   }
 }
-// The same of a Gram matrix in fp64 for sums in fp32.
+// This is the same for a Gram matrix in fp64 and sums in fp32.
 constexpr double kLeastWide = 1e-11;
 
 }  // namespace
@@ -73,7 +74,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
         1 / std::sqrt(shape_.type == DType::kFloat64 ? LeastReciprocalCondition(shape_.type) : kLeastWide),
         shape_.width);
   } else {
-    // R with RᵀR = UᵀU. A U of fewer rows than columns is its own.
+    // R satisfies RᵀR = UᵀU. A U of fewer rows than columns is its own R.
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r,
                              shape_.vocabulary < shape_.width
                                  ? GatherRows(weight, shape_.vocabulary, mesh_.tensor().host(), stream_)
@@ -92,7 +93,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   return prepared;
 }
 
-// True if head_gram and E are finite.
+// Returns true if head_gram and E are finite.
 absl::StatusOr<bool> HeadProjector::IsFinite() {
   InnerProducts squares(memory_.update.dots, memory_.update.sums, stream_);
   ISTHMUS_RETURN_IF_ERROR(squares.AddSquare(memory_.head.gram));
@@ -101,7 +102,7 @@ absl::StatusOr<bool> HeadProjector::IsFinite() {
   return absl::c_all_of(values, [](double value) { return std::isfinite(value); });
 }
 
-// part_gram, of this tensor rank's rows that this data rank has, becomes that of the whole head.
+// Turns part_gram from the Gram matrix of this data rank's part of the tensor rank's rows into that of the whole head.
 absl::Status HeadProjector::SumHeadGram() {
   const Tensor gram = memory_.head.part_gram.Reshape(1, memory_.head.part_gram.size());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduce(gram));
@@ -136,7 +137,7 @@ absl::StatusOr<bool> HeadProjector::Factor(double least) {
   ISTHMUS_ASSIGN_OR_RETURN(const bool sound,
                            factor(memory_.head.gram, memory_.head.part_gram, memory_.head.wide_projector, least));
   if (!sound || !shape_.has_down) return sound;
-  // W has the columns of U where E has full rank; the projection does not depend on E's condition.
+  // W has the columns of U if E has full rank; the projection does not depend on E's condition.
   const Tensor& down_gram = memory_.update.down_gram;
   ISTHMUS_RETURN_IF_ERROR(
       Matmul({.a = memory_.head.down, .b = memory_.head.down, .c = down_gram, .transpose_b = true}, stream_));
@@ -147,7 +148,7 @@ absl::Status HeadProjector::BeginSingularValues(int64_t step, bool fresh) {
   if (!finder_.Wants(step, fresh)) return absl::OkStatus();
   Tensor gram = memory_.head.gram;
   if (shape_.has_down) {
-    // The eigenvalues of WᵀW = Eᵀ M E that are not zero are those of R M Rᵀ, E Eᵀ = RᵀR.
+    // WᵀW = Eᵀ M E has the same nonzero eigenvalues as R M Rᵀ, where E Eᵀ = RᵀR.
     const Tensor &r = memory_.head.first_square, &product = memory_.head.second_square;
     gram = memory_.head.part_gram;
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = r, .b = memory_.head.gram, .c = product}, stream_));
@@ -168,7 +169,7 @@ absl::StatusOr<double> HeadProjector::UseProjector() {
   return values.front();
 }
 
-// F = A P of a chunk of tokens, its Gram matrix, and the rows of their targets times P.
+// Computes F = A P of a chunk of tokens, its Gram matrix, and the rows of their targets times P.
 absl::Status HeadProjector::Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
                                     const Tensor& target_basis) {
   if (!shape_.split) {
@@ -181,7 +182,7 @@ absl::Status HeadProjector::Project(const Tensor& signal, const Tensor& target_r
   ISTHMUS_RETURN_IF_ERROR(SplitLeft({.a = signal, .parts = parts}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = parts, .b = projector_parts, .c = projected}, stream_));
   ISTHMUS_RETURN_IF_ERROR(SplitMatmul({.a = target_rows, .b = projector_parts, .c = target_basis}, stream_));
-  // For the shares of shards and buckets F's rounding to bf16 is of no account: it does not grow with the condition.
+  // For the shares of shards and buckets F's rounding to bf16 does not matter: it does not grow with the condition.
   const Tensor narrow = parts.ColumnSlice(0, shape_.width);
   ISTHMUS_RETURN_IF_ERROR(Cast({.x = projected, .y = narrow}, stream_));
   return memory_.AddGram(narrow, narrow, memory_.sums.projected_gram, stream_);

@@ -1,9 +1,9 @@
-// The projector P on the head's column space, M⁺ = P Pᵀ, found anew before each measured step, and the head's singular
+// Finds the projector P on the head's column space, M⁺ = P Pᵀ, anew before each measured step, and the head's singular
 // values. U is the vocabulary-sized factor as in model/measure/head_sums.h.
 //
 // M = UᵀU is summed up in fp32 and factored in fp64. If its condition is too high for that, it is summed up in fp64. If
-// U or E has not full rank, the host factors U itself, which takes some 5·(V/T + 8·D)·D² operations of one thread. If
-// they would take more than a few seconds, the step goes unmeasured instead.
+// U or E has not full rank, the host factors U itself. That takes some 5·(V/tensor_ranks + 8·D)·D² operations of one
+// thread. If they would take more than a few seconds, the step goes unmeasured instead.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_PROJECTOR_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_PROJECTOR_H_
 
@@ -23,7 +23,7 @@ namespace isthmus {
 
 class HeadProjector {
  public:
-  // All must outlive the projector.
+  // All arguments must outlive the projector.
   HeadProjector(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, Stream& stream)
       : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream), finder_(shape.width) {}
 
@@ -33,28 +33,28 @@ class HeadProjector {
     double energy = 0;         // ‖P‖²
     std::string not_factored;  // why a finite head has no projector; P is zero then
   };
-  // Finds UᵀU of the head and of this shard (memory.head.gram, shard_gram), the projector, and, where
-  // SpectrumFinder wants them, starts to find the singular values. A step that is not above
-  // the one before begins anew. Uses memory.head.part_gram and the scratch squares. Collective over the mesh.
+  // Finds UᵀU of the head and of this shard (memory.head.gram, shard_gram), and the projector. Starts to find the
+  // singular values if SpectrumFinder wants them. A step that is not above the one before begins anew. Uses
+  // memory.head.part_gram and the scratch squares. Collective over the mesh.
   absl::StatusOr<Prepared> Prepare(const HeadView& head, int64_t step, bool fresh);
 
-  // Of a chunk of tokens: F = A P, to whose Gram matrix it adds, and the rows of U of their targets times P. Products
-  // with P are made of bf16 ones on GPUs (ops/split.h), no less exact than those in fp32. Only starts work on the
+  // Computes, for a chunk of tokens, F = A P and the rows of U of their targets times P; adds to F's Gram matrix. On
+  // GPUs products with P are made of bf16 ones (ops/split.h), no less exact than those in fp32. Only starts work on the
   // stream.
   absl::Status Project(const Tensor& signal, const Tensor& target_rows, const Tensor& projected,
                        const Tensor& target_basis);
 
-  // SpectrumFinder::Latest. Of a wide head what is known, and since when, is this rank's alone.
+  // Returns SpectrumFinder::Latest. The values of a wide head, and their step, may differ between ranks.
   const SpectrumFinder::Found& SingularValues(bool fresh) { return finder_.Latest(fresh); }
-  // Whether a thread is finding some.
+  // Returns whether a thread is finding some.
   bool finding() const { return finder_.busy(); }
 
  private:
   absl::StatusOr<bool> IsFinite();
   absl::Status SumHeadGram();
   absl::Status SumWideGram(const Tensor& rows);
-  // wide_projector from head_gram. False where W has not full rank, or where UᵀU has a reciprocal condition below
-  // `least`: rounding of the Gram matrix would then show.
+  // Finds wide_projector from head_gram. Returns false if W has not full rank, or if UᵀU has a reciprocal condition
+  // below `least`: rounding of the Gram matrix would then show.
   absl::StatusOr<bool> Factor(double least);
   absl::Status BeginSingularValues(int64_t step, bool fresh);
   absl::StatusOr<double> UseProjector();

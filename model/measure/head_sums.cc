@@ -18,7 +18,7 @@ double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 double Root(double square) { return std::sqrt(std::max(square, 0.0)); }
 
 constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
-// What rounding may add to the retained energy, of itself.
+// Rounding may add at most this share of the retained energy.
 constexpr double kMostRounding = 1e-3;
 
 // Squares of fp64 below it may have lost digits, because parts of them are below the smallest numbers.
@@ -35,7 +35,7 @@ double TotalEnergy(const HeadSums& sums) {
   return total;
 }
 
-// Rounding moves a row of A_U by about ε times its length, in no particular direction: F = A_U P by as much times
+// Rounding moves a row of A_U by about ε times its length, in no particular direction. F = A_U P moves by as much times
 // ‖P‖ / √rank.
 bool RoundingHidesProjection(const HeadSums& sums) {
   if (sums.rank == 0) return false;
@@ -56,7 +56,7 @@ bool SquaresAreOutOfRange(const HeadSums& sums) {
 // Tokens that are predicted with certainty do that: their loss is below 1e-135.
 bool SquaresVanish(const HeadSums& sums) { return TotalEnergy(sums) < kLeastEnergy; }
 
-// Returns why G_∥ is not known; empty if it is known. `scalars`: with the head's condition, if that is known.
+// Returns why G_∥ is not known; empty if it is known. `scalars` contain the head's condition, if that is known.
 std::string WhyNotMeasured(const HeadSums& sums, const proto::HeadRecord& scalars) {
   if (!sums.not_factored.empty()) return sums.not_factored;
   if (SquaresVanish(sums)) {
@@ -77,8 +77,8 @@ std::string WhyNotMeasured(const HeadSums& sums, const proto::HeadRecord& scalar
       std::sqrt(sums.token.retained_energy), std::sqrt(total));
 }
 
-// Sets a figure by the given setter if it is finite. A mean over fewer than two rows is not, nor may be what is made of
-// squares beyond fp32.
+// Sets a figure by the given setter if it is finite. A mean over fewer than two rows is not; figures made of squares
+// beyond fp32 may not be.
 void SetFinite(double figure, void (proto::HeadRecord::*set)(double), proto::HeadRecord& scalars) {
   if (std::isfinite(figure)) (scalars.*set)(figure);
 }
@@ -93,7 +93,7 @@ void AddGradientFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
   const double total = TotalEnergy(sums);
   if (SquaresVanish(sums) || !std::isfinite(total)) return;
   scalars.set_logit_gradient_norm(std::sqrt(total));  // ‖G‖
-  // This share of the energy lies in the entries of the tokens' own targets, the rest in all other tokens of the
+  // This share of the energy lies in the entries of the tokens' own targets. The rest lies in all other tokens of the
   // vocabulary.
   scalars.set_target_energy_share(Ratio(sums.token.target_energy, total));
 }
@@ -113,7 +113,7 @@ void AddProjectionFigures(const HeadSums& sums, HeadFigures& figures) {
   scalars.set_lost_energy_ratio(lost_energy_ratio);
   scalars.set_lost_norm_ratio(std::sqrt(lost_energy_ratio));            // ‖G_⊥‖ / ‖G‖
   scalars.set_alignment_gain(Ratio(visible_cosine, std::sqrt(share)));  // visible_cosine / sqrt(rank(W)/V)
-  // The same share after the projection as target_energy_share is before it.
+  // This is the same share after the projection as target_energy_share is before it.
   scalars.set_retained_target_energy_share(Ratio(sums.token.retained_target_energy, kept));
   scalars.set_retained_target_coefficient(sums.token.retained_target_sum);  // mean over tokens of N·G_∥[n, y_n]
   // The head keeps this share of the sampled tokens' energy.
@@ -134,22 +134,22 @@ void AddDecompositionError(const HeadSums& sums, proto::HeadRecord& scalars) {
             scalars);
 }
 
-// A gradient step changes the logits (DESIGN 4.3). For a plain head the step changes H and W; for one that is W = U E
-// it changes H, U and E, as training does.
+// A gradient step changes the logits (DESIGN 4.3). For a plain head the step changes H and W. For a head W = U E it
+// changes H, U and E, as training does.
 void AddUpdateFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
   scalars.set_update_rank_bound(2 * sums.width);  // 2 D
   if (SquaresVanish(sums) || SquaresAreOutOfRange(sums)) return;
   const HeadUpdateSums& update = sums.update;
   const double gradient_norm = std::sqrt(TotalEnergy(sums));
-  // The cosine of the whole first-order change of the logits and -G.
+  // This is the cosine of the whole first-order change of the logits and -G.
   SetFinite(Ratio(update.along, gradient_norm * Root(update.square)), &proto::HeadRecord::set_update_cosine, scalars);
-  // The cosine of its part through the hidden states, A Wᵀ, and -G.
+  // This is the cosine of its part through the hidden states, A Wᵀ, and -G.
   SetFinite(Ratio(update.hidden, gradient_norm * Root(update.through_hidden)),
             &proto::HeadRecord::set_hidden_update_cosine, scalars);
 }
 
-// The spectrum of G over sampled tokens: every k-th of the step. Figures that follow from it are absent where it is not
-// known yet; it may be that of an earlier step (sample_step).
+// Adds the spectrum of G over sampled tokens: every k-th of the step. Figures that follow from it are absent if it is
+// not known yet. It may be that of an earlier step (sample_step).
 void AddSampleFigures(const HeadSums& sums, HeadFigures& figures) {
   const Matrix& gram = sums.sample_gram;
   proto::HeadRecord& scalars = figures.scalars;
@@ -168,14 +168,14 @@ void AddSampleFigures(const HeadSums& sums, HeadFigures& figures) {
     total = eigenvalues.sum();
   }
   const int64_t count = eigenvalues.size(), width = sums.width;
-  // Eigenvalues below it are what rounding of the Gram matrix made of smaller ones.
+  // Eigenvalues below this are rounding errors of smaller ones.
   const double least = static_cast<double>(count) * RoundingUnit(sums.arithmetic) * eigenvalues(0);
   double kept = 0, best = 0, best_double = 0;
   int64_t for_70_percent = 0, for_99_9_percent = 0;
   for (int64_t i = 0; i < count; ++i) {
     const double energy = std::max(eigenvalues(i), 0.0);
     if (energy > least) figures.sampled_singular_values.push_back(std::sqrt(energy));
-    // Shares of the norm, hence squares of them of the energy.
+    // These are shares of the norm, hence their squares are shares of the energy.
     if (kept < 0.70 * 0.70 * total) for_70_percent = i + 1;
     if (kept < 0.999 * 0.999 * total) for_99_9_percent = i + 1;
     kept += energy;
@@ -189,12 +189,12 @@ void AddSampleFigures(const HeadSums& sums, HeadFigures& figures) {
   if (sums.sample_step > 0) scalars.set_sampled_singular_values_step(sums.sample_step);
 }
 
-// The head itself: W, or the product U E. Figures that follow from its singular values are absent where those are not
-// known yet, and zero of a head of zeros.
+// Adds figures of the head itself: W, or the product U E. Those that follow from its singular values are absent if the
+// values are not known yet, and zero for a head of zeros.
 void AddWeightFigures(const HeadSums& sums, HeadFigures& figures) {
   proto::HeadRecord& scalars = figures.scalars;
   if (sums.rank != kUnknownRank) scalars.set_numerical_rank(sums.rank);
-  // Mean cosine of two rows of the vocabulary-sized factor.
+  // This is the mean cosine of two rows of the vocabulary-sized factor.
   SetFinite(AnisotropyOf(sums.head_unit_sum, sums.vocabulary - sums.zero_head_rows),
             &proto::HeadRecord::set_row_anisotropy, scalars);
   const Eigen::VectorXd& s = sums.singular_values;
@@ -209,11 +209,11 @@ void AddWeightFigures(const HeadSums& sums, HeadFigures& figures) {
     const double p = s(i) / sum;
     if (p > 0) entropy += p * std::log(p * static_cast<double>(s.size()));
   }
-  // W-error(d) = (Σ_{i>d} s_i²)^½ / ‖W‖ at an eighth, a quarter and a half of D.
+  // It is W-error(d) = (Σ_{i>d} s_i²)^½ / ‖W‖ at an eighth, a quarter and a half of D.
   const auto error = [&](int64_t first) {
     return unless_zero(std::sqrt(s.tail(s.size() - std::min(first, s.size())).squaredNorm() / energy));
   };
-  // s_1 / s_rank; infinite where rounding leaves nothing of s_rank.
+  // It is s_1 / s_rank; infinite if rounding leaves nothing of s_rank.
   scalars.set_condition(unless_zero(s(0) / s(std::max<int64_t>(rank, 1) - 1)));
   scalars.set_singular_entropy(unless_zero(entropy));
   scalars.set_stable_rank(unless_zero(energy / (s(0) * s(0))));  // ‖W‖² / s_1²
@@ -224,10 +224,10 @@ void AddWeightFigures(const HeadSums& sums, HeadFigures& figures) {
 }
 
 void AddHiddenFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
-  // Mean cosine of two tokens' hidden states (arXiv:2401.12143).
+  // This is the mean cosine of two tokens' hidden states (arXiv:2401.12143).
   SetFinite(AnisotropyOf(sums.hidden_unit_sum, sums.tokens - sums.zero_hidden_rows),
             &proto::HeadRecord::set_hidden_anisotropy, scalars);
-  // The same of the sampled tokens' after their mean has been subtracted.
+  // This is the same for the sampled tokens' after their mean has been subtracted.
   const Matrix hidden = TimesPowerOfTwo(sums.sampled_hidden, -ExponentToTakeOff(sums.sampled_hidden));
   const Matrix centred = hidden.rowwise() - hidden.colwise().mean();
   SetFinite(AnisotropyOf(UnitRowSum(centred), centred.rows() - ZeroRows(centred)),

@@ -1,5 +1,5 @@
-// From sums over tokens and over the vocabulary to the figures of the head decomposition: what is not
-// a number is of size n×n or n×D, of n sampled tokens. In fp64 on the host, the same on every rank.
+// Turns sums over tokens and over the vocabulary into the figures of the head decomposition, on the host in fp64. The
+// largest inputs are n×n and n×D matrices for n sampled tokens. Every rank gets the same figures.
 #ifndef ISTHMUS_MODEL_MEASURE_HEAD_SUMS_H_
 #define ISTHMUS_MODEL_MEASURE_HEAD_SUMS_H_
 
@@ -18,8 +18,8 @@
 
 namespace isthmus {
 
-// Of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E. H [N, D] are hidden
-// states, H' what enters U: H, or H Eᵀ. A_U = G U.
+// The sums are those of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E.
+// H [N, D] are hidden states, and H' is what enters U: H, or H Eᵀ. A_U = G U.
 struct HeadSums {
   int64_t tokens = 0, vocabulary = 0, width = 0;
   TokenSums token;
@@ -27,25 +27,25 @@ struct HeadSums {
 
   HeadUpdateSums update;
 
-  // What A_U and F = A_U P were computed in, and ‖P‖² of the projector P: how far rounding went.
+  // These tell how far rounding went: the arithmetic of A_U and F = A_U P, and ‖P‖² of the projector P.
   DType arithmetic = DType::kFloat64;
   double projector_energy = 0;  // 0: F did not come from A_U
 
   int64_t rank = 0;          // of W, or kUnknownRank
   std::string not_factored;  // why there is no projector; empty if there is one
-  // Of W, or of what it was some steps ago, and its rank then; empty where they are not known yet.
+  // Singular values of W, or of the W of some steps ago, and its rank then; empty where they are not known yet.
   Eigen::VectorXd singular_values;
   int64_t singular_values_rank = 0;
   int singular_values_exponent = 0;  // the values are to be multiplied by this power of two
   int64_t singular_values_step = 0;  // of training, whose head they are of; 0 outside of it
 
   Matrix sample_gram;  // G_s G_sᵀ [n, n]
-  // The eigenvalues, where they are not computed here: those known from an earlier step, or an empty list.
+  // The eigenvalues if they are not computed here: those known from an earlier step, or an empty list.
   std::optional<std::vector<double>> sample_eigenvalues;
   int64_t sample_step = 0;  // of training, whose Gram matrix they are of; 0 outside of it
   Matrix sampled_hidden;    // [n, D]
-  // Sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², ‖G - G_∥‖² computed from the difference itself, and
-  // how much of the lost part W would still pass on.
+  // These are sums over the sampled tokens, or some of them: ‖G‖², ‖G_∥‖², and ‖G - G_∥‖² computed from the difference
+  // itself. `lost_passed_on` is how much of `lost` W would still pass on.
   struct SelfTest {
     double energy = 0, retained = 0, lost = 0, lost_passed_on = 0;
   };
@@ -59,15 +59,15 @@ struct HeadSums {
 // Figures of G_∥ are absent where rounding hides it (HeadFigures::not_measured).
 HeadFigures MakeMeasurement(const HeadSums& sums);
 
-// Mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n).
-// NaN for fewer than two rows.
+// Returns the mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n)
+// / (n² - n). It is NaN for fewer than two rows.
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
-// How many rows are zero.
+// Returns how many rows are zero.
 template <typename Rows>
 int64_t ZeroRows(const Rows& rows) {
   return (rows.array() == 0).rowwise().all().count();
 }
-// Σ x_n / ‖x_n‖ over the other rows. Rows whose squares overflow or vanish are first scaled by a power of two.
+// Returns Σ x_n / ‖x_n‖ over the other rows. Rows whose squares overflow or vanish are first scaled by a power of two.
 template <typename Rows>
 Eigen::VectorXd UnitRowSum(const Rows& rows) {
   Eigen::VectorXd sum = Eigen::VectorXd::Zero(rows.cols());

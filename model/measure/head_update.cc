@@ -27,7 +27,8 @@ absl::StatusOr<HeadUpdateSums> SumPlain(const HeadUpdateInput& in, InnerProducts
   return sums;
 }
 
-// The traces of PᵀP UᵀU, H'ᵀH' B_UᵀB_U and Pᵀ H' A_Uᵀ H', with D = E Eᵀ, M = UᵀU, S = A_UᵀA_U, B_E = A_UᵀH, K = HᵀH:
+// These are the traces of PᵀP UᵀU, H'ᵀH' B_UᵀB_U and Pᵀ H' A_Uᵀ H'. In them D = E Eᵀ, M = UᵀU, S = A_UᵀA_U, B_E =
+// A_UᵀH, K = HᵀH:
 //
 //   PᵀP  = D S D + D B_E B_Eᵀ + B_E B_Eᵀ D + B_E K B_Eᵀ
 //   PᵀH' = D B_E Eᵀ + B_E K Eᵀ

@@ -1,5 +1,5 @@
-// What a step of gradient descent on the head and on the hidden states does to the logits, from matrices of the head's
-// width squared alone (DESIGN 4.3).
+// Finds how a step of gradient descent on the head and on the hidden states changes the logits (DESIGN 4.3). It uses
+// matrices of the head's width squared alone.
 //
 // For a plain head W, with A = G W and B = Gᵀ H, the change of the logits is A Wᵀ + H Bᵀ (times -η). For a head
 // W = U E, all of H, U and E move:
@@ -28,7 +28,7 @@ struct HeadUpdateSums {
   double square = 0;          // ‖ΔZ‖²; here and in `along` the parts of ΔZ have their weights
 };
 
-// fp64, in memory of the stream's device; U is W, and `width` its width D, where the head is plain.
+// The tensors are fp64, in memory of the stream's device. For a plain head U is W, and `width` its width D.
 struct HeadUpdateInput {
   ConstTensor head_gram;      // UᵀU [width, width]
   ConstTensor signal_gram;    // A_UᵀA_U [width, width]
@@ -43,7 +43,7 @@ struct HeadUpdateInput {
   ConstTensor step_down, step;
 };
 
-// fp64; the squares and tall matrices of a head W = U E only.
+// The tensors are fp64; the squares and tall matrices exist for a head W = U E only.
 struct HeadUpdateMemory {
   static constexpr int64_t kSums = 16;
 
@@ -56,7 +56,7 @@ struct HeadUpdateMemory {
   static HeadUpdateMemory Place(int64_t width, int64_t hidden_width, bool has_down, TensorPlacer& placer);
 };
 
-// Finds E Eᵀ in `memory` on the way; the rest of it is scratch. Waits for the stream. Cost for a head W = U E:
+// Finds E Eᵀ in `memory` on the way; the rest of it is scratch. Waits for the stream. For a head W = U E it costs
 // eleven products of width² D, width D² or width³.
 absl::StatusOr<HeadUpdateSums> SumUpdate(const HeadUpdateInput& input, const HeadUpdateMemory& memory, Stream& stream);
 

@@ -1,5 +1,5 @@
-// Counts of values between fixed bounds, so that histograms of different steps, meshes and runs can be added up and
-// compared.
+// A histogram counts values between fixed bounds, so that histograms of different steps, meshes and runs can be added
+// up and compared.
 #ifndef ISTHMUS_MODEL_MEASURE_HISTOGRAM_H_
 #define ISTHMUS_MODEL_MEASURE_HISTOGRAM_H_
 
@@ -21,10 +21,10 @@ struct Histogram {
   void Add(double value);
 };
 
-// ‖G_∥,n‖ / ‖G_n‖ of a token: 0.05, 0.1, …, 0.95.
+// These bounds are for ‖G_∥,n‖ / ‖G_n‖ of a token: 0.05, 0.1, …, 0.95.
 absl::Span<const double> RetainedRatioBounds();
-// ‖p - y‖ of a token, the norm of its own loss's logit gradient, at most √2: finer towards zero, where what has been
-// learnt lies.
+// These bounds are for ‖p - y‖ of a token, the norm of its own loss's logit gradient, at most √2. They are finer
+// towards zero, where the tokens lie that have been learnt.
 absl::Span<const double> TokenGradientBounds();
 
 }  // namespace isthmus

@@ -12,7 +12,7 @@ absl::StatusOr<Matrix> HostCopy(const Tensor& tensor, const Stream& stream) {
     ISTHMUS_RETURN_IF_ERROR(CopyToHost(tensor, TensorOf(matrix), stream));
     return matrix;
   }
-  // The host's own memory needs no second copy, which would hold up a step where the matrix has gigabytes.
+  // The host's own memory needs no second copy. Copying a matrix of gigabytes would hold up a step.
   if (stream.device() == Device::kCpu && !stream.dry()) return Widened(tensor);
   std::vector<char> bytes(static_cast<size_t>(tensor.bytes()));
   const Tensor copy(bytes.data(), tensor.dtype, tensor.rows, tensor.columns);

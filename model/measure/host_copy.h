@@ -1,4 +1,4 @@
-// Numbers of any floating type on any device, as fp64 on the host.
+// Copies numbers of any floating type on any device to the host, as fp64.
 #ifndef ISTHMUS_MODEL_MEASURE_HOST_COPY_H_
 #define ISTHMUS_MODEL_MEASURE_HOST_COPY_H_
 
@@ -9,12 +9,12 @@
 
 namespace isthmus {
 
-// `tensor` is contiguous. Waits for the stream.
+// `tensor` must be contiguous. Waits for the stream.
 absl::StatusOr<Matrix> HostCopy(const Tensor& tensor, const Stream& stream);
-// The same of a tensor in host memory.
+// Does the same for a tensor in host memory.
 absl::StatusOr<Matrix> Widened(const Tensor& tensor);
 
-// The other way, to fp32 or fp64.
+// Copies the other way, to fp32 or fp64.
 absl::Status CopyToTensor(const Matrix& matrix, const Tensor& tensor, const Stream& stream);
 
 }  // namespace isthmus

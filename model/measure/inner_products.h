@@ -1,5 +1,5 @@
-// Inner products of fp64 matrices on the stream's device: many are started, and one copy brings their values to the
-// host.
+// Finds inner products of fp64 matrices on the stream's device: many are started, and one copy brings their values to
+// the host.
 #ifndef ISTHMUS_MODEL_MEASURE_INNER_PRODUCTS_H_
 #define ISTHMUS_MODEL_MEASURE_INNER_PRODUCTS_H_
 
@@ -16,20 +16,21 @@ namespace isthmus {
 
 class InnerProducts {
  public:
-  // `dots` fp64 [1, the most rows that a matrix has], `sums` fp64 [1, the most products]: memory of the stream's device
-  // that is its own as long as it lives, as the stream is.
+  // `dots` is fp64 [1, the most rows that a matrix has], `sums` fp64 [1, the most products]. Their memory lies on the
+  // stream's device, and this object uses both exclusively. The stream must outlive it.
   InnerProducts(const Tensor& dots, const Tensor& sums, Stream& stream) : dots_(dots), sums_(sums), stream_(stream) {}
 
-  // Each adds one value to what Values returns: tr(Xᵀ Y), tr(X), ‖X‖². x, y [rows, columns] fp64; X of a trace square.
+  // Each call adds one value to those that Values returns: tr(Xᵀ Y), tr(X), ‖X‖². x, y are [rows, columns] fp64; for a
+  // trace X is square.
   absl::Status Add(const ConstTensor& x, const ConstTensor& y);
   absl::Status AddTrace(const ConstTensor& x);
   absl::Status AddSquare(const ConstTensor& x);
 
-  // In the order in which they were added; the next to be added is the first of new ones. Waits for the stream.
+  // Returns the values in the order in which they were added, and starts a new list. Waits for the stream.
   absl::StatusOr<std::vector<double>> Values();
 
  private:
-  // The next value's place, zeroed.
+  // Returns the next value's place, zeroed.
   absl::StatusOr<Tensor> Next();
 
   Tensor dots_, sums_;

@@ -1,4 +1,4 @@
-// The logit gradient G of some tokens for some rows of the vocabulary, formed again from the tokens' losses.
+// Forms the logit gradient G of some tokens for some rows of the vocabulary again, from the tokens' losses.
 #ifndef ISTHMUS_MODEL_MEASURE_LOGIT_GRADIENT_H_
 #define ISTHMUS_MODEL_MEASURE_LOGIT_GRADIENT_H_
 
@@ -11,7 +11,7 @@
 
 namespace isthmus {
 
-// n tokens. All lie in memory of the stream's device.
+// There are n tokens. All tensors lie in memory of the stream's device.
 struct LogitGradientTokens {
   ConstTensor input;              // [n, width] what enters the vocabulary-sized factor U
   ConstTensor targets;            // int32 [1, n]
@@ -20,10 +20,10 @@ struct LogitGradientTokens {
   int exponent = 0;               // logits are input Uᵀ times 2^exponent; not 0 in host memory only
 };
 
-// logits [n, rows] = those of `rows` [rows, width] of U; fp32 or fp64.
+// Computes logits [n, rows] for `rows` [rows, width] of U; fp32 or fp64.
 absl::Status FormLogits(const LogitGradientTokens& tokens, const ConstTensor& rows, const Tensor& logits,
                         Stream& stream);
-// The same, and then their gradient in their place. `first_row`: the place of `rows` in the vocabulary.
+// Does the same, and then replaces the logits by their gradient. `first_row` is the place of `rows` in the vocabulary.
 absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const ConstTensor& rows, int64_t first_row,
                                const Tensor& gradient, Stream& stream);
 

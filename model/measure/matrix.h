@@ -1,4 +1,5 @@
-// Matrices of the decomposition's algebra, in fp64 on the host. Not included by headers that other folders see.
+// These are the matrices of the decomposition's algebra, in fp64 on the host. Headers that other folders see don't
+// include this one.
 #ifndef ISTHMUS_MODEL_MEASURE_MATRIX_H_
 #define ISTHMUS_MODEL_MEASURE_MATRIX_H_
 
@@ -12,7 +13,7 @@ using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 using MatrixView = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
 using ConstMatrixView = Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>;
 
-// The same numbers as the other kind of view; fp64.
+// These return the same numbers as the other kind of view; fp64.
 inline MatrixView ViewOf(const Tensor& tensor) {
   return {tensor.As<double>(), tensor.rows, tensor.columns, Eigen::OuterStride<>(tensor.row_stride)};
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr DType kSum = DType::kFloat64;
 
-// Sums over the tokens of a step, neighbours in one tensor.
+// Places sums over the tokens of a step, neighbours in one tensor.
 void PlaceSums(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width, hidden = shape.hidden_width;
   m.sums.all = placer.Place("measurement.sums", kSum, 1, 2 * width * width + width * hidden + hidden * hidden + hidden);
@@ -31,7 +31,7 @@ void PlaceSums(const MeasurementShape& shape, TensorPlacer& placer, MeasurementM
   m.sums.hidden_unit_sum = view(1, hidden);
 }
 
-// The head's Gram matrix and projector, and what finds them.
+// Places the head's Gram matrix and projector, and the memory to find them.
 void PlaceFactors(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t chunk = shape.token_chunk();
@@ -61,7 +61,7 @@ void PlaceFactors(const MeasurementShape& shape, TensorPlacer& placer, Measureme
   m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
 }
 
-// Figures of a micro-batch's tokens.
+// Places figures of a micro-batch's tokens.
 void PlaceTokens(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width;
   const int64_t own = shape.own_tokens(), chunk = shape.token_chunk();
@@ -88,7 +88,7 @@ void PlaceTokens(const MeasurementShape& shape, TensorPlacer& placer, Measuremen
   }
 }
 
-// Blocks of vocabulary rows.
+// Places blocks of vocabulary rows.
 void PlaceRows(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t rows = shape.row_block();
@@ -108,7 +108,7 @@ void PlaceRows(const MeasurementShape& shape, TensorPlacer& placer, MeasurementM
   m.parts.row_block_basis = placer.Place("measurement.row_block_basis", wide, rows, width);
 }
 
-// The sampled tokens.
+// Places the memory of the sampled tokens.
 void PlaceSample(const MeasurementShape& shape, TensorPlacer& placer, MeasurementMemory& m) {
   const int64_t width = shape.width, hidden = shape.hidden_width;
   const int64_t sampled = shape.sampled;
@@ -170,7 +170,7 @@ int64_t MeasurementShape::row_block() const { return std::min<int64_t>(std::max<
 bool MeasurementShape::HostFactorsWithinAStep() const {
   constexpr double kMostWork = 1LL << 33;
   const auto columns = static_cast<double>(width);
-  // A head of fewer rows than columns needs no QR, and its SVD is as small as its rows are few.
+  // A head of fewer rows than columns needs no QR. Its SVD is as small as its rows are few.
   if (vocabulary < width)
     return 8.0 * static_cast<double>(vocabulary) * static_cast<double>(vocabulary) * columns <= kMostWork;
   const int64_t rows = vocabulary / tensor_ranks + 1;

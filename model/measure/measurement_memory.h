@@ -1,4 +1,5 @@
-// What a rank needs to measure its head while it trains: sizes and memory, from the configuration alone.
+// Describes the memory in which a rank measures its head while it trains. Its sizes follow from the configuration
+// alone.
 #ifndef ISTHMUS_MODEL_MEASURE_MEASUREMENT_MEMORY_H_
 #define ISTHMUS_MODEL_MEASURE_MEASUREMENT_MEMORY_H_
 
@@ -32,43 +33,43 @@ struct MeasurementShape {
   int64_t step_tokens = 0;  // over all data ranks
   int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
   DType type = DType::kFloat32;
-  // Whether products of wide numbers are made of bf16 ones (ops/split.h): of bf16 weights on a GPU.
+  // Products of wide numbers are made of bf16 ones (ops/split.h) if the weights are bf16 and the device is a GPU.
   bool split = false;
 
-  // `config` is resolved, and its model.vocabulary known.
+  // `config` must be resolved, and its model.vocabulary known.
   static MeasurementShape Of(const proto::RunConfig& config, int tensor_rank, Device device);
 
   DType sum_type() const { return AccumulationType(type); }
-  // Tokens of a micro-batch are divided among the tensor ranks, rows of a shard among the data ranks: each computes for
-  // its part what would be the same on all. The first ranks' parts are this long, the last may be shorter or empty.
+  // Work that every rank could repeat is split instead: tensor ranks share a micro-batch's tokens, data ranks share a
+  // shard's rows. The first ranks' parts are this long; the last may be shorter or empty.
   int64_t own_tokens() const { return (tokens + tensor_ranks - 1) / tensor_ranks; }
   Range OwnTokens(int tensor_rank) const;
   Range OwnRows(int data_rank) const { return ShardOf(shard.size(), data_ranks, data_rank); }
-  // Tokens that are projected at once, and how often that is for a micro-batch.
+  // Returns how many tokens are projected at once. `token_chunks` says how often that is for a micro-batch.
   int64_t token_chunk() const;
   int64_t token_chunks() const { return (own_tokens() + token_chunk() - 1) / token_chunk(); }
-  // Most sampled tokens in the self-test, which takes every k-th of them. It measures their lost part directly, at the
-  // price of two products with the head in the sums' type and three in fp64.
+  // The self-test takes at most this many sampled tokens, every k-th of them. It measures their lost part directly.
+  // That costs two products with the head in the sums' type and three in fp64.
   static constexpr int64_t kMostTested = 256;
   int64_t most_tested() const { return std::min(sampled, kMostTested); }
-  // Tokens of a step that are sampled.
+  // Returns how many tokens of a step are sampled.
   int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
-  // True if the host may factor the head itself within a step, which takes one thread some seconds at most. It does a
-  // QR of a tensor rank's rows, a QR of what the ranks found, and a singular value decomposition. The same on every
-  // rank.
+  // Returns true if the host may factor the head itself within a step, which takes one thread some seconds at most. The
+  // host does a QR of a tensor rank's rows, a QR of what the ranks found, and a singular value decomposition. Every
+  // rank gets the same answer.
   bool HostFactorsWithinAStep() const;
-  // Vocabulary rows that are gathered, or whose logits of the sampled tokens exist, at once.
+  // Returns how many vocabulary rows are gathered at once. As many rows' logits of the sampled tokens exist at once.
   int64_t row_block() const;
-  // Vocabulary rows that are widened to fp64 at once.
+  // Returns how many vocabulary rows are widened to fp64 at once.
   int64_t wide_rows() const;
-  // Rows of all buckets of frequency but the last (model/measure/frequency_buckets.h).
+  // Returns the number of rows of all buckets of frequency but the last (model/measure/frequency_buckets.h).
   int64_t frequent_rows() const { return (vocabulary + 9) / 10; }
 };
 
-// Memory is [rows, columns] of fp64 unless said otherwise. U as above, H hidden states, A = G W with respect to U, P the
-// projector, F = A P, Y P the rows of U of the tokens' targets times P.
+// Memory is [rows, columns] of fp64 unless said otherwise. U is as above, H are hidden states, and A = G W with respect
+// to U. P is the projector, and F = A P. Y P are the rows of U of the tokens' targets times P.
 
-// Sums over tokens, neighbours in one tensor.
+// The sums over tokens are neighbours in one tensor.
 struct TokenSumMemory {
   Tensor all;              // [1, …]
   Tensor signal_gram;      // AᵀA [width, width]
@@ -78,7 +79,7 @@ struct TokenSumMemory {
   Tensor hidden_unit_sum;  // [1, D]
 };
 
-// The head's Gram matrix and projector, and what finds them (model/measure/head_projector.h).
+// This holds the head's Gram matrix and projector, and the memory to find them (model/measure/head_projector.h).
 struct HeadMemory {
   Tensor part_gram;                    // [width, width]: of the head, of its gradient, of a bucket, in turn
   Tensor gram;                         // UᵀU [width, width], until the step has ended
@@ -95,26 +96,26 @@ struct HeadMemory {
   Tensor unit_sum;         // Σ u / ‖u‖ over rows u of U [1, width]
 };
 
-// The tokens of a micro-batch (model/measure/step_tokens.h).
+// This belongs to the tokens of a micro-batch (model/measure/step_tokens.h).
 struct TokenMemory {
   Tensor loss, log_sum_exp;  // [1, N] sum type
-  Tensor energy;             // [T, N]
+  Tensor energy;             // [tensor ranks, N]
   Tensor retained;           // [1, own tokens] ‖A P‖² by row
   Tensor target_dots;        // [1, own tokens] F · the row of Y P
   // Only where the sum type is not the compute type, whose rounding the head's condition would magnify:
-  Tensor shard_signal;  // this shard's part of A [T · own tokens, width] sum type
+  Tensor shard_signal;  // this shard's part of A [tensor ranks · own tokens, width] sum type
   Tensor signal;        // A of the own tokens [own tokens, width] sum type; `shard_signal` itself of one tensor rank
-  // Of a chunk of them.
+  // Tensors of a chunk of them.
   Tensor projected, target_basis;  // F and Y P, sum type
   Tensor target_rows;              // compute type
-  Tensor all_target_rows;          // [T · chunk, width] of all tensor ranks' tokens; only with several
+  Tensor all_target_rows;          // [tensor ranks · chunk, width] of all ranks' tokens; only with several
   Tensor wide_target_rows;         // sum type; only where that is not the compute type
-  // Of the sampled ones.
+  // Tensors of the sampled ones.
   Tensor positions;     // int32 [1, sampled]
   Tensor found_hidden;  // [sampled, D] compute type
 };
 
-// Parts of the vocabulary, and blocks of its rows (model/measure/part_shares.h).
+// This belongs to parts of the vocabulary, and blocks of its rows (model/measure/part_shares.h).
 struct PartMemory {
   Tensor row_energy;       // [1, V_i]
   Tensor frequent_rows;    // int32 [1, …]
@@ -123,7 +124,7 @@ struct PartMemory {
   Tensor row_block_basis;  // sum type: those rows times P
 };
 
-// The sampled tokens of a step (model/measure/sampled_gradient.h).
+// This belongs to the sampled tokens of a step (model/measure/sampled_gradient.h).
 struct SampleMemory {
   Tensor targets;            // int32 [1, sampled]
   Tensor hidden;             // [sampled, D] compute type
@@ -131,8 +132,8 @@ struct SampleMemory {
   Tensor loss, log_sum_exp;  // [1, sampled] sum type
   Tensor logits;             // [sampled, row block] sum type
   Tensor gram;               // [sampled, sampled] sum type
-  // For the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last one
-  // times E is only allocated for a head W = U E.
+  // Tensors of the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last
+  // one times E is only allocated for a head W = U E.
   Tensor tested_gradient;                  // [tested, wide_rows()]
   Tensor tested_signal, tested_projected;  // [tested, width]
   Tensor tested_passed_on;                 // [tested, D]
@@ -152,7 +153,7 @@ struct MeasurementMemory {
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);
 
-  // c += xᵀy (ops/gram.h) by way of gram_workspace.
+  // Adds c += xᵀy (ops/gram.h) by way of gram_workspace.
   absl::Status AddGram(const Tensor& x, const Tensor& y, const Tensor& c, Stream& stream) const;
 };
 

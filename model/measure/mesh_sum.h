@@ -1,4 +1,4 @@
-// A sum over the whole mesh of tensors that lie on its stream's device, which the world's group doesn't take.
+// Sums tensors over the whole mesh. They lie on its stream's device, which the world's group doesn't take.
 #ifndef ISTHMUS_MODEL_MEASURE_MESH_SUM_H_
 #define ISTHMUS_MODEL_MEASURE_MESH_SUM_H_
 

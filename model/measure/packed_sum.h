@@ -1,4 +1,4 @@
-// Many small sums over ranks in one collective.
+// Packs many small sums over ranks into one collective.
 #ifndef ISTHMUS_MODEL_MEASURE_PACKED_SUM_H_
 #define ISTHMUS_MODEL_MEASURE_PACKED_SUM_H_
 
@@ -14,7 +14,7 @@
 
 namespace isthmus {
 
-// The numbers must stay where they are until Reduce. Every rank adds the same in the same order.
+// The numbers must stay where they are until Reduce. Every rank adds the same numbers in the same order.
 class PackedSum {
  public:
   void Add(double& number) { numbers_.push_back(&number); }

@@ -1,4 +1,4 @@
-// ‖G‖² and ‖G_∥‖² by parts of the vocabulary: tensor ranks' shards, and buckets of token frequency.
+// Holds ‖G‖² and ‖G_∥‖² by parts of the vocabulary: tensor ranks' shards, and buckets of token frequency.
 #ifndef ISTHMUS_MODEL_MEASURE_PART_ENERGIES_H_
 #define ISTHMUS_MODEL_MEASURE_PART_ENERGIES_H_
 
@@ -25,7 +25,7 @@ struct PartEnergies {
   // Adds the energies to those that are summed over ranks. They must stay where they are until then.
   void AddTo(PackedSum& packed);
 
-  // `rows`: of each part.
+  // `rows` lists the number of rows of each part.
   std::vector<HeadPart> ShardParts(const std::vector<int64_t>& rows) const;
   std::vector<HeadPart> BucketParts(const std::vector<int64_t>& rows) const;
 };

@@ -22,7 +22,7 @@ absl::Status PartShares::Place(absl::Span<const uint64_t> token_counts) {
   for (const uint8_t bucket : buckets) ++bucket_sizes_[bucket];
   bucket_of_row_.assign(buckets.begin() + shape_.shard.begin, buckets.begin() + shape_.shard.end);
   const Range own = shape_.OwnRows(mesh_.data_rank());
-  // This rank's rows of every bucket but the last, one bucket after the other.
+  // These are this rank's rows of every bucket but the last, one bucket after the other.
   std::vector<int32_t> rows;
   for (int bucket = 0; bucket + 1 < kFrequencyBuckets; ++bucket) {
     const auto begin = static_cast<int64_t>(rows.size());
@@ -58,7 +58,7 @@ absl::StatusOr<PartEnergies> PartShares::Energies(const HeadView& head, const st
   return parts;
 }
 
-// tr(FᵀF · Pᵀ M_S P) = <M_S P, P FᵀF>, in fp64: the condition enters squared.
+// Adds tr(FᵀF · Pᵀ M_S P) = <M_S P, P FᵀF>, in fp64: the condition enters squared.
 absl::Status PartShares::AddShardEnergy(InnerProducts& products) {
   if (mesh_.tensor_ranks() == 1) return products.AddTrace(memory_.sums.projected_gram);  // the shard is the head
   const Tensor &rows = memory_.head.first_square, &tokens = memory_.head.second_square;
@@ -93,7 +93,7 @@ absl::Status PartShares::AddBucketEnergy(const HeadView& head, int bucket, Inner
 }
 
 void PartShares::AddTo(HeadSums& sums, PartEnergies energies) const {
-  // The rest of the vocabulary has what the other buckets have not.
+  // The rest of the vocabulary has the energy that the other buckets lack.
   energies.retained_buckets.back() = sums.token.retained_energy;
   for (size_t i = 0; i + 1 < kFrequencyBuckets; ++i) {
     energies.retained_buckets.back() -= energies.retained_buckets[i];

@@ -1,4 +1,4 @@
-// How a training step's gradient, and what the head passes on of it, is shared by the parts of the vocabulary.
+// Finds how the parts of the vocabulary share a training step's gradient, and what the head passes on of it.
 #ifndef ISTHMUS_MODEL_MEASURE_PART_SHARES_H_
 #define ISTHMUS_MODEL_MEASURE_PART_SHARES_H_
 
@@ -22,17 +22,17 @@ namespace isthmus {
 
 class PartShares {
  public:
-  // All must outlive this object.
+  // All arguments must outlive this object.
   PartShares(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, Stream& stream)
       : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream) {}
 
-  // `token_counts`: how often each token of the vocabulary occurs; those that it lacks, never. Fills
+  // `token_counts` says how often each token of the vocabulary occurs; tokens that it lacks never occur. Fills
   // memory.parts.frequent_rows.
   absl::Status Place(absl::Span<const uint64_t> token_counts);
 
-  // This rank's part of each energy, after the step's last micro-batch: the sum over the mesh is the whole, but for the
-  // last bucket's retained energy. `shard_energy`: Σ_n ‖p - y‖² by tensor rank, of this data rank. `scale`: of a token's
-  // loss in the mean. Uses memory.head.part_gram and the scratch squares. Waits for the stream.
+  // Returns this rank's part of each energy, after the step's last micro-batch. The whole is the sum over the mesh, but
+  // for the last bucket's retained energy. `shard_energy` is Σ_n ‖p - y‖² by tensor rank, of this data rank. `scale` is
+  // the factor of a token's loss in the mean. Uses memory.head.part_gram and the scratch squares. Waits for the stream.
   absl::StatusOr<PartEnergies> Energies(const HeadView& head, const std::vector<double>& shard_energy, double scale);
   // Fills in sums.shards and sums.buckets from energies that are summed over the mesh, as sums.token is.
   void AddTo(HeadSums& sums, PartEnergies energies) const;

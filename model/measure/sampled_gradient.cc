@@ -75,7 +75,7 @@ absl::Status SampledGradient::ForEachWideBlock(const Tensor& input, const Use& u
 }
 
 absl::StatusOr<double> SampledGradient::PassedOn(const Tensor& lost_signal) {
-  // ‖WᵀW‖ is at least s₁², and at most √rank(W) times that: of W = U E it is the root of tr((M E Eᵀ)²).
+  // ‖WᵀW‖ is at least s₁², and at most √rank(W) times that. For W = U E it is the root of tr((M E Eᵀ)²).
   InnerProducts products(memory_.update.dots, memory_.update.sums, stream_);
   Tensor passed_on = lost_signal;
   if (shape_.has_down) {

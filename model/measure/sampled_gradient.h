@@ -1,4 +1,4 @@
-// The logit gradient of the sampled tokens of a training step, computed again one block of vocabulary rows at a time.
+// Computes the logit gradient of the sampled tokens of a training step again, one block of vocabulary rows at a time.
 #ifndef ISTHMUS_MODEL_MEASURE_SAMPLED_GRADIENT_H_
 #define ISTHMUS_MODEL_MEASURE_SAMPLED_GRADIENT_H_
 
@@ -17,8 +17,9 @@ namespace isthmus {
 
 class SampledGradient {
  public:
-  // `weight`: this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width]: what enters
-  // U for each sampled token. `figures`: SampledTokens::figures, the same on every rank. All must outlive this object.
+  // `weight` has this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width] is what
+  // enters U for each sampled token. `figures` are SampledTokens::figures, the same on every rank. All must outlive
+  // this object.
   SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
                   const Tensor& weight, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
       : shape_(shape),
@@ -33,12 +34,12 @@ class SampledGradient {
   // Computes G Gᵀ in memory.sample.gram, summed over the mesh. Losses are not divided by N. Collective over the mesh.
   absl::StatusOr<Matrix> Gram();
 
-  // Sums over the self-test's tokens, which are every k-th sampled one. Losses are not divided by N. `energy`: ‖G‖².
-  // `lost`: ‖G - G_∥‖², computed from the difference itself in fp64, with G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
-  // memory.head.wide_projector and A_U = G U of the same G. It shows a P whose U P is not orthonormal.
-  // `lost_passed_on`: an upper bound of the energy that the head passes on of G - G_∥. It shows a U P that lacks a part
-  // of the head's column space. `retained`: Σ SampledTokens::kRetained of those tokens. Needs memory.head.gram; for a
-  // head W = U E also memory.head.down and update.down_gram. Collective over the mesh.
+  // Returns sums over the self-test's tokens, which are every k-th sampled one. Losses are not divided by N. `energy`
+  // is ‖G‖². `lost` is ‖G - G_∥‖², computed from the difference itself in fp64. There G_∥ = A_U M⁺ Uᵀ, M⁺ = P Pᵀ of
+  // memory.head.wide_projector, and A_U = G U of the same G. It shows a P whose U P is not orthonormal.
+  // `lost_passed_on` is at most the energy that the head passes on of G - G_∥. It shows a U P that lacks a part of the
+  // head's column space. `retained` is Σ SampledTokens::kRetained of those tokens. Needs memory.head.gram; for a head W
+  // = U E also memory.head.down and update.down_gram. Collective over the mesh.
   struct Energies {
     double energy = 0, lost = 0, lost_passed_on = 0, retained = 0;
   };
@@ -52,7 +53,7 @@ class SampledGradient {
   // Calls `use` with G and U of one block of rows after the other, both in fp64.
   template <typename Use>
   absl::Status ForEachWideBlock(const Tensor& input, const Use& use);
-  // ‖(G - G_∥) W‖² / ‖WᵀW‖, where this is (G - G_∥) U; the same on every rank.
+  // Returns ‖(G - G_∥) W‖² / ‖WᵀW‖. `lost_signal` is (G - G_∥) U; it is the same on every rank.
   absl::StatusOr<double> PassedOn(const Tensor& lost_signal);
 
   const MeasurementShape& shape_;

@@ -38,7 +38,7 @@ SpectrumFinder::SpectrumFinder(int64_t width, Find find) : width_(width), find_(
 
 SpectrumFinder::~SpectrumFinder() {
   static std::mutex mutex;
-  // Never destroyed: threads may still read it when the process ends.
+  // This is never destroyed: threads may still read it when the process ends.
   static auto& left = *new std::vector<std::unique_ptr<HostBuffer>>;
   const std::lock_guard lock(mutex);
   dropped_.push_back({std::move(finding_), std::move(gram_)});
@@ -67,13 +67,13 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, bool fresh,
   if (gram_ == nullptr) gram_ = std::make_unique<HostBuffer>();
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor copy, gram_->Room(DType::kFloat64, gram.rows, gram.columns, stream));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(gram, copy, stream));
-  // Not std::async, whose future waits for the thread when it is destroyed.
+  // std::async is not used: its future waits for the thread when it is destroyed.
   std::packaged_task<std::vector<double>()> task([find = find_, copy] { return find(copy); });
   std::future<std::vector<double>> finding = task.get_future();
   auto shared = std::make_shared<decltype(task)>(std::move(task));
   const absl::Status started = Caught([&] {
     std::thread([shared, in_the_way = Waits(fresh)] {
-      // A nice value is a thread's own on Linux. Where all cores are busy the thread leaves most of one to training,
+      // A nice value is a thread's own on Linux. If all cores are busy the thread leaves most of one to training,
       // unless training waits for it.
       if (!in_the_way) setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
       (*shared)();
@@ -81,7 +81,8 @@ absl::Status SpectrumFinder::Begin(const Tensor& gram, int64_t step, bool fresh,
     return absl::OkStatus();
   });
   if (!started.ok()) {
-    // Training computes itself what it would wait for. Others would hold up a step: the next measured step tries again.
+    // Training itself computes the spectra that it would wait for. Others would hold up a step: the next measured step
+    // tries again.
     if (!Waits(fresh)) return absl::OkStatus();
     (*shared)();
   }

@@ -18,9 +18,9 @@
 
 namespace isthmus {
 
-// Most columns of a matrix whose eigenvalues take no longer than a step: less than half a second.
+// Eigenvalues of a matrix with at most this many columns take no longer than a step: less than half a second.
 inline constexpr int64_t kSpectrumWithinAStep = 1024;
-// Most sampled tokens whose spectrum the last step of a run and a dumped step wait for: half a minute.
+// The last step of a run and a dumped step wait for the spectrum of at most this many sampled tokens: half a minute.
 inline constexpr int64_t kLargestAwaitedSample = 4096;
 
 class SpectrumFinder {
@@ -43,22 +43,22 @@ class SpectrumFinder {
   SpectrumFinder& operator=(const SpectrumFinder&) = delete;
 
   // Returns whether to begin with the matrix of `step`. That is so if `fresh`, and at the first measured step of every
-  // ten: 1 to 10, 11 to 20 and so on. A wide matrix waits for the first such step at which the thread is free. So a
-  // run that goes on from a checkpoint between two tens finds the spectra of the same steps as an uninterrupted one,
-  // as long as the thread is done within ten steps.
+  // ten: 1 to 10, 11 to 20 and so on. A wide matrix waits for the first such step at which the thread is free. If the
+  // thread is done within ten steps, a run resumed between two tens finds the spectra of the same steps as an
+  // uninterrupted one.
   bool Wants(int64_t step, bool fresh) const;
-  // Whether a thread is at it.
+  // Returns whether a thread is at work.
   bool busy() const;
-  // Copies `gram` [width, width] fp64, on the stream's device, and begins. For a head its eigenvalues are the squares
-  // of W's singular values, and W has full rank. If a thread is busy, another one does it, and what the busy one finds
-  // is dropped. `fresh`: Latest(true) will wait for the result. Errors: ResourceExhausted.
+  // Copies `gram` [width, width] fp64, on the stream's device, and begins. A head's `gram` has as eigenvalues the
+  // squares of W's singular values, and W has full rank. If a thread is busy, another one does it, and the result of
+  // the busy one is dropped. `fresh` means that Latest(true) will wait for the result. Errors: ResourceExhausted.
   absl::Status Begin(const Tensor& gram, int64_t step, bool fresh, const Stream& stream);
-  // Takes what was found in another way, instead of what is being found.
+  // Takes a result that was found in another way, instead of the one being searched for.
   void Set(Found found);
-  // Forgets what is of `step` and later ones: training has gone back, and their weights are gone.
+  // Forgets results of `step` and later ones: training has gone back, and their weights are gone.
   void Rewind(int64_t step);
 
-  // Returns the newest known spectrum. Of a narrow matrix, and if `fresh`, it waits for the one that was begun last.
+  // Returns the newest known spectrum. For a narrow matrix, and if `fresh`, it waits for the one that was begun last.
   const Found& Latest(bool fresh);
 
  private:

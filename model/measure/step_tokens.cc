@@ -52,7 +52,7 @@ absl::StatusOr<Tensor> StepTokens::TargetRows(const HeadView& head, const Tensor
                                               int64_t count) {
   const int ranks = mesh_.tensor_ranks();
   const Tensor& all = ranks > 1 ? memory_.tokens.all_target_rows : memory_.tokens.target_rows;
-  // Rows of tokens that a rank does not have are whatever was there: nobody reads them.
+  // Nobody reads the rows of tokens that a rank does not have, so they keep their old contents.
   for (int rank = 0; rank < ranks; ++rank) {
     const Range tokens = shape_.OwnTokens(rank);
     const int64_t present = std::clamp<int64_t>(tokens.size() - begin, 0, shape_.token_chunk());
@@ -93,8 +93,8 @@ absl::Status StepTokens::Add(const HeadView& head, const Tensor& all_hidden, con
 }
 
 absl::Status StepTokens::Project(const HeadView& head, const Tensor& signal, const Tensor& targets) {
-  // The projector's factor must not be rounded to the compute type before: a condition of some hundreds would make of
-  // bf16's rounding more than there is to measure.
+  // The projector's factor must not be rounded to the compute type before. A condition of some hundreds would make
+  // bf16's rounding larger than the signal.
   Tensor wide_signal = signal;
   if (memory_.tokens.signal.defined()) {
     if (mesh_.tensor_ranks() > 1) {

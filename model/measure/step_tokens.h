@@ -1,5 +1,6 @@
-// The tokens of a training step as they pass: their sums on the device, and their own figures on the host, which looks
-// at one micro-batch's while the device has the next. F = A P comes from the gradient that has left the head.
+// Follows the tokens of a training step as they pass. Their sums are on the device, their own figures on the host. The
+// host looks at one micro-batch's while the device has the next. F = A P comes from the gradient that has left the
+// head.
 #ifndef ISTHMUS_MODEL_MEASURE_STEP_TOKENS_H_
 #define ISTHMUS_MODEL_MEASURE_STEP_TOKENS_H_
 
@@ -24,35 +25,36 @@ namespace isthmus {
 
 class StepTokens {
  public:
-  // All must outlive this object.
+  // All arguments must outlive this object.
   StepTokens(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, HeadProjector& projector,
              Stream& stream)
       : shape_(shape), memory_(memory), mesh_(mesh), projector_(projector), stream_(stream) {}
 
-  // Begins a step. `targets`: int32 [1, local_tokens], this data rank's in host memory, which must stay until Finish.
+  // Begins a step. `targets` is int32 [1, local_tokens], this data rank's in host memory; it must stay until Finish.
   absl::Status Begin(int64_t local_tokens, const Tensor& targets);
   // Calls come in this order for each micro-batch. Add takes hidden [N, D], the same on all tensor ranks, and targets
-  // int32 [1, N] on the stream's device; it adds to memory.sums.all and memory.sample.hidden. Collective over the tensor
-  // ranks.
+  // int32 [1, N] on the stream's device. It adds to memory.sums.all and memory.sample.hidden. Collective over the
+  // tensor ranks.
   absl::Status BeginMicroBatch(int64_t index);
   absl::Status Add(const HeadView& head, const Tensor& hidden, const Tensor& targets);
   absl::Status EndMicroBatch();
   // Waits for the figures of the last micro-batch.
   absl::Status Finish();
 
-  // Of this rank's tokens, complete after Finish.
+  // Returns the sums of this rank's tokens, complete after Finish.
   TokenSums& sums() { return sums_; }
   SampledTokens& sampled() { return sampled_; }
-  // Of a token's loss in the mean: 1/N.
+  // Returns the factor of a token's loss in the mean: 1/N.
   double scale() const { return scale_; }
 
  private:
-  // The figures of a micro-batch's tokens on their way to the host, in this order.
+  // The figures of a micro-batch's tokens travel to the host in this order.
   enum Staged { kLoss, kLogSumExp, kEnergy, kRetained, kTargetDot };
 
-  // Where the sampled tokens lie in each micro-batch.
+  // Finds where the sampled tokens lie in each micro-batch.
   absl::Status PlaceSample(int64_t micro_batches);
-  // Rows of the vocabulary-sized factor of the targets of this rank's tokens [begin, begin + count) of its own.
+  // Returns rows of the vocabulary-sized factor: those of the targets of tokens [begin, begin + count) of this rank's
+  // own.
   absl::StatusOr<Tensor> TargetRows(const HeadView& head, const Tensor& targets, int64_t begin, int64_t count);
   // Finds F and F · (row of Y P) of this rank's tokens from their A.
   absl::Status Project(const HeadView& head, const Tensor& signal, const Tensor& targets);

@@ -9,7 +9,7 @@
 namespace isthmus {
 namespace {
 
-// Rows of a leaf: several times the columns, so that the stack of the leaves' factors stays small.
+// Returns the rows of a leaf: several times the columns, so that the stack of the leaves' factors stays small.
 Eigen::Index LeafRows(Eigen::Index columns) { return std::max<Eigen::Index>(4 * columns, 1024); }
 
 Eigen::MatrixXd UpperFactor(const Eigen::HouseholderQR<Eigen::MatrixXd>& qr) {

@@ -1,6 +1,6 @@
-// QR of a tall matrix from QRs of blocks of its rows (Demmel, Grigori, Hoemmen & Langou 2012, "Communication-optimal
-// parallel and sequential QR and LU factorizations", TSQR): backward stable, and the blocks go to different threads or
-// ranks. A Gram matrix would square the condition.
+// Finds the QR of a tall matrix from QRs of blocks of its rows (TSQR). It is backward stable, and the blocks go to
+// different threads or ranks. The source is Demmel, Grigori, Hoemmen & Langou 2012, "Communication-optimal parallel and
+// sequential QR and LU factorizations". A Gram matrix would square the condition.
 #ifndef ISTHMUS_MODEL_MEASURE_TALL_QR_H_
 #define ISTHMUS_MODEL_MEASURE_TALL_QR_H_
 
@@ -18,13 +18,13 @@
 
 namespace isthmus {
 
-// X = Q R, X [m, n] with any m: Q [m, k] has orthonormal columns, R is [k, n], k = min(m, n).
+// X = Q R, where X is [m, n] with any m. Q [m, k] has orthonormal columns, R is [k, n], k = min(m, n).
 class TallQr {
  public:
   explicit TallQr(const Eigen::Ref<const Matrix, 0, Eigen::OuterStride<>>& x);
 
   const Eigen::MatrixXd& r() const { return r_; }
-  // Q C for C [k, c].
+  // Returns Q C for C [k, c].
   Eigen::MatrixXd Apply(const Eigen::MatrixXd& c) const;
 
  private:
@@ -35,16 +35,16 @@ class TallQr {
   Eigen::MatrixXd r_;
 };
 
-// The same of a matrix whose row shards are spread over the ranks of a group.
+// Does the same for a matrix whose row shards are spread over the ranks of a group.
 class ShardedQr {
  public:
-  // `ranges`: rows of all shards; `shards`: fp64, this rank's, [first, first + size) of them; every rank has equally
-  // many. Collective: R factors of n×n are gathered.
+  // `ranges` lists the rows of all shards. `shards` are this rank's, fp64, [first, first + size) of them; every rank
+  // has equally many. Collective: R factors of n×n are gathered.
   static absl::StatusOr<ShardedQr> Factor(absl::Span<const ConstTensor> shards, size_t first,
                                           absl::Span<const Range> ranges, Communicator& group);
 
   const Eigen::MatrixXd& r() const { return top_->r(); }
-  // This rank's shards of Q C.
+  // Returns this rank's shards of Q C.
   std::vector<Matrix> Apply(const Eigen::MatrixXd& c) const;
 
  private:
@@ -53,14 +53,15 @@ class ShardedQr {
   std::optional<TallQr> top_;
 };
 
-// All rows of a matrix [rows, n] of any floating type whose row shards (ShardOf) are spread over the ranks of `group`,
-// in fp64. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.
+// Returns, in fp64, all rows of a matrix [rows, n] of any floating type. Its row shards (ShardOf) are spread over the
+// ranks of `group`. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.
 absl::StatusOr<Eigen::MatrixXd> GatherRows(const Tensor& shard, int64_t rows, Communicator& group,
                                            const Stream& stream);
 
-// R [n, n] alone of a matrix [m, n] of any floating type whose row shards are spread over the ranks of `group`; with
-// fewer rows than columns its last rows are zero. A few rows at a time: memory of a few n×n matrices for each rank of
-// the group. Collective over `group`, whose tensors are in host memory. Errors: of collectives and copies.
+// Returns R [n, n] alone of a matrix [m, n] of any floating type whose row shards are spread over the ranks of `group`.
+// If it has fewer rows than columns, the last rows of R are zero. It takes a few rows at a time: it needs memory of a
+// few n×n matrices for each rank of the group. Collective over `group`, whose tensors are in host memory. Errors: of
+// collectives and copies.
 absl::StatusOr<Eigen::MatrixXd> TriangularFactor(const Tensor& shard, Communicator& group, const Stream& stream);
 
 }  // namespace isthmus

@@ -1,9 +1,9 @@
-// The head decomposition of tensors that lie in memory, in fp64 (DESIGN 4.5): the most accurate way, at the price of
-// one more product with the head. An orthonormal basis Q of the head comes from a tall-skinny QR, and the projected
-// gradient F = G Q from G itself, so that a badly conditioned head costs no accuracy.
+// Decomposes the head of tensors that lie in memory, in fp64 (DESIGN 4.5). This is the most accurate way, at the price
+// of one more product with the head. An orthonormal basis Q of the head comes from a tall-skinny QR. The projected
+// gradient F = G Q comes from G itself, so that a badly conditioned head costs no accuracy.
 //
 // Vocabulary rows and tokens are cut into shards, as over tensor and data ranks. A rank holds one shard of each, or
-// several: a process alone that holds all of them computes what the ranks together would, by the same code.
+// several. A single process that holds all of them computes the same as the ranks together, by the same code.
 #ifndef ISTHMUS_MODEL_MEASURE_TENSOR_DECOMPOSITION_H_
 #define ISTHMUS_MODEL_MEASURE_TENSOR_DECOMPOSITION_H_
 
@@ -21,7 +21,7 @@
 
 namespace isthmus {
 
-// A data rank's tokens.
+// This holds a data rank's tokens.
 struct TokenPart {
   ConstTensor hidden;       // fp64 [n, D], after the final norm
   ConstTensor targets;      // int32 [1, n], in [0, V)
@@ -41,11 +41,11 @@ struct HeadTensors {
   std::string hidden_name = "hidden states", head_name = "head", down_name = "head's factor E";
 };
 
-// Collective over both groups; every rank of `tensor` holds equally many shards, and all of them the same tokens.
-// Needs memory beyond the tensors: two times that of `weights`, three times if it is scaled, and logits of a few
-// tokens. Tensors whose squares would overflow or vanish in fp64 are scaled by powers of two
-// (model/measure/tensor_scales.h). Errors: InvalidArgument, naming row and column, if a number of a tensor, a
-// logit or a token's loss is not finite; those of collectives.
+// Collective over both groups. Every rank of `tensor` holds equally many shards, and all of them the same tokens. Needs
+// memory beyond the tensors: two times that of `weights`, three times if it is scaled, and logits of a few tokens.
+// Tensors whose squares would overflow or vanish in fp64 are scaled by powers of two (model/measure/tensor_scales.h).
+// Errors: InvalidArgument, naming row and column, if a number of a tensor, a logit or a token's loss is not finite;
+// those of collectives.
 absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// The head of tensors that lie in memory, ready to be taken apart in fp64: scaled where squares would overflow or
+// Prepares the head of tensors in memory for the decomposition in fp64. It is scaled if squares would overflow or
 // vanish, and factored by a tall-skinny QR. U is the vocabulary-sized factor: W itself, or that of W = U E.
 #ifndef ISTHMUS_MODEL_MEASURE_TENSOR_HEAD_H_
 #define ISTHMUS_MODEL_MEASURE_TENSOR_HEAD_H_
@@ -21,7 +21,7 @@ struct HeadTensors;
 
 class TensorHead {
  public:
-  // One of this rank's shards of the vocabulary.
+  // This is one of this rank's shards of the vocabulary.
   struct Shard {
     Range rows;
     ConstTensor weight;  // [V_i, width] as given
@@ -31,7 +31,8 @@ class TensorHead {
     bool Owns(int32_t token) const { return token >= rows.begin && token < rows.end; }
   };
 
-  // `tensors` and what they view must outlive the head. Collective over `tensor`. Errors: those of collectives.
+  // `tensors` and the memory that they view must outlive the head. Collective over `tensor`. Errors: those of
+  // collectives.
   static absl::StatusOr<TensorHead> Make(const HeadTensors& tensors, const TensorScales& scales, Communicator& tensor);
 
   const std::vector<Shard>& shards() const { return shards_; }
@@ -40,17 +41,17 @@ class TensorHead {
   int64_t width() const { return width_; }
   int64_t hidden_width() const { return hidden_width_; }
   bool has_down() const { return down_.size() > 0; }
-  // E_s [width, D]; empty for a plain head.
+  // Returns E_s [width, D]; empty for a plain head.
   const Matrix& down() const { return down_; }
-  // E with all rows scaled alike; empty if it is E_s.
+  // Returns E with all rows scaled alike; empty if it is E_s.
   const Matrix& step_down() const { return step_down_; }
 
-  // What enters U for hidden [n, D] as given. Its product with LogitFactor, times 2^LogitExponent, is the logits. For a
-  // plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
+  // Returns what enters U for hidden [n, D] as given. Its product with LogitFactor, times 2^LogitExponent, is the
+  // logits. For a plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
   Matrix Input(const Matrix& hidden) const;
   ConstTensor LogitFactor(const Shard& shard) const { return has_down() ? shard.factor() : shard.weight; }
   int LogitExponent() const { return has_down() ? scales_.hidden + scales_.head : 0; }
-  // The matrix that the gradient of U is formed with, from H_s [n, D]. `input`: Input of the same tokens.
+  // Returns the matrix that the gradient of U is formed with, from H_s [n, D]. `input` is Input of the same tokens.
   Matrix GradientInput(const Matrix& hidden, const Matrix& input) const;
 
  private:

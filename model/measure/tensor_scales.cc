@@ -14,8 +14,8 @@
 namespace isthmus {
 namespace {
 
-// The largest safe exponent: products of four numbers of 2^±24, beside squares of the smallest gradients that are
-// measured (kLeastEnergy in head_sums.cc), stay within fp64.
+// This is the largest safe exponent. Products of four numbers of 2^±24, beside squares of the smallest gradients that
+// are measured (kLeastEnergy in head_sums.cc), stay within fp64.
 constexpr double kSafe = 24;
 // A product of a column and a row that is smaller than the largest one by 2^-200 does not matter.
 constexpr double kFarBelow = 200;
@@ -26,7 +26,7 @@ double Exponent(double largest) { return largest > 0 ? std::ilogb(largest) : kZe
 
 bool IsSafe(double exponent) { return exponent == kZero || std::abs(exponent) <= kSafe; }
 
-// The exponent of each column's largest number.
+// Returns the exponent of each column's largest number.
 std::vector<double> ColumnExponents(const ConstMatrixView& x) {
   std::vector<double> exponents(static_cast<size_t>(x.cols()), kZero);
   if (x.rows() == 0) return exponents;
@@ -64,7 +64,7 @@ void BalanceFactors(const std::vector<double>& up, const std::vector<double>& do
   scales.up_exponent = static_cast<int>(largest(up));
   scales.down_exponent = static_cast<int>(largest(down));
   for (size_t j = 0; j < up.size(); ++j) {
-    // The two share equally how far their product is below the largest one, as far as that matters.
+    // The two factors share equally how far their product is below the largest one, as far as that matters.
     const double below = std::max(std::floor((up[j] + down[j] - most) / 2), -kFarBelow / 2);
     const double own = up[j] != kZero ? up[j] - below : down[j] != kZero ? most - down[j] + below : 0;
     scales.up.push_back(static_cast<int>(own));
@@ -111,8 +111,8 @@ absl::StatusOr<TensorScales> TensorScales::Of(const HeadTensors& tensors, Commun
 TensorScales::UpdateWeights TensorScales::ForUpdate() const {
   UpdateWeights weights;
   if (hidden == 0 && head == 0 && up.empty()) return weights;
-  // A Wᵀ has the scale of W twice, H Bᵀ that of H twice. For a head W = U E H B_Eᵀ Uᵀ has those of H and U twice, H'
-  // B_Uᵀ those of H and E twice.
+  // A Wᵀ has the scale of W twice, H Bᵀ that of H twice. For a head W = U E, H B_Eᵀ Uᵀ has those of H and U twice, and
+  // H' B_Uᵀ those of H and E twice.
   const int through_hidden = 2 * head;
   const int through_head = 2 * (hidden + down_exponent), through_down = 2 * (hidden + up_exponent);
   const int most = no_hidden ? through_hidden : std::max({through_hidden, through_head, through_down});

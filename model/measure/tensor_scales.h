@@ -21,9 +21,9 @@ namespace isthmus {
 
 struct HeadTensors;
 
-// H = 2^hidden H_s and W = 2^head W_s. For a head W = U E U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j] E_s[j,
-// :] with up[j] + down[j] = head, so that W_s = U_s E_s. Large columns of one factor may stand beside small rows of the
-// other. `up` and `down` are empty if both factors are left unchanged.
+// H = 2^hidden H_s and W = 2^head W_s. For a head W = U E, U[:, j] = 2^up[j] U_s[:, j] and E[j, :] = 2^down[j] E_s[j,
+// :]. With up[j] + down[j] = head, W_s = U_s E_s. Large columns of one factor may stand beside small rows of the other.
+// `up` and `down` are empty if both factors are left unchanged.
 struct TensorScales {
   int hidden = 0, head = 0;
   bool no_hidden = false;  // true if H is zero; it has no scale then
@@ -34,8 +34,8 @@ struct TensorScales {
   // tensor, the row and the column.
   static absl::StatusOr<TensorScales> Of(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
-  // Factors of the three parts of the change of the logits: through the hidden states, through U (or a plain W), and
-  // through E. They are divided by the largest of them.
+  // These are the factors of the logits' change through the hidden states, through U (or a plain W), and through E.
+  // They are divided by the largest of them.
   struct UpdateWeights {
     double hidden = 1, head = 1, down = 1;
   };
@@ -44,14 +44,14 @@ struct TensorScales {
 
 // Returns x 2^exponent, number by number.
 Matrix TimesPowerOfTwo(Matrix x, int exponent);
-// Multiply column, or row, i by 2^exponents[i]. An empty `exponents` changes nothing.
+// These multiply column, or row, i by 2^exponents[i]. An empty `exponents` changes nothing.
 Matrix ScaledColumns(Matrix x, const std::vector<int>& exponents);
 Matrix ScaledRows(Matrix x, const std::vector<int>& exponents);
 
-// The exponent of the largest number of `x`; 0 if that lies in the range already, or all are zero.
+// Returns the exponent of the largest number of `x`. It is 0 if that lies in the range already, or all are zero.
 int ExponentToTakeOff(const Matrix& x);
 
-// The first number, by row and column, that is not finite among those that a rank has searched.
+// Finds the first number, by row and column, that is not finite among those that a rank has searched.
 class NonFinite {
  public:
   void Note(int64_t row, int64_t column, double value);
@@ -62,7 +62,7 @@ class NonFinite {
     int64_t row = 0, column = 0;
     const char* value = "";
   };
-  // The first one of all ranks. Collective over both groups.
+  // Returns the first one of all ranks. Collective over both groups.
   absl::StatusOr<std::optional<Place>> First(Communicator& tensor, Communicator& data) const;
 
  private:

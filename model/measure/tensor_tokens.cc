@@ -68,9 +68,9 @@ class TensorTokenPass {
     sums_.sampled_projected = Matrix::Zero(sampled, columns);
   }
 
-  // Logits of a chunk on every shard, its loss, and the gradient of the logits in their place.
+  // Holds logits of a chunk on every shard, its loss, and the gradient of the logits in their place.
   struct ChunkLoss {
-    Matrix loss, log_sum_exp, energy;  // [1, C], [1, C], [T, C]
+    Matrix loss, log_sum_exp, energy;  // [1, C], [1, C], [tensor ranks, C]
   };
   absl::StatusOr<ChunkLoss> LogitGradients(const Matrix& input, const ConstTensor& targets, int64_t first_token) {
     const int64_t tokens = input.rows(), local = std::ssize(logits_), all = std::ssize(tensors_.shards);
@@ -142,7 +142,7 @@ class TensorTokenPass {
     return AddTokens(part.first_token + begin, given, targets, loss, projected);
   }
 
-  // `first_token`: the place of the chunk among all tokens.
+  // `first_token` is the place of the chunk among all tokens.
   absl::Status AddTokens(int64_t first_token, const Matrix& given, const ConstTensor& targets, const ChunkLoss& loss,
                          const Matrix& projected) {
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::VectorXd at_target, RetainedAtTarget(targets, projected));
@@ -166,7 +166,7 @@ class TensorTokenPass {
     return absl::OkStatus();
   }
 
-  // G_∥[n, y_n], which the shard that owns the target knows.
+  // Returns G_∥[n, y_n], which the shard that owns the target knows.
   absl::StatusOr<Eigen::VectorXd> RetainedAtTarget(const ConstTensor& targets, const Matrix& projected) {
     Eigen::VectorXd at_target = Eigen::VectorXd::Zero(projected.rows());
     const int64_t rank = head_.rank();
@@ -181,7 +181,7 @@ class TensorTokenPass {
     return at_target;
   }
 
-  // A number that is not finite is noted, and reported when all ranks are through, so that no rank waits alone in a
+  // A number that is not finite is noted, and reported when all ranks are through. So no rank waits alone in a
   // collective.
   absl::Status ExpectFiniteLogits() {
     ISTHMUS_ASSIGN_OR_RETURN(const auto logit, bad_logit_.First(tensor_, data_));
@@ -215,7 +215,7 @@ class TensorTokenPass {
     packed.Add(zero_rows);
     ISTHMUS_RETURN_IF_ERROR(packed.Reduce(data_));
     sums_.zero_hidden_rows = static_cast<int64_t>(zero_rows);
-    // The trace is what the energies of shards and buckets add up to.
+    // The energies of shards and buckets add up to the trace.
     sums_.token.retained_energy = sums_.projected_gram.topLeftCorner(head_.rank(), head_.rank()).trace();
     sums_.token.sampled_retained = sums_.sampled.figures.col(SampledTokens::kRetained).sum();
     return absl::OkStatus();
@@ -233,7 +233,7 @@ class TensorTokenPass {
   const TensorHead& head_;
   Communicator& tensor_;
   Communicator& data_;
-  const double scale_;  // of the loss: 1/N
+  const double scale_;  // factor of a token's loss: 1/N
   int64_t chunk_tokens_ = 0;
   Stream stream_;
   std::vector<Matrix> logits_;  // of each shard [chunk, V_i], then their gradient

@@ -1,4 +1,4 @@
-// The pass over the tokens of tensors that lie in memory, a chunk at a time, in fp64: F = G Q from G itself.
+// Passes over the tokens of tensors that lie in memory, a chunk at a time, in fp64: F = G Q comes from G itself.
 #ifndef ISTHMUS_MODEL_MEASURE_TENSOR_TOKENS_H_
 #define ISTHMUS_MODEL_MEASURE_TENSOR_TOKENS_H_
 
@@ -17,11 +17,11 @@
 
 namespace isthmus {
 
-// Logits that exist at once, of one shard.
+// At most this many logits of one shard exist at once.
 inline constexpr int64_t kChunkLogits = int64_t{1} << 23;
 
-// Sums over the tokens of all data ranks, hence the same on all of them. H_s and U_s are scaled (TensorScales), H' is
-// TensorHead::GradientInput.
+// The sums are over the tokens of all data ranks, hence the same on all of them. H_s and U_s are scaled (TensorScales),
+// and H' is TensorHead::GradientInput.
 struct TensorTokenSums {
   TokenSums token;
   Matrix hidden_gram;       // H_sᵀH_s [D, D]
@@ -31,7 +31,7 @@ struct TensorTokenSums {
   int64_t zero_hidden_rows = 0;
   std::vector<double> shard_energy;  // ‖G[:, S]‖² by shard of the vocabulary, of all tensor ranks
 
-  // By shard of the vocabulary, this rank's.
+  // These are sums by shard of the vocabulary, for this rank's shards.
   struct Shard {
     Matrix gradient;         // B_i = G_iᵀH' [V_i, width]
     Eigen::VectorXd energy;  // Σ_n G[n, v]² [V_i]

@@ -1,5 +1,6 @@
-// What the head decomposition knows of single tokens. Both of its drivers feed the same sums: training with F = A P, and
-// tensors in memory with F = G Q (model/measure/head_sums.h). G is the gradient of the mean loss over N tokens.
+// These are the figures of single tokens in the head decomposition. Both of its drivers feed the same sums: training
+// with F = A P, and tensors in memory with F = G Q (model/measure/head_sums.h). G is the gradient of the mean loss over
+// N tokens.
 #ifndef ISTHMUS_MODEL_MEASURE_TOKEN_FIGURES_H_
 #define ISTHMUS_MODEL_MEASURE_TOKEN_FIGURES_H_
 
@@ -28,15 +29,15 @@ struct TokenSums {
   double sampled_retained = 0;                           // ‖G_∥‖² of the sampled tokens
   Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
 
-  // Adds a token to all but `sampled_retained`. `scale`: of its loss in the mean, 1/N.
+  // Adds a token to all but `sampled_retained`. `scale` is the factor of its loss in the mean, 1/N.
   void Add(const TokenFigures& token, double scale);
   // Adds the sums to those that are summed over ranks. They must stay where they are until then.
   void AddTo(PackedSum& packed);
 };
 
-// Figures of the sampled tokens one by one, from which their logit gradient can be formed again.
+// Keeps figures of the sampled tokens one by one, from which their logit gradient can be formed again.
 struct SampledTokens {
-  // Columns of `figures`.
+  // These are the columns of `figures`.
   enum Figure { kLoss, kLogSumExp, kTarget, kRetained, kFigures };
 
   TokenSample sample;
@@ -44,7 +45,7 @@ struct SampledTokens {
 
   SampledTokens() = default;
   explicit SampledTokens(const TokenSample& of) : sample(of), figures(Matrix::Zero(of.count, kFigures)) {}
-  // `place`: among the sampled tokens.
+  // `place` is the place among the sampled tokens.
   void Set(int64_t place, const TokenFigures& token) {
     figures.row(place) << token.loss, token.log_sum_exp, token.target, token.retained_energy;
   }

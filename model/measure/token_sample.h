@@ -1,4 +1,4 @@
-// Which tokens of a step are sampled: every stride-th of all, whatever the mesh.
+// A sample takes every stride-th token of a step, whatever the mesh.
 #ifndef ISTHMUS_MODEL_MEASURE_TOKEN_SAMPLE_H_
 #define ISTHMUS_MODEL_MEASURE_TOKEN_SAMPLE_H_
 
@@ -11,15 +11,15 @@ struct TokenSample {
   int64_t stride = 1;
   int64_t count = 0;
 
-  // Of `tokens`, `most` at most.
+  // Takes at most `most` of `tokens`.
   static TokenSample Of(int64_t tokens, int64_t most) {
     TokenSample sample;
     sample.stride = (tokens + most - 1) / most;
     sample.count = (tokens + sample.stride - 1) / sample.stride;
     return sample;
   }
-  // Of tokens [begin, begin + count) the sampled ones: the first one's place after `begin`, and among all that are
-  // sampled, and how many.
+  // A part holds the sampled tokens within [begin, begin + tokens). `offset` is the place of the first after `begin`,
+  // `first` its index among all samples, `count` their number.
   struct Part {
     int64_t offset, first, count;
   };
