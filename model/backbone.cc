@@ -16,8 +16,8 @@
 namespace isthmus {
 namespace {
 
-// Ranges of the arena whose gradients the tensor ranks have in parts: runs of neighbours, with the padding between
-// them, which is zero on every rank.
+// Returns the ranges of the arena whose gradients the tensor ranks have in parts. They are runs of neighbours with the
+// padding between them, which is zero on every rank.
 std::vector<Range> PartialGradients(const ParameterTable& table, int segment, bool sequence_parallel) {
   std::vector<Range> runs;
   bool adjacent = false;

@@ -1,4 +1,4 @@
-// The element type of a model.
+// This file finds the element type of a model.
 #ifndef ISTHMUS_MODEL_COMPUTE_TYPE_H_
 #define ISTHMUS_MODEL_COMPUTE_TYPE_H_
 
@@ -7,7 +7,7 @@
 
 namespace isthmus {
 
-// Element type of weights and activations. Sums and gradients of weights use AccumulationType of it.
+// Returns the element type of weights and activations. Sums and gradients of weights use AccumulationType of it.
 DType ComputeType(const proto::PrecisionConfig& config);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// The vocabulary-parallel table of token embeddings: every tensor rank has a range of its rows.
+// The table of token embeddings is vocabulary-parallel: every tensor rank has a range of its rows.
 #ifndef ISTHMUS_MODEL_EMBEDDING_H_
 #define ISTHMUS_MODEL_EMBEDDING_H_
 
@@ -23,7 +23,7 @@ class Embedding {
   void Place(TensorPlacer& placer);
   ParameterHandle parameter() const { return parameter_; }
 
-  // y [N, D] = this rank's part: the rows of its tokens, zero for others'. ids: int32 [1, N].
+  // Computes y [N, D], this rank's part: the rows of its tokens, zero for others'. ids is int32 [1, N].
   absl::Status Forward(const Tensor& ids, const Tensor& y, Stream& stream) const;
   // Adds to the table's gradient, and to `observed` [V_i, D], accumulation type, if it is defined.
   absl::Status Backward(const Tensor& ids, const Tensor& grad_y, const Tensor& observed, Stream& stream) const;

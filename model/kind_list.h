@@ -1,4 +1,4 @@
-// The kinds of a part of models, by name: those of the program and those that were added to them.
+// A list holds the kinds of a part of models, by name: those of the program and those that were added to them.
 #ifndef ISTHMUS_MODEL_KIND_LIST_H_
 #define ISTHMUS_MODEL_KIND_LIST_H_
 
@@ -10,14 +10,14 @@
 
 namespace isthmus {
 
-// `Kind` has a member `name`. Pointers to kinds stay valid.
+// `Kind` must have a member `name`. Pointers to kinds stay valid.
 template <typename Kind>
 class KindList {
  public:
   explicit KindList(std::vector<Kind> kinds)
       : kinds_(std::make_move_iterator(kinds.begin()), std::make_move_iterator(kinds.end())) {}
 
-  // Null if there is none of that name.
+  // Returns null if there is none of that name.
   const Kind* Find(const std::string& name) const {
     const auto found = std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& kind) { return kind.name == name; });
     return found == kinds_.end() ? nullptr : &*found;
@@ -32,7 +32,7 @@ class KindList {
       *found = std::move(kind);
     }
   }
-  // For messages, in the order of the list.
+  // Returns the names for messages, in the order of the list.
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
     for (const Kind& kind : kinds_) names.push_back(kind.name);

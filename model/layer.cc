@@ -101,7 +101,7 @@ absl::Status Layer::BranchBackward(const Branch& branch, const Tensor& grad_stre
   const TraceRange range(stream, branch.name.c_str());
   const Tensor grad_output = region.sequence_parallel() ? scratch.grad_full : grad_stream;
   ISTHMUS_RETURN_IF_ERROR(region.Enter(grad_stream, grad_output));
-  // The normalised input is made again rather than kept: it costs one pass over memory, and N·D elements less per
+  // The normalised input is made again rather than kept. That costs one pass over memory, and saves N·D elements per
   // block.
   ISTHMUS_RETURN_IF_ERROR(Enter(branch, {branch.x, Tensor()}, region, scratch, stream));
   ISTHMUS_RETURN_IF_ERROR(branch.block->Backward(grad_output, scratch.normed, scratch.branch, stream));

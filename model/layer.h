@@ -1,11 +1,11 @@
-// A layer of the backbone: blocks one after another, each with a norm before it, whose outputs are added to the
+// A layer of the backbone has blocks one after another, each with a norm before it. Their outputs are added to the
 // residual stream.
 //
 //   x_{b+1} = x_b + block_b(norm_b(x_b))
 //
 // The layer crosses the borders of the tensor-parallel region: a block's input is gathered from the ranks' tokens, its
-// output summed over the ranks (model/tensor_region.h). The sum x_b + output is made by the next norm, so it is handed
-// on as two addends.
+// output summed over the ranks (model/tensor_region.h). The next norm makes the sum x_b + output, so it is handed on as
+// two addends.
 #ifndef ISTHMUS_MODEL_LAYER_H_
 #define ISTHMUS_MODEL_LAYER_H_
 
@@ -24,7 +24,7 @@
 
 namespace isthmus {
 
-// Memory that all layers use in turn. It holds nothing between their calls but `branch`, which carries a block's output
+// All layers use this memory in turn. It holds nothing between their calls but `branch`, which carries a block's output
 // to the next norm.
 struct LayerScratch {
   Tensor normed;          // [N, D] a block's input
@@ -51,8 +51,8 @@ class Layer {
   void PlaceTables(SharedTables& tables, TensorPlacer& placer);
   // Places the residual stream at the entrance of the layer.
   void PlaceEntrance(TensorPlacer& placer) { PlaceStream(branches_.front(), placer); }
-  // Where no backward pass needs them, the residual streams at the entrances of the layer's blocks alternate between
-  // two tensors. Returns the one that is free after the layer.
+  // Makes the residual streams at the entrances of the layer's blocks alternate between two tensors, if no backward
+  // pass needs them. Returns the one that is free after the layer.
   int TakeAlternating(const Tensor (&streams)[2], int free);
   // Places what Forward keeps, but for the residual stream at the entrance.
   void PlaceSaved(TensorPlacer& placer);
@@ -63,7 +63,7 @@ class Layer {
   // Runs the blocks. Returns the residual stream after them, whose addend lies in scratch.branch.
   absl::StatusOr<ResidualStream> Forward(const ResidualStream& in, const TensorRegion& region,
                                          const LayerScratch& scratch, Stream& stream) const;
-  // grad_stream [local tokens, D]: the gradient of the residual stream after the layer on entry, before it on return.
+  // grad_stream [local tokens, D] is the gradient of the residual stream after the layer on entry, before it on return.
   // Under recomputation the blocks run again first.
   absl::Status Backward(const Tensor& grad_stream, const TensorRegion& region, const LayerScratch& scratch,
                         Stream& stream) const;
@@ -79,10 +79,11 @@ class Layer {
     Tensor x;  // kept: [local tokens, D] the residual stream at the block's entrance
   };
   void PlaceStream(Branch& branch, TensorPlacer& placer) const;
-  // scratch.normed = the whole norm of a branch's entrance, which is made from `in`.
+  // Computes scratch.normed, the whole norm of a branch's entrance, which is made from `in`.
   absl::Status Enter(const Branch& branch, const ResidualStream& in, const TensorRegion& region,
                      const LayerScratch& scratch, Stream& stream) const;
-  // The block's output, whose local part is in scratch.branch; none if only what its backward pass needs is wanted.
+  // Computes the block's output, whose local part is in scratch.branch. It makes none if only what its backward pass
+  // needs is wanted.
   absl::Status Run(const Branch& branch, const ResidualStream& in, bool output, const TensorRegion& region,
                    const LayerScratch& scratch, Stream& stream) const;
   absl::Status Recompute(const TensorRegion& region, const LayerScratch& scratch, Stream& stream) const;

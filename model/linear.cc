@@ -28,7 +28,7 @@ Fp8Scratch PlaceFp8Scratch(const PartSetting& setting, absl::Span<const LinearSi
     features = std::max({features, out, in});
     outputs = std::max(outputs, out);
     weights = std::max(weights, out * in);
-    // For y, and for the gradients of x and of W.
+    // The products are those for y, and for the gradients of x and of W.
     workspace = std::max({workspace, Fp8MatmulWorkspaceBytes(tokens, out, in, setting.device),
                           Fp8MatmulWorkspaceBytes(tokens, in, out, setting.device),
                           Fp8MatmulWorkspaceBytes(out, in, tokens, setting.device)});

@@ -1,5 +1,5 @@
-// A model on one rank of a mesh: its parameters, its backbone, its head with the loss. Training, evaluation, generation
-// and decomposition all build it here.
+// A model on one rank of a mesh has its parameters, its backbone, and its head with the loss. Training, evaluation,
+// generation and decomposition all build it here.
 #ifndef ISTHMUS_MODEL_MODEL_H_
 #define ISTHMUS_MODEL_MODEL_H_
 
@@ -21,27 +21,28 @@
 
 namespace isthmus {
 
-// What a model is built for.
+// A purpose says what a model is built for.
 struct Purpose {
   bool training = false;  // with gradients
   int64_t sequences = 1;  // of one micro-batch on one data rank
   int64_t sequence_length = 1;
   int64_t loss_chunk = 1;  // tokens whose logits exist at once
 
-  // The micro-batches of a run.
+  // Returns the purpose for the micro-batches of a run.
   static Purpose Training(const proto::RunConfig& config);
-  // One sequence at a time, without gradients. The logits of one token exist at once.
+  // Returns the purpose for one sequence at a time, without gradients. The logits of one token exist at once.
   static Purpose Reading(int64_t sequence_length) { return {.sequence_length = sequence_length}; }
 };
 
-// The part of a mesh that a model's memory depends on.
+// A model's memory depends on this part of a mesh.
 struct ModelRank {
   int tensor_rank = 0, tensor_ranks = 1, data_ranks = 1;
 };
 
 class Model {
  public:
-  // `config` is resolved (model/resolve.h), and its model.vocabulary known. `mesh` and `stream` must outlive the model.
+  // `config` must be resolved (model/resolve.h), and its model.vocabulary known. `mesh` and `stream` must outlive the
+  // model.
   static absl::StatusOr<std::unique_ptr<Model>> Build(const proto::RunConfig& config, const Mesh& mesh, Stream& stream,
                                                       const Purpose& purpose);
 
@@ -54,14 +55,14 @@ class Model {
   const TensorRegion& region() const { return *region_; }
   const PartSetting& setting() const { return setting_; }
 
-  // The parts without memory, for what can be said of a model beforehand.
+  // Makes the parts without memory; they tell what can be said of a model beforehand.
   Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // The parameters of the rank. Called once.
+  // Declares the parameters of the rank. It is called once.
   ParameterTable Declare();
-  // The memory of activations, and of head and loss.
+  // Describes the memory of activations, and of head and loss.
   ArenaLayout ActivationLayout() { return backbone_.Layout(); }
   ArenaLayout HeadLayout() { return loss_.Layout(); }
 
@@ -75,11 +76,11 @@ class Model {
   std::unique_ptr<TensorRegion> region_;
 };
 
-// The parameters of one rank of a model. `config` is resolved, and its vocabulary known.
+// Returns the parameters of one rank of a model. `config` must be resolved, and its vocabulary known.
 ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& rank = {});
 
-// Floating-point operations of forward and backward pass per token (DESIGN section 7): three times those of the forward
-// pass. `causal`: attention counts what is computed, else all pairs of tokens.
+// Returns the floating-point operations of forward and backward pass per token (DESIGN section 7): three times those of
+// the forward pass. With `causal`, attention counts what is computed, else all pairs of tokens.
 double FlopsPerToken(const proto::RunConfig& config, bool causal);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// The setting of every part of a model: sizes that all parts share, this rank, one micro-batch, the arithmetic.
+// Every part of a model has this setting: sizes that all parts share, this rank, one micro-batch, the arithmetic.
 #ifndef ISTHMUS_MODEL_PART_SETTING_H_
 #define ISTHMUS_MODEL_PART_SETTING_H_
 
@@ -11,7 +11,7 @@
 
 namespace isthmus {
 
-// The tokens that pass through the model at once on one data rank.
+// These tokens pass through the model at once on one data rank.
 struct MicroBatchShape {
   int64_t sequences = 0;                                          // B
   int64_t sequence_length = 0;                                    // T
@@ -33,13 +33,14 @@ struct PartSetting {
   bool fp8 = false;        // the blocks' products are of 8-bit operands (model/linear.h); needs bf16
   bool training = true;    // false: no backward pass, nothing of it is placed
 
-  // The type of sums and of weights' gradients.
+  // Returns the type of sums and of weights' gradients.
   DType sum_type() const { return AccumulationType(type); }
-  // This rank's part of `count` rows, features or heads that are cut over the tensor ranks.
+  // Returns this rank's part of `count` rows, features or heads that are cut over the tensor ranks.
   Range Share(int64_t count) const { return ShardOf(count, tensor_ranks, tensor_rank); }
-  // Rows of the residual stream on this rank: N, or N / tensor ranks under sequence parallelism.
+  // Returns the rows of the residual stream on this rank: N, or N / tensor ranks under sequence parallelism.
   int64_t local_tokens() const { return batch.tokens() / (sequence_parallel ? tensor_ranks : 1); }
-  // Deviation of a block's last projection. All blocks add up in the residual stream, so it is smaller (GPT-2).
+  // Returns the deviation of a block's last projection. All blocks add up in the residual stream, so it is smaller
+  // (GPT-2).
   double output_std() const { return init_std / std::sqrt(static_cast<double>(branches)); }
 };
 

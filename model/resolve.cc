@@ -17,7 +17,7 @@
 namespace isthmus {
 namespace {
 
-// Sizes and numbers that all parts share.
+// Checks sizes and numbers that all parts share.
 void CheckSharedSizes(const proto::ModelConfig& model, ConfigRules& rules) {
   constexpr int64_t kMostLayers = int64_t{1} << 16;  // there are tables of them
   rules.Within(1, ConfigRules::kMostFeatures, "model.width", model.width());
@@ -28,7 +28,7 @@ void CheckSharedSizes(const proto::ModelConfig& model, ConfigRules& rules) {
   rules.Positive("model.init_std", model.init_std());
 }
 
-// The kinds of blocks that the layers have, each once.
+// Returns the kinds of blocks that the layers have, each once.
 std::vector<const BlockKind*> KindsOfBlocks(const proto::ModelConfig& model) {
   const Family& family = *FindFamily(model.family());
   std::vector<const BlockKind*> kinds;
@@ -53,7 +53,7 @@ ConfigFactor ResolveBlocks(proto::RunConfig& config, ConfigRules& rules) {
   return widest;
 }
 
-// Sizes that layers and batch make together.
+// Checks sizes that layers and batch make together.
 void CheckLayers(const proto::RunConfig& config, const ConfigFactor& widest, ConfigRules& rules) {
   const auto& model = config.model();
   const int64_t micro_batch = config.batch().micro_batch(), length = config.data().sequence_length();

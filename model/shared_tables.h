@@ -1,4 +1,5 @@
-// Constant tensors that several blocks read, such as the angles of rotary positions. Each is placed and filled once.
+// Shared tables are constant tensors that several blocks read, such as the angles of rotary positions. Each is placed
+// and filled once.
 #ifndef ISTHMUS_MODEL_SHARED_TABLES_H_
 #define ISTHMUS_MODEL_SHARED_TABLES_H_
 

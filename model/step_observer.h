@@ -25,7 +25,7 @@ class StepObserver {
     Tensor targets;            // int32 [1, local_tokens] in host memory, which lives until the step ends
     bool last = false;         // of the run
   };
-  // Tensors that a step fills while it runs, in memory of the stream's device.
+  // A step fills these tensors while it runs, in memory of the stream's device.
   struct Observed {
     const HeadObservation* head = nullptr;
     Backbone::Observation backward;
@@ -33,26 +33,27 @@ class StepObserver {
 
   virtual ~StepObserver() = default;
 
-  // Bytes that it holds on the stream's device.
+  // Returns the bytes that it holds on the stream's device.
   virtual int64_t bytes() const = 0;
-  // The tensors for the step that has begun.
+  // Returns the tensors for the step that has begun.
   virtual Observed observed() const = 0;
 
-  // Before the first micro-batch. The stream has finished the step before. Collective over the mesh.
+  // Is called before the first micro-batch. The stream has finished the step before. Collective over the mesh.
   virtual absl::Status BeginStep(const HeadView& head, const Beginning& step) = 0;
-  // Whether the micro-batches of this step may be captured (runtime/captured_work.h). Local.
+  // Returns whether the micro-batches of this step may be captured (runtime/captured_work.h). Local.
   virtual bool capturable() const = 0;
-  // Before each micro-batch; `index` counts from 0. Local.
+  // Is called before each micro-batch; `index` counts from 0. Local.
   virtual absl::Status BeginMicroBatch(int64_t index) = 0;
-  // After the head's backward pass and before the backbone's. hidden [N, D]; targets int32 [1, N] on the stream's
-  // device. Only starts work on the stream where `capturable`. Collective over the tensor group.
+  // Is called after the head's backward pass and before the backbone's. hidden is [N, D]; targets are int32 [1, N] on
+  // the stream's device. Only starts work on the stream if `capturable`. Collective over the tensor group.
   virtual absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) = 0;
-  // After the micro-batch, for which it does not wait. Local.
+  // Is called after the micro-batch, for which it does not wait. Local.
   virtual absl::Status EndMicroBatch() = 0;
-  // After the last one, if the step is to be applied. `energy`: LossSums::energy. The head's gradients are summed over
-  // the data ranks and whole on each. Weights and gradients may change afterwards. Collective over the mesh.
+  // Is called after the last one, if the step is to be applied. `energy` is LossSums::energy. The head's gradients are
+  // summed over the data ranks and whole on each. Weights and gradients may change afterwards. Collective over the
+  // mesh.
   virtual absl::Status EndStep(const HeadView& head, const std::vector<double>& energy) = 0;
-  // The host's part of the work, while the device may be at the optimizer's. Local.
+  // Does the host's part of the work, while the device may be at the optimizer's. Local.
   virtual void Conclude() = 0;
 };
 

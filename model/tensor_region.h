@@ -1,9 +1,9 @@
-// The borders of a tensor-parallel region: where activations pass from token-wise work (norms, residual stream) to work
-// that is cut over features or heads, and back (Megatron-LM, arXiv:1909.08053, figure 3; with sequence parallelism
-// arXiv:2205.05198, figure 5).
+// At the borders of a tensor-parallel region activations pass between two kinds of work. One is token-wise (norms,
+// residual stream), the other is cut over features or heads. The sources are Megatron-LM, arXiv:1909.08053, figure 3;
+// with sequence parallelism arXiv:2205.05198, figure 5.
 //
 // A full tensor [N, D] holds all tokens of the micro-batch. Its local part is the same tensor without sequence
-// parallelism and rows [rank · N/T, (rank + 1) · N/T) with it.
+// parallelism. With it the part is rows [rank · N/P, (rank + 1) · N/P) for P tensor ranks.
 #ifndef ISTHMUS_MODEL_TENSOR_REGION_H_
 #define ISTHMUS_MODEL_TENSOR_REGION_H_
 
@@ -25,16 +25,16 @@ class TensorRegion {
   bool sequence_parallel() const { return sequence_parallel_; }
   Communicator& tensor() const { return *tensor_; }
 
-  // Rows of a full tensor of `tokens` rows that the local part has.
+  // Returns how many rows of a full tensor of `tokens` rows the local part has.
   int64_t LocalTokens(int64_t tokens) const { return sequence_parallel_ ? tokens / tensor_->size() : tokens; }
   Tensor LocalPart(const Tensor& full) const;
 
-  // Local to full: all-gather under sequence parallelism. `local` may be LocalPart(full); without sequence parallelism
-  // it must be `full` itself and nothing happens. Its backward pass is Leave.
+  // Passes from local to full: an all-gather under sequence parallelism. `local` may be LocalPart(full). Without
+  // sequence parallelism it must be `full` itself and nothing happens. Its backward pass is Leave.
   absl::Status Enter(const Tensor& local, const Tensor& full) const;
 
-  // Partial sums on every rank to the local part of the whole sum: reduce-scatter under sequence parallelism, else
-  // all-reduce in place (`local` is then `full`). Its backward pass is Enter. Complete with Wait.
+  // Passes from partial sums on every rank to the local part of the whole sum. This is a reduce-scatter under sequence
+  // parallelism, else an all-reduce in place (`local` is then `full`). Its backward pass is Enter. Wait completes it.
   absl::StatusOr<Ticket> StartLeave(const Tensor& full, const Tensor& local) const;
   absl::Status Leave(const Tensor& full, const Tensor& local) const;
   absl::Status Wait(Ticket ticket) const { return tensor_->Wait(ticket); }

@@ -1,4 +1,4 @@
-// Tokens as a device sees them: on a GPU the tokens of a step wait in page-locked host memory, and those of one
+// Holds tokens as a device sees them. On a GPU the tokens of a step wait in page-locked host memory. Those of one
 // micro-batch at a time are copied to the device, in the order of the stream, always to the same address.
 #ifndef ISTHMUS_MODEL_TOKEN_BUFFER_H_
 #define ISTHMUS_MODEL_TOKEN_BUFFER_H_
@@ -16,21 +16,21 @@ namespace isthmus {
 
 class TokenBuffer {
  public:
-  // The memory for `tokens` tokens on the device: none on the CPU.
+  // Describes the memory for `tokens` tokens on the device: none on the CPU.
   static ArenaLayout Layout(int64_t tokens, Device device);
   // Allocates it, so that steps don't have to.
   absl::Status Reserve(int64_t tokens, const Stream& stream);
-  // Held on the device.
+  // Returns the bytes held on the device.
   int64_t bytes() const { return memory_.bytes(); }
 
-  // Takes int32 [1, n] in host memory: on the CPU a view of it, on a GPU a copy, so that it may be used again. The
-  // stream must have finished with what was taken before. Errors: ResourceExhausted.
+  // Takes int32 [1, n] in host memory. On the CPU it keeps a view of it, on a GPU a copy, so that it may be used again.
+  // The stream must have finished with what was taken before. Errors: ResourceExhausted.
   absl::Status Take(const Tensor& tokens, const Stream& stream);
-  // Tokens [begin, begin + count) of them on the stream's device; valid until the next call. The address changes only
-  // where `count` grows. Errors: ResourceExhausted.
+  // Returns tokens [begin, begin + count) of them on the stream's device; valid until the next call. The address
+  // changes only if `count` grows. Errors: ResourceExhausted.
   absl::StatusOr<Tensor> Part(int64_t begin, int64_t count, const Stream& stream);
 
-  // Both, for all of `tokens`.
+  // Does both, for all of `tokens`.
   absl::StatusOr<Tensor> OnDevice(const Tensor& tokens, const Stream& stream);
 
  private:

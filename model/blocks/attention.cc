@@ -1,5 +1,5 @@
-// Causal grouped-query attention: query, key and value projections, rotary positions, attention, output projection
-// (Llama 2, arXiv:2307.09288, section 2.2). Query heads and key-value heads are cut over the tensor ranks.
+// This block is causal grouped-query attention: query, key and value projections, rotary positions, attention, output
+// projection (Llama 2, arXiv:2307.09288, section 2.2). Query heads and key-value heads are cut over the tensor ranks.
 #include "ops/attention.h"
 
 #include <absl/strings/str_cat.h>
@@ -122,7 +122,7 @@ class Attention : public Block {
 
   std::vector<NamedTensor> Saved() const override { return {{name_ + ".qkv", kept_.qkv}, {name_ + ".out", kept_.out}}; }
 
-  // Two products of heads · head_dim for each pair of tokens; causal attention has half of the pairs.
+  // There are two products of heads · head_dim for each pair of tokens; causal attention has half of the pairs.
   double ForwardFlopsPerToken(bool causal) const override {
     return (causal ? 2.0 : 4.0) * static_cast<double>(setting_.batch.sequence_length * heads_ * head_dim_);
   }
@@ -131,7 +131,7 @@ class Attention : public Block {
   int64_t query_columns() const { return local_heads_.size() * head_dim_; }
   int64_t kv_columns() const { return local_kv_heads_.size() * head_dim_; }
   int64_t qkv_columns() const { return query_columns() + 2 * kv_columns(); }
-  // Columns of the packed projections.
+  // These are columns of the packed projections.
   Tensor Query(const Tensor& qkv) const { return qkv.ColumnSlice(0, query_columns()); }
   Tensor Key(const Tensor& qkv) const { return qkv.ColumnSlice(query_columns(), kv_columns()); }
   Tensor Value(const Tensor& qkv) const { return qkv.ColumnSlice(query_columns() + kv_columns(), kv_columns()); }

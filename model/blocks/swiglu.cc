@@ -1,5 +1,5 @@
-// The gated feed-forward network: gate and up projections, SwiGLU, down projection (Shazeer 2020, arXiv:2002.05202).
-// Features are cut over the tensor ranks.
+// This block is the gated feed-forward network: gate and up projections, SwiGLU, down projection (Shazeer 2020,
+// arXiv:2002.05202). Features are cut over the tensor ranks.
 #include "ops/swiglu.h"
 
 #include <absl/strings/str_cat.h>
@@ -96,7 +96,7 @@ ConfigFactor ResolveSwiglu(const BlockConfig& block, ConfigRules& rules) {
   proto::ModelConfig& model = block.model;
   rules.Within(0, ConfigRules::kMostFeatures, "model.feed_forward", model.feed_forward());
   if (!rules.status().ok()) return {};
-  // As many parameters as of a network without a gate, of 4 D features.
+  // The width gives as many parameters as a network without a gate of 4 D features has.
   if (model.feed_forward() == 0) model.set_feed_forward((model.width() * 8 / 3 + 63) / 64 * 64);
   rules.DivisibleByTensor("model.feed_forward", model.feed_forward(), block.tensor_ranks);
   if (block.fp8) {

@@ -24,7 +24,8 @@ KindList<Family>& Families() {
   return list;
 }
 
-// What a block is to be that the program's is not, and what the program has. Empty: nothing.
+// Returns which property a family asks of a block that the program's lacks, and what the program has. The text is empty
+// if there is none.
 std::string WhatBlockLacks(const BlockSlot& slot) {
   const BlockKind* kind = FindBlock(slot.kind);
   if (kind == nullptr) {
@@ -38,7 +39,7 @@ std::string WhatBlockLacks(const BlockSlot& slot) {
   return "";
 }
 
-// The same of a family.
+// Returns the same for a family.
 std::string WhatFamilyLacks(const Family& family, const proto::ModelConfig& config) {
   if (FindNorm(family.norm) == nullptr) {
     return absl::StrCat("has norms \"", family.norm, "\"; this program has ", absl::StrJoin(NormNames(), ", "));

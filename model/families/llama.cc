@@ -1,4 +1,4 @@
-// Llama (Touvron et al. 2023, arXiv:2307.09288): attention with rotary positions and a gated feed-forward network.
+// Llama (Touvron et al. 2023, arXiv:2307.09288) has attention with rotary positions and a gated feed-forward network.
 #include "model/families/family.h"
 
 namespace isthmus {

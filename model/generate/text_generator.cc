@@ -50,7 +50,7 @@ absl::StatusOr<int32_t> TextGenerator::Next(const std::vector<int32_t>& tokens, 
   if (tokens.empty()) return absl::InvalidArgumentError("the text to continue needs at least one token");
   const auto count = std::min(static_cast<int64_t>(tokens.size()), window_);
   std::copy(tokens.end() - count, tokens.end(), ids_.begin());
-  // What lies behind the last token is not seen by it: attention is causal.
+  // The last token does not see the tokens after it: attention is causal.
   std::fill(ids_.begin() + count, ids_.end(), 0);
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids,
                            device_ids_.OnDevice(Tensor(ids_.data(), DType::kInt32, 1, window_), stream_));

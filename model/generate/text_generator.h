@@ -1,4 +1,4 @@
-// A model that continues a text, on one rank or with its head and layers sharded over tensor ranks.
+// A text generator is a model that continues a text, on one rank or with its head and layers sharded over tensor ranks.
 #ifndef ISTHMUS_MODEL_GENERATE_TEXT_GENERATOR_H_
 #define ISTHMUS_MODEL_GENERATE_TEXT_GENERATOR_H_
 
@@ -21,20 +21,21 @@ namespace isthmus {
 
 class TextGenerator {
  public:
-  // `config` is resolved; its weights are to be loaded into parameters(). `window`: tokens that the model sees at once,
-  // 1 to data.sequence_length; of a longer text the last ones. `mesh` and `stream` must outlive the generator.
+  // `config` must be resolved; its weights are to be loaded into parameters(). `window` is the number of tokens that
+  // the model sees at once, 1 to data.sequence_length. It sees the last ones of a longer text. `mesh` and `stream` must
+  // outlive the generator.
   static absl::StatusOr<std::unique_ptr<TextGenerator>> Create(const proto::RunConfig& config, int64_t window,
                                                                const Mesh& mesh, Stream& stream);
 
   const ParameterStore& parameters() const { return model_->parameters(); }
 
-  // The token after `tokens`, which must not be empty. The same on all ranks. Collective over the tensor group. Runs
-  // the whole window again for every token. Errors: Aborted when a logit is not finite.
+  // Returns the token after `tokens`, which must not be empty. It is the same on all ranks. Collective over the tensor
+  // group. Runs the whole window again for every token. Errors: Aborted when a logit is not finite.
   absl::StatusOr<int32_t> Next(const std::vector<int32_t>& tokens, TokenSampler& sampler);
 
  private:
   TextGenerator(const Mesh& mesh, int64_t window, Stream& stream) : mesh_(mesh), window_(window), stream_(stream) {}
-  // Logits after token `last` of the window, on all ranks.
+  // Gathers the logits after token `last` of the window, on all ranks.
   absl::Status GatherLogits(int64_t last);
 
   const Mesh& mesh_;

@@ -1,5 +1,5 @@
-// Chooses the next token from logits: temperature, top-k (Fan et al. 2018, arXiv:1805.04833) and top-p, the nucleus
-// (Holtzman et al. 2020, arXiv:1904.09751).
+// Chooses the next token from logits. It has temperature, top-k (Fan et al. 2018, arXiv:1805.04833) and top-p, the
+// nucleus (Holtzman et al. 2020, arXiv:1904.09751).
 #ifndef ISTHMUS_MODEL_GENERATE_TOKEN_SAMPLER_H_
 #define ISTHMUS_MODEL_GENERATE_TOKEN_SAMPLER_H_
 
@@ -19,15 +19,15 @@ struct SamplingOptions {
   int64_t vocabulary = 0;  // only tokens below it, for models whose vocabulary is padded; 0: all
 };
 
-// InvalidArgument naming the field and what is accepted.
+// Errors: InvalidArgument naming the field and what is accepted.
 absl::Status CheckSamplingOptions(const SamplingOptions& options);
 
 class TokenSampler {
  public:
   explicit TokenSampler(const SamplingOptions& options) : options_(options) {}
 
-  // The token at `position` of the text: a function of logits, options and position alone, so that ranks which hold the
-  // same logits choose the same token. Ties go to the smaller token. logits [V], finite.
+  // Returns the token at `position` of the text. It is a function of logits, options and position alone, so that ranks
+  // which hold the same logits choose the same token. Ties go to the smaller token. logits are [V], finite.
   int32_t Choose(absl::Span<const double> logits, uint64_t position);
 
  private:

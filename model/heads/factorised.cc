@@ -1,5 +1,5 @@
-// The factorised head: logits = (h Eᵀ) Uᵀ with U [V, R] cut by rows and E [R, D] on every rank, so that W = U E has
-// rank R.
+// The factorised head has logits = (h Eᵀ) Uᵀ, so that W = U E has rank R. U [V, R] is cut by rows; E [R, D] is on every
+// rank.
 #include <absl/strings/str_cat.h>
 
 #include <cmath>

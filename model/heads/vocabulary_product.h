@@ -1,4 +1,4 @@
-// The product with a matrix of vocabulary rows that most heads end with: logits = x Uᵀ, U [V, width] cut by rows over
+// Most heads end with this product with a matrix of vocabulary rows: logits = x Uᵀ. U [V, width] is cut by rows over
 // the tensor ranks.
 #ifndef ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
 #define ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
@@ -26,11 +26,12 @@ class VocabularyProduct {
     linear_ = {parameters.Weight(parameter), parameters.Gradient(parameter)};
   }
 
-  // logits [n, V_i] accumulation type = x [n, width] Uᵀ.
+  // Computes logits [n, V_i] accumulation type = x [n, width] Uᵀ.
   absl::Status Forward(const Tensor& x, const Tensor& logits, Stream& stream) const {
     return linear_.Forward(x, logits, stream);
   }
-  // grad_x [n, width] = grad_logits U, this shard's part; the gradient of U is added. `signal` as in LmHead::Backward.
+  // Computes grad_x [n, width] = grad_logits U, this shard's part; adds to the gradient of U. `signal` is as in
+  // LmHead::Backward.
   absl::Status Backward(const Tensor& grad_logits, const Tensor& x, const Tensor& grad_x, const Tensor& signal,
                         Stream& stream) const;
 
@@ -41,8 +42,8 @@ class VocabularyProduct {
   const PartSetting* setting_;
   int64_t width_;
   Linear linear_;
-  // [chunk, width] accumulation type, only where that is not the compute type: the input's gradient before it is
-  // rounded. On all steps, so that measured ones compute the same bits.
+  // [chunk, width] accumulation type, only if that is not the compute type: the input's gradient before it is rounded.
+  // All steps use it, so that measured ones compute the same bits.
   Tensor wide_grad_x_;
 };
 

@@ -20,7 +20,7 @@ bool HasFloats(const Tensor& tensor) {
          (tensor.dtype == DType::kFloat32 || tensor.dtype == DType::kBFloat16 || tensor.dtype == DType::kFloat64);
 }
 
-// AddSum or AddSumOfSquares of one tensor.
+// Returns AddSum or AddSumOfSquares of one tensor.
 template <typename Args>
 absl::StatusOr<double> SumOf(absl::Status (*add)(const Args&, Stream&), const Tensor& tensor, const Tensor& scratch,
                              Stream& stream) {
@@ -31,7 +31,7 @@ absl::StatusOr<double> SumOf(absl::Status (*add)(const Args&, Stream&), const Te
   return sum;
 }
 
-// The earlier in a step, the lower.
+// Returns a lower number for an earlier stage of a step.
 int StageOf(const NonFiniteTensors& found) {
   if (!found.weight.empty()) return 0;
   if (!found.activation.empty()) return 1;
@@ -54,7 +54,7 @@ absl::StatusOr<std::string> FirstNonFinite(const std::vector<NamedTensor>& tenso
                                            Stream& stream) {
   for (const NamedTensor& one : tensors) {
     if (!HasFloats(one.tensor)) continue;
-    // Of fp64 elements the sum of finite ones may overflow too: such a tensor is worth a name as well.
+    // The sum of finite fp64 elements may overflow too: such a tensor is worth a name as well.
     ISTHMUS_ASSIGN_OR_RETURN(const double sum, SumOf(AddSum, one.tensor, scratch, stream));
     if (!std::isfinite(sum)) return one.name;
   }

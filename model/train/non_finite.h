@@ -14,8 +14,8 @@
 
 namespace isthmus {
 
-// What one rank finds. Activations are those of its last micro-batch and its own. Gradients are sums over the data
-// ranks by then: all of these find the same, whoever it came from. Empty: none.
+// One rank finds these. Activations are those of its last micro-batch and its own. Gradients are sums over the data
+// ranks by then: all of these find the same, whoever it came from. An empty name means none.
 struct NonFiniteTensors {
   std::string weight;      // the first of the model that is not finite before the step
   std::string activation;  // the first in the order of the forward pass
@@ -23,17 +23,20 @@ struct NonFiniteTensors {
   std::string gradient;    // the first in the order of the backward pass
 };
 
-// The first tensor with an element that is NaN or infinite; empty when there is none. Tensors that are not fp32, bf16
-// or fp64 are left out. `scratch`: fp64 [1, 1] on the stream's device. Waits for the stream once for each tensor.
+// Returns the first tensor with an element that is NaN or infinite; empty if there is none. Tensors that are not fp32,
+// bf16 or fp64 are left out. `scratch` is fp64 [1, 1] on the stream's device. Waits for the stream once for each
+// tensor.
 absl::StatusOr<std::string> FirstNonFinite(const std::vector<NamedTensor>& tensors, const Tensor& scratch,
                                            Stream& stream);
 
-// The first tensor whose elements are all zero, and the tensor with the largest sum of squares; otherwise as above.
+// These return the first tensor whose elements are all zero, and the tensor with the largest sum of squares; otherwise
+// they are as above.
 absl::StatusOr<std::string> FirstZero(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
 absl::StatusOr<std::string> Largest(const std::vector<NamedTensor>& tensors, const Tensor& scratch, Stream& stream);
 
-// "rank 1: activation final_norm.x, its loss, gradient of head.weight; ranks 0, 2: gradient of head.weight": the ranks
-// whose evidence is earliest in a step come first. `found`: of every rank, by rank.
+// Returns a text like "rank 1: activation final_norm.x, its loss, gradient of head.weight; ranks 0, 2: gradient of
+// head.weight". The ranks whose evidence is earliest in a step come first. `found` has one entry for every rank, by
+// rank.
 std::string DescribeNonFinite(const std::vector<NonFiniteTensors>& found);
 
 }  // namespace isthmus

@@ -1,6 +1,6 @@
-// AdamW over the elements of the flat parameter arena that this data rank owns: all of them, or with a sharded
-// optimizer (ZeRO stage 1, arXiv:1910.02054) its part of every bucket. With bf16 weights the fp32 master weights live
-// here.
+// AdamW updates the elements of the flat parameter arena that this data rank owns. It owns all of them, or with a
+// sharded optimizer (ZeRO stage 1, arXiv:1910.02054) its part of every bucket. With bf16 weights the fp32 master
+// weights live here.
 #ifndef ISTHMUS_MODEL_TRAIN_OPTIMIZER_H_
 #define ISTHMUS_MODEL_TRAIN_OPTIMIZER_H_
 
@@ -23,54 +23,55 @@ namespace isthmus {
 
 class Optimizer {
  public:
-  // `owned`: element ranges of the arena, ascending, in sum all of it over the data ranks (or all of it on each).
-  // `config` has passed CheckParameterGroups. `parameters` and `stream` must outlive the optimizer.
+  // `owned` lists element ranges of the arena, ascending. Over the data ranks they are all of it (or all of it on
+  // each). `config` must have passed CheckParameterGroups. `parameters` and `stream` must outlive the optimizer.
   static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, absl::Span<const Range> owned,
                                           const proto::OptimizerConfig& config, Stream& stream);
 
-  // Memory of moments and master weights for `owned` elements, as Create allocates it.
+  // Describes the memory of moments and master weights for `owned` elements, as Create allocates it.
   static ArenaLayout StateLayout(int64_t owned, DType compute_type);
   int64_t bytes() const { return state_.bytes(); }
 
-  // The state before the first step: moments are zero, and with bf16 weights the master weights are the initial values
-  // before their rounding.
+  // Sets the state before the first step: moments are zero, and with bf16 weights the master weights are the initial
+  // values before their rounding.
   absl::Status Initialize(uint64_t seed);
 
-  // Sums of squares of the gradients of the owned elements: NaN or infinite when an element is. Waits for the stream.
+  // These are sums of squares of the gradients of the owned elements. They are NaN or infinite if an element is. Waits
+  // for the stream.
   struct GradientSquares {
     double cut = 0;         // of parameters that are cut over the tensor ranks
     double replicated = 0;  // of those that all tensor ranks have
   };
   absl::StatusOr<GradientSquares> SquaresOfGradients();
 
-  // fp64 [1, 1] on the stream's device, for sums between steps.
+  // Returns fp64 [1, 1] on the stream's device, for sums between steps.
   Tensor sum_scratch() const { return squares_.ColumnSlice(0, 1); }
 
-  // A run of elements of one parameter with what the optimizer knows of them: views [1, elements.size()].
+  // A part is a run of elements of one parameter with what the optimizer knows of them: views [1, elements.size()].
   struct StatePart {
     int spec = 0;    // of the parameters
     Range elements;  // in the arena
     Tensor first_moment, second_moment;
     Tensor master;  // only with bf16 weights
   };
-  // All owned elements, ascending.
+  // Returns all owned elements, ascending.
   std::vector<StatePart> State() const;
-  // The groups of the configuration.
+  // Returns the groups of the configuration.
   const std::vector<ParameterGroupFigures>& groups() const { return groups_; }
-  // Other data ranks own other elements.
+  // Returns true if other data ranks own other elements.
   bool sharded() const { return sharded_; }
 
-  // True if gradients of this norm, times grad_scale, keep their meaning in fp32. An infinite square would stop its
-  // weight for good, and a factor below fp32's normal numbers loses digits, or all. In fp64 every finite norm is fit.
-  // The same on all ranks.
+  // Returns true if gradients of this norm, times grad_scale, keep their meaning in fp32. An infinite square would stop
+  // its weight for good, and a factor below fp32's normal numbers loses digits, or all. In fp64 every finite norm is
+  // fit. All ranks get the same answer.
   bool CanTake(double gradient_norm, double grad_scale) const;
 
-  // One update of the owned elements with gradients times grad_scale; `step` counts from 1. The learning rate is
+  // Updates the owned elements once with gradients times grad_scale; `step` counts from 1. The learning rate is
   // multiplied by the factor of a parameter's group.
   absl::Status Update(int64_t step, double learning_rate, double grad_scale);
 
  private:
-  // A run of owned elements of one parameter.
+  // A piece is a run of owned elements of one parameter.
   struct Piece {
     int spec = 0;
     Range elements;           // in the arena

@@ -7,8 +7,8 @@
 namespace isthmus {
 namespace {
 
-// The share of the peak that remains when `share` of the steps or the time is over. WARMUP_STABLE_DECAY keeps the peak
-// until `stable`.
+// Returns the share of the peak that remains when `share` of the steps or the time is over. WARMUP_STABLE_DECAY keeps
+// the peak until `stable`.
 double Decay(const proto::ScheduleConfig& schedule, double share, double stable) {
   const double end = schedule.final_ratio();
   switch (schedule.kind()) {
@@ -25,7 +25,7 @@ double Decay(const proto::ScheduleConfig& schedule, double share, double stable)
   return 1;
 }
 
-// `part` of `whole`, from 0 to 1; 0 if `whole` is 0.
+// Returns `part` of `whole`, from 0 to 1; 0 if `whole` is 0.
 double Share(double part, double whole) { return whole > 0 ? std::clamp(part / whole, 0.0, 1.0) : 0; }
 
 double DecayBySteps(const proto::ScheduleConfig& schedule, int64_t step) {

@@ -1,4 +1,4 @@
-// The learning rate over a run: linear warm-up, then constant, linear, cosine (Loshchilov & Hutter 2017,
+// Over a run the learning rate has a linear warm-up, then it is constant, linear, cosine (Loshchilov & Hutter 2017,
 // arXiv:1608.03983) or warm-up–stable–decay (Hu et al. 2024, arXiv:2404.06395).
 //
 //   rate(step, time) = peak · warm-up · the lower of decay(by steps) and decay(by time)
@@ -24,8 +24,8 @@
 
 namespace isthmus {
 
-// The learning rate of `step` (from 1, to schedule.steps) with the peak rate `peak`. `elapsed_seconds`: training time
-// over all starts of the run; only used with schedule.max_seconds.
+// Returns the learning rate of `step` (from 1, to schedule.steps) with the peak rate `peak`. `elapsed_seconds` is the
+// training time over all starts of the run; it is only used with schedule.max_seconds.
 double LearningRate(const proto::ScheduleConfig& schedule, double peak, int64_t step, double elapsed_seconds);
 
 }  // namespace isthmus

@@ -7,7 +7,7 @@
 namespace isthmus {
 namespace {
 
-// Of an even number of values the upper one of the two in the middle.
+// For an even number of values this is the upper one of the two in the middle.
 double MedianOf(std::vector<double>& values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -23,7 +23,7 @@ SpikeDetector::SpikeDetector(size_t window, absl::Span<const double> values) : w
 }
 
 double SpikeDetector::Score(double value) const {
-  // Said first: every comparison with NaN is false.
+  // This comes first: every comparison with NaN is false.
   if (!std::isfinite(value)) return std::numeric_limits<double>::infinity();
   if (!full()) return 0;
   std::vector<double> sorted = values_;

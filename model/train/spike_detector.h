@@ -2,10 +2,10 @@
 //
 //   score(x) = (x - median) / max(1.4826 · median |x_i - median|, 0.01 · |median|)
 //
-// over the latest `window` steps. Median and median absolute deviation (Hampel 1974, "The influence curve and its role
-// in robust estimation"; 1.4826 makes the latter a standard deviation for normal values) are not moved by the outliers
-// that they are to find, as mean and variance are. The second term keeps values that hardly vary, or not at all, from
-// making every next one an outlier. Only what lies above counts: losses fall.
+// over the latest `window` steps. Outliers do not move median and median absolute deviation, as they move mean and
+// variance (Hampel 1974, "The influence curve and its role in robust estimation"). 1.4826 makes the deviation a
+// standard deviation for normal values. The second term keeps values that hardly vary, or not at all, from making every
+// next one an outlier. Only values above the median count: losses fall.
 #ifndef ISTHMUS_MODEL_TRAIN_SPIKE_DETECTOR_H_
 #define ISTHMUS_MODEL_TRAIN_SPIKE_DETECTOR_H_
 
@@ -16,19 +16,21 @@
 
 namespace isthmus {
 
-// Of one series of figures. All it knows are the values in its window: a copy of those goes on bit for bit.
+// A detector follows one series of figures. It only knows the values in its window: a detector made from a copy of
+// those goes on bit for bit.
 class SpikeDetector {
  public:
-  // window >= 1. `values`: oldest first; of more than `window` the latest count.
+  // `window` must be >= 1. `values` come oldest first; if there are more than `window`, the latest count.
   explicit SpikeDetector(size_t window, absl::Span<const double> values = {});
 
-  // Of a value that has not been added: 0 as long as the window is not full, infinite for NaN and infinities, always.
+  // Returns the score of a value that has not been added. It is 0 as long as the window is not full. For NaN and
+  // infinities it is always infinite.
   double Score(double value) const;
   // Takes up the value of a step. One that is not finite is left out.
   void Add(double value);
 
   bool full() const { return values_.size() == window_; }
-  // Oldest first.
+  // Returns the values, oldest first.
   std::vector<double> values() const;
 
  private:

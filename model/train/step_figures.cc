@@ -15,7 +15,7 @@ absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double
   sums[kLoss] = local.loss_sum;
   sums[kCut] = local.squares.cut;
   sums[kReplicated] = local.squares.replicated;
-  // Counts, because a rank whose share is left out below may be the only one that has something to say.
+  // This counts, because a rank whose share is left out below may be the only one with something to report.
   sums[kBadLosses] = std::isfinite(local.loss_sum) ? 0 : 1;
   sums[kBadGradients] = std::isfinite(local.squares.cut + local.squares.replicated) ? 0 : 1;
   if (mesh.data_ranks() > 1) {

@@ -1,5 +1,5 @@
-// What a step is judged by before the optimizer changes a weight: its loss and the norm of its gradient, of the whole
-// mesh.
+// A step is judged by these figures before the optimizer changes a weight: its loss and the norm of its gradient, of
+// the whole mesh.
 #ifndef ISTHMUS_MODEL_TRAIN_STEP_FIGURES_H_
 #define ISTHMUS_MODEL_TRAIN_STEP_FIGURES_H_
 
@@ -25,16 +25,16 @@ struct StepFigures {
   bool sound() const { return finite() && !vanished() && !too_large; }
 };
 
-// What one rank has after its gradients are reduced.
+// One rank has these after its gradients are reduced.
 struct LocalStepFigures {
   double loss_sum = 0;  // over its own tokens, the same on all its tensor ranks
   Optimizer::GradientSquares squares;
   bool squares_of_part = false;  // of what this data rank owns (a sharded optimizer), else all data ranks have the same
 };
 
-// `scale`: of the sum of losses, 1 / tokens of the step. Collective: one small all-reduce over the data ranks and one
-// over the tensor ranks. Every rank gets the same bits, whatever the ranks had: of what should be the same on several
-// ranks the first one's counts, and what is not finite on any rank is not finite in the result.
+// All ranks return identical bits. `scale` is the factor of the sum of losses: 1 / tokens of the step. Collective: one
+// small all-reduce over the data ranks and one over the tensor ranks. Values that should be equal on several ranks are
+// taken from the first of them. If any rank's value is not finite, the result is not finite.
 absl::StatusOr<StepFigures> AgreeOnFigures(const LocalStepFigures& local, double scale, const Mesh& mesh);
 
 }  // namespace isthmus

@@ -1,5 +1,5 @@
-// The memory of one rank that trains, by segment, from the configuration alone. TrainingModel allocates from the same
-// layouts, so that what `isthmus plan` prints is what a run holds, to the byte; a test compares them.
+// Finds the memory of one rank that trains, by segment, from the configuration alone. TrainingModel allocates from the
+// same layouts. So a run holds what `isthmus plan` prints, to the byte; a test compares them.
 #ifndef ISTHMUS_MODEL_TRAIN_TRAINING_MEMORY_H_
 #define ISTHMUS_MODEL_TRAIN_TRAINING_MEMORY_H_
 
@@ -11,7 +11,7 @@
 
 namespace isthmus {
 
-// Bytes, by what for.
+// These are bytes, by purpose.
 struct MemoryBytes {
   int64_t weights = 0;
   int64_t gradients = 0;
@@ -28,18 +28,18 @@ struct MemoryBytes {
   friend bool operator==(const MemoryBytes&, const MemoryBytes&) = default;
 };
 
-// The same with every tensor by name.
+// This is the same with every tensor by name.
 struct TrainingMemory {
   ArenaLayout weights, gradients, optimizer, activations, head, decomposition, ids, targets, scratch;
 
   MemoryBytes bytes() const;
 };
 
-// The memory of any data rank with this tensor rank: data ranks hold the same. `config` is resolved, and its
-// model.vocabulary known. On the CPU with MaxThreads() threads.
+// Returns the memory of any data rank with this tensor rank: data ranks hold the same. `config` must be resolved, and
+// its model.vocabulary known. On the CPU it assumes MaxThreads() threads.
 TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_rank, Device device);
 
-// Of the tensor rank that holds most: vocabularies need not be divisible.
+// Returns the memory of the tensor rank that holds most: vocabularies need not be divisible.
 TrainingMemory PlanLargestTrainingMemory(const proto::RunConfig& config, Device device);
 
 }  // namespace isthmus

@@ -17,7 +17,7 @@
 namespace isthmus {
 namespace {
 
-// The first matrix among the parameters of a segment, which begin with norms.
+// Returns the first matrix among the parameters of a segment, which begin with norms.
 int FirstMatrix(const ParameterStore& parameters, int segment) {
   const auto found = std::find_if(parameters.specs().begin(), parameters.specs().end(),
                                   [&](const ParameterSpec& spec) { return spec.segment == segment && spec.rows > 1; });
@@ -106,7 +106,7 @@ absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets,
 }
 
 absl::Status TrainingModel::SegmentReady(int segment) {
-  // A matrix of the first layer: by then all buckets but the last are on their way.
+  // This is a matrix of the first layer: by then all buckets but the last are on their way.
   if (segment == 1) FaultPoint("step.gradients", parameters().Gradient(FirstMatrix(parameters(), segment)), stream_);
   return reducer_->SegmentReady(segment);
 }
@@ -128,7 +128,7 @@ absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, co
 
 absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
   if (!capture_ || (kind.measured && !observer_->capturable())) return MicroBatch(ids, targets, kind);
-  // The first time libraries prepare what a capture must find ready.
+  // In the first run libraries prepare what a capture must find ready.
   const auto [found, first] = recurring_.try_emplace(kind);
   if (first) return MicroBatch(ids, targets, kind);
   Recurring& recurring = found->second;
@@ -284,7 +284,7 @@ std::vector<NamedTensor> TrainingModel::NamedGradients() const {
 absl::StatusOr<NonFiniteTensors> TrainingModel::FindNonFinite() {
   NonFiniteTensors found;
   found.loss = !loss_finite_;
-  // The first element of what the gradients' squares are summed in.
+  // This is the first element of the memory in which the gradients' squares are summed.
   const Tensor scratch = optimizer_.sum_scratch();
   ISTHMUS_ASSIGN_OR_RETURN(found.weight, FirstNonFinite(NamedWeights(), scratch, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(found.activation, FirstNonFinite(model_->backbone().SavedTensors(), scratch, stream_));

@@ -1,5 +1,5 @@
-// A model being trained on one rank of a mesh: weights, activations, head, gradient reduction and optimizer, and the
-// optimizer step that ties them together.
+// A training model is trained on one rank of a mesh. It holds weights, activations, head, gradient reduction and
+// optimizer, and the optimizer step that ties them together.
 #ifndef ISTHMUS_MODEL_TRAIN_TRAINING_MODEL_H_
 #define ISTHMUS_MODEL_TRAIN_TRAINING_MODEL_H_
 
@@ -36,8 +36,7 @@ struct StepResult : StepFigures {
 };
 
 struct StepRequest {
-  // Every rank calls it before a weight changes, with the same sound figures. It returns whether the step is to be
-  // applied.
+  // Every rank calls it before a weight changes, with the same sound figures. It returns whether to apply the step.
   using Accept = std::function<bool(const StepFigures& figures)>;
 
   Tensor ids, targets;  // int32 [1, n] in host memory, this data rank's tokens, the same on all its tensor ranks
@@ -50,34 +49,35 @@ struct StepRequest {
 
 class TrainingModel {
  public:
-  // `config` is resolved and valid for the mesh. `observer` measures steps that ask for it; null: none does. `mesh`,
-  // `stream` and `observer` must outlive the model.
+  // `config` must be resolved and valid for the mesh. `observer` measures steps that ask for it; if it is null, none
+  // does. `mesh`, `stream` and `observer` must outlive the model.
   static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
                                                                Stream& stream, StepObserver* observer = nullptr);
 
-  // The state before the first step: a function of the seed.
+  // Sets the state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);
 
-  // One optimizer step. Collective over the mesh. Every rank returns the same figures, except for the seconds. No rank
-  // applies a step that is not sound (StepFigures), or that `accept` refuses. Errors: InvalidArgument if the tokens are
-  // not whole micro-batches, or a step is to be measured and there is no observer; those of collectives and of the
-  // observer.
+  // Takes one optimizer step. Collective over the mesh. Every rank returns the same figures, except for the seconds. No
+  // rank applies a step that is not sound (StepFigures), or that `accept` refuses. Errors: InvalidArgument if the
+  // tokens are not whole micro-batches, or a measured step has no observer; those of collectives and of the observer.
   absl::StatusOr<StepResult> Step(const StepRequest& request);
 
-  // After a step that was not applied because it was not finite: what of it this rank still has. Local.
+  // Is called after a step that was not applied because it was not finite. Returns what this rank still has of it.
+  // Local.
   absl::StatusOr<NonFiniteTensors> FindNonFinite();
-  // To be called after a step whose gradient vanished: the first weight and the first activation that are all zero.
+  // Is called after a step whose gradient vanished. Returns the first weight and the first activation that are all
+  // zero.
   absl::StatusOr<NonFiniteTensors> FindZero();
-  // To be called after a step whose gradient was too large: the parameter with the largest gradient.
+  // Is called after a step whose gradient was too large. Returns the parameter with the largest gradient.
   absl::StatusOr<NonFiniteTensors> FindLargest();
 
-  // Runs a micro-batch of token 0 and drops what comes of it, so that libraries prepare what steps need of them.
-  // Weights stay as they are. Collective.
+  // Runs a micro-batch of token 0 and drops its result, so that libraries prepare what steps need of them. Weights stay
+  // as they are. Collective.
   absl::Status Rehearse();
-  // Kinds of micro-batches that are replayed from a capture.
+  // Returns how many kinds of micro-batches are replayed from a capture.
   int captured() const;
 
-  // Mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
+  // Returns the mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
 
   ParameterStore& parameters() { return model_->parameters(); }
@@ -85,11 +85,11 @@ class TrainingModel {
   const Optimizer& optimizer() const { return optimizer_; }
   Backbone& backbone() { return model_->backbone(); }
   ChunkedLoss& loss() { return model_->loss(); }
-  // What is allocated.
+  // Returns the memory that is allocated.
   MemoryBytes memory() const;
 
  private:
-  // What the work of a micro-batch depends on besides its tokens.
+  // The work of a micro-batch depends on this besides its tokens.
   struct MicroBatchKind {
     bool last;  // of the step: gradients are reduced
     bool measured;
@@ -98,7 +98,7 @@ class TrainingModel {
       return std::tuple(a.last, a.measured, a.scale) < std::tuple(b.last, b.measured, b.scale);
     }
   };
-  // A kind that has occurred.
+  // This is a kind that has occurred.
   struct Recurring {
     std::unique_ptr<CapturedWork> work;  // from the second time on
     int phases = 0;                      // of timer_
@@ -110,27 +110,27 @@ class TrainingModel {
   // Weights are in the order of the forward pass, gradients in that of the backward pass.
   std::vector<NamedTensor> NamedWeights() const;
   std::vector<NamedTensor> NamedGradients() const;
-  // Whether micro-batches can be captured as configured; a note says why not.
+  // Returns whether micro-batches can be captured as configured; a note says why not.
   bool CanCapture(const proto::CudaConfig& config) const;
-  // Forward, head and backward pass, with what of the reduction is done in its course.
+  // Runs forward, head and backward pass, with the part of the reduction that is done in its course.
   absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
-  // Of the last micro-batch: the gradients of a segment are complete on this rank.
+  // Is called in the last micro-batch: the gradients of a segment are complete on this rank.
   absl::Status SegmentReady(int segment);
-  // The same, captured or replayed where that is wanted.
+  // Does the same, captured or replayed if that is wanted.
   absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
   // Collective: all ranks capture or none does, from then on.
   absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
-  // The same, measured where that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
+  // Does the same, measured if that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
   absl::Status MeasuredMicroBatch(int64_t begin, const MicroBatchKind& kind);
 
-  // The parts of a step, in their order.
+  // These are the parts of a step, in their order.
   absl::Status CheckRequest(const StepRequest& request) const;
   absl::Status BeginStep(const StepRequest& request);
   absl::StatusOr<LossSums> RunMicroBatches(const StepRequest& request, double scale);
-  // The figures of the whole mesh, and whether the step is to be applied.
+  // Finds the figures of the whole mesh, and whether to apply the step.
   absl::StatusOr<StepResult> Agree(const StepRequest& request, const LossSums& sums, double scale);
   absl::Status Apply(const StepRequest& request, const LossSums& sums, double gradient_norm);
-  // By which a gradient of this norm is multiplied.
+  // Returns the factor for a gradient of this norm.
   double ClipFactor(double gradient_norm) const;
   int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }
 
