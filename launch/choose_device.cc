@@ -52,7 +52,7 @@ double DensePeakFlops(absl::string_view name) {
     absl::string_view name;
     double flops;
   };
-  // More particular names first: the PCIe cards are slower than the modules of the same name.
+  // More particular names come first: the PCIe cards are slower than the modules of the same name.
   constexpr Peak kPeaks[] = {{"H100 PCIe", 756e12},  {"H100 NVL", 835e12}, {"H100", 989.5e12},
                              {"H200 NVL", 835.5e12}, {"H200", 989.5e12},   {"GH200", 989.5e12},
                              {"H800", 989.5e12},     {"A100", 312e12},     {"A800", 312e12}};

@@ -1,4 +1,4 @@
-// Which device a rank computes on.
+// Chooses the device that a rank computes on.
 #ifndef ISTHMUS_LAUNCH_CHOOSE_DEVICE_H_
 #define ISTHMUS_LAUNCH_CHOOSE_DEVICE_H_
 
@@ -20,18 +20,18 @@ struct ChosenDevice {
   double peak_flops = 0;  // of a GPU: dense bf16 operations per second; 0 where it is not known, or to be measured
 };
 
-// The GPU of this rank, one after another within a node, or the CPU. `device` AUTO takes GPUs where every rank has one
-// and `compute` is not FP64. `local_rank`: this rank's place on its node. `source` names the configuration in messages.
-// Collective over `world`. Errors on all ranks: InvalidArgument when CUDA is asked for and can't be had.
+// Returns the GPU of this rank, one after another within a node, or the CPU. `device` AUTO takes GPUs if every rank has
+// one and `compute` is not FP64. `local_rank` is this rank's place on its node. `source` names the configuration in
+// messages. Collective over `world`. Errors on all ranks: InvalidArgument when CUDA is asked for and can't be had.
 absl::StatusOr<ChosenDevice> ChooseDevice(proto::DeviceKind device, proto::PrecisionConfig::Kind compute,
                                           int local_rank, Communicator& world, absl::string_view source);
 
-// Whether the device multiplies 8-bit operands, which precision.fp8_layers asks for. Errors: InvalidArgument with the
-// GPU's name and compute capability.
+// Checks that the device multiplies 8-bit operands, which precision.fp8_layers asks for. Errors: InvalidArgument with
+// the GPU's name and compute capability.
 absl::Status CheckFp8Device(const CudaDevice& device, absl::string_view source);
 
-// Dense bf16 operations per second by the name that the driver gives a GPU; 0 when it is not known. From NVIDIA's data
-// sheets, without sparsity.
+// Returns dense bf16 operations per second by the name that the driver gives a GPU; 0 if it is not known. The numbers
+// are from NVIDIA's data sheets, without sparsity.
 double DensePeakFlops(absl::string_view name);
 
 }  // namespace isthmus

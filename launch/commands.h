@@ -1,5 +1,5 @@
-// The subcommands of the program. Each takes the arguments after its name, writes its results to `out`, and returns a
-// status that the exit status follows from (runtime/exit_status.h).
+// These are the subcommands of the program. Each takes the arguments after its name, and writes its results to `out`.
+// It returns a status that determines the exit status (runtime/exit_status.h).
 #ifndef ISTHMUS_LAUNCH_COMMANDS_H_
 #define ISTHMUS_LAUNCH_COMMANDS_H_
 
@@ -35,12 +35,12 @@ absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& 
 absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status CheckpointCommand(absl::Span<const std::string> arguments, std::ostream& out);
 
-// What `isthmus --version` says, one line: version, and the libraries that this build found.
+// Returns what `isthmus --version` says, one line: version, and the libraries that this build found.
 std::string BuildText();
 
 // Runs the program: arguments without the program's name. `errors` receives the message of a failure, once for the
 // whole job. Training never waits for `out` and `errors`: it writes to the descriptors of standard output and standard
-// error (runtime/async_writer.h). Returns the exit status; a failure of one rank alone ends the job on all.
+// error (runtime/async_writer.h). Returns the exit status. A failure of one rank alone ends the job on all.
 int RunProgram(absl::Span<const std::string> arguments, std::ostream& out, std::ostream& errors, bool out_is_terminal);
 
 }  // namespace isthmus

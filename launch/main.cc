@@ -10,8 +10,8 @@
 
 namespace {
 
-// Opens standard streams that are closed. The next file, or a pipe of MPI, would get the number, and messages with it.
-// As with a closed one, writing to it is an error of the command that prints there.
+// Opens standard streams that are closed. Otherwise the next file, or a pipe of MPI, would get the number, and messages
+// with it. As with a closed stream, writing to it is an error of the command that prints there.
 void OccupyStandardStreams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(stream, F_GETFD) >= 0) continue;

@@ -1,4 +1,4 @@
-// Command-line options of one command: a table that both the parser and the help text come from.
+// A table of one command's options from which both the parser and the help text come.
 #ifndef ISTHMUS_LAUNCH_OPTIONS_H_
 #define ISTHMUS_LAUNCH_OPTIONS_H_
 
@@ -14,16 +14,17 @@ namespace isthmus {
 
 class Options {
  public:
-  // Values go to these; the value before Parse is the default that the help states. A bool is a flag without a value, a
+  // Values go to these; the value before Parse is the default that the help states. A bool is a flag without a value. A
   // vector collects an option that may be repeated.
   using Target = std::variant<std::string*, int64_t*, double*, bool*, std::vector<std::string>*>;
 
-  // `command`: as typed, "isthmus train". `summary`: one sentence.
+  // `command` is as typed, "isthmus train". `summary` is one sentence.
   Options(std::string command, std::string summary);
 
-  // "--name value" or "--name=value". `value`: what the help calls it. An option that is `required` must be given.
+  // An option is given as "--name value" or "--name=value". The help calls its value `value`. An option that is
+  // `required` must be given.
   Options& Add(std::string name, std::string value, std::string help, Target target, bool required = false);
-  // Arguments that are not options; at least `least`.
+  // Takes arguments that are not options; at least `least`.
   Options& Positional(std::string value, std::string help, std::vector<std::string>* target, int least);
 
   // Errors: InvalidArgument that names the argument and what is accepted. --help, also -h, sets help_wanted and checks

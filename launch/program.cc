@@ -1,4 +1,4 @@
-// The program's table of commands, and the one place where a status becomes an exit status.
+// Holds the program's table of commands, and the one place where a status becomes an exit status.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/strip.h>
 #include <unistd.h>
@@ -26,10 +26,10 @@ constexpr absl::Duration kEndDeadline = absl::Minutes(5);
 struct Command {
   const char* name;
   const char* summary;
-  // One of them: on all ranks, or on one process without MPI.
+  // A command has one of them: it runs on all ranks, or on one process without MPI.
   absl::Status (*parallel)(absl::Span<const std::string>, CommandContext&);
   absl::Status (*single)(absl::Span<const std::string>, std::ostream&);
-  // Training: a signal is a wish to save, not the end, and the results are files, not what is printed.
+  // True for training: a signal is a wish to save, not the end, and the results are files, not printed text.
   bool trains = false;
 };
 
@@ -70,7 +70,7 @@ int Finish(const absl::Status& status, std::ostream& out, std::ostream& errors, 
            << std::endl;
     return results_are_files ? kExitDone : kExitBadInput;
   }
-  // What is wrong with a command line begins with "isthmus train: ".
+  // Messages about a command line begin with "isthmus train: ".
   errors << "isthmus: " << absl::StripPrefix(status.message(), "isthmus ") << std::endl;
   return ExitStatusOf(status);
 }
@@ -93,7 +93,7 @@ absl::Status RunOnRanks(const Command& command, absl::Span<const std::string> ar
 // Ranks that fail together say so once, and leave together; a rank that fails alone ends the job on all.
 int RunParallel(const Command& command, absl::Span<const std::string> arguments, std::ostream& out,
                 std::ostream& errors, bool out_is_terminal) {
-  // Before MPI, which takes its time.
+  // This comes before MPI, which takes its time.
   std::optional<StopSignals> signals;
   if (command.trains) signals.emplace();
   FaultPoint("setup.begin");

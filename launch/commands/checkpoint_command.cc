@@ -20,7 +20,7 @@
 namespace isthmus {
 namespace {
 
-// The checkpoints that `path` names: itself, or all of a run folder, newest first.
+// Returns the checkpoints that `path` names: itself, or all of a run folder, newest first.
 absl::StatusOr<std::vector<std::string>> NamedCheckpoints(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) {
@@ -30,7 +30,7 @@ absl::StatusOr<std::vector<std::string>> NamedCheckpoints(const std::string& pat
   std::vector<std::string> folders;
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<StoredCheckpoint> found, ListCheckpoints(path));
   for (StoredCheckpoint& stored : found) folders.push_back(std::move(stored.folder));
-  // A folder without a readable manifest is for its reader to complain about.
+  // The reader of a folder without a readable manifest reports it.
   if (folders.empty()) folders.push_back(path);
   return folders;
 }

@@ -18,7 +18,7 @@
 namespace isthmus {
 namespace {
 
-// What every rank reads before the model is built.
+// Every rank reads this before the model is built.
 struct Opened {
   std::string folder;
   proto::CheckpointManifest manifest;
@@ -26,7 +26,7 @@ struct Opened {
   int64_t sequences = 0;  // over all data ranks
 };
 
-// `opened`: folder and manifest, which all ranks have agreed on.
+// `opened` has folder and manifest, which all ranks have agreed on.
 absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int data, const Mesh& mesh) {
   auto& config = *opened.manifest.mutable_config();
   config.mutable_mesh()->set_tensor(mesh.tensor_ranks());
@@ -52,7 +52,7 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int
     return absl::InvalidArgumentError(absl::StrCat(request.corpus, ": has ", opened.corpus->samples(), " sequences of ",
                                                    length, " tokens; needs one for each of ", data, " data ranks"));
   }
-  // No sample twice.
+  // No sample is read twice.
   opened.sequences = std::min(opened.sequences, opened.corpus->samples() / data * data);
   return opened;
 }

@@ -1,4 +1,4 @@
-// The head of a checkpoint, and the hidden states that the model has on tokens of a data set.
+// Loads the head of a checkpoint, and the hidden states that the model has on tokens of a data set.
 #ifndef ISTHMUS_LAUNCH_COMMANDS_CHECKPOINT_HEAD_H_
 #define ISTHMUS_LAUNCH_COMMANDS_CHECKPOINT_HEAD_H_
 
@@ -22,14 +22,14 @@ struct CheckpointRequest {
 
 class CheckpointHead {
  public:
-  // Runs the model forward, on the CPU in the precision that it was trained in, on samples of the corpus that are
-  // chosen by a fixed seed: for any mesh the same. This rank then holds its shard of the head and its tokens; alone, as
-  // many of either as `tensor` and `data` ranks would. Collective over the mesh; fails on all ranks or none. Errors:
-  // those of FindCheckpoint, ReadManifest, LoadWeights and TokenDataset; InvalidArgument when the corpus was made with
-  // another tokenizer or is smaller than a sequence for each data rank.
+  // Runs the model forward, on the CPU in the precision that it was trained in, on samples of the corpus. A fixed seed
+  // chooses them: for any mesh the same. This rank then holds its shard of the head and its tokens. A rank that is
+  // alone holds as many of either as `tensor` and `data` ranks would. Collective over the mesh; fails on all ranks or
+  // none. Errors: those of FindCheckpoint, ReadManifest, LoadWeights and TokenDataset. InvalidArgument when the corpus
+  // was made with another tokenizer or is smaller than a sequence for each data rank.
   static absl::StatusOr<CheckpointHead> Load(const CheckpointRequest& request, int tensor, int data, const Mesh& mesh);
 
-  // Views of this object's memory.
+  // Returns views of this object's memory.
   HeadTensors Tensors() const;
 
  private:

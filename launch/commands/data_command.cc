@@ -15,7 +15,7 @@
 namespace isthmus {
 namespace {
 
-// Describes how training uses a shard of so many tokens. sequence_length 0: not known.
+// Describes how training uses a shard of so many tokens. sequence_length is 0 if it is not known.
 std::string SamplesText(int64_t tokens, int64_t sequence_length) {
   if (tokens < 2) return "; too short for any sample: training passes over it";
   if (sequence_length == 0) return absl::StrCat("; samples of up to ", tokens - 1, " tokens");
@@ -24,7 +24,7 @@ std::string SamplesText(int64_t tokens, int64_t sequence_length) {
   return absl::StrCat("; ", samples, " samples of ", sequence_length);
 }
 
-// The first `count` documents, as text where there is a tokenizer, else as numbers.
+// Shows the first `count` documents, as text if there is a tokenizer, else as numbers.
 absl::Status Show(const TokenShard& shard, const Tokenizer* tokenizer, int64_t count, std::ostream& out) {
   constexpr int64_t kMostTokens = 256;
   for (int64_t i = 0; i < std::min(count, shard.documents()); ++i) {

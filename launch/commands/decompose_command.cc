@@ -26,7 +26,7 @@ struct Request {
   int64_t tensor = 1, data = 0, sample_tokens = 2048;
 };
 
-// Whether the request names either the files of a dump or a checkpoint and a data set.
+// Checks that the request names either the files of a dump or a checkpoint and a data set.
 absl::Status CheckSource(const Request& request) {
   const DumpPaths& paths = request.paths;
   const bool any_dump = !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down).empty();
@@ -80,13 +80,13 @@ absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mes
   if (context.world.rank() == 0) {
     const std::string json = HeadJson(measurement);
     if (!request.json.empty()) written = WriteDurably(request.json, json, FileOwner::kUser);
-    // If the file can't be written, the result of minutes goes to standard output.
+    // If the file can't be written, the result of minutes of work goes to standard output.
     if (request.json.empty() || !written.ok()) context.out << json;
   }
   return AgreeOnStatus(context.world, written);
 }
 
-// Whether the figures can go where the request says, and destroy nothing that they are computed from.
+// Checks that the figures can go where the request says, and destroy nothing that they are computed from.
 absl::Status CheckJsonPath(const Request& request) {
   const DumpPaths& paths = request.paths;
   CommandInputs inputs;
@@ -95,7 +95,7 @@ absl::Status CheckJsonPath(const Request& request) {
     if (!file.empty()) inputs.files.push_back(file);
   }
   if (!request.checkpoint.checkpoint.empty()) inputs.folders.push_back(request.checkpoint.checkpoint);
-  // A folder without shards is for its reader to complain about.
+  // The reader of a folder without shards reports it.
   const auto shards = FindTokenShards(absl::MakeConstSpan(&request.checkpoint.corpus, 1));
   if (shards.ok()) inputs.files.insert(inputs.files.end(), shards->begin(), shards->end());
   return CheckResultPath("--json", request.json, inputs);
@@ -108,7 +108,7 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
     const bool writes = world.rank() == 0;
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, writes ? CheckJsonPath(request) : absl::OkStatus()));
   }
-  // One process stands for all ranks, or each rank for itself.
+  // One process stands for all ranks, or each rank stands for itself.
   const int tensor = alone ? 1 : static_cast<int>(request.tensor);
   ISTHMUS_ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create(world, tensor, 0));
   if (!request.checkpoint.checkpoint.empty()) {

@@ -1,4 +1,4 @@
-// What this machine has of what Isthmus can use, and the remedy for what it lacks.
+// Lists which of the things that Isthmus can use this machine has, and the remedy for each that it lacks.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <absl/strings/str_split.h>
@@ -35,7 +35,7 @@ void Library(std::ostream& out, absl::string_view name, const std::string& versi
   version.empty() ? Missing(out, name, remedy) : Line(out, name, version);
 }
 
-// The file that a shell would run for `command`; empty when there is none.
+// Returns the file that a shell would run for `command`; empty if there is none.
 std::string FindInPath(const std::string& command) {
   const char* path = std::getenv("PATH");
   for (absl::string_view folder : absl::StrSplit(path != nullptr ? path : "", ':', absl::SkipEmpty())) {
@@ -99,7 +99,7 @@ void ShowCuda(std::ostream& out) {
   ShowGpus(out);
 }
 
-// "NCCL 2.28", or "no NCCL".
+// Returns "NCCL 2.28", or "no NCCL".
 std::string LibraryText(absl::string_view name, const std::string& version) {
   return version.empty() ? absl::StrCat("no ", name) : absl::StrCat(name, " ", version);
 }

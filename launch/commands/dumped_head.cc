@@ -36,7 +36,7 @@ absl::StatusOr<Array> OpenIntegers(const std::string& path, int64_t length, absl
   return array;
 }
 
-// Every element, in [0, limit).
+// Reads every element; each must be in [0, limit).
 absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t limit, absl::string_view accepted) {
   std::vector<int64_t> values(static_cast<size_t>(array->size()));
   ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, array->size(), values.data()));
@@ -48,7 +48,7 @@ absl::StatusOr<std::vector<int64_t>> ReadIntegers(const Array& array, int64_t li
   return values;
 }
 
-// How often each token occurs: in a file of counts, or among the targets.
+// Returns how often each token occurs: in a file of counts, or among the targets.
 absl::StatusOr<std::vector<uint64_t>> CountsOf(const DumpPaths& paths, int64_t vocabulary, const std::string& head_path,
                                                const std::vector<int64_t>& targets) {
   std::vector<uint64_t> counts(static_cast<size_t>(vocabulary), 0);

@@ -1,4 +1,4 @@
-// Hidden states, head and targets that were dumped as .npy files: a rank's shard of them, or all shards.
+// Loads hidden states, head and targets that were dumped as .npy files: a rank's shard of them, or all shards.
 #ifndef ISTHMUS_LAUNCH_COMMANDS_DUMPED_HEAD_H_
 #define ISTHMUS_LAUNCH_COMMANDS_DUMPED_HEAD_H_
 
@@ -22,7 +22,7 @@ struct DumpPaths {
   std::string counts;    // integers [V], optional: how often each token occurs; else counted in `targets`
 };
 
-// Shards [tensor_first, tensor_first + tensor_count) of tensor_ranks, and the same of data ranks.
+// A rank holds shards [tensor_first, tensor_first + tensor_count) of tensor_ranks, and the same of data ranks.
 struct DumpShards {
   int tensor_ranks = 1, tensor_first = 0, tensor_count = 1;
   int data_ranks = 1, data_first = 0, data_count = 1;
@@ -31,11 +31,11 @@ struct DumpShards {
 class DumpedHead {
  public:
   // Reads and checks this rank's part. Errors: those of NpyArray; InvalidArgument naming the file, what was found and
-  // what is accepted: shapes that disagree, a target outside the vocabulary, a number that is not finite, fewer
-  // vocabulary rows or tokens than shards.
+  // what is accepted. It refuses shapes that disagree, a target outside the vocabulary, a number that is not finite,
+  // fewer vocabulary rows or tokens than shards.
   static absl::StatusOr<DumpedHead> Load(const DumpPaths& paths, const DumpShards& shards);
 
-  // Views of this object's memory.
+  // Returns views of this object's memory.
   HeadTensors Tensors() const;
 
  private:

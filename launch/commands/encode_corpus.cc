@@ -25,7 +25,7 @@
 namespace isthmus {
 namespace {
 
-// The shards of one part of the corpus, one after another.
+// Writes the shards of one part of the corpus, one after another.
 class ShardSequence {
  public:
   ShardSequence(std::string folder, const Tokenizer& tokenizer, int64_t shard_tokens)
@@ -127,11 +127,11 @@ class ParallelEncoder {
   size_t bytes_ = 0;  // in pieces_
 };
 
-// Where the shards are written until all are complete. It lies beside a folder that does not exist yet, so that the
+// The shards are written here until all are complete. The folder lies beside one that does not exist yet, so that the
 // folder appears whole. It lies inside an existing folder, which may be another disk's and then can't be replaced.
 class StagingFolder {
  public:
-  // `folder`: its links were followed. Errors: AlreadyExists when it holds something; by errno.
+  // The links of `folder` were followed. Errors: AlreadyExists if it holds something; by errno.
   static absl::StatusOr<std::unique_ptr<StagingFolder>> Make(std::string folder) {
     std::error_code error;
     const bool there = std::filesystem::exists(std::filesystem::symlink_status(folder, error));
@@ -188,7 +188,7 @@ class StagingFolder {
   }
 
  private:
-  // Leaves room for what the staging folder's name has more.
+  // Leaves room for the part by which the staging folder's name is longer.
   static std::string ShortName(const std::string& folder) {
     constexpr size_t kLongest = 200;
     const std::string name = std::filesystem::path(folder).filename().string();
@@ -224,7 +224,7 @@ class StagingFolder {
     return absl::OkStatus();
   }
 
-  // Keeps the files that have got their name. Without any the folder goes, too: false then.
+  // Keeps the files that have got their name. If there are none, the folder is removed, too, and the result is false.
   bool RemoveUnfinished() const {
     std::error_code error;
     bool finished = false;
@@ -248,7 +248,7 @@ class StagingFolder {
   bool there_ = false;
 };
 
-// Without slashes and dots at its end, which name the same folder.
+// Removes slashes and dots at the end, which name the same folder.
 std::string WithoutTail(std::string folder) {
   while (folder.size() > 1) {
     if (absl::EndsWith(folder, "/.")) {
@@ -292,7 +292,7 @@ absl::StatusOr<EncodedCorpus> WriteShards(const CorpusEncoding& encoding, const 
   const absl::Status read = ReadDocuments(files, encoding.text_field,
                                           {.visit = [&](const std::string& line) { return encoder.Append(line); },
                                            .end_of_document = [&] { return encoder.EndOfDocument(); }});
-  // Also where the text can't be read any further: what was read may finish shards, and they stay.
+  // This also happens if the text can't be read any further: the documents read may finish shards, and these stay.
   const absl::Status written = encoder.Flush();
   ISTHMUS_RETURN_IF_ERROR(read);
   ISTHMUS_RETURN_IF_ERROR(written);

@@ -25,9 +25,9 @@ struct EncodedCorpus {
 };
 
 // Writes folder/train/00000.ids, … and, with a validation_fraction, folder/validation/00000.ids, …. A document's index
-// alone decides whether it goes to validation. A new folder appears when all of it is complete; an existing one gets
+// alone decides whether it goes to validation. A new folder appears when all of it is complete. An existing one gets
 // both parts then. Obstacles are looked for before the work. If one shows up only at the end, the shards are kept, and
-// the message says where. An error of the text or the disk on the way costs the unfinished shards; earlier ones stay,
+// the message says where. An error of the text or the disk on the way costs the unfinished shards. Earlier ones stay,
 // and the message says where. Errors: of the readers; InvalidArgument for an empty corpus; AlreadyExists when the
 // folder holds something; by errno.
 absl::StatusOr<EncodedCorpus> EncodeCorpus(const CorpusEncoding& encoding);

@@ -1,4 +1,4 @@
-// The figures of the head decomposition as one JSON object (DESIGN 4.5).
+// Writes the figures of the head decomposition as one JSON object (DESIGN 4.5).
 #ifndef ISTHMUS_LAUNCH_COMMANDS_HEAD_JSON_H_
 #define ISTHMUS_LAUNCH_COMMANDS_HEAD_JSON_H_
 
@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Indented, with a newline at the end. Doubles keep all their digits; lists of singular values are complete. If a
-// figure is null, `not_measured` names it and gives the reason.
+// The object is indented, with a newline at the end. Doubles keep all their digits; lists of singular values are
+// complete. If a figure is null, `not_measured` names it and gives the reason.
 std::string HeadJson(const HeadFigures& measurement);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// Rows of a matrix in fp64, with their memory.
+// A block holds rows of a matrix in fp64, with their memory.
 #ifndef ISTHMUS_LAUNCH_COMMANDS_HOST_BLOCK_H_
 #define ISTHMUS_LAUNCH_COMMANDS_HOST_BLOCK_H_
 

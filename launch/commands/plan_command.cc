@@ -28,7 +28,7 @@ constexpr size_t kMeshesShown = 6;
 struct Arguments {
   std::string config, device = "h100", json, world;
   std::vector<std::string> overrides;
-  // Below 0: as the device's table says.
+  // A number below 0 stands for that of the device's table.
   int64_t devices_per_node = -1;
   double device_gbytes = -1, network_gbytes = -1, memory_gbytes = -1, device_hop = -1, network_hop = -1;
   bool verbose = false;
@@ -67,7 +67,7 @@ absl::StatusOr<int> WorldOf(const Arguments& arguments, const proto::RunConfig& 
       absl::StrCat("--world: found \"", arguments.world, "\"; accepts 1 to ", kMostRanks));
 }
 
-// Writes `value` to `field` where an option gave one.
+// Writes `value` to `field` if an option gave one.
 absl::Status Replace(const char* option, double value, double unit, double& field) {
   if (value == -1) return absl::OkStatus();
   constexpr double kMost = 1e9;
@@ -82,7 +82,8 @@ absl::Status Replace(const char* option, double value, double unit, double& fiel
 absl::StatusOr<Machine> MachineOf(const Arguments& arguments, DType compute_type, int world) {
   Machine machine;
   if (arguments.device == "cpu") {
-    // Measured on the threads of all ranks; planned with those of one, which attention's workspace depends on.
+    // Speed is measured on the threads of all ranks. The plan is for those of one rank, because attention's workspace
+    // depends on them.
     const int64_t per_node = std::min<int64_t>(arguments.devices_per_node, kMostRanks);
     const int ranks = per_node > 0 ? static_cast<int>(per_node) : world;
     const int threads = ThreadsPerRank(ranks), cores = static_cast<int>(std::thread::hardware_concurrency());

@@ -50,13 +50,13 @@ bool RunWrites(const std::filesystem::path& inside) {
   return false;
 }
 
-// The path from the root, with links followed as far as it exists.
+// Returns the path from the root, with links followed as far as it exists.
 std::filesystem::path RealPath(const std::string& path, std::error_code& error) {
   const auto absolute = std::filesystem::absolute(path, error);
   return error ? absolute : std::filesystem::weakly_canonical(absolute, error);
 }
 
-// The part of `path` below `folder`; empty where it is not below.
+// Returns the part of `path` below `folder`; empty if it is not below.
 std::filesystem::path Below(const std::filesystem::path& path, const std::filesystem::path& folder) {
   std::filesystem::path inside = path.lexically_relative(folder);
   if (inside.empty() || *inside.begin() == ".." || *inside.begin() == ".") return {};
@@ -76,7 +76,7 @@ absl::Status CheckPlace(absl::string_view option, const std::string& path, const
     }
     if (folder == folder.parent_path()) break;
   }
-  // Also a folder that has lost its configuration.
+  // This also covers a folder that has lost its configuration.
   for (const std::string& named : inputs.folders) {
     const auto folder = RealPath(named, error);
     if (error || !RunWrites(Below(real, folder))) continue;

@@ -30,7 +30,7 @@ struct SampleRequest {
   SamplingOptions sampling;
 };
 
-// What every rank reads before the model is built.
+// Every rank reads this before the model is built.
 struct Loaded {
   std::string folder;
   proto::CheckpointManifest manifest;
@@ -38,7 +38,7 @@ struct Loaded {
   std::vector<int32_t> tokens;  // of the prompt
 };
 
-// The one in the checkpoint's folder, which others may have made.
+// Loads the one in the checkpoint's folder, which others may have made.
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadStoredTokenizer(const std::string& path) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string contents, ReadStoredFile(path, kMostTokenizerBytes));
   return Tokenizer::Parse(contents, path);
@@ -51,7 +51,7 @@ absl::Status CheckRequest(const SampleRequest& request) {
   return CheckSamplingOptions(request.sampling);
 }
 
-// `loaded`: folder and manifest, which all ranks have agreed on.
+// `loaded` has folder and manifest, which all ranks have agreed on.
 absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int world_size) {
   auto& config = *loaded.manifest.mutable_config();
   // All ranks share one copy of the model, however it was trained.
@@ -59,7 +59,7 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int wor
   config.mutable_mesh()->set_data(1);
   config.mutable_mesh()->set_sequence_parallel(false);
   config.mutable_batch()->set_micro_batch(0);
-  // Of training: the weights are bf16, and a text has any length.
+  // These are settings of training: the weights are bf16, and a text has any length.
   config.mutable_precision()->set_fp8_layers(false);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
   ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, config));
@@ -79,7 +79,7 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int wor
   return loaded;
 }
 
-// Writes text as its tokens come: all but bytes of a character that is not complete yet.
+// Writes text as its tokens come. It holds back bytes of a character that is not complete yet.
 class TextStream {
  public:
   TextStream(const Tokenizer& tokenizer, std::ostream& out) : tokenizer_(tokenizer), out_(out) {}

@@ -25,7 +25,7 @@ namespace {
 
 constexpr char kFiles[] = ".txt (one document) or .jsonl (one per line) files, plain, .gz or .zst, or folders of them";
 
-// The text files that `paths` name. Says once what of their folders is left out.
+// Returns the text files that `paths` name. Says once which files of their folders are left out.
 absl::StatusOr<std::vector<std::string>> TextFiles(const std::vector<std::string>& paths) {
   constexpr size_t kMostNamed = 5;
   std::vector<std::string> left_out;

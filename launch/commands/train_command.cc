@@ -25,8 +25,8 @@
 namespace isthmus {
 namespace {
 
-// Rank 0 reads the configuration, so that all ranks work with the same; another one on another node is a mistake that
-// nobody would see.
+// Rank 0 reads the configuration, so that all ranks work with the same one. Another one on another node is a mistake
+// that nobody would see.
 absl::StatusOr<proto::RunConfig> SharedConfig(const std::string& path, const std::vector<std::string>& overrides,
                                               Communicator& world) {
   ISTHMUS_RETURN_IF_ERROR(CheckSameFile(world, path));
@@ -89,7 +89,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, StartThreads(ThreadsPerRank(context.mpi.local_size()))));
   const bool line = progress == "line" || (progress == "auto" && context.out_is_terminal);
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, SharedConfig(path, overrides, context.world));
-  // Of ranks at the end of training; rank 0 has files to close.
+  // This is for ranks at the end of training; rank 0 has files to close.
   const absl::Duration end_deadline = absl::Seconds(config.mesh().collective_timeout_seconds()) + Sinks::kCloseDeadline;
   RankWatch watch(context.mpi.ring());
   const RunRequest request = {.config = std::move(config),
@@ -111,7 +111,7 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
     context.world.set_deadline(end_deadline);
     if (const absl::Status ended = context.world.Barrier(); !ended.ok()) status = ended;
   }
-  // While the run still stands: what else it would wait for at its end may be what hangs.
+  // This happens while the run still stands: the other things that it would wait for at its end may be what hangs.
   if (ExitStatusOf(status.code()) == kExitRankFailed) return watch.Explain(status);
   watch.Stop();
   if (status.ok() && context.world.rank() == 0) context.out << (line ? "\n" : "") << SummaryText(*run);

@@ -14,25 +14,28 @@ namespace {
 
 constexpr double kTera = 1e12, kGiga = 1e9, kMicro = 1e-6;
 
-// NVIDIA's data sheets of the SXM modules: H100 (2023), H200 (2024), A100 80 GB (2021). Rates without sparsity.
+// These are NVIDIA's data sheets of the SXM modules: H100 (2023), H200 (2024), A100 80 GB (2021). Rates are without
+// sparsity.
 struct DataSheet {
   const char* key;
   const char* name;
   double memory_bytes;
   double bf16_flops;
   double fp8_flops;  // 0: not this one
-  // Outside the tensor cores: products of fp32 are not rounded to TF32. Those of fp64 reach the same number in them.
+  // This rate is outside the tensor cores: products of fp32 are not rounded to TF32. Those of fp64 reach the same
+  // number in them.
   double fp32_flops;
   double memory_rate;
   double nvlink_bytes;   // per direction: half of what the data sheet adds up
   double network_bytes;  // per node and direction: DGX H100 and H200 8 × 400 Gb/s, DGX A100 8 × 200 Gb/s InfiniBand
-  // Of both rates. What cuBLAS reaches at its best shape is 80.3 % (H100, "H200 is the same") and 86.9 % (A100) of the
-  // data sheet (Bekman, Machine Learning Engineering, table of maximum achievable matmul FLOPS). Assumption: 0.9 of
-  // that over the shapes of a step, and as much of the 8-bit rate.
+  // A fraction of both rates. cuBLAS at its best shape reaches 80.3 % (H100, "H200 is the same") and 86.9 % (A100) of
+  // the data sheet. The source is Bekman, Machine Learning Engineering, table of maximum achievable matmul FLOPS.
+  // Assumption: 0.9 of that over the shapes of a step, and as much of the 8-bit rate.
   double product_fraction;
-  // Of bf16 peak. Forward and backward at head_dim 128, causal, 4k tokens, about 560 and 450 TFLOP/s on H100
-  // (FlashAttention-3, arXiv:2407.08608, figures 5 and 6), 190 and 170 on A100 (FlashAttention-2, arXiv:2307.08691).
-  // Assumption: cuDNN is as fast forward, and 0.85 of it backward, where the deterministic algorithm is asked for.
+  // Fractions of bf16 peak. Forward and backward at head_dim 128, causal, 4k tokens, reach about 560 and 450 TFLOP/s on
+  // H100 (FlashAttention-3, arXiv:2407.08608, figures 5 and 6). They reach 190 and 170 on A100 (FlashAttention-2,
+  // arXiv:2307.08691). Assumption: cuDNN is as fast forward, and 0.85 of it backward, where the deterministic algorithm
+  // is asked for.
   double attention_forward_fraction, attention_backward_fraction;
 };
 constexpr DataSheet kDataSheets[] = {
@@ -44,20 +47,20 @@ constexpr DataSheet kDataSheets[] = {
      0.78, 0.60, 0.46},
 };
 
-// Assumptions.
+// These are assumptions.
 constexpr double kMemoryFraction = 0.85;        // of a data sheet's memory rate, in passes over large tensors
 constexpr double kFp32AttentionFraction = 0.3;  // of fp32 peak, in the project's own kernel
 constexpr double kReservedBytes = 2 * kGiga;    // CUDA context, cuBLASLt, cuDNN, NCCL
 constexpr double kKernelSeconds = 5 * kMicro;   // the host starting one kernel through the operators' checks
-// Of a link's rate. NCCL's model caps NVLink on A100 at 235 of 300 GB/s (src/graph/tuning.cc); the rest is assumed to
-// be like it.
+// This is a fraction of a link's rate. NCCL's model caps NVLink on A100 at 235 of 300 GB/s (src/graph/tuning.cc); the
+// rest is assumed to be like it.
 constexpr double kSustained = 0.8;
-// Of the same file: baseLat and hwLat of a ring with the protocol Simple.
+// These are from the same file: baseLat and hwLat of a ring with the protocol Simple.
 constexpr double kStartSeconds = 8.4 * kMicro, kNvlinkHopSeconds = 3.4 * kMicro, kNetworkHopSeconds = 14 * kMicro;
 
-// On a CPU: rates by kind of work, as parts of what is measured at start (tools/bench/results/2026-11-24-cpu.md).
-// Products of a training step against a square one in fp32 and fp64, in bf16; attention, which is computed in fp32 for
-// bf16 too, against the fp32 product.
+// On a CPU these are rates by kind of work, as parts of the rate measured at start
+// (tools/bench/results/2026-11-24-cpu.md). The first two compare products of a training step with a square one: in fp32
+// and fp64, and in bf16. Attention, which is computed in fp32 for bf16 too, is compared with the fp32 product.
 constexpr double kCpuProductFraction = 0.95, kCpuBf16ProductFraction = 0.5;
 constexpr double kCpuAttentionForwardFraction = 0.42, kCpuAttentionBackwardFraction = 0.52;
 // Assumptions: ranks of one machine copy through its memory; nodes are connected by 10-Gb/s Ethernet.

@@ -1,5 +1,5 @@
-// The machines that a plan is made for: what one device computes, and how devices are connected. Every constant is in
-// machine.cc, with its source, or marked as an assumption.
+// A plan is made for one of these machines. They say how fast one device computes, and how devices are connected. Every
+// constant is in machine.cc, with its source, or marked as an assumption.
 #ifndef ISTHMUS_LAUNCH_PLAN_MACHINE_H_
 #define ISTHMUS_LAUNCH_PLAN_MACHINE_H_
 
@@ -15,7 +15,7 @@
 
 namespace isthmus {
 
-// What one rank's device does per second on the work of a training step.
+// One rank's device does this much per second on the work of a training step.
 struct DeviceRates {
   double product_flops = 0;
   double fp8_product_flops = 0;  // 0: not this device
@@ -32,7 +32,7 @@ struct DeviceSpec {
   double peak_flops = 0;         // what utilisation counts against (DESIGN section 7)
   DeviceRates bf16, fp32, fp64;  // of fp64 on GPUs products and memory only
   double kernel_seconds = 0;     // of the host, to start one kernel
-  // Whether collectives run beside the device's own work.
+  // True if collectives run beside the device's own work.
   bool overlaps = true;
 
   const DeviceRates& Rates(DType compute_type) const;
@@ -53,11 +53,11 @@ struct Machine {
   LinkSpec links;
 };
 
-// "h100", "h200" or "a100"; nodes of eight. Errors: InvalidArgument.
+// `name` is "h100", "h200" or "a100"; nodes have eight. Errors: InvalidArgument.
 absl::StatusOr<Machine> GpuMachine(absl::string_view name);
 
-// This CPU, measured now, in less than a second, on this process's threads: a rank gets `share` of that, and of the
-// memory. All ranks are taken to be on one machine unless the caller changes `devices_per_node`.
+// Measures this CPU now, in less than a second, on this process's threads. A rank gets `share` of the result, and of
+// the memory. All ranks are taken to be on one machine unless the caller changes `devices_per_node`.
 absl::StatusOr<Machine> MeasureCpuMachine(DType compute_type, double share, int ranks);
 
 }  // namespace isthmus

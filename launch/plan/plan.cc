@@ -60,7 +60,7 @@ absl::StatusOr<PlannedStep> PlanStep(const proto::RunConfig& config, const Machi
   return step;
 }
 
-// A plan without what measuring takes.
+// Makes a plan without the cost of measuring.
 absl::StatusOr<Plan> PlanMesh(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
   ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
@@ -174,7 +174,7 @@ std::vector<Plan> BestMeshes(const Plan& plan, size_t most) {
       for (int options = 0; options < 8; ++options) consider(tensor, micro_batch, options);
     }
   }
-  // Of equally fast ones the smaller first.
+  // If plans are equally fast, the smaller mesh comes first.
   std::sort(found.begin(), found.end(), [](const Plan& a, const Plan& b) {
     return std::pair(a.step.time.Total(), a.RequiredBytes()) < std::pair(b.step.time.Total(), b.RequiredBytes());
   });

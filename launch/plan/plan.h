@@ -1,5 +1,5 @@
-// What a run will need and how fast it will be, from its configuration and a machine's description alone: no GPU, no
-// data, no other rank.
+// A plan says how much memory a run needs and how fast it will be. It follows from the configuration and a machine's
+// description alone: no GPU, no data, no other rank.
 #ifndef ISTHMUS_LAUNCH_PLAN_PLAN_H_
 #define ISTHMUS_LAUNCH_PLAN_PLAN_H_
 
@@ -19,7 +19,7 @@
 
 namespace isthmus {
 
-// Parameters of the whole model.
+// Counts parameters of the whole model.
 struct ParameterGroups {
   int64_t embedding = 0, mixer = 0, feed_forward = 0, norms = 0, head = 0;
   int64_t total() const { return embedding + mixer + feed_forward + norms + head; }
@@ -27,13 +27,13 @@ struct ParameterGroups {
   static ParameterGroups Of(const ParameterTable& whole);
 };
 
-// A step of tensor rank 0, which has most vocabulary rows.
+// This is a step of tensor rank 0, which has most vocabulary rows.
 struct PlannedStep {
   RecordedWork work;
   StepTime time;
 };
 
-// Calls of a step that are alike.
+// These are calls of a step that are alike.
 struct PlannedOperators {
   OperatorCall call;
   int64_t calls = 0;
@@ -56,14 +56,14 @@ struct Plan {
   int64_t staging_bytes = 0;  // of host memory on a rank, for checkpoints in the background
   double causal_flops_per_token = 0, full_flops_per_token = 0;
   PlannedStep step;  // that measures nothing
-  // A step that measures the head, in a run that does. None if the head has more rows than kMostPlannedRows, or is
-  // wider than kMostPlannedWidth: its dry run would take long.
+  // This step measures the head, in a run that does. There is none if the head has more rows than kMostPlannedRows, or
+  // is wider than kMostPlannedWidth: its dry run would take long.
   std::optional<PlannedStep> measuring;
 
-  // Those of a step, and behind them the telemetry of one that measures.
+  // Returns those of a step, and behind them the telemetry of one that measures.
   std::vector<PlannedOperators> Operators() const;
   std::vector<PlannedCollectives> Collectives() const;
-  // How much longer a step that measures takes.
+  // Returns how much longer a step that measures takes.
   double MeasuringSeconds() const { return measuring ? measuring->time.Total() - step.time.Total() : 0; }
 
   int64_t TokensPerStep() const { return config.batch().sequences() * config.data().sequence_length(); }
@@ -72,7 +72,7 @@ struct Plan {
   double Utilisation(double flops_per_token) const {
     return TokensPerSecond() * flops_per_token / (world * machine.device.peak_flops);
   }
-  // On the device, which is the host, too, when it is a CPU.
+  // Returns the bytes on the device. A CPU is both device and host.
   int64_t RequiredBytes() const {
     const int64_t staging = machine.device.device == Device::kCpu ? staging_bytes : 0;
     return memory.bytes().total() + machine.device.reserved_bytes + staging;
@@ -84,12 +84,12 @@ struct Plan {
 // only the data would tell.
 absl::StatusOr<Plan> MakePlan(proto::RunConfig config, const Machine& machine, int world, absl::string_view source);
 
-// The plans of other meshes for the same model, batch and world that fit the device, the fastest first, at most `most`:
-// mesh.tensor within a node, batch.micro_batch, precision.recompute, mesh.shard_optimizer and mesh.sequence_parallel,
-// where the configuration's rules allow them.
+// Returns the plans of other meshes for the same model, batch and world that fit the device, the fastest first, at most
+// `most`. It varies mesh.tensor within a node, batch.micro_batch, precision.recompute, mesh.shard_optimizer and
+// mesh.sequence_parallel, as far as the configuration's rules allow.
 std::vector<Plan> BestMeshes(const Plan& plan, size_t most);
 
-// Whether two plans are of the same mesh.
+// Returns whether two plans are of the same mesh.
 bool SameMesh(const Plan& a, const Plan& b);
 
 }  // namespace isthmus

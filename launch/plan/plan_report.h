@@ -1,4 +1,4 @@
-// A plan to read, and a plan for programs.
+// Writes a plan to read, and a plan for programs.
 #ifndef ISTHMUS_LAUNCH_PLAN_PLAN_REPORT_H_
 #define ISTHMUS_LAUNCH_PLAN_PLAN_REPORT_H_
 
@@ -11,12 +11,12 @@
 
 namespace isthmus {
 
-// `source`: the configuration's file. `meshes`: other meshes, the best first. `verbose` lists every tensor in memory
-// and every operator.
+// `source` is the configuration's file. `meshes` are other meshes, the best first. `verbose` lists every tensor in
+// memory and every operator.
 std::string PlanText(const Plan& plan, absl::Span<const Plan> meshes, absl::string_view source, bool verbose);
 
-// One JSON object: parameters, memory_bytes, flops_per_token, collectives, step_seconds, prediction, meshes. Bytes are
-// exact, times in seconds.
+// Returns one JSON object: parameters, memory_bytes, flops_per_token, collectives, step_seconds, prediction, meshes.
+// Bytes are exact, times in seconds.
 std::string PlanJson(const Plan& plan, absl::Span<const Plan> meshes, absl::string_view source);
 
 }  // namespace isthmus

@@ -16,7 +16,7 @@ double Giga(double value) { return value / 1e9; }
 double Giga(int64_t value) { return static_cast<double>(value) / 1e9; }
 double Milli(double seconds) { return seconds * 1e3; }
 
-// 1234567 as "1,234,567".
+// Writes 1234567 as "1,234,567".
 std::string Grouped(int64_t value) {
   std::string text = absl::StrCat(value);
   for (auto at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), ",");
@@ -80,7 +80,7 @@ void AddMemory(const Plan& plan, bool verbose, std::string& text) {
   AddEntries("decompose", plan.memory.decomposition, text);
 }
 
-// The sizes of a product, or nothing.
+// Returns the sizes of a product, or nothing.
 std::string SizesText(const OperatorCost& cost) {
   return cost.m > 0 ? absl::StrCat(cost.m, "×", cost.n, "×", cost.k) : "";
 }

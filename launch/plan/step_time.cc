@@ -26,7 +26,8 @@ double OperatorSeconds(const OperatorCost& cost, const DeviceRates& rates) {
   return memory;
 }
 
-// Those of the operands' type. 8-bit products, and a machine without rates of that type, have those of the run's type.
+// Returns the rates of the operands' type. 8-bit products, and a machine without rates of that type, have those of the
+// run's type.
 const DeviceRates& RatesOf(const OperatorCost& cost, const DeviceSpec& device, DType compute_type) {
   const bool floating = cost.type == DType::kBFloat16 || cost.type == DType::kFloat32 || cost.type == DType::kFloat64;
   const DeviceRates& own = device.Rates(floating ? cost.type : compute_type);

@@ -1,11 +1,11 @@
-// The time of a step on a machine: every operator at the rate that limits it, every collective where the step waits for
-// it.
+// Estimates the time of a step on a machine. Every operator runs at the rate that limits it; every collective counts as
+// far as the step waits for it.
 //
 // An operator takes the longer of its operations at the device's rate and its bytes at the memory's. A collective
-// starts when the step starts it and its group is free, and the step waits for what is left of it at its wait. On a
-// device that computes nothing meanwhile the step waits for all of it. A phase takes the longer of its operators and of
-// the host starting their kernels, and then its waits. Not modelled: the slow-down of operators by collectives beside
-// them, differences between ranks, loading of data, the host's part of telemetry.
+// starts when the step starts it and its group is free, and the step waits for the rest of it at its wait. On a device
+// that computes nothing meanwhile the step waits for all of it. A phase takes the longer of its operators and of the
+// host starting their kernels, and then its waits. Some effects are not modelled: the slow-down of operators by
+// collectives beside them, differences between ranks, loading of data, the host's part of telemetry.
 #ifndef ISTHMUS_LAUNCH_PLAN_STEP_TIME_H_
 #define ISTHMUS_LAUNCH_PLAN_STEP_TIME_H_
 

@@ -15,7 +15,7 @@ struct Scale {
   const char* name;
 };
 
-// The largest scale of the table that `value` reaches; the first when it reaches none.
+// Returns the largest scale of the table that `value` reaches; the first if it reaches none.
 template <size_t kCount>
 const Scale& ScaleOf(const Scale (&table)[kCount], double value) {
   const Scale* best = &table[0];
@@ -35,7 +35,7 @@ double SizeOfTimeUnit(double longest) {
   return kTimes[&axis - kTimeAxes].size;
 }
 
-// Four significant digits, zeros among them, so that figures of one kind have one look.
+// Writes four significant digits, zeros among them, so that figures of one kind have one look.
 std::string Digits(double value) {
   const double size = std::abs(value);
   if (size >= 1e6 || (size < 1e-4 && size > 0)) return absl::StrFormat("%.3e", value);
@@ -43,7 +43,7 @@ std::string Digits(double value) {
   return absl::StrFormat("%.*f", std::max(0, 3 - static_cast<int>(std::floor(std::log10(size)))), value);
 }
 
-// 1, 2 or 5 times a power of ten, at least `size`.
+// Returns 1, 2 or 5 times a power of ten, at least `size`.
 double RoundUp(double size) {
   const double power = std::pow(10, std::floor(std::log10(size)));
   for (const double factor : {1.0, 2.0, 5.0}) {
@@ -54,7 +54,7 @@ double RoundUp(double size) {
 
 std::vector<double> LinearTicks(double low, double high, double unit, int count, double least_step = 0) {
   std::vector<double> ticks;
-  // Rather a few more than a few less.
+  // A few more are better than a few less.
   const double step = std::max(RoundUp(0.7 * (high - low) / unit / count) * unit, least_step);
   const double first = std::ceil(low / step - 1e-9);
   // A range far from zero and too narrow for a double's digits has none.

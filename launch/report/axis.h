@@ -1,4 +1,4 @@
-// The axes of a plot: range, ticks, and how values are written.
+// The axes of a plot have a range, ticks, and a way to write values.
 #ifndef ISTHMUS_LAUNCH_REPORT_AXIS_H_
 #define ISTHMUS_LAUNCH_REPORT_AXIS_H_
 
@@ -14,17 +14,18 @@ enum class Unit {
   kPercent,  // of a ratio
 };
 
-// Four significant digits: "3.519", "96.80 %", "2.601 M", "4.710 min"; whole numbers as they are; "–" for what is not
-// finite.
+// Writes four significant digits: "3.519", "96.80 %", "2.601 M", "4.710 min". Whole numbers stay as they are; a value
+// that is not finite becomes "–".
 std::string ValueText(double value, Unit unit);
 
-// A whole number with all its digits: "1234567"; as ValueText where it is none or has more digits than a double.
+// Writes a whole number with all its digits: "1234567". Works as ValueText if it is none or has more digits than a
+// double.
 std::string WholeText(double value);
 
 class Axis {
  public:
-  // From `low` to `high`, both plottable, in any order; logarithmic only where both are above 0. Ranges without width
-  // are widened.
+  // The axis goes from `low` to `high`, both plottable, in any order. It is logarithmic only if both are above 0.
+  // Ranges without width are widened.
   Axis(double low, double high, Unit unit, bool logarithmic);
 
   double low() const { return low_; }
@@ -32,16 +33,17 @@ class Axis {
   Unit unit() const { return unit_; }
   bool logarithmic() const { return logarithmic_; }
 
-  // 0 at low, 1 at high; beyond them outside of that.
+  // Returns 0 at low, 1 at high; outside the range the place is outside [0, 1].
   double Place(double value) const;
-  // The value at a place: what Place takes back.
+  // Returns the value at a place: the inverse of Place.
   double ValueAt(double place) const;
-  // About `count` round values of the range, ascending; at least two where the range has them. Whole ones of counts.
+  // Returns about `count` round values of the range, ascending; at least two if the range has them. Ticks of counts are
+  // whole.
   std::vector<double> Ticks(int count) const;
-  // A tick without its unit, where the axis names it ("4", "96.5"); counts keep a prefix, the same for all ticks ("0.5
-  // M").
+  // Writes a tick without its unit if the axis names it ("4", "96.5"). Counts keep a prefix, the same for all ticks
+  // ("0.5 M").
   std::string TickText(double tick, const std::vector<double>& ticks) const;
-  // "minutes"; empty where the values need no unit.
+  // Returns "minutes"; empty if the values need no unit.
   std::string UnitName() const;
 
  private:

@@ -1,4 +1,4 @@
-// Stacked horizontal bars, one to a run, on a common scale.
+// Draws stacked horizontal bars, one to a run, on a common scale.
 #ifndef ISTHMUS_LAUNCH_REPORT_BARS_H_
 #define ISTHMUS_LAUNCH_REPORT_BARS_H_
 
@@ -19,7 +19,7 @@ struct Bars {
   std::vector<Bar> bars;
 };
 
-// One <figure> with a legend and a table, or an empty string where no bar has a part.
+// Returns one <figure> with a legend and a table, or an empty string if no bar has a part.
 std::string BarsHtml(const Bars& bars);
 
 }  // namespace isthmus::report

@@ -13,7 +13,7 @@ namespace {
 
 using Fields = std::vector<std::pair<std::string, std::string>>;
 
-// Every field with its value in text format, in the schema's order.
+// Lists every field with its value in text format, in the schema's order.
 void ListFields(const google::protobuf::Message& message, const std::string& prefix, Fields& fields) {
   const auto& descriptor = *message.GetDescriptor();
   const auto& reflection = *message.GetReflection();

@@ -34,7 +34,7 @@ Unit UnitOf(absl::string_view key) {
   return absl::EndsWith(key, "_ratio") || absl::EndsWith(key, "_share") ? Unit::kPercent : Unit::kNumber;
 }
 
-// The field of a record that a key names; null where this version has none.
+// Returns the field of a record that a key names; null if this version has none.
 const google::protobuf::FieldDescriptor* FieldOf(absl::string_view key) {
   const google::protobuf::Descriptor* message = proto::TelemetryRecord::descriptor();
   const google::protobuf::FieldDescriptor* field = nullptr;

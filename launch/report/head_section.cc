@@ -18,7 +18,7 @@ constexpr const char* kLostNote =
     "gradient of the "
     "logits, and its square. Dotted: a head of that rank in random position.</p>\n";
 
-// Lost by a head in random position; one line where all runs agree.
+// Adds the part lost by a head in random position; it is one line if all runs agree.
 void AddIsotropic(absl::Span<const Run> runs, bool energy, Plot& plot) {
   std::vector<double> seen;
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -57,7 +57,8 @@ constexpr const char* kPartsNote =
     "what "
     "the head passes on. The projection moves energy between the parts: what a part loses does not follow.</p>\n";
 
-// Two lines for each part; of many parts the extremes at the end and the one between.
+// Draws two lines for each part. If there are many parts, it draws those at both extremes at the end and the one
+// between.
 std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std::string& title) {
   std::vector<const Part*> shown;
   for (const Part& part : parts) {
@@ -90,7 +91,7 @@ std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std:
   return PlotHtml(plot);
 }
 
-// "head/singular_values" -> "Singular values"
+// Turns "head/singular_values" into "Singular values".
 std::string FigureTitle(absl::string_view key) {
   std::string title(absl::StripPrefix(key, "head/"));
   title = absl::StrReplaceAll(title, {{"_", " "}, {"/", " "}});
@@ -98,7 +99,7 @@ std::string FigureTitle(absl::string_view key) {
   return title;
 }
 
-// As many as logarithmic axes can tell apart.
+// Returns as many points as logarithmic axes can tell apart.
 PlotPoints SpectrumPoints(const Profile& profile) {
   PlotPoints points;
   double next = 0;
@@ -119,7 +120,7 @@ std::string SpectrumTitle(const std::string& key) {
   return FigureTitle(key);
 }
 
-// ", 256 tokens, step 600"
+// Returns a text like ", 256 tokens, step 600".
 std::string SpectrumOrigin(const Run& run, const std::string& key) {
   std::string text;
   const double tokens = run.Figure("head/sampled_tokens").Last();
@@ -155,13 +156,13 @@ std::string SpectrumPlot(absl::Span<const Run> runs, const std::string& key) {
   return PlotHtml(plot);
 }
 
-// Spaced by factors rather than by differences.
+// Returns true if the bounds are spaced by factors rather than by differences.
 bool IsLogarithmic(const std::vector<double>& bounds) {
   return bounds.front() > 0 && bounds.back() > 100 * bounds.front();
 }
 
-// Shares of what was counted, level between two bounds. What lies beyond the first and the last bound is shown as wide
-// as the part beside it.
+// Returns shares of the count, level between two bounds. The parts beyond the first and the last bound are shown as
+// wide as the parts beside them.
 PlotPoints HistogramPoints(const Counts& histogram) {
   const auto& bounds = histogram.bounds;
   double total = 0;
@@ -208,13 +209,13 @@ std::string HistogramPlot(absl::Span<const Run> runs, const std::string& key) {
                           .points = HistogramPoints(found->second)});
     const std::vector<double>& bounds = found->second.bounds;
     if (!IsLogarithmic(bounds)) plot.x_logarithmic_above = 0;
-    // What lies below the first bound has no width of its own. Figures that are never negative have bounds above 0.
+    // The part below the first bound has no width of its own. Figures that are never negative have bounds above 0.
     plot.first_x = bounds.front() > 0 ? "0" : absl::StrCat("below ", ValueText(bounds.front(), Unit::kNumber));
   }
   return PlotHtml(plot);
 }
 
-// What the head keeps beside what any matrix of its rank could.
+// Plots the energy that the head keeps beside that of the best matrix of its rank.
 std::string KeptPlot(absl::Span<const Run> runs) {
   Plot plot{.title = "Energy kept, of sampled tokens",
             .x_title = "tokens",
@@ -268,7 +269,7 @@ std::string HeadSection(absl::Span<const Run> runs) {
   std::string shards, buckets, others = KeptPlot(runs);
   std::set<std::string> spectra, histograms;
   for (const Run& run : runs) {
-    // One shard is the head.
+    // A single shard is the whole head.
     if (run.shards.size() > 1) absl::StrAppend(&shards, PartsPlot(run, run.shards, "Energy by shard"));
     absl::StrAppend(&buckets, PartsPlot(run, run.buckets, "Energy by frequency of the token"));
     for (const auto& [key, values] : run.spectra) spectra.insert(key);

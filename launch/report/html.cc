@@ -9,7 +9,7 @@ namespace {
 
 constexpr absl::string_view kReplacement = "\xEF\xBF\xBD";
 
-// Bytes of the UTF-8 character at the start of `text`, and the character; 0 bytes where there is none.
+// Returns the bytes of the UTF-8 character at the start of `text`, and the character; 0 bytes if there is none.
 size_t DecodeUtf8(absl::string_view text, uint32_t& character) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   size_t bytes = 0;

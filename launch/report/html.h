@@ -1,4 +1,4 @@
-// Pieces of HTML and SVG; what comes from a run's files passes through Escape.
+// These are pieces of HTML and SVG. Text from a run's files passes through Escape.
 #ifndef ISTHMUS_LAUNCH_REPORT_HTML_H_
 #define ISTHMUS_LAUNCH_REPORT_HTML_H_
 
@@ -9,11 +9,11 @@
 
 namespace isthmus::report {
 
-// Text that HTML and XML take as such, in elements and in quoted attributes: markup is escaped; bytes that are no
-// UTF-8, control characters and those that turn the direction of text become U+FFFD.
+// Returns text that HTML and XML take as such, in elements and in quoted attributes. Markup is escaped. Bytes that are
+// no UTF-8, control characters and those that turn the direction of text become U+FFFD.
 std::string Escape(absl::string_view text);
 
-// A table with a header row and row headers; a frame scrolls when it is wider than the page. Cells are HTML.
+// A table has a header row and row headers; a frame scrolls if it is wider than the page. Cells are HTML.
 struct Table {
   std::string caption;  // text, read out and shown
   std::vector<std::string> header;
@@ -21,7 +21,7 @@ struct Table {
 };
 std::string TableHtml(const Table& table);
 
-// A piece that the reader opens. `summary` is text, `content` HTML.
+// Makes a piece that the reader opens. `summary` is text, `content` HTML.
 std::string Details(absl::string_view summary, absl::string_view content);
 
 }  // namespace isthmus::report

@@ -1,4 +1,4 @@
-// The lines of a text file one at a time.
+// Reads the lines of a text file one at a time.
 #ifndef ISTHMUS_LAUNCH_REPORT_LINE_READER_H_
 #define ISTHMUS_LAUNCH_REPORT_LINE_READER_H_
 
@@ -19,7 +19,7 @@ class LineReader {
   // Errors: by errno, naming the path.
   static absl::StatusOr<LineReader> Open(const std::string& path);
 
-  // False at the end of the file. Errors: by errno; InvalidArgument "file:line: …" beyond kLongestLine.
+  // Returns false at the end of the file. Errors: by errno; InvalidArgument "file:line: …" beyond kLongestLine.
   absl::StatusOr<bool> Next();
   const std::string& line() const { return line_; }  // without its end
   int64_t number() const { return number_; }         // from 1

@@ -15,7 +15,7 @@ constexpr const char* kLossNote =
 
 double PositionOf(const Run& run, bool against_time) { return against_time ? run.seconds : run.tokens; }
 
-// One level where all runs have it from the same tokens.
+// Adds one level if all runs have it from the same tokens.
 void AddEntropies(absl::Span<const Run> runs, bool against_time, Plot& plot) {
   std::vector<double> seen;
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -36,14 +36,14 @@ void AddEntropies(absl::Span<const Run> runs, bool against_time, Plot& plot) {
   if (seen.size() == 1) plot.lines.back().style = kGrey;
 }
 
-// The points from `start` on.
+// Returns the points from `start` on.
 PlotPoints From(double start, PlotPoints points) {
   points.erase(points.begin(),
                std::find_if(points.begin(), points.end(), [&](const auto& point) { return point.first >= start; }));
   return points;
 }
 
-// The whole, or what comes after `start`: early losses leave the later ones little room.
+// Plots the whole, or the part after `start`: early losses leave the later ones little room.
 std::string LossPlot(absl::Span<const Run> runs, bool against_time, double start) {
   Plot plot{.title = absl::StrCat("Loss against ", against_time ? "time" : "tokens", start > 0 ? ", later half" : ""),
             .x_title = against_time ? "time" : "tokens",

@@ -1,4 +1,4 @@
-// The page that compares runs: one self-contained HTML file.
+// The page that compares runs is one self-contained HTML file.
 #ifndef ISTHMUS_LAUNCH_REPORT_PAGE_H_
 #define ISTHMUS_LAUNCH_REPORT_PAGE_H_
 
@@ -10,7 +10,7 @@
 
 namespace isthmus::report {
 
-// A function of the runs alone: the same runs make the same bytes. Style and script are part of the page, and its
+// The page is a function of the runs alone: the same runs make the same bytes. Style and script are part of it, and its
 // content security policy forbids every request.
 std::string PageHtml(absl::Span<const Run> runs);
 

@@ -16,7 +16,7 @@ namespace {
 
 using Kind = PlotLine::Kind;
 
-// Units of the curves' coordinates; a curve is as exact as the readout that report.js takes from it.
+// These are units of the curves' coordinates. A curve is as exact as the readout that report.js takes from it.
 constexpr int kUnits = 10000;
 
 struct Range {
@@ -38,7 +38,7 @@ struct Axes {
 std::optional<Axes> MakeAxes(const Plot& plot) {
   Range x, y;
   for (const PlotLine& line : plot.lines) {
-    // Single records may leave the plot: there would be no room for what is smoothed.
+    // Single records may leave the plot: there would be no room for the smoothed line.
     if (line.kind == Kind::kBackground) continue;
     for (const auto& [px, py] : line.points) {
       x.Add(px);
@@ -49,7 +49,7 @@ std::optional<Axes> MakeAxes(const Plot& plot) {
   if (plot.x_from_zero) x.Add(0);
   if (plot.y_from_zero) y.Add(0);
   const Axis tight(y.low, y.high, plot.y_unit, IsWide(y, plot.y_logarithmic_above));
-  // A little room above and below.
+  // This leaves a little room above and below.
   constexpr double kRoom = 0.05;
   const double below = plot.y_from_zero && y.low == 0 ? 0 : -kRoom;
   const Axis y_axis(tight.ValueAt(below), tight.ValueAt(1 + kRoom), plot.y_unit, tight.logarithmic());
@@ -60,7 +60,7 @@ std::string Percent(double place) { return absl::StrFormat("%.2f%%", 100 * place
 
 int Units(double place) { return static_cast<int>(std::lround(std::clamp(place, -1.0, 2.0) * kUnits)); }
 
-// "M0 10L5 20…"
+// Returns a path like "M0 10L5 20…".
 std::string Path(const PlotLine& line, const Axes& axes) {
   std::string path;
   int previous_y = 0;
@@ -85,7 +85,7 @@ std::string Grid(const Axes& axes) {
   for (size_t i = 0; i < x_ticks.size(); ++i) {
     const double place = axes.x.Place(x_ticks[i]);
     const std::string at = Percent(place);
-    // Every other one where the page is narrow.
+    // Every other one is hidden if the page is narrow.
     absl::StrAppend(&svg, "<line class=\"tick\" x1=\"", at, "\" x2=\"", at,
                     "\" y1=\"100%\" y2=\"100%\" transform=\"translate(0 4)\"/><text x=\"", at,
                     "\" y=\"100%\" dy=\"18\" class=\"", place > 0.97 ? "end" : "mid", i % 2 == 1 ? " wide" : "", "\">",
@@ -106,7 +106,7 @@ std::string LegendKey(const PlotLine& line) {
                       "\" d=\"M0 6H28\"/>", dot, "</svg>");
 }
 
-// Names with the last value, or room for one, which report.js replaces by the one under the pointer.
+// Writes names with the last value, or room for one, which report.js replaces by the one under the pointer.
 std::string Legend(const Plot& plot) {
   std::string html = "<ul class=\"legend\">";
   for (const PlotLine& line : plot.lines) {
@@ -117,7 +117,7 @@ std::string Legend(const Plot& plot) {
   return absl::StrCat(html, "</ul>");
 }
 
-// What report.js needs to read values off the curves.
+// Returns the attributes from which report.js reads values off the curves.
 std::string ScaleAttributes(const char* name, const Axis& axis) {
   static constexpr const char* kUnitNames[] = {"number", "count", "seconds", "percent"};
   return absl::StrFormat(" data-%s=\"%.17g %.17g %d %s\"", name, axis.low(), axis.high(), axis.logarithmic() ? 1 : 0,
@@ -147,7 +147,7 @@ std::string Svg(const Plot& plot, const Axes& axes) {
   return absl::StrCat(svg, "<line class=\"cursor\" y2=\"100%\"/>\n</svg>");
 }
 
-// A level or curve at x: between its points on a straight line, beyond them NaN.
+// Returns a level or curve at x: between its points on a straight line, beyond them NaN.
 double ReferenceAt(const PlotPoints& points, double x) {
   const auto after = std::lower_bound(points.begin(), points.end(), x,
                                       [](const auto& point, double value) { return point.first < value; });
@@ -162,12 +162,13 @@ double ReferenceAt(const PlotPoints& points, double x) {
   return before.second + (after->second - before.second) * (x - before.first) / (after->first - before.first);
 }
 
-// The points that a table has of a line: of steps the last one only repeats a level.
+// Returns the points that a table has of a line: the last one of steps only repeats a level.
 size_t TablePoints(const PlotLine& line) {
   return line.kind == Kind::kSteps && line.points.size() > 1 ? line.points.size() - 1 : line.points.size();
 }
 
-// Distinct x of the lines' points, at most one more than `most`; references follow the others where there are any.
+// Returns distinct x of the lines' points, at most one more than `most`; references follow the others where there are
+// any.
 std::set<double> DistinctX(const std::vector<const PlotLine*>& lines, size_t most) {
   std::set<double> exact;
   for (const bool references : {false, true}) {
@@ -180,7 +181,7 @@ std::set<double> DistinctX(const std::vector<const PlotLine*>& lines, size_t mos
   return exact;
 }
 
-// Where there are few distinct x, a row for each; else rows for equal parts of the axis.
+// If there are few distinct x, there is a row for each; else rows are for equal parts of the axis.
 std::string DataTable(const Plot& plot, const Axes& axes) {
   constexpr size_t kMostRows = 32;
   std::vector<const PlotLine*> lines;
@@ -211,7 +212,7 @@ std::string DataTable(const Plot& plot, const Axes& axes) {
       }
       const size_t all = TablePoints(*lines[i]);
       double sum = 0, count = 0;
-      // The last row takes all that is left: the end of the axis may be off by a rounding.
+      // The last row takes all the rest: the end of the axis may be off by a rounding.
       for (; next[i] < all && (row + 1 == ends.size() || points[next[i]].first <= ends[row]); ++next[i]) {
         sum += points[next[i]].second;
         ++count;

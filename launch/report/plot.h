@@ -1,5 +1,5 @@
-// Line plots in SVG that stretch with the page while their text keeps its size, each with a legend and a table of the
-// same data. The looks are in report.css, the values under the pointer in report.js; without it a plot is complete.
+// Draws line plots in SVG that stretch with the page while their text keeps its size. Each has a legend and a table of
+// the same data. The looks are in report.css, the values under the pointer in report.js; without it a plot is complete.
 #ifndef ISTHMUS_LAUNCH_REPORT_PLOT_H_
 #define ISTHMUS_LAUNCH_REPORT_PLOT_H_
 
@@ -12,10 +12,10 @@
 namespace isthmus::report {
 
 // Styles 0 to 23 differ: each has another colour and dash pattern than the one before it, and no two have both the
-// same. The colours are those that the colour-blind tell apart.
+// same. The colour-blind can tell the colours apart.
 inline constexpr int kColours = 8, kDashes = 3, kStyles = kColours * kDashes;
 inline constexpr int kGrey = -1;
-// Classes of report.css: "c0 d0".
+// Returns classes of report.css: "c0 d0".
 std::string StyleClasses(int style);
 
 using PlotPoints = std::vector<std::pair<double, double>>;
@@ -41,12 +41,12 @@ struct Plot {
   bool x_from_zero = true, y_from_zero = false;
   std::string first_x;      // what the table calls the lowest x; empty: its value
   bool last_values = true;  // in the legend: where x is progress, and the last value the latest
-  // Logarithmic where the values are positive and span more than this factor; 0: never.
+  // The axis is logarithmic if the values are positive and span more than this factor; 0: never.
   double x_logarithmic_above = 0, y_logarithmic_above = 0;
   std::vector<PlotLine> lines;
 };
 
-// One <figure>, or an empty string where no line has a point.
+// Returns one <figure>, or an empty string if no line has a point.
 std::string PlotHtml(const Plot& plot);
 
 }  // namespace isthmus::report

@@ -1,6 +1,6 @@
-// Values under the pointer, or at the cursor that the arrow keys move, shown in the legend of a plot; those at the cursor
-// in its output too, which screen readers speak. They are read off the curves themselves: data-x and data-y of a plot are
-// "low high logarithmic unit" of its axes.
+// Shows values under the pointer, or at the cursor that the arrow keys move, in the legend of a plot. Those at the cursor
+// appear in its output too, which screen readers speak. They are read off the curves themselves: data-x and data-y of a
+// plot are "low high logarithmic unit" of its axes.
 'use strict';
 (() => {
   const UNITS = 10000;
@@ -30,7 +30,7 @@
     return (place) => text(logarithmic === '1' ? from * (to / from) ** place : from + place * (to - from), unit);
   };
   const pointsOf = (path) => path.getAttribute('d').slice(1).split('L').map((point) => point.split(' ').map(Number));
-  // Of points in ascending order.
+  // The points are in ascending order.
   const nearest = (points, x) => {
     let low = 0, high = points.length - 1;
     while (high - low > 1) {

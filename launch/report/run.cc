@@ -25,7 +25,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-// More than any run has: memory stays bounded whatever a file holds.
+// These are more than any run has: memory stays bounded whatever a file holds.
 constexpr size_t kMostFigures = 128, kMostParts = 128, kMostSpectra = 16;
 
 double NumberOf(const Json& record, const char* key) {
@@ -38,7 +38,7 @@ std::string TextOf(const Json& record, const char* key) {
   return found != record.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// What tells a part of the vocabulary apart, as records and `isthmus decompose` name it.
+// Returns the name of a part of the vocabulary, as records and `isthmus decompose` give it.
 std::string PartName(const Json& part, size_t index) {
   if (const double rank = NumberOf(part, "tp_rank"); !std::isnan(rank)) return absl::StrCat("shard ", rank);
   if (const double share = NumberOf(part, "most_frequent_percent"); !std::isnan(share)) {
@@ -52,7 +52,7 @@ std::string PartName(const Json& part, size_t index) {
   return absl::StrCat("part ", index);
 }
 
-// As records of any version have it, or `isthmus decompose`; NaN where there is neither.
+// Returns the energy as records of any version have it, or `isthmus decompose`; NaN if there is neither.
 double PartEnergy(const Json& part, const char* norm_key, const char* energy_key) {
   const double norm = NumberOf(part, norm_key);
   return std::isnan(norm) ? NumberOf(part, energy_key) : norm * norm;
@@ -60,7 +60,7 @@ double PartEnergy(const Json& part, const char* norm_key, const char* energy_key
 double EnergyOf(const Json& part) { return PartEnergy(part, "logit_gradient_norm", "logit_gradient_energy"); }
 double RetainedEnergyOf(const Json& part) { return PartEnergy(part, "retained_gradient_norm", "retained_energy"); }
 
-// [{"index": 1, "value": 9}, ...], or values alone, with index from 1. Empty where it is neither.
+// Reads [{"index": 1, "value": 9}, ...], or values alone, with index from 1. The result is empty if it is neither.
 Profile ProfileOf(const Json& list, const char* index, const char* value) {
   Profile profile;
   for (const Json& element : list) {
@@ -81,7 +81,8 @@ std::vector<double> NumbersOf(const Json& list) {
   return numbers;
 }
 
-// Found from the head's singular values, at times of an earlier step than the record's (head/singular_values_step).
+// True for figures found from the head's singular values, at times of an earlier step than the record's
+// (head/singular_values_step).
 bool IsOfSingularValues(absl::string_view key) {
   static constexpr absl::string_view kKeys[] = {"condition", "singular_entropy", "stable_rank",
                                                 "largest_singular_share"};
@@ -95,7 +96,7 @@ class RecordReader {
  public:
   explicit RecordReader(Run& run) : run_(run) {}
 
-  // `line`: its number in the file.
+  // `line` is its number in the file.
   void Add(Json record, int64_t line) {
     ++run_.records;
     AddFacts(record);
@@ -145,7 +146,7 @@ class RecordReader {
     double step = kNaN, tokens = kNaN;
     int64_t line = 0;
   };
-  // A record whose step goes on and whose tokens go back. A digit may be damaged, here or in the record before.
+  // This is a record whose step goes on and whose tokens go back. A digit may be damaged, here or in the record before.
   struct Doubted {
     Place place;
     Json record;
@@ -158,7 +159,7 @@ class RecordReader {
     return second.step > first.step && second.tokens > first.tokens && std::abs(ratio - 1) <= kTolerance;
   }
 
-  // Takes back what does not fit two records that agree, of which `doubted` is the first.
+  // Takes back the records that do not fit two that agree; `doubted` is the first of those two.
   void PreferTo(const Place& doubted) {
     GoBackTo(doubted.tokens);
     if (last_.tokens >= doubted.tokens && !(before_last_.tokens >= doubted.tokens)) {

@@ -1,4 +1,4 @@
-// What a report shows of one run: its configuration, and its metrics thinned to what a plot can show.
+// A report shows this of one run: its configuration, and its metrics thinned to as many points as a plot can show.
 #ifndef ISTHMUS_LAUNCH_REPORT_RUN_H_
 #define ISTHMUS_LAUNCH_REPORT_RUN_H_
 
@@ -19,14 +19,14 @@
 
 namespace isthmus::report {
 
-// A part of the vocabulary: a tensor rank's shard, or a bucket of tokens about equally frequent.
+// A part of the vocabulary is a tensor rank's shard, or a bucket of tokens about equally frequent.
 struct Part {
   std::string name;  // "shard 0", "most frequent 0.1 %"
-  // Of the energy of the logits' gradient, and of what of it the head passes on; of all parts 1.
+  // Shares of the energy of the logits' gradient, and of the part of it that the head passes on; of all parts 1.
   Series energy_share, retained_energy_share;
 };
 
-// Values by index, for example singular values by their place from 1, or norms by layer.
+// A profile has values by index, for example singular values by their place from 1, or norms by layer.
 using Profile = std::vector<std::pair<double, double>>;
 
 struct Counts {
@@ -43,14 +43,14 @@ struct Run {
 
   std::map<std::string, Series> figures;  // by key: "train/loss"
   std::vector<Part> shards, buckets;
-  // Of the last record that has them, by key.
+  // Profiles of the last record that has them, by key.
   std::map<std::string, Profile> spectra;
   std::map<std::string, double> spectrum_steps;  // of those records
   std::map<std::string, Counts> histograms;
   Profile layer_gradient_norms;
 
   int64_t records = 0;
-  // Of the last record: NaN where there is none.
+  // Figures of the last record: NaN if there is none.
   double step = std::numeric_limits<double>::quiet_NaN();
   double tokens = std::numeric_limits<double>::quiet_NaN();
   double seconds = std::numeric_limits<double>::quiet_NaN();
@@ -58,17 +58,17 @@ struct Run {
   bool finished = false;                                        // the last step was taken, or its time is over
   std::vector<std::string> notes;                               // what a reader should know of the files
 
-  // The figure's series; an empty one where no record has it.
+  // Returns the figure's series; an empty one if no record has it.
   const Series& Figure(const std::string& key) const;
   double Fact(const std::string& key) const;  // NaN where there is none
 };
 
-// Reads metrics.jsonl and config.textproto of a run folder, also while the run still writes: a last line that is not
+// Reads metrics.jsonl and config.textproto of a run folder, also while the run still writes. A last line that is not
 // whole is left out with a note. Reads one line at a time. Errors: NotFound for a folder or a metrics.jsonl that does
 // not exist; InvalidArgument "file:line: …" for a line that is no JSON object.
 absl::StatusOr<Run> ReadRun(const std::string& folder);
 
-// Names runs by the last part of their folders, or by whole folders where those are not all different. Errors:
+// Names runs by the last part of their folders, or by whole folders if those parts are not all different. Errors:
 // InvalidArgument when a folder is given twice.
 absl::Status NameRuns(absl::Span<Run> runs);
 

@@ -1,4 +1,4 @@
-// The parts of the page, each the HTML of one <section>; empty where no run has what it shows.
+// These are the parts of the page, each the HTML of one <section>. A part is empty if no run has what it shows.
 #ifndef ISTHMUS_LAUNCH_REPORT_SECTIONS_H_
 #define ISTHMUS_LAUNCH_REPORT_SECTIONS_H_
 
@@ -21,15 +21,15 @@ std::string ThroughputSection(absl::Span<const Run> runs);     // tokens per sec
 std::string ConfigurationSection(absl::Span<const Run> runs);  // fields that differ
 std::string FiguresSection(absl::Span<const Run> runs);        // every other figure of the records
 
-// The series as points of a plot, as many as one can show.
+// Returns the series as points of a plot, as many as one can show.
 inline constexpr size_t kMostDrawn = 512;
 PlotPoints DrawnPoints(const std::vector<SeriesPoint>& points, bool against_time = false);
 
-// <h2> and what follows it.
+// Returns <h2> and the content after it.
 std::string SectionHtml(absl::string_view title, absl::string_view content);
-// Plots beside each other where there is room.
+// Puts plots beside each other if there is room.
 std::string PlotGrid(absl::string_view plots);
-// A run's key and name.
+// Returns a run's key and name.
 std::string RunLabel(const Run& run, size_t index);
 
 }  // namespace isthmus::report

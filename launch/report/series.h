@@ -1,5 +1,5 @@
-// One figure of a run against tokens and time, in memory that does not grow with the run: once there are more records
-// than points, a point stands for several records in a row.
+// Keeps one figure of a run against tokens and time, in memory that does not grow with the run. Once there are more
+// records than points, a point stands for several records in a row.
 #ifndef ISTHMUS_LAUNCH_REPORT_SERIES_H_
 #define ISTHMUS_LAUNCH_REPORT_SERIES_H_
 
@@ -9,7 +9,8 @@
 
 namespace isthmus::report {
 
-// What may be drawn: finite, and so far from the end of a double's range that sums and differences stay finite.
+// Returns whether a value may be drawn. It must be finite, and so far from the end of a double's range that sums and
+// differences stay finite.
 bool IsPlottable(double value);
 
 struct SeriesPoint {
@@ -33,7 +34,7 @@ class Series {
   const std::vector<SeriesPoint>& points() const { return points_; }
   bool empty() const { return points_.empty(); }
   int64_t not_finite() const { return not_finite_; }
-  // Value of the last point; NaN where there is none.
+  // Returns the value of the last point; NaN if there is none.
   double Last() const;
 
  private:
@@ -42,14 +43,14 @@ class Series {
   int64_t not_finite_ = 0;
 };
 
-// Moving mean over the last `kSmoothingShare` of the series' records, but at least kLeastSmoothed (at the start: over
-// what there is), placed at the mean tokens and seconds of the records that enter it, so that the smoothed curve lies
-// over the records and does not lag behind them. low and high are the mean.
+// Returns the moving mean over the last `kSmoothingShare` of the series' records, but at least kLeastSmoothed (at the
+// start: over all so far). It is placed at the mean tokens and seconds of the records that enter it. So the smoothed
+// curve lies over the records and does not lag behind them. low and high are the mean.
 inline constexpr double kSmoothingShare = 0.05;
 inline constexpr int64_t kLeastSmoothed = 10;
 std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points);
 
-// At most `most` points, made by joining neighbours.
+// Returns at most `most` points, made by joining neighbours.
 std::vector<SeriesPoint> Thin(const std::vector<SeriesPoint>& points, size_t most);
 
 }  // namespace isthmus::report

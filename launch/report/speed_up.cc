@@ -12,7 +12,7 @@ double PositionOf(const SeriesPoint& point, Against against) {
   return against == Against::kTokens ? point.tokens : point.seconds;
 }
 
-// Where the line from a, above `loss`, to b, at or below it, meets it.
+// Returns the place where the line from a, above `loss`, to b, at or below it, meets it.
 double Meeting(const SeriesPoint& a, const SeriesPoint& b, double loss, Against against) {
   const double share = (a.value - loss) / (a.value - b.value);
   return PositionOf(a, against) + share * (PositionOf(b, against) - PositionOf(a, against));

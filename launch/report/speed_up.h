@@ -1,4 +1,4 @@
-// How many times faster one run learns than another: at the loss where the other ends.
+// Computes how many times faster one run learns than another: at the loss where the other ends.
 #ifndef ISTHMUS_LAUNCH_REPORT_SPEED_UP_H_
 #define ISTHMUS_LAUNCH_REPORT_SPEED_UP_H_
 
@@ -12,12 +12,12 @@ namespace isthmus::report {
 
 enum class Against { kTokens, kSeconds };
 
-// Factor by which a run takes less than the reference to the loss at which the reference ends: with x for tokens or
-// seconds, x at the reference's last point over x where the run's curve, straight between its points, first comes down
-// to the loss of that point.
+// By this factor a run takes less than the reference to the loss at which the reference ends. Let x be tokens or
+// seconds. The factor is x at the reference's last point over x where the run's curve first comes down to the loss of
+// that point. The curve is straight between its points.
 //
-// Curves of training losses are smoothed first (series.h): both x are then means over a window of records, the last
-// 5 % of the reference among them. Validation losses, of the same samples each time, are taken as they are.
+// Curves of training losses are smoothed first (series.h). Both x are then means over a window of records, the last 5 %
+// of the reference among them. Validation losses, of the same samples each time, are taken as they are.
 struct SpeedUp {
   enum class Kind {
     kFactor,
@@ -27,14 +27,15 @@ struct SpeedUp {
   };
   Kind kind = Kind::kUnknown;
   double factor = 0;  // of kFactor and kAtLeast
-  // Where the curve comes down to that loss more than once: by its last time, below `factor`; else equal to it.
+  // If the curve comes down to that loss more than once, this is by its last time, below `factor`; else it is equal to
+  // it.
   double cautious_factor = 0;
   bool ends_above = false;  // it reached the loss and rose again
 };
 
 SpeedUp ComputeSpeedUp(absl::Span<const SeriesPoint> reference, absl::Span<const SeriesPoint> run, Against against);
 
-// "1.87×", "1.79–1.87×", "≥ 12×", "not reached", "–"
+// Returns "1.87×", "1.79–1.87×", "≥ 12×", "not reached" or "–".
 std::string SpeedUpText(const SpeedUp& speed_up);
 
 }  // namespace isthmus::report

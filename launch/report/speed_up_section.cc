@@ -10,7 +10,7 @@
 namespace isthmus::report {
 namespace {
 
-// With more runs the first alone is the reference.
+// With more runs only the first is the reference.
 constexpr size_t kMostReferences = 5;
 
 constexpr const char* kExplanation =
@@ -30,7 +30,7 @@ std::string EndText(const std::vector<SeriesPoint>& curve) {
   return curve.empty() ? "–" : ValueText(curve.back().value, Unit::kNumber);
 }
 
-// Losses per token of different vocabularies are of different things.
+// Losses per token of different vocabularies can't be compared.
 std::string WhyNot(const Run& a, const Run& b) {
   const double va = a.Fact("vocabulary"), vb = b.Fact("vocabulary");
   if (va > 0 && vb > 0 && va != vb)

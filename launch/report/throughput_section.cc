@@ -39,7 +39,7 @@ double MeanOf(const Series& series) {
   return records > 0 ? sum / records : std::numeric_limits<double>::quiet_NaN();
 }
 
-// Names of time/<phase>_seconds: those of a step in its order, then others.
+// Returns the names of time/<phase>_seconds: those of a step in its order, then others.
 std::vector<std::string> PhasesOf(absl::Span<const Run> runs) {
   std::vector<std::string> phases(kStepPhaseNames.begin(), kStepPhaseNames.end());
   for (const Run& run : runs) {

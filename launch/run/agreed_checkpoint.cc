@@ -30,12 +30,12 @@ absl::StatusOr<Findings> Count(const absl::Status& mine, Communicator& world) {
   return found;
 }
 
-// Errors: those of the ranks that could not read.
+// The errors are those of the ranks that could not read.
 absl::Status ShareUnreadable(const absl::Status& mine, Communicator& world) {
   return AgreeOnStatus(world, IsNotSound(mine) ? absl::OkStatus() : mine);
 }
 
-// The first rank that found damage shares the place, and all others check it. Returns what this rank has found there.
+// The first rank that found damage shares the place, and all others check it. Returns this rank's finding there.
 absl::StatusOr<absl::Status> LookThereToo(const std::string& folder, const absl::Status& mine, Communicator& world) {
   const auto place = IsNotSound(mine) ? PlaceOf(mine) : std::nullopt;
   double first = place.has_value() ? world.rank() : world.size();

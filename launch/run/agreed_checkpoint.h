@@ -20,8 +20,8 @@ namespace isthmus {
 // disk.
 bool IsNotSound(const absl::Status& status);
 
-// The checkpoints that any rank has listed, newest first, the same on all ranks. A rank that has not listed one may
-// still find it by its name. Collective. Errors: those of any rank, naming it.
+// Returns the checkpoints that any rank has listed, newest first, the same on all ranks. A rank that has not listed one
+// may still find it by its name. Collective. Errors: those of any rank, naming it.
 absl::StatusOr<std::vector<std::string>> AgreedCheckpoints(const absl::StatusOr<std::vector<std::string>>& mine,
                                                            Communicator& world);
 

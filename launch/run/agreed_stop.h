@@ -1,4 +1,4 @@
-// A signal to one rank is a wish to all of them: to save what there is, and end with status 5.
+// A signal to one rank is a wish to all of them: to save the state, and end with status 5.
 #ifndef ISTHMUS_LAUNCH_RUN_AGREED_STOP_H_
 #define ISTHMUS_LAUNCH_RUN_AGREED_STOP_H_
 
@@ -11,11 +11,11 @@
 
 namespace isthmus {
 
-// The signal that any rank has received, 0 for none: the same answer on all ranks. Collective.
+// Returns the signal that any rank has received, 0 for none: the same answer on all ranks. Collective.
 absl::StatusOr<int> AgreedStop(const StopSignals& signals, Communicator& world);
 
-// Between the phases before the first step, where there is nothing to save yet. `after`: what has been done, "the data
-// were opened". Collective. Errors: Cancelled when any rank has received a signal.
+// Is called between the phases before the first step, when there is nothing to save yet. `after` says what has been
+// done, "the data were opened". Collective. Errors: Cancelled when any rank has received a signal.
 absl::Status EndIfStopped(const StopSignals& signals, Communicator& world, absl::string_view after);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// Counts in messages for people.
+// Writes counts in messages for people.
 #ifndef ISTHMUS_LAUNCH_RUN_COUNT_TEXT_H_
 #define ISTHMUS_LAUNCH_RUN_COUNT_TEXT_H_
 
@@ -10,7 +10,7 @@
 
 namespace isthmus {
 
-// "5.02 million"; what that would round away is written as it is.
+// Writes "5.02 million"; a count that this would round is written as it is.
 inline std::string CountText(int64_t count) {
   return count < 100'000 ? absl::StrCat(count) : absl::StrFormat("%.2f million", static_cast<double>(count) / 1e6);
 }

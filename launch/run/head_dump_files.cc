@@ -13,20 +13,20 @@
 namespace isthmus {
 namespace {
 
-// Elements that travel at once.
+// So many elements travel at once.
 constexpr int64_t kPiece = int64_t{1} << 22;
 
 NpyType TypeOf(DType type) {
   return type == DType::kFloat64 ? NpyType::kFloat64 : type == DType::kInt32 ? NpyType::kInt32 : NpyType::kFloat32;
 }
 
-// Parts of one array, on several ranks.
+// Gathers parts of one array, on several ranks.
 class ArrayGathering {
  public:
   ArrayGathering(const Mesh& mesh, std::string path, DType type, std::vector<int64_t> shape)
       : world_(mesh.world()), path_(std::move(path)), type_(type), shape_(std::move(shape)) {}
 
-  // Rank 0's own failures are kept until the end: the other ranks send whatever becomes of it.
+  // Rank 0's own failures are kept until the end: the other ranks send in any case.
   void Open() {
     if (world_.rank() != 0) return;
     auto writer = NpyWriter::Create(path_, TypeOf(type_), shape_);
@@ -34,7 +34,7 @@ class ArrayGathering {
     if (writer.ok()) writer_ = *std::move(writer);
   }
 
-  // The next `size` elements, which `owner` has in `part`. Errors: of collectives.
+  // Appends the next `size` elements, which `owner` has in `part`. Errors: of collectives.
   absl::Status Append(int owner, const Tensor& part, int64_t size) {
     std::vector<char> received;
     for (int64_t begin = 0; begin < size; begin += kPiece) {
@@ -78,7 +78,7 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   const auto vocabulary = static_cast<int64_t>(counts.size());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? MakeFolder(folder) : absl::OkStatus()));
 
-  // Tensor ranks are adjacent: the first of each data rank has that rank's tokens, those of the first data rank have
+  // Tensor ranks are adjacent. The first of each data rank has that rank's tokens; those of the first data rank have
   // the vocabulary.
   ArrayGathering hidden(mesh, folder + "/hidden.npy", dump.hidden.type, {own * data, dump.hidden.columns});
   hidden.Open();

@@ -13,9 +13,9 @@
 
 namespace isthmus {
 
-// folder/hidden.npy [N, D], targets.npy [N], head.npy [V, D] or head-up.npy [V, R] and head-down.npy [R, D], and
-// counts.npy [V], how often each token occurs in the training shards. Rank 0 writes what all ranks hold, one rank's
-// part after the other. Collective over the mesh; fails on all ranks or none.
+// Writes folder/hidden.npy [N, D], targets.npy [N], head.npy [V, D] or head-up.npy [V, R] and head-down.npy [R, D], and
+// counts.npy [V]. The counts say how often each token occurs in the training shards. Rank 0 writes what all ranks hold,
+// one rank's part after the other. Collective over the mesh; fails on all ranks or none.
 absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span<const uint64_t> counts,
                            const Mesh& mesh);
 

@@ -29,7 +29,7 @@ void FillHistogram(const Histogram& histogram, proto::Histogram& record) {
   record.set_sum(histogram.sum);
 }
 
-// Some forty of any number of values.
+// Picks some forty of any number of values.
 template <typename Records>
 void FillSpectrum(const std::vector<double>& values, Records& records) {
   const auto count = static_cast<int64_t>(values.size());
@@ -42,7 +42,7 @@ void FillSpectrum(const std::vector<double>& values, Records& records) {
   }
 }
 
-// As many tokens as the head is wide are a matrix of its rank, which the best one of that rank keeps all of.
+// As many tokens as the head is wide are a matrix of its rank. The best matrix of that rank keeps all of it.
 void LeaveOutTrivialFigures(int64_t width, proto::HeadRecord& record) {
   if (record.sampled_tokens() <= width) {
     record.clear_best_rank_energy_ratio();

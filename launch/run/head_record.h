@@ -1,4 +1,4 @@
-// Telemetry records from what a measured step says of its head and layers.
+// Makes telemetry records from the figures that a measured step has of its head and layers.
 #ifndef ISTHMUS_LAUNCH_RUN_HEAD_RECORD_H_
 #define ISTHMUS_LAUNCH_RUN_HEAD_RECORD_H_
 
@@ -9,14 +9,14 @@
 
 namespace isthmus {
 
-// Names of the vocabulary's buckets, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
+// These are names of the vocabulary's buckets, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
 inline constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
 
-// Fills an empty record with the figures' scalars, some of the singular values, histograms and parts. Leaves out what
-// no more sampled tokens than the head's width make trivial: as many rows are a matrix of that rank.
+// Fills an empty record with the figures' scalars, some of the singular values, histograms and parts. Omits the
+// best-rank figures unless more tokens than the head's width were sampled: fewer rows always have that rank.
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);
 
-// `norms`: HeadDecomposition::Result::layer_gradient_norms.
+// `norms` are HeadDecomposition::Result::layer_gradient_norms.
 void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record);
 
 }  // namespace isthmus

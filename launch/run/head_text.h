@@ -1,4 +1,4 @@
-// The head's figures at the end of a run, for people.
+// Writes the head's figures at the end of a run, for people.
 #ifndef ISTHMUS_LAUNCH_RUN_HEAD_TEXT_H_
 #define ISTHMUS_LAUNCH_RUN_HEAD_TEXT_H_
 
@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// What was lost, beside what a head in random position of that rank loses; with several shards how much of the
-// gradient's energy lies in each, before and after the projection. Whole lines.
+// Says how much was lost, beside the loss of a head in random position of that rank. With several shards it says how
+// much of the gradient's energy lies in each, before and after the projection. The text has whole lines.
 std::string HeadText(const HeadFigures& head);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// A sink that could not be opened while a run trains, and is tried again with each record.
+// This stands for a sink that could not be opened while a run trains, and is tried again with each record.
 #ifndef ISTHMUS_LAUNCH_RUN_LATE_SINK_H_
 #define ISTHMUS_LAUNCH_RUN_LATE_SINK_H_
 

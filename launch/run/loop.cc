@@ -21,8 +21,8 @@
 namespace isthmus {
 namespace {
 
-// Saves a checkpoint of the step that was just taken. `signal`: what ends training after it; 0: nothing does, unless it
-// is the `last` step.
+// Saves a checkpoint of the step that was just taken. `signal` is the one that ends training after it. With 0 nothing
+// ends training, unless it is the `last` step.
 absl::Status SaveStep(RunParts& run, int signal, bool last) {
   run.watch.whereabouts().Enter("saving a checkpoint");
   const TrainingMoment moment = MomentOf(run);
@@ -42,7 +42,7 @@ absl::Status CheckLastUpdate(const RunState& state) {
                                          state.steps - 1, " and go on from an older checkpoint"));
 }
 
-// Until the last step, or a signal.
+// Trains until the last step, or a signal.
 absl::Status TrainSteps(RunParts& run) {
   const auto& schedule = run.config.schedule();
   RunState& state = run.state;
@@ -90,7 +90,7 @@ absl::Status TrainRun(RunParts& run) {
   ISTHMUS_RETURN_IF_ERROR(run.world.Barrier());
   absl::Status status = TrainSteps(run);
   run.watch.whereabouts().Enter("ending");
-  // All that was begun is ended, whatever ended training, unless a rank is lost.
+  // Whatever ended training, all work in progress is finished, unless a rank is lost.
   if (ExitStatusOf(status.code()) != kExitRankFailed) status.Update(run.checkpoints->Wait());
   NewestCheckpoint(run);
   run.recorder->Publish(*run.checkpoints);

@@ -13,10 +13,10 @@
 namespace isthmus {
 namespace {
 
-// Largest file; one matrix product takes some 400 bytes.
+// This is the largest file; one matrix product takes some 400 bytes.
 constexpr int64_t kMostBytes = int64_t{16} << 20;
 
-// What the file says; nothing where it is missing or of no use.
+// Returns the content of the file; nothing if it is missing or of no use.
 MatmulAlgorithms ReadKnown(const std::string& path, Log& log) {
   const auto text = ReadFile(path, kMostBytes);
   if (absl::IsNotFound(text.status())) return {};

@@ -1,5 +1,5 @@
-// The choice of the GPU's algorithms for a run's matrix products (ops/cuda/matmul_algorithms.h): measured before the first
-// step, agreed on by all ranks, kept in the run folder.
+// Chooses the GPU's algorithms for a run's matrix products (ops/cuda/matmul_algorithms.h). They are measured before the
+// first step, agreed on by all ranks, kept in the run folder.
 #ifndef ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_
 #define ISTHMUS_LAUNCH_RUN_MATMUL_SEARCH_H_
 
@@ -14,10 +14,10 @@
 
 namespace isthmus {
 
-// FOLDER/matmul-algorithms.json holds what is known. `rehearse` runs every product of a step once, collectively, with
-// results that nobody needs; those not in the file are measured meanwhile. Of a product that several ranks measured the
-// lowest rank's choice holds for all. Rank 0 writes the file where it grew. From then on nothing is measured: a product
-// that is still unknown takes the library's first proposal.
+// FOLDER/matmul-algorithms.json holds the known ones. `rehearse` runs every product of a step once, collectively, with
+// results that nobody needs. Products that are not in the file are measured meanwhile. If several ranks measured a
+// product, the lowest rank's choice holds for all. Rank 0 writes the file if it grew. From then on nothing is measured:
+// a product that is still unknown takes the library's first proposal.
 //
 // A run that finds the file of another in its folder computes as that one did. A file that can't be read, or has
 // another format, is noted in the log and replaced. A file that can't be written is noted, too. On the CPU nothing

@@ -40,7 +40,7 @@ absl::Status Recorder::DumpHead(int64_t step, HeadDump& dump, absl::Span<const u
   const std::string folder = absl::StrFormat("%s/head-step-%08d", config_.folder(), step);
   absl::Status status;
   {
-    // Rank 0 writes and flushes what may be gigabytes.
+    // Rank 0 writes and flushes files that may have gigabytes.
     const DeadlineScope patience(mesh_, SetupDeadline(config_));
     status = WriteHeadDump(folder, dump, counts, mesh_);
   }

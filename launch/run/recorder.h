@@ -1,4 +1,5 @@
-// The telemetry records of a run on this rank: what they say of each step, and when the sinks get them.
+// Makes the telemetry records of a run on this rank. They say what is known of each step; the recorder knows when the
+// sinks get them.
 #ifndef ISTHMUS_LAUNCH_RUN_RECORDER_H_
 #define ISTHMUS_LAUNCH_RUN_RECORDER_H_
 
@@ -29,7 +30,7 @@
 
 namespace isthmus {
 
-// A step that was applied.
+// This is a step that was applied.
 struct TakenStep {
   int64_t step = 0;
   double learning_rate = 0;
@@ -42,17 +43,17 @@ struct TakenStep {
 
 class Recorder {
  public:
-  // All that is referred to must outlive the recorder.
+  // All that the arguments refer to must outlive the recorder.
   Recorder(const proto::RunConfig& config, Mesh& mesh, RankWatch& watch, RunMessages& messages,
            std::unique_ptr<Sinks> sinks);
 
-  // The run's first record. `groups`: of the optimizer, for the records of steps. If the run goes on after
-  // `resumed_step`, that step has a record already: the facts then come with the next step's.
+  // Makes the run's first record. `groups` are those of the optimizer, for the records of steps. If the run goes on
+  // after `resumed_step`, that step has a record already: the facts then come with the next step's.
   void Begin(const proto::RunRecord& facts, std::vector<ParameterGroupFigures> groups,
              std::optional<int64_t> resumed_step);
 
   // Writes the head's tensors of a step as files (launch/run/head_dump_files.h). Files that can't be written are logged
-  // and counted. `counts`: how often each token occurs in the training shards. Collective. Errors: of collectives.
+  // and counted. `counts` says how often each token occurs in the training shards. Collective. Errors: of collectives.
   absl::Status DumpHead(int64_t step, HeadDump& dump, absl::Span<const uint64_t> counts);
   // Every step is counted, whether it gets a record or not.
   void Count(const TakenStep& taken);
@@ -70,9 +71,10 @@ class Recorder {
   // Writes the sinks' messages to the log.
   void TellNotes();
 
-  // Ends all records, with what the sinks had to say. Waits for them at most as long as Sinks::kCloseDeadline.
+  // Ends all records, with the messages that the sinks still have. Waits for them at most as long as
+  // Sinks::kCloseDeadline.
   void Close();
-  // After Close, when training goes back: drops what is known of later steps, and goes on with other sinks.
+  // Is called after Close, when training goes back. Drops what is known of later steps, and goes on with other sinks.
   void Forget();
   void GoOn(std::unique_ptr<Sinks> sinks, int64_t resumed_step);
 

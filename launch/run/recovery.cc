@@ -55,7 +55,7 @@ absl::StatusOr<std::vector<NonFiniteTensors>> GatherFound(const NonFiniteTensors
   return found;
 }
 
-// A step that is not to be applied.
+// This is a step that is not to be applied.
 struct Refusal {
   int64_t step = 0;
   StepFigures figures;

@@ -11,16 +11,16 @@
 
 namespace isthmus {
 
-// Does with a step that was not applied as config.stability has it: passes over its batch, rolls back, or halts.
-// `batch`: its number. Afterwards `run.state` tells where training goes on. Collective. Errors: Aborted if the run
-// halts, with the state saved; those of the checkpoint that a rollback needs; of collectives.
+// Handles a step that was not applied, as config.stability wants: passes over its batch, rolls back, or halts. `batch`
+// is its number. Afterwards `run.state` tells where training goes on. Collective. Errors: Aborted if the run halts,
+// with the state saved; those of the checkpoint that a rollback needs; of collectives.
 absl::Status Refuse(RunParts& run, int64_t step, int64_t batch, const StepResult& result);
 
-// The end that data make which can't be read. Saves the state. `error`: of all ranks. Collective. Returns an error of
-// the same code that says what is saved, or one of collectives.
+// Ends a run whose data can't be read. Saves the state. `error` is of all ranks. Collective. Returns an error of the
+// same code that says what is saved, or one of collectives.
 absl::Status EndOfData(RunParts& run, const absl::Status& error);
 
-// The end that a signal makes if the checkpoint that it asks for fails with `error`. Returns `error` if it is a rank's,
+// Ends a run after a signal if the checkpoint that it asks for fails with `error`. Returns `error` if it is a rank's,
 // else WorthAnotherStart (runtime/exit_status.h).
 absl::Status StoppedUnsaved(RunParts& run, int signal, const absl::Status& error);
 

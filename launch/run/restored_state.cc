@@ -20,7 +20,7 @@ namespace {
 // True if the restored checkpoint lies in the run folder, under whatever name.
 bool RestoredFromItsFolder(const RunParts& run) { return run.plan.continued && run.restored.has_value(); }
 
-// The part of rank 0.
+// Does the part of rank 0.
 absl::Status TidyCheckpoints(const RunParts& run) {
   Log& log = run.messages->log();
   const std::string& run_folder = run.config.folder();
@@ -52,7 +52,7 @@ absl::Status RestoreState(RunParts& run) {
 
 absl::Status SetAsideLaterCheckpoints(RunParts& run) {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(run.world, run.world.rank() == 0 ? TidyCheckpoints(run) : absl::OkStatus()));
-  // A rollback to what the run began from finds it by its new name.
+  // A rollback to the run's starting checkpoint finds it by its new name.
   if (RestoredFromItsFolder(run)) run.plan.candidates = {run.state.checkpoint};
   return absl::OkStatus();
 }

@@ -1,4 +1,4 @@
-// A run's state, taken from a checkpoint: at its start, and when it rolls back.
+// Takes a run's state from a checkpoint: at its start, and when it rolls back.
 #ifndef ISTHMUS_LAUNCH_RUN_RESTORED_STATE_H_
 #define ISTHMUS_LAUNCH_RUN_RESTORED_STATE_H_
 

@@ -34,8 +34,8 @@ namespace {
 // Larger records belong to steps, and are read line by line.
 constexpr int64_t kMostFirstRecords = int64_t{16} << 20;
 
-// Number of steps in a run's records. The first line belongs to no step. A damaged line counts as a step. Errors: by
-// errno; records that can't be read do not count as empty.
+// Returns the number of steps in a run's records. The first line belongs to no step. A damaged line counts as a step.
+// Errors: by errno; records that can't be read do not count as empty.
 absl::StatusOr<int64_t> RecordedSteps(const std::string& records) {
   // Reading a pipe would wait for ever.
   std::error_code error;
@@ -102,8 +102,8 @@ absl::StatusOr<ResumePlan> LookForCheckpoints(const std::string& how, const std:
   return plan;
 }
 
-// For a run that does not continue: true if its folder holds records that have to make room. Called on rank 0, which
-// writes them.
+// For a run that does not continue, returns true if its folder holds records that have to make room. It is called on
+// rank 0, which writes them.
 absl::StatusOr<bool> BeginsAnew(const std::string& how, const std::string& run_folder) {
   std::error_code error;
   const std::string records = run_folder + "/metrics.jsonl";
@@ -123,7 +123,7 @@ constexpr char kEndsTheRun[] =
     "so the run ends, and does not go back to an older one: remedy that, or rename the checkpoint, and start again "
     "with --resume auto";
 
-// The error for a candidate that may be sound. A run that went on from an older one would lose steps.
+// Makes the error for a candidate that may be sound. A run that went on from an older one would lose steps.
 absl::Status Unreadable(const absl::Status& status, bool while_training) {
   if (ExitStatusOf(status.code()) != kExitBadInput || absl::IsInvalidArgument(status)) return status;
   absl::Status marked(status.code(), absl::StrCat(status.message(), "; the checkpoint may be sound all the same, ",
@@ -132,7 +132,7 @@ absl::Status Unreadable(const absl::Status& status, bool while_training) {
   return marked;
 }
 
-// "model.width: 32 -> 64, seed: 1 -> 2"; empty when there is none. Fields that are not set have their defaults.
+// Returns "model.width: 32 -> 64, seed: 1 -> 2"; empty if there is none. Fields that are not set have their defaults.
 std::string Differences(const proto::RunConfig& from, const proto::RunConfig& to) {
   google::protobuf::util::MessageDifferencer differencer;
   differencer.set_message_field_comparison(google::protobuf::util::MessageDifferencer::EQUIVALENT);
@@ -155,7 +155,7 @@ proto::RunConfig Essence(const proto::RunConfig& config) {
   return essence;
 }
 
-// What may change on the way, at the price that the run is no longer the uninterrupted one.
+// These settings may change on the way. The run is then no longer the uninterrupted one.
 proto::RunConfig Course(const proto::RunConfig& config) {
   proto::RunConfig course;
   *course.mutable_optimizer() = config.optimizer();

@@ -1,4 +1,4 @@
-// What a start of a run continues from.
+// Finds what a start of a run continues from.
 #ifndef ISTHMUS_LAUNCH_RUN_RESUME_H_
 #define ISTHMUS_LAUNCH_RUN_RESUME_H_
 
@@ -26,21 +26,21 @@ struct ResumePlan {
 
 // `how` is "never", "auto", a checkpoint, or a run folder, which stands for its newest checkpoint. "auto" takes the
 // newest complete and sound checkpoint of the run folder, and begins anew if there is none at all. Every rank looks,
-// and what any of them finds counts (launch/run/agreed_checkpoint.h). Collective; the same on all ranks. Errors: those
+// and a finding of any rank counts (launch/run/agreed_checkpoint.h). Collective; the same on all ranks. Errors: those
 // of FindCheckpoint and ListCheckpoints, of any rank. AlreadyExists if the run folder has checkpoints that are not the
 // ones continued. FailedPrecondition if "auto" finds sound and finite ones that were set aside, and no other.
 absl::StatusOr<ResumePlan> PlanResume(const std::string& how, const std::string& run_folder, Communicator& world);
 
-// Makes room for a run of `config` that begins anew in a folder with records and without a checkpoint. If
-// metrics.jsonl holds steps, it is renamed to the first free name of metrics.jsonl.1, .2, …. If a start ended before
-// its first step, it is removed. Returns what is to be said, empty if nothing was kept. To be called on one rank.
-// Errors: InvalidArgument, with nothing changed, if there are steps and config.textproto is another run's. Those of the
-// file system.
+// Makes room for a run of `config` that begins anew in a folder with records and without a checkpoint. If metrics.jsonl
+// holds steps, it is renamed to the first free name of metrics.jsonl.1, .2, …. If a start ended before its first step,
+// it is removed. Returns a message, empty if nothing was kept. It must be called on one rank. Errors: InvalidArgument,
+// with nothing changed, if there are steps and config.textproto is another run's; those of the file system.
 absl::StatusOr<std::string> SetAsideRecords(const proto::RunConfig& config);
 
 // Returns the plan by which a run that `began` so goes back. It leads to the newest sound checkpoint of its folder
-// without a NaN or an infinite value; if there is none, to what the run began from. An older one that can't be read
-// does not matter then. Collective; the same on all ranks. Errors: those of ListCheckpoints; MayBeSound as Restore.
+// without a NaN or an infinite value. If there is none, it leads to the state from which the run began. An older one
+// that can't be read does not matter then. Collective; the same on all ranks. Errors: those of ListCheckpoints;
+// MayBeSound as Restore.
 absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::string& run_folder, Communicator& world);
 
 struct RestoredCheckpoint {

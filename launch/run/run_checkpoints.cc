@@ -79,7 +79,7 @@ absl::StatusOr<SavedCheckpoint> RunCheckpoints::SaveAndTidy(const std::string& f
   ISTHMUS_ASSIGN_OR_RETURN(const SavedCheckpoint saved,
                            SaveCheckpoint(folder, contents, model_.parameters(), mesh_, &model_.optimizer()));
   if (mesh_.world().rank() == 0) Tidy();
-  // Removing what is old may take long, too: the others wait here, and not in a step, which has a shorter deadline.
+  // Removing old checkpoints may take long, too. The others wait here, and not in a step, which has a shorter deadline.
   ISTHMUS_RETURN_IF_ERROR(mesh_.world().Barrier());
   return saved;
 }

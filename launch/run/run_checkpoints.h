@@ -1,4 +1,4 @@
-// The checkpoints that a run saves, and what its records say of them.
+// Saves the checkpoints of a run, and says of them what its records need.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_CHECKPOINTS_H_
 
@@ -21,7 +21,7 @@
 
 namespace isthmus {
 
-// Where training is.
+// Says where training is.
 struct TrainingMoment {
   int64_t step = 0, tokens = 0;
   int64_t batches = 0;  // of the data, that were trained on or passed over
@@ -31,10 +31,10 @@ struct TrainingMoment {
 };
 
 // Saving, polling and waiting are collective over the mesh. Their errors are those of collectives, and of the last
-// save: one on the way that fails, for lack of space for example, is logged and counted.
+// save. An earlier save that fails, for lack of space for example, is logged and counted.
 class RunCheckpoints {
  public:
-  // All must outlive it.
+  // All arguments must outlive it.
   RunCheckpoints(const proto::RunConfig& config, const RunData& data, Mesh& mesh, TrainingModel& model, Log& log)
       : config_(config), data_(data), mesh_(mesh), model_(model), log_(log), background_(mesh) {}
 
@@ -42,27 +42,27 @@ class RunCheckpoints {
   absl::Status Reserve();
   bool Due(int64_t step, bool last) const;
 
-  // Saves. `at_once`: nothing follows that could go on meanwhile, and a failure is an error.
+  // Saves. `at_once` means that nothing follows that could go on meanwhile, and a failure is an error.
   absl::Status Save(const TrainingMoment& moment, bool at_once);
-  // Once a step: ends what has been written in the background.
+  // Is called once a step: ends a save that has been written in the background.
   absl::Status Poll();
-  // Until nothing is being written any more.
+  // Waits until nothing is being written any more.
   absl::Status Wait();
 
-  // How far a save has come that is running, and what there is to say since the last call: of several checkpoints the
-  // newest, and for how long steps waited for all.
+  // Says how far a running save has come, and adds the news since the last call. If there were several checkpoints, it
+  // is about the newest, with the time that steps waited for all.
   void FillRecord(proto::TelemetryRecord& record);
-  // The newest complete one, empty when there is none.
+  // Returns the newest complete one, empty if there is none.
   const std::string& newest() const { return newest_; }
 
  private:
-  // In the foreground. Collective.
+  // Works in the foreground. Collective.
   absl::StatusOr<SavedCheckpoint> SaveAndTidy(const std::string& folder, const CheckpointContents& contents);
   absl::Status Poll(bool wait);
   void Succeed(const SavedCheckpoint& saved);
   // Errors: `status`, when it is a rank's, or `fatal`.
   absl::Status Fail(const absl::Status& status, bool fatal);
-  // Of rank 0, when a checkpoint is complete. The checkpoint stands whatever becomes of this.
+  // Is called on rank 0 when a checkpoint is complete. The checkpoint stands even if this fails.
   void Tidy();
 
   const proto::RunConfig& config_;

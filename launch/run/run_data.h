@@ -1,4 +1,4 @@
-// The data of a run: opened, checked, and cut into training and validation samples.
+// The data of a run are opened, checked, and cut into training and validation samples.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_DATA_H_
 
@@ -21,12 +21,12 @@ struct RunData {
   std::string tokenizer_model;  // the model file's bytes, as they were when the data were opened; empty: none
 };
 
-// Tokens that a step trains on, over all data ranks.
+// Returns the tokens that a step trains on, over all data ranks.
 int64_t TokensPerStep(const proto::RunConfig& config);
 
-// Opens what config.data names; `verify` reads all of it once, unless a signal ends that. `source`: the configuration's
-// file, for messages. Errors: those of TokenDataset; InvalidArgument when the tokenizer is not the shards', or training
-// and validation shards disagree.
+// Opens the data that config.data names; `verify` reads all of it once, unless a signal ends that. `source` is the
+// configuration's file, for messages. Errors: those of TokenDataset; InvalidArgument if the tokenizer is not the
+// shards', or training and validation shards disagree.
 absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
                                     const StopSignals& signals);
 

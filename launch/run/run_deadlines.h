@@ -1,4 +1,4 @@
-// The two deadlines of a run's collectives.
+// A run's collectives have two deadlines.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_DEADLINES_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_DEADLINES_H_
 
@@ -8,12 +8,12 @@
 
 namespace isthmus {
 
-// The long one: for setting up, saving and restoring, where a rank may wait for another one's files.
+// Returns the long one: for setting up, saving and restoring, where a rank may wait for another one's files.
 inline absl::Duration SetupDeadline(const proto::RunConfig& config) {
   return absl::Seconds(config.mesh().setup_timeout_seconds());
 }
 
-// The short one: for steps, in which all ranks do the same at the same time.
+// Returns the short one: for steps, in which all ranks do the same at the same time.
 inline absl::Duration StepDeadline(const proto::RunConfig& config) {
   return absl::Seconds(config.mesh().collective_timeout_seconds());
 }

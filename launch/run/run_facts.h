@@ -1,4 +1,4 @@
-// The facts of a run as a whole, for its first record.
+// Collects the facts of a run as a whole, for its first record.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_FACTS_H_
 
@@ -9,10 +9,10 @@
 
 namespace isthmus {
 
-// `device`: its name. `peak_flops`: of all ranks; 0 where it is not known.
+// `device` is its name. `peak_flops` is that of all ranks; 0 if it is not known.
 proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double peak_flops);
 
-// The same for people, in two lines.
+// Writes the same for people, in two lines.
 std::string FactsText(const proto::RunRecord& facts);
 
 }  // namespace isthmus

@@ -22,7 +22,8 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(200);
 
-// 0, or errno. A lock of the open file: one of the process would be lost when anything in it closes the file.
+// Returns 0, or errno. The lock belongs to the open file: one of the process would be lost when anything in it closes
+// the file.
 int TryLock(int descriptor) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
@@ -33,7 +34,7 @@ int TryLock(int descriptor) {
   return 0;
 }
 
-// "host H, process P, since T", as the holder wrote it.
+// Returns "host H, process P, since T", as the holder wrote it.
 std::string Holder(int descriptor) {
   std::array<char, 512> text{};
   const ssize_t got = pread(descriptor, text.data(), text.size(), 0);
@@ -42,7 +43,7 @@ std::string Holder(int descriptor) {
   return holder.empty() ? "which does not say its name" : holder;
 }
 
-// What is written says who holds the lock; it is not the lock, and may fail.
+// The text says who holds the lock; it is not the lock, and may fail.
 void SayHolder(int descriptor) {
   const std::string text = MarkOfThisProcess().Describe() + "\n";
   if (pwrite(descriptor, text.data(), text.size(), 0) < 0) return;
@@ -61,7 +62,7 @@ absl::StatusOr<std::unique_ptr<RunLock>> RunLock::Take(const std::string& folder
   bool noted = false;
   for (int error = 0; (error = TryLock(descriptor)) != 0;) {
     if (error != EAGAIN && error != EACCES) {
-      // ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL: as the file system has it.
+      // The error is ENOLCK, EOPNOTSUPP, ENOSYS or EINVAL, depending on the file system.
       lock->warning_ = absl::StrCat(path, ": the file system can't lock it (", std::strerror(error),
                                     "): nothing stops a second run in this folder");
       return lock;

@@ -1,4 +1,4 @@
-// One run at a time in a run folder.
+// Allows one run at a time in a run folder.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_LOCK_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_LOCK_H_
 
@@ -13,8 +13,8 @@
 
 namespace isthmus {
 
-// Held by a run's rank 0 for its life: an advisory lock on FOLDER/log/lock, which says who holds it. The system lets go
-// of it when the process ends, however it ends; programs that it starts don't get it.
+// A run's rank 0 holds it for its life: an advisory lock on FOLDER/log/lock, which says who holds it. The system lets
+// go of it when the process ends, however it ends. Programs that it starts don't get it.
 class RunLock {
  public:
   struct Waiting {
@@ -22,15 +22,15 @@ class RunLock {
     std::function<bool()> stop;                    // true: no longer wait
     std::function<void(const std::string&)> note;  // told once what is waited for
   };
-  // Makes the folder where there is none, and changes nothing else in it. Errors: FailedPrecondition naming host,
-  // process and time of the run that holds the lock when patience is over; Cancelled when it was told to stop; by errno
+  // Makes the folder if there is none, and changes nothing else in it. Errors: FailedPrecondition when patience is
+  // over, naming host, process and time of the run that holds the lock. Cancelled when it was told to stop; by errno
   // for the file.
   static absl::StatusOr<std::unique_ptr<RunLock>> Take(const std::string& folder, const Waiting& waiting);
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
-  // What to tell of a file system that has no locks, where nothing is held; else empty.
+  // Returns a message about a file system that has no locks, so that nothing is held; else empty.
   const std::string& warning() const { return warning_; }
 
  private:

@@ -1,5 +1,5 @@
-// The finished parts of a pretraining run on this rank, and how far it has come. launch/run/setup.h makes them,
-// launch/run/loop.h trains with them.
+// These are the finished parts of a pretraining run on this rank, and how far it has come. launch/run/setup.h makes
+// them; launch/run/loop.h trains with them.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_PARTS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_PARTS_H_
 
@@ -61,13 +61,13 @@ struct RunParts {
   RunState state;
 };
 
-// The description of the present state that goes into its checkpoint.
+// Returns the description of the present state that goes into its checkpoint.
 TrainingMoment MomentOf(const RunParts& run);
 
-// How often each token of the model's vocabulary occurs in the training shards.
+// Returns how often each token of the model's vocabulary occurs in the training shards.
 std::vector<uint64_t> TokenCounts(const RunParts& run);
 
-// Notes the newest complete checkpoint, where this start has saved one, in `run.state`, and returns what is there.
+// Notes the newest complete checkpoint in `run.state`, if this start has saved one, and returns the noted one.
 const std::string& NewestCheckpoint(RunParts& run);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// A request to train: the configuration, and the surroundings of the run.
+// A request to train has the configuration, and the surroundings of the run.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_REQUEST_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_REQUEST_H_
 

@@ -1,4 +1,4 @@
-// The telemetry sinks of a run, as its configuration wants them.
+// Opens the telemetry sinks of a run, as its configuration wants them.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_SINKS_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_SINKS_H_
 
@@ -24,15 +24,15 @@ struct SinksOpening {
 };
 
 // Opens the sinks. Rank 0's have the cluster's figures, in the run folder and over HTTP. Another rank's show its own
-// figures, and there may be none. Errors, except while training or when the disk is full: AlreadyExists if the folder
-// holds a run that is not to be continued; by errno for its files.
+// figures, and there may be none. Errors, except while training or on a full disk: AlreadyExists if the folder holds a
+// run that is not continued; by errno for its files.
 absl::StatusOr<std::unique_ptr<Sinks>> OpenSinks(const proto::RunConfig& config, int rank, int local_rank,
                                                  const SinksOpening& opening);
 
-// Errors: InvalidArgument when `every_rank` is to be shown at ports that this rank's place on its node makes too large.
+// Errors: InvalidArgument if `every_rank` is to be shown at ports that this rank's place on its node makes too large.
 absl::Status CheckPort(const proto::RunConfig& config, int local_rank, absl::string_view source);
 
-// Each rank shows figures of its own.
+// Returns whether each rank shows figures of its own.
 bool EveryRankIsShown(const proto::RunConfig& config);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// How far a run has come, and with what figures.
+// Says how far a run has come, and with what figures.
 #ifndef ISTHMUS_LAUNCH_RUN_RUN_STATE_H_
 #define ISTHMUS_LAUNCH_RUN_RUN_STATE_H_
 
@@ -23,7 +23,7 @@ struct RunState {
   std::string checkpoint;           // newest folder, empty if none was saved
   double seconds = 0;               // of training, when it has ended
 
-  // Seconds since the start of training.
+  // Returns the seconds since the start of training.
   double Elapsed() const { return MonotonicSeconds() - start_seconds; }
 };
 

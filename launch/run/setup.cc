@@ -35,10 +35,10 @@
 namespace isthmus {
 namespace {
 
-// For the run that had the folder before. A server of NFS lets go of a dead node's locks after 90 s.
+// The lock waits for the run that had the folder before. A server of NFS lets go of a dead node's locks after 90 s.
 constexpr absl::Duration kLockPatience = absl::Seconds(120);
 
-// Empty where enough tokens are sampled for a spectrum that tells heads apart, or none are.
+// Returns no text if enough tokens are sampled for a spectrum that tells heads apart, or none are.
 std::string SampleWarning(const proto::RunConfig& config) {
   const auto& telemetry = config.telemetry();
   const int64_t width = HeadShapeOf(config.model()).width;
@@ -65,7 +65,7 @@ class RunSetup {
   absl::StatusOr<std::unique_ptr<RunParts>> SetUp();
 
  private:
-  // The phases, in their order. All are collective.
+  // These are the phases, in their order. All are collective.
   absl::Status ConnectRanks();
   absl::Status OpenData();
   absl::Status OpenFolder();
@@ -73,11 +73,13 @@ class RunSetup {
   absl::Status Continue();
   void TellOfStart();
 
-  // Before anything in the folder is looked at: a run that is ending may still change it.
+  // Comes before anything in the folder is looked at: a run that is ending may still change it.
   absl::Status LockFolder(Progress* display);
-  // The sinks, for a new run with everything else. Nothing of a run that is continued changes before it is restored.
+  // Opens the sinks, for a new run with everything else. Nothing of a run that is continued changes before it is
+  // restored.
   absl::StatusOr<std::unique_ptr<Sinks>> OpenRecords();
-  // Returns OK if the disk is full and the run was there already. The run then starts, and loses what it can't write.
+  // Returns OK if the disk is full and the run was there already. The run then starts, and loses the files that it
+  // can't write.
   absl::Status Bear(const absl::Status& status);
 
   const RunRequest& request_;
@@ -220,7 +222,7 @@ absl::Status RunSetup::BuildModel() {
                                                    [this] { return run_->model->Rehearse(); }));
   }
   if (run_->stream.device() == Device::kCpu) {
-    // All ranks at the same time, as in training: they share caches and power.
+    // All ranks do this at the same time, as in training: they share caches and power.
     ISTHMUS_RETURN_IF_ERROR(world_.Barrier());
     const auto peak = MeasureMatmulPeak(ComputeType(config.precision()), absl::Milliseconds(300), run_->stream);
     ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, peak.status()));

@@ -1,4 +1,4 @@
-// Which steps a run refuses, and what it does about them: config.stability.
+// Decides which steps a run refuses, and what it does about them: config.stability.
 #ifndef ISTHMUS_LAUNCH_RUN_STABILITY_H_
 #define ISTHMUS_LAUNCH_RUN_STABILITY_H_
 
@@ -15,15 +15,15 @@
 
 namespace isthmus {
 
-// A function of the figures that it is given, which are the same bits on every rank: so is every decision. Everything
-// that decisions depend on is in state(), which checkpoints keep.
+// Decisions are a function of the given figures, whose bits are the same on every rank: so is every decision.
+// Everything that decisions depend on is in state(), which checkpoints keep.
 class Stability {
  public:
   Stability(const proto::StabilityConfig& config, const proto::StabilityState& state);
 
   // True if a step with these sound figures is to be applied.
   bool Accepts(const StepFigures& figures) const;
-  // It was.
+  // Is called if the step was applied.
   void Applied(const StepFigures& figures);
 
   enum class Action { kHalt, kSkip, kRollback };
@@ -32,16 +32,16 @@ class Stability {
     bool finite = false;  // true if its figures are sound: the step was refused as a spike
     std::string reason;   // of the refusal, or of the end
   };
-  // It was not: what is to be done. Passes over its batch, and with a rollback as many before it as configured, unless
-  // the run ends.
+  // Is called if the step was not applied; returns what to do. Passes over its batch, and with a rollback over as many
+  // before it as configured, unless the run ends.
   Verdict Refused(int64_t step, int64_t batch, const StepFigures& figures);
 
-  // Training goes on from a checkpoint with this state (none: from the beginning): the detector as it was then; what
-  // was refused since stays refused.
+  // Is called when training goes on from a checkpoint with this state (none: from the beginning). The detector is as it
+  // was then. Steps refused since stay refused.
   void GoBack(const proto::StabilityState& then);
 
   proto::StabilityState state() const;
-  // Numbers of all batches that refusals pass over.
+  // Returns the numbers of all batches that refusals pass over.
   std::vector<int64_t> passed_over() const;
   void FillRecord(proto::StabilityRecord& record) const;
 
@@ -51,7 +51,7 @@ class Stability {
   };
   Scores ScoresOf(const StepFigures& figures) const;
   bool IsSpike(const Scores& scores) const;
-  // Why no further refusal of this step is allowed; empty: it is.
+  // Returns why no further refusal of this step is allowed; empty if it is.
   std::string LimitReached(int64_t step) const;
 
   proto::StabilityConfig config_;

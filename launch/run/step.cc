@@ -15,7 +15,7 @@
 namespace isthmus {
 namespace {
 
-// Seconds since the start of training, the same on every rank; 0 in a run without a time limit. Collective.
+// Returns the seconds since the start of training, the same on every rank; 0 in a run without a time limit. Collective.
 absl::StatusOr<double> AgreedElapsed(const RunParts& run) {
   if (run.config.schedule().max_seconds() <= 0) return 0;
   double elapsed = run.state.Elapsed();
@@ -23,7 +23,7 @@ absl::StatusOr<double> AgreedElapsed(const RunParts& run) {
   return elapsed;
 }
 
-// `seconds`: that the step waited for the batch.
+// `seconds` is the time that the step waited for the batch.
 absl::StatusOr<Batch> NextBatch(RunParts& run, double& seconds) {
   Whereabouts& whereabouts = run.watch.whereabouts();
   const double begin = MonotonicSeconds();
@@ -54,7 +54,7 @@ absl::StatusOr<StepResult> StepOnBatch(RunParts& run, const StepPlan& plan, Batc
   return result;
 }
 
-// Nothing if a signal ended it. Collective.
+// Returns nothing if a signal ended it. Collective.
 absl::StatusOr<std::optional<proto::ValidationRecord>> Validate(RunParts& run, bool last) {
   run.watch.whereabouts().Enter("evaluation");
   ISTHMUS_ASSIGN_OR_RETURN(const std::optional<double> loss, ValidationLoss(run, last));

@@ -1,4 +1,4 @@
-// One step of a run: its batch, the model's step, validation, the record.
+// Takes one step of a run: its batch, the model's step, validation, the record.
 #ifndef ISTHMUS_LAUNCH_RUN_STEP_H_
 #define ISTHMUS_LAUNCH_RUN_STEP_H_
 
@@ -10,9 +10,9 @@
 
 namespace isthmus {
 
-// Takes one step and makes its record, where one is due. Returns true if the run is over after it. If the step is
-// refused, `run.state.steps` tells what is the latest one that the weights have seen. Collective. Errors: those of
-// Refuse and EndOfData (launch/run/recovery.h); of collectives.
+// Takes one step and makes its record, if one is due. Returns true if the run is over after it. If the step is refused,
+// `run.state.steps` is the latest one that the weights have seen. Collective. Errors: those of Refuse and EndOfData
+// (launch/run/recovery.h); of collectives.
 absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// The work of a step besides training.
+// Plans the work of a step besides training.
 #ifndef ISTHMUS_LAUNCH_RUN_STEP_PLAN_H_
 #define ISTHMUS_LAUNCH_RUN_STEP_PLAN_H_
 
@@ -17,7 +17,7 @@ struct StepPlan {
   bool waits_for_spectrum = false;  // rank 0 computes the spectrum of a large sample, and all ranks wait for it
 };
 
-// `elapsed_seconds`: of training, the same on every rank; it counts only in a run with a time limit.
+// `elapsed_seconds` is that of training, the same on every rank. It counts only in a run with a time limit.
 StepPlan PlanStep(const proto::RunConfig& config, int64_t step, double elapsed_seconds);
 
 // True for every `interval`-th step; 0: none.

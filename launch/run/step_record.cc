@@ -47,7 +47,8 @@ bool FillUtilisation(double tokens_per_second, const proto::RunRecord& facts, pr
 double UnixSeconds() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
 
 absl::Status FillTimeRecord(const StepSeconds& seconds, Communicator& world, proto::TimeRecord& record) {
-  // Maximum, minimum and who was slowest in one all-reduce: whole microseconds and the rank share a double's 53 bits.
+  // Maximum, minimum and the slowest rank travel in one all-reduce: whole microseconds and the rank share a double's 53
+  // bits.
   constexpr double kRanks = 1 << 20;
   std::array<double, 3 * kStepPhases> reduced{};
   for (size_t i = 0; i < kStepPhases; ++i) {
@@ -58,7 +59,7 @@ absl::Status FillTimeRecord(const StepSeconds& seconds, Communicator& world, pro
   }
   ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(reduced), Reduction::kMax));
   for (size_t i = 0; i < kStepPhases; ++i) {
-    // The slowest rank's have a field each: data_seconds, forward_seconds, …
+    // Times of the slowest rank have a field each: data_seconds, forward_seconds, …
     const auto* field = record.GetDescriptor()->FindFieldByName(absl::StrCat(kStepPhaseNames[i], "_seconds"));
     record.GetReflection()->SetDouble(&record, field, reduced[i]);
     auto& phase = *record.add_phases();

@@ -18,7 +18,7 @@ int64_t ValidationBatches(const RunParts& run) {
 
 absl::StatusOr<std::optional<double>> ValidationLoss(RunParts& run, bool last) {
   const int64_t batches = ValidationBatches(run);
-  // The same samples each time, chosen by a fixed seed.
+  // The samples are the same each time, chosen by a fixed seed.
   BatchLoader loader(run.data.validation, {.sequences = run.config.batch().sequences(),
                                            .data_rank = run.mesh->data_rank(),
                                            .data_ranks = run.mesh->data_ranks(),

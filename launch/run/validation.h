@@ -1,4 +1,4 @@
-// The loss on the validation set.
+// Computes the loss on the validation set.
 #ifndef ISTHMUS_LAUNCH_RUN_VALIDATION_H_
 #define ISTHMUS_LAUNCH_RUN_VALIDATION_H_
 
@@ -11,12 +11,12 @@
 
 namespace isthmus {
 
-// A set smaller than a batch is seen more than once; of a larger one every sample at most once.
+// A set smaller than a batch is seen more than once. Every sample of a larger one is seen at most once.
 int64_t ValidationBatches(const RunParts& run);
 
-// Mean over ValidationBatches() batches, nats per token. Nothing if a signal interrupted it; the `last` validation of a
-// run is never interrupted. Collective. Errors: those of EndOfData (launch/run/recovery.h) if the data can't be read;
-// of collectives.
+// Returns the mean over ValidationBatches() batches, nats per token. Returns nothing if a signal interrupted it; the
+// `last` validation of a run is never interrupted. Collective. Errors: those of EndOfData (launch/run/recovery.h) if
+// the data can't be read; of collectives.
 absl::StatusOr<std::optional<double>> ValidationLoss(RunParts& run, bool last);
 
 }  // namespace isthmus

@@ -10,8 +10,8 @@
 namespace isthmus {
 namespace {
 
-// The build ID in a segment of ELF notes, empty when it is not there. A note: sizes of name and description, type, and
-// both, each filled up to four bytes.
+// Returns the build ID in a segment of ELF notes, empty if it is not there. A note has sizes of name and description,
+// type, and both, each filled up to four bytes.
 absl::string_view FindBuildId(absl::string_view notes) {
   const auto padded = [](size_t bytes) { return (bytes + 3) / 4 * 4; };
   while (notes.size() >= sizeof(ElfW(Nhdr))) {

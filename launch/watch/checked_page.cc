@@ -19,7 +19,7 @@ namespace isthmus {
 namespace {
 
 constexpr size_t kPage = 4096;
-// Far more than any page has.
+// This is far more than any page has.
 constexpr int64_t kMostPageBytes = int64_t{1} << 20;
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A small text that one process writes over and over while others read it.
+// A page is a small text that one process writes over and over while others read it.
 #ifndef ISTHMUS_LAUNCH_WATCH_CHECKED_PAGE_H_
 #define ISTHMUS_LAUNCH_WATCH_CHECKED_PAGE_H_
 

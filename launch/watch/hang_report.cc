@@ -10,7 +10,7 @@
 namespace isthmus {
 namespace {
 
-// Of longer lists the rest is counted.
+// Longer lists are cut, and the rest is counted.
 constexpr size_t kNamed = 8;
 
 bool HasNotEntered(const Heartbeat& rank, const Heartbeat::Wait& wait) {
@@ -24,7 +24,7 @@ bool IsTheSame(const Heartbeat::Wait& a, const Heartbeat::Wait& b) {
   return a.group == b.group && a.root == b.root && a.sequence == b.sequence && a.peer == b.peer;
 }
 
-// Of the operations that the rank has not entered, the one that another has waited for longest: that rank's heartbeat.
+// Returns the heartbeat of the rank that has waited longest for an operation that `rank` has not entered.
 const Heartbeat* WaitsForIt(const Heartbeat& rank, const std::vector<RankSighting>& ranks) {
   const Heartbeat* longest = nullptr;
   for (const auto& [other, silent] : ranks) {

@@ -1,9 +1,9 @@
-// The sign of life that each rank leaves in the run folder: a small file that a thread renews every second. It says
-// where training is and which collectives the rank has entered, so that other ranks can tell, without a collective, a
-// process that has stopped (its file is not renewed) from one whose training thread is stuck.
+// A heartbeat is the sign of life that each rank leaves in the run folder: a small file that a thread renews every
+// second. It says where training is and which collectives the rank has entered. If a process has stopped, its file is
+// not renewed. So other ranks can tell it, without a collective, from one whose training thread is stuck.
 //
-// A file because the run folder is shared by all ranks anyway, and memory is not. It is one page of constant size that
-// is written in place: a full disk does not silence a rank (launch/watch/checked_page.h).
+// It is a file because the run folder is shared by all ranks anyway, and memory is not. It is one page of constant size
+// that is written in place: a full disk does not silence a rank (launch/watch/checked_page.h).
 //
 // Times are durations by the rank's own clock, because the clocks of machines need not agree.
 #ifndef ISTHMUS_LAUNCH_WATCH_HEARTBEAT_H_
@@ -47,15 +47,15 @@ struct Heartbeat {
   std::optional<Wait> waiting;
 };
 
-// The part of a heartbeat that the ring knows. The caller adds who the rank is, and `beat`.
+// Returns the part of a heartbeat that the ring knows. The caller adds who the rank is, and `beat`.
 Heartbeat HeartbeatOf(const CollectiveRing& ring);
 
-// folder/log/rank-0001.heartbeat
+// Returns folder/log/rank-0001.heartbeat.
 std::string HeartbeatPath(const std::string& folder, int rank);
 
 // Errors: by errno.
 absl::Status WriteHeartbeat(const std::string& path, const Heartbeat& heartbeat);
-// Errors: by errno; DataLoss for what is not a whole heartbeat.
+// Errors: by errno; DataLoss for a text that is not a whole heartbeat.
 absl::StatusOr<Heartbeat> ReadHeartbeat(const std::string& path);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// Which ranks' heartbeats have stopped.
+// Finds the ranks whose heartbeats have stopped.
 #ifndef ISTHMUS_LAUNCH_WATCH_HEARTBEAT_AGES_H_
 #define ISTHMUS_LAUNCH_WATCH_HEARTBEAT_AGES_H_
 
@@ -9,15 +9,15 @@
 
 namespace isthmus {
 
-// Ages are counted from when a reader sees a beat that it has not seen before, on its own clock: those of other
+// Ages are counted from when a reader sees a beat that it has not seen before. It uses its own clock: those of other
 // machines need not agree with it.
 class HeartbeatAges {
  public:
-  // `limit`: from this age on a heartbeat is stale.
+  // From the age `limit` on a heartbeat is stale.
   HeartbeatAges(int ranks, absl::Duration limit) : limit_(limit), ranks_(static_cast<size_t>(ranks)) {}
 
   enum class News { kNone, kStale, kBack };
-  // The rank's beat, read `now`, which is the reader's time. Each change is told once.
+  // Observes the rank's beat, read `now`, which is the reader's time. Each change is told once.
   News Observe(int rank, int64_t beat, absl::Duration now) {
     Rank& seen = ranks_[static_cast<size_t>(rank)];
     if (!seen.known || beat != seen.beat) {

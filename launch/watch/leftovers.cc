@@ -45,8 +45,8 @@ std::string DescribeLeftover(const Heartbeat& heartbeat) {
 int64_t ProcessBirth(int64_t process) {
   const auto text = ReadFile(absl::StrCat("/proc/", process, "/stat"));
   if (!text.ok()) return 0;
-  // proc(5): the number, the name in brackets (it may have any characters), then fields 3 (state) to 22 (birth) and
-  // more.
+  // By proc(5) the file has the number, the name in brackets (it may have any characters), then fields 3 (state) to 22
+  // (birth) and more.
   constexpr size_t kState = 0, kBirth = 22 - 3;
   const size_t name = text->rfind(") ");
   if (name == std::string::npos) return 0;

@@ -14,7 +14,7 @@ OtherRanks::OtherRanks(RankOfStart self, absl::Duration stale_age, std::shared_p
     : self_(std::move(self)), log_(std::move(log)), ages_(self_.ranks, stale_age) {}
 
 void OtherRanks::Look(absl::Duration now) {
-  // Many small files on a shared file system: no more than a hundred a second.
+  // There may be many small files on a shared file system: no more than a hundred are read a second.
   for (int looks = 0; looks < std::min(self_.ranks, 100); ++looks) {
     next_ = (next_ + 1) % self_.ranks;
     const auto beat = ReadHeartbeat(HeartbeatPath(self_.folder, next_));

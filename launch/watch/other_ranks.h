@@ -21,13 +21,13 @@ namespace isthmus {
 // One thread uses it, but for stale().
 class OtherRanks {
  public:
-  // `self` looks at the others. `stale_age`: from this age on a heartbeat is stale.
+  // `self` looks at the others. From the age `stale_age` on a heartbeat is stale.
   OtherRanks(RankOfStart self, absl::Duration stale_age, std::shared_ptr<Log> log);
 
-  // Goes on with the next ranks, and round again after the last. Warns in the log. `now`: by a clock of the caller's.
+  // Goes on with the next ranks, and round again after the last. Warns in the log. `now` is by a clock of the caller's.
   void Look(absl::Duration now);
 
-  // How often a rank's heartbeat was found stale. Any thread may ask.
+  // Returns how often a rank's heartbeat was found stale. Any thread may ask.
   int64_t stale() const { return stale_; }
 
  private:

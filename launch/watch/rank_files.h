@@ -1,5 +1,5 @@
-// The files that a rank of a run leaves for other ranks and for people: its heartbeat, its ring of collectives, and the
-// report of a hang. launch/watch/rank_watch.h lists them.
+// A rank leaves these files for other ranks and for people: its heartbeat, its ring of collectives, and the report of a
+// hang. launch/watch/rank_watch.h lists them.
 #ifndef ISTHMUS_LAUNCH_WATCH_RANK_FILES_H_
 #define ISTHMUS_LAUNCH_WATCH_RANK_FILES_H_
 
@@ -18,29 +18,29 @@ namespace isthmus {
 // Removes the reports of earlier starts.
 void RemoveHangReports(const std::string& folder);
 
-// folder/log/hang.txt
+// Returns folder/log/hang.txt.
 std::string HangReportPath(const std::string& folder);
 
-// Thread-safe.
+// The class is thread-safe.
 class RankFiles {
  public:
-  // `self`: this process, whose folder and its log exist.
+  // `self` is this process, whose folder and its log exist.
   RankFiles(std::shared_ptr<CollectiveRing> ring, RankOfStart self);
 
   // Writes the heartbeat. Errors: by errno.
   absl::Status Beat();
   void RemoveHeartbeat() const;
 
-  // Every rank says what it has been doing, for whoever reads the report.
+  // Writes the ring: every rank says what it has been doing, for whoever reads the report.
   void WriteRing() const;
 
-  // folder/log/hang-NONCE.txt
+  // Returns folder/log/hang-NONCE.txt.
   std::string HangPath() const;
   struct Claim {
     int file = -1;            // the descriptor of HangPath(), which this rank has made; or a negative number
     bool by_another = false;  // another rank has made it
   };
-  // The rank that makes HangPath() writes the report. Where none can make it, `file` is negative and each writes one.
+  // The rank that makes HangPath() writes the report. If none can make it, `file` is negative and each writes one.
   Claim ClaimReport() const;
   // Writes the report, and closes the file of the claim.
   void WriteReport(const std::string& report, const Claim& claim) const;

@@ -11,7 +11,7 @@
 namespace isthmus {
 namespace {
 
-// The rank's beat, which is kept in `sighting`; -1 where none can be read.
+// Returns the rank's beat, which is kept in `sighting`; -1 if none can be read.
 int64_t SeeBeat(const RankOfStart& self, size_t rank, RankSighting& sighting) {
   const std::string path = HeartbeatPath(self.folder, static_cast<int>(rank));
   auto beat = ReadHeartbeat(path);
@@ -32,7 +32,7 @@ std::vector<RankSighting> LookAtRanks(const RankOfStart& self, absl::FunctionRef
   for (size_t rank = 0; rank < sightings.size(); ++rank) {
     sightings[rank].silent = SeeBeat(self, rank, sightings[rank]) == beats[rank];
   }
-  // When even this rank's file is not renewed the file system is to blame, and says nothing of others.
+  // If even this rank's file is not renewed, the file system is to blame, and says nothing of others.
   if (sightings[static_cast<size_t>(self.rank)].silent) {
     for (RankSighting& sighting : sightings) sighting.silent = false;
   }

@@ -11,8 +11,8 @@
 
 namespace isthmus {
 
-// The heartbeats of all ranks, and which of them are not renewed during wait(), which must last longer than the time
-// from a beat to the next. `self`: who looks.
+// Returns the heartbeats of all ranks, and which of them are not renewed during wait(). It must last longer than the
+// time from a beat to the next. `self` is the rank that looks.
 std::vector<RankSighting> LookAtRanks(const RankOfStart& self, absl::FunctionRef<void()> wait);
 
 }  // namespace isthmus

@@ -30,17 +30,17 @@ namespace isthmus {
 namespace {
 
 constexpr absl::Duration kBeat = absl::Seconds(1);
-// How long the heartbeats are looked at to see which are renewed.
+// The heartbeats are looked at for this long to see which are renewed.
 constexpr absl::Duration kLook = absl::Seconds(6);
 constexpr absl::Duration kLongestAge = absl::Seconds(10);
-// How long a thread that is asked to stop is waited for.
+// A thread that is asked to stop is waited for this long.
 constexpr absl::Duration kStopPatience = absl::Seconds(5);
-// How often and after which first pause a rank looks for rank 0's mark: 6.3 s in all.
+// A rank looks for rank 0's mark so often, after this first pause: 6.3 s in all.
 constexpr int kMarkTries = 7;
 constexpr absl::Duration kMarkPause = absl::Milliseconds(100);
-// The number of a mark that is not in the folder. It is one that ranks accept from each other.
+// This is the number of a mark that is not in the folder. Ranks accept it from each other.
 constexpr int64_t kNoMark = kMostStartNumber;
-// Far more than a report has, which takes some hundred bytes per rank.
+// This is far more than a report has, which takes some hundred bytes per rank.
 constexpr int64_t kMostReportBytes = int64_t{16} << 20;
 
 }  // namespace
@@ -56,7 +56,7 @@ class RankWatch::State {
   RankFiles& files() { return files_; }
   int64_t stale() const { return others_.stale(); }
 
-  // The thread's work.
+  // This is the thread's work.
   void Run() {
     WaitClock clock(MonotonicNow());
     repetition_.Run(kBeat, [&] {
@@ -68,7 +68,7 @@ class RankWatch::State {
     });
   }
 
-  // Whether the thread has ended, at most a while from now.
+  // Returns whether the thread has ended, at most a while from now.
   bool AskToStop() { return repetition_.AskToStop(kStopPatience); }
 
   absl::Status Explain(const absl::Status& status) {
@@ -76,7 +76,7 @@ class RankWatch::State {
     EndIfLeftOver(self_);
     files_.Beat().IgnoreError();
     files_.WriteRing();
-    // Rank 0 makes the report where it can: its log is the one that people look at.
+    // Rank 0 makes the report if it can: its log is the one that people look at.
     if (self_.rank != 0) absl::SleepFor(kBeat);
     const RankFiles::Claim claim = files_.ClaimReport();
     if (claim.by_another) {
@@ -99,7 +99,7 @@ class RankWatch::State {
                     kEnd);
   }
 
-  // Once.
+  // Is called once.
   void Report(const std::string& report) {
     if (reported_.exchange(true)) return;
     log_->Error(report);
@@ -118,7 +118,7 @@ class RankWatch::State {
     if (self_.rank == 0 && written_) others_.Look(now);
   }
 
-  // A rank's deadline has passed.
+  // Is called when a rank's deadline has passed.
   void Hang() {
     if (!std::exchange(hanging_, true)) {
       // The training thread may hang where no deadline ends it, and never see the end of the job.
@@ -138,7 +138,7 @@ class RankWatch::State {
   Repetition repetition_;
   std::atomic<bool> reported_ = false;
 
-  // The thread's.
+  // These are the thread's.
   bool written_ = true, hanging_ = false;
   OtherRanks others_;
 };

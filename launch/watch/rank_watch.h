@@ -1,5 +1,5 @@
-// Watches over the ranks of a run: leaves this rank's heartbeat in the run folder, on rank 0 warns of ranks whose
-// heartbeat has stopped, and when a collective has outlasted its deadline says who is late.
+// Watches over the ranks of a run. It leaves this rank's heartbeat in the run folder. On rank 0 it warns of ranks whose
+// heartbeat has stopped. When a collective has outlasted its deadline, it says who is late.
 //
 // Files in folder/log:
 //   start                        the mark of the latest start (launch/watch/start_mark.h)
@@ -35,37 +35,37 @@ struct Leftovers;  // launch/watch/leftovers.h
 class RankWatch {
  public:
   explicit RankWatch(std::shared_ptr<CollectiveRing> ring) : ring_(std::move(ring)) {}
-  // As Stop.
+  // Works as Stop.
   ~RankWatch();
   RankWatch(const RankWatch&) = delete;
   RankWatch& operator=(const RankWatch&) = delete;
 
-  // What training tells of itself.
+  // Holds what training tells of itself.
   Whereabouts& whereabouts() { return ring_->whereabouts(); }
 
-  // Collective; every rank leaves its first heartbeat. The folder and its log exist. `deadline`: of a step's
-  // collectives; rank 0 warns once half of it has passed without a heartbeat, but after ten seconds at the latest.
-  // Marks the folder as this start's. Errors, on all ranks: by errno if a heartbeat can't be written; ResourceExhausted
-  // if no thread can be started; those of FindStartMark (launch/watch/start_mark.h).
+  // Starts to watch; every rank leaves its first heartbeat. The folder and its log exist. `deadline` is that of a
+  // step's collectives. Rank 0 warns once half of it has passed without a heartbeat, but after ten seconds at the
+  // latest. Marks the folder as this start's. Collective. Errors, on all ranks: by errno if a heartbeat can't be
+  // written; ResourceExhausted if no thread can be started; those of FindStartMark (launch/watch/start_mark.h).
   absl::Status Start(const std::string& folder, absl::Duration deadline, Communicator& world, std::shared_ptr<Log> log);
 
-  // On rank 0, after Start: messages for people about processes of earlier starts that still live.
+  // Returns, on rank 0 after Start, messages for people about processes of earlier starts that still live.
   const std::vector<std::string>& leftovers() const { return leftovers_; }
 
-  // Called after a failure that leaves other ranks anywhere. Returns `status` with the report on the rank that makes
-  // it; the other ranks wait until that rank ends the job. All living ranks write their rings. A process that still
-  // lives kEnd later says so on standard error and ends itself with status 4, whatever it waits for.
+  // Is called after a failure that leaves other ranks anywhere. Returns `status` with the report on the rank that makes
+  // it. The other ranks wait until that rank ends the job. All living ranks write their rings. A process that still
+  // lives kEnd later says so on standard error. It ends itself with status 4, whatever it waits for.
   absl::Status Explain(const absl::Status& status);
   static constexpr absl::Duration kEnd = absl::Seconds(20);
 
-  // Training has ended well on all ranks: takes the heartbeat away.
+  // Is called when training has ended well on all ranks: takes the heartbeat away.
   void Stop();
 
-  // How often rank 0 has found a rank's heartbeat stale.
+  // Returns how often rank 0 has found a rank's heartbeat stale.
   int64_t stale_heartbeats() const;
 
  private:
-  // Logs what was found. Messages that the log alone is not enough for go to leftovers(), too.
+  // Logs the leftovers. Messages that the log alone is not enough for go to leftovers(), too.
   void TellOfLeftovers(const Leftovers& found, Log& log);
 
   class State;  // shared with the thread, which a file system that hangs can keep

@@ -21,7 +21,7 @@
 namespace isthmus {
 namespace {
 
-// Of more ranks that differ the rest is counted.
+// If more ranks differ, the rest is counted.
 constexpr size_t kNamedRanks = 8;
 
 }  // namespace
@@ -32,7 +32,7 @@ absl::Status CheckAlike(absl::Span<const std::string> found, absl::string_view w
     if (!found[rank].empty()) ranks[found[rank]].push_back(rank);
   }
   if (ranks.size() < 2) return absl::OkStatus();
-  // Of equals those with the lowest rank are taken to be right.
+  // If several are equally frequent, the one of the lowest rank is taken to be right.
   const auto most = std::max_element(ranks.begin(), ranks.end(), [](const auto& a, const auto& b) {
     return a.second.size() != b.second.size() ? a.second.size() < b.second.size() : a.second[0] > b.second[0];
   });
@@ -65,7 +65,7 @@ absl::Status CheckSameFile(Communicator& world, const std::string& path) {
   if (world.size() == 1) return absl::OkStatus();
   std::string found;
   std::error_code ignored;
-  // What is not a regular file, a pipe for example, can be read once only.
+  // A path that is not a regular file, a pipe for example, can be read once only.
   if (std::filesystem::is_regular_file(path, ignored)) {
     const auto text = ReadFile(path, kMostConfigBytes);
     if (text.ok()) found = absl::StrFormat("%d bytes with checksum %08x", text->size(), Crc32c(*text));

@@ -1,4 +1,4 @@
-// Whether all ranks were started alike.
+// Checks that all ranks were started alike.
 #ifndef ISTHMUS_LAUNCH_WATCH_SAME_START_H_
 #define ISTHMUS_LAUNCH_WATCH_SAME_START_H_
 
@@ -12,17 +12,18 @@
 
 namespace isthmus {
 
-// Before anything else: that every rank runs the same build of the program with the same arguments. Collective; the
-// same result on all ranks. Errors: FailedPrecondition, naming the ranks that differ from most, what they have and what
-// the others have.
+// Comes before anything else. Checks that every rank runs the same build of the program with the same arguments.
+// Collective; the same result on all ranks. Errors: FailedPrecondition, naming the ranks that differ from most, what
+// they have and what the others have.
 absl::Status CheckSameProgram(Communicator& world, absl::Span<const std::string> arguments);
 
-// That a file, where a rank can read it, is the same on all: ranks on another node may see another one under its name.
-// Collective, as above.
+// Checks that a file is the same on all ranks that can read it: ranks on another node may see another one under its
+// name. Collective, as above.
 absl::Status CheckSameFile(Communicator& world, const std::string& path);
 
-// The part of both that is no communication. `found`: by rank; empty: unknown, and no difference. `what`: "build". OK
-// when all agree, else a message such as "rank 2 has another build: b; the others: a; `remedy`".
+// Is the part of both that does not communicate. `found` is by rank; an empty text is unknown, and no difference.
+// `what` is for example "build". Returns OK if all agree, else a message such as "rank 2 has another build: b; the
+// others: a; `remedy`".
 absl::Status CheckAlike(absl::Span<const std::string> found, absl::string_view what, absl::string_view remedy);
 
 }  // namespace isthmus

@@ -18,7 +18,7 @@
 
 namespace isthmus {
 
-// Far above all that clocks say, and numbers can still be added to it.
+// This is far above all that clocks say, and numbers can still be added to it.
 inline constexpr int64_t kMostStartNumber = int64_t{1} << 62;
 
 struct StartMark {
@@ -28,11 +28,11 @@ struct StartMark {
   int64_t process = 0;
   std::string since;  // when it was made, by rank 0's clock; for people
 
-  // "host H, process P, since T".
+  // Returns "host H, process P, since T".
   std::string Describe() const;
 };
 
-// A process of a start: which rank it is, and where the run is.
+// A process of a start has a rank, and a folder of the run.
 struct RankOfStart {
   std::string folder;  // the run's
   StartMark mark;
@@ -42,7 +42,7 @@ struct RankOfStart {
 
 // Makes a mark that knows no earlier one.
 StartMark MarkOfThisProcess();
-// On rank 0: makes the mark of a start that begins now, with a number above that of the folder's mark, if any.
+// Makes, on rank 0, the mark of a start that begins now, with a number above that of the folder's mark, if any.
 StartMark NewStartMark(const std::string& folder);
 // Writes the mark to the folder. Errors: by errno.
 absl::Status WriteStartMark(const std::string& folder, const StartMark& mark);
@@ -52,8 +52,8 @@ absl::StatusOr<StartMark> ReadStartMark(const std::string& folder);
 absl::Status ShareStartMark(Communicator& world, StartMark& mark);
 
 // Looks for rank 0's `mark` in the folder as `rank` sees it. A network file system may show it late, so it looks up to
-// `tries` times, after pauses that double. `pause`: the first one. Errors: FailedPrecondition if the mark is not there:
-// this rank's folder is another one, on another file system for example.
+// `tries` times, after pauses that double. `pause` is the first one. Errors: FailedPrecondition if the mark is not
+// there: this rank's folder is another one, on another file system for example.
 absl::Status FindStartMark(const std::string& folder, const StartMark& mark, int rank, int tries, absl::Duration pause);
 
 // True if `found` is the mark of a later start than `mine`. A network file system may show an earlier mark for a while.

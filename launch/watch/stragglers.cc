@@ -12,10 +12,10 @@ namespace {
 
 constexpr size_t kCompute = kStepPhases;  // in Work
 
-// A phase in which no rank works this long a step says nothing of ranks.
+// If no rank works this long a step in a phase, the phase says nothing of ranks.
 constexpr float kLeastPhase = 1e-4F;
 
-// Of an even number the lower one: of two ranks the faster.
+// The median of an even number is the lower one: the faster of two ranks.
 float Median(std::vector<float> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
   std::nth_element(values.begin(), middle, values.end());

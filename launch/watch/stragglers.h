@@ -1,8 +1,8 @@
-// Ranks that are persistently slow: each rank's own work in each phase against that of the median rank.
+// Finds ranks that are persistently slow: it compares each rank's own work in each phase with that of the median rank.
 //
-// A phase lasts as long on the fastest rank as on the slowest where ranks wait for each other in it. What a rank works
-// itself is its time without those waits, which host memory's collectives measure. NCCL's waits are the GPU's own and
-// stay in: with it only phases without collectives compare (on one tensor rank: data, forward, head, backward).
+// A phase lasts as long on the fastest rank as on the slowest if ranks wait for each other in it. A rank's own work is
+// its time without those waits, which host memory's collectives measure. NCCL's waits are the GPU's own and stay in.
+// With it only phases without collectives compare (on one tensor rank: data, forward, head, backward).
 #ifndef ISTHMUS_LAUNCH_WATCH_STRAGGLERS_H_
 #define ISTHMUS_LAUNCH_WATCH_STRAGGLERS_H_
 
@@ -22,7 +22,8 @@ namespace isthmus {
 
 class Stragglers {
  public:
-  // Seconds of the phases of a step, and the sum of all but telemetry, in which ranks have different things to do.
+  // These are seconds of the phases of a step, and the sum of all but telemetry, in which ranks have different things
+  // to do.
   using Work = std::array<float, kStepPhases + 1>;
 
   static constexpr int kWindow = 10;             // steps that are compared at once, at least
@@ -31,14 +32,14 @@ class Stragglers {
   static constexpr double kLeastSeconds = 1e-3;  // by which it is slower a step
   static constexpr size_t kListed = 8;           // slowest ranks of each phase, in records
 
-  // After each step: what it took on this rank, and what `whereabouts` knows that it waited.
+  // Is called after each step. `seconds` is what it took on this rank; `whereabouts` knows how long it waited.
   void AddStep(const StepSeconds& seconds, Whereabouts& whereabouts);
 
-  // Where a record is made; nothing happens before the window is full. Fills in the comparison, on rank 0, and returns
-  // what there is to warn of. Collective over `world`, of more than one rank.
+  // Is called when a record is made; nothing happens before the window is full. Fills in the comparison, on rank 0, and
+  // returns warnings. Collective over `world`, of more than one rank.
   absl::StatusOr<std::vector<std::string>> FillRecord(Communicator& world, proto::TelemetryRecord& record);
 
-  // The comparison alone; `work`: seconds of a step, by rank.
+  // Does the comparison alone; `work` has seconds of a step, by rank.
   std::vector<std::string> Compare(absl::Span<const Work> work, proto::TelemetryRecord& record);
 
  private:
