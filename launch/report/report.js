@@ -1,6 +1,6 @@
-// Shows values under the pointer, or at the cursor that the arrow keys move, in the legend of a plot. Those at the cursor
-// appear in its output too, which screen readers speak. They are read off the curves themselves: data-x and data-y of a
-// plot are "low high logarithmic unit" of its axes.
+// Shows values under the pointer, or at the cursor that the arrow keys move, in the legend of a plot. Those at the
+// cursor appear in its output too, which screen readers speak. They are read off the curves themselves: data-x and
+// data-y of a plot are "low high logarithmic unit" of its axes.
 'use strict';
 (() => {
   const UNITS = 10000;

@@ -15,8 +15,8 @@ namespace isthmus {
 // Resolves the configuration, checks it against the world and the data, and writes it to the run folder. Tells the
 // watch where that is. All collectives of the mesh have the deadline of setting up (launch/run/run_deadlines.h) from
 // then on. Collective; fails on all ranks or none. Errors: Cancelled if a signal came, on whatever rank; nothing is
-// lost then. InvalidArgument for settings that can't be; those of OpenRunData, PlanResume, Restore, OpenSinks; by errno for the
-// folder; of collectives.
+// lost then. InvalidArgument for settings that can't be; those of OpenRunData, PlanResume, Restore, OpenSinks; by errno
+// for the folder; of collectives.
 absl::StatusOr<std::unique_ptr<RunParts>> SetUpRun(const RunRequest& request);
 
 }  // namespace isthmus
