@@ -24,7 +24,7 @@ BackgroundSave::~BackgroundSave() {
 void BackgroundSave::Run(std::function<absl::Status()> work) {
   done_ = false;
   const auto run = [this, work = std::move(work)] {
-    // A nice value is a thread's own on Linux: where all cores are busy saving gets about a tenth of one.
+    // A nice value is a thread's own on Linux. If all cores are busy, saving gets about a tenth of one.
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
     status_ = Caught(work);
     done_ = true;

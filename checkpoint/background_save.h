@@ -19,13 +19,13 @@
 
 namespace isthmus {
 
-// One save at a time. All calls are collective over the mesh and come from the training thread; files are written by a
-// thread of lower priority, which uses no communicator.
+// Runs one save at a time. All calls are collective over the mesh and come from the training thread. A thread of lower
+// priority writes the files; it uses no communicator.
 class BackgroundSave {
  public:
   // `mesh` must outlive it.
   explicit BackgroundSave(const Mesh& mesh) : mesh_(mesh) {}
-  // Waits for this rank's thread alone: what it writes stays incomplete.
+  // Waits for this rank's thread alone: its incomplete save stays incomplete.
   ~BackgroundSave();
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
@@ -35,17 +35,17 @@ class BackgroundSave {
   absl::Status Reserve(const ParameterStore& parameters);
   int64_t staging_bytes() const { return staged_.bytes(); }
 
-  // Copies what this rank writes into the staging memory, which it reserves where that was not done, and starts to
-  // write as SaveCheckpoint does. `after`: called on rank 0, on the thread, once the checkpoint is complete. None must
-  // be pending. Errors: by errno; of collectives.
+  // Copies the data that this rank writes into the staging memory, which it reserves if that was not done. Then it
+  // starts to write as SaveCheckpoint does. `after` is called on rank 0, on the thread, once the checkpoint is
+  // complete. None must be pending. Errors: by errno; of collectives.
   absl::Status Start(const std::string& folder, const CheckpointContents& contents, const ParameterStore& parameters,
                      const Optimizer& optimizer, std::function<void()> after);
   bool pending() const { return phase_ != Phase::kNone; }
-  // How much of what this rank writes has been written, from 0 to 1.
+  // Returns which part of this rank's data has been written, from 0 to 1.
   double written_ratio() const;
 
-  // The outcome once all ranks have one, else nothing; `wait`: waits for it. The same on all ranks. Errors: as
-  // SaveCheckpoint; nothing is pending then.
+  // Returns the outcome once all ranks have one, else nothing; with `wait` it waits for it. The same on all ranks.
+  // Errors: as SaveCheckpoint; nothing is pending then.
   absl::StatusOr<std::optional<SavedCheckpoint>> Poll(bool wait);
 
  private:

@@ -29,7 +29,7 @@ std::string Titles(const std::vector<Key>& keys) {
       keys, ", ", [](std::string* out, const Key& key) { absl::StrAppend(out, TensorTitle(key.second, key.first)); });
 }
 
-// The stored tensors of these roles, which must be the model's.
+// Finds the stored tensors of these roles, which must be the model's.
 absl::StatusOr<StoredTensors> FindTensors(const std::string& folder, const proto::CheckpointManifest& manifest,
                                           const ParameterTable& table, const std::set<proto::TensorRole>& wanted,
                                           const std::set<proto::TensorRole>& refused) {

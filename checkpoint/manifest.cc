@@ -30,7 +30,8 @@ constexpr size_t kPrefix = sizeof(kManifestMagic) + sizeof(uint64_t);
 constexpr char kManifest[] = "manifest.pb";
 constexpr int64_t kMostPointerBytes = 64;
 
-// Names of incomplete checkpoints, and of those that were put aside, have more behind the number.
+// Returns false for other names: those of incomplete checkpoints, and of those that were put aside, have more behind
+// the number.
 bool StepOf(absl::string_view folder, int64_t& step) {
   folder = absl::StripSuffix(folder, "/");
   absl::string_view name = folder.substr(folder.rfind('/') + 1);
@@ -38,7 +39,7 @@ bool StepOf(absl::string_view folder, int64_t& step) {
          absl::SimpleAtoi(name, &step);
 }
 
-// The error for a pointer to a checkpoint that has been moved or removed.
+// Makes the error for a pointer to a checkpoint that has been moved or removed.
 absl::Status NamesNothing(const std::string& latest, const std::string& name) {
   return absl::NotFoundError(
       absl::StrCat(latest, ": names ", name, ", which is not there; give the run folder or another checkpoint"));
@@ -73,7 +74,7 @@ std::string CheckpointFolder(const std::string& run_folder, int64_t step) {
 absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder) {
   std::vector<StoredCheckpoint> found;
   const std::string folder = run_folder + "/checkpoints";
-  // Of the name itself: a link that leads nowhere is not the same as no checkpoints.
+  // This is about the name itself: a link that leads nowhere is not the same as no checkpoints.
   struct stat name {};
   if (lstat(folder.c_str(), &name) != 0 && errno == ENOENT) return found;
   std::error_code error;
@@ -155,7 +156,7 @@ absl::StatusOr<IdentifiedManifest> ReadIdentifiedManifest(const std::string& fol
     return fail(absl::StrCat("checkpoint of version ", manifest.version(), "; this program reads versions 1 to ",
                              kCheckpointVersion));
   }
-  // Another step's files, all of them, would pass for this one's.
+  // A complete set of another step's files would pass for this one's.
   if (int64_t step = 0; StepOf(folder, step) && step != manifest.step()) {
     return fail(absl::StrCat("is of step ", manifest.step(), ", not of the step that the folder is named after"));
   }

@@ -1,4 +1,4 @@
-// Checkpoint folders and the manifest that describes one (format: checkpoint/FORMAT.md).
+// Finds checkpoint folders, and reads the manifest that describes one (format: checkpoint/FORMAT.md).
 #ifndef ISTHMUS_CHECKPOINT_MANIFEST_H_
 #define ISTHMUS_CHECKPOINT_MANIFEST_H_
 
@@ -14,28 +14,29 @@
 
 namespace isthmus {
 
-// Of checkpoints that are written. Version 1, weights alone, can be read too.
+// Checkpoints are written in this version. Version 1, weights alone, can be read too.
 inline constexpr int kCheckpointVersion = 2;
 
-// The run's SentencePiece model in a checkpoint's folder, where it has one.
+// This is the run's SentencePiece model in a checkpoint's folder, if it has one.
 inline constexpr char kTokenizerFile[] = "tokenizer.model";
 
-// The name beside checkpoints that leads to the newest one. It is a link, or a small file with the folder's name where
-// the file system has no links.
+// This name beside checkpoints leads to the newest one. It is a link, or a small file with the folder's name if the
+// file system has no links.
 inline constexpr char kLatest[] = "latest";
 
-// run_folder/checkpoints/step-00001000.
+// Returns run_folder/checkpoints/step-00001000.
 std::string CheckpointFolder(const std::string& run_folder, int64_t step);
-// The step of a checkpoint folder with that name; nullopt if it is not the name of one.
+// Returns the step of a checkpoint folder with that name; nullopt if it is not the name of one.
 std::optional<int64_t> StepOfFolder(const std::string& folder);
 
 struct StoredCheckpoint {
   int64_t step = 0;
   std::string folder;
 };
-// The checkpoints of a run folder, newest first: those that have their name, hence were complete when they got it. None
-// where there is no folder checkpoints/. Errors: by errno when there is one and not all of it can be listed, as when it
-// is a link to a disk that is not mounted: that says nothing about how many there are.
+// Returns the checkpoints of a run folder, newest first: those that have their name, hence were complete when they got
+// it. There are none if there is no folder checkpoints/. Errors: by errno if there is one and not all of it can be
+// listed. So it is if the folder is a link to a disk that is not mounted. The error says nothing about how many
+// checkpoints there are.
 absl::StatusOr<std::vector<StoredCheckpoint>> ListCheckpoints(const std::string& run_folder);
 
 // Returns `path` itself if it is a checkpoint, and the checkpoint that it names if it is a file `latest`. Otherwise

@@ -138,7 +138,7 @@ class Check {
     return Between(0, kMostCounted, "stability.rollbacks_total", state.rollbacks_total());
   }
 
-  // Slices cover the tensor if they lie inside it, do not overlap, and have its size in sum.
+  // Checks that slices cover the tensor: they lie inside it, do not overlap, and have its size in sum.
   absl::Status CheckTensor(proto::TensorEntry& tensor) {
     const auto dtype = StoredDType(tensor.dtype());
     if (!dtype.ok()) return Fail(tensor, dtype.status().message());

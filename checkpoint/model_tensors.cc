@@ -49,9 +49,9 @@ Range ElementsOf(const ParameterSpec& spec) { return {spec.offset, spec.offset +
 
 std::vector<TensorPart> PartsToSave(const ParameterStore& parameters, const Optimizer* optimizer, const Mesh& mesh) {
   std::vector<TensorPart> parts;
-  // What all data ranks hold alike is cut evenly among them.
+  // Data that all data ranks hold alike are cut evenly among them.
   const Range even = ShardOf(parameters.table().size, mesh.data_ranks(), mesh.data_rank());
-  // Of what all tensor ranks hold alike the first one writes its copy.
+  // If all tensor ranks hold a tensor alike, the first one writes its copy.
   const auto mine = [&](const ParameterSpec& spec) {
     return spec.sharding != Sharding::kReplicated || mesh.tensor_rank() == 0;
   };

@@ -1,4 +1,4 @@
-// The tensors of a model in training as checkpoints name them, and the parts of them that a rank holds.
+// Lists the tensors of a model in training as checkpoints name them, and the parts of them that a rank holds.
 #ifndef ISTHMUS_CHECKPOINT_MODEL_TENSORS_H_
 #define ISTHMUS_CHECKPOINT_MODEL_TENSORS_H_
 
@@ -14,7 +14,7 @@
 
 namespace isthmus {
 
-// A rectangle of one tensor, and the memory that holds it on this rank's device, contiguous.
+// A part is a rectangle of one tensor, and the memory that holds it on this rank's device, contiguous.
 struct TensorPart {
   const ParameterSpec* spec = nullptr;  // whose weight, master or moment it is
   proto::TensorRole role = proto::WEIGHT;
@@ -22,14 +22,14 @@ struct TensorPart {
   Tensor memory;
 };
 
-// What this rank writes: over the mesh every element of every tensor once, and about as much on every rank that has
-// something of its own. Without an optimizer weights alone.
+// Returns the parts that this rank writes. Over the mesh they have every element of every tensor once. Every rank that
+// has something of its own writes about as much. Without an optimizer they are weights alone.
 std::vector<TensorPart> PartsToSave(const ParameterStore& parameters, const Optimizer* optimizer, const Mesh& mesh);
 
-// All that this rank holds, whoever else holds it too.
+// Returns all that this rank holds, whoever else holds it too.
 std::vector<TensorPart> PartsToLoad(const ParameterStore& parameters, const Optimizer* optimizer);
 
-// "head.weight", "head.weight (first moment)".
+// Returns "head.weight" or "head.weight (first moment)".
 std::string TensorTitle(const std::string& name, proto::TensorRole role);
 
 }  // namespace isthmus

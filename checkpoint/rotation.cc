@@ -30,7 +30,7 @@ constexpr char kTemporary[] = ".tmp", kLatestTemporary[] = "latest.tmp", kSetAsi
 
 std::string Parent(const std::string& run_folder) { return run_folder + "/checkpoints"; }
 
-// The kind of `path` itself; a link is not followed.
+// Returns the kind of `path` itself; a link is not followed.
 std::optional<mode_t> KindOf(const std::string& path) {
   struct stat state {};
   if (lstat(path.c_str(), &state) != 0) return std::nullopt;
@@ -190,7 +190,7 @@ absl::Status RotateCheckpoints(const std::string& run_folder, const proto::Check
     if (static_cast<int64_t>(i) < config.keep()) kept.insert(stored.step);
     if (config.keep_every() > 0 && stored.step % config.keep_every() == 0) kept.insert(stored.step);
     if (manifest.finite() && !finite.has_value()) finite = stored.step;
-    // Comparisons with NaN are false: it is never the best.
+    // Comparisons with NaN are false: a NaN loss is never the best.
     const double loss = manifest.validation_loss();
     if (manifest.has_validation_loss() && (best == nullptr ? loss == loss : loss < best->manifest.validation_loss())) {
       best = &all[i];

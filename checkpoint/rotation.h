@@ -1,4 +1,4 @@
-// Which checkpoints of a run folder stay, and which one is the latest.
+// Decides which checkpoints of a run folder stay, and which one is the latest.
 #ifndef ISTHMUS_CHECKPOINT_ROTATION_H_
 #define ISTHMUS_CHECKPOINT_ROTATION_H_
 
@@ -19,14 +19,14 @@ namespace isthmus {
 // there stays then, where the file system has links.
 absl::StatusOr<std::string> PointToLatest(const std::string& run_folder, int64_t step);
 
-// Removes the checkpoints that `config` does not keep, and what killed saves and removals left. To be called after a
-// complete save, by one process, when nothing is being saved. A checkpoint whose manifest can't be read is left alone
+// Removes the checkpoints that `config` does not keep, and what killed saves and removals left. It must be called after
+// a complete save, by one process, when nothing is being saved. A checkpoint whose manifest can't be read is left alone
 // and not counted. If one can't be removed, the others still are. Errors: the first one, by errno, after everything was
 // tried.
 absl::Status RotateCheckpoints(const std::string& run_folder, const proto::CheckpointConfig& config);
 
-// The last part of RotateCheckpoints: removes files and folders whose names only interrupted saves and removals leave.
-// If they have filled the disk, nothing else would remove them at a start. Errors: as above.
+// Does the last part of RotateCheckpoints: removes files and folders whose names only interrupted saves and removals
+// leave. If they have filled the disk, nothing else would remove them at a start. Errors: as above.
 absl::Status RemoveLeftovers(const std::string& run_folder);
 
 struct LaterCheckpoints {
@@ -34,19 +34,19 @@ struct LaterCheckpoints {
   std::string latest;              // what there is to say of `latest`, else empty
 };
 // Renames the checkpoints of later steps to step-….set-aside, so that a run that continues from `step` can save its
-// own. Where there is one of `step`, `latest` leads to it then; if it can't, that is no error. Errors: by errno.
+// own. If there is one of `step`, `latest` then leads to it; if it can't, that is no error. Errors: by errno.
 absl::StatusOr<LaterCheckpoints> SetAsideLater(const std::string& run_folder, int64_t step);
 
-// The folders step-….set-aside, sorted by name. Errors: by errno.
+// Returns the folders step-….set-aside, sorted by name. Errors: by errno.
 absl::StatusOr<std::vector<std::string>> ListSetAside(const std::string& run_folder);
 
 struct NamedCheckpoint {
   bool renamed = false;
   std::string set_aside;  // the new name of a checkpoint that had the name, else empty
 };
-// To be called for the checkpoint of `step`, `folder`, from which a run goes on. If it lies in the run folder, for
-// example as step-….set-aside, it gets its step's name, so that later starts find it. A checkpoint that has the name is
-// set aside. Errors: by errno.
+// Must be called for the checkpoint of `step`, `folder`, from which a run goes on. If it lies in the run folder, for
+// example as step-….set-aside, it gets its step's name, so that later starts find it. Another checkpoint of that name
+// is set aside. Errors: by errno.
 absl::StatusOr<NamedCheckpoint> NameAfterStep(const std::string& run_folder, const std::string& folder, int64_t step);
 
 }  // namespace isthmus

@@ -28,10 +28,10 @@
 namespace isthmus {
 namespace {
 
-// Large enough for a disk's full rate, small enough to be staged.
+// This is large enough for a disk's full rate, small enough to be staged.
 constexpr int64_t kChunkBytes = int64_t{1} << 22;
 
-// Whether no element has all bits of its exponent set.
+// Returns whether no element has all bits of its exponent set.
 template <typename Bits>
 bool AllFinite(const void* data, int64_t count, Bits exponent) {
   const char* from = static_cast<const char*>(data);
@@ -176,7 +176,7 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   FaultPoint("checkpoint.manifest");
   ISTHMUS_RETURN_IF_ERROR(WriteManifest(temporary, manifest));
   FaultPoint("checkpoint.rename");
-  // Fails, and leaves both, where a checkpoint has the name already.
+  // This fails, and leaves both, if a checkpoint has the name already.
   if (std::rename(temporary.c_str(), folder.c_str()) != 0) {
     return FileError(folder, "can't rename the complete checkpoint to its name", errno);
   }

@@ -1,4 +1,4 @@
-// The host memory from which a checkpoint is written while training changes what it was copied from.
+// A checkpoint is written from this host memory while training changes the tensors that it was copied from.
 #ifndef ISTHMUS_CHECKPOINT_STAGING_H_
 #define ISTHMUS_CHECKPOINT_STAGING_H_
 
@@ -10,16 +10,16 @@
 
 namespace isthmus {
 
-// Whether a run saves in the background at all.
+// Returns whether a run saves in the background at all.
 bool SavesInBackground(const proto::CheckpointConfig& config);
 
-// Bytes that a rank with this table stages: its share of weights and of the optimizer's state, with the padding of
-// both. Data ranks stage equally much, whether the optimizer is sharded or not: what they hold alike is cut evenly
-// among them.
+// Returns the bytes that a rank with this table stages: its share of weights and of the optimizer's state, with the
+// padding of both. Data ranks stage equally much, whether the optimizer is sharded or not: data that they hold alike
+// are cut evenly among them.
 int64_t StagingBytes(const ParameterTable& table, DType compute_type, int data_ranks);
 
-// Of the rank that stages most; 0 where nothing is saved in the background. `config` is resolved, and its
-// model.vocabulary known.
+// Returns the bytes of the rank that stages most; 0 if nothing is saved in the background. `config` must be resolved,
+// and its model.vocabulary known.
 int64_t PlanStagingBytes(const proto::RunConfig& config);
 
 }  // namespace isthmus

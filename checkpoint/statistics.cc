@@ -11,7 +11,7 @@
 namespace isthmus {
 namespace {
 
-// A multiple of the chunks that are written, so that nothing is read often.
+// This is a multiple of the chunks that are written, so that nothing is read often.
 constexpr int64_t kBlockElements = int64_t{1} << 22;
 
 // Calls visit(rows) for blocks of whole rows that make up the tensor.

@@ -1,4 +1,4 @@
-// What the values of a stored tensor are like, and how two checkpoints differ.
+// Describes the values of a stored tensor, and how two checkpoints differ.
 #ifndef ISTHMUS_CHECKPOINT_STATISTICS_H_
 #define ISTHMUS_CHECKPOINT_STATISTICS_H_
 
@@ -11,7 +11,7 @@
 
 namespace isthmus {
 
-// Of the finite values alone, but for the count of others. Sums are formed in fp64.
+// Statistics are of the finite values alone, but for the count of others. Sums are formed in fp64.
 struct TensorStatistics {
   int64_t not_finite = 0;
   double minimum = 0, maximum = 0;
@@ -27,7 +27,7 @@ struct TensorDifference {
 // Reads block by block. Errors: those of TensorReader::Read.
 absl::StatusOr<TensorStatistics> StatisticsOf(const proto::TensorEntry& tensor, TensorReader& reader);
 
-// Two tensors of the same shape, of any dtypes and slices.
+// Compares two tensors of the same shape, of any dtypes and slices.
 absl::StatusOr<TensorDifference> DifferenceOf(const proto::TensorEntry& first, TensorReader& first_reader,
                                               const proto::TensorEntry& second, TensorReader& second_reader);
 

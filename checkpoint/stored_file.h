@@ -12,11 +12,11 @@
 
 namespace isthmus {
 
-// Checks that `name` names a file in the checkpoint's own folder: no path, and no character that a terminal obeys.
-// Errors: DataLoss.
+// Checks that `name` names a file in the checkpoint's own folder. It must have no path, and no character that a
+// terminal obeys. Errors: DataLoss.
 absl::Status CheckFileName(absl::string_view name);
 
-// The text about bytes whose checksum is wrong.
+// This is the text about bytes whose checksum is wrong.
 inline constexpr char kDamagedBytes[] = "the checksum is wrong: the file is damaged; use another checkpoint";
 // Compares a file's size with the manifest's. Errors: DataLoss.
 absl::Status CheckFileSize(const std::string& path, int64_t found, int64_t stated);
@@ -32,8 +32,8 @@ absl::StatusOr<StoredFile> OpenStoredFile(const std::string& path);
 // Reads the whole file. Errors: as above; DataLoss, before memory is allocated, if it has more than `most` bytes.
 absl::StatusOr<std::string> ReadStoredFile(const std::string& path, int64_t most);
 
-// A range of bytes in a checkpoint's file, and what it must hold. It is attached to the error that it caused (PlaceOf),
-// so that other ranks can check the same range.
+// StoredBytes is a range of bytes in a checkpoint's file, and the content that it must have. It is attached to the
+// error that it caused (PlaceOf), so that other ranks can check the same range.
 struct StoredBytes {
   std::string file;
   std::optional<int64_t> file_size;  // version 1 does not state it
@@ -42,7 +42,7 @@ struct StoredBytes {
 };
 absl::Status WithPlace(absl::Status status, const StoredBytes& place);
 std::optional<StoredBytes> PlaceOf(const absl::Status& status);
-// Convert a range to text and back, to send it to other ranks.
+// These convert a range to text and back, to send it to other ranks.
 std::string Packed(const StoredBytes& place);
 std::optional<StoredBytes> UnpackedBytes(const std::string& text);
 

@@ -106,7 +106,7 @@ absl::StatusOr<Tensor> TensorReader::ReadChunk(const proto::TensorEntry& tensor,
   const auto truncated = [&](int64_t there) {
     return fail(absl::StrCat("truncated: needs ", size, " bytes, ", there, " are there"));
   };
-  // Checked before memory is allocated.
+  // This is checked before memory is allocated.
   if (const int64_t there = std::max<int64_t>(opened->size - offset, 0); there < size) return truncated(there);
   if (to == nullptr) {
     try {

@@ -18,7 +18,7 @@
 
 namespace isthmus {
 
-// The dtype of that name. Errors: DataLoss.
+// Returns the dtype of that name. Errors: DataLoss.
 absl::StatusOr<DType> StoredDType(const std::string& name);
 
 class TensorReader {
@@ -26,7 +26,7 @@ class TensorReader {
   // There may be as many files as ranks that wrote them; a process may usually open 1,024.
   static constexpr size_t kMostOpen = 64;
 
-  // `manifest`: as ReadManifest returns it; it must outlive the reader. The constructor opens no file.
+  // `manifest` is as ReadManifest returns it; it must outlive the reader. The constructor opens no file.
   TensorReader(std::string folder, const proto::CheckpointManifest& manifest);
   ~TensorReader();
   TensorReader(const TensorReader&) = delete;
@@ -38,21 +38,21 @@ class TensorReader {
   // (checkpoint/stored_file.h).
   absl::Status Read(const proto::TensorEntry& tensor, Range rows, Range columns, const Tensor& out);
 
-  // The bytes of chunk `index` of a slice, checked; they stay until the next call.
+  // Returns the bytes of chunk `index` of a slice, checked; they stay until the next call.
   absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index);
 
-  // A file of the manifest with a checksum of its own, read and checked.
+  // Reads and checks a file of the manifest with a checksum of its own.
   absl::Status CheckWholeFile(const proto::FileEntry& file) const;
 
  private:
-  // To `to`, or, without one, to bytes_.
+  // Reads to `to`, or, without one, to bytes_.
   absl::StatusOr<Tensor> ReadChunk(const proto::TensorEntry& tensor, const proto::TensorSlice& slice, int index,
                                    char* to);
   // Errors: by errno; DataLoss when the file's size is not the manifest's.
   absl::StatusOr<StoredFile> Open(const std::string& file);
-  // The whole file, with what the manifest says of it.
+  // Returns the range of the whole file, with what the manifest says of it.
   StoredBytes PlaceOfFile(const std::string& file) const;
-  // Of the open files the one that was not used for longest.
+  // Closes the open file that was not used for longest.
   void CloseOne();
 
   struct OpenFile {

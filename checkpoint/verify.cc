@@ -39,7 +39,7 @@ class Verification {
   void Note(const absl::Status& status) {
     if (status.ok() || result_.problems.size() >= kMostProblems) return;
     const std::string problem(status.message());
-    // A file that is missing or of the wrong size is missing for each of its slices.
+    // Each slice of a file that is missing or of the wrong size finds the same problem.
     if (!result_.problems.empty() && result_.problems.back() == problem) return;
     result_.problems.push_back(problem);
   }
@@ -69,7 +69,8 @@ class Verification {
     Note(absl::DataLossError(absl::StrCat(folder_, "/", file.name(), ": no checksum covers the byte at ", end)));
   }
 
-  // A tokenizer's fingerprint is its file's checksum: what is stored as it was saved may be the wrong one all the same.
+  // A tokenizer's fingerprint is its file's checksum: a tokenizer stored as it was saved may be the wrong one all the
+  // same.
   void CheckTokenizer(const proto::FileEntry& file) {
     if (file.name() != kTokenizerFile || !manifest_.has_tokenizer_fingerprint()) return;
     if (file.checksum() == manifest_.tokenizer_fingerprint()) return;

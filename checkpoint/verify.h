@@ -14,8 +14,8 @@ struct VerifiedCheckpoint {
   std::vector<std::string> problems;  // each with file, tensor and offset; empty: the checkpoint is sound
 };
 
-// Checks manifest, sizes and checksums of all files, that checksums cover every byte of them, and that the tokenizer is
-// the run's. Of a damaged file the first few places are named.
+// Checks manifest, sizes and checksums of all files. Checks that checksums cover every byte of them, and that the
+// tokenizer is the run's. The first few damaged places of a file are named.
 VerifiedCheckpoint VerifyCheckpoint(const std::string& folder);
 
 }  // namespace isthmus

@@ -1,5 +1,5 @@
-// A model in a checkpoint, its weights alone or with all that training continues from: written by any mesh, read by any
-// other.
+// A checkpoint holds a model, its weights alone or with all that training continues from. Any mesh may write it, and
+// any other read it.
 #ifndef ISTHMUS_CHECKPOINT_WEIGHTS_H_
 #define ISTHMUS_CHECKPOINT_WEIGHTS_H_
 
@@ -17,8 +17,8 @@
 
 namespace isthmus {
 
-// What a manifest says besides its tensors, and the run's tokenizer. Its bytes, not a path: what becomes of the file
-// while the run goes on is no concern of the checkpoint's.
+// These are the facts of a manifest besides its tensors, and the run's tokenizer. It has the tokenizer's bytes, not a
+// path: changes of the file while the run goes on do not concern the checkpoint.
 struct CheckpointContents {
   proto::CheckpointManifest manifest;
   std::string tokenizer_model;  // empty: none
@@ -29,9 +29,10 @@ struct SavedCheckpoint {
   bool finite = false;  // every value was looked at, and none is NaN or infinite
 };
 
-// Writes the checkpoint `folder`; it appears when it is complete and on disk, and never replaces another. Every rank
-// writes its part (PartsToSave) to a file of its own. Without an optimizer: weights alone. Collective over the mesh;
-// fails on all ranks or none, and then leaves nothing of it. Errors: by errno, naming rank and file; of collectives.
+// Writes the checkpoint `folder`. It appears when it is complete and on disk, and never replaces another. Every rank
+// writes its part (PartsToSave) to a file of its own. Without an optimizer it has weights alone. Collective over the
+// mesh; fails on all ranks or none, and then leaves nothing of it. Errors: by errno, naming rank and file; of
+// collectives.
 absl::StatusOr<SavedCheckpoint> SaveCheckpoint(const std::string& folder, const CheckpointContents& contents,
                                                const ParameterStore& parameters, const Mesh& mesh,
                                                const Optimizer* optimizer = nullptr);
@@ -47,8 +48,8 @@ absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManife
 absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManifest& manifest,
                          const ParameterStore& parameters);
 
-// The same with the optimizer's state, and with a check of the folder's other files: what training continues from.
-// Errors: as LoadWeights; InvalidArgument for a checkpoint of weights alone, or of another precision.
+// Does the same with the optimizer's state, and with a check of the folder's other files: all that training continues
+// from. Errors: as LoadWeights; InvalidArgument for a checkpoint of weights alone, or of another precision.
 absl::Status LoadTrainingState(const std::string& folder, const proto::CheckpointManifest& manifest,
                                const ParameterStore& parameters, const Optimizer& optimizer);
 
