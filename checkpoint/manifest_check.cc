@@ -23,7 +23,7 @@ namespace {
 
 constexpr size_t kLongestText = 256;
 
-// True for letters, digits and the separators in names of tensors. Nothing else may reach a path or a terminal.
+// Returns true for letters, digits and the separators in names of tensors. Nothing else may reach a path or a terminal.
 bool IsName(absl::string_view name) {
   return !name.empty() && name.size() <= kLongestText && name.front() != '.' &&
          std::all_of(name.begin(), name.end(), [](char c) {
@@ -37,8 +37,8 @@ std::string Shown(absl::string_view text) {
   return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 64)), text.size() > 64 ? "…\"" : "\"");
 }
 
-// True if two slices share an element. A sweep over the rows keeps the columns of the slices on the current row in
-// order. It takes n log n, as thousands of ranks make thousands of slices.
+// Returns true if two slices share an element. A sweep over the rows keeps the columns of the slices on the current row
+// in order. It takes n log n, as thousands of ranks make thousands of slices.
 bool Overlap(const proto::TensorEntry& tensor) {
   std::vector<const proto::TensorSlice*> by_begin, by_end;
   for (const auto& slice : tensor.slices()) by_begin.push_back(&slice);

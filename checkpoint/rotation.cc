@@ -94,8 +94,8 @@ bool IsNumber(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
 }
 
-// True for step-00000010.tmp, step-00000010-2.tmp, and latest.PROCESS.tmp, a pointer that was being written. Other
-// names are not ours.
+// Returns true for step-00000010.tmp, step-00000010-2.tmp, and latest.PROCESS.tmp, a pointer that was being written.
+// Other names are not ours.
 bool IsLeftover(absl::string_view name) {
   if (!absl::ConsumeSuffix(&name, kTemporary)) return false;
   if (absl::ConsumePrefix(&name, absl::StrCat(kLatest, "."))) return IsNumber(name);
@@ -104,7 +104,7 @@ bool IsLeftover(absl::string_view name) {
   return IsNumber(parts.first) && (parts.first.size() == name.size() || IsNumber(parts.second));
 }
 
-// True for step-00000010.set-aside and step-00000010.set-aside-2.
+// Returns true for step-00000010.set-aside and step-00000010.set-aside-2.
 bool IsSetAside(absl::string_view name) {
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits(kSetAside, 1));
   if (parts.first.size() == name.size() || !StepOfFolder(std::string(parts.first)).has_value()) return false;

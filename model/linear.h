@@ -1,5 +1,5 @@
-// A linear layer without bias: y = x Wᵀ. Column- and row-parallel layers differ in where their inputs and outputs cross
-// the border of the tensor-parallel region (model/tensor_region.h), not in the products.
+// This is a linear layer without bias: y = x Wᵀ. Column- and row-parallel layers differ in where their inputs and
+// outputs cross the border of the tensor-parallel region (model/tensor_region.h), not in the products.
 //
 // With an Fp8Scratch the three products have quantised operands (ops/quantize.h). Activations and weights are fp8_e4m3,
 // which is the more precise. Gradients are fp8_e5m2, which reaches further (Micikevicius et al. 2022, arXiv:2209.05433,

@@ -19,7 +19,7 @@ absl::Status RefuseResult(absl::string_view option, const std::string& path, abs
   return absl::InvalidArgumentError(absl::StrCat(option, ": ", path, " is ", what, "; name another"));
 }
 
-// True if `file` is the regular file that `result` describes, under whatever name.
+// Returns true if `file` is the regular file that `result` describes, under whatever name.
 bool IsFile(const std::string& file, const struct stat& result) {
   struct stat found {};
   return stat(file.c_str(), &found) == 0 && found.st_dev == result.st_dev && found.st_ino == result.st_ino;
@@ -36,7 +36,7 @@ bool IsRunFolder(const std::filesystem::path& folder) {
 
 bool IsCheckpoint(const std::filesystem::path& folder) { return Exists(folder / "manifest.pb"); }
 
-// True if the program writes `inside`, a path relative to a run folder.
+// Returns true if the program writes `inside`, a path relative to a run folder.
 bool RunWrites(const std::filesystem::path& inside) {
   if (inside.empty()) return false;
   const std::string first = inside.begin()->string();

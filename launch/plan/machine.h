@@ -53,7 +53,7 @@ struct Machine {
   LinkSpec links;
 };
 
-// `name` is "h100", "h200" or "a100"; nodes have eight. Errors: InvalidArgument.
+// `name` is "h100", "h200" or "a100"; nodes have eight GPUs. Errors: InvalidArgument.
 absl::StatusOr<Machine> GpuMachine(absl::string_view name);
 
 // Measures this CPU now, in less than a second, on this process's threads. A rank gets `share` of the result, and of

@@ -57,8 +57,8 @@ constexpr const char* kPartsNote =
     "what "
     "the head passes on. The projection moves energy between the parts: what a part loses does not follow.</p>\n";
 
-// Draws two lines for each part. If there are many parts, it draws those at both extremes at the end and the one
-// between.
+// Draws two lines for each part. If there are many parts, it draws those with the least, the median and the most at the
+// end.
 std::string PartsPlot(const Run& run, const std::vector<Part>& parts, const std::string& title) {
   std::vector<const Part*> shown;
   for (const Part& part : parts) {

@@ -81,7 +81,7 @@ std::vector<double> NumbersOf(const Json& list) {
   return numbers;
 }
 
-// True for figures found from the head's singular values, at times of an earlier step than the record's
+// Returns true for figures found from the head's singular values, at times of an earlier step than the record's
 // (head/singular_values_step).
 bool IsOfSingularValues(absl::string_view key) {
   static constexpr absl::string_view kKeys[] = {"condition", "singular_entropy", "stable_rank",
@@ -152,7 +152,7 @@ class RecordReader {
     Json record;
   };
 
-  // True if both records have as many tokens per step, so that neither is damaged.
+  // Returns true if both records have as many tokens per step, so that neither is damaged.
   static bool Agree(const Place& first, const Place& second) {
     constexpr double kTolerance = 0.01;
     const double ratio = (first.tokens * second.step) / (second.tokens * first.step);

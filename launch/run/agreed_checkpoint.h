@@ -15,9 +15,9 @@
 
 namespace isthmus {
 
-// True if the checkpoint itself is to blame (a file is missing, truncated or damaged), so that an older one may be
-// sound. Other errors say nothing about the stored bytes: too many open files, no permission, a newer format, a failing
-// disk.
+// Returns true if the checkpoint itself is to blame (a file is missing, truncated or damaged), so that an older one may
+// be sound. Other errors say nothing about the stored bytes: too many open files, no permission, a newer format, a
+// failing disk.
 bool IsNotSound(const absl::Status& status);
 
 // Returns the checkpoints that any rank has listed, newest first, the same on all ranks. A rank that has not listed one

@@ -64,7 +64,7 @@ class Recorder {
   absl::Status Record(const TakenStep& taken, const RunState& state, const Stability& stability);
   // Makes the last record of a run that halts at a step, which tells why there is none after it.
   void RecordHalt(int64_t step, const StepFigures& figures, const RunState& state, const Stability& stability);
-  // True if a record is kept that has a validation loss.
+  // Returns true if a record is kept that has a validation loss.
   bool has_validation() const { return record_.has_validation(); }
   // Hands the record that is kept, if any, to the sinks: all of it on rank 0, only the rank's own figures on others.
   void Publish(RunCheckpoints& checkpoints);

@@ -17,7 +17,7 @@
 namespace isthmus {
 namespace {
 
-// True if the restored checkpoint lies in the run folder, under whatever name.
+// Returns true if the restored checkpoint lies in the run folder, under whatever name.
 bool RestoredFromItsFolder(const RunParts& run) { return run.plan.continued && run.restored.has_value(); }
 
 // Does the part of rank 0.

@@ -58,8 +58,8 @@ struct RestoredCheckpoint {
 absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config,
                                            const SampleSet& samples, TrainingModel& model, const Mesh& mesh, Log& log);
 
-// True for an error of Restore or PlanRollback after which the unread checkpoint may still be sound. No file was
-// changed then.
+// Returns true for an error of Restore or PlanRollback after which the unread checkpoint may still be sound. No file
+// was changed then.
 bool MayBeSound(const absl::Status& status);
 
 }  // namespace isthmus

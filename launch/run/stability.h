@@ -21,7 +21,7 @@ class Stability {
  public:
   Stability(const proto::StabilityConfig& config, const proto::StabilityState& state);
 
-  // True if a step with these sound figures is to be applied.
+  // Returns true if a step with these sound figures is to be applied.
   bool Accepts(const StepFigures& figures) const;
   // Is called if the step was applied.
   void Applied(const StepFigures& figures);

@@ -20,7 +20,7 @@ struct StepPlan {
 // `elapsed_seconds` is that of training, the same on every rank. It counts only in a run with a time limit.
 StepPlan PlanStep(const proto::RunConfig& config, int64_t step, double elapsed_seconds);
 
-// True for every `interval`-th step; 0: none.
+// Returns true for every `interval`-th step; 0: none.
 inline bool IsDue(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
 
 }  // namespace isthmus

@@ -56,7 +56,8 @@ absl::Status ShareStartMark(Communicator& world, StartMark& mark);
 // there: this rank's folder is another one, on another file system for example.
 absl::Status FindStartMark(const std::string& folder, const StartMark& mark, int rank, int tries, absl::Duration pause);
 
-// True if `found` is the mark of a later start than `mine`. A network file system may show an earlier mark for a while.
+// Returns true if `found` is the mark of a later start than `mine`. A network file system may show an earlier mark for
+// a while.
 bool IsLater(const StartMark& found, const StartMark& mine);
 
 std::string HostName();

@@ -162,7 +162,7 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
 absl::Status HeadDecomposition::EndMicroBatch() { return linear() ? tokens_->EndMicroBatch() : absl::OkStatus(); }
 
 // Finds the Gram matrix of this rank's rows of the head's gradient. The gradient comes in the sums' type. It may be
-// rounded to the weights' type first, a block at a time: rounding adds 2⁻¹⁸ of a square to it.
+// rounded to the weights' type first, a block at a time: rounding adds only 2⁻¹⁸ of a square to that square.
 absl::Status HeadDecomposition::AddGradientGram(const Tensor& gradient) {
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = memory_.head.part_gram}, stream_));
   if (gradient.dtype == shape_.type) return memory_.AddGram(gradient, gradient, memory_.head.part_gram, stream_);

@@ -45,15 +45,16 @@ bool RoundingHidesProjection(const HeadSums& sums) {
   return moved > kMostRounding * kMostRounding * sums.token.retained_energy;
 }
 
-// True if squares of A_U, summed in fp32, have overflowed or lost their digits. No figure made of them holds then.
+// Returns true if squares of A_U, summed in fp32, have overflowed or lost their digits. No figure made of them holds
+// then.
 bool SquaresAreOutOfRange(const HeadSums& sums) {
   if (sums.arithmetic == DType::kFloat64 || sums.rank == 0 || TotalEnergy(sums) == 0) return false;
   const double mean = sums.update.signal_energy / (static_cast<double>(sums.tokens) * static_cast<double>(sums.width));
   return !std::isfinite(mean) || mean < double{std::numeric_limits<float>::min()};
 }
 
-// True if squares of the logit gradient vanish in fp64 or have lost their digits. No figure made of them holds then.
-// Tokens that are predicted with certainty do that: their loss is below 1e-135.
+// Returns true if squares of the logit gradient vanish in fp64 or have lost their digits. No figure made of them holds
+// then. Tokens that are predicted with certainty do that: their loss is below 1e-135.
 bool SquaresVanish(const HeadSums& sums) { return TotalEnergy(sums) < kLeastEnergy; }
 
 // Returns why G_∥ is not known; empty if it is known. `scalars` contain the head's condition, if that is known.

@@ -17,7 +17,7 @@
 
 namespace isthmus {
 
-// True if a run measures its head at any step. Otherwise it holds no memory for that.
+// Returns true if a run measures its head at any step. Otherwise it holds no memory for that.
 bool MeasuresHead(const proto::RunConfig& config);
 
 struct MeasurementShape {

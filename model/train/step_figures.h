@@ -18,8 +18,8 @@ struct StepFigures {
   bool too_large = false;    // the gradient is, for the optimizer's numbers (Optimizer::CanTake)
 
   bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
-  // True for a loss without a gradient: an overflow or underflow on the way has lost it. If the loss is exactly 0, as
-  // with a vocabulary of one token, there is nothing to learn, and a gradient of 0 is right.
+  // Returns true for a loss without a gradient: an overflow or underflow on the way has lost it. If the loss is exactly
+  // 0, as with a vocabulary of one token, there is nothing to learn, and a gradient of 0 is right.
   bool vanished() const { return gradient_norm == 0 && loss != 0; }
   // If false, no optimizer may see the gradient.
   bool sound() const { return finite() && !vanished() && !too_large; }
