@@ -1,5 +1,5 @@
-// AdamW with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2; the decay is multiplied
-// by the learning rate as in PyTorch).
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2). The decay is multiplied
+// by the learning rate, as in PyTorch.
 //
 //   g     = grad * grad_scale
 //   m     = beta1 m + (1 - beta1) g
@@ -14,7 +14,7 @@
 //   weight, grad, first_moment, second_moment   [1, n]   fp32 | fp64, all the same
 //   compute_weight                              [1, n]   bf16, optional
 //
-// `step` counts from 1. Elementwise; errors: InvalidArgument when shapes or dtypes disagree.
+// `step` counts from 1. The operator is elementwise. Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_ADAMW_H_
 #define ISTHMUS_OPS_ADAMW_H_
 
@@ -47,7 +47,7 @@ struct AdamWArgs {
 
 absl::Status AdamW(const AdamWArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status AdamW(const AdamWArgs& args);
 }  // namespace cpu

@@ -53,7 +53,7 @@ absl::Status CheckArguments(const AttentionBackwardArgs& args, Device device) {
   return CheckDevice(kOp, args.q, device);
 }
 
-// Causal: half of T×T for each of the two products of the forward pass.
+// The causal mask leaves half of T×T for each of the two products of the forward pass.
 double CausalFlops(const AttentionShape& shape) {
   return 2 * static_cast<double>(shape.sequences * shape.sequence_length) *
          static_cast<double>(shape.sequence_length * shape.heads * shape.head_dim);
@@ -77,7 +77,7 @@ OperatorCost AttentionBackwardArgs::Cost() const {
   OperatorCost cost = MemoryPass("attention backward", {grad_out, q, k, v, out, log_sum_exp, grad_q, grad_k, grad_v},
                                  /*kernels=*/3);
   cost.kind = OperatorCost::Kind::kAttentionBackward;
-  // Five products of the same size instead of two (arXiv:2205.14135).
+  // The backward pass has five products of the same size instead of two (arXiv:2205.14135).
   cost.flops = 2.5 * CausalFlops(shape);
   return cost;
 }

@@ -10,8 +10,8 @@
 //   workspace                  uint8 [1, LeastAttentionWorkspaceBytes(...) or more]
 //
 // H is a multiple of K. Row b·T + t holds token t of sequence b. grad_q, grad_k and grad_v are overwritten and alias
-// nothing. bf16 is computed in fp32. Errors: InvalidArgument when shapes, dtypes or the workspace disagree.
-// Deterministic: the bits do not depend on the number of threads.
+// nothing. bf16 is computed in fp32. Errors: InvalidArgument when shapes, dtypes or the workspace disagree. The result
+// is deterministic: its bits do not depend on the number of threads.
 #ifndef ISTHMUS_OPS_ATTENTION_H_
 #define ISTHMUS_OPS_ATTENTION_H_
 
@@ -33,11 +33,12 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
-// Bytes of workspace with which both passes are fast; on the CPU with up to MaxThreads() threads, on GPUs the same in
-// every build.
+// Bytes of workspace with which both passes are fast. On the CPU they serve up to MaxThreads() threads; on GPUs they
+// are the same in every build.
 int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device);
 
-// Bytes without which they are refused. What lies between the two a GPU's backward pass uses as far as it goes.
+// Bytes of workspace that both passes require. A GPU's backward pass uses any further memory up to
+// AttentionWorkspaceBytes as far as it goes.
 int64_t LeastAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype, Device device);
 
 struct AttentionForwardArgs {
@@ -68,7 +69,7 @@ struct AttentionBackwardArgs {
 
 absl::Status AttentionBackward(const AttentionBackwardArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status AttentionForward(const AttentionForwardArgs& args);
 absl::Status AttentionBackward(const AttentionBackwardArgs& args);

@@ -1,5 +1,5 @@
-// Checks of operators' arguments, the same for every device: what the headers of operators promise as InvalidArgument.
-// Messages begin with `op`, the operator, and `name`, the argument.
+// Checks of operators' arguments, the same for every device. They return the InvalidArgument that the operators'
+// headers promise. Messages begin with `op`, the operator, and `name`, the argument.
 #ifndef ISTHMUS_OPS_CHECK_H_
 #define ISTHMUS_OPS_CHECK_H_
 
@@ -13,17 +13,18 @@
 
 namespace isthmus {
 
-// InvalidArgument unless `tensor` is fp32, bf16 or fp64 with rows that do not overlap. It may have no data where it has
-// no elements.
+// Returns InvalidArgument unless `tensor` is fp32, bf16 or fp64 with rows that do not overlap. A tensor without
+// elements may have no data.
 absl::Status CheckFloating(const char* op, const char* name, const ConstTensor& tensor);
 
-// InvalidArgument unless `tensor` is `dtype` [rows, columns] with rows that do not overlap. It may have no data where it
-// has no elements.
+// Returns InvalidArgument unless `tensor` is `dtype` [rows, columns] with rows that do not overlap. A tensor without
+// elements may have no data.
 absl::Status CheckTensor(const char* op, const char* name, const ConstTensor& tensor, DType dtype, int64_t rows,
                          int64_t columns);
 
-// Unimplemented where `tensor` is fp64 and the device a GPU. GPUs train in fp32 and bf16; fp64 is the CPU's, as an
-// oracle. Products and what the head's algebra needs besides exist in fp64 on both: those operators skip this check.
+// Returns Unimplemented if `tensor` is fp64 and the device is a GPU. GPUs train in fp32 and bf16; fp64 serves as an
+// oracle on the CPU. Products and the other operators of the head's algebra exist in fp64 on both devices and skip this
+// check.
 absl::Status CheckDevice(const char* op, const ConstTensor& tensor, Device device);
 
 }  // namespace isthmus

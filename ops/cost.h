@@ -1,4 +1,4 @@
-// Parts of operators' costs. Each operator's Args say their cost by Cost(), which Dispatch records (ops/operator.h).
+// Parts of operators' costs. Each operator's Args state their cost by Cost(), which Dispatch records (ops/operator.h).
 #ifndef ISTHMUS_OPS_COST_H_
 #define ISTHMUS_OPS_COST_H_
 
@@ -10,11 +10,12 @@
 
 namespace isthmus {
 
-// A pass over memory: the bytes of the tensors that are defined, the first of which gives the type. A tensor that is
-// read and written is listed twice.
+// The cost of a pass over memory: the bytes of the defined tensors. The first of them gives the type. A tensor that is
+// both read and written is listed twice.
 OperatorCost MemoryPass(const char* name, std::initializer_list<ConstTensor> tensors, int kernels = 1);
 
-// c [m, n] = a [m, k] b [k, n], 2 m n k operations: a and b read, c written, and read if it is added to.
+// The cost of c [m, n] = a [m, k] b [k, n]: 2 m n k operations. a and b are read and c is written; c is also read if it
+// is added to.
 OperatorCost ProductCost(const char* name, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c, int64_t k,
                          bool accumulate);
 

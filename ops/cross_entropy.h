@@ -1,19 +1,19 @@
-// Softmax cross-entropy of a chunk of tokens whose logits are sharded by vocabulary rows, in three parts: every rank
-// makes its own statistics, the caller gathers them from all tensor ranks, every rank combines them and turns its
-// logits into their gradient (DESIGN 3.5 and 4.2).
+// Softmax cross-entropy of a chunk of tokens whose logits are sharded by vocabulary rows (DESIGN 3.5 and 4.2). It has
+// three parts: every rank computes its own statistics, and the caller gathers them from all tensor ranks. Every rank
+// then combines them and turns its logits into their gradient.
 //
-// Statistics of one token on one shard (C tokens in the chunk, S the shard's vocabulary rows, y the target):
+// Statistics of one token on one shard (C tokens in the chunk, P shards, S the shard's vocabulary rows, y the target):
 //   0  maximum      m  = max_{v in S} z_v
 //   1  sum_exp      Σ_{v in S, v != y} exp(z_v - m)
 //   2  sum_exp_sq   Σ_{v in S, v != y} exp(2 (z_v - m))
 //   3  target       z_y where y lies in S, else -infinity
-// The target is kept out of the sums because 1 - p_y and Σ p² - 2 p_y + 1 cancel when p_y is near 1; from
-// these sums both follow without cancellation.
+// The target is kept out of the sums because 1 - p_y and Σ p² - 2 p_y + 1 cancel when p_y is near 1. These sums yield
+// both without cancellation.
 //
 //   logits      [C, V_i]   fp32 | fp64
 //   targets     [1, C]     int32, in [0, V)
 //   statistics  [C, 4]     dtype of logits
-//   gathered    [T·C, 4]   the statistics of shard 0, then shard 1, …
+//   gathered    [P·C, 4]   the statistics of shard 0, then shard 1, …
 #ifndef ISTHMUS_OPS_CROSS_ENTROPY_H_
 #define ISTHMUS_OPS_CROSS_ENTROPY_H_
 
@@ -38,19 +38,19 @@ struct CrossEntropyStatisticsArgs {
   OperatorCost Cost() const;
 };
 
-// One pass over the logits. Deterministic for any number of threads. NaN and +infinity among the logits
-// give non-finite statistics; -infinity is a probability of zero.
+// Makes one pass over the logits. The result is deterministic for any number of threads. NaN and +infinity among the
+// logits give non-finite statistics; -infinity is a probability of zero.
 absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args, Stream& stream);
 
-// From the gathered statistics, with Z = Σ over shards and the target of exp(z):
+// Computes from the gathered statistics, with Z = Σ over shards and the target of exp(z):
 //   log_sum_exp[n] = log Z
 //   loss[n]        = log Z - z_y                                              (nats)
 //   energy[i, n]   = Σ_{v in S_i} (p_v - [v = y])², shard i's part of ‖p - onehot(y)‖²: times the square of the
 //                    gradient's scale (1/N) it is the part of ‖G‖²
-//   gathered [T·C, 4], loss and log_sum_exp [1, C], energy [T, C]: dtype of the logits (energy: fp64)
+//   gathered [P·C, 4], loss and log_sum_exp [1, C], energy [P, C]: dtype of the logits (energy: fp64)
 struct CrossEntropyCombineArgs {
   ConstTensor gathered;
-  int64_t shards = 1;  // T
+  int64_t shards = 1;  // P
   Tensor loss;
   Tensor log_sum_exp;
   Tensor energy;  // optional
@@ -77,7 +77,7 @@ struct CrossEntropyGradientArgs {
 
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status CrossEntropyStatistics(const CrossEntropyStatisticsArgs& args);
 absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args);

@@ -1,5 +1,5 @@
-// Small operators on whole tensors. Any row stride unless said otherwise; errors: InvalidArgument when shapes or dtypes
-// disagree; deterministic for any number of threads.
+// Small operators on whole tensors. They take any row stride unless said otherwise, and are deterministic for any
+// number of threads. Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_ELEMENTWISE_H_
 #define ISTHMUS_OPS_ELEMENTWISE_H_
 
@@ -11,7 +11,7 @@
 
 namespace isthmus {
 
-// y += x. x, y [N, D] fp32 | bf16 | fp64, the same; bf16 adds in fp32 and rounds.
+// Computes y += x. x, y [N, D] are fp32 | bf16 | fp64, the same; bf16 adds in fp32 and rounds.
 struct AddArgs {
   ConstTensor x;
   Tensor y;
@@ -20,7 +20,7 @@ struct AddArgs {
 };
 absl::Status Add(const AddArgs& args, Stream& stream);
 
-// y = x - y. x, y [N, D] fp32 | fp64, the same.
+// Computes y = x - y. x, y [N, D] are fp32 | fp64, the same.
 struct SubtractFromArgs {
   ConstTensor x;
   Tensor y;
@@ -46,8 +46,8 @@ struct SetZeroArgs {
 };
 absl::Status SetZero(const SetZeroArgs& args, Stream& stream);
 
-// total += Σ x, summed in fp64 over fixed blocks. x fp32 | bf16 | fp64; total fp64 [1, 1], in memory of the stream's
-// device. Non-finite elements give a non-finite result.
+// Computes total += Σ x, summed in fp64 over fixed blocks. x is fp32 | bf16 | fp64; total is fp64 [1, 1], in memory of
+// the stream's device. Non-finite elements give a non-finite result.
 struct AddSumArgs {
   ConstTensor x;
   Tensor total;
@@ -56,7 +56,7 @@ struct AddSumArgs {
 };
 absl::Status AddSum(const AddSumArgs& args, Stream& stream);
 
-// total += Σ x², in the same way.
+// Computes total += Σ x², in the same way.
 struct AddSumOfSquaresArgs {
   ConstTensor x;
   Tensor total;
@@ -65,7 +65,7 @@ struct AddSumOfSquaresArgs {
 };
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Add(const AddArgs& args);
 absl::Status SubtractFrom(const SubtractFromArgs& args);

@@ -45,7 +45,7 @@ absl::Status EmbeddingForward(const EmbeddingForwardArgs& args, Stream& stream) 
 
 OperatorCost EmbeddingBackwardArgs::Cost() const {
   OperatorCost cost = MemoryPass("row addition", {grad_y}, /*kernels=*/3);
-  // The rows of the ids are read and written.
+  // The pass reads and writes the rows of the ids.
   cost.bytes += 2 * static_cast<double>(grad_y.size() * SizeOf(grad_table.dtype));
   return cost;
 }

@@ -1,5 +1,5 @@
-// Look-up in a shard of the vocabulary-sized table; rows that belong to other shards read as zero, so that the sum over
-// shards is the whole look-up (Megatron-LM, arXiv:1909.08053, section 3).
+// Look-up in a shard of the vocabulary-sized table (Megatron-LM, arXiv:1909.08053, section 3). Rows that belong to
+// other shards read as zero, so that the sum over shards is the whole look-up.
 //
 //   y[n]                          = table[ids[n] - first_row]   where ids[n] lies in the shard, else 0
 //   grad_table[ids[n]-first_row] += grad_y[n]                   where ids[n] lies in the shard
@@ -10,8 +10,8 @@
 //   grad_table  [V_i, D] fp32 (fp64 with fp64), added to
 //   workspace   int32 [1, 2·N]
 //
-// The backward pass adds the rows of one token in ascending n: deterministic for any number of threads, no atomics.
-// Errors: InvalidArgument when shapes or dtypes disagree.
+// The backward pass adds the rows of one token in ascending n. It uses no atomics and is deterministic for any number
+// of threads. Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_EMBEDDING_H_
 #define ISTHMUS_OPS_EMBEDDING_H_
 
@@ -48,7 +48,7 @@ struct EmbeddingBackwardArgs {
 
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status EmbeddingForward(const EmbeddingForwardArgs& args);
 absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args);

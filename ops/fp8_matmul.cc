@@ -57,7 +57,7 @@ absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream) {
 }
 
 int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device) {
-  // cuBLASLt has the stream's scratch.
+  // cuBLASLt uses the stream's scratch.
   return device == Device::kCuda ? 0 : cpu::Fp8MatmulWorkspaceBytes(m, n, k);
 }
 

@@ -8,15 +8,16 @@
 //   a_inverse, b_inverse  fp32 [1, 1], in memory of the stream's device
 //   workspace  uint8, Fp8MatmulWorkspaceBytes
 //
-// M, N and K are multiples of 16, and addresses and rows of 16 bytes: that, both operands with K along the rows, and
-// the pairs of types are what cuBLASLt has for GPUs of compute capability 8.9 and 9.0. Older ones can't do it
-// (DoesFp8). The CPU multiplies the dequantised operands in bf16, which holds them exactly when the scales are powers
-// of two.
+// M, N and K are multiples of 16; addresses and rows are multiples of 16 bytes. Both operands have K along the rows.
+// These conditions and the pairs of types are what cuBLASLt offers for GPUs of compute capability 8.9 and 9.0. Older
+// ones can't do it (DoesFp8). The CPU multiplies the dequantised operands in bf16, which holds them exactly when the
+// scales are powers of two.
 //
-// Sums are kept in fp32. `fast_sums` lets a GPU keep them in fewer bits for as long as its tensor cores like: good for
-// activations, not for gradients (DeepSeek-AI 2024, arXiv:2412.19437, section 3.3.2 measures about 14 bits on Hopper).
+// Sums are kept in fp32. `fast_sums` lets a GPU's tensor cores keep them in fewer bits. That is good for activations,
+// not for gradients. DeepSeek-AI 2024 (arXiv:2412.19437, section 3.3.2) measures about 14 bits on Hopper.
 //
-// Errors: InvalidArgument when shapes or dtypes disagree; Unimplemented on a GPU that can't do it. Deterministic.
+// Errors: InvalidArgument when shapes or dtypes disagree; Unimplemented on a GPU that can't do it. The result is
+// deterministic.
 #ifndef ISTHMUS_OPS_FP8_MATMUL_H_
 #define ISTHMUS_OPS_FP8_MATMUL_H_
 
@@ -51,10 +52,10 @@ absl::Status Fp8Matmul(const Fp8MatmulArgs& args, Stream& stream);
 // The CPU keeps the dequantised operands in it.
 int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k, Device device);
 
-// Whether GPUs of a compute capability multiply fp8: Ada, Hopper and later.
+// Says whether GPUs of a compute capability multiply fp8: Ada, Hopper and later do.
 constexpr bool DoesFp8(int major, int minor) { return major > 8 || (major == 8 && minor >= 9); }
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Fp8Matmul(const Fp8MatmulArgs& args);
 int64_t Fp8MatmulWorkspaceBytes(int64_t m, int64_t n, int64_t k);

@@ -6,8 +6,9 @@
 //   y  [N, D2]   dtype of x; may be x itself, then only half of the work is done where that is faster
 //   c  [D1, D2]  fp64; symmetric where y is x
 //
-// Products of blocks of rows are formed in fp32 (fp64 for fp64) and the blocks added in fp64, so that the error does
-// not grow with N. Errors: InvalidArgument when shapes or dtypes disagree. Deterministic. Cost: 2·N·D1·D2 operations.
+// Products of blocks of rows are formed in fp32 (fp64 for fp64). The blocks are added in fp64, so that the error does
+// not grow with N. The result is deterministic. Errors: InvalidArgument when shapes or dtypes disagree. Cost: 2·N·D1·D2
+// operations.
 #ifndef ISTHMUS_OPS_GRAM_H_
 #define ISTHMUS_OPS_GRAM_H_
 
@@ -30,7 +31,7 @@ struct GramArgs {
 
 absl::Status Gram(const GramArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Gram(const GramArgs& args);
 }  // namespace cpu

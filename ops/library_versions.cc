@@ -10,7 +10,7 @@
 namespace isthmus {
 namespace {
 
-// From the number that the libraries use: 10000 · major + 100 · minor + patch.
+// Reads the number that the libraries use: 10000 · major + 100 · minor + patch.
 std::string Text(int64_t version) {
   if (version == 0) return "";
   return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);

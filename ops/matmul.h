@@ -6,9 +6,9 @@
 //   b  [K, N], or [N, K] with transpose_b     dtype of a
 //   c  [M, N]                                 dtype of a, or fp32 with bf16 a
 //
-// Any row stride. Sums are kept in fp32 (fp64 for fp64); `accumulate` needs an fp32 or fp64 c. c aliases neither a nor
-// b. Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for a given number of threads. Cost: 2·M·N·K
-// floating-point operations.
+// Rows may have any stride. Sums are kept in fp32 (fp64 for fp64); `accumulate` needs an fp32 or fp64 c. c aliases
+// neither a nor b. The result is deterministic for a given number of threads. Errors: InvalidArgument when shapes or
+// dtypes disagree. Cost: 2·M·N·K floating-point operations.
 #ifndef ISTHMUS_OPS_MATMUL_H_
 #define ISTHMUS_OPS_MATMUL_H_
 
@@ -43,7 +43,7 @@ inline MatmulSizes SizesOf(const MatmulArgs& args) {
           args.transpose_a ? args.a.rows : args.a.columns};
 }
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Matmul(const MatmulArgs& args);
 }  // namespace cpu

@@ -14,8 +14,8 @@
 namespace isthmus {
 namespace {
 
-// Numbers between -1 and 1 from a linear congruential generator (Knuth's MMIX): cheap, and as good as any to a
-// multiplier's transistors. `staging` is fp32 of the same size on the stream's device.
+// Numbers between -1 and 1 from a linear congruential generator (Knuth's MMIX), which is cheap. Its numbers serve a
+// multiplier's transistors as well as any. `staging` is fp32 of the same size on the stream's device.
 absl::Status FillRandomly(const Tensor& tensor, const Tensor& staging, uint64_t seed, Stream& stream) {
   std::vector<float> values(static_cast<size_t>(tensor.size()));
   for (float& value : values) {
@@ -53,7 +53,7 @@ absl::StatusOr<double> MeasureMatmulPeak(DType dtype, absl::Duration budget, Str
   ISTHMUS_RETURN_IF_ERROR(Matmul(matrices.product, stream));
   ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
 
-  // On a GPU a few products in a row, so that starting them is not part of the time.
+  // A GPU runs a few products in a row, so that starting them is not part of the time.
   const int products = stream.device() == Device::kCuda ? 8 : 1;
   PhaseTimer timer(stream);
   const absl::Duration end = MonotonicNow() + budget;

@@ -1,4 +1,4 @@
-// The rate of a pass over memory, measured: what a plan expects of operators that memory limits.
+// The measured rate of a pass over memory, which a plan expects of operators that memory limits.
 #ifndef ISTHMUS_OPS_MEMORY_RATE_H_
 #define ISTHMUS_OPS_MEMORY_RATE_H_
 
@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Bytes per second, read and written, of Add over two fp32 tensors of 64 MiB, the best of some calls, on this rank's
-// threads. A cache larger than that makes it the cache's rate.
+// Bytes per second, read and written, of Add over two fp32 tensors of 64 MiB: the best of some calls, on this rank's
+// threads. With a cache larger than that it is the cache's rate.
 absl::StatusOr<double> MeasureMemoryRate(Stream& stream);
 
 }  // namespace isthmus

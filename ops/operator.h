@@ -1,4 +1,4 @@
-// How an operator finds its implementation.
+// The way from an operator to its implementation.
 #ifndef ISTHMUS_OPS_OPERATOR_H_
 #define ISTHMUS_OPS_OPERATOR_H_
 
@@ -12,7 +12,7 @@
 
 namespace isthmus {
 
-// Runs an operator on its stream's device, once its arguments have been checked: Dispatch<cpu::Rope, cuda::Rope>(args,
+// Runs an operator on its stream's device once its arguments have been checked: Dispatch<cpu::Rope, cuda::Rope>(args,
 // stream). This is the one place that chooses an implementation; an implementation may call others of its own device.
 // In a build without CUDA the compiler drops that branch, so that nothing of ops/cuda is needed. A stream with a
 // recorder notes args.Cost(); a dry one computes nothing (runtime/stream.h). Errors: those of the implementation.
@@ -26,9 +26,9 @@ absl::Status Dispatch(const Args& args, Stream& stream) {
   return kOnCpu(args);
 }
 
-// Work of a part's own that no operator does, on the CPU: notes `cost`, and calls compute() unless the stream is dry. A
-// part touches elements in operators and in here only, so that a dry run knows all of its work. Errors: Unimplemented
-// on a GPU.
+// Does work of a model's part that no operator does, on the CPU: it notes `cost`, and calls compute() unless the stream
+// is dry. A part touches elements only in operators and in here, so that a dry run knows all of its work. Errors:
+// Unimplemented on a GPU.
 template <typename Compute>
 absl::Status DispatchOwn(const OperatorCost& cost, Stream& stream, const Compute& compute) {
   if (stream.recorder() != nullptr) stream.recorder()->Operator(cost);

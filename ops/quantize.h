@@ -1,5 +1,5 @@
-// Quantisation of a matrix to 8-bit floating point with one scale for all of it, by its own largest magnitude
-// (Micikevicius et al. 2022, arXiv:2209.05433, section 3), for ops/fp8_matmul.h.
+// Quantisation of a matrix to 8-bit floating point, for ops/fp8_matmul.h. The whole matrix has one scale, set by its
+// own largest magnitude (Micikevicius et al. 2022, arXiv:2209.05433, section 3).
 //
 //   y[n, d] = x[n, d] · 2^s rounded,   transposed = yᵀ,   inverse = 2^-s
 //
@@ -8,14 +8,14 @@
 //   transposed  [D, N]  dtype of y; may be left out, but not both
 //   inverse     fp32 [1, 1], in memory of the stream's device
 //
-// s is the largest integer with which the largest magnitude of x does not exceed the largest number of y's type, and at
-// most 126; 0 for a matrix of zeros. A power of two rather than the exact ratio: scaling and its undoing are then
-// exact, of the range less than one binade is lost and of the precision nothing, and shards of a matrix, whose largest
-// magnitudes differ, mostly get the same numbers as the whole. Where x holds NaN or infinity every element and
+// s is the largest integer, at most 126, with which the largest magnitude of x does not exceed the largest number of
+// y's type. For a matrix of zeros it is 0. It is a power of two rather than the exact ratio, so scaling and its undoing
+// are exact. Less than one binade of the range is lost and none of the precision. Shards of a matrix differ in their
+// largest magnitudes, but mostly get the same numbers as the whole. If x holds NaN or infinity, every element and
 // `inverse` are NaN, so that a run that diverges is noticed.
 //
-// Any row stride. Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for any number of threads; the
-// host waits for nothing. Cost: x is read twice, what is asked for is written once.
+// Rows may have any stride. The result is deterministic for any number of threads; the host waits for nothing. Errors:
+// InvalidArgument when shapes or dtypes disagree. Cost: x is read twice, and each requested output is written once.
 #ifndef ISTHMUS_OPS_QUANTIZE_H_
 #define ISTHMUS_OPS_QUANTIZE_H_
 
@@ -47,8 +47,8 @@ struct Float8Scale {
   float inverse;
 };
 
-// For numbers up to a magnitude, given as the bits of an fp32: of magnitudes the larger one has the larger bits, and
-// NaN the largest. F is Float8E4M3 or Float8E5M2. Both backends use it.
+// Returns the scale for numbers up to a magnitude, which is given as the bits of an fp32. A larger magnitude has larger
+// bits, and NaN has the largest. F is Float8E4M3 or Float8E5M2. Both backends use this function.
 template <typename F>
 constexpr Float8Scale ScaleOf(uint32_t largest_bits) {
   constexpr uint32_t kInfinity = 0x7f800000u, kNaN = 0x7fc00000u, kMantissa = 0x7fffffu;
@@ -63,7 +63,7 @@ constexpr Float8Scale ScaleOf(uint32_t largest_bits) {
           std::bit_cast<float>(static_cast<uint32_t>(127 - s) << 23)};
 }
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Quantize(const QuantizeArgs& args);
 }  // namespace cpu

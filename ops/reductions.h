@@ -10,8 +10,8 @@
 //   squares  [1, N]  fp64: RowDots of x with itself
 //   total    [1, D]  fp64
 //
-// Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for any number of threads. Cost: one pass over
-// the matrices.
+// The result is deterministic for any number of threads. Errors: InvalidArgument when shapes or dtypes disagree. Cost:
+// one pass over the matrices.
 #ifndef ISTHMUS_OPS_REDUCTIONS_H_
 #define ISTHMUS_OPS_REDUCTIONS_H_
 
@@ -49,7 +49,7 @@ struct AddUnitRowsArgs {
 };
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status RowDots(const RowDotsArgs& args);
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args);

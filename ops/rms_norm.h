@@ -1,5 +1,5 @@
-// Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4), with the residual
-// addition before it fused in.
+// Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4), fused with the
+// residual addition before it.
 //
 //   s[n, d] = x[n, d] + addend[n, d]                     (s = x without an addend)
 //   y[n, d] = s[n, d] * r[n] * weight[d],   r[n] = 1 / sqrt(mean_d(s[n, d]^2) + epsilon)
@@ -11,8 +11,8 @@
 // If the sum of squares of a row overflows, r and the row's y are NaN. The formula would give r = 0, and the row would
 // be zeros without a gradient, which looks sound.
 //
-// Statistics are kept in fp32 (fp64 for fp64). The normalised value uses s as it is stored in the dtype of x.
-// Errors: InvalidArgument when shapes or dtypes disagree. Deterministic for any number of threads.
+// Statistics are kept in fp32 (fp64 for fp64). The normalised value uses s as it is stored in the dtype of x. The
+// result is deterministic for any number of threads. Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_RMS_NORM_H_
 #define ISTHMUS_OPS_RMS_NORM_H_
 
@@ -27,7 +27,7 @@ namespace isthmus {
 struct RmsNormForwardArgs {
   ConstTensor x;
   ConstTensor addend;  // optional
-  Tensor sum;          // where s goes; needed with an addend
+  Tensor sum;          // receives s; needed with an addend
   ConstTensor weight;
   Tensor y;
   Tensor inverse;
@@ -60,12 +60,13 @@ struct RmsNormBackwardArgs {
   OperatorCost Cost() const;
 };
 
-// Rows whose sums are formed one after another: fixed, so that the bits do not depend on the number of threads.
+// Number of rows whose sums are formed one after another. It is fixed, so that the bits do not depend on the number of
+// threads.
 inline constexpr int64_t kRmsNormRowBlock = 64;
 constexpr int64_t RmsNormWorkspaceRows(int64_t rows) { return (rows + kRmsNormRowBlock - 1) / kRmsNormRowBlock; }
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status RmsNormForward(const RmsNormForwardArgs& args);
 absl::Status RmsNormBackward(const RmsNormBackwardArgs& args);

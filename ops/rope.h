@@ -1,4 +1,4 @@
-// Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the two halves of a head as pairs, as in Llama's
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864). The two halves of a head form the pairs, as in Llama's
 // published weights.
 //
 //   for i < h = head_dim/2 at position t, with c = cos(t / theta^(2i/head_dim)) and s = sin(t / theta^(2i/head_dim)):
@@ -9,8 +9,8 @@
 //                               first_position + n mod sequence_length
 //   table  [T_max, head_dim]    fp32 (fp64 with fp64 x): row t holds head_dim/2 cosines, then head_dim/2 sines
 //
-// `inverse` rotates back: the backward pass. Errors: InvalidArgument when shapes or dtypes disagree, or a position is
-// beyond the table.
+// `inverse` rotates back, as the backward pass needs it. Errors: InvalidArgument when shapes or dtypes disagree, or a
+// position is beyond the table.
 #ifndef ISTHMUS_OPS_ROPE_H_
 #define ISTHMUS_OPS_ROPE_H_
 
@@ -24,7 +24,8 @@
 
 namespace isthmus {
 
-// Fills `table`, on the stream's device; angles are computed in fp64 on the host. Returns when it is full.
+// Fills `table` on the stream's device. Angles are computed in fp64 on the host. The call returns when the table is
+// full.
 struct FillRopeTableArgs {
   double theta = 0;
   int64_t head_dim = 0;
@@ -45,7 +46,7 @@ struct RopeArgs {
 
 absl::Status Rope(const RopeArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Rope(const RopeArgs& args);
 }  // namespace cpu

@@ -15,7 +15,7 @@ namespace isthmus {
 namespace {
 
 constexpr int64_t kParts = 3;
-// Copies of the high, the middle and the low part of b: which of a's parts each is multiplied with.
+// Copies of the high, the middle and the low part of b. They say which of a's parts each is multiplied with.
 constexpr int64_t kCopies[kParts] = {3, 2, 1};
 constexpr int64_t kFirstCopy[kParts] = {0, 3, 5};
 constexpr int64_t kRightParts = 6;
@@ -70,7 +70,7 @@ absl::Status SplitMatmul(const SplitMatmulArgs& args, Stream& stream) {
                      "; needs b of six parts as many rows as a or each of its three parts "
                      "has columns"));
   }
-  // The small terms first.
+  // The small terms are added first.
   for (int64_t i = kParts - 1; i >= 0; --i) {
     const int64_t taken = std::min(args.a.columns, kCopies[i] * depth);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = args.a.ColumnSlice(0, taken),

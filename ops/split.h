@@ -1,13 +1,13 @@
-// Cuts fp32 into bf16 parts whose products on a GPU are many times as fast as those of fp32:
+// Cuts fp32 into bf16 parts, whose products on a GPU are many times as fast as those of fp32:
 //
 //   x ≈ high + middle + low,   high = bf16(x), middle = bf16(x - high), low = bf16(x - high - middle)
 //
 //   x                  [N, D]  fp32
 //   high, middle, low  [N, D]  bf16
 //
-// Any row strides. Three parts hold the 24 bits of a number exactly, unless the last of them lie below bf16's smallest
-// number. Of the product of two numbers the terms down to high·low and middle·middle make all but some 2⁻²⁴. Errors:
-// InvalidArgument when shapes or dtypes disagree.
+// Rows may have any stride. Three parts hold the 24 bits of a number exactly, unless the last of them lie below bf16's
+// smallest number. In the product of two numbers, the terms down to high·low and middle·middle make all but some 2⁻²⁴.
+// Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_SPLIT_H_
 #define ISTHMUS_OPS_SPLIT_H_
 
@@ -28,8 +28,9 @@ struct SplitArgs {
 
 absl::Status Split(const SplitArgs& args, Stream& stream);
 
-// The left factor a [M, K] fp32 as parts [M, 3 K] bf16, side by side; the right one b [K, N] fp32 as parts [6 K, N]
-// bf16, one below the other, as the product wants them: high, high, high, middle, middle, low.
+// Cuts the factors as the product wants them. The left one, a [M, K] fp32, becomes parts [M, 3 K] bf16, side by side.
+// The right one, b [K, N] fp32, becomes parts [6 K, N] bf16, one below the other: high, high, high, middle, middle,
+// low.
 struct SplitLeftArgs {
   ConstTensor a;
   Tensor parts;
@@ -42,8 +43,8 @@ struct SplitRightArgs {
 };
 absl::Status SplitRight(const SplitRightArgs& args, Stream& stream);
 
-// c = a b to within some 2⁻²³ of |a| |b|, as a product in fp32: three products of bf16 with sums in fp32, 2·M·N·6·K
-// operations.
+// Computes c = a b to within some 2⁻²³ of |a| |b|, as a product in fp32 would. It adds three products of bf16 with sums
+// in fp32, at a cost of 2·M·N·6·K operations.
 struct SplitMatmulArgs {
   ConstTensor a;  // parts [M, 3 K], or bf16 [M, K] where that is a itself: then half of the operations
   ConstTensor b;  // parts [6 K, N]
@@ -51,7 +52,7 @@ struct SplitMatmulArgs {
 };
 absl::Status SplitMatmul(const SplitMatmulArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status Split(const SplitArgs& args);
 }  // namespace cpu

@@ -3,9 +3,9 @@
 //   gate_up, grad_gate_up   [N, 2F]  fp32 | bf16 | fp64: columns [0, F) gate, [F, 2F) up
 //   y, grad_y               [N, F]   dtype of gate_up
 //
-// grad_gate_up may alias gate_up; nothing else may alias. bf16 is computed in fp32. `y` of the backward pass is optional:
-// where given it receives the forward result again, so that it needs not be kept. Errors: InvalidArgument when shapes or
-// dtypes disagree. Deterministic.
+// grad_gate_up may alias gate_up; nothing else may alias. bf16 is computed in fp32. `y` of the backward pass is
+// optional: if given, it receives the forward result again, which then need not be kept. The result is deterministic.
+// Errors: InvalidArgument when shapes or dtypes disagree.
 #ifndef ISTHMUS_OPS_SWIGLU_H_
 #define ISTHMUS_OPS_SWIGLU_H_
 
@@ -37,7 +37,7 @@ struct SwigluBackwardArgs {
 
 absl::Status SwigluBackward(const SwigluBackwardArgs& args, Stream& stream);
 
-// The implementations, which take checked arguments.
+// The implementations take checked arguments.
 namespace cpu {
 absl::Status SwigluForward(const SwigluForwardArgs& args);
 absl::Status SwigluBackward(const SwigluBackwardArgs& args);

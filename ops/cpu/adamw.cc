@@ -25,7 +25,7 @@ void Update(const AdamWArgs& args) {
   const auto rest1 = set(1 - args.beta1), rest2 = set(1 - args.beta2);
   const double correction1 = 1 - std::pow(args.beta1, step);
   const auto rate = set(args.learning_rate / correction1);
-  const auto decay = set(args.weight_decay * correction1);  // times `rate` it is the decay
+  const auto decay = set(args.weight_decay * correction1);  // multiplied by `rate` it is the decay
   const auto correction = set(1 / std::sqrt(1 - std::pow(args.beta2, step)));
   const auto epsilon = set(args.epsilon), grad_scale = set(args.grad_scale);
   T *weight = args.weight.As<T>(), *first = args.first_moment.As<T>(), *second = args.second_moment.As<T>();

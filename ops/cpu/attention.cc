@@ -21,13 +21,13 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// A matrix of the compute type, const where it is only read.
+// A matrix of the compute type, const if it is only read.
 template <typename C>
 struct Block {
   C* data;
   int64_t stride;
 
-  // What can be written can be read.
+  // A writable matrix converts to a const one.
   template <typename Other, typename = std::enable_if_t<!std::is_const_v<C> && std::is_same_v<Other, const C>>>
   operator Block<Other>() const {  // NOLINT(google-explicit-constructor)
     return {data, stride};
@@ -39,7 +39,7 @@ struct Block {
 template <typename C>
 using ReadBlock = std::type_identity_t<Block<const C>>;
 
-// c [m, n] = op(a) op(b), or += with accumulate; on the calling thread.
+// Computes c [m, n] = op(a) op(b), or += with accumulate, on the calling thread.
 template <typename C>
 void Product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, ReadBlock<C> a, ReadBlock<C> b,
              Block<C> c, bool accumulate) {
@@ -59,7 +59,8 @@ void Product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k
   }
 }
 
-// Rows of one head of one sequence, in the compute type: the tensor's own memory, or a converted copy in `scratch`.
+// Returns the rows of one head of one sequence in the compute type: the tensor's own memory, or a converted copy in
+// `scratch`.
 template <typename T, typename C>
 Block<const C> HeadOf(const ConstTensor& tensor, const AttentionShape& shape, int64_t sequence, int64_t head,
                       C* scratch) {
@@ -77,7 +78,7 @@ Block<const C> HeadOf(const ConstTensor& tensor, const AttentionShape& shape, in
   }
 }
 
-// Writes `rows` rows of the compute type, times `scale` by row where given, to rows [first, …) of one head of a tensor.
+// Writes `rows` rows of the compute type to rows [first, …) of one head of a tensor, times `scale` by row where given.
 template <typename T, typename C>
 void StoreHead(ReadBlock<C> from, int64_t rows, const C* divisor, const Tensor& tensor, int64_t first, int64_t head,
                int64_t head_dim) {
@@ -91,8 +92,9 @@ void StoreHead(ReadBlock<C> from, int64_t rows, const C* divisor, const Tensor& 
   }
 }
 
-// One row of scores [valid of `count` columns]: scaled, exponentiated relative to the new running maximum, summed;
-// columns beyond `valid` become 0. Returns the factor that what was accumulated before has to be multiplied with.
+// Works on one row of scores, `valid` of `count` columns. They are scaled, exponentiated relative to the new running
+// maximum, and summed; columns beyond `valid` become 0. Returns the factor by which earlier accumulations must be
+// multiplied.
 template <typename C>
 C SoftmaxRow(C* scores, int64_t valid, int64_t count, C scale, C& maximum, C& sum) {
   const hn::ScalableTag<C> d;
@@ -161,7 +163,8 @@ void ForwardHead(const AttentionForwardArgs& args, const AttentionScratch& layou
   }
 }
 
-// scores -> P = exp(scale · scores - log_sum_exp) and grad_scores -> scale · P (grad_scores - row_dot), in place.
+// Turns scores into P = exp(scale · scores - log_sum_exp) and grad_scores into scale · P (grad_scores - row_dot), in
+// place.
 template <typename C>
 void BackwardRow(C* scores, C* grad_scores, int64_t valid, int64_t count, C scale, C log_sum_exp, C row_dot) {
   const hn::ScalableTag<C> d;
@@ -192,7 +195,7 @@ void RowDots(const AttentionBackwardArgs& args, int64_t sequence, int64_t head, 
   }
 }
 
-// The backward pass of one key and value head of one sequence, with the query heads that share it, in order.
+// The backward pass of one key and value head of one sequence. The query heads that share it are added in order.
 template <typename T, typename C>
 void BackwardGroup(const AttentionBackwardArgs& args, const AttentionScratch& layout, int64_t sequence, int64_t kv_head,
                    C* scratch) {

@@ -1,4 +1,4 @@
-// The scratch memory of blockwise attention: what one thread needs for one work item.
+// The scratch memory that one thread of blockwise attention needs for one work item.
 #ifndef ISTHMUS_OPS_CPU_ATTENTION_LAYOUT_H_
 #define ISTHMUS_OPS_CPU_ATTENTION_LAYOUT_H_
 
@@ -9,7 +9,7 @@
 
 namespace isthmus::cpu {
 
-// Queries and keys of one block. A larger block makes better matrix products and computes more of what the causal mask
+// Queries and keys of one block. A larger block makes better matrix products, but computes more that the causal mask
 // throws away: half of every block on the diagonal.
 constexpr int64_t AttentionBlock(int64_t sequence_length) {
   return std::min<int64_t>(sequence_length, sequence_length <= 512 ? 64 : 128);
@@ -21,7 +21,7 @@ struct AttentionScratch {
   int64_t scores, grad_scores;          // [block, block]
   int64_t accumulator, accumulator2;    // [block, head_dim]
   int64_t row_maximum, row_sum;         // [block]
-  int64_t query, key, value, grad_out;  // [T, head_dim] each: bf16 converted; query and grad_out one head at a time
+  int64_t query, key, value, grad_out;  // [T, head_dim] each: converted bf16; query and grad_out one head at a time
   int64_t grad_query;                   // [group, T, head_dim]
   int64_t row_dot;                      // [group, T]
   int64_t elements;

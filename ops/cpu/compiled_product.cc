@@ -88,7 +88,7 @@ class CompiledProducts {
     if (found == products_.end()) found = products_.emplace(key, MakeOrNone(args, sizes, implementation)).first;
     Product& product = found->second;
     if (!product.primitive) return false;
-    // oneDNN has no memory that can only be read; it reads these two.
+    // oneDNN has no type for read-only memory; it only reads these two.
     product.a.set_data_handle(const_cast<void*>(args.a.data));
     product.b.set_data_handle(const_cast<void*>(args.b.data));
     product.c.set_data_handle(args.c.data);

@@ -12,10 +12,10 @@
 
 namespace isthmus::cpu {
 
-// Like Matmul, for fp32 or bf16 tensors whose shapes agree and are not empty. Returns false, and does nothing, if
-// oneDNN has no such product for this processor. `implementation`: an index into oneDNN's list, whose order differs
-// between processors. With it tests reach a product that is the first on other processors. For tests it also accepts
-// products of fp32, which Matmul does not take from here.
+// Does the work of Matmul for fp32 or bf16 tensors whose shapes agree and are not empty. Returns false, and does
+// nothing, if oneDNN has no such product for this processor. `implementation` is an index into oneDNN's list, whose
+// order differs between processors. With it tests reach a product that comes first on other processors. For tests it
+// also accepts products of fp32, which Matmul does not take from here.
 absl::StatusOr<bool> CompiledProduct(const MatmulArgs& args, int implementation = 0);
 
 }  // namespace isthmus::cpu

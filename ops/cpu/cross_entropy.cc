@@ -18,8 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// fp32 sums over a vocabulary are formed in blocks of this many logits and the blocks added in fp64: the error does not
-// grow with the vocabulary.
+// fp32 sums over a vocabulary are formed in blocks of this many logits. The blocks are added in fp64, so that the error
+// does not grow with the vocabulary.
 constexpr int64_t kSumBlock = 2048;
 
 // Lanes beyond a partial vector count as -infinity.
@@ -129,14 +129,14 @@ void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
     // One shard at most owns the target; its logit may be NaN.
     if (statistics(shard)[3] != -std::numeric_limits<T>::infinity()) target = statistics(shard)[3];
   }
-  // Of all tokens but the target, relative to the maximum.
+  // The sum over all tokens but the target, relative to the maximum.
   double others = 0;
   for (int64_t shard = 0; shard < args.shards; ++shard) {
     const T* s = statistics(shard);
     if (s[1] != 0) others += double{s[1]} * std::exp(double{s[0]} - maximum);
   }
   const double own = std::exp(target - maximum), total = own + others;
-  // log(total / own), without the cancellation of log Z - z_y where the target is nearly certain.
+  // This is log(total / own), without the cancellation of log Z - z_y when the target is nearly certain.
   const double ratio = others / own;
   const double loss = std::isfinite(ratio) ? std::log1p(ratio) : std::log(total) - (target - maximum);
   args.loss.As<T>()[n] = static_cast<T>(loss);
@@ -146,7 +146,7 @@ void CombineToken(const CrossEntropyCombineArgs& args, int64_t n) {
     const T* s = statistics(shard);
     const double share = std::exp(double{s[0]} - maximum) / total;
     double energy = s[2] != 0 ? double{s[2]} * share * share : 0;
-    // (1 - p_y)² = (others / total)², where the target lives.
+    // This is (1 - p_y)² = (others / total)², on the shard that owns the target.
     if (s[3] != -std::numeric_limits<T>::infinity()) energy += (others / total) * (others / total);
     args.energy.Row<double>(shard)[n] = energy;
   }

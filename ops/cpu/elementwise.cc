@@ -14,7 +14,7 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// Elements whose sum is formed at once; blocks are added in order.
+// Number of elements whose sum is formed at once; blocks are added in order.
 constexpr int64_t kSumBlock = 4096;
 
 template <typename T>
@@ -97,7 +97,7 @@ double SumBlocks(const ConstTensor& x) {
   double total = 0;
   for (int64_t row = 0; row < x.rows; ++row) {
     const T* data = x.Row<T>(row);
-    // Blocks are summed in waves of this many on all threads, so that their partial sums need no allocation.
+    // All threads sum blocks in waves of this many, so that the partial sums need no allocation.
     constexpr int64_t kWave = 256;
     double partial[kWave];
     for (int64_t begin = 0; begin < x.columns; begin += kWave * kSumBlock) {

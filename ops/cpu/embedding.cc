@@ -31,7 +31,8 @@ void Forward(const EmbeddingForwardArgs& args) {
   });
 }
 
-// keys: (row << 32) | n of the tokens in this shard, ascending. Every thread takes the rows that begin in its range.
+// `keys` holds (row << 32) | n for the tokens in this shard, ascending. Every thread takes the rows that begin in its
+// range.
 template <typename T>
 void AddRows(const EmbeddingBackwardArgs& args, const int64_t* keys, int64_t count) {
   using C = ComputeOf<T>;

@@ -8,7 +8,7 @@
 
 namespace isthmus::cpu {
 
-// As Matmul with fp32 tensors whose shapes agree and are not empty.
+// Does the work of Matmul for fp32 tensors whose shapes agree and are not empty.
 absl::Status Fp32Product(const MatmulArgs& args);
 
 }  // namespace isthmus::cpu

@@ -1,4 +1,4 @@
-// Matrix products in fp64 through Eigen: oneDNN has none.
+// Matrix products in fp64 through Eigen, because oneDNN has none.
 #ifndef ISTHMUS_OPS_CPU_FP64_PRODUCT_H_
 #define ISTHMUS_OPS_CPU_FP64_PRODUCT_H_
 
@@ -6,7 +6,7 @@
 
 namespace isthmus::cpu {
 
-// As Matmul with fp64 tensors whose shapes agree; on the calling thread.
+// Does the work of Matmul for fp64 tensors whose shapes agree, on the calling thread.
 void Fp64Product(const MatmulArgs& args);
 
 }  // namespace isthmus::cpu

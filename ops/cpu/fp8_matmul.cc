@@ -8,7 +8,7 @@
 namespace isthmus::cpu {
 namespace {
 
-// to [rows, columns] bf16 = inverse · from. Each of the 256 codes is converted once.
+// Sets `to` [rows, columns] bf16 to inverse · from. Each of the 256 codes is converted once.
 template <typename F>
 void Dequantize(const ConstTensor& from, float inverse, const Tensor& to) {
   std::array<BFloat16, 256> values;

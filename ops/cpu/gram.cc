@@ -9,10 +9,10 @@
 namespace isthmus::cpu {
 namespace {
 
-// Rows whose product is formed in fp32 before it is added in fp64.
+// Number of rows whose product is formed in fp32 before it is added in fp64.
 constexpr int64_t kRowBlock = 4096;
-// Columns of a symmetric product that are formed at once, from the diagonal on: of 768 columns two thirds of the work
-// is left, of many half. Smaller products than these run at a lower rate.
+// A symmetric product forms this many columns at once, from the diagonal on. That leaves two thirds of the work for 768
+// columns, and half for many. Products smaller than these tiles run at a lower rate.
 constexpr int64_t kColumnTile = 256, kSymmetricColumns = 512;
 
 void AddWidened(const ConstTensor& block, const Tensor& c) {
@@ -29,7 +29,7 @@ Tensor Block(const Tensor& matrix, int64_t row, int64_t rows, int64_t column, in
   return matrix.RowSlice(row, rows).ColumnSlice(column, columns);
 }
 
-// c += xᵀ x above the diagonal, and in the blocks on it.
+// Computes c += xᵀ x above the diagonal, and in the blocks on it.
 absl::Status AddUpperHalf(const ConstTensor& x, const Tensor& c, const Tensor& workspace) {
   for (int64_t tile = 0; tile < x.columns; tile += kColumnTile) {
     const int64_t rows = std::min(kColumnTile, x.columns - tile), columns = x.columns - tile;

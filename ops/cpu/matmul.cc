@@ -13,7 +13,7 @@
 namespace isthmus::cpu {
 namespace {
 
-// fp64, rows of c cut over the threads.
+// A product in fp64, with the rows of c cut over the threads.
 void MultiplyFp64(const MatmulArgs& args, const MatmulSizes& sizes) {
   ParallelFor(sizes.m, 16, [&](int64_t begin, int64_t end, int) {
     MatmulArgs part = args;
@@ -23,7 +23,7 @@ void MultiplyFp64(const MatmulArgs& args, const MatmulSizes& sizes) {
   });
 }
 
-// Whether the processor multiplies bf16 itself. Where it has AVX-512 without that, oneDNN's products of bf16 take five
+// Says whether the processor multiplies bf16 itself. With AVX-512 but without that, oneDNN's products of bf16 take five
 // times as long as those of fp32.
 bool MultipliesBf16() {
   constexpr auto kNeeded = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);

@@ -32,7 +32,7 @@ template <typename T, typename F>
 void QuantizeAs(const QuantizeArgs& args) {
   const Float8Scale scale = ScaleOf<F>(LargestMagnitude<T>(args.x));
   *args.inverse.As<float>() = scale.inverse;
-  // By columns, a cache line of y at a time, so that the rows of `transposed` are written whole.
+  // Works by columns, a cache line of y at a time, so that whole rows of `transposed` are written.
   ParallelFor(args.x.columns, 64, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = 0; row < args.x.rows; ++row) {
       const T* x = args.x.Row<T>(row);

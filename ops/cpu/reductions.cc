@@ -16,8 +16,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// Columns that one thread sums at once: their sums stay in the first-level cache, and a row's part of them is long
-// enough to be read ahead.
+// Number of columns that one thread sums at once. Their sums stay in the first-level cache, and a row's part of them is
+// long enough for read-ahead.
 constexpr int64_t kColumnTile = 2048;
 
 // Elements [p, p + n) in fp64, n <= Lanes(d); the other lanes are zero.
@@ -47,7 +47,7 @@ void Dots(const RowDotsArgs& args) {
   });
 }
 
-// total[c] += Σ_n term(element, n), with the rows in order.
+// Computes total[c] += Σ_n term(element, n), with the rows in order.
 template <typename T, typename Term>
 void AddColumns(const ConstTensor& x, const Tensor& total, const Term& term) {
   const hn::ScalableTag<double> d;

@@ -15,8 +15,8 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
-// Logistic function. Only exp of a negative number is taken: Highway's fp32 exp of a large one is meaningless, not
-// infinite.
+// Logistic function. It takes exp of negative numbers only: Highway's fp32 exp of a large number is meaningless instead
+// of infinite.
 template <class D>
 HWY_INLINE hn::Vec<D> Sigmoid(D d, hn::Vec<D> x) {
   const auto one = hn::Set(d, 1);

@@ -1,8 +1,8 @@
-// Vectors of fp32, fp64 and bf16 values for the SIMD kernels: loads and stores of up to one vector, so that a row's
-// last, partial vector goes through the same arithmetic as the others and the bits of an element do not depend on where
-// in a row it lies.
+// Vectors of fp32, fp64 and bf16 values for the SIMD kernels. Loads and stores take up to one vector, so a row's last,
+// partial vector goes through the same arithmetic as the others. The bits of an element then do not depend on its place
+// in the row.
 //
-// Included once per target (see Highway's foreach_target.h).
+// This file is included once per target (see Highway's foreach_target.h).
 #if defined(ISTHMUS_OPS_CPU_VECTOR_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ISTHMUS_OPS_CPU_VECTOR_INL_H_
 #undef ISTHMUS_OPS_CPU_VECTOR_INL_H_
@@ -82,7 +82,7 @@ HWY_INLINE void StorePart(D d, hn::Vec<D> value, T* p, size_t n) {
   }
 }
 
-// Calls body(i, n) for i = 0, Lanes(d), …: n elements from i on.
+// Calls body(i, n) for i = 0, Lanes(d), …; each call covers n elements from i on.
 template <class D, typename Body>
 HWY_INLINE void ForParts(D d, int64_t count, const Body& body) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -91,7 +91,7 @@ HWY_INLINE void ForParts(D d, int64_t count, const Body& body) {
   if (i < count) body(i, static_cast<size_t>(count - i));
 }
 
-// exp(x). Highway's own gives 0 for an fp32 NaN, which would hide it from every check that comes later.
+// exp(x). Highway's own gives 0 for an fp32 NaN, which would hide it from every later check.
 template <class D>
 HWY_INLINE hn::Vec<D> ExpOrNaN(D d, hn::Vec<D> x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(d, x));

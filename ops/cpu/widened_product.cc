@@ -11,10 +11,10 @@
 namespace isthmus::cpu {
 namespace {
 
-// Rows and columns of a block: widening one costs a thousandth of the operations of its products.
+// Rows and columns of a block. Widening a block costs a thousandth of the operations of its products.
 constexpr int64_t kBlock = 1024;
 
-// op(x)[row, row + rows) × [column, column + columns) as x stores it.
+// The block op(x)[row, row + rows) × [column, column + columns), as x stores it.
 ConstTensor BlockOf(const ConstTensor& x, bool transposed, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   return transposed ? x.RowSlice(column, columns).ColumnSlice(row, rows)
                     : x.RowSlice(row, rows).ColumnSlice(column, columns);

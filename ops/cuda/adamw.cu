@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads) AdamWKernel(float* weight, const flo
     LoadPack<kWidth>(static_cast<const float*>(second + begin), v);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      // Which product of a sum is fused is said here: left to the compiler it differs between widths.
+      // This code decides which product of a sum is fused. The compiler's choice would differ between widths.
       const float scaled = g[i] * k.grad_scale;
       m[i] = fmaf(k.beta1, m[i], k.rest1 * scaled);
       v[i] = fmaf(k.beta2, v[i], k.rest2 * (scaled * scaled));
@@ -57,7 +57,7 @@ absl::Status AdamW(const AdamWArgs& args, const Context& context) {
                                      .rest1 = narrow(1 - args.beta1),
                                      .beta2 = narrow(args.beta2),
                                      .rest2 = narrow(1 - args.beta2),
-                                     .decay = narrow(args.weight_decay * correction1),  // times `rate`
+                                     .decay = narrow(args.weight_decay * correction1),  // multiplied by `rate`
                                      .rate = narrow(args.learning_rate / correction1),
                                      .correction = narrow(1 / std::sqrt(1 - std::pow(args.beta2, step))),
                                      .epsilon = narrow(args.epsilon),

@@ -1,5 +1,5 @@
-// Attention by some sequences, or some heads of one sequence, at a time: where a kernel's workspace grows with what it
-// takes at once. Plain arithmetic, the same in every build.
+// Attention by some sequences, or some heads of one sequence, at a time. It serves kernels whose workspace grows with
+// what they take at once. This is plain arithmetic, the same in every build.
 #ifndef ISTHMUS_OPS_CUDA_ATTENTION_SLICES_H_
 #define ISTHMUS_OPS_CUDA_ATTENTION_SLICES_H_
 
@@ -10,8 +10,8 @@
 
 namespace isthmus::cuda {
 
-// Shapes whose copies make up `shape`, the largest first: all of it, fewer sequences with all heads, then fewer heads
-// of one sequence; key heads keep their query heads.
+// Shapes whose copies make up `shape`, the largest first. They are all of it, then fewer sequences with all heads, then
+// fewer heads of one sequence. Key heads keep their query heads.
 inline std::vector<AttentionShape> AttentionSlices(const AttentionShape& shape) {
   std::vector<AttentionShape> slices;
   const auto add = [&](int64_t sequences, int64_t kv_heads) {
@@ -30,8 +30,8 @@ inline std::vector<AttentionShape> AttentionSlices(const AttentionShape& shape) 
   return slices;
 }
 
-// The part of `args` that begins with `sequence` and key head `kv_head` and has the shape `slice`. The workspace is all
-// of it: slices run one after another.
+// The part of `args` that begins with `sequence` and key head `kv_head` and has the shape `slice`. Each part gets the
+// whole workspace, because slices run one after another.
 inline AttentionBackwardArgs SliceOf(const AttentionBackwardArgs& args, const AttentionShape& slice, int64_t sequence,
                                      int64_t kv_head) {
   const AttentionShape& s = args.shape;

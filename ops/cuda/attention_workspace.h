@@ -1,5 +1,5 @@
-// Bytes of workspace that attention takes on a GPU. Plain arithmetic, the same in every build: a plan made on a machine
-// without CUDA says what a GPU will hold.
+// Bytes of workspace that attention takes on a GPU. This is plain arithmetic, the same in every build: a plan made on a
+// machine without CUDA states a GPU's memory.
 #ifndef ISTHMUS_OPS_CUDA_ATTENTION_WORKSPACE_H_
 #define ISTHMUS_OPS_CUDA_ATTENTION_WORKSPACE_H_
 
@@ -12,21 +12,22 @@
 
 namespace isthmus::cuda {
 
-// Of the project's own backward pass: the dot products of `out` and its gradient. The forward pass needs none.
+// Workspace of the project's own backward pass: the dot products of `out` and its gradient. The forward pass needs
+// none.
 constexpr int64_t FlashAttentionWorkspaceBytes(const AttentionShape& shape) {
   return shape.sequences * shape.heads * shape.sequence_length * int64_t{sizeof(float)};
 }
 
-// Of cuDNN's deterministic backward pass of all of `shape` at once. It keeps the gradient of the scores, a T×T matrix
-// for each head, in bf16, with T rounded up to whole blocks; beside it statistics, the gradients of keys and values for
-// all query heads where these share key heads, and some slack. (cudnn_frontend, "dP workspace"; for 4 sequences of
-// 4,096 tokens and 32 heads cuDNN 9.14 asked an H200 for 4,297,064,704 bytes, which is this to the byte but for the
-// slack.)
+// Workspace of cuDNN's deterministic backward pass of all of `shape` at once. It holds the gradient of the scores, a
+// T×T matrix for each head, in bf16, with T rounded up to whole blocks. Beside it lie statistics and some slack. If
+// query heads share key heads, it also holds the gradients of keys and values for all query heads. The source is
+// cudnn_frontend, "dP workspace". For 4 sequences of 4,096 tokens and 32 heads cuDNN 9.14 asked an H200 for
+// 4,297,064,704 bytes. This formula gives the same number but for the slack.
 constexpr int64_t CudnnBackwardWorkspaceBytes(const AttentionShape& shape) {
   const auto up = [](int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; };
   const int64_t heads = shape.sequences * shape.heads, length = shape.sequence_length;
   const int64_t matrix = up(length, 64) * up(length, 128) * int64_t{sizeof(BFloat16)};
-  // More bytes than any device has; the sums below do not overflow with it.
+  // This is more than any device has; the sums below do not overflow with it.
   constexpr int64_t kMost = int64_t{1} << 60;
   const int64_t scores = heads > kMost / matrix ? kMost : heads * matrix;
   const int64_t statistics = heads * length * int64_t{sizeof(float)};
@@ -34,9 +35,9 @@ constexpr int64_t CudnnBackwardWorkspaceBytes(const AttentionShape& shape) {
   return scores + statistics + shared + (int64_t{1} << 20);
 }
 
-// Enough for the largest slice that takes no more than kEnough, which keeps a GPU busy, or for the smallest one, unless
-// that takes more than kTooMuch (one head of some 65,000 tokens): what is left then is the project's own kernel.
-// cuDNN's plans take bf16 only.
+// Enough for the largest slice that takes no more than kEnough, which keeps a GPU busy. If there is none, it is enough
+// for the smallest slice. If that takes more than kTooMuch (one head of some 65,000 tokens), only the project's own
+// kernel is left. cuDNN's plans take bf16 only.
 inline int64_t CudnnAttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
   constexpr int64_t kEnough = int64_t{5} << 28, kTooMuch = int64_t{8} << 30;
   if (dtype != DType::kBFloat16) return 0;
@@ -48,7 +49,7 @@ inline int64_t CudnnAttentionWorkspaceBytes(const AttentionShape& shape, DType d
   return bytes <= kTooMuch ? bytes : 0;
 }
 
-// Either kernel may be chosen, by shape and at run time; the own one always can be.
+// Shape and run time decide between the two kernels; the project's own is always possible.
 inline int64_t AttentionWorkspaceBytes(const AttentionShape& shape, DType dtype) {
   return std::max(FlashAttentionWorkspaceBytes(shape), CudnnAttentionWorkspaceBytes(shape, dtype));
 }

@@ -17,7 +17,7 @@ __device__ __forceinline__ float Exp(float x) { return exp2f(x * 1.44269504F); }
 struct OnlineSums {
   float maximum = -INFINITY, sum = 0, sum_sq = 0;
 
-  // What the values are taken relative to: finite also before the first finite one.
+  // The number that values are taken relative to. It is finite even before the first finite value.
   __device__ __forceinline__ float shift() const { return maximum == -INFINITY ? 0.0F : maximum; }
   __device__ __forceinline__ void Raise(float other) {
     if (!(other > maximum)) return;
@@ -28,7 +28,7 @@ struct OnlineSums {
   }
 };
 
-// One block per token, one pass over its logits.
+// One block handles one token, in one pass over its logits.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads) StatisticsKernel(Rows<const float> logits, const int32_t* targets,
                                                              int64_t first_row, int columns, Rows<float> statistics) {
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads) StatisticsKernel(Rows<const float> l
   out[3] = target >= 0 && target < columns ? z[target] : -INFINITY;
 }
 
-// One thread per token. The formulas are those of ops/cpu/cross_entropy.cc, in fp64.
+// One thread handles one token. The formulas are those of ops/cpu/cross_entropy.cc, in fp64.
 __global__ void CombineKernel(Rows<const float> gathered, int shards, int tokens, float* loss, float* log_sum_exp,
                               Rows<double> energy) {
   const int n = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -93,7 +93,7 @@ __global__ void CombineKernel(Rows<const float> gathered, int shards, int tokens
   }
 }
 
-// One block per token. Reads a pack before it writes it: grad_logits may be logits.
+// One block handles one token. It reads a pack before it writes it, because grad_logits may be logits.
 template <typename Out, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     GradientKernel(Rows<const float> logits, const int32_t* targets, int64_t first_row, const float* loss,

@@ -1,4 +1,4 @@
-// What the products by cuBLASLt share: handles that end with their owner, descriptions, attributes, errors.
+// Handles that end with their owner, descriptions, attributes and errors, shared by the products by cuBLASLt.
 #ifndef ISTHMUS_OPS_CUDA_CUBLASLT_H_
 #define ISTHMUS_OPS_CUDA_CUBLASLT_H_
 
@@ -42,8 +42,8 @@ absl::StatusOr<Layout> MakeLayout(const ConstTensor& tensor);
 // A product with sums in fp32 or fp64, of operands as cuBLASLt counts them. Factors of its terms are of that type.
 absl::StatusOr<Operation> MakeOperation(cublasOperation_t first, cublasOperation_t second, DType sums);
 
-// What an algorithm for c = a · b, in rows, may do: with the context's scratch memory, the operands' alignment, and no
-// sums whose order the scheduler decides. By columns b comes first.
+// The limits of an algorithm for c = a · b, counted in rows. It has the context's scratch memory and the operands'
+// alignment. It may use no sums whose order the scheduler decides. By columns b comes first.
 absl::StatusOr<Preference> MakePreference(const ConstTensor& a, const ConstTensor& b, const ConstTensor& c);
 
 template <typename T>

@@ -12,10 +12,11 @@ namespace isthmus::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Blocks whose partial sums one more block adds: fixed, so that the bits do not depend on the device.
+// One more block adds the partial sums of these blocks. Their number is fixed, so that the bits do not depend on the
+// device.
 constexpr int64_t kSumBlocks = 1024;
 
-// A contiguous tensor as one row: fewer divisions, and packs where the columns alone would not allow them.
+// Views a contiguous tensor as one row. That saves divisions, and allows packs where the columns alone would not.
 template <typename View>
 View Flat(const View& tensor) {
   return tensor.contiguous() ? tensor.Reshape(1, tensor.size()) : tensor;
@@ -27,7 +28,7 @@ Args FlatPair(const Args& args) {
   return args.x.contiguous() && args.y.contiguous() ? Args{.x = Flat(args.x), .y = Flat(args.y)} : args;
 }
 
-// Visits the packs of a [rows, columns] tensor, grid-striding: visit(row, column).
+// Visits the packs of a [rows, columns] tensor in a grid-stride loop: visit(row, column).
 template <int kWidth, typename Visit>
 __device__ __forceinline__ void ForPacks(int64_t rows, int64_t columns, const Visit& visit) {
   const int64_t packs = columns / kWidth, stride = int64_t{gridDim.x} * kThreads;
@@ -66,7 +67,7 @@ __global__ void __launch_bounds__(kThreads) CastKernel(Rows<const From> x, Rows<
   });
 }
 
-// Where one of them is fp64.
+// At least one of them is fp64.
 template <typename From, typename To>
 __global__ void __launch_bounds__(kThreads)
     WideCastKernel(Rows<const From> x, Rows<To> y, int64_t rows, int64_t columns) {
@@ -124,7 +125,8 @@ LaunchShape ShapeFor(const Context& context, const Tensor& tensor, int width) {
   return {dim3(StridingBlocks(context, tensor.size(), int64_t{kThreads} * width)), dim3(kThreads)};
 }
 
-// In bytes. Two-dimensional copies take a pitch below 2 GiB: one row of a large tensor is copied as a line instead.
+// Sizes are in bytes. Two-dimensional copies take a pitch below 2 GiB, so one row of a large tensor is copied as a
+// line.
 struct Extent {
   size_t width, height, pitch;
 };
@@ -142,7 +144,7 @@ absl::Status AddPacks(const ConstTensor& x, const Tensor& y, const Context& cont
 
 template <typename From, typename To>
 absl::Status CastBetween(const ConstTensor& x, const Tensor& y, const Context& context) {
-  // A store of more than 16 bytes is two, each of which leaves gaps between neighbouring threads.
+  // A store of more than 16 bytes becomes two, each of which leaves gaps between neighbouring threads.
   constexpr int kWidth = sizeof(To) > sizeof(From) ? 4 : 8;
   if (Packs(x, kWidth) && Packs(y, kWidth)) {
     return Launch("Cast", CastKernel<From, To, kWidth>, ShapeFor(context, y, kWidth), context, Rows<const From>(x),

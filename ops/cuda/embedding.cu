@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One block per token.
+// One block handles one token.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     EmbeddingForwardKernel(const int32_t* ids, Rows<const T> table, int64_t table_rows, int64_t first_row, Rows<T> y,
@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One warp per token n: next[n] is the following token with the same id, or `tokens`; seen[next[n]] becomes 1. `seen`
-// is zero before, and each of its elements has one writer.
+// One warp handles token n. next[n] is the following token with the same id, or `tokens`; seen[next[n]] becomes 1.
+// `seen` is zero before, and each of its elements has one writer.
 __global__ void __launch_bounds__(kThreads)
     LinkTokensKernel(const int32_t* ids, int tokens, int32_t* next, int32_t* seen) {
   const int n = static_cast<int>((int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarp);
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kThreads)
   if (following < tokens) seen[following] = 1;
 }
 
-// Block (n, part): where token n is the first with its id and the id is this shard's, adds the rows of all its kind to
-// the table, in their order.
+// Block (n, part) works if token n is the first with its id and the id is this shard's. It adds the rows of all tokens
+// with that id to the table, in their order.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     AddTokenRowsKernel(const int32_t* ids, const int32_t* next, const int32_t* seen, int tokens, Rows<const T> grad_y,
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   float* to = grad_table[row] + c;
   float sum[kWidth];
   LoadPack<kWidth>(static_cast<const float*>(to), sum);
-  // Rows of several tokens are on their way at once: each would wait for the one before otherwise.
+  // Rows of several tokens are loaded at once; otherwise each would wait for the one before.
   constexpr int kAhead = 4;
   for (int n = start; n < tokens;) {
     float grad[kAhead][kWidth] = {};
@@ -119,7 +119,7 @@ absl::Status EmbeddingBackward(const EmbeddingBackwardArgs& args, const Context&
                                  args.ids.As<const int32_t>(), static_cast<int>(tokens), next, seen));
   return VisitElements(args.grad_y.dtype, [&](auto zero) {
     using T = decltype(zero);
-    // 16 bytes of the sums, which are fp32: neighbouring threads leave no gaps.
+    // A pack is 16 bytes of the fp32 sums, so that neighbouring threads leave no gaps.
     constexpr int kWidth = kPackWidth<float>;
     return Packs(args.grad_y, kWidth) && Packs(args.grad_table, kWidth) ? AddTokenRows<T, kWidth>(args, context)
                                                                         : AddTokenRows<T, 1>(args, context);

@@ -1,6 +1,6 @@
 // Causal attention block by block with an online softmax (Dao et al. 2022, arXiv:2205.14135, algorithms 1 and 4). A
-// warp owns a few rows; lanes share the columns of a score tile first and those of the head afterwards. No atomics: the
-// gradients of keys and values are made by blocks that own keys.
+// warp owns a few rows. Its lanes share first the columns of a score tile, then those of the head. There are no
+// atomics: gradients of keys and values are made by blocks that own keys.
 #include <absl/strings/str_cat.h>
 
 #include "ops/cuda/dynamic_shared.cuh"
@@ -25,7 +25,7 @@ struct Sizes {
   __host__ __device__ int padded() const { return head_dim + 1; }  // row of a tile: lanes meet different banks
 };
 
-// [sequence][position][head] of one of q, k, v and their gradients.
+// The layout [sequence][position][head] of q, k, v or one of their gradients.
 template <typename T>
 struct HeadRows {
   T* data;
@@ -39,7 +39,7 @@ HeadRows<T> HeadRowsOf(const ViewFor<T>& tensor) {
   return {tensor.template As<T>(), tensor.row_stride};
 }
 
-// Rows [first, first + count) of one head to shared memory, `pitch` floats apart; zero beyond the sequence.
+// Loads rows [first, first + count) of one head to shared memory, `pitch` floats apart, with zeros beyond the sequence.
 template <typename T>
 __device__ void LoadRows(const HeadRows<const T>& from, const Sizes& sizes, int sequence, int head, int first,
                          int count, float* to, int pitch) {
@@ -49,7 +49,7 @@ __device__ void LoadRows(const HeadRows<const T>& from, const Sizes& sizes, int 
   }
 }
 
-// products[r] = row r of the warp's own rows · this lane's row of the tile.
+// Computes products[r] = row r of the warp's own rows · this lane's row of the tile.
 __device__ __forceinline__ void Products(const float* own, const float* tile, const Sizes& sizes,
                                          float (&products)[kRowsPerWarp]) {
   const float* mine = tile + (threadIdx.x % kWarp) * sizes.padded();
@@ -62,7 +62,7 @@ __device__ __forceinline__ void Products(const float* own, const float* tile, co
   }
 }
 
-// sums[r][part] += Σ over lanes j of weights[r] of lane j · row j of the tile, column lane + 32 part.
+// Computes sums[r][part] += Σ over lanes j of weights[r] of lane j · row j of the tile, column lane + 32 part.
 template <int kParts>
 __device__ __forceinline__ void AddWeightedRows(const float (&weights)[kRowsPerWarp], const float* tile,
                                                 const Sizes& sizes, float (&sums)[kRowsPerWarp][kParts]) {
@@ -99,7 +99,7 @@ __device__ __forceinline__ void StoreRows(const float (&sums)[kRowsPerWarp][kPar
   }
 }
 
-// What a block works on: blockIdx (rows of kOwnRows, head, sequence), and its warp's first row.
+// The work of a block: blockIdx (rows of kOwnRows, head, sequence), and its warp's first row.
 struct Place {
   int block_first, first, head, sequence, lane, warp;
   __device__ __forceinline__ Place()
@@ -112,7 +112,7 @@ struct Place {
   }
 };
 
-// Owns queries, meets keys.
+// A block owns queries and meets keys.
 template <typename T, int kParts>
 __global__ void __launch_bounds__(kThreads)
     ForwardKernel(HeadRows<const T> q, HeadRows<const T> k, HeadRows<const T> v, HeadRows<T> out, float* log_sum_exp,
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(kThreads)
   StoreRows(result, inverse, out, sizes, at.sequence, at.head, at.first);
 }
 
-// delta[b, h, t] = out · grad_out: one warp per row and head.
+// Computes delta[b, h, t] = out · grad_out, with one warp per row and head.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     DeltaKernel(HeadRows<const T> out, HeadRows<const T> grad_out, float* delta, Sizes sizes) {
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) delta[(int64_t{sequence} * sizes.heads + head) * sizes.sequence_length + position] = sum;
 }
 
-// Owns queries, meets keys.
+// A block owns queries and meets keys.
 template <typename T, int kParts>
 __global__ void __launch_bounds__(kThreads)
     GradQueryKernel(HeadRows<const T> q, HeadRows<const T> k, HeadRows<const T> v, HeadRows<const T> grad_out,
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(kThreads)
   StoreRows(result, ones, grad_q, sizes, at.sequence, at.head, at.first);
 }
 
-// Owns keys and values of one key-value head, meets the queries of its heads one head after another.
+// A block owns keys and values of one key-value head, and meets the queries of its heads one head after another.
 template <typename T, int kParts>
 __global__ void __launch_bounds__(kThreads)
     GradKeyValueKernel(HeadRows<const T> q, HeadRows<const T> k, HeadRows<const T> v, HeadRows<const T> grad_out,
@@ -278,7 +278,7 @@ Sizes SizesOf(const AttentionShape& shape, double scale) {
           static_cast<int>(shape.head_dim), static_cast<float>(scale)};
 }
 
-// `own`, `tiles`: how many arrays of either kind a kernel keeps in shared memory.
+// `own` and `tiles` say how many arrays of either kind a kernel keeps in shared memory.
 LaunchShape ShapeFor(const AttentionShape& shape, int64_t heads, int own, int tiles) {
   const int64_t floats = own * kOwnRows * shape.head_dim + tiles * kTile * (shape.head_dim + 1);
   return {dim3(BlocksFor(shape.sequence_length, kOwnRows), static_cast<unsigned>(heads),
@@ -315,7 +315,7 @@ absl::Status Backward(const AttentionBackwardArgs& args, const Context& context)
                 HeadRowsOf<T>(args.grad_v), sizes);
 }
 
-// visit(T{}, parts) with the element type and the number of 32-column parts of a head as a constant.
+// Calls visit(T{}, parts) with the element type and the number of 32-column parts of a head as a constant.
 template <typename Visit>
 absl::Status Specialise(DType dtype, int64_t head_dim, const Visit& visit) {
   if (head_dim > kLargestFlashHeadDim) {

@@ -1,5 +1,5 @@
-// The project's own attention kernels, for what cuDNN has no plan for: fp32 everywhere, and unusual shapes. Same
-// arguments as the operators of ops/attention.h.
+// The project's own attention kernels. They serve shapes for which cuDNN has no plan: fp32 everywhere, and unusual
+// ones. They take the same arguments as the operators of ops/attention.h.
 #ifndef ISTHMUS_OPS_CUDA_FLASH_ATTENTION_CUH_
 #define ISTHMUS_OPS_CUDA_FLASH_ATTENTION_CUH_
 

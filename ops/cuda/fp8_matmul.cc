@@ -25,7 +25,7 @@ struct Fp8Plan {
   cublasLtMatmulAlgo_t algorithm;
 };
 
-// Where the operands' scales are read, when the product runs. By columns b comes first.
+// The addresses from which a running product reads the operands' scales. By columns b comes first.
 absl::Status SetScales(const Operation& operation, const Fp8MatmulArgs& args) {
   const void *first = args.b_inverse.data, *second = args.a_inverse.data;
   ISTHMUS_RETURN_IF_ERROR(Set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, first));
@@ -51,7 +51,7 @@ class Fp8Products {
     const Fp8Plan& plan = found->second;
     ISTHMUS_RETURN_IF_ERROR(SetScales(plan.operation, args));
     const float one = 1, old = args.accumulate ? 1 : 0;
-    // By columns cᵀ = (bᵀ)ᵀ aᵀ: b comes first, transposed, the one combination that there is for 8 bits.
+    // By columns cᵀ = (bᵀ)ᵀ aᵀ: b comes first, transposed. cuBLASLt has only this combination for 8 bits.
     return CheckLt(
         cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
                        &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &plan.algorithm, context.scratch,

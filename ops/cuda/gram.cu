@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// y += x, grid-striding.
+// Computes y += x in a grid-stride loop.
 __global__ void __launch_bounds__(kThreads)
     AddWidenedKernel(Rows<const float> x, Rows<double> y, int64_t rows, int64_t columns) {
   const int64_t stride = int64_t{gridDim.x} * kThreads;
@@ -27,7 +27,7 @@ absl::Status Gram(const GramArgs& args, const Context& context) {
   if (args.x.dtype == DType::kFloat64) {
     return Matmul({.a = args.x, .b = args.y, .c = args.c, .transpose_a = true, .accumulate = true}, context);
   }
-  // Rows whose product is formed in fp32 before it is added in fp64.
+  // Number of rows whose product is formed in fp32 before it is added in fp64.
   constexpr int64_t kRowBlock = 8192;
   const LaunchShape shape = {dim3(StridingBlocks(context, args.c.size(), kThreads)), dim3(kThreads)};
   for (int64_t begin = 0; begin < args.x.rows; begin += kRowBlock) {

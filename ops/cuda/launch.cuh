@@ -1,4 +1,4 @@
-// Starting kernels.
+// The launch of kernels.
 #ifndef ISTHMUS_OPS_CUDA_LAUNCH_CUH_
 #define ISTHMUS_OPS_CUDA_LAUNCH_CUH_
 
@@ -20,18 +20,18 @@ struct LaunchShape {
   int64_t shared_bytes = 0;  // dynamic
 };
 
-// Blocks that cover `count` items with `per_block` each.
+// Returns the blocks that cover `count` items with `per_block` each.
 inline unsigned BlocksFor(int64_t count, int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
 
-// Blocks for a loop over `count` items that strides by the grid: enough to fill the device a few times.
+// Returns the blocks for a grid-stride loop over `count` items: enough to fill the device a few times.
 inline unsigned StridingBlocks(const Context& context, int64_t count, int64_t per_block) {
   const int64_t most = int64_t{context.multiprocessors} * 16;
   return static_cast<unsigned>(std::min((count + per_block - 1) / per_block, most));
 }
 
-// Runs kernel(arguments...) on the context's stream. `name` is for the error message. An empty grid is nothing to do.
+// Runs kernel(arguments...) on the context's stream. `name` is for the error message. An empty grid starts nothing.
 template <typename... Parameters, typename... Arguments>
 absl::Status Launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape, const Context& context,
                     Arguments... arguments) {

@@ -33,8 +33,8 @@ struct Plan {
   cublasLtMatmulAlgo_t algorithm{};
 };
 
-// The products of one stream. A plan is made once per shape, alignment and type, and again after the choices have been
-// set anew.
+// The products of one stream. A plan is made once per shape, alignment and type, and again whenever the choices are set
+// anew.
 class Products {
  public:
   absl::Status Multiply(const MatmulArgs& args, const Context& context) {
@@ -74,12 +74,12 @@ class Products {
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType, uint32_t,
                          uint32_t, uint32_t>;
   using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
-  // Proposals that a search tries.
+  // Number of proposals that a search tries.
   static constexpr int kCandidates = 8;
 
   absl::Status Run(const MatmulArgs& args, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
                    const Context& context) const {
-    // Factors of the product and of what c holds, in the type of the sums.
+    // Factors of the product and of the old c, in the type of the sums.
     const float one = 1, old = args.accumulate ? 1 : 0;
     const double wide_one = one, wide_old = old;
     const bool wide = args.a.dtype == DType::kFloat64;
@@ -106,7 +106,7 @@ class Products {
     return plan;
   }
 
-  // What the library proposes, best guess first: at least one.
+  // The library's proposals, best guess first. There is at least one.
   absl::StatusOr<Candidates> Propose(const MatmulArgs& args, const Plan& plan, int count) const {
     ISTHMUS_ASSIGN_OR_RETURN(const Preference preference, MakePreference(args.a, args.b, args.c));
     Candidates candidates(static_cast<size_t>(count));
@@ -125,7 +125,7 @@ class Products {
     return candidates;
   }
 
-  // Sets the plan's algorithm: the known one, or the fastest, or the first that the library proposes.
+  // Sets the plan's algorithm: the known one, else the fastest, else the library's first proposal.
   absl::Status Choose(const MatmulArgs& args, MatmulChoices& choices, Plan& plan, const Context& context) const {
     const std::string key = KeyOf(args, context);
     const auto known = choices.known.find(key);
@@ -134,7 +134,7 @@ class Products {
       if (Runs(plan)) return absl::OkStatus();
       context.Note(absl::StrCat("the stored algorithm does not run, another takes its place: ", key));
     }
-    // Products in fp64 are a measured step's few hundred small ones: not worth it.
+    // A search is not worth it in fp64: those products are a measured step's few hundred small ones.
     const bool search = choices.search && known == choices.known.end() && args.a.dtype != DType::kFloat64;
     ISTHMUS_ASSIGN_OR_RETURN(const Candidates candidates, Propose(args, plan, search ? kCandidates : 1));
     plan.algorithm = candidates.front().algo;
@@ -159,7 +159,7 @@ class Products {
     return absl::OkStatus();
   }
 
-  // Whether the library takes the plan's algorithm here, within the scratch memory there is.
+  // Says whether the library takes the plan's algorithm here, within the available scratch memory.
   bool Runs(const Plan& plan) const {
     cublasLtMatmulHeuristicResult_t result{};
     return cublasLtMatmulAlgoCheck(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),

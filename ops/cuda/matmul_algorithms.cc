@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kFormat[] = "isthmus matrix product algorithms";
 constexpr int kVersion = 1;
-// How much faster a later candidate must be.
+// The factor by which a later candidate must be faster.
 constexpr double kWorthwhile = 0.98;
 
 std::string OperandText(const ConstTensor& tensor, bool transposed) {

@@ -14,7 +14,7 @@ struct Context;
 struct MatmulChoices {
   MatmulAlgorithms known;
   bool search = false;
-  int64_t generation = 0;  // how often they were set: plans made before no longer hold
+  int64_t generation = 0;  // how often they were set; plans made before no longer hold
   std::string device;      // name of the GPU, once it was needed
 };
 
@@ -22,7 +22,7 @@ MatmulChoices& MatmulChoicesOf(const Context& context);
 // MatmulKey on this stream.
 std::string KeyOf(const MatmulArgs& args, const Context& context);
 
-// As the functions of the same names in ops/cuda/matmul_algorithms.h, on a GPU.
+// These do the same as the functions of the same names in ops/cuda/matmul_algorithms.h, on a GPU.
 void SetMatmulAlgorithms(MatmulAlgorithms algorithms, bool search, const Context& context);
 MatmulAlgorithms MatmulAlgorithmsOf(const Context& context);
 

@@ -1,4 +1,4 @@
-// Trying a product's candidates on the device.
+// Trials of a product's candidates on the device.
 #ifndef ISTHMUS_OPS_CUDA_MATMUL_SEARCH_H_
 #define ISTHMUS_OPS_CUDA_MATMUL_SEARCH_H_
 
@@ -13,11 +13,11 @@ namespace isthmus::cuda {
 
 struct Context;
 
-// Seconds that what `run` starts takes on the stream: the shortest of a few times, after one that warms up. Waits for
-// the stream.
+// Returns the seconds that the work started by `run` takes on the stream. They are the shortest of a few times, after a
+// warm-up. The call waits for the stream.
 absl::StatusOr<double> SecondsOnStream(const std::function<absl::Status()>& run, const Context& context);
 
-// A copy of a tensor on the device, to put its values back after trials that write to it. Waits for the stream.
+// A copy of a tensor on the device, which restores its values after trials that write to it. It waits for the stream.
 class SavedTensor {
  public:
   explicit SavedTensor(const Context& context) : context_(context) {}
@@ -25,7 +25,7 @@ class SavedTensor {
   SavedTensor(const SavedTensor&) = delete;
   SavedTensor& operator=(const SavedTensor&) = delete;
 
-  // Errors: ResourceExhausted where there is no room for the copy.
+  // Errors: ResourceExhausted if there is no room for the copy.
   absl::Status Save(const Tensor& tensor);
   absl::Status Restore();
 

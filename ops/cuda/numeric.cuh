@@ -1,4 +1,4 @@
-// Element types on the device: reading them as the type they are computed in, and 16 bytes at a time.
+// Element types on the device, read as the type they are computed in, and 16 bytes at a time.
 #ifndef ISTHMUS_OPS_CUDA_NUMERIC_CUH_
 #define ISTHMUS_OPS_CUDA_NUMERIC_CUH_
 
@@ -62,7 +62,7 @@ __device__ __forceinline__ void StorePack(const float (&from)[kWidth], T* to) {
   *reinterpret_cast<Pack<T, kWidth>*>(to) = pack;
 }
 
-// The view that a kernel's pointer to T is taken from: what is only read comes from a ConstTensor.
+// The view from which a kernel's pointer to T is taken: ConstTensor for memory that is only read.
 template <typename T>
 using ViewFor = std::conditional_t<std::is_const_v<T>, ConstTensor, Tensor>;
 
@@ -76,7 +76,7 @@ struct Rows {
   __device__ __forceinline__ T* operator[](int64_t row) const { return data + row * stride; }
 };
 
-// Whether every row of the tensor can be read in packs of `width`: its address, row stride and columns allow it.
+// Says whether every row of the tensor can be read in packs of `width`: its address, row stride and columns allow it.
 inline bool Packs(const ConstTensor& tensor, int width) {
   if (!tensor.defined()) return true;
   const auto bytes = static_cast<uintptr_t>(width * SizeOf(tensor.dtype));
@@ -84,13 +84,13 @@ inline bool Packs(const ConstTensor& tensor, int width) {
          (tensor.rows <= 1 || tensor.row_stride % width == 0);
 }
 
-// visit(T{}) with the C++ type of a floating-point dtype that GPUs compute with: float or BFloat16.
+// Calls visit(T{}) with the C++ type of a floating-point dtype that GPUs compute with: float or BFloat16.
 template <typename Visit>
 auto VisitElements(DType dtype, const Visit& visit) {
   return dtype == DType::kBFloat16 ? visit(BFloat16{}) : visit(float{});
 }
 
-// The same with double too, for the few operators that have fp64.
+// Does the same with double too, for the few operators that have fp64.
 template <typename Visit>
 auto VisitNumbers(DType dtype, const Visit& visit) {
   return dtype == DType::kFloat64 ? visit(double{}) : VisitElements(dtype, visit);

@@ -23,7 +23,7 @@ __device__ __forceinline__ uint32_t MagnitudeBits(BFloat16 value) {
   return static_cast<uint32_t>(value.bits & 0x7fffu) << 16;
 }
 
-// The largest magnitude that each block meets. Maxima of whole numbers: any order gives the same.
+// The largest magnitude that each block meets. These are maxima of whole numbers, so any order gives the same result.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     LargestMagnitudeKernel(Rows<const T> x, int64_t rows, int64_t columns, uint32_t* partial) {
@@ -65,14 +65,14 @@ __device__ __forceinline__ Pack<uint8_t, kWidth> QuantizeRow(const T* x, int cou
   return codes;
 }
 
-// Squares of x that a block turns at once. A thread quantises 4 rows of 8 columns, so that the four codes of a column
-// make one word; a warp covers 32 rows and 32 columns, so that its words go to 32 banks of shared memory, and come back
-// from 32.
+// Side of the square of x that a block transposes at once. A thread quantises 4 rows of 8 columns, so that the four
+// codes of a column make one word. A warp covers 32 rows and 32 columns. Its words therefore go to 32 banks of shared
+// memory, and are read back from 32.
 constexpr int kTile = 128;
 constexpr int kGroupRows = 4, kGroupColumns = 8;
 constexpr int kTileWords = kTile / kGroupRows;
 
-// kPacked: rows of x, y and `transposed` can be read and written in packs.
+// kPacked says that rows of x, y and `transposed` can be read and written in packs.
 template <typename T, typename F, bool kPacked>
 __global__ void __launch_bounds__(kThreads)
     QuantizeKernel(Rows<const T> x, Rows<uint8_t> y, Rows<uint8_t> transposed, int64_t rows, int64_t columns,
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (transposed.data == nullptr) continue;
     __syncthreads();
-    // 16 rows of a column, that is 16 bytes of a row of `transposed`, to a thread.
+    // A thread takes 16 rows of a column, that is 16 bytes of a row of `transposed`.
     for (int piece = static_cast<int>(threadIdx.x); piece < kTile * kTileWords / 4; piece += kThreads) {
       const int c = piece / (kTileWords / 4), word = piece % (kTileWords / 4) * 4;
       const int64_t column = first_column + c, row = first_row + word * kGroupRows;
@@ -143,7 +143,7 @@ template <typename T, typename F>
 absl::Status QuantizeAs(const QuantizeArgs& args, const Context& context) {
   const ConstTensor x = args.x.contiguous() ? args.x.Reshape(1, args.x.size()) : args.x;
   constexpr int kWidth = kPackWidth<T>;
-  // Each block of the second kernel reads the results of all blocks of the first: few.
+  // There are few blocks, because each block of the second kernel reads the results of all blocks of the first.
   const auto most = static_cast<unsigned>(context.multiprocessors) * 8;
   const unsigned blocks = std::min(most, BlocksFor(x.size(), int64_t{kThreads} * kWidth));
   auto* partial = static_cast<uint32_t*>(context.scratch);
@@ -152,7 +152,7 @@ absl::Status QuantizeAs(const QuantizeArgs& args, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(largest);
   const bool packed = Packs(args.x, kGroupColumns) && Packs(args.y, kGroupColumns) && Packs(args.transposed, 16);
   const int64_t tiles = int64_t{BlocksFor(args.x.rows, kTile)} * BlocksFor(args.x.columns, kTile);
-  // At least one block, which writes the scale of an empty matrix.
+  // There is at least one block, which writes the scale of an empty matrix.
   const auto grid = static_cast<unsigned>(std::clamp<int64_t>(tiles, 1, most));
   return Launch("Quantize", packed ? QuantizeKernel<T, F, true> : QuantizeKernel<T, F, false>,
                 {dim3(grid), dim3(kThreads)}, context, Rows<const T>(args.x), Rows<uint8_t>(args.y),

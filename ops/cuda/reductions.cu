@@ -12,12 +12,13 @@ namespace isthmus::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Of kernels with a thread to each column: few to a block, so that narrow matrices too fill several multiprocessors.
+// Threads of a block in kernels that give a thread to each column. They are few, so that narrow matrices too fill
+// several multiprocessors.
 constexpr int kColumnThreads = 64;
-// Rows that one thread sums: few, so that narrow matrices have threads enough to keep memory busy.
+// Rows that one thread sums. They are few, so that narrow matrices have enough threads to keep memory busy.
 constexpr int64_t kPartRows = 128;
 
-// One block per row.
+// One block handles one row.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     RowDotsKernel(Rows<const T> x, Rows<const T> y, int64_t columns, double* dots) {
@@ -30,8 +31,8 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) dots[row] = sum;
 }
 
-// One thread per column of a part of the rows: neighbours read neighbouring elements. With `squares` the rows are
-// divided by their roots, else the elements are squared.
+// One thread handles a column of a part of the rows, so that neighbours read neighbouring elements. With `squares` the
+// rows are divided by their roots; without it the elements are squared.
 template <typename T>
 __global__ void __launch_bounds__(kColumnThreads)
     SumColumnsKernel(Rows<const T> x, int64_t rows, int64_t columns, const double* squares, double* sums) {
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kColumnThreads)
 
 absl::Status AddColumns(const ConstTensor& x, const double* squares, const Tensor& total, const Context& context) {
   if (x.size() == 0) return absl::OkStatus();
-  // As many rows at a time as have room for their parts' sums, and a grid for them.
+  // A pass takes as many rows as there is room for the sums of their parts, and a grid for them.
   const int64_t room = Context::kScratchBytes / (x.columns * SizeOf(DType::kFloat64));
   const int64_t most = std::clamp<int64_t>(room, 1, 65535) * kPartRows;
   auto* sums = static_cast<double*>(context.scratch);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One block per row. A thread meets the same columns in both passes, so that it reads back only what it wrote.
+// One block handles one row. A thread meets the same columns in both passes, so that it reads back only what it wrote.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     RmsNormForwardKernel(Rows<const T> x, Rows<const T> addend, Rows<T> sum, const T* weight, Rows<T> y, float* inverse,
@@ -70,8 +70,8 @@ struct HeldRow {
   }
 };
 
-// The same as the kernel below, for rows of at most kPacks packs to a thread: sums stay in registers, and the next row
-// is on its way while the block adds up this one's dot product.
+// Does the same as the kernel below, for rows of at most kPacks packs per thread. Sums stay in registers. The next row
+// is loaded while the block adds up this one's dot product.
 template <typename T, int kWidth, int kPacks>
 __global__ void __launch_bounds__(kHeldThreads)
     RmsNormBackwardHeldKernel(Rows<const T> grad_y, Rows<const T> x, const T* weight, const float* inverse,
@@ -127,11 +127,11 @@ __global__ void __launch_bounds__(kHeldThreads)
   }
 }
 
-// Columns whose sums fit into the shared memory of a block.
+// Number of columns whose sums fit into the shared memory of a block.
 constexpr int kSharedColumns = 48 * 1024 / sizeof(float) - 64;
 
-// One block per kRmsNormRowBlock rows; `partial` receives their sum of grad_weight, each column from one thread, who
-// keeps it in shared memory where it fits.
+// One block handles kRmsNormRowBlock rows; `partial` receives their sum of grad_weight. Each column comes from one
+// thread, which keeps it in shared memory where it fits.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     RmsNormBackwardKernel(Rows<const T> grad_y, Rows<const T> x, const T* weight, const float* inverse, Rows<T> grad_x,
@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// grad_weight[c] += the rows of `partial`, in order of the rows within each of eight strands, then of the strands.
+// Adds the rows of `partial` to grad_weight[c]: in row order within each of eight strands, then strand by strand.
 __global__ void __launch_bounds__(kThreads)
     AddPartialRowsKernel(const float* partial, int64_t stride, int rows, float* grad_weight, int columns) {
   constexpr int kStrands = kThreads / kWarp;

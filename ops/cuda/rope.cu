@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One thread per kWidth pairs of one head; a pair is (i, i + head_dim / 2).
+// One thread handles kWidth pairs of one head; a pair is (i, i + head_dim / 2).
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     RopeKernel(Rows<T> x, Rows<const float> table, int64_t items, int pairs, int heads, int64_t sequence_length,

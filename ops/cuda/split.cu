@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// What rounding to bf16 leaves of the values, in their place; the rounded ones to `part`.
+// Writes the values rounded to bf16 to `part`, and leaves the rest that rounding drops in their place.
 template <int kWidth>
 __device__ __forceinline__ void Take(float (&values)[kWidth], BFloat16* part) {
   StorePack<kWidth>(values, part);
@@ -15,7 +15,7 @@ __device__ __forceinline__ void Take(float (&values)[kWidth], BFloat16* part) {
   for (int i = 0; i < kWidth; ++i) values[i] -= Widen(Narrow<BFloat16>(values[i]));
 }
 
-// One block per row.
+// One block handles one row.
 template <int kWidth>
 __global__ void __launch_bounds__(kThreads)
     SplitKernel(Rows<const float> x, Rows<BFloat16> high, Rows<BFloat16> middle, Rows<BFloat16> low, int64_t columns) {

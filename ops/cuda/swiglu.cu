@@ -9,7 +9,7 @@ constexpr int kThreads = 256;
 
 __device__ __forceinline__ float Sigmoid(float value) { return 1.0F / (1.0F + expf(-value)); }
 
-// One block per row.
+// One block handles one row.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) SwigluForwardKernel(Rows<const T> gate_up, Rows<T> y, int features) {
   const T* row = gate_up[blockIdx.x];

@@ -31,7 +31,7 @@ struct Plan {
   std::string reason;
 };
 
-// [B, heads, T, head_dim] where row b·T + t of the tensor holds the heads one after another.
+// A view [B, heads, T, head_dim] of a tensor whose row b·T + t holds the heads one after another.
 fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const ConstTensor& tensor, const AttentionShape& shape,
                                      int64_t heads) {
   return fe::graph::Tensor_attributes()
@@ -42,7 +42,7 @@ fe::graph::Tensor_attributes HeadsOf(const char* name, Id id, const ConstTensor&
       .set_stride({shape.sequence_length * tensor.row_stride, shape.head_dim, tensor.row_stride, 1});
 }
 
-// [B, H, T, 1]. cuDNN takes packed ones only, also of one sequence, whose row is then no longer than its heads.
+// A view [B, H, T, 1]. cuDNN takes packed ones only, even for one sequence, whose row is then no longer than its heads.
 fe::graph::Tensor_attributes StatisticsOf(const ConstTensor& tensor, const AttentionShape& shape) {
   const int64_t row = shape.sequences > 1 ? tensor.row_stride : shape.heads * shape.sequence_length;
   return fe::graph::Tensor_attributes()
@@ -108,7 +108,7 @@ std::shared_ptr<fe::graph::Graph> BackwardGraph(const AttentionBackwardArgs& arg
   return graph;
 }
 
-// The plans of one stream. A shape is planned once, also one without a plan.
+// The plans of one stream. A shape is planned once, even if there is no plan for it.
 class Plans {
  public:
   Plans() = default;
@@ -118,8 +118,8 @@ class Plans {
     if (handle_ != nullptr) cudnnDestroy(handle_);
   }
 
-  // The plan of a shape; one without a graph says why. `tensors`: those whose layout decides the plan. `make` builds
-  // the graph.
+  // Returns the plan of a shape; a plan without a graph says why. `tensors` are those whose layout decides the plan.
+  // `make` builds the graph.
   template <typename Make>
   absl::StatusOr<const Plan*> PlanOf(const AttentionShape& shape, double scale, const std::vector<ConstTensor>& tensors,
                                      const Context& context, const Make& make) {
@@ -138,7 +138,7 @@ class Plans {
 
   absl::Status Execute(const Plan& plan, std::initializer_list<std::pair<Id, const void*>> tensors,
                        const Tensor& workspace) const {
-    // cuDNN takes addresses of one type, also of what it only reads.
+    // cuDNN takes addresses of one type, even of memory that it only reads.
     std::unordered_map<int64_t, void*> pointers;
     for (const auto& [id, data] : tensors) pointers.emplace(id, const_cast<void*>(data));
     fe::error_t error = plan.graph->execute(handle_, pointers, workspace.data);
@@ -203,8 +203,8 @@ absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Conte
                        args.workspace);
 }
 
-// In the largest slices of which the plan's workspace is there: no sum of the backward pass leaves a sequence or a key
-// head. Of slices that can't be taken either, the first reason counts, which is that of the whole.
+// Runs in the largest slices whose plan fits the workspace. No sum of the backward pass crosses a sequence or a key
+// head. If no slice can be taken, the first reason is returned, which is that of the whole.
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context) {
   ISTHMUS_RETURN_IF_ERROR(CheckType(args.q.dtype));
   auto& plans = context.Service<Plans>();

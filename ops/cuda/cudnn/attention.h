@@ -1,5 +1,5 @@
-// Attention by cuDNN's fused scaled-dot-product attention, causal, grouped-query, deterministic. Implemented by this
-// folder, or, in a build without cuDNN or its front end, by absent.cc.
+// Attention by cuDNN's fused scaled-dot-product attention, causal, grouped-query, deterministic. This folder implements
+// it; in a build without cuDNN or its front end, absent.cc does.
 #ifndef ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_
 #define ISTHMUS_OPS_CUDA_CUDNN_ATTENTION_H_
 
@@ -10,7 +10,7 @@
 
 namespace isthmus::cuda {
 
-// Unimplemented, with cuDNN's reason and nothing started, where it has no plan for the shape, the type or the
+// Returns Unimplemented, with cuDNN's reason and nothing started, if cuDNN has no plan for the shape, the type or the
 // workspace.
 absl::Status CudnnAttentionForward(const AttentionForwardArgs& args, const Context& context);
 absl::Status CudnnAttentionBackward(const AttentionBackwardArgs& args, const Context& context);
