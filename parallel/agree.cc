@@ -13,7 +13,7 @@ namespace isthmus {
 absl::Status AgreeOnStatus(Communicator& world, const absl::Status& local) {
   if (world.size() == 1) return local;
   const double kNone = world.size();
-  // Lowest rank that failed, and how many did: as extremes of one all-reduce.
+  // One all-reduce finds, as extremes, the lowest rank that failed and the number of ranks that did.
   double lowest = local.ok() ? kNone : world.rank();
   double failures = local.ok() ? 0 : 1;
   ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&lowest, 1), Reduction::kMin));

@@ -1,4 +1,4 @@
-// The latest collectives of a process: what its rank was doing when a wait outlasted its deadline.
+// The latest collectives of a process. They tell what its rank was doing when a wait outlasted its deadline.
 #ifndef ISTHMUS_PARALLEL_COLLECTIVE_RING_H_
 #define ISTHMUS_PARALLEL_COLLECTIVE_RING_H_
 
@@ -17,7 +17,7 @@ namespace isthmus {
 
 // A group of ranks. The same name and root mean the same group on all its ranks.
 struct CollectiveGroup {
-  std::string name;      // "world", "tensor", "data"; of a group by NCCL "tensor by NCCL"
+  std::string name;      // "world", "tensor", "data"; a group by NCCL is "tensor by NCCL"
   int root = 0;          // world rank of its first rank
   int size = 1;          // ranks
   int64_t started = -1;  // sequence number of the latest collective that this rank has entered
@@ -26,16 +26,16 @@ struct CollectiveGroup {
 // An operation of a group.
 struct CollectiveEntry {
   int group = 0;          // its place in CollectiveRing::groups()
-  int64_t sequence = -1;  // of a collective: all ranks of the group count them alike, from 0
-  int peer = -1;          // of a message instead: the other's world rank
+  int64_t sequence = -1;  // of a collective, from 0: all ranks of the group count alike
+  int peer = -1;          // of a message instead: the other rank's world rank
   const char* operation = "";
   int64_t bytes = 0;
   int64_t start = 0, end = 0;  // nanoseconds since 1970; end 0: has not ended
   Whereabouts::Place place;    // where training was at its start
 };
 
-// One to a process: all its communicators write to it (about 0.1 microseconds an operation, no memory is allocated).
-// Thread-safe but for whereabouts(), which says what it allows.
+// A process has one ring, and all its communicators write to it. An operation costs about 0.1 microseconds and
+// allocates no memory. It is thread-safe but for whereabouts(), which says what it allows.
 class CollectiveRing {
  public:
   static constexpr size_t kLength = 128;
@@ -43,23 +43,23 @@ class CollectiveRing {
   Whereabouts& whereabouts() { return whereabouts_; }
   const Whereabouts& whereabouts() const { return whereabouts_; }
 
-  // The place of a group; of one that has been there before the same, from 0 again.
+  // Returns the place of a group. A group that has been there before gets the same place, and counts from 0 again.
   int AddGroup(const std::string& name, int root, int size);
 
   // An operation starts; the result names it in End and Wait.
   int64_t Start(int group, int64_t sequence, const char* operation, int64_t bytes);
   void End(int64_t number);
   int64_t StartMessage(int group, int peer, const char* operation, int64_t bytes);
-  // All collectives of a group before this one have ended: found out later, for those on a GPU.
+  // Notes that all collectives of a group before this one have ended. For those on a GPU this is found out later.
   void EndBefore(int group, int64_t sequence);
-  // The training thread waits for other ranks to end this operation, until End or for ever.
+  // Notes that the training thread waits for other ranks to end this operation, until End or for ever.
   void Wait(int64_t number);
   void Wait(int group, int64_t sequence);
 
   std::vector<CollectiveGroup> groups() const;
-  // What is waited for; its place is that of the wait.
+  // The operation that is waited for; its `place` is that of the wait.
   std::optional<CollectiveEntry> waiting() const;
-  // The latest kLength, oldest first.
+  // The latest kLength operations, oldest first.
   std::vector<CollectiveEntry> entries() const;
 
  private:

@@ -1,4 +1,4 @@
-// Another deadline for a while.
+// A scope with another deadline.
 #ifndef ISTHMUS_PARALLEL_DEADLINE_SCOPE_H_
 #define ISTHMUS_PARALLEL_DEADLINE_SCOPE_H_
 
@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// Collectives of the mesh have `deadline` as long as the object lives, and afterwards the deadline that they had before.
-// Scopes may lie within one another. The mesh must outlive the object.
+// Collectives of the mesh have `deadline` as long as the object lives. Afterwards they have the deadline that they had
+// before. Scopes may lie within one another. The mesh must outlive the object.
 class DeadlineScope {
  public:
   DeadlineScope(Mesh& mesh, absl::Duration deadline) : mesh_(mesh), before_(mesh.deadline()) {

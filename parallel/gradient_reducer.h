@@ -1,7 +1,7 @@
-// Sums the gradients over the data ranks, bucket by bucket, while the backward pass still runs; with a sharded
+// Sums the gradients over the data ranks, bucket by bucket, while the backward pass still runs. With a sharded
 // optimizer (ZeRO stage 1, arXiv:1910.02054) every data rank receives only the part of each bucket that it updates.
 //
-// The gradient arena is cut into segments, ranges whose gradients become complete together; the backward pass completes
+// The gradient arena is cut into segments, ranges whose gradients become complete together. The backward pass completes
 // them from the arena's end to its start. Neighbouring segments are merged into buckets of at least `bucket_bytes`.
 #ifndef ISTHMUS_PARALLEL_GRADIENT_REDUCER_H_
 #define ISTHMUS_PARALLEL_GRADIENT_REDUCER_H_
@@ -22,16 +22,16 @@ namespace isthmus {
 // Neighbouring segments that are reduced together.
 struct GradientBucket {
   Range elements;
-  int segments = 0;  // that it consists of
+  int segments = 0;  // number of its segments
 };
-// From the arena's end to its start: a bucket takes segments until it has `bucket_bytes`.
+// Cuts from the arena's end to its start: a bucket takes segments until it has `bucket_bytes`.
 std::vector<GradientBucket> CutIntoBuckets(absl::Span<const Range> segments, int64_t element_bytes,
                                            int64_t bucket_bytes);
 
 class GradientReducer {
  public:
-  // gradients [1, n]; segments: ascending element ranges that cover it, each, when sharding, a multiple of the data
-  // ranks long. `data` must outlive the reducer.
+  // `gradients` is [1, n]. `segments` are ascending element ranges that cover it; with a sharded optimizer each has a
+  // multiple of the data ranks as its length. `data` must outlive the reducer.
   static absl::StatusOr<GradientReducer> Create(Communicator& data, const Tensor& gradients,
                                                 absl::Span<const Range> segments, int64_t bucket_bytes,
                                                 bool shard_optimizer);
@@ -39,20 +39,20 @@ class GradientReducer {
   // Element ranges whose sum this rank has after Finish, ascending: the whole arena, or its part of every bucket.
   absl::Span<const Range> owned() const { return owned_; }
 
-  // On the last micro-batch: the gradients of a segment are complete. Starts the reduction of its bucket once all its
-  // segments are, and lets earlier ones progress.
+  // Says, on the last micro-batch, that the gradients of a segment are complete. Starts the reduction of its bucket
+  // once all its segments are, and lets earlier ones progress.
   absl::Status SegmentReady(int segment);
   // Waits for all buckets; then every segment may become ready again.
   absl::Status Finish();
-  // Forgets what has become ready and what was started, where it never ran: a capture that failed.
+  // Forgets the segments that became ready and the reductions that were started but never ran, after a failed capture.
   void Reset();
 
-  // After Finish: the whole sum of elements [begin, end), on every data rank, in the gradients' memory. Nothing to do
-  // without a sharded optimizer.
+  // After Finish: makes the whole sum of elements [begin, end) available on every data rank, in the gradients' memory.
+  // Without a sharded optimizer it does nothing.
   absl::Status GatherGradients(Range elements);
 
-  // After the update: the owned parts of the weights (same elements as the gradients, any dtype) to all data ranks.
-  // Nothing to do without a sharded optimizer.
+  // After the update: sends the owned parts of the weights (same elements as the gradients, any dtype) to all data
+  // ranks. Without a sharded optimizer it does nothing.
   absl::Status GatherWeights(const Tensor& weights);
 
  private:
@@ -61,7 +61,7 @@ class GradientReducer {
     Ticket ticket;
   };
   Range PartOf(const Bucket& bucket) const;
-  // The owned parts of the buckets that overlap `elements`, to all data ranks.
+  // Sends the owned parts of the buckets that overlap `elements` to all data ranks.
   absl::Status Gather(const Tensor& all, Range elements);
 
   Communicator* data_ = nullptr;

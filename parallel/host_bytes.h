@@ -1,4 +1,4 @@
-// Strings between ranks, for set-up and saving.
+// Exchanges strings between ranks, for set-up and saving.
 #ifndef ISTHMUS_PARALLEL_HOST_BYTES_H_
 #define ISTHMUS_PARALLEL_HOST_BYTES_H_
 
@@ -15,10 +15,10 @@ namespace isthmus {
 // Replaces `bytes` on every rank by the root's. Collective.
 absl::Status BroadcastBytes(Communicator& communicator, std::string& bytes, int root);
 
-// Every rank's bytes, by rank, on every rank. Collective. Costs size() times the longest.
+// Returns every rank's bytes, by rank, on every rank. Collective. It costs size() times the longest.
 absl::StatusOr<std::vector<std::string>> AllGatherBytes(Communicator& communicator, const std::string& bytes);
 
-// Every rank's bytes, by rank, on rank 0; nothing on others. Collective.
+// Returns every rank's bytes, by rank, on rank 0, and nothing on others. Collective.
 absl::StatusOr<std::vector<std::string>> GatherBytes(Communicator& communicator, const std::string& bytes);
 
 }  // namespace isthmus

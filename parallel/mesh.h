@@ -1,4 +1,4 @@
-// The mesh of ranks: world = data × tensor, tensor ranks adjacent, hence within a node (DESIGN 3.4).
+// The mesh of ranks: world = data × tensor. Tensor ranks are adjacent, hence within a node (DESIGN 3.4).
 #ifndef ISTHMUS_PARALLEL_MESH_H_
 #define ISTHMUS_PARALLEL_MESH_H_
 
@@ -13,15 +13,16 @@ namespace isthmus {
 
 class Mesh {
  public:
-  // data_ranks 0: world size / tensor_ranks. Errors: InvalidArgument when the world is not data_ranks × tensor_ranks.
-  // Collective over `world`, which must outlive the mesh. Tensors that go through tensor() and data() lie on the
-  // stream's device, those that go through world() in host memory. On GPUs the groups use NCCL where every rank has a
-  // GPU of its own, else host memory; `setup_deadline` is for connecting them, and theirs until set_deadline.
+  // With data_ranks 0 there are world size / tensor_ranks of them. Errors: InvalidArgument when the world is not
+  // data_ranks × tensor_ranks. Collective over `world`, which must outlive the mesh. Tensors that go through tensor()
+  // and data() lie on the stream's device, those that go through world() in host memory. On GPUs the groups use NCCL if
+  // every rank has a GPU of its own, else host memory. `setup_deadline` is for connecting the groups, and is their
+  // deadline until set_deadline.
   static absl::StatusOr<Mesh> Create(Communicator& world, int tensor_ranks, int data_ranks,
                                      const Stream& stream = Stream(),
                                      absl::Duration setup_deadline = absl::Minutes(30));
 
-  // From groups that exist. `world` must outlive the mesh.
+  // Makes a mesh from groups that exist. `world` must outlive it.
   static Mesh Of(Communicator& world, std::unique_ptr<Communicator> tensor, std::unique_ptr<Communicator> data);
 
   Communicator& world() const { return *world_; }
@@ -32,7 +33,7 @@ class Mesh {
   int data_rank() const { return data_->rank(); }
   int data_ranks() const { return data_->size(); }
 
-  // Of the collectives of all three groups that are started from now on.
+  // Sets the deadline of the collectives of all three groups that are started from now on.
   void set_deadline(absl::Duration deadline);
   absl::Duration deadline() const { return deadline_; }
 

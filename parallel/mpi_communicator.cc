@@ -38,7 +38,7 @@ void SumBFloat16(void* input, void* inout, int* length, MPI_Datatype*) {
   for (int i = 0; i < *length; ++i) out[i] = BFloat16(static_cast<float>(in[i]) + static_cast<float>(out[i]));
 }
 
-// The world's rank of a group's rank.
+// Returns the world rank of a group's rank.
 int WorldRankOf(MPI_Comm comm, int rank) {
   MPI_Group world = MPI_GROUP_NULL, group = MPI_GROUP_NULL;
   MPI_Comm_group(MPI_COMM_WORLD, &world);
@@ -50,7 +50,7 @@ int WorldRankOf(MPI_Comm comm, int rank) {
   return world_rank;
 }
 
-// Polls without yielding this often: a collective within a node is over sooner than the scheduler returns.
+// Number of polls without yielding: a collective within a node ends sooner than the scheduler returns.
 constexpr int kSpins = 200;
 
 }  // namespace
@@ -157,14 +157,16 @@ absl::StatusOr<Ticket> MpiCommunicator::StartReduceScatter(const Tensor& input, 
   ISTHMUS_ASSIGN_OR_RETURN(const MPI_Op operation, OperationOf(input.dtype, Reduction::kSum));
   ISTHMUS_ASSIGN_OR_RETURN(Pending * pending, Begin("reduce_scatter", input));
   const int count = static_cast<int>(output.size());
-  // MPI forbids overlapping buffers and its in-place form leaves the result in block 0, which is only ours on rank 0.
+  // MPI forbids overlapping buffers. Its in-place form leaves the result in block 0, which is this rank's only on rank
+  // 0.
   const char* begin = static_cast<const char*>(input.data);
   const char* place = static_cast<const char*>(output.data);
   if (place < begin || place >= begin + input.bytes()) {
     return Started(pending, MPI_Ireduce_scatter_block(input.data, output.data, count, DatatypeOf(input.dtype),
                                                       operation, comm_, &pending->request));
   }
-  // The sum of all blocks, of which the caller uses its own: twice the traffic, no scratch memory, same result.
+  // An all-reduce sums all blocks, and the caller uses its own. That is twice the traffic, needs no scratch memory, and
+  // gives the same result.
   return Started(pending, MPI_Iallreduce(MPI_IN_PLACE, input.data, static_cast<int>(input.size()),
                                          DatatypeOf(input.dtype), operation, comm_, &pending->request));
 }
@@ -264,7 +266,7 @@ absl::Status MpiCommunicator::Barrier() {
 
 absl::StatusOr<std::unique_ptr<Communicator>> MpiCommunicator::Split(int color, int key, std::string name) {
   if (!failure_.ok()) return failure_;
-  // MPI_Comm_split has no non-blocking form: a barrier with the deadline first makes sure that all ranks arrive.
+  // MPI_Comm_split has no non-blocking form. A barrier with the deadline first makes sure that all ranks arrive.
   ISTHMUS_RETURN_IF_ERROR(Barrier());
   MPI_Comm part = MPI_COMM_NULL;
   ISTHMUS_RETURN_IF_ERROR(Check("split", MPI_Comm_split(comm_, color, key, &part)));

@@ -1,5 +1,5 @@
-// The MPI implementation of Communicator: non-blocking collectives on host memory, completed by polling with a
-// deadline.
+// The MPI implementation of Communicator. Its collectives on host memory do not block, and are completed by polling
+// with a deadline.
 #ifndef ISTHMUS_PARALLEL_MPI_COMMUNICATOR_H_
 #define ISTHMUS_PARALLEL_MPI_COMMUNICATOR_H_
 
@@ -38,10 +38,10 @@ class MpiCommunicator : public Communicator {
   void Abort(int exit_status) override;
 
  private:
-  // One started operation; slots are used again, so that steady state allocates nothing.
+  // One started operation. Slots are used again, so that steady state allocates nothing.
   struct Pending {
     int64_t sequence = -1;
-    int64_t order = -1;   // among the group's collectives, of which all ranks have the same
+    int64_t order = -1;   // among the group's collectives; all ranks count alike
     int peer = -1;        // of a message
     int64_t number = -1;  // in the ring
     const char* operation = "";

@@ -25,8 +25,8 @@ int EnvironmentNumber(const char* name) {
   return text != nullptr && absl::SimpleAtoi(text, &value) ? value : 0;
 }
 
-// Open MPI ends a process that Slurm started without a way for the tasks to find each other, and its message names what
-// was built rather than what was typed.
+// If Slurm starts tasks without a way to find each other, Open MPI ends the process. Its message names the options of
+// its build rather than what was typed.
 absl::Status CheckTasksCanMeet() {
   const int tasks = EnvironmentNumber("SLURM_STEP_NUM_TASKS");
   if (tasks < 2 || std::getenv("SLURM_PROCID") == nullptr) return absl::OkStatus();
@@ -37,8 +37,8 @@ absl::Status CheckTasksCanMeet() {
       absl::StrCat("Slurm started ", tasks, " tasks, but not so that MPI knows of them; start with `srun --mpi=pmix`"));
 }
 
-// A launcher that started several tasks which MPI does not know of each other leaves every task as rank 0 of 1: all
-// would train the same run and overwrite each other's files.
+// If MPI does not know that a launcher started several tasks, every task is rank 0 of 1. All would train the same run
+// and overwrite each other's files.
 absl::Status CheckLauncher(int size) {
   if (size > 1) return absl::OkStatus();
   if (const int tasks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE"); tasks > 1) {
@@ -65,8 +65,8 @@ bool ChoosesInterfaces(const std::string& path) {
 }
 
 // Keeps ranks of one machine on shared memory and loopback. Otherwise Open MPI 5 looks for a network between them, and
-// every rank complains on standard error if there is none. Choices made before stay: Open MPI accepts only one of the
-// two parameters, wherever it is set.
+// every rank complains on standard error if there is none. Choices made before stay, because Open MPI accepts only one
+// of the two parameters, wherever it is set.
 void StayWithinTheMachine() {
   const int ranks = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
   if (ranks == 0 || EnvironmentNumber("OMPI_COMM_WORLD_LOCAL_SIZE") != ranks) return;
@@ -118,7 +118,7 @@ std::string MpiVersion() {
   std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
   int length = 0;
   if (MPI_Get_library_version(text.data(), &length) != MPI_SUCCESS) return "";
-  // What follows the first comma is the builder's.
+  // The text after the first comma is the builder's.
   const std::string whole(text.data(), static_cast<size_t>(length));
   return whole.substr(0, whole.find(','));
 }

@@ -1,4 +1,4 @@
-// A group whose collectives are recorded (runtime/work_recorder.h): what a step sends, from each start to its wait.
+// A group whose collectives are recorded (runtime/work_recorder.h): the traffic of a step, from each start to its wait.
 #ifndef ISTHMUS_PARALLEL_RECORDING_COMMUNICATOR_H_
 #define ISTHMUS_PARALLEL_RECORDING_COMMUNICATOR_H_
 
@@ -12,8 +12,8 @@
 
 namespace isthmus {
 
-// Without an inner group it is the group of a dry run: rank `rank` of `size`, whose collectives succeed at once and
-// leave the buffers as they are. With one it hands everything on. Groups of one send nothing and record nothing.
+// Without an inner group it is the group of a dry run: rank `rank` of `size`. Its collectives succeed at once and leave
+// the buffers as they are. With an inner group it hands everything on. Groups of one send nothing and record nothing.
 // Numbers on the host (AllReduceNumbers) are not recorded: they are few, and wait for the slowest rank.
 class RecordingCommunicator : public Communicator {
  public:
@@ -35,7 +35,7 @@ class RecordingCommunicator : public Communicator {
   absl::Status Receive(const Tensor& data, int source) override;
   absl::Status Barrier() override;
   void set_deadline(absl::Duration deadline) override;
-  // Errors: Unimplemented in a dry run, whose other ranks are not there to be asked.
+  // Errors: Unimplemented in a dry run, because its other ranks do not exist.
   absl::StatusOr<std::unique_ptr<Communicator>> Split(int color, int key, std::string name) override;
   Communicator& host() override;
   void Abort(int exit_status) override;
@@ -50,7 +50,7 @@ class RecordingCommunicator : public Communicator {
   std::unique_ptr<Communicator> owned_;
   Communicator* inner_ = nullptr;             // null in a dry run
   std::unique_ptr<Communicator> unrecorded_;  // of a dry run: host()
-  std::map<int64_t, int> tickets_;            // of the inner group, and what the recorder calls them
+  std::map<int64_t, int> tickets_;            // ticket of the inner group, and the recorder's ticket
 };
 
 }  // namespace isthmus

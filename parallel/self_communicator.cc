@@ -47,7 +47,7 @@ class SelfCommunicator : public Communicator {
   void Abort(int exit_status) override { std::_Exit(exit_status); }
 
  private:
-  // What a larger group would reject, this one does too: a fault shows before there are ranks.
+  // This group rejects what a larger group would reject, so that a fault shows before there are ranks.
   absl::Status CheckContiguous(const char* operation, const Tensor& data) const {
     if (data.contiguous()) return absl::OkStatus();
     return absl::InvalidArgumentError(

@@ -1,4 +1,4 @@
-// How a dimension is cut among ranks.
+// The division of a dimension among ranks.
 #ifndef ISTHMUS_PARALLEL_SHARD_H_
 #define ISTHMUS_PARALLEL_SHARD_H_
 
@@ -13,7 +13,7 @@ struct Range {
   friend constexpr bool operator==(const Range&, const Range&) = default;
 };
 
-// Part `index` of [0, count) cut into `parts` contiguous pieces whose sizes differ by one at most; the first count mod
+// Part `index` of [0, count), cut into `parts` contiguous pieces whose sizes differ by one at most. The first count mod
 // parts pieces are the longer ones. Pieces may be empty.
 constexpr Range ShardOf(int64_t count, int parts, int index) {
   const int64_t base = count / parts, extra = count % parts;

@@ -1,4 +1,4 @@
-// How long a wait has lasted.
+// Measures how long a wait has lasted.
 #ifndef ISTHMUS_PARALLEL_WAIT_CLOCK_H_
 #define ISTHMUS_PARALLEL_WAIT_CLOCK_H_
 
@@ -6,8 +6,8 @@
 
 namespace isthmus {
 
-// The time in which this process was itself stopped does not count: when a scheduler suspends a job and lets it go on,
-// no rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else. `now` is from
+// The time in which this process was itself stopped does not count. If a scheduler suspends a job and lets it go on, no
+// rank is late. Whoever waits asks many times a second, so that a gap can mean nothing else. `now` is from
 // runtime/monotonic.h.
 class WaitClock {
  public:

@@ -1,4 +1,4 @@
-// A build without NCCL.
+// The stand-in for a build without NCCL.
 #include "parallel/communicator.h"
 #include "parallel/library_versions.h"
 

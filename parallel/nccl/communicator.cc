@@ -1,5 +1,5 @@
-// Collectives by NCCL on a stream of their own: they start when what the computing stream has been given so far is
-// done, and Wait lets the computing stream, not the host, wait for them.
+// Collectives by NCCL on a stream of their own. They start when the computing stream has finished all that it has been
+// given so far. Wait lets the computing stream, not the host, wait for them.
 //
 // The queue orders the two streams. The handle makes NCCL's calls and can be aborted. The watchdog notices operations
 // that end, are late or fail. It never sees captured operations, and learns of a replayed graph by Replayed.
@@ -79,8 +79,8 @@ class NcclCommunicator : public Communicator {
   // Collective over the host group.
   absl::Status Open() {
     ISTHMUS_RETURN_IF_ERROR(queue_.Open());
-    // Captured collectives are to take the way of others: NCCL would register their buffers for a graph, and choose
-    // other numbers of channels, hence other orders of sums, than outside. Who sets it otherwise gets that.
+    // Captured collectives must work as others do. NCCL would register their buffers for a graph, and choose other
+    // numbers of channels, hence other orders of sums, than outside. Whoever sets the variable otherwise gets that.
     setenv("NCCL_GRAPH_REGISTER", "0", /*replace=*/0);
     ncclUniqueId id{};
     absl::Status status;
@@ -157,7 +157,7 @@ class NcclCommunicator : public Communicator {
                   },
                   "ncclCommRegister", /*needed=*/false)
             : absl::InvalidArgumentError("memory with gaps");
-    // Some ranks with registered buffers and others without is what NCCL can't do.
+    // NCCL can't have some ranks with registered buffers and others without.
     const absl::Status agreed = AgreeOnStatus(*host_, status);
     const auto deregister = [this](void* registered) { handle_.Deregister(registered); };
     if (agreed.ok()) return handle != nullptr ? std::shared_ptr<void>(handle, deregister) : nullptr;
@@ -231,7 +231,7 @@ class NcclCommunicator : public Communicator {
     return handle_.Health();
   }
 
-  // Captured operations are recorded each time that they run, as one. Ends are noticed by the watchdog, 20 ms late.
+  // Captured operations are recorded as one, each time that they run. The watchdog notices ends, 20 ms late.
   void RecordStart(const char* operation, int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(handle_.mutex()) {
     operations_[static_cast<size_t>(sequence_ % NcclQueue::kEvents)] = operation;
     if (record_.ring != nullptr) record_.ring->Start(record_.group, sequence_, operation, bytes);
@@ -242,9 +242,9 @@ class NcclCommunicator : public Communicator {
                                                      : operations_[static_cast<size_t>(sequence % NcclQueue::kEvents)];
   }
 
-  // Without the lock once the communicator ends. A call that blocks its thread, as where the queue of the device is
-  // full behind a collective that hangs, keeps the lock. A communicator in use can't be aborted: the ring tells the
-  // watch over the ranks (launch/watch/rank_watch.h) of the wait, and it ends the process.
+  // Returns without the lock once the communicator ends. A call that blocks its thread keeps the lock, for example when
+  // the device's queue is full behind a collective that hangs. A communicator in use can't be aborted. The ring
+  // therefore tells the watch over the ranks (launch/watch/rank_watch.h) of the wait, and that ends the process.
   std::unique_lock<std::timed_mutex> LockFromWatchdog(int64_t finished, absl::Duration deadline) {
     std::unique_lock lock(handle_.mutex(), std::defer_lock);
     WaitClock blocked(MonotonicNow());
@@ -257,7 +257,7 @@ class NcclCommunicator : public Communicator {
     return lock;
   }
 
-  // Looks after the operations on the device: the host waits for the GPU, which waits for ranks that may be gone. An
+  // Looks after the operations on the device. The host waits for the GPU, which waits for ranks that may be gone; an
   // abort ends that wait.
   void Watch() {
     if (cudaSetDevice(stream_.cuda().ordinal) != cudaSuccess) return;
@@ -293,7 +293,7 @@ class NcclCommunicator : public Communicator {
   std::atomic<bool> stop_{false};
   std::thread watchdog_;
   int64_t sequence_ ABSL_GUARDED_BY(handle_.mutex()) = 0;  // of the next operation
-  // Names, by sequence modulo NcclQueue::kEvents.
+  // Names by sequence modulo NcclQueue::kEvents.
   std::array<const char*, NcclQueue::kEvents> operations_ ABSL_GUARDED_BY(handle_.mutex()){};
 };
 

@@ -1,4 +1,4 @@
-// A communicator of NCCL's library, which one thread uses and another one, its watchdog, may abort.
+// A communicator of NCCL's library. One thread uses it, and another one, its watchdog, may abort it.
 #ifndef ISTHMUS_PARALLEL_NCCL_HANDLE_H_
 #define ISTHMUS_PARALLEL_NCCL_HANDLE_H_
 
@@ -21,7 +21,8 @@ namespace isthmus {
 // while the communicator has not failed.
 class NcclHandle {
  public:
-  // `group`: the ranks, for messages too. It must outlive this object. `deadline`: of each call, until set_deadline.
+  // `group` has the ranks, also for messages; it must outlive this object. `deadline` is that of each call, until
+  // set_deadline.
   NcclHandle(const Communicator& group, absl::Duration deadline) : group_(group), deadline_(deadline) {}
   // Ends the communicator. There must be no watchdog any more.
   ~NcclHandle();
@@ -31,30 +32,30 @@ class NcclHandle {
   // Makes the communicator; the other ranks do the same with the same `id`. Errors: those of Settled.
   absl::Status Open(const ncclUniqueId& id);
 
-  // The final result of a call that may go on in the background. `call` gets the communicator, null before Open; the
-  // mutex is held meanwhile. `needed`: the communicator is of no use without it. Errors: DeadlineExceeded, for good;
-  // Unavailable with NCCL's words; what Fail was given.
+  // Returns the final result of a call that may go on in the background. `call` gets the communicator, which is null
+  // before Open; the mutex is held meanwhile. `needed` says that the communicator is of no use without the call.
+  // Errors: DeadlineExceeded, for good; Unavailable with NCCL's words; the status that Fail was given.
   absl::Status Settled(absl::FunctionRef<ncclResult_t(ncclComm_t)> call, const char* name, bool needed = true);
-  // Undoes ncclCommRegister; null is passed over.
+  // Undoes ncclCommRegister; null has no effect.
   void Deregister(void* registered);
 
   void set_deadline(absl::Duration deadline);
   absl::Duration Deadline();
-  // What has gone wrong, for good.
+  // Returns what has gone wrong, for good.
   absl::Status Health();
 
-  // DeadlineExceeded. `sequence`: the operation's number; -1: it has none.
+  // Fails with DeadlineExceeded. `sequence` is the operation's number, or -1 if it has none.
   absl::Status Late(absl::string_view operation, int64_t sequence) const;
 
-  // The rest is for the watchdog, which holds the mutex meanwhile. The owner may guard data of its own by it, too.
+  // The watchdog uses the rest, and holds the mutex meanwhile. The owner may guard data of its own by it, too.
   std::timed_mutex& mutex() { return mutex_; }
-  // Whether the communicator was aborted, and freed.
+  // Says whether the communicator was aborted, and freed.
   bool failed() const { return failed_; }
   absl::Duration deadline_under_lock() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return deadline_; }
-  // OK unless NCCL has found a fault by itself: Unavailable with its words.
+  // Returns OK unless NCCL has found a fault by itself, else Unavailable with its words.
   absl::Status AsyncError() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Ends all waits for the communicator and frees it. Operations on the device then end without a result: who has
-  // waited for some asks Health() before it uses what they left.
+  // Ends all waits for the communicator and frees it. Operations on the device then end without a result. Whoever has
+  // waited for some asks Health() before using their results.
   void Fail(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
  private:

@@ -12,9 +12,9 @@
 
 namespace isthmus {
 
-// How many operations have ended, at least. They end in their order, and `finished` of those `started` have ended
-// before. Only the latest `events` operations have an event of their own: an earlier one has ended if one of these has.
-// `has_ended(sequence)` asks the event of such an operation.
+// Returns how many operations have ended, at least. They end in their order, and `finished` of those `started` have
+// ended before. Only the latest `events` operations have an event of their own: an earlier one has ended if one of
+// these has. `has_ended(sequence)` asks the event of such an operation.
 template <typename HasEnded>
 int64_t EndedOperations(int64_t started, int64_t finished, int64_t events, const HasEnded& has_ended) {
   if (finished < started && has_ended(started - 1)) return started;
@@ -41,11 +41,11 @@ class NcclProgress {
   WaitClock still_;
 };
 
-// The result of a call, or the state of a communicator: ncclSuccess, ncclInProgress, anything else.
+// The result of a call, or the state of a communicator: ncclSuccess, ncclInProgress, or anything else.
 enum class NcclState { kDone, kGoesOn, kFailed };
 
-// Waits for a call that may go on in the background, and returns its result; kGoesOn: it outlasted the deadline.
-// `Calls` has State(), Pause(), and Now() as in runtime/monotonic.h.
+// Waits for a call that may go on in the background, and returns its result; kGoesOn means that it outlasted the
+// deadline. `Calls` has State(), Pause(), and Now() as in runtime/monotonic.h.
 template <typename Calls>
 NcclState AwaitNccl(Calls& calls, NcclState state, absl::Duration deadline) {
   WaitClock clock(calls.Now());
@@ -57,8 +57,9 @@ NcclState AwaitNccl(Calls& calls, NcclState state, absl::Duration deadline) {
 }
 
 // Ends a communicator on which no call has failed. A communicator that does not block must be finalised first, which
-// may need the other ranks of its node. It is destroyed only once that is done, and aborted if that fails or takes too
-// long. `Calls` also has Finalize(), Destroy() and Abort(). See NCCL's user guide, "Destroying a communicator".
+// may need the other ranks of its node. It is destroyed only once that is done. If it fails or takes too long, the
+// communicator is aborted. `Calls` also has Finalize(), Destroy() and Abort(). See NCCL's user guide, "Destroying a
+// communicator".
 template <typename Calls>
 void EndNccl(Calls& calls, absl::Duration deadline) {
   if (AwaitNccl(calls, calls.Finalize(), deadline) == NcclState::kDone) {

@@ -60,7 +60,7 @@ absl::Status NcclQueue::MarkReplayedEnd(int64_t sequence) {
 }
 
 absl::Status NcclQueue::AwaitEnd(int64_t sequence) {
-  // Operations end in order: the event of a later one does for one whose event has been used again.
+  // Operations end in order, so the event of a later one serves for one whose event has been used again.
   return cuda::Check(cudaStreamWaitEvent(computing_.cuda().stream, EventOf(sequence), 0), "cudaStreamWaitEvent");
 }
 
