@@ -31,8 +31,8 @@ class ArenaLayout {
   // Reserves a [rows, columns] tensor; returns its offset in bytes.
   int64_t Add(std::string name, DType dtype, int64_t rows, int64_t columns);
 
-  // Calls add(i) for each i < count. Tensors of different calls never live at the same time, and share bytes. Listed
-  // are those of the call that takes most.
+  // Calls add(i) for each i < count. Tensors of different calls never live at the same time, and share bytes. The list
+  // has the tensors of the call that takes most.
   void Share(int64_t count, const std::function<void(int64_t)>& add);
 
   int64_t bytes() const { return peak_; }
@@ -47,9 +47,9 @@ class ArenaLayout {
 // One allocation, zeroed, aligned to 128 bytes.
 class Arena {
  public:
-  // ResourceExhausted with the name and size when the memory can't be had.
+  // Errors: ResourceExhausted with the name and size when there is not enough memory.
   static absl::StatusOr<Arena> Allocate(const std::string& name, int64_t bytes, Device device = Device::kCpu);
-  // On the stream's device. A dry stream's arena has addresses without memory.
+  // Allocates on the stream's device. A dry stream's arena has addresses without memory.
   static absl::StatusOr<Arena> Allocate(const std::string& name, int64_t bytes, const Stream& stream);
 
   Arena() = default;
@@ -58,7 +58,7 @@ class Arena {
   ~Arena();
 
   int64_t bytes() const { return bytes_; }
-  // The tensor at an offset that ArenaLayout::Add returned.
+  // Returns the tensor at an offset that ArenaLayout::Add returned.
   Tensor At(int64_t offset, DType dtype, int64_t rows, int64_t columns) const;
 
  private:
@@ -78,7 +78,7 @@ class TensorPlacer {
     const int64_t offset = layout_.Add(std::move(name), dtype, rows, columns);
     return arena_ != nullptr ? arena_->At(offset, dtype, rows, columns) : Tensor(nullptr, dtype, rows, columns);
   }
-  // As ArenaLayout::Share.
+  // Does the same as ArenaLayout::Share.
   void Share(int64_t count, const std::function<void(int64_t)>& place) { layout_.Share(count, place); }
   const ArenaLayout& layout() const { return layout_; }
 

@@ -43,7 +43,7 @@ class AsyncWriter {
   std::shared_ptr<State> state_;
 };
 
-// A stream of which each flush is a piece. A command that prints with it waits for nobody.
+// A stream whose every flush is a piece. A command that prints with it waits for nobody.
 class AsyncStream : public std::ostream {
  public:
   explicit AsyncStream(int descriptor);

@@ -1,5 +1,5 @@
 // Work that is recorded once and then started as a whole, as often as wanted: a CUDA graph. The host then gives the
-// device one piece of work where there were hundreds, which matters where kernels are short.
+// device one piece of work instead of hundreds, which matters for short kernels.
 #ifndef ISTHMUS_RUNTIME_CAPTURED_WORK_H_
 #define ISTHMUS_RUNTIME_CAPTURED_WORK_H_
 
@@ -19,10 +19,11 @@ class Graph;  // runtime/cuda/graph.h
 
 class CapturedWork {
  public:
-  // Calls `work` and records what it gives to the stream instead of running it. Recorded are addresses and numbers, not
-  // what lies at the addresses: a later start reads what is there then, and repeats every number as it was. What `work`
-  // does on the host happens now, and never again. It must not wait for the stream, allocate device memory, or leave
-  // other streams that it has drawn in unjoined; libraries must have prepared what they need, so run it once before.
+  // Calls `work` and records what it gives to the stream instead of running it. The record holds addresses and numbers,
+  // not the contents of the addresses. A later start reads the contents of that time, and repeats every number as it
+  // was. The host part of `work` runs now, and never again. `work` must not wait for the stream or allocate device
+  // memory. It must join all other streams that it has drawn in. Libraries must have prepared what they need, so run
+  // `work` once before.
   //
   // Errors: those of `work`; Internal when something can't be recorded; Unimplemented on the CPU. In each case the
   // stream is as before, and nothing has run.
@@ -32,7 +33,7 @@ class CapturedWork {
   CapturedWork(const CapturedWork&) = delete;
   CapturedWork& operator=(const CapturedWork&) = delete;
 
-  // Starts all of it on the stream that it was captured from.
+  // Starts all of it on the stream from which it was captured.
   absl::Status Start() const;
 
  private:

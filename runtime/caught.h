@@ -15,7 +15,7 @@ namespace isthmus {
 //   Internal            anything else, which is a fault of the program
 absl::Status Caught(absl::FunctionRef<absl::Status()> call);
 
-// The same on one of `ranks` ranks. Other ranks may wait for the one that threw. With several ranks an exception
+// Does the same on one of `ranks` ranks. Other ranks may wait for the one that threw. With several ranks an exception
 // therefore always becomes Internal, which ends the job on all (runtime/exit_status.h).
 absl::Status CaughtOnRank(int ranks, absl::FunctionRef<absl::Status()> call);
 

@@ -112,7 +112,7 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std
   }
 }
 
-// Adds a message, given in text format, to a list of messages; nothing for an empty text.
+// Adds a message, given in text format, to a list of messages. An empty text adds nothing.
 absl::Status AddMessage(Message& message, const FieldDescriptor& field, const std::string& text,
                         const std::string& override) {
   if (text.empty()) return absl::OkStatus();

@@ -1,5 +1,5 @@
-// The run configuration: loaded from a text-format file and `--set` overrides; the rules of what is no part of the
-// model.
+// The run configuration, loaded from a text-format file and `--set` overrides. This file also has the rules of all
+// parts but the model.
 #ifndef ISTHMUS_RUNTIME_CONFIG_H_
 #define ISTHMUS_RUNTIME_CONFIG_H_
 
@@ -28,16 +28,16 @@ absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<
 // or a folder in its place, which nobody has chosen to read.
 absl::StatusOr<proto::RunConfig> LoadRunConfig(const std::string& folder);
 
-// The same from text; `source` names it in messages.
+// Does the same from text; `source` names it in messages.
 absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::string_view source,
                                              absl::Span<const std::string> overrides);
 
-// Fills the defaults of what is no part of the model, and checks it: mesh, batch, optimizer, schedule, precision,
-// telemetry, checkpoints, stability, data. The model has an entry for the whole configuration, ResolveConfig
-// (model/resolve.h), which calls this. After a broken rule of the mesh the batch is not looked at.
+// Fills the defaults of all parts but the model, and checks them: mesh, batch, optimizer, schedule, precision,
+// telemetry, checkpoints, stability, data. ResolveConfig (model/resolve.h), the model's entry for the whole
+// configuration, calls this function. After a broken rule of the mesh the batch is not looked at.
 void ResolveRunSettings(proto::RunConfig& config, int world_size, ConfigRules& rules);
 
-// Text format, for the resolved copy in the run folder. ParseConfig reads it back.
+// Returns the text format, for the resolved copy in the run folder. ParseConfig reads it back.
 std::string ConfigText(const proto::RunConfig& config);
 
 }  // namespace isthmus

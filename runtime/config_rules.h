@@ -19,14 +19,14 @@ struct ConfigFactor {
   int64_t value = 0;
 };
 
-// Fields are named by their path: "model.heads". After a broken rule the others change nothing. A rule whose arithmetic
-// needs sound numbers must not be reached then: see status().
+// Fields are named by their path: "model.heads". After a broken rule the others change nothing. Check status() before a
+// rule whose arithmetic needs sound numbers.
 class ConfigRules {
  public:
   static constexpr double kLarge = 1e30;
-  // A thousand bytes of each are still far from 2^63.
+  // With this limit a thousand bytes of each element are still far from 2^63.
   static constexpr int64_t kMostElements = int64_t{1} << 50;
-  // Features of a row, and heads: a product of two of them fits into 64 bits.
+  // The limit for features of a row, and for heads. A product of two of them fits into 64 bits.
   static constexpr int64_t kMostFeatures = int64_t{1} << 24;
 
   // `source` begins the message: the configuration's file.
@@ -42,19 +42,19 @@ class ConfigRules {
   void AtLeast(T least, absl::string_view field, T found) {
     Require(found >= least, field, found, absl::StrCat("needs at least ", least));
   }
-  // A whole number in [least, most].
+  // Requires a whole number in [least, most].
   void Within(int64_t least, int64_t most, absl::string_view field, int64_t found);
-  // Finite and in [least, most]. A `most` of kLarge is none.
+  // Requires a finite number in [least, most]. A `most` of kLarge is none.
   void Between(double least, double most, absl::string_view field, double found);
-  // Finite and above 0.
+  // Requires a finite number above 0.
   void Positive(absl::string_view field, double found);
-  // The product of the factors, a size in `what`, is `most` at most. It may be beyond 64 bits.
+  // Requires that the product of the factors, a size in `what`, is at most `most`. The product may be beyond 64 bits.
   void Product(const std::vector<ConfigFactor>& factors, int64_t most = kMostElements,
                absl::string_view what = "elements");
-  // `found` is a multiple of mesh.tensor, which is `tensor`, 1 at least.
+  // Requires that `found` is a multiple of mesh.tensor, which is `tensor`, 1 at least.
   void DivisibleByTensor(absl::string_view field, int64_t found, int64_t tensor);
 
-  // OK, or InvalidArgument of the first broken rule.
+  // Returns OK, or InvalidArgument for the first broken rule.
   const absl::Status& status() const { return status_; }
 
  private:

@@ -8,7 +8,7 @@
 
 namespace isthmus {
 
-// One byte at a time from a table: for telemetry, not for checkpoints (those use XXH3).
+// Takes one byte at a time from a table. It serves telemetry, not checkpoints (those use XXH3).
 uint32_t Crc32c(absl::string_view data);
 
 }  // namespace isthmus

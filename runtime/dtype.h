@@ -10,15 +10,15 @@ namespace isthmus {
 
 enum class DType : uint8_t { kFloat32, kBFloat16, kFloat64, kInt32, kUInt8, kFloat8E4M3, kFloat8E5M2 };
 
-// The upper 16 bits of an IEEE binary32; arithmetic is done in float.
+// The upper 16 bits of an IEEE binary32. Arithmetic is done in float.
 struct BFloat16 {
   uint16_t bits = 0;
 
   BFloat16() = default;
   // Rounds to nearest, ties to even; NaN stays NaN.
   constexpr explicit BFloat16(float value) : bits(Round(value)) {}
-  // Rounds once: by way of a float the value could first become a tie. The float is rounded to odd, which no later tie
-  // can come from (Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+  // Rounds once, because by way of a float the value could first become a tie. The float is rounded to odd, from which
+  // no later tie can come (Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums").
   static constexpr BFloat16 FromDouble(double value) {
     auto narrow = static_cast<float>(value);
     const double back = narrow;
@@ -42,7 +42,7 @@ static_assert(sizeof(BFloat16) == 2);
 
 // Numbers of 8 bits (Micikevicius et al. 2022, arXiv:2209.05433; Open Compute Project OFP8): sign, exponent, mantissa.
 // They are stored and multiplied, not computed with. Conversion from float rounds to nearest, ties to even, and
-// saturates: what is larger than the largest finite number, infinity too, becomes that number. NaN stays NaN.
+// saturates: anything larger than the largest finite number, infinity too, becomes that number. NaN stays NaN.
 template <int kExponentBits, int kMantissaBits, uint8_t kLargestCode>
 struct Float8 {
   static constexpr int kBias = (1 << (kExponentBits - 1)) - 1;
@@ -72,7 +72,7 @@ struct Float8 {
   static constexpr uint32_t kRebias = static_cast<uint32_t>(127 - kBias) << 23;
   static constexpr uint32_t kSmallestNormalCode = 1u << kMantissaBits;
   static constexpr bool kHasInfinity = kLargestCode + 1 < kNaNCode;
-  // The smallest subnormal number, and what a float must be for its last bit to be worth as much.
+  // The smallest subnormal number, and the float whose last bit is worth as much.
   static constexpr float kUnit = std::bit_cast<float>(static_cast<uint32_t>(128 - kBias - kMantissaBits) << 23);
   static constexpr float kUnitIsLastBit = kUnit * 0x1p23f;
 

@@ -149,7 +149,7 @@ void DurableFile::TakeAfter(const struct stat& before) {
   struct stat now {};
   const bool mine = fstat(descriptor_, &now) == 0 && now.st_uid == before.st_uid && now.st_gid == before.st_gid;
   const bool alike = mine || fchown(descriptor_, before.st_uid, before.st_gid) == 0;
-  // The mode comes after the owner, because a change of owner clears mode bits.
+  // The mode is set after the owner, because a change of owner clears mode bits.
   const bool same_mode = fchmod(descriptor_, before.st_mode & 07777) == 0;
   if (owner_ == FileOwner::kUser && (before.st_nlink > 1 || !alike || !same_mode)) way_ = Way::kCopy;
 }
@@ -174,7 +174,8 @@ absl::Status DurableFile::WriteAt(int64_t offset, const void* data, int64_t byte
   const absl::string_view text(static_cast<const char*>(data), static_cast<size_t>(bytes));
   const Written written = way_ == Way::kStream ? WriteAll(descriptor_, text) : WriteAllAt(descriptor_, text, offset);
   if (written.error != 0) return FileError(path_, CanNot("write"), written.error);
-  // The disk begins at once, rather than with all of it at Commit, and less memory waits for it. No matter where that
+  // The disk begins at once rather than with all of it at Commit, and less memory waits for it. An error here does no
+  // harm.
   // is not possible.
   if (bytes >= kEarlyWrite && way_ != Way::kStream)
     sync_file_range(descriptor_, end - bytes, bytes, SYNC_FILE_RANGE_WRITE);
@@ -286,7 +287,7 @@ absl::Status MakeFolder(const std::string& folder) {
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most) {
-  // O_NONBLOCK: a pipe without a writer must not make open() wait, where no signal to stop is noticed.
+  // O_NONBLOCK is needed: a pipe without a writer must not make open() wait, where no signal to stop is noticed.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return FileError(path, "can't open the file", errno);
   const auto close_it = absl::MakeCleanup([descriptor] { close(descriptor); });

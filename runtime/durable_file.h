@@ -16,25 +16,25 @@
 
 namespace isthmus {
 
-// The status for a failed system call on `path`: the code by errno (NotFound, PermissionDenied, ResourceExhausted when
-// the disk is full, ...), the message "path: what: reason".
+// Returns the status for a failed system call on `path`. Its code follows from errno: NotFound, PermissionDenied,
+// ResourceExhausted when the disk is full, ... Its message is "path: what: reason".
 absl::Status FileError(absl::string_view path, absl::string_view what, int error);
 
-// True for an errno by which a folder does not allow a file of it to be made or replaced. An existing file can perhaps
-// be written in place then.
+// Returns true for an errno by which a folder forbids making or replacing a file in it. An existing file can perhaps be
+// written in place then.
 bool IsOfTheFolder(int error);
 
-// Who owns the file that is written.
+// The owner of the written file.
 enum class FileOwner {
-  kProgram,  // a file of a run folder: other hard links to it keep their contents (a copy by `cp -al`); a pipe that
-             // nobody reads is an error
-  kUser,     // a path that a user gave: other hard links see the new contents; a pipe is opened once somebody reads it;
-             // the complete temporary file stays if it can't get its name, and the error names it
+  kProgram,  // a file of a run folder. Other hard links to it keep their contents (a copy by `cp -al`). A pipe that
+             // nobody reads is an error.
+  kUser,     // a path that a user gave. Other hard links see the new contents. A pipe is opened once somebody reads it.
+             // The complete temporary file stays if it can't get its name, and the error names it.
 };
 
-// Written under a temporary name in the same folder, then flushed to disk and renamed by Commit. Without Commit nothing
-// remains, and a file that had the name before is untouched. Symbolic links are followed, even if they lead to nothing
-// yet. An existing file's mode stays, and its owner, where the system allows that.
+// A file that is written under a temporary name in the same folder, then flushed to disk and renamed by Commit. Without
+// Commit nothing remains, and a file that had the name before is untouched. Symbolic links are followed, even if they
+// lead to nothing yet. An existing file's mode stays, and its owner, where the system allows that.
 //
 // A file that can't be replaced is overwritten: it is mounted, or its folder can't be written to. The temporary file,
 // then in the folder TMPDIR or else in memory, is complete before. The disk is asked for the room. If overwriting fails
@@ -65,7 +65,7 @@ class DurableFile {
 
   absl::Status OpenStream(const OutputTarget& target);
   absl::Status OpenTemporary();
-  // For a file that can't be replaced: opens a temporary file elsewhere.
+  // Opens a temporary file elsewhere, for a file that can't be replaced.
   absl::Status OpenCopy();
   // Gives the temporary file the mode and owner of the existing file.
   void TakeAfter(const struct stat& before);
@@ -74,7 +74,7 @@ class DurableFile {
   absl::Status CopyInPlace();
   // Keeps the temporary file if its owner is the user, or if nothing else is left; else removes it.
   absl::Status Failed(absl::string_view what, int error, bool damaged);
-  // "can't write", with the temporary file if it is elsewhere.
+  // Returns "can't write", with the temporary file if it is elsewhere.
   std::string CanNot(absl::string_view what) const;
 
   std::string path_;  // as the caller gave it
@@ -87,14 +87,14 @@ class DurableFile {
   int64_t size_ = 0;
 };
 
-// The whole contents at once.
+// Writes the whole contents at once.
 absl::Status WriteDurably(const std::string& path, absl::string_view contents, FileOwner owner = FileOwner::kProgram);
 
-// Checks whether WriteDurably to a path that a user gave can succeed. To be called before the work whose result goes
-// there. A pipe is not opened. Errors: those of DurableFile::Create.
+// Checks whether WriteDurably to a path that a user gave can succeed. Call it before the work whose result goes there.
+// A pipe is not opened. Errors: those of DurableFile::Create.
 absl::Status CheckOutput(const std::string& path);
 
-// True if text written to `path` comes out where standard output does. Nothing else should go there then.
+// Returns true if text written to `path` comes out where standard output does. Nothing else should go there then.
 bool IsStandardOutput(const std::string& path);
 
 // Flushes a folder's entries to disk.
@@ -103,9 +103,9 @@ absl::Status SyncFolder(const std::string& folder);
 // Creates a folder and its parents; an existing one is fine.
 absl::Status MakeFolder(const std::string& folder);
 
-// Reads the whole file. `most`: the most bytes to read. The caller knows a sensible limit, and a device or a pipe may
-// have no end. A pipe is read until its writers are gone. Errors: by errno; InvalidArgument with `most` and the size
-// that was found, or the fact that there is more; Cancelled if a signal to stop comes while nothing is written to a
+// Reads the whole file, at most `most` bytes. The caller knows a sensible limit, and a device or a pipe may have no
+// end. A pipe is read until its writers are gone. Errors: by errno; InvalidArgument with `most` and the size that was
+// found, or the fact that there is more. Cancelled is the error if a signal to stop comes while nothing is written to a
 // pipe.
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t most = std::numeric_limits<int64_t>::max());
 

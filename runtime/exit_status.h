@@ -35,7 +35,7 @@ constexpr int ExitStatusOf(absl::StatusCode code) {
   }
 }
 
-// Marks an error after which launch scripts are to start the command again, as after status 4. All ranks have agreed on
+// Marks an error after which launch scripts must start the command again, as after status 4. All ranks have agreed on
 // it, so no rank is lost. The same command may well go on, for example because a disk has room again.
 inline absl::Status WorthAnotherStart(absl::Status status) {
   status.SetPayload("isthmus/worth-another-start", absl::Cord("yes"));

@@ -8,11 +8,11 @@
 
 namespace isthmus {
 
-// `name`: "phase.place", for example "checkpoint.rename". Never per element: it costs a call.
+// `name` is "phase.place", for example "checkpoint.rename". Never call it per element: it costs a call.
 void FaultPoint(const char* name);
-// Where `data`, on the stream's device, has just been computed: a test may spoil it.
+// Marks that `data`, on the stream's device, has just been computed; a test may spoil it.
 void FaultPoint(const char* name, const Tensor& data, const Stream& stream);
-// How many times faster than the clock the deadlines of collectives pass: 1, unless a test changes it.
+// Returns how many times faster than the clock the deadlines of collectives pass: 1, unless a test changes it.
 double FaultHaste();
 
 }  // namespace isthmus

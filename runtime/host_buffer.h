@@ -1,4 +1,4 @@
-// Host memory for what travels between host and device in every step.
+// Host memory for data that travels between host and device in every step.
 #ifndef ISTHMUS_RUNTIME_HOST_BUFFER_H_
 #define ISTHMUS_RUNTIME_HOST_BUFFER_H_
 
@@ -12,8 +12,8 @@
 
 namespace isthmus {
 
-// Page-locked for the stream of a GPU: copies then take the direct way and need not block the host. Ordinary memory on
-// the CPU, and, with a note to the stream, where the system locks no more pages.
+// The memory is page-locked for the stream of a GPU: copies then take the direct way and need not block the host. It is
+// ordinary memory on the CPU. If the system locks no more pages it is ordinary memory, too, with a note to the stream.
 class HostBuffer {
  public:
   HostBuffer() = default;
@@ -21,8 +21,8 @@ class HostBuffer {
   HostBuffer& operator=(HostBuffer&& other) noexcept;
   ~HostBuffer();
 
-  // The start of the buffer as a contiguous tensor. Grows where it must; what was in it is then lost, and nothing may
-  // still be copying from it. Errors: ResourceExhausted.
+  // Returns the start of the buffer as a contiguous tensor. The buffer grows if needed. Its contents are then lost, and
+  // nothing may still be copying from it. Errors: ResourceExhausted.
   absl::StatusOr<Tensor> Room(DType dtype, int64_t rows, int64_t columns, const Stream& stream);
   int64_t bytes() const { return bytes_; }
 

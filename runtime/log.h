@@ -24,7 +24,7 @@ class Log {
  public:
   // Errors: by errno for the folder and the file; a named pipe needs a reader.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const std::string& folder, int rank);
-  // A log that drops all lines, for a disk without room for the file.
+  // Makes a log that drops all lines, for a disk without room for the file.
   static std::unique_ptr<Log> Nowhere(int rank);
   // Waits until the lines are written, at most as long as AsyncWriter::kFlushDeadline.
   ~Log();
@@ -33,11 +33,11 @@ class Log {
   void Warning(const std::string& message);
   void Error(const std::string& message);
 
-  // The step that following lines belong to; 0 before the first.
+  // Sets the step to which the following lines belong; 0 before the first.
   void set_step(int64_t step) { step_ = step; }
-  // To be called before the process ends without its destructors. Like ~Log, but the log can be used afterwards.
+  // Call this before the process ends without its destructors. It acts like ~Log, but the log can be used afterwards.
   void Flush();
-  // Lines that could not be written.
+  // Number of lines that could not be written.
   int64_t dropped() const { return writer_ != nullptr ? writer_->lost() : 0; }
 
  private:

@@ -13,7 +13,7 @@ namespace isthmus {
 // Time since some moment in the past. Unlike absl::Now() it does not jump when the machine's clock is set.
 inline absl::Duration MonotonicNow() { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); }
 
-// The same in seconds.
+// The same time in seconds.
 inline double MonotonicSeconds() { return absl::ToDoubleSeconds(MonotonicNow()); }
 
 // Nanoseconds since 1970, for people. The machine's clock is read at the first call; from then on the monotonic clock

@@ -52,7 +52,7 @@ class HeaderParser {
  public:
   explicit HeaderParser(absl::string_view text) : text_(text) {}
 
-  // False when the text is anything else.
+  // Returns false when the text is anything else.
   bool Parse() {
     if (!Take("{")) return false;
     while (!Take("}")) {
@@ -136,7 +136,7 @@ absl::Status NpyArray::Fail(const std::string& what) const {
 std::string NpyArray::Describe() const { return absl::StrCat(NameOf(type_).name, " ", ShapeText(shape_)); }
 
 absl::StatusOr<std::unique_ptr<const NpyArray>> NpyArray::Open(const std::string& path) {
-  // O_NONBLOCK: a pipe that nobody writes to must not make this wait.
+  // O_NONBLOCK is needed: a pipe that nobody writes to must not make this wait.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return FileError(path, "can't open the array", errno);
   auto array = absl::WrapUnique(new NpyArray(path, descriptor));

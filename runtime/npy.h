@@ -34,13 +34,13 @@ class NpyArray {
   bool floating() const { return type_ == NpyType::kFloat32 || type_ == NpyType::kFloat64; }
   const std::vector<int64_t>& shape() const { return shape_; }
   int64_t size() const { return size_; }
-  // "float32 (10, 4)", as NumPy prints it.
+  // Returns "float32 (10, 4)", as NumPy prints it.
   std::string Describe() const;
 
   // Errors of both functions: by errno; DataLoss if the file is shorter than when it was opened.
-  // Rows [begin, begin + count) of a floating-point matrix, row by row.
+  // Reads rows [begin, begin + count) of a floating-point matrix, row by row.
   absl::Status ReadRows(int64_t begin, int64_t count, double* out) const;
-  // Elements [begin, begin + count) of a vector of integers.
+  // Reads elements [begin, begin + count) of a vector of integers.
   absl::Status ReadIntegers(int64_t begin, int64_t count, int64_t* out) const;
 
  private:
@@ -63,11 +63,12 @@ class NpyArray {
   int64_t data_ = 0;
 };
 
-// A new .npy file (version 1.0, C order) under its name once all `shape` elements were appended and Commit was called.
+// A new .npy file (version 1.0, C order). It has its name once all `shape` elements were appended and Commit was
+// called.
 class NpyWriter {
  public:
   static absl::StatusOr<NpyWriter> Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape);
-  // The next elements, as they lie in memory.
+  // Appends the next elements, as they lie in memory.
   absl::Status Append(const void* elements, int64_t bytes) { return file_->Append(elements, bytes); }
   absl::Status Commit() { return file_->Commit(); }
 

@@ -23,7 +23,7 @@ bool IsOnProc(const std::string& path) {
   return statfs(FolderOf(path).c_str(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
-// The number of this process's open file that a link of /proc stands for; -1 for other links.
+// Returns the number of this process's open file that a link of /proc stands for, or -1 for other links.
 int DescriptorOf(const std::string& link) {
   std::error_code error;
   const auto folder = std::filesystem::canonical(FolderOf(link), error);

@@ -1,4 +1,4 @@
-// Finds out what a path that is to be written leads to.
+// Finds out where a path that is to be written leads.
 #ifndef ISTHMUS_RUNTIME_OUTPUT_TARGET_H_
 #define ISTHMUS_RUNTIME_OUTPUT_TARGET_H_
 
@@ -27,7 +27,7 @@ struct OutputTarget {
 // folders, sockets, block devices and links in a circle; NotFound if the folder is missing; by errno.
 absl::StatusOr<OutputTarget> FindOutputTarget(const std::string& path);
 
-// The folder that holds the name; "." for a bare name.
+// Returns the folder that holds the name, or "." for a bare name.
 std::string FolderOf(const std::string& path);
 
 }  // namespace isthmus

@@ -1,4 +1,5 @@
-// Threads of one rank. OpenMP, because oneDNN brings the same pool: a second one would compete with it for the cores.
+// Threads of one rank. They are OpenMP's, because oneDNN brings the same pool: a second one would compete with it for
+// the cores.
 #ifndef ISTHMUS_RUNTIME_PARALLEL_FOR_H_
 #define ISTHMUS_RUNTIME_PARALLEL_FOR_H_
 
@@ -15,9 +16,9 @@ namespace isthmus {
 // The largest team that OpenMP grants: OMP_THREAD_LIMIT, or 1 if OMP_MAX_ACTIVE_LEVELS is 0.
 inline int ThreadLimit() { return omp_get_max_active_levels() < 1 ? 1 : omp_get_thread_limit(); }
 
-// Threads that ParallelFor uses at most: OMP_NUM_THREADS, or what SetThreads set, within ThreadLimit(). After a call
-// OpenMP gives every team of this thread its full size. Libraries may cut their work by the size that they asked for,
-// so OMP_DYNAMIC has no effect.
+// The number of threads that ParallelFor uses at most: OMP_NUM_THREADS, or the number given to SetThreads, within
+// ThreadLimit(). After a call OpenMP gives every team of this thread its full size. Libraries may cut their work by the
+// size that they asked for, so OMP_DYNAMIC has no effect.
 inline int MaxThreads() {
   if (omp_get_dynamic() != 0) omp_set_dynamic(0);
   if (const int limit = ThreadLimit(); omp_get_max_threads() > limit) omp_set_num_threads(limit);

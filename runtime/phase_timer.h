@@ -1,4 +1,4 @@
-// How long the phases of a step take on a stream's device.
+// Measures how long the phases of a step take on a stream's device.
 #ifndef ISTHMUS_RUNTIME_PHASE_TIMER_H_
 #define ISTHMUS_RUNTIME_PHASE_TIMER_H_
 
@@ -17,11 +17,11 @@ namespace cuda {
 class EventTimer;  // runtime/cuda/event_timer.h
 }
 
-// On the CPU a phase lasts from the making of its scope to its end. On a GPU the work is only started in that time:
-// events on the stream say how long it took, once Collect has been called.
+// On the CPU a phase lasts from the making of its scope to its end. On a GPU the work is only started in that time.
+// Events on the stream say how long it took, once Collect has been called.
 class PhaseTimer {
  public:
-  // `whereabouts`: where to say which phase it is, if anywhere; must outlive the timer.
+  // `whereabouts` is told the present phase, if it is given; it must outlive the timer.
   explicit PhaseTimer(const Stream& stream, Whereabouts* whereabouts = nullptr);
   ~PhaseTimer();
   PhaseTimer(const PhaseTimer&) = delete;
@@ -31,7 +31,7 @@ class PhaseTimer {
   class Scope {
    public:
     Scope(PhaseTimer& timer, const char* name, double& seconds);
-    // The same of a step's phase, which a recorder of the stream learns.
+    // Does the same for a step's phase, which a recorder of the stream learns.
     Scope(PhaseTimer& timer, StepPhase phase, StepSeconds& seconds);
     ~Scope();
     Scope(const Scope&) = delete;
@@ -47,11 +47,11 @@ class PhaseTimer {
   // Forgets phases that were not collected.
   void Reset();
 
-  // Phases of work that is captured (runtime/captured_work.h) are measured each time the work runs. After a capture:
-  // what names its phases.
+  // Phases of work that is captured (runtime/captured_work.h) are measured each time the work runs. After a capture
+  // this returns the number that names its phases.
   int TakeCaptured();
-  // After each start of the captured work. Where it is started several times between two calls of Collect, the last
-  // run's times stand for all of them: one event holds one time.
+  // Call this after each start of the captured work. One event holds one time: if the work is started several times
+  // between two calls of Collect, the last run's times stand for all.
   void Replayed(int captured);
 
   // Waits for the stream and adds the phases since the last call to their seconds, which must still live.

@@ -10,7 +10,7 @@
 
 namespace isthmus {
 
-// What a number is drawn for. Values are part of every run's reproducibility: never renumber.
+// The purpose of a number. Values are part of every run's reproducibility: never renumber.
 enum class RandomPurpose : uint32_t {
   kInitialWeights = 1,
   kSampleOrder = 2,
@@ -22,7 +22,7 @@ enum class RandomPurpose : uint32_t {
 };
 
 struct Philox {
-  // Four independent uniform 32-bit words. `index` may use 64 bits; `stream` tells apart tensors or epochs.
+  // Returns four independent uniform 32-bit words. `index` may use 64 bits; `stream` tells apart tensors or epochs.
   static constexpr std::array<uint32_t, 4> Words(uint64_t seed, RandomPurpose purpose, uint32_t stream,
                                                  uint64_t index) {
     std::array<uint32_t, 4> counter = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), stream,
@@ -39,13 +39,13 @@ struct Philox {
     return counter;
   }
 
-  // Uniform in [0, 1) with 53 bits.
+  // Returns a uniform number in [0, 1) with 53 bits.
   static constexpr double Uniform(uint64_t seed, RandomPurpose purpose, uint32_t stream, uint64_t index) {
     const auto words = Words(seed, purpose, stream, index);
     return static_cast<double>(((uint64_t{words[0]} << 32) | words[1]) >> 11) * 0x1p-53;
   }
 
-  // Standard normal (Box & Muller 1958), element `index` of the stream `stream`.
+  // Returns a standard normal number (Box & Muller 1958), element `index` of the stream `stream`.
   static double Normal(uint64_t seed, RandomPurpose purpose, uint32_t stream, uint64_t index) {
     const auto words = Words(seed, purpose, stream, index);
     const double u = (static_cast<double>(((uint64_t{words[0]} << 32) | words[1]) >> 11) + 1.0) * 0x1p-53;

@@ -1,4 +1,4 @@
-// Tensors on their way from a stream's device to the host, which takes them when it has time: the device goes on
+// Tensors on their way from a stream's device to the host, which takes them when it has time. The device goes on
 // meanwhile.
 #ifndef ISTHMUS_RUNTIME_STAGED_COPY_H_
 #define ISTHMUS_RUNTIME_STAGED_COPY_H_
@@ -25,10 +25,10 @@ class StagedCopy {
   StagedCopy();
   ~StagedCopy();
 
-  // Starts to copy contiguous tensors on the stream's device, in the order of the stream: what comes behind may write
-  // to them. Copies that were started before and not waited for are lost. Errors: ResourceExhausted.
+  // Starts to copy contiguous tensors on the stream's device, in the order of the stream: later work may write to them.
+  // Copies that were started before and not waited for are lost. Errors: ResourceExhausted.
   absl::Status Start(absl::Span<const Tensor> tensors, const Stream& stream);
-  // The copies in host memory, in the same order, until the next Start.
+  // Returns the copies in host memory, in the same order; they last until the next Start.
   absl::StatusOr<absl::Span<const Tensor>> Wait() const;
 
  private:

@@ -7,8 +7,8 @@
 
 #include <utility>
 
-// Returns from the enclosing function when `expression` is not OK. A macro because a function can't return for its
-// caller.
+// Returns from the enclosing function when `expression` is not OK. It is a macro because a function can't return for
+// its caller.
 #define ISTHMUS_RETURN_IF_ERROR(expression)                                                      \
   do {                                                                                           \
     if (absl::Status isthmus_status = (expression); !isthmus_status.ok()) return isthmus_status; \

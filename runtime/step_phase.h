@@ -7,10 +7,11 @@
 
 namespace isthmus {
 
-// In their order. kData is the wait for a batch, by the host. kTelemetry happens on steps that measure the head only.
+// The phases in their order. kData is the host's wait for a batch. kTelemetry happens only on steps that measure the
+// head.
 enum class StepPhase { kData, kForward, kHead, kBackward, kReduce, kOptimizer, kTelemetry };
 
-// As records, plans, profiles and pages call them.
+// The names in records, plans, profiles and pages.
 inline constexpr std::array kStepPhaseNames = {"data",   "forward",   "head",     "backward",
                                                "reduce", "optimizer", "telemetry"};
 inline constexpr size_t kStepPhases = kStepPhaseNames.size();

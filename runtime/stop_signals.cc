@@ -10,14 +10,14 @@ namespace {
 
 constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT};
 
-// What a handler may touch has to be here: a signal comes to the process, not to an object.
+// A handler's data has to be here: a signal comes to the process, not to an object.
 std::atomic<int> received_signal = 0;
 static_assert(std::atomic<int>::is_always_lock_free);
 
 void Remember(int signal) {
   received_signal = signal;
   for (const int each : kSignals) std::signal(each, SIG_DFL);
-  // A terminal that is closed may say so twice, by the shell and by the kernel, and is no wish to end at once.
+  // A terminal that is closed may say so twice, by the shell and by the kernel. That is no wish to end at once.
   std::signal(SIGHUP, SIG_IGN);
 }
 

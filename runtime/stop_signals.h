@@ -10,12 +10,12 @@
 
 namespace isthmus {
 
-// Takes the signals over for as long as it lives. The first one is remembered; from then on each has its default effect
-// again, so that a second one ends the process at once; but SIGHUP, of a terminal that is closed, is ignored then. It
-// is left alone where it is ignored already (nohup). One object at a time.
+// Takes the signals over for as long as it lives. It remembers the first one. From then on each signal has its default
+// effect again, so that a second one ends the process at once. SIGHUP, which a closed terminal sends, is ignored then
+// instead. If SIGHUP is ignored already (nohup), it is left alone. There may be one object at a time.
 //
-// No signal interrupts a thread that computes: the handler runs on a thread of its own, and the thread that makes the
-// object, and every thread that it starts later, has the signals blocked. oneDNN's generated kernels (2.6: dnnl_sgemm)
+// No signal interrupts a thread that computes. The handler runs on a thread of its own. The signals are blocked in the
+// thread that makes the object and in every thread that it starts later. oneDNN's generated kernels (2.6: dnnl_sgemm)
 // keep data below the stack pointer, where a handler's frame overwrites them: products were wrong and the heap was
 // damaged. So make the object before the first operator runs.
 class StopSignals {
@@ -27,19 +27,19 @@ class StopSignals {
 
   // The signal that came, 0 for none.
   int received() const { return latest(); }
-  // The same, of the object that lives.
+  // Returns the same for the living object.
   static int latest();
 
  private:
   const bool hangs_up_;  // SIGHUP was not ignored
   sigset_t blocked_before_;
-  // Thread sanitizer runs a handler late, or never, on a thread whose wait it doesn't see, as it does not see those of
-  // Abseil and of the C++ library.
+  // A semaphore serves because thread sanitizer sees waits on it. It runs a handler late, or never, on a thread whose
+  // wait it doesn't see. It does not see the waits of Abseil and of the C++ library.
   sem_t end_;
   std::thread receiver_;
 };
 
-// "SIGTERM".
+// Returns the name, such as "SIGTERM".
 std::string SignalName(int signal);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// Where work runs, in order.
+// The queue in which work runs, in order.
 #ifndef ISTHMUS_RUNTIME_STREAM_H_
 #define ISTHMUS_RUNTIME_STREAM_H_
 
@@ -19,14 +19,13 @@ struct Context;  // runtime/cuda/context.h
 enum class Device : uint8_t { kCpu, kCuda };
 class WorkRecorder;  // runtime/work_recorder.h
 
-// An ordered queue of operators on one device. On the CPU an operator has finished when its call returns; on a GPU it
-// has only been started, and its operands must stay untouched by the host until Synchronize. Copies name the same
-// queue.
+// An ordered queue of operators on one device. On the CPU an operator has finished when its call returns. On a GPU it
+// has only been started, and the host must leave its operands untouched until Synchronize. Copies name the same queue.
 class Stream {
  public:
-  // The CPU.
+  // A stream of the CPU.
   Stream() = default;
-  // A GPU; made by OpenCudaStream (runtime/device.h).
+  // A stream of a GPU, made by OpenCudaStream (runtime/device.h).
   explicit Stream(std::shared_ptr<const cuda::Context> context)
       : device_(Device::kCuda), context_(std::move(context)) {}
   // A dry run of work on `device`, which need not be there: operators are recorded and nothing is computed. Its tensors
@@ -36,12 +35,12 @@ class Stream {
 
   Device device() const { return device_; }
   bool dry() const { return dry_; }
-  // Whether a GPU runs the work.
+  // Says whether a GPU runs the work.
   bool on_gpu() const { return context_ != nullptr; }
-  // Only on a GPU.
+  // It exists only on a GPU.
   const cuda::Context& cuda() const { return *context_; }
 
-  // Where each operator is recorded before it runs; null: nowhere.
+  // The recorder that notes each operator before it runs; null if there is none.
   WorkRecorder* recorder() const { return recorder_; }
   // `recorder` must outlive the stream and its copies.
   void set_recorder(WorkRecorder* recorder) { recorder_ = recorder; }
@@ -49,9 +48,9 @@ class Stream {
   // Waits until everything started so far has finished. Errors: Internal with what the GPU reports.
   absl::Status Synchronize() const;
 
-  // What operators want the user to know, once each: a kernel that had to stand in for a library's.
+  // Returns messages of operators for the user, once each: for example, that a kernel had to stand in for a library's.
   std::vector<std::string> TakeNotes() const;
-  // Adds one. Without effect on the CPU, where nothing stands in for anything.
+  // Adds a message. It has no effect on the CPU, where nothing stands in for anything.
   void Note(const std::string& text) const;
 
  private:

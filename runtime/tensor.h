@@ -13,12 +13,12 @@ namespace isthmus {
 // A matrix view [rows, columns] in row-major order. Rows are `row_stride` elements apart (>= columns), the elements of
 // a row are adjacent. A vector of n elements is [1, n]. Copying the view copies no data.
 //
-// `Void` is `void` or `const void`: a Tensor can be written through, even where the view itself is const; a ConstTensor
+// `Void` is `void` or `const void`. A Tensor can be written through, even if the view itself is const; a ConstTensor
 // can only be read. A Tensor becomes a ConstTensor wherever one is needed, never the other way.
 template <typename Void>
 struct BasicTensor {
   static constexpr bool kReadOnly = std::is_const_v<Void>;
-  // T, const where the view is read-only.
+  // T, or const T if the view is read-only.
   template <typename T>
   using Element = std::conditional_t<kReadOnly, const T, T>;
 
@@ -44,7 +44,7 @@ struct BasicTensor {
   int64_t bytes() const { return size() * SizeOf(dtype); }
   bool contiguous() const { return row_stride == columns || rows <= 1; }
 
-  // Typed pointer to element (row, 0). The caller has checked dtype.
+  // Returns a typed pointer to element (row, 0). The caller has checked the dtype.
   template <typename T>
   Element<T>* Row(int64_t row) const {
     return As<T>() + row * row_stride;
@@ -54,24 +54,24 @@ struct BasicTensor {
     return static_cast<Element<T>*>(data);
   }
 
-  // Rows [begin, begin + count).
+  // Returns rows [begin, begin + count).
   BasicTensor RowSlice(int64_t begin, int64_t count) const {
     return {As<char>() + begin * row_stride * SizeOf(dtype), dtype, count, columns, row_stride};
   }
-  // Columns [begin, begin + count); keeps the row stride.
+  // Returns columns [begin, begin + count), with the same row stride.
   BasicTensor ColumnSlice(int64_t begin, int64_t count) const {
     return {As<char>() + begin * SizeOf(dtype), dtype, rows, count, row_stride};
   }
-  // The same elements as another shape. The view must be contiguous and the sizes equal.
+  // Returns the same elements as another shape. The view must be contiguous and the sizes equal.
   BasicTensor Reshape(int64_t new_rows, int64_t new_columns) const { return {data, dtype, new_rows, new_columns}; }
 
-  // For error messages: "fp32 [4, 256]".
+  // Returns text for error messages: "fp32 [4, 256]".
   std::string Describe() const;
 };
 
-// What an operator writes, or reads and writes.
+// An argument that an operator writes, or reads and writes.
 using Tensor = BasicTensor<void>;
-// What an operator only reads.
+// An argument that an operator only reads.
 using ConstTensor = BasicTensor<const void>;
 
 }  // namespace isthmus

@@ -1,6 +1,6 @@
-// A named stretch of the host's time line in a GPU profiler (NVTX): what the work started in it belongs to. A recorder
-// of work gets the name, too (runtime/work_recorder.h). Costs two comparisons on the CPU. Work that is replayed
-// (runtime/captured_work.h) shows the ranges of its capture only.
+// A named stretch of the host's time line in a GPU profiler (NVTX), to which the work started in it belongs. A recorder
+// of work gets the name, too (runtime/work_recorder.h). It costs two comparisons on the CPU. Work that is replayed
+// (runtime/captured_work.h) shows only the ranges of its capture.
 #ifndef ISTHMUS_RUNTIME_TRACE_RANGE_H_
 #define ISTHMUS_RUNTIME_TRACE_RANGE_H_
 
@@ -12,7 +12,8 @@ namespace isthmus {
 
 class TraceRange {
  public:
-  // From here to the end of the object, which `name` outlives. "name index", or "name" without an index.
+  // The range lasts from here to the end of the object, which `name` outlives. It is called "name index", or "name"
+  // without an index.
   TraceRange(const Stream& stream, const char* name, int64_t index = -1);
   ~TraceRange();
   TraceRange(const TraceRange&) = delete;

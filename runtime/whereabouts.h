@@ -1,5 +1,5 @@
-// Where a rank's training is, for those who have to say what it was doing: the step, its phase, and how long the phases
-// waited for other ranks.
+// The place of a rank's training, for reports of what it was doing. It holds the step, its phase, and how long the
+// phases waited for other ranks.
 #ifndef ISTHMUS_RUNTIME_WHEREABOUTS_H_
 #define ISTHMUS_RUNTIME_WHEREABOUTS_H_
 
@@ -12,7 +12,7 @@
 
 namespace isthmus {
 
-// Written by the training thread; place() may be asked by any.
+// The training thread writes it; any thread may ask place().
 class Whereabouts {
  public:
   struct Place {
@@ -21,13 +21,13 @@ class Whereabouts {
   };
 
   void set_step(int64_t step) { step_.store(step, std::memory_order_relaxed); }
-  // `phase`: a literal.
+  // `phase` is a literal.
   void Enter(const char* phase) { phase_.store(phase, std::memory_order_relaxed); }
   Place place() const { return {step_.load(std::memory_order_relaxed), phase_.load(std::memory_order_relaxed)}; }
 
-  // Time that the training thread has just waited for other ranks: the present phase's.
+  // Adds time that the training thread has just waited for other ranks. It counts for the present phase.
   void AddWait(double seconds) { Waited(place().phase) += seconds; }
-  // What a phase has waited since the last call.
+  // Returns the time that a phase has waited since the last call.
   double TakeWait(const char* phase) { return std::exchange(Waited(phase), 0); }
 
  private:

@@ -7,7 +7,8 @@
 namespace isthmus {
 namespace {
 
-// The index of `call` among `calls`, to which it is added if it is new. A step has some dozens of different calls.
+// Returns the index of `call` among `calls`, to which it is added if it is new. A step has some dozens of different
+// calls.
 template <typename Call>
 int IndexIn(std::vector<Call>& calls, Call call) {
   const auto found = std::find(calls.begin(), calls.end(), call);
@@ -24,7 +25,7 @@ std::vector<int64_t> Counts(const RecordedWork& work, RecordedWork::Event::Kind 
   return counts;
 }
 
-// Far from anything that a process maps, and a multiple of every alignment.
+// The address is far from anything that a process maps, and a multiple of every alignment.
 constexpr uintptr_t kFirstAddress = uintptr_t{1} << 52;
 constexpr uintptr_t kAddressMultiple = 4096;
 

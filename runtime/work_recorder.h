@@ -18,7 +18,7 @@ enum class CollectiveKind : uint8_t { kAllReduce, kReduceScatter, kAllGather, kB
 // "all-reduce", "reduce-scatter", "all-gather", "broadcast".
 const char* CollectiveName(CollectiveKind kind);
 
-// Calls that are alike in all that is said of them are one entry of RecordedWork.
+// Calls that are alike in all recorded respects are one entry of RecordedWork.
 struct OperatorCall {
   OperatorCost cost;
   StepPhase phase = StepPhase::kForward;
@@ -29,7 +29,7 @@ struct OperatorCall {
 
 struct CollectiveCall {
   CollectiveKind kind = CollectiveKind::kAllReduce;
-  int64_t bytes = 0;                      // of the whole buffer: what an all-reduce sums, an all-gather ends up with
+  int64_t bytes = 0;                      // of the whole buffer: the sum of an all-reduce, the result of an all-gather
   StepPhase phase = StepPhase::kForward;  // in which it starts
   std::string group;                      // Communicator::name()
   std::string place;
@@ -53,12 +53,13 @@ struct RecordedWork {
   std::vector<CollectiveCall> collectives;  // the same
   std::vector<Event> timeline;
 
-  // How often each of `operators`, or of `collectives`, is called.
+  // Returns how often each of `operators`, or of `collectives`, is called.
   std::vector<int64_t> OperatorCounts() const;
   std::vector<int64_t> CollectiveCounts() const;
 };
 
-// Notes what a stream is given (runtime/stream.h) and what groups send (parallel/recording_communicator.h). One thread.
+// Notes what a stream is given (runtime/stream.h) and what groups send (parallel/recording_communicator.h). One thread
+// uses it.
 class WorkRecorder {
  public:
   void Enter(StepPhase phase) { phase_ = phase; }
@@ -71,14 +72,14 @@ class WorkRecorder {
   void EndRepetition() { times_.pop_back(); }
 
   void Operator(const OperatorCost& cost);
-  // Returns the ticket for Wait. A second wait for the same ticket is none.
+  // Returns the ticket for Wait. A second wait for the same ticket has no effect.
   int Start(CollectiveKind kind, const std::string& group, int64_t bytes);
   void Wait(int ticket);
 
   // Returns what was recorded, and begins anew.
   RecordedWork Take();
 
-  // Addresses for `bytes` that no memory has: a dry stream computes nothing.
+  // Returns addresses for `bytes` that no memory has: a dry stream computes nothing.
   char* Addresses(int64_t bytes);
 
  private:
@@ -98,8 +99,8 @@ class WorkRecorder {
   uintptr_t next_address_ = 0;  // 0: none was given out
 };
 
-// The calls of a loop of a dry run whose passes but the last do the same: visit(i) for i = 0, as often as there are
-// others, and for the last. Calls visit for each i < count if the stream is not dry.
+// Makes the calls of a loop whose passes but the last do the same. In a dry run it calls visit(i) for i = 0, recorded
+// as often as there are others, and for the last i. If the stream is not dry it calls visit for each i < count.
 template <typename Visit>
 absl::Status ForEachAlike(const Stream& stream, int64_t count, const Visit& visit) {
   const bool dry = stream.dry() && count > 2;

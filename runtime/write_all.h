@@ -13,10 +13,10 @@ struct Written {
   int error = 0;      // 0, or errno; EIO where the system takes no byte and gives no reason
 };
 
-// Goes on after signals and short writes. Waits for readers where another program, which shares the descriptor, has
+// Goes on after signals and short writes. It waits for readers if another program, which shares the descriptor, has
 // made it non-blocking.
 Written WriteAll(int descriptor, absl::string_view text);
-// The same to bytes [offset, offset + text.size()) of a file.
+// Does the same to bytes [offset, offset + text.size()) of a file.
 Written WriteAllAt(int descriptor, absl::string_view text, int64_t offset);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// A build without CUDA.
+// The stand-in for a build without CUDA.
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/event.h"
 #include "runtime/cuda/event_timer.h"

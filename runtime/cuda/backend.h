@@ -1,4 +1,5 @@
-// What runtime/device.h needs of CUDA: implemented by this folder, or, in a build without CUDA, by absent.cc.
+// The functions of CUDA that runtime/device.h needs. This folder implements them; in a build without CUDA, absent.cc
+// does.
 #ifndef ISTHMUS_RUNTIME_CUDA_BACKEND_H_
 #define ISTHMUS_RUNTIME_CUDA_BACKEND_H_
 
@@ -22,10 +23,10 @@ absl::StatusOr<Stream> OpenStream(int ordinal);
 std::vector<std::string> TakeNotes(const Context& context);
 void Note(const std::string& text, const Context& context);
 absl::Status Synchronize(const Context& context);
-// Zeroed; nullptr where there is no room.
+// Returns zeroed memory, or nullptr if there is no room.
 absl::StatusOr<void*> Allocate(int64_t bytes);
 void Free(void* memory);
-// Page-locked host memory; nullptr where there is none to be had.
+// Returns page-locked host memory, or nullptr if none is available.
 void* AllocateHost(int64_t bytes);
 void FreeHost(void* memory);
 absl::Status StartCopyToHost(const void* from, void* to, int64_t bytes, const Context& context);

@@ -19,7 +19,7 @@
 namespace isthmus::cuda {
 
 struct Context {
-  // Scratch of the stream: each operator may use it from its start to its end.
+  // The stream's scratch, which each operator may use from its start to its end.
   static constexpr int64_t kScratchBytes = kStreamScratchBytes;
 
   int ordinal = 0;
@@ -33,7 +33,7 @@ struct Context {
   Context& operator=(const Context&) = delete;
   ~Context();
 
-  // The one T of this stream, made on first use: handles of libraries and what they have prepared.
+  // Returns the one T of this stream, made on first use. It holds handles of libraries and what they have prepared.
   template <typename T>
   T& Service() const {
     const std::lock_guard<std::mutex> lock(services_mutex_);
@@ -42,9 +42,9 @@ struct Context {
     return *static_cast<T*>(service.get());
   }
 
-  // Something that the user should read once, as "attention: no plan". Said again it changes nothing.
+  // Adds a message that the user should read once, such as "attention: no plan". Repeating it changes nothing.
   void Note(const std::string& text) const;
-  // The notes since the last call.
+  // Returns the notes since the last call.
   std::vector<std::string> TakeNotes() const;
 
  private:

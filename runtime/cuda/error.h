@@ -7,7 +7,7 @@
 
 namespace isthmus::cuda {
 
-// OK, or Internal with the call's name and CUDA's name and text of the error.
+// Returns OK, or Internal with the call's name and CUDA's name and text of the error.
 absl::Status Check(cudaError_t error, const char* call);
 
 }  // namespace isthmus::cuda

@@ -1,4 +1,4 @@
-// A mark on a stream that the host can wait for. Implemented by event.cc, or, in a build without CUDA, by absent.cc.
+// A mark on a stream that the host can wait for. event.cc implements it; in a build without CUDA, absent.cc does.
 #ifndef ISTHMUS_RUNTIME_CUDA_EVENT_H_
 #define ISTHMUS_RUNTIME_CUDA_EVENT_H_
 
@@ -17,9 +17,9 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  // Behind what the stream has been given so far.
+  // Puts the mark behind all that the stream has been given so far.
   absl::Status Record(const Context& context);
-  // Until the stream has passed it. Without effect before the first Record.
+  // Waits until the stream has passed the mark. It has no effect before the first Record.
   absl::Status Wait() const;
 
  private:

@@ -26,7 +26,7 @@ struct Phase {
     if (end != nullptr) cudaEventDestroy(end);
   }
 
-  // Adds what was measured, `runs` times.
+  // Adds the measured times, `runs` times.
   absl::Status Collect(int64_t runs) const {
     float milliseconds = 0;
     ISTHMUS_RETURN_IF_ERROR(Check(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime"));
@@ -35,7 +35,7 @@ struct Phase {
   }
 };
 
-// The phases of one capture, in a deque because phases stay where they are.
+// The phases of one capture. They are in a deque because phases must not move.
 struct Captured {
   std::deque<Phase> phases;
   int64_t runs = 0;  // since the last Collect
@@ -55,10 +55,10 @@ struct EventTimer::State {
   void Record(cudaEvent_t& event, bool captured) {
     absl::Status recorded;
     if (event == nullptr) recorded = Check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreate");
-    // What a graph records must be told from what orders the work in it.
+    // CUDA must tell events that a graph records from those that order the work in it.
     const unsigned flags = captured ? cudaEventRecordExternal : cudaEventRecordDefault;
     recorded.Update(Check(cudaEventRecordWithFlags(event, context.stream, flags), "cudaEventRecordWithFlags"));
-    // What goes wrong in a capture ends the capture, which reports it.
+    // An error in a capture ends the capture, which reports it.
     if (!captured) status.Update(recorded);
   }
 

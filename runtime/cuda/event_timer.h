@@ -1,4 +1,4 @@
-// Pairs of events on a stream. Implemented by event_timer.cc, or, in a build without CUDA, by absent.cc.
+// Pairs of events on a stream. event_timer.cc implements them; in a build without CUDA, absent.cc does.
 #ifndef ISTHMUS_RUNTIME_CUDA_EVENT_TIMER_H_
 #define ISTHMUS_RUNTIME_CUDA_EVENT_TIMER_H_
 
@@ -22,7 +22,7 @@ class EventTimer {
   void Reset();
   int TakeCaptured();
   void Replayed(int captured);
-  // Once the stream has finished: adds what was measured. Errors: those of the events' calls, also earlier ones.
+  // Adds the measured times once the stream has finished. Errors: those of the events' calls, including earlier ones.
   absl::Status Collect();
 
  private:

@@ -28,11 +28,11 @@ Graph::~Graph() = default;
 absl::StatusOr<std::unique_ptr<Graph>> Graph::Capture(const Context& context,
                                                       const std::function<absl::Status()>& work) {
   std::unique_ptr<State> state(new State{context});
-  // Only this thread is bound by what a capture forbids: NCCL's and the loader's threads go on.
+  // A capture's prohibitions bind only this thread; NCCL's and the loader's threads go on.
   ISTHMUS_RETURN_IF_ERROR(
       Check(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
   absl::Status status = work();
-  // Also after an error: the stream could not be used otherwise.
+  // This runs also after an error: the stream could not be used otherwise.
   status.Update(Check(cudaStreamEndCapture(context.stream, &state->graph), "cudaStreamEndCapture"));
   if (status.ok()) status = Check(cudaGraphInstantiate(&state->executable, state->graph, 0), "cudaGraphInstantiate");
   if (status.ok()) status = Check(cudaGraphUpload(state->executable, context.stream), "cudaGraphUpload");

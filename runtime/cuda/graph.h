@@ -1,4 +1,4 @@
-// A CUDA graph made by capturing a stream. Implemented by graph.cc, or, in a build without CUDA, by absent.cc.
+// A CUDA graph made by capturing a stream. graph.cc implements it; in a build without CUDA, absent.cc does.
 #ifndef ISTHMUS_RUNTIME_CUDA_GRAPH_H_
 #define ISTHMUS_RUNTIME_CUDA_GRAPH_H_
 
@@ -14,7 +14,7 @@ struct Context;
 
 class Graph {
  public:
-  // Contract: CapturedWork::Capture (runtime/captured_work.h). `context` must outlive the graph.
+  // CapturedWork::Capture (runtime/captured_work.h) states the contract. `context` must outlive the graph.
   static absl::StatusOr<std::unique_ptr<Graph>> Capture(const Context& context,
                                                         const std::function<absl::Status()>& work);
   ~Graph();

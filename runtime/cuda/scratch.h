@@ -1,4 +1,4 @@
-// The scratch memory of a stream on a GPU: each operator may use it from its start to its end.
+// The scratch memory of a stream on a GPU, which each operator may use from its start to its end.
 #ifndef ISTHMUS_RUNTIME_CUDA_SCRATCH_H_
 #define ISTHMUS_RUNTIME_CUDA_SCRATCH_H_
 

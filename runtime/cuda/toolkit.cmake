@@ -11,7 +11,7 @@ elseif(ISTHMUS_CUDA)
   find_program(ISTHMUS_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
   if(ISTHMUS_NVCC)
     set(CMAKE_CUDA_COMPILER ${ISTHMUS_NVCC})
-    # Ampere, and Hopper with its own instructions.
+    # The architectures are Ampere, and Hopper with its own instructions.
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)

@@ -1,4 +1,4 @@
-// Ranges of NVTX. Implemented by trace.cc, or, in a build without CUDA, by absent.cc.
+// Ranges of NVTX. trace.cc implements them; in a build without CUDA, absent.cc does.
 #ifndef ISTHMUS_RUNTIME_CUDA_TRACE_H_
 #define ISTHMUS_RUNTIME_CUDA_TRACE_H_
 

@@ -18,7 +18,7 @@
 
 namespace isthmus {
 
-// One data rank's part of a batch, what one step trains on.
+// One data rank's part of a batch, on which one step trains.
 struct Batch {
   int64_t number = 0;  // from 1 in the order of the data
   std::vector<int32_t> id_values, target_values;
@@ -59,7 +59,7 @@ class BatchLoader {
 
  private:
   absl::Status Fill(int64_t number, Batch& batch) const;
-  // The first number from `number` on that is not passed over.
+  // Returns the first number from `number` on that is not passed over.
   int64_t Wanted(int64_t number) const;
   Batch TakeSpare();
   absl::StatusOr<Batch> ReadNow();

@@ -25,7 +25,7 @@ class PlainSource : public ByteSource {
   PlainSource(const PlainSource&) = delete;
   PlainSource& operator=(const PlainSource&) = delete;
 
-  // To be called first. Reads up to `count` bytes, which Read will return again.
+  // Call this first. It reads up to `count` bytes, which Read will return again.
   absl::Status Start(size_t count) {
     struct stat information;
     if (fstat(descriptor_, &information) != 0) return FileError(path_, "can't open the file", errno);
@@ -82,7 +82,7 @@ bool IsZstd(absl::string_view first) {
   return first.size() >= 4 && (first[0] & 0xF0) == 0x50 && first.substr(1, 3) == "\x2A\x4D\x18";
 }
 
-// True for the beginning of what one of the others finds, cut before its end.
+// Returns true for a beginning that the functions above would recognise, cut before its end.
 bool IsCut(absl::string_view first) {
   if (first.empty() || first.size() >= 4) return false;
   return first == "\x1F" || absl::StartsWith("\x28\xB5\x2F", first) ||

@@ -19,8 +19,8 @@ namespace isthmus {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Reads between 1 and `capacity` bytes; returns 0 at the end. Errors: by errno; DataLoss for damaged or truncated
-  // compressed data, with the path and the byte, and for a file that became shorter while it was read.
+  // Reads between 1 and `capacity` bytes; returns 0 at the end. Errors: by errno; DataLoss for a file that became
+  // shorter while it was read. Damaged or truncated compressed data is DataLoss, too, with the path and the byte.
   virtual absl::StatusOr<int64_t> Read(char* to, int64_t capacity) = 0;
 
   // Opens a file, pipe or device, which is read once from begin to end. Zstandard's decoder keeps a window in memory.

@@ -29,7 +29,7 @@ Format FormatOf(absl::string_view path) {
   return Format::kNone;
 }
 
-// Whether the bytes are UTF-8 (RFC 3629): no overlong forms, surrogates, or values above U+10FFFF.
+// Says whether the bytes are UTF-8 (RFC 3629): no overlong forms, surrogates, or values above U+10FFFF.
 bool IsUtf8(const std::string& text) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
   const auto* end = p + text.size();
@@ -51,7 +51,7 @@ bool IsUtf8(const std::string& text) {
   return true;
 }
 
-// The parser's reason without its own prefix, and without the text that it read, which may be long.
+// Returns the parser's reason without its own prefix, and without the text that it read, which may be long.
 std::string ReasonOf(absl::string_view message) {
   constexpr size_t kMost = 200;
   if (const size_t name = message.find("] "); name != message.npos) message.remove_prefix(name + 2);
@@ -120,7 +120,7 @@ class TextField : public nlohmann::json_sax<nlohmann::json> {
   std::string error_;
 };
 
-// The value of the \uXXXX at `at`; -1 if none stands there.
+// Returns the value of the \uXXXX at `at`, or -1 if none stands there.
 int EscapedUnit(const std::string& line, size_t at) {
   if (line.compare(at, 2, "\\u") != 0) return -1;
   int unit = 0;

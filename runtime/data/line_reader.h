@@ -21,8 +21,8 @@ class LineReader {
  public:
   static absl::StatusOr<std::unique_ptr<LineReader>> Open(const std::string& path);
 
-  // Sets `line` to the next line without its end ("\n" or "\r\n"); false at the end of the file. Errors: those of
-  // ByteSource; InvalidArgument "path:line: …" for a line of more than kMostLineBytes, before it takes more memory.
+  // Sets `line` to the next line without its end ("\n" or "\r\n"); returns false at the end of the file. Errors: those
+  // of ByteSource; InvalidArgument "path:line: …" for a line of more than kMostLineBytes, before it takes more memory.
   absl::StatusOr<bool> Next(std::string& line);
   int64_t line_number() const { return line_number_; }  // of the line that Next returned, from 1
 

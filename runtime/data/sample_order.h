@@ -9,9 +9,10 @@
 
 namespace isthmus {
 
-// Index `index` of a random permutation of [0, count), without storing it: a balanced Feistel network over the least
-// even number of bits that holds count, with Philox as the round function, walked until it lands inside (Black &
-// Rogaway 2002, "Ciphers with arbitrary finite domains"). `stream` tells permutations apart. count >= 1.
+// Returns index `index` of a random permutation of [0, count), without storing it. The permutation is a balanced
+// Feistel network with Philox as the round function, over the least even number of bits that holds count. It is walked
+// until it lands inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"). `stream` tells permutations
+// apart. count >= 1.
 constexpr uint64_t PermutedIndex(uint64_t index, uint64_t count, uint64_t seed, RandomPurpose purpose,
                                  uint32_t stream) {
   if (count <= 1) return 0;
@@ -30,8 +31,8 @@ constexpr uint64_t PermutedIndex(uint64_t index, uint64_t count, uint64_t seed, 
   return index;
 }
 
-// The sample at place `position` of an endless run over `count` samples: every epoch visits each sample once, in an
-// order of its own.
+// Returns the sample at place `position` of an endless run over `count` samples. Every epoch visits each sample once,
+// in an order of its own.
 constexpr uint64_t SampleAt(uint64_t position, uint64_t count, uint64_t seed) {
   return PermutedIndex(position % count, count, seed, RandomPurpose::kSampleOrder,
                        static_cast<uint32_t>(position / count));

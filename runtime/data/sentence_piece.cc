@@ -58,7 +58,8 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, std::strin
       {"character_coverage", std::to_string(training.character_coverage)},
       // The number is part of the model's bytes. More threads are no faster, because one thread finds the merges.
       {"num_threads", "1"},
-      // Every text comes back as it was: no normalisation, spaces kept, unknown characters as bytes.
+      // Every text comes back as it was: there is no normalisation, spaces are kept, and unknown characters become
+      // bytes.
       {"byte_fallback", "true"},
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},

@@ -1,4 +1,4 @@
-// The SentencePiece library behind standard types: its headers and Abseil's each declare absl::string_view, so that no
+// The SentencePiece library behind standard types. Its headers and Abseil's each declare absl::string_view, so that no
 // file can include both.
 #ifndef ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
 #define ISTHMUS_RUNTIME_DATA_SENTENCE_PIECE_H_
@@ -16,7 +16,7 @@ class SentencePieceProcessor;
 
 namespace isthmus {
 
-// Functions that return std::string return what failed, empty on success.
+// Functions that return std::string return the reason of a failure, or an empty string on success.
 class SentencePieceModel {
  public:
   SentencePieceModel();
@@ -36,8 +36,8 @@ class SentencePieceModel {
 struct SentencePieceTraining {
   int64_t vocabulary = 0;
   double character_coverage = 1;
-  // Sets its argument to the next line of the text to learn from; false at the end. The trainer silently leaves out
-  // lines of more than kMostTrainingLineBytes and those with kReservedCharacter. At lines of more than
+  // Sets its argument to the next line of the text to learn from; returns false at the end. The trainer silently leaves
+  // out lines of more than kMostTrainingLineBytes and those with kReservedCharacter. At lines of more than
   // kMostTrainingLineCharacters it may end the process by SIGSEGV, because it keeps places in signed 16-bit numbers.
   std::function<bool(std::string&)> next_line;
 };

@@ -117,7 +117,7 @@ int64_t TokenDataset::shards_without_samples() const {
 
 absl::Status TokenDataset::VerifyChecksums(const StopSignals& signals) const {
   for (const auto& shard : shards_) {
-    // A large shard takes minutes.
+    // Signals are checked because a large shard takes minutes.
     ISTHMUS_RETURN_IF_ERROR(shard->VerifyChecksum([&] {
       const int signal = signals.received();
       if (signal == 0) return absl::OkStatus();
@@ -136,7 +136,7 @@ absl::Status TokenDataset::Read(int64_t index, absl::Span<int32_t> out) const {
 
 int64_t SampleSet::Sample(int64_t index) const {
   if (!permuted) return begin + index;
-  // A fixed seed: runs with different seeds are judged on the same validation samples.
+  // The seed is fixed, so that runs with different seeds are judged on the same validation samples.
   return static_cast<int64_t>(PermutedIndex(static_cast<uint64_t>(begin + index),
                                             static_cast<uint64_t>(dataset->samples()), 0,
                                             RandomPurpose::kValidationSplit, 0));

@@ -16,8 +16,8 @@
 
 namespace isthmus {
 
-// Shards as they are, folders replaced by their *.ids files in order of name. Errors: NotFound for a folder without
-// any.
+// Returns shards as they are, and folders replaced by their *.ids files in order of name. Errors: NotFound for a folder
+// without any.
 absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::string> paths);
 
 // Number of samples in a shard of `tokens`; a sample has `sequence_length` tokens and the one after each.
@@ -26,7 +26,7 @@ int64_t SamplesOf(int64_t tokens, int64_t sequence_length);
 // A sample is a run of T tokens within one shard and the token after it: sample s of a shard begins at token s·T.
 class TokenDataset {
  public:
-  // `paths`: shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and
+  // `paths` are shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and
   // tokenizer. A shard of fewer than T + 1 tokens gives no sample. Errors: NotFound, DataLoss (see TokenShard),
   // InvalidArgument when shards disagree or none gives a sample.
   static absl::StatusOr<std::shared_ptr<const TokenDataset>> Open(absl::Span<const std::string> paths,
@@ -63,7 +63,7 @@ class TokenDataset {
 // Some of a data set's samples, in the set's own numbering.
 struct SampleSet {
   std::shared_ptr<const TokenDataset> dataset;
-  // Places [begin, begin + count) of a fixed permutation of the samples when `permuted`, else samples in order.
+  // Takes places [begin, begin + count) of a fixed permutation of the samples when `permuted`, else samples in order.
   int64_t begin = 0;
   int64_t count = 0;
   bool permuted = false;

@@ -68,7 +68,7 @@ class OpenedFile {
   bool owned_;
 };
 
-// Never waits, as opening a pipe that nobody writes to would.
+// It never waits, as opening a pipe that nobody writes to would.
 int OpenToRead(const std::string& path) { return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
 
 }  // namespace

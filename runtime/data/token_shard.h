@@ -37,8 +37,8 @@ class TokenShard {
  public:
   enum class Files : uint8_t { kStayOpen, kOpenedForEachRead };
 
-  // Checks header and size. `files`: whether the file stays open; a process can keep only some hundreds open. Errors:
-  // by errno; DataLoss "path: …" for truncated, damaged or foreign files, and if `path` is no file.
+  // Checks header and size. `files` says whether the file stays open; a process can keep only some hundreds open.
+  // Errors: by errno; DataLoss "path: …" for truncated, damaged or foreign files, and if `path` is no file.
   static absl::StatusOr<std::shared_ptr<const TokenShard>> Open(const std::string& path,
                                                                 Files files = Files::kStayOpen);
   ~TokenShard();
@@ -50,7 +50,7 @@ class TokenShard {
   int64_t documents() const { return static_cast<int64_t>(header_.documents); }
   int64_t vocabulary() const { return static_cast<int64_t>(header_.vocabulary); }
   uint64_t tokenizer_fingerprint() const { return header_.tokenizer_fingerprint; }
-  // XXH3-64 of all that follows the header, as that states it.
+  // XXH3-64 of all that follows the header, as the header states it.
   uint64_t payload_checksum() const { return header_.payload_checksum; }
   int token_bytes() const { return static_cast<int>(header_.token_bytes); }
   int64_t file_bytes() const { return bytes_; }
@@ -86,8 +86,8 @@ class TokenShard {
   uint64_t file_number_ = 0;  // its inode
 };
 
-// Entropy in nats per token of the distribution of tokens that `counts` states: the loss of the best model that knows
-// only how frequent tokens are. 0 without tokens.
+// Returns the entropy in nats per token of the distribution of tokens that `counts` states, or 0 without tokens. It is
+// the loss of the best model that knows only how frequent tokens are.
 double UnigramEntropy(absl::Span<const uint64_t> counts);
 
 }  // namespace isthmus

@@ -1,4 +1,4 @@
-// Where the sections of a token shard lie (runtime/data/FORMAT.md).
+// The layout of a token shard's sections (runtime/data/FORMAT.md).
 #ifndef ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_LAYOUT_H_
 #define ISTHMUS_RUNTIME_DATA_TOKEN_SHARD_LAYOUT_H_
 

@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<TokenShardWriter>> TokenShardWriter::Create(const
   }
   ISTHMUS_ASSIGN_OR_RETURN(auto file, DurableFile::Create(path));
   auto writer = absl::WrapUnique(new TokenShardWriter(std::move(file), vocabulary, tokenizer_fingerprint));
-  // The header's place; it is written last.
+  // This leaves the header's place free; the header is written last.
   ISTHMUS_RETURN_IF_ERROR(writer->file_->Append(&writer->header_, sizeof(TokenShardHeader)));
   return writer;
 }

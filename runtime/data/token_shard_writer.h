@@ -28,7 +28,7 @@ class TokenShardWriter {
   // Adds tokens to the current document, which may be larger than memory; the first call begins one. Errors:
   // InvalidArgument for tokens outside of [0, vocabulary); by errno.
   absl::Status AddTokens(absl::Span<const int32_t> tokens);
-  // To be called after the document's end-of-text token. Errors: InvalidArgument for a document without tokens.
+  // Call this after the document's end-of-text token. Errors: InvalidArgument for a document without tokens.
   absl::Status EndDocument();
   // Adds a whole document.
   absl::Status AddDocument(absl::Span<const int32_t> tokens);

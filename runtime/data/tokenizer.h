@@ -1,5 +1,5 @@
-// Text to tokens and back: SentencePiece byte-pair encoding (Kudo & Richardson 2018, arXiv:1808.06226) with byte
-// fallback and without normalisation, so that every text comes back as it was.
+// Turns text into tokens and back. It uses SentencePiece byte-pair encoding (Kudo & Richardson 2018, arXiv:1808.06226)
+// with byte fallback and without normalisation, so that every text comes back as it was.
 #ifndef ISTHMUS_RUNTIME_DATA_TOKENIZER_H_
 #define ISTHMUS_RUNTIME_DATA_TOKENIZER_H_
 
@@ -24,13 +24,13 @@ class Tokenizer {
   // Errors: by errno for the file; InvalidArgument when it has more than kMostTokenizerBytes, is no SentencePiece model
   // or has no end-of-text token.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& path);
-  // The same of a file's contents; `path`: the file's, for messages.
+  // Does the same with a file's contents; `path` is the file's, for messages.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(const std::string& contents, const std::string& path);
 
   int64_t vocabulary() const { return vocabulary_; }
-  // Ends a document.
+  // The token that ends a document.
   int32_t end_of_text() const { return end_of_text_; }
-  // XXH3 of the model file: token shards carry it.
+  // The XXH3 of the model file, which token shards carry.
   uint64_t fingerprint() const { return fingerprint_; }
 
   // Appends the tokens of `text` to `ids`. Texts above 256 KiB are cut between words, so that memory does not grow with
@@ -49,7 +49,7 @@ class Tokenizer {
   uint64_t fingerprint_ = 0;
 };
 
-// InvalidArgument when `shard` was made with another tokenizer; `path`: the tokenizer's, for the message.
+// Errors: InvalidArgument when `shard` was made with another tokenizer; `path` is the tokenizer's, for the message.
 absl::Status CheckTokenizer(const Tokenizer& tokenizer, const std::string& path, const TokenShard& shard);
 
 struct TokenizerTraining {

@@ -77,7 +77,7 @@ absl::Status TrainingError(const TokenizerTraining& training, absl::string_view 
       absl::StrCat("the vocabulary can't be trained: ", failure, "; give more text or a smaller --vocabulary"));
 }
 
-// Says why there is no line to train on; `text_bytes`: of all lines with text, chosen or not.
+// Says why there is no line to train on. `text_bytes` counts all lines with text, chosen or not.
 absl::Status NoLines(const TokenizerTraining& training, int64_t text_bytes) {
   const std::string files = absl::StrCat(training.files.front(), training.files.size() > 1 ? ", …" : "");
   if (text_bytes == 0) {

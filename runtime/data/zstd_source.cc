@@ -33,7 +33,7 @@ class ZstdDecoder : public MemberDecoder {
   }
 
  private:
-  // Why a sound frame can't be decoded, and what to do; empty for a damaged one.
+  // Says why a sound frame can't be decoded, and what to do; empty for a damaged one.
   static std::string Refusal(size_t result) {
     const ZSTD_ErrorCode code = ZSTD_getErrorCode(result);
     if (code == ZSTD_error_dictionary_wrong) {

@@ -16,8 +16,7 @@ class AppendFile {
  public:
   // Makes the file. Errors: AlreadyExists when there is one; by errno.
   static absl::StatusOr<std::unique_ptr<AppendFile>> Create(const std::string& path);
-  // Appends to the first `bytes` of a file; what is behind them is cut off. Makes the file where there is none. Errors:
-  // by errno.
+  // Appends to the first `bytes` of a file, and cuts off the rest. Makes the file if there is none. Errors: by errno.
   static absl::StatusOr<std::unique_ptr<AppendFile>> Continue(const std::string& path, int64_t bytes);
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;

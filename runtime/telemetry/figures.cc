@@ -26,7 +26,7 @@ std::string Text(const Message& message, const FieldDescriptor& field) {
   return absl::StrCat(reflection.GetInt64(message, &field));
 }
 
-// What the names of a message's figures begin with, and their labels.
+// The beginning of the names of a message's figures, and their labels.
 struct Place {
   std::string tag, metric;
   std::vector<std::pair<std::string, std::string>> labels;

@@ -14,7 +14,7 @@ namespace {
 
 using google::protobuf::DescriptorPool;
 
-// The classes that protoc makes know no comments: they are in a description of the file made beside them.
+// The classes that protoc makes have no comments: those are in a description of the file made beside them.
 const DescriptorPool& Commented() {
   static const std::unique_ptr<const DescriptorPool> pool = [] {
     google::protobuf::FileDescriptorSet files;

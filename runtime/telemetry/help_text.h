@@ -1,4 +1,4 @@
-// What a field of a telemetry record means, in words: its comment in proto/telemetry.proto.
+// The meaning of a telemetry record's field, in words: its comment in proto/telemetry.proto.
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_HELP_TEXT_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_HELP_TEXT_H_
 
@@ -8,7 +8,7 @@
 
 namespace isthmus {
 
-// One line: the field's comment; its name in words where it has none.
+// Returns one line: the field's comment, or its name in words if it has none.
 std::string HelpText(const google::protobuf::FieldDescriptor& field);
 
 }  // namespace isthmus

@@ -58,7 +58,7 @@ absl::StatusOr<std::string> Replace(const std::string& path, const KeptRecords& 
   return aside;
 }
 
-// For a file that has to make room, and can't.
+// Returns the status for a file that has to make room, and can't.
 absl::Status StaysInTheWay(const std::string& path, const std::string& trouble, const absl::Status& status) {
   const bool full = absl::IsResourceExhausted(status);  // the message says what to do then
   return absl::Status(status.code(), absl::StrCat(path, ": ", trouble, ", so it has to make room for a new file: ",

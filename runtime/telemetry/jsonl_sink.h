@@ -17,7 +17,7 @@
 
 namespace isthmus {
 
-// AlreadyExists: what a start that begins a run says of a folder where one has left `path`, its records or a
+// Returns AlreadyExists for the start of a new run in a folder where another run has left `path`, its records or a
 // checkpoint.
 absl::Status HoldsARun(const std::string& path);
 

@@ -17,7 +17,7 @@ namespace {
 
 using RecordLine = KeptRecords::Line;
 
-// Far longer than a sound record, and bounded, so that a damaged line takes no more memory.
+// The limit is far longer than a sound record. It exists so that a damaged line takes no more memory.
 constexpr size_t kLongestLine = size_t{16} << 20;
 // A file that holds nothing else for so long is read no further. It may be a sparse one of terabytes.
 constexpr int64_t kMostWithoutRecord = int64_t{64} << 20;
@@ -121,7 +121,7 @@ class LineCollector {
   }
   // Bytes behind the last record that was found.
   int64_t BytesWithoutRecord() const { return line_.begin + line_.bytes - records_end_; }
-  // `whole`: the file was read to its end.
+  // `whole` says that the file was read to its end.
   AllLines Finish(bool whole) {
     // A crash may leave zeros in place of the line's end, or of more.
     const size_t zeros = too_long_ ? 0 : text_.size() - (text_.find_last_not_of('\0') + 1);
@@ -142,7 +142,7 @@ class LineCollector {
   ParsedLine Parsed() const { return too_long_ ? ParsedLine() : ParseLine(text_); }
   bool IsSound(const ParsedLine& parsed) const {
     if (parsed.step < 0) return false;
-    // Compared by division, because the product may overflow.
+    // The comparison divides, because the product may overflow.
     return tokens_each_ == 0 || parsed.tokens < 0 ||
            (parsed.tokens % tokens_each_ == 0 && parsed.tokens / tokens_each_ == parsed.step);
   }
@@ -175,7 +175,7 @@ AllLines ReadLines(const std::string& path, int64_t tokens_each) {
   const auto failed = [](const char* what, int error) {
     return AllLines{.trouble = absl::StrCat(what, ": ", std::strerror(error))};
   };
-  // O_NONBLOCK: a pipe must not make this wait.
+  // O_NONBLOCK is needed: a pipe must not make this wait.
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return errno == ENOENT ? AllLines() : failed("it can't be opened", errno);
   const absl::Cleanup close_file = [descriptor] { close(descriptor); };
@@ -203,7 +203,7 @@ AllLines ReadLines(const std::string& path, int64_t tokens_each) {
   }
 }
 
-// Places of the longest sequence with ascending steps. With one wrong step these are all other places.
+// Returns the places of the longest sequence with ascending steps. With one wrong step these are all other places.
 std::vector<size_t> LongestAscending(const std::vector<RecordLine>& lines) {
   constexpr size_t kNone = static_cast<size_t>(-1);
   std::vector<size_t> ends;                         // by length: where the sequence with the lowest last step ends

@@ -23,12 +23,12 @@ struct KeptRecords {
   };
   std::vector<Line> lines;  // the records up to the requested step
   bool last_has_end = true;
-  // Why the file must not be cut: it could not be read to its end, or some of its lines are damaged. Empty if it was
-  // read and understood; then `lines` are its beginning.
+  // The reason why the file must not be cut: it could not be read to its end, or some of its lines are damaged. The
+  // text is empty if the file was read and understood; then `lines` are its beginning.
   std::string trouble;
 };
 
-// A line is sound if it is a whole record, its tokens are those of its step, and its step is above those of the sound
+// A line is sound if it is a whole record with the tokens of its step. Its step must also be above those of the sound
 // lines before it. A damaged digit of a step shows in its tokens or in the order. A broken last line is left by a crash
 // and is no trouble. A missing file has no records. Memory grows with the whole records. Damaged lines take none,
 // except for one line of bounded length.

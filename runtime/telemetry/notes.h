@@ -9,7 +9,7 @@
 
 namespace isthmus {
 
-// Thread-safe. Holds a bounded number; more are left out until they are taken.
+// This class is thread-safe. It holds a bounded number of notes; more are left out until they are taken.
 class Notes {
  public:
   void Add(std::string note) {

@@ -41,7 +41,7 @@ void Progress::Update(const proto::TelemetryRecord& record, double remaining_sec
   if (record.has_head()) lost_ratio_ = record.head().has_lost_norm_ratio() ? record.head().lost_norm_ratio() : -1;
   if (record.has_validation()) validation_loss_ = record.validation().loss();
   if (terminal_) {
-    // Carriage return, line, clear to the end of the line.
+    // The text is a carriage return, the line, and the code that clears to the end of the line.
     out_ << '\r' << Line(record, remaining_seconds) << "\x1b[K" << std::flush;
     line_open_ = true;
     return;

@@ -16,9 +16,9 @@ class Progress {
   Progress(std::ostream& out, bool terminal, int64_t steps, double plain_seconds = 10);
   ~Progress();
 
-  // `remaining_seconds`: time left by the speed so far.
+  // `remaining_seconds` is the time left by the speed so far.
   void Update(const proto::TelemetryRecord& record, double remaining_seconds, bool last);
-  // A line that stays.
+  // Prints a line that stays.
   void Note(const std::string& text);
 
  private:

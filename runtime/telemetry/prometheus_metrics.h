@@ -19,15 +19,16 @@ namespace isthmus {
 //   step, tokens, timestamp_seconds   isthmus_steps_total, isthmus_tokens_total, isthmus_last_step_timestamp_seconds
 //   run/version                       label of isthmus_build_info; other texts are labels of isthmus_run_info
 //   time/forward_seconds and others   left out: they are isthmus_time_phase_maximum_seconds, by phase
-// What ends in _total is a counter, the rest gauges. Histograms add up over records, as Prometheus expects of them.
-// Of a list whose elements have labels those stay that the latest record names. Thread-safe.
+// Metrics that end in _total are counters; the rest are gauges. Histograms add up over records, as Prometheus expects
+// of them. A list whose elements have labels keeps only those that the latest record names. The class is thread-safe.
 class PrometheusMetrics : public prometheus::Collectable {
  public:
   void Update(const proto::TelemetryRecord& record);
-  // isthmus_run_ended, for readers of figures that outlast the program: they stay as they are, and nothing is late.
+  // Sets isthmus_run_ended, for readers of figures that outlast the program: they stay as they are, and nothing is
+  // late.
   void SetEnded(bool ended);
   std::vector<prometheus::MetricFamily> Collect() const override;
-  // In Prometheus's text format, version 0.0.4.
+  // Returns Prometheus's text format, version 0.0.4.
   std::string Text() const;
 
  private:

@@ -8,8 +8,8 @@
 
 namespace isthmus {
 
-// One line, without its end: {"step": …, "train/loss": …, "head/shards": [{"tp_rank": 0, …}, …]}. A histogram is
-// {"bounds": […], "counts": […], "sum": …}. Fields go by their numbers, and those that are not set are left out.
+// Returns one line, without its end: {"step": …, "train/loss": …, "head/shards": [{"tp_rank": 0, …}, …]}. A histogram
+// is {"bounds": […], "counts": […], "sum": …}. Fields go by their numbers, and those that are not set are left out.
 // Numbers that are not finite are null; doubles keep all their digits.
 std::string RecordJson(const proto::TelemetryRecord& record);
 

@@ -1,4 +1,4 @@
-// Where telemetry records go.
+// The destination of telemetry records.
 #ifndef ISTHMUS_RUNTIME_TELEMETRY_SINK_H_
 #define ISTHMUS_RUNTIME_TELEMETRY_SINK_H_
 
@@ -8,16 +8,16 @@
 
 namespace isthmus {
 
-// Made on the training thread, then used and destroyed by a thread of its own (runtime/telemetry/sinks.h): it may
-// block.
+// A sink is made on the training thread. A thread of its own then uses and destroys it (runtime/telemetry/sinks.h), so
+// it may block.
 class TelemetrySink {
  public:
   virtual ~TelemetrySink() = default;
-  // For messages: "metrics.jsonl".
+  // The name for messages: "metrics.jsonl".
   virtual const char* name() const = 0;
-  // Errors: the record is lost to this sink, and counted; the next one is tried again.
+  // After an error the record is lost to this sink, and counted; the next one is tried again.
   virtual absl::Status Write(const proto::TelemetryRecord& record) = 0;
-  // After the last record.
+  // Called after the last record.
   virtual absl::Status Finish() { return absl::OkStatus(); }
 };
 

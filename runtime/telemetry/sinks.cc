@@ -16,7 +16,7 @@
 
 namespace isthmus {
 
-// Owned by the fan-out and by its thread: a sink that hangs must not find its memory gone.
+// The fan-out and its thread own this together: a sink that hangs must not find its memory gone.
 struct Sinks::Worker {
   std::string name;
   SetDropped set_dropped = nullptr;
@@ -98,7 +98,7 @@ void Sinks::Publish(proto::TelemetryRecord record) {
   for (const auto& worker : workers_) {
     const std::lock_guard lock(worker->mutex);
     if (worker->closing || worker->queue.size() >= queue_length_) {
-      // Said once per sink, when it starts.
+      // This is said once per sink, when it starts.
       if (worker->dropped++ == 0 && !worker->lost)
         notes_->Add(absl::StrCat(worker->name, ": does not keep up; records are lost to it"));
       continue;

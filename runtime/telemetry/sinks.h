@@ -17,7 +17,7 @@
 namespace isthmus {
 
 // Every sink has a queue of bounded length and a thread, of lower priority than training. A record that finds the queue
-// full, or that the sink fails to write, is lost to that sink alone and counted. Used by one thread.
+// full, or that the sink fails to write, is lost to that sink alone and counted. One thread uses this class.
 class Sinks {
  public:
   static constexpr size_t kQueueLength = 256;
@@ -36,16 +36,16 @@ class Sinks {
   // Adds the counts of lost records and hands the record out; never waits for a sink.
   void Publish(proto::TelemetryRecord record);
 
-  // What the sinks had to say since the last call: a failure once, not for each record; and when it was over.
+  // Returns the sinks' messages since the last call. A failure is told once, not for each record; its end is told, too.
   std::vector<std::string> TakeNotes() { return notes_->Take(); }
-  // For sinks with notes of their own.
+  // The notes, for sinks that add their own.
   const std::shared_ptr<Notes>& notes() const { return notes_; }
 
-  // Waits until all records are written, at most as long as `deadline`; a sink that takes longer is left behind, with a
+  // Waits until all records are written, at most as long as `deadline`. A sink that takes longer is left behind, with a
   // note that says what is lost. Nothing can be published afterwards.
   void Close(absl::Duration deadline);
 
-  // Records lost to the sink that was added at place `index`.
+  // Number of records lost to the sink that was added at place `index`.
   int64_t dropped(size_t index) const;
 
  private:

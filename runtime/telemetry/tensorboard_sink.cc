@@ -73,7 +73,7 @@ void Fill(const proto::Histogram& histogram, proto::tensorboard::HistogramProto&
   out.set_sum(histogram.sum());
 }
 
-// The file that TensorBoard reads last, whoever wrote it; empty if there is none.
+// Returns the file that TensorBoard reads last, whoever wrote it; empty if there is none.
 absl::StatusOr<std::string> LatestFile(const std::string& folder) {
   std::string latest;
   std::error_code error;

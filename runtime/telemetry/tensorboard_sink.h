@@ -27,11 +27,11 @@ std::string EventFileName(const std::string& latest, int64_t now);
 //
 //   uint64 length | uint32 masked CRC-32C of length | data | uint32 masked CRC-32C of data      all little-endian
 //
-// (tensorflow/core/lib/io/record_writer.h). An end of a bucket that a histogram does not know (of its first and last
-// one) is put as far away as the neighbouring bucket is wide.
+// The format is that of tensorflow/core/lib/io/record_writer.h. A histogram does not know the outer ends of its first
+// and last bucket. Each is put as far away as the neighbouring bucket is wide.
 class TensorboardSink : public TelemetrySink {
  public:
-  // Makes a new file in the folder, named by EventFileName, with the first record. `first_step`: of that record.
+  // Makes a new file in the folder, named by EventFileName, with the first record, whose step is `first_step`.
   // TensorBoard then ignores what other files hold from that step on, so that the curves of a resumed run do not
   // overlap. Errors: by errno if no file can be made in the folder.
   static absl::StatusOr<std::unique_ptr<TensorboardSink>> Create(const std::string& folder, int64_t first_step);

@@ -25,7 +25,7 @@ int OpenPartial(const std::string& path) {
   return descriptor < 0 && errno == EEXIST && unlink(path.c_str()) == 0 ? create() : descriptor;
 }
 
-// Makes `text` all that the file has, and closes it. Returns 0, or errno.
+// Makes `text` the whole contents of the file, and closes it. Returns 0, or errno.
 int WriteAndClose(int descriptor, const std::string& text) {
   const auto size = static_cast<ssize_t>(text.size());
   const ssize_t written = write(descriptor, text.data(), text.size());
@@ -71,7 +71,7 @@ absl::Status TextfileSink::Finish() {
   return Renew();
 }
 
-// Not flushed to disk (runtime/durable_file.h): after a crash of the machine the figures are old anyway.
+// The file is not flushed to disk (runtime/durable_file.h): after a crash of the machine the figures are old anyway.
 absl::Status TextfileSink::Renew() {
   // The name may be a link to a file in the node exporter's folder.
   ISTHMUS_ASSIGN_OR_RETURN(const OutputTarget target, FindOutputTarget(path_));
