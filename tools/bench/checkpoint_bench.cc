@@ -1,10 +1,10 @@
-// What checkpoints of the GPT-2-sized model cost: the rates of saving and loading beside those that the same disk gives
-// in the same run, and the time that a save in the background adds to the steps beside it.
+// The cost of checkpoints of the GPT-2-sized model. It gives the rates of saving and loading beside the rates of the
+// same disk in the same run. It also gives the time that a save in the background adds to the steps beside it.
 //
-// The disk's rates are those of plain sequential reading and writing of as many bytes in one file of the same folder,
-// in pieces of the size of a checkpoint's chunks: written with an fsync at the end, read after the file was dropped
-// from the page cache. Saves and loads are measured in turn with them, each after a rest: behind other writes a disk is
-// slower.
+// The disk's rates are those of plain sequential writing and reading of as many bytes in one file of the same folder.
+// The pieces have the size of a checkpoint's chunks. The file is written with an fsync at the end, and read after it
+// was dropped from the page cache. Saves and loads are measured in turn with them, each after a rest, because a disk is
+// slower behind other writes.
 //
 //   checkpoint_bench --folder runs          one rank, all its threads
 #include <absl/strings/str_cat.h>
@@ -87,17 +87,17 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// From here on it must be read from the disk.
+// Makes later reads of the file come from the disk.
 absl::Status DropFromCache(const std::string& path) {
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return FileError(path, "can't open", errno);
-  fsync(descriptor);  // dirty pages stay
+  fsync(descriptor);  // DONTNEED keeps dirty pages
   const int error = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
   close(descriptor);
   return error == 0 ? absl::OkStatus() : FileError(path, "can't drop from the page cache", error);
 }
 
-// `bytes` from memory that is as large, as a save writes them, too.
+// Writes the bytes from memory that is as large as the file, as a save does, too.
 absl::Status WritePlain(const std::string& path, const std::vector<char>& data) {
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) return FileError(path, "can't create", errno);
@@ -149,8 +149,8 @@ class Bench {
     return Step().status();  // so that moments are numbers like any others
   }
 
-  // Rates of the disk, of saves and of loads: all bytes by all seconds. What comes first takes turns, and comes first
-  // as often as second: a disk's cache favours it.
+  // Measures rates of the disk, of saves and of loads: all bytes by all seconds. A disk's cache favours whatever comes
+  // first, so each kind comes first as often as second.
   absl::Status MeasureRates() {
     double written = 0, saved = 0, read = 0, loaded = 0;  // seconds
     std::vector<char> data;
@@ -195,8 +195,8 @@ class Bench {
     return absl::OkStatus();
   }
 
-  // Steps without a save, then as many as one takes, in turn: what those and the staging take together beyond as many
-  // undisturbed ones is what the save adds.
+  // Takes steps without a save, then as many as one save takes, in turn. The save's cost is the time of those and of
+  // the staging beyond that of as many undisturbed steps.
   absl::Status MeasureBackground() {
     BackgroundSave background(*mesh_);
     ISTHMUS_RETURN_IF_ERROR(background.Reserve(model_->parameters()));
@@ -252,7 +252,7 @@ class Bench {
   const nlohmann::json& row() const { return row_; }
 
  private:
-  // Seconds, after a rest. Sets bytes_.
+  // Returns seconds, after a rest. Sets bytes_.
   absl::StatusOr<double> Save(const std::string& folder) {
     CheckpointContents contents;
     const std::string name = std::filesystem::path(folder).filename().string();
@@ -265,7 +265,7 @@ class Bench {
       return absl::OkStatus();
     });
   }
-  // Seconds, from the disk.
+  // Returns seconds, with the file read from the disk.
   absl::StatusOr<double> Load(const std::string& folder) {
     ISTHMUS_RETURN_IF_ERROR(DropFromCache(folder + "/rank-0000.tensors"));
     return Timed([&]() -> absl::Status {

@@ -41,7 +41,7 @@ void Set(void* data, DType dtype, size_t i, double value) {
   }
 }
 
-// The first numbers, which repeat: a prime count, so that no row of a matrix is like the next.
+// Makes the first numbers, which repeat. Their count is prime, so that no row of a matrix is like the next.
 std::vector<char> Pattern(DType dtype, std::optional<double> value) {
   constexpr size_t kCount = 65537;
   std::vector<char> bytes(kCount * static_cast<size_t>(SizeOf(dtype)));

@@ -15,9 +15,9 @@ namespace isthmus {
 
 class Filled {
  public:
-  // Numbers between -2 and 2, or `value` everywhere. A benchmark for which there is no memory ends the program.
+  // Makes numbers between -2 and 2, or `value` everywhere. A benchmark for which there is no memory ends the program.
   Filled(const Stream& stream, DType dtype, int64_t rows, int64_t columns, std::optional<double> value = {});
-  // int32 [1, n].
+  // Makes int32 [1, n].
   Filled(const Stream& stream, std::vector<int32_t> values);
   ~Filled();
   Filled(const Filled&) = delete;

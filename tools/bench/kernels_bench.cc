@@ -1,10 +1,10 @@
-// Bytes per second of the kernels that memory limits, beside what memory gave in the same run.
+// Bytes per second of the kernels that memory limits, beside the memory's own rate in the same run.
 //
 // `GB/s` counts the bytes that a kernel must read and write, once each. `of_triad` is that rate over the rate of the
-// triad (tools/bench/triad.h) on arrays of 256 MB each, 1 GiB each on a GPU, measured at start on the same device. With
-// the sizes gpt2 the tensors of one call are smaller than a server's last-level cache, so a kernel may exceed 1; a
-// training step touches them after others have displaced them, so read the rows "large" (tensors of 256 MB or more) for
-// what memory allows. With the sizes 2b no row fits a GPU's cache.
+// triad (tools/bench/triad.h), measured at start on the same device. The triad's arrays have 256 MB each, 1 GiB each on
+// a GPU. With the sizes gpt2 the tensors of one call are smaller than a server's last-level cache, so a kernel may
+// exceed 1. A training step touches them after others have displaced them. The rows "large" (tensors of 256 MB or more)
+// therefore show what memory allows. With the sizes 2b no row fits a GPU's cache.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
@@ -100,7 +100,7 @@ void SwigluBackwardBench(Memory& memory, benchmark::State& state, DType dtype) {
   });
 }
 
-// Ids as skewed as words are: a third of the tokens among 64 rows.
+// The ids are as skewed as words are: a third of the tokens fall among 64 rows.
 std::vector<int32_t> SkewedIds(const BenchSizes& sizes) {
   std::vector<int32_t> ids;
   for (int64_t n = 0; n < sizes.tokens; ++n) {
@@ -155,7 +155,7 @@ void CrossEntropyGradientBench(Memory& memory, benchmark::State& state, DType dt
   });
 }
 
-// `compute`: also writes the bf16 copy.
+// `compute` says that it also writes the bf16 copy.
 void AdamWBench(Memory& memory, benchmark::State& state, int64_t n, bool compute) {
   const Stream& on = memory.stream();
   const Filled weight(on, DType::kFloat32, 1, n), grad(on, DType::kFloat32, 1, n), first(on, DType::kFloat32, 1, n),

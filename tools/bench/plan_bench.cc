@@ -1,10 +1,10 @@
-// A plan beside the truth: the step time that `isthmus plan --device cpu` predicts for a configuration, by phase, and
-// what steps of a real model take on this machine.
+// A plan beside the truth. It shows the step time that `isthmus plan --device cpu` predicts for a configuration, by
+// phase. Beside it stands the time that steps of a real model take on this machine.
 //
 //   plan_bench CONFIG [PATH=VALUE...]                    one rank, all threads
 //   mpirun -n 2 plan_bench CONFIG [PATH=VALUE...]        several ranks of this machine
 //
-// The machine is measured on all ranks at once, just before the steps. Tokens are random: no data is opened.
+// The machine is measured on all ranks at once, just before the steps. Tokens are random, so no data is opened.
 #include <absl/strings/str_format.h>
 
 #include <algorithm>

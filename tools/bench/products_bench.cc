@@ -1,7 +1,7 @@
-// Floating-point operations per second of what matrix products limit, beside the matrix-product peak measured in the
-// same run on the same device (`of_peak`, the ratio): the products of a layer and of the head, Gram matrices of the
-// head's decomposition, their factor, products from bf16 parts, and attention, of which only the causal half of the T×T
-// pairs is counted.
+// Floating-point operations per second of the work that matrix products limit. `of_peak` is their ratio to the
+// matrix-product peak measured in the same run on the same device. The rows are the products of a layer and of the
+// head, Gram matrices of the head's decomposition, their factor, and products from bf16 parts. The last rows are
+// attention, of which only the causal half of the T×T pairs is counted.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
@@ -71,7 +71,7 @@ void GramBench(Products& products, benchmark::State& state, DType dtype) {
                    [&](Stream& stream) { return Gram({.x = x, .y = x, .c = c, .workspace = workspace}, stream); });
 }
 
-// A product of fp32 from bf16 parts (ops/split.h), all six of whose products count as operations.
+// A product of fp32 from bf16 parts (ops/split.h). All its six products count as operations.
 void SplitBench(Products& products, benchmark::State& state) {
   const Stream& on = products.stream();
   const int64_t tokens = std::max<int64_t>(products.sizes().tokens / 4, 1), width = products.sizes().width;
@@ -84,13 +84,13 @@ void SplitBench(Products& products, benchmark::State& state) {
                    });
 }
 
-// The factor of the head's Gram matrix and its inverse: n³/3 operations each.
+// The factor of the head's Gram matrix and its inverse take n³/3 operations each.
 void GramFactorBench(Products& products, benchmark::State& state) {
   const Stream& on = products.stream();
   const int64_t width = products.sizes().width;
   const Filled gram(on, DType::kFloat64, width, width), r(on, DType::kFloat64, width, width),
       inverse(on, DType::kFloat64, width, width), workspace(on, DType::kFloat64, kGramFactorRows, width);
-  // 2^-|i - j|, which is positive definite, of a condition of 9 (Kac, Murdock and Szegő).
+  // The matrix 2^-|i - j| is positive definite, with a condition of 9 (Kac, Murdock and Szegő).
   std::vector<double> values;
   for (int64_t i = 0; i < width; ++i) {
     for (int64_t j = 0; j < width; ++j) values.push_back(std::exp2(-static_cast<double>(std::abs(i - j))));
@@ -132,7 +132,8 @@ void AttentionBench(Products& products, benchmark::State& state, DType dtype, in
                              .workspace = workspace},
                             stream);
   };
-  // Two products of [T, T] by head_dim forward, five backward; half of them behind the causal mask.
+  // Attention has two products of [T, T] by head_dim forward, and five backward; half of them are behind the causal
+  // mask.
   const double pairs = static_cast<double>(tokens) * static_cast<double>(length) / 2;
   const double one_product = 2.0 * pairs * static_cast<double>(width);
   if (!backward) return products.Measure(state, dtype, 2 * one_product, forward);

@@ -1,9 +1,11 @@
-// Speed of whole training steps: tokens per second, time by phase, and the ratio of the step's floating-point
-// operations (causal convention, DESIGN section 7) to the matrix-product peak measured in the same run on the same
-// device. The head's own ratio is that of its products to the time of the phase `head`, which also holds the loss.
+// Speed of whole training steps: tokens per second, time by phase, and a utilisation. That is the ratio of the step's
+// floating-point operations (causal convention, DESIGN section 7) to the matrix-product peak. The peak is measured in
+// the same run on the same device. The head's own ratio is that of its products to the time of the phase `head`, which
+// also holds the loss.
 //
-// Each timed step is between two that measure their heads (model/measure/head_decomposition.h). What that adds is the
-// difference of the fastest step of either kind; beside it the phase `telemetry` and the time of the product WᵀW alone.
+// Each timed step is between two that measure their heads (model/measure/head_decomposition.h). The cost of measuring
+// is the difference of the fastest step of either kind. Beside it stand the phase `telemetry` and the time of the
+// product WᵀW alone.
 //
 //   training_bench                               one rank, all its threads
 //   mpirun -n 2 training_bench                   the quickstart's mesh
@@ -93,14 +95,14 @@ proto::RunConfig ConfigOf(const Case& test, proto::PrecisionConfig::Kind precisi
   return config;
 }
 
-// What measuring the head costs. A run that measures every step finds the head's singular values at one step of ten, a
-// run that measures every ten steps at each of them; of a wide head the step only begins to.
+// The cost of measuring the head. A run that measures every step finds the head's singular values at one step of ten. A
+// run that measures every ten steps finds them at each of those. With a wide head the step only begins to.
 struct Measuring {
   double step_seconds = 0;           // of the fastest step that measures
   double telemetry_seconds = 0;      // of its phase `telemetry`
   double spectrum_step_seconds = 0;  // of the fastest one that finds the singular values too, or begins to
   double gram_seconds = 0;           // of WᵀW alone, of this rank's rows
-  HeadDecomposition::Seconds fixed;  // of the fastest step that measures: what does not grow with the tokens
+  HeadDecomposition::Seconds fixed;  // of the fastest step that measures: the part that does not grow with the tokens
 };
 
 nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
@@ -138,7 +140,7 @@ nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
           {"every_10_steps_add_ratio", with_spectrum / step / 10}};
 }
 
-// Seconds of the product WᵀW of this rank's rows of the head, the faster of two.
+// Returns the seconds of the product WᵀW of this rank's rows of the head, the faster of two.
 absl::StatusOr<double> GramSeconds(TrainingModel& model, Stream& stream) {
   const Tensor weight = model.loss().View()->weight;
   ISTHMUS_ASSIGN_OR_RETURN(const Arena arena,
@@ -220,7 +222,7 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
                                   static_cast<uint32_t>(test.model.vocabulary()));
   }
   const Tensor batch(ids.data(), DType::kInt32, 1, tokens);
-  // One micro-batch that is the last of its step and one that isn't show libraries all that they have to prepare.
+  // Libraries prepare all that they need in one micro-batch that is the last of its step and one that isn't.
   const Tensor beginning = batch.ColumnSlice(0, std::min(tokens, 2 * test.micro_batch * test.sequence_length));
   double peak = 0;
   StepSeconds phases;
@@ -234,10 +236,10 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
   };
-  // One round, of short steps, warms up; the peak is measured between the rounds, on all ranks at once.
+  // One round, of short steps, warms up. The peak is measured between the rounds, on all ranks at once.
   for (int64_t step = 0; step <= steps; ++step) {
-    // The first measured step of a ten finds the head's singular values, or begins to where no thread is at those of
-    // the one before; the second doesn't.
+    // The first measured step of a ten finds the head's singular values. If no thread is at those of the one before, it
+    // only begins to find them. The second doesn't.
     while (decomposition->finding()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     double rate = 0;

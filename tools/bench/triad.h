@@ -1,5 +1,5 @@
-// What memory gives: bytes per second of a[i] = b[i] + s c[i] (McCalpin's STREAM; the read that a store to uncached
-// memory brings along on a CPU is not counted).
+// The rate of memory: bytes per second of a[i] = b[i] + s c[i] (McCalpin's STREAM). On a CPU a store to uncached memory
+// brings a read along, which is not counted.
 #ifndef ISTHMUS_TOOLS_BENCH_TRIAD_H_
 #define ISTHMUS_TOOLS_BENCH_TRIAD_H_
 
@@ -13,13 +13,14 @@
 
 namespace isthmus {
 
-// The best of several on fp32 arrays of `bytes` each, on the stream's device with as many threads as kernels use.
+// Returns the best of several rates on fp32 arrays of `bytes` each, on the stream's device with as many threads as
+// kernels use.
 absl::StatusOr<double> MeasureTriad(int64_t bytes, Stream& stream);
 
 namespace cuda {
 
-// fp32, contiguous, a multiple of 4 elements, aligned to 16 bytes. Implemented by triad.cu, or, in a build without
-// CUDA, by triad_absent.cc.
+// The arrays are fp32, contiguous, a multiple of 4 elements, aligned to 16 bytes. triad.cu implements this; in a build
+// without CUDA, triad_absent.cc does.
 absl::Status Triad(const Tensor& a, const Tensor& b, const Tensor& c, float scale, const Stream& stream);
 
 }  // namespace cuda

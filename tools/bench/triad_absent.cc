@@ -1,4 +1,4 @@
-// A build without CUDA.
+// The stand-in for a build without CUDA.
 #include "tools/bench/triad.h"
 
 namespace isthmus::cuda {

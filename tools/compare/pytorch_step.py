@@ -63,7 +63,7 @@ def make_step(config, args):
         if args.dtype == "bf16":
             table = tuple(t.bfloat16() for t in table)
     run = torch.compile(model) if args.compile else model
-    # In host memory, as a data loader leaves them.
+    # They are in host memory, as a data loader leaves them.
     shape = (args.sequences, args.length)
     batches = [(torch.randint(config.vocabulary, shape), torch.randint(config.vocabulary, shape)) for _ in range(4)]
     passes = args.sequences // args.micro_batch
@@ -111,7 +111,7 @@ def measure_as_it_fits(config, args):
                 raise
             args.micro_batch //= 2
             print(f"out of memory, continuing with micro-batches of {args.micro_batch}", file=sys.stderr)
-        # Out of the handler: the exception no longer keeps tensors alive.
+        # This is outside the handler, so that the exception no longer keeps tensors alive.
         torch._dynamo.reset()
         gc.collect()
         if args.device == "cuda":

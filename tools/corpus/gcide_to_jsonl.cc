@@ -3,8 +3,8 @@
 //
 //   gcide_to_jsonl INPUT OUTPUT.jsonl
 //
-// The notices of the database (00-database-…) and the tags of origin ("[1913 Webster]") are left out, lines that were
-// wrapped at 70 columns are joined, paragraphs stay apart.
+// The notices of the database (00-database-…) and the tags of origin ("[1913 Webster]") are left out. Lines that were
+// wrapped at 70 columns are joined; paragraphs stay apart.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/strip.h>
 
@@ -19,7 +19,7 @@
 namespace isthmus {
 namespace {
 
-// Whether a line only says where the text above it comes from.
+// Says whether a line only names the source of the text above it.
 bool IsOrigin(const std::string& line) {
   return line.size() > 2 && line.size() < 60 && line.front() == '[' && line.back() == ']' &&
          (line.find("Webster") != std::string::npos || line.find("WordNet") != std::string::npos ||
@@ -30,7 +30,7 @@ class EntryWriter {
  public:
   explicit EntryWriter(DurableFile& file) : file_(file) {}
 
-  // An indented, stripped line of the entry; empty between paragraphs.
+  // Returns an indented line of the entry, stripped. Between paragraphs it is empty.
   void AddLine(const std::string& line) {
     if (line.empty() || IsOrigin(line)) {
       paragraph_open_ = false;

@@ -3,18 +3,19 @@
 # The bundle brings its C library and loader too, for machines whose own is older (unpack.sh decides). Programs lie in
 # libexec and are started through bin/NAME, links to gpu_check/start.
 
-# What the bundle runs; tests that never touch a GPU show, with --without-gpu, that it works.
+# The bundle runs these programs. Tests that never touch a GPU show, with --without-gpu, that it works.
 bundle_programs=(isthmus bench/kernels_bench bench/products_bench bench/training_bench tests/ops_tests tests/launch_tests
   tests/model_tests tests/model_mpi_tests tests/parallel_mpi_tests)
 bundle_limit_mebibytes=50
-# NVIDIA's, which a machine with a GPU has.
+# These libraries are NVIDIA's, which a machine with a GPU has.
 nvidia_libraries='^lib(cuda|cudart|cublas|cublasLt|cudnn[a-z_]*|nvrtc|nccl|nv[A-Za-z-]*)\.so'
-# Parts of the C library, which only its own loader can load.
+# These are parts of the C library, which only its own loader can load.
 c_library='^(ld-linux-x86-64|libc|libm|libdl|libpthread|librt|libutil|libresolv|libanl|libnss_[a-z]+)\.so'
-# Of Open MPI: fast networks, whose libraries are large, and one-sided communication; a bundle runs on one machine.
+# These parts of Open MPI are fast networks, whose libraries are large, and one-sided communication. A bundle runs on
+# one machine.
 network_libraries='libucp|libfabric|libpsm|libibverbs|liboshmem'
 
-# "name path" of every library that the programs given need.
+# Prints "name path" of every library that the given programs need.
 libraries_of() {
   ldd "$@" | awk '/not found/ { print "missing: " $1 > "/dev/stderr"; exit 1 }
     $2 == "=>" { print $1, $3 } $1 ~ /^\/.*ld-linux/ { n = split($1, part, "/"); print part[n], $1 }' | sort -u
@@ -37,7 +38,7 @@ copy_open_mpi() {  # TO
   cp "$(dirname "$(readlink -f "$pmix")")"/pmix/pmix_mca_*.so "$1/pmix/" || return
 }
 
-# Token shards for the 2B model's speed; what they say does not matter, only that the program made and reads them.
+# Makes token shards for the 2B model's speed. Their contents do not matter, only that the program made and reads them.
 make_corpus() {  # PROGRAM TO
   local text=$2/corpus.jsonl
   mkdir -p "$2" || return
@@ -57,7 +58,7 @@ make_corpus() {  # PROGRAM TO
   rm "$text"
 }
 
-# Builds what the bundle runs, and nothing else.
+# Builds the programs of the bundle, and nothing else.
 build_programs() {  # ROOT
   local targets=() program
   for program in "${bundle_programs[@]}"; do targets+=("$(basename "$program")"); done
@@ -107,13 +108,13 @@ collect_bundle() {  # ROOT BUILD BUNDLE
   (cd "$bundle" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
 }
 
-# A tar of the compressed bundle and of xz with its libraries: images for GPUs often have no xz.
+# Makes a tar of the compressed bundle and of xz with its libraries, because images for GPUs often have no xz.
 pack_bundle() {  # PLACE FILE: the folder that isthmus-gpu-check is in
   local tar=(tar -C "$1" --sort=name --owner=0 --group=0 --numeric-owner) name path libraries
   mkdir "$1/unxz" && cp "$(command -v xz)" "$1/unxz/" || return
   libraries=$(libraries_of "$1/unxz/xz") || return
   while read -r name path; do cp -L "$path" "$1/unxz/$name" || return; done <<<"$libraries"
-  # The programs share most of their code: a window as large as all of them finds that.
+  # The programs share most of their code, which a window as large as all of them finds.
   "${tar[@]}" -cf - isthmus-gpu-check | xz -T1 --lzma2=preset=3,dict=128MiB >"$1/bundle.tar.xz" || return
   mkdir -p "$(dirname "$2")"
   "${tar[@]}" -cf "$2.new" unxz bundle.tar.xz && mv "$2.new" "$2"

@@ -1,4 +1,5 @@
-# Sourced by tools/gpu-check with --without-gpu: that the bundle's programs, tests and mpirun work on this machine.
+# Sourced by tools/gpu-check with --without-gpu: shows that the bundle's programs, tests and mpirun work on this
+# machine.
 
 stage_doctor() { run_step doctor 60 "$root/bin/isthmus" doctor; }
 

@@ -1,12 +1,13 @@
-# Sourced with `root` set to the folder of an unpacked bundle: where its programs find each other. Only builtins, as
-# tests start programs without a PATH.
+# Sourced with `root` set to the folder of an unpacked bundle: tells its programs where to find each other. It uses only
+# builtins, because tests start programs without a PATH.
 export ISTHMUS_SOURCE_FOLDER=$root ISTHMUS_PROGRAM=$root/bin/isthmus ISTHMUS_MPIRUN=$root/bin/mpirun
 export OPAL_PREFIX=$root/openmpi OPAL_BINDIR=$root/bin OPAL_PKGDATADIR=$root/openmpi/share OPAL_SYSCONFDIR=$root/openmpi/etc
 export OPAL_PKGLIBDIR=$root/openmpi/modules OMPI_MCA_mca_base_component_path=$root/openmpi/modules
 export PMIX_INSTALL_PREFIX=$root/openmpi PMIX_PKGLIBDIR=$root/openmpi/pmix
 export PMIX_MCA_mca_base_component_path=$root/openmpi/pmix
 export HWLOC_PLUGINS_PATH=$root/openmpi
-# One machine: shared memory, and no search for fast networks or for a way to start processes elsewhere.
+# The programs run on one machine: with shared memory, and no search for fast networks or for ways to start processes
+# elsewhere.
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_plm=isolated
 # Colours would be in the way of reading the tests' results.
 export GTEST_COLOR=no

@@ -1,4 +1,4 @@
-# Sourced by tools/gpu-check: what runs on the GPU.
+# Sourced by tools/gpu-check: the stages that run on the GPU.
 #
 # Limits are several times what a step is expected to take, and small enough that a hang leaves time for the others.
 bin=$root/bin
@@ -12,7 +12,7 @@ stage_tests() {
   local ranks gpus may_skip='' first=${CUDA_VISIBLE_DEVICES:-0}
   gpus=$(gpu_count)
   run_step "operators" 300 "$bin/ops_tests" --device=cuda
-  # One GPU, however many there are: the ranks meet by way of the host.
+  # All ranks use one GPU, however many there are: they meet by way of the host.
   for ranks in 1 2 4; do
     run_step "training against the CPU, $ranks ranks on one GPU" 200 env OMP_NUM_THREADS=1 \
       CUDA_VISIBLE_DEVICES="${first%%,*}" "${mpi_run[@]}" "$ranks" "$bin/model_mpi_tests" '--gtest_filter=CudaModelTest.*:CudaGraphTest.*'
@@ -26,7 +26,8 @@ stage_tests() {
   run_step "the program finds the GPU" 60 "$bin/launch_tests" '--gtest_filter=Device.*:Doctor.*'
 }
 
-# isthmus train with the 2B model on the bundle's tokens: NAME STEPS and more arguments. 16 sequences of 4096 tokens.
+# Runs isthmus train with the 2B model on the bundle's tokens: NAME STEPS and more arguments. A step has 16 sequences of
+# 4096 tokens.
 train_2b() {
   local name=$1 steps=$2
   shift 2
@@ -37,7 +38,7 @@ train_2b() {
     --set checkpoint.interval=0 --progress plain "$@"
 }
 
-# What of a run's metrics has to be the same in every run: all but what follows from the clock. One line a record.
+# Prints the metrics that must be the same in every run, one line per record: all but those that follow from the clock.
 figures_of() {  # METRICS
   sed -E '/"step":0,/d
     s/"time\/phases":\[[^]]*\],?//g
@@ -45,9 +46,9 @@ figures_of() {  # METRICS
     s/"[^"]*(seconds|per_second|utilisation_ratio)":[^][{},]*,?//g' "$1"
 }
 
-# Twice what is given but for the folder: all figures of the metrics that don't measure time must be the same texts, and
-# every byte of the weights and the optimizer's state, unless the run is told to save none. The second run multiplies
-# with the algorithms that the first one has found.
+# Runs the given command twice, with another folder. All figures of the metrics that don't measure time must be the same
+# texts. Every byte of the weights and the optimizer's state must agree, unless the run is told to save none. The second
+# run multiplies with the algorithms that the first one has found.
 twice() {  # COMMAND NAME ARGUMENTS...
   local run folder
   rm -rf "${work:?}/$1".{first,second}* "$work/$1-algorithms.json"
@@ -62,7 +63,7 @@ twice() {  # COMMAND NAME ARGUMENTS...
     rm -r "$folder"
   done
   local first=$work/$1.first second=$work/$1.second
-  # Nothing agrees with nothing.
+  # Two empty files would agree.
   [ "$(grep -c train/loss "$first.figures")" -ge 5 ] || { echo "no figures to compare"; return 1; }
   grep -q '"head/buckets":\[' "$first.figures" || { echo "no figures of the head to compare"; return 1; }
   [[ "$*" = *checkpoint.save_final=false* ]] || [ -s "$first.sums" ] || { echo "no tensors to compare"; return 1; }
@@ -83,14 +84,14 @@ stage_repeat() {
     --set checkpoint.save_final=false
 }
 
-# Google Benchmark's table as text, and its figures.
+# Runs a benchmark. It keeps Google Benchmark's table as text, and its figures.
 bench_kernels() {
   "$bin/$1" --device=cuda --benchmark_counters_tabular=true --benchmark_out="$figures" \
     --benchmark_out_format=json | tee "$details" || return
   cp "$figures" "$work/$1.json"
   ! grep -q 'ERROR OCCURRED' "$details"
 }
-# The kernels of loss and head reach 80 % of what bounds them, memory or matrix products, as the benchmarks measured it.
+# The kernels of loss and head reach 80 % of their bound, memory or matrix products, as the benchmarks measured it.
 check_head_kernels() {
   awk -v least=0.8 '
     /"name":/ { name = $0; sub(/.*"name": "/, "", name); sub(/\/(iterations|manual_time).*/, "", name) }
@@ -114,10 +115,11 @@ stage_bench() {
   run_function "loss and head kernels reach 80 % of their bound" 10 check_head_kernels
 }
 
-# Speed of a run end to end, with data, optimizer, logging and telemetry, over 20 steps that do not validate, after the
-# warm-up and the first measurement, which prepares what later ones use: wall-clock time from the end of step 13 to the
-# end of step 33 of 34. Beside it the mean of those of them that measure the head, of those that don't, and of the phase
-# `telemetry` of the former. As JSON, from metrics.jsonl. Fails where it is not what was asked for.
+# Prints the speed of a run end to end, with data, optimizer, logging and telemetry, as JSON from metrics.jsonl. It is
+# the wall-clock time from the end of step 13 to the end of step 33 of 34. These 20 steps do not validate. They come
+# after the warm-up and the first measurement, which prepares what later ones use. Beside it stands the mean of the
+# steps that measure the head and of those that don't. The mean of the phase `telemetry` of the former comes last. It
+# fails if the run is not what was asked for.
 speed_of() {  # METRICS INTERVAL
   awk -v interval="$2" '
     function text(key,   at, rest) {
@@ -159,7 +161,7 @@ speed_of() {  # METRICS INTERVAL
 }
 figure_of() { sed -nE "s/.*\"$2\": ([^,}]*).*/\1/p" "$1"; }  # FILE KEY
 
-# What a figure has to be: `judge NAME FIGURE at-least|at-most LIMIT` says it, and ends with 3 where it is not.
+# Judges a figure: `judge NAME FIGURE at-least|at-most LIMIT` prints whether it is met, and ends with 3 if it is not.
 judge() {
   awk -v name="$1" -v figure="$2" -v relation="$3" -v limit="$4" 'BEGIN {
     met = figure ~ /^-?[0-9.]+(e-?[0-9]+)?$/ && (relation == "at-least" ? figure + 0 >= limit : figure + 0 <= limit)
@@ -168,7 +170,7 @@ judge() {
   }' | tee -a "$details"
 }
 
-# Every run after the first takes its algorithms, so that two runs differ in what they are told alone.
+# Every run after the first takes its algorithms, so that two runs differ only in what they are told.
 train_speed() {  # INTERVAL: steps between head measurements; 0: never
   local folder=$work/speed-$1
   rm -rf "$folder"
@@ -182,7 +184,7 @@ train_speed() {  # INTERVAL: steps between head measurements; 0: never
   rm -r "$folder"
   sed 's/[{}"]//g' "$figures" | tee "$details"
 }
-# Of the data-sheet rate that issue and paper count against, an H100's and an H200's.
+# Issue and paper count against the data-sheet rate of an H100 or an H200.
 train_utilisation() {
   train_speed 0 || return
   if grep -qE '"device": "[^"]*(H100|H200)' "$figures"; then
@@ -193,9 +195,9 @@ train_utilisation() {
 }
 stage_train() { run_function "2B end to end, head never measured" 200 train_utilisation; }
 
-# What measuring the head every so many steps adds, of the time of a step without: against the other steps of the same
-# run, and against the run that measures none, which also shows what finding singular values beside the steps costs, but
-# not to better than the 0.8 % by which two runs of an H200 have differed.
+# Prints what measuring the head every so many steps adds, as a share of the time of a step without. It compares with
+# the other steps of the same run, and with the run that measures none. The latter also shows the cost of finding
+# singular values beside the steps. It is no better than the 0.8 % by which two runs of an H200 have differed.
 train_overhead() {  # INTERVAL [LIMIT]
   awk -v interval="$1" -v plain="$(figure_of "$work/speed-0.json" step_seconds)" \
     -v step="$(figure_of "$work/speed-$1.json" step_seconds)" \
@@ -214,7 +216,7 @@ train_overhead() {  # INTERVAL [LIMIT]
   return "$status"
 }
 
-# Whole steps as large as the configuration's, 256 sequences, and what measuring the head adds to one.
+# Runs whole steps as large as the configuration's, 256 sequences, and judges what measuring the head adds to one.
 bench_telemetry() {
   "$bin/training_bench" --device cuda --model 2b --sequences 256 --steps 2 --json "$figures" | tee "$details" || return
   local status=0
@@ -223,8 +225,8 @@ bench_telemetry() {
   return "$status"
 }
 stage_telemetry() { run_function "whole steps of the 2B model, and measuring its head" 300 bench_telemetry; }
-# End to end with the 16 sequences of stage `train`: a measured step costs the more, the shorter a step is. Of every step
-# the limit is for the configuration's steps (stage `telemetry`).
+# Runs end to end with the 16 sequences of stage `train`. A measured step costs the more, the shorter a step is. The
+# limit for measuring every step holds for the configuration's steps (stage `telemetry`).
 stage_measured() {
   [ -e "$work/speed-0.json" ] || stage_train
   [ -e "$work/speed-0.json" ] || return 0
@@ -261,10 +263,10 @@ find_sanitizer() {
   done
   return 1
 }
-# The project's own kernels; products are the libraries', and so is most of attention: racecheck does not understand the
-# barriers of cuDNN's kernels, which it finds hundreds of hazards in, and synccheck breaks them. Where the tool can't be
-# told to leave them alone, attention is left out and said to be. A tool that looks at nothing finds nothing: with what it
-# is told, memcheck has to see a kernel that reads beyond its memory.
+# The sanitizer looks at the project's own kernels. Products are the libraries', and so is most of attention. racecheck
+# does not understand the barriers of cuDNN's kernels, and finds hundreds of hazards in them; synccheck breaks them. If
+# the tool can't be told to leave them alone, attention is left out and said to be. A tool that looks at nothing finds
+# nothing. With the same options memcheck therefore has to see a kernel that reads beyond its memory.
 sanitizer_sees() {  # SANITIZER
   local option only log=$work/sanitizer-control.log
   for option in --kernel-name --kernel-regex ''; do
@@ -282,7 +284,7 @@ sanitizer_sees() {  # SANITIZER
   tail -20 "$log"
   return 1
 }
-# A tool that can't look at the device at all says nothing of errors: its summary has to be there.
+# A tool that can't look at the device at all says nothing of errors, so its summary has to be there.
 sanitize() {  # SANITIZER TOOL
   local log=$work/sanitizer-$2.log only left_out='Matmul*:Gram.*:Fp8*' status
   read -ra only <"$work/sanitizer-only" || return

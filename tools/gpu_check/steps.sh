@@ -1,13 +1,13 @@
-# Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps what became of it.
+# Sourced by tools/gpu-check: runs one command after the other, each with a time limit, and keeps the results.
 failed_steps=0 skipped_steps=0 step_number=0 running= grace_seconds=${grace_seconds:-10}
 
 # The clock of all limits, in seconds; tests replace it.
 now() { echo "$SECONDS"; }
 
-# Seconds that are left of --seconds.
+# Prints the seconds that are left of --seconds.
 seconds_left() { if [ "$seconds" -eq 0 ]; then echo 1000000; else echo $((seconds - $(now))); fi; }
 
-# Processes of the session of the command that runs, a line each: mpirun gives its ranks groups of their own.
+# Prints the processes of the running command's session, a line each: mpirun gives its ranks groups of their own.
 session_members() {
   local file stat fields
   for file in /proc/[0-9]*/stat; do
@@ -17,14 +17,15 @@ session_members() {
   done
 }
 
-# Ends the command that runs with all that it has started, which may hold the GPU: a program that saves what it has when
-# it is told to end has $grace_seconds for it.
+# Ends the running command with all that it has started, which may hold the GPU. A program that saves its state when
+# told to end has $grace_seconds for it.
 end_running() {
   local deadline members
   [ -n "$running" ] || return
   deadline=$(($(now) + grace_seconds))
   mapfile -t members < <(session_members)
-  # One signal for each: a second one ends a program at once. The command itself may not have its session yet.
+  # Each process gets one signal, because a second one ends a program at once. The command itself may not have its
+  # session yet.
   [ ${#members[@]} -gt 0 ] || members=("$running")
   kill -TERM "${members[@]}" 2>/dev/null
   while mapfile -t members < <(session_members) && [ ${#members[@]} -gt 0 ]; do
@@ -36,9 +37,9 @@ end_running() {
 
 # run_step NAME LIMIT COMMAND...
 #
-# The command may leave figures, one JSON value, in the file $figures, and text for results.md in $details. Results:
-# passed, failed, skipped (exit status 77, or tests that were all skipped: a failure unless $may_skip says why it is
-# none), out of time, not started (--seconds are over).
+# The command may leave figures, one JSON value, in the file $figures, and text for results.md in $details. The results
+# are passed, failed, skipped, out of time, and not started (--seconds are over). A step is skipped by exit status 77,
+# or if its tests were all skipped. The latter is a failure unless $may_skip says why it is none.
 run_step() {
   local name=$1 limit=$2 left log status result begin note expired=
   shift 2
@@ -55,7 +56,7 @@ run_step() {
   fi
   begin=$EPOCHREALTIME
   local deadline=$(($(now) + limit))
-  # In a session of its own.
+  # The command runs in a session of its own.
   setsid "$@" >"$log" 2>&1 </dev/null &
   running=$!
   while kill -0 "$running" 2>/dev/null; do
@@ -83,7 +84,7 @@ run_step() {
   keep_step "$name" "$result" "$seconds_taken" "$status" "$note" "$@"
 }
 
-# The same with a function of these scripts as the command: a shell of its own reads them.
+# Does the same with a function of these scripts as the command: a shell of its own reads them.
 run_function() {  # NAME LIMIT FUNCTION ARGUMENTS...
   local name=$1 limit=$2
   shift 2
@@ -94,7 +95,7 @@ run_function() {  # NAME LIMIT FUNCTION ARGUMENTS...
     "$@"' bash "$@"
 }
 
-# One line about a log: the counts of GoogleTest, or the last line.
+# Prints one line about a log: the counts of GoogleTest, or the last line.
 note_of() {
   local passed skipped failed
   if grep -q '^\[==========\].* ran\.' "$1"; then
@@ -120,8 +121,8 @@ keep_step() {  # NAME RESULT SECONDS STATUS NOTE COMMAND...
       ;;
   esac
   [ "$result" = passed ] || [ "$result" = skipped ] || failed_steps=$((failed_steps + 1))
-  # What a command that failed has left may be half a file, unless it was judged: the functions of the stages end with 3
-  # where figures are not what is wanted.
+  # A failed command may have left half a file. It counts only if it was judged: the functions of the stages end with 3
+  # if figures are not what is wanted.
   if { [ "$result" = passed ] || [ "$status" -eq 3 ]; } && [ -s "$figures" ]; then text=$(<"$figures"); fi
   printf '    {"name": %s, "result": %s, "seconds": %s, "exit_status": %d, "note": %s, "command": %s, "figures": %s}' \
     "$(json_string "$name")" "$(json_string "$result")" "$taken" "$status" "$(json_string "$note")" \

@@ -10,7 +10,7 @@ check_integrity() {  # ROOT
   (cd "$1" && sha256sum --check --quiet --strict SHA256SUMS) >&2
 }
 
-# Folders that may hold NVIDIA's libraries, likely ones first. The loader's own cache is looked at last.
+# Lists folders that may hold NVIDIA's libraries, likely ones first. The loader's own cache is looked at last.
 nvidia_folders() {
   local folder
   tr : '\n' <<<"${LD_LIBRARY_PATH:-}"
@@ -18,7 +18,7 @@ nvidia_folders() {
     /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/nvidia/lib64 /usr/local/nvidia/lib; do
     echo "$folder"
   done
-  # As PyTorch's packages bring them: nvidia/cu13/lib, nvidia/cudnn/lib, nvidia/nccl/lib.
+  # PyTorch's packages bring these folders: nvidia/cu13/lib, nvidia/cudnn/lib, nvidia/nccl/lib.
   if command -v python3 >/dev/null; then
     python3 -c 'import glob, nvidia
 for path in nvidia.__path__:
@@ -27,11 +27,11 @@ for path in nvidia.__path__:
   ldconfig -p 2>/dev/null | sed -nE 's/.*=> (.*)\/lib(cublasLt|cudnn|nccl|nvrtc)\.so.*/\1/p'
 }
 
-# Whether version $1 is at least version $2.
+# Says whether version $1 is at least version $2.
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$2" ]; }
 
-# Writes ROOT/machine: `loader` (system, or bundled where this machine's C library is older than the programs) and
-# `nvidia_path`, the folders that NVIDIA's libraries are in.
+# Writes ROOT/machine with two settings. `loader` is system, or bundled if this machine's C library is older than the
+# programs. `nvidia_path` lists the folders of NVIDIA's libraries.
 prepare_machine() {  # ROOT
   local root=$1 name folder found missing=() path='' folders here needed
   mapfile -t folders < <(nvidia_folders)
@@ -45,7 +45,7 @@ prepare_machine() {  # ROOT
     [ -n "$found" ] || missing+=("$name")
     [[ :$path: == *":$found:"* ]] || path+=${path:+:}$found
   done <"$root/nvidia-libraries"
-  # The driver's own; the loader finds it too where it is installed as usual.
+  # This is the driver's own library; the loader finds it too where it is installed as usual.
   for folder in "${folders[@]}"; do
     [ -n "$folder" ] && [ -e "$folder/libcuda.so.1" ] && [[ :$path: != *":$folder:"* ]] && path+=:$folder && break
   done
