@@ -5,7 +5,7 @@
 #include "tests/support/test_device.h"
 
 int main(int argc, char** argv) {
-  // What CTest counts as skipped.
+  // CTest counts this status as skipped.
   constexpr int kSkipped = 77;
   testing::InitGoogleTest(&argc, argv);
   const absl::Status device = isthmus::reference::ChooseTestDevice(argc, argv);

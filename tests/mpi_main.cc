@@ -1,4 +1,4 @@
-// Main of the multi-process tests: every rank runs all tests in the same order; a failure on any rank fails all.
+// Main of the multi-process tests. Every rank runs all tests in the same order, and a failure on any rank fails all.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
     failed = 1;
   }
   MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-  // What CTest counts as skipped: nothing ran, here or, as the ranks run alike, anywhere.
+  // CTest counts this status as skipped: nothing ran here nor anywhere, because the ranks run alike.
   if (failed == 0 && tests.skipped_test_count() == tests.test_to_run_count()) failed = 77;
   MPI_Finalize();
   return failed;

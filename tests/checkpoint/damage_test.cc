@@ -29,7 +29,7 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-// As small as a model with all kinds of tensors gets.
+// This is as small as a model with all kinds of tensors gets.
 TinyOptions SmallestOptions() {
   return {.width = 4,
           .heads = 2,
@@ -65,7 +65,7 @@ class Damage : public ::testing::Test {
     EXPECT_THAT(VerifyCheckpoint(checkpoint_).problems, IsEmpty());
     EXPECT_TRUE(Load(checkpoint_).ok()) << Load(checkpoint_);
   }
-  // `file`: what the messages must name.
+  // `file` must be named in the messages.
   void ExpectDamaged(const std::string& file) {
     const VerifiedCheckpoint verified = VerifyCheckpoint(checkpoint_);
     ASSERT_THAT(verified.problems, Not(IsEmpty()));
@@ -81,7 +81,7 @@ class Damage : public ::testing::Test {
                         foreign = ReadText(other + "/" + name);
       ASSERT_FALSE(before == foreign) << name;
       WriteText(path, foreign);
-      // Of a foreign manifest all other files are wrong.
+      // A foreign manifest makes all other files wrong.
       ExpectDamaged(name == "manifest.pb" ? checkpoint_ : name);
       WriteText(path, before);
     }
@@ -105,7 +105,7 @@ class Damage : public ::testing::Test {
 TEST_F(Damage, EveryFlippedByteIsNoticed) {
   ASSERT_THAT(Files(), SizeIs(3));
   ExpectSound();
-  // Every seventh where kernels or sanitizers are slow, which still is every bit of a byte.
+  // It takes every seventh where kernels or sanitizers are slow, which still is every bit of a byte.
   const int64_t stride = std::getenv("ISTHMUS_TEST_STEPS") == nullptr ? 1 : 7;
   int64_t flipped = 0;
   for (const std::string& name : Files()) {
@@ -147,7 +147,7 @@ TEST_F(Damage, FilesOfAnotherLengthOrNoneAreNoticed) {
   }
 }
 
-// Each file in turn, then all at once.
+// It takes each file in turn, then all at once.
 TEST_F(Damage, FilesOfAnotherStepAreNoticed) {
   const std::string other = folder_ / "checkpoints/step-00000004";
   replica_.Step(2);
@@ -159,7 +159,7 @@ TEST_F(Damage, FilesOfAnotherStepAreNoticed) {
   ExpectDamaged(checkpoint_ + "/manifest.pb: is of step 4, not of the step that the folder is named after");
 }
 
-// With the same shapes and the same step; the whole folder would be a sound checkpoint, of a run that has another seed.
+// Shapes and step are the same. The whole folder would be a sound checkpoint, of a run that has another seed.
 TEST_F(Damage, FilesOfAnotherRunAreNoticed) {
   std::filesystem::rename(checkpoint_, folder_ / "kept");
   Replica foreign(SmallestOptions(), nullptr, 8);
@@ -192,7 +192,7 @@ TEST_F(Damage, ATokenizerThatIsNotTheTokensIsNoticed) {
   EXPECT_THAT(problems.front(), HasSubstr("step-00000006/tokenizer.model: fingerprint "));
 }
 
-// As many files as ranks wrote may be more than a process may open.
+// There may be more files, one for each rank that wrote, than a process may open.
 TEST_F(Damage, AReaderGetsByWithFewOpenFiles) {
   auto manifest = *ReadManifest(checkpoint_);
   const std::string data = "rank-0000.tensors";
@@ -217,7 +217,7 @@ TEST_F(Damage, AReaderGetsByWithFewOpenFiles) {
   };
   read_all();
   EXPECT_EQ(open_files() - before, TensorReader::kMostOpen);
-  // Others take nearly all that there may be.
+  // Other files take nearly all of the permitted number.
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
   const rlimit few = {static_cast<rlim_t>(before + 8), limit.rlim_max};

@@ -1,4 +1,4 @@
-// Which checkpoints stay.
+// Tests which checkpoints stay.
 #include "checkpoint/rotation.h"
 
 #include <absl/strings/str_cat.h>
@@ -99,7 +99,7 @@ TEST_F(Rotation, AFolderThatCannotBeListedIsNotOneWithoutCheckpoints) {
   const auto none = ListCheckpoints(folder_.path());
   ASSERT_TRUE(none.ok()) << none.status();
   EXPECT_THAT(*none, IsEmpty());
-  // As when the disk that it leads to is not mounted.
+  // This is the state when the disk that it leads to is not mounted.
   std::filesystem::create_directory_symlink(folder_ / "gone", folder_ / "checkpoints");
   EXPECT_THAT(std::string(ListCheckpoints(folder_.path()).status().message()),
               HasSubstr("checkpoints: can't list the checkpoints"));
@@ -122,7 +122,7 @@ TEST_F(Rotation, LaterOnesAreSetAside) {
   EXPECT_THAT(Rotate(9), ElementsAre(1));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.set-aside"));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "checkpoints/step-00000003.set-aside-2"));
-  // As after going back to the beginning.
+  // This is the state after going back to the beginning.
   ASSERT_TRUE(SetAsideLater(folder_.path(), 0).ok());
   EXPECT_FALSE(std::filesystem::is_symlink(folder_ / "checkpoints/latest"));
 }

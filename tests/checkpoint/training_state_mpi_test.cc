@@ -1,5 +1,5 @@
 // ranks: 4
-// Everything that training continues from, written at 4x1 and read at other meshes: the same bits, and the same run.
+// Everything that training continues from is written at 4x1 and read at other meshes: the same bits, and the same run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -35,7 +35,7 @@ class TrainingState : public ::testing::Test {
   }
 };
 
-// The first `ranks` of the world.
+// Makes a group of the first `ranks` of the world.
 std::unique_ptr<Communicator> FirstRanks(int ranks) {
   auto group = World().Split(World().rank() < ranks ? 0 : 1, World().rank(), "world");
   EXPECT_TRUE(group.ok()) << group.status();
@@ -61,7 +61,7 @@ absl::Status SaveReplica(Replica& replica, const std::string& folder) {
       .status();
 }
 
-// Every part that the rank holds has the bits that are stored, read as whole tensors by one reader.
+// Checks that every part of the rank has the bits that are stored, read as whole tensors by one reader.
 void ExpectStoredBits(Replica& replica, const std::string& folder, const proto::CheckpointManifest& manifest) {
   TensorReader reader(folder, manifest);
   for (const TensorPart& part : PartsToLoad(replica.model().parameters(), &replica.model().optimizer())) {
@@ -106,7 +106,7 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
     EXPECT_TRUE(manifest->finite());
     ExpectStoredBits(saved, path, *manifest);
     const double next = saved.Step(3).loss;
-    // The same weights in fp32 arithmetic: bf16's rounding differs from mesh to mesh.
+    // The same weights are compared in fp32 arithmetic, because bf16's rounding differs from mesh to mesh.
     const double exact = NextLossInFp32(4, 1, &World(), path, *manifest);
 
     struct Layout {
@@ -119,7 +119,7 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
       const int ranks = layout.tensor * layout.data;
       const std::unique_ptr<Communicator> group = FirstRanks(ranks);
       if (World().rank() >= ranks) continue;
-      // Other initial weights: what is not loaded would show.
+      // The initial weights differ, so that anything not loaded would show.
       Replica loaded(OptionsFor(layout.tensor, layout.data, precision, layout.shard_optimizer), group.get(), 99);
       const absl::Status load =
           LoadTrainingState(path, *manifest, loaded.model().parameters(), loaded.model().optimizer());
@@ -136,7 +136,7 @@ TEST_F(TrainingState, SavedAtFourTensorRanksIsLoadedBitForBitByAnyMesh) {
   }
 }
 
-// Sharded over data ranks and written by them, down to pieces that begin and end within rows.
+// The state is sharded over data ranks and written by them, down to pieces that begin and end within rows.
 TEST_F(TrainingState, AShardedOptimizersStateIsLoadedByMeshesWithoutOne) {
   const SharedFolder folder;
   for (const int tensor : {1, 2}) {
@@ -195,7 +195,7 @@ TEST_F(TrainingState, ValuesThatAreNotFiniteAreSeenOnWhicheverRankTheyAre) {
   EXPECT_FALSE(save("bad"));
 }
 
-// What `isthmus plan` states, and not much more than what is staged.
+// Staging takes the memory that `isthmus plan` states, and that is not much more than what is staged.
 TEST_F(TrainingState, StagesInMemoryThatWasPlanned) {
   for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
     for (const int tensor : {1, 2, 4}) {
@@ -252,7 +252,7 @@ TEST_F(TrainingState, IsWrittenInTheBackgroundAsItWasWhenTheSaveBegan) {
   EXPECT_EQ(called, World().rank() == 0 ? 1 : 0);
   const std::string name = "/rank-000" + std::to_string(World().rank()) + ".tensors";
   EXPECT_TRUE(ReadText(expected + name) == ReadText(found + name));
-  // A name that is taken: on all ranks the same error, nothing pending, the checkpoint as it was.
+  // The name is taken: all ranks get the same error, nothing is pending, and the checkpoint is as it was.
   ASSERT_TRUE(start().ok());
   EXPECT_FALSE(background.Poll(true).ok());
   EXPECT_FALSE(background.pending());

@@ -1,4 +1,4 @@
-// Weights written by one mesh and read by others.
+// Weights are written by one mesh and read by others.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@ ParameterStore StoreOf(const TinyOptions& options, const Mesh& mesh, DType type)
   return *ParameterStore::Create(ParametersOf(TinyConfig(options), rank), type, Stream());
 }
 
-// Whether every element has the initial value that is a function of its place in the whole tensor.
+// Expects that every element has the initial value that is a function of its place in the whole tensor.
 void ExpectInitialValues(const ParameterStore& store, const ParameterStore& expected) {
   for (size_t i = 0; i < store.specs().size(); ++i) {
     const Tensor a = store.Weight(static_cast<int>(i)), b = expected.Weight(static_cast<int>(i));

@@ -141,8 +141,8 @@ void Run(const dim3& blocks, const dim3& threads, size_t shared_bytes, const std
   const DeviceMemoryAccess access;
   gridDim = blocks;
   blockDim = threads;
-  // Threads run in ascending order in one launch and in descending order in the next, so that what lacks a barrier goes
-  // wrong in one of them.
+  // Threads run in ascending order in one launch and in descending order in the next. A missing barrier then goes wrong
+  // in one of them.
   static bool backwards = false;
   backwards = !backwards;
   for (unsigned z = 0; z < blocks.z; ++z) {

@@ -1,5 +1,5 @@
-// In place of ops/cuda/fp8_matmul.cc, which needs cuBLASLt: the CPU's product on device memory, with a workspace that
-// the GPU's does not need.
+// Stands in for ops/cuda/fp8_matmul.cc, which needs cuBLASLt. It is the CPU's product on device memory, with a
+// workspace that the GPU's does not need.
 #include "ops/fp8_matmul.h"
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// In place of ops/cuda/matmul.cc, which needs cuBLASLt: the CPU's product on device memory.
+// Stands in for ops/cuda/matmul.cc, which needs cuBLASLt. It is the CPU's product on device memory.
 #include "ops/matmul.h"
 
 #include "ops/cuda/library_versions.h"
@@ -12,7 +12,7 @@ namespace isthmus::cuda {
 int64_t CublasLtVersionNumber() { return 0; }
 
 absl::Status Matmul(const MatmulArgs& args, const Context& context) {
-  // There is nothing to measure: a search finds one made-up algorithm for each product that would be searched for.
+  // There is nothing to measure. A search finds one made-up algorithm for each product that would be searched for.
   if (MatmulChoices& choices = MatmulChoicesOf(context); choices.search && args.a.dtype != DType::kFloat64) {
     choices.known.try_emplace(KeyOf(args, context), MatmulAlgorithm{{1}, 1e-6});
   }

@@ -1,5 +1,5 @@
-// Streams that have finished whatever was put into them, or that are captured: then the work is noted and runs when the
-// graph is launched, each time anew. Copies to the host arrive when somebody waits for them, not before.
+// Streams that have finished whatever was put into them, or that are captured. Captured work is noted and runs whenever
+// the graph is launched. Copies to the host arrive when somebody waits for them, not before.
 #include "tests/cuda_on_cpu/stream.h"
 
 #include <cuda_runtime.h>
@@ -30,7 +30,7 @@ struct cudaFakeEvent {
   std::chrono::steady_clock::time_point time;
   cudaStream_t stream = nullptr;
   uint64_t copies = 0;    // that were given to any stream before it
-  bool captured = false;  // last recorded as a part of a graph: it stands for no moment
+  bool captured = false;  // last recorded as a part of a graph: it has no time
 };
 
 namespace isthmus::cuda_on_cpu {
@@ -59,7 +59,7 @@ HeldCopies& Held() {
   return *held;
 }
 
-// Those of the stream up to that number arrive.
+// Lets the stream's copies up to that number arrive.
 void Deliver(cudaStream_t stream, uint64_t last) {
   HeldCopies& held = Held();
   const std::lock_guard<std::mutex> lock(held.mutex);
@@ -130,7 +130,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return Passed(stream); }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return Passed(stream); }
-// Who waits for this stream afterwards has waited for the event, too: its copies arrive at once.
+// Whoever waits for this stream afterwards has waited for the event, too, so its copies arrive at once.
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
   isthmus::cuda_on_cpu::Deliver(event->stream, event->copies);
   return cudaSuccess;

@@ -1,4 +1,4 @@
-// What other files of this folder need to know of captures.
+// The functions about captures that other files of this folder need.
 #ifndef ISTHMUS_TESTS_CUDA_ON_CPU_STREAM_H_
 #define ISTHMUS_TESTS_CUDA_ON_CPU_STREAM_H_
 
@@ -6,10 +6,11 @@
 
 namespace isthmus::cuda_on_cpu {
 
-// For calls that a thread may not make while it captures: an error, and the capture is spoilt.
+// Serves calls that a thread may not make while it captures: it returns an error, and the capture is spoilt.
 cudaError_t ForbiddenInCapture();
 
-// A copy to the host of what is there now: it arrives when the host waits for the stream, or for an event behind it.
+// Copies the present contents to the host. The copy arrives when the host waits for the stream, or for an event behind
+// it.
 void HoldBack(cudaStream_t stream, void* to, const void* from, size_t bytes);
 
 }  // namespace isthmus::cuda_on_cpu

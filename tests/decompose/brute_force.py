@@ -95,7 +95,7 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     retained_energy = float((retained**2).sum())
     lost = grad - retained
 
-    # The first-order change of the logits, matrix by matrix.
+    # This is the first-order change of the logits, matrix by matrix.
     grad_hidden = grad @ head
     through_hidden = grad_hidden @ head.T
     if factorised:
@@ -110,7 +110,7 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     sampled = grad[::stride]
     spectrum = np.linalg.svd(sampled, compute_uv=False)
     spectrum = np.concatenate([spectrum, np.zeros(len(sampled) - len(spectrum))])
-    # Those that a Gram matrix in float64 can know.
+    # These are the singular values that a Gram matrix in float64 can know.
     known = spectrum[spectrum**2 > len(sampled) * np.finfo(np.float64).eps / 2 * spectrum[0] ** 2]
     sampled_energy = float((sampled**2).sum())
     best = lambda k: float((spectrum[:k] ** 2).sum() / sampled_energy)

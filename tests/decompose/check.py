@@ -17,8 +17,8 @@ from brute_force import decompose
 
 TOLERANCE = 1e-9  # relative
 
-# Where the exact value is a difference that vanishes, rounding is all there is: compared to the scale that it is a
-# difference of instead of to itself.
+# An exact value that is a vanishing difference leaves only rounding. It is compared to the scale of that difference's
+# terms instead of to itself.
 VANISHING = {
     "lost_energy_ratio": 1e-12,
     "sampled_lost_norm_ratio": 2e-7,  # a root of a difference, as below
@@ -40,8 +40,8 @@ class Comparison:
         self.faults = []
         self.expected = expected
         self.scale = {"energy": expected["logit_gradient_norm"] ** 2, "norm": expected["logit_gradient_norm"]}
-        # The rounding of one element of the head turns its column space by the rounding unit times its condition, and
-        # moves the smallest singular value by the rounding of the largest: no algorithm, NumPy's either, can do better.
+        # Rounding one element of the head turns its column space by the rounding unit times its condition. It moves the
+        # smallest singular value by the rounding of the largest. No algorithm, NumPy's either, can do better.
         self.rounding = np.finfo(float).eps * condition
         self.tolerance, self.condition_tolerance = max(TOLERANCE, self.rounding), max(TOLERANCE, 64 * self.rounding)
 
@@ -141,7 +141,7 @@ def random_case(seed, tokens, vocabulary, width, dtype=np.float64, spread=1.0):
     rng = np.random.default_rng(seed)
     hidden = rng.standard_normal((tokens, width)) + 0.3
     head = rng.standard_normal((vocabulary, width)) * spread / width**0.5
-    # Zipf's law, as in text.
+    # The tokens follow Zipf's law, as in text.
     weights = 1 / np.arange(1, vocabulary + 1)
     targets = rng.choice(vocabulary, tokens, p=weights / weights.sum())
     return {"hidden": hidden.astype(dtype), "head": head.astype(dtype), "targets": targets}

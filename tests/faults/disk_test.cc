@@ -1,5 +1,5 @@
-// A disk that fails costs a checkpoint, a line in the log and a count in the metrics, never the run. A full one is in
-// tests/launch/resume_test.cc.
+// A disk that fails costs a checkpoint, a line in the log and a count in the metrics, never the run.
+// tests/launch/resume_test.cc tests a full disk.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ class DiskFaults : public ::testing::Test {
     return absl::StrCat("train --config ", project().WriteConfig(name), " --set checkpoint.interval=5 ", more);
   }
 
-  // Before each of these steps of this start, from 1, the program stops itself until the command has been run.
+  // Before each of these steps of this start, counted from 1, the program stops itself until the command has been run.
   static ProgramResult RunWithChanges(const std::string& arguments, const std::map<int, std::string>& changes) {
     const std::string log = project() / absl::StrCat("points-", ++logs_);
     std::string faults, commands;
@@ -52,7 +52,7 @@ class DiskFaults : public ::testing::Test {
                                  "wait $program"));
   }
 
-  // What the run's checkpoints are in the end, all of them sound.
+  // Returns the steps of the run's checkpoints at its end, and expects all of them to be sound.
   static std::set<int64_t> SoundSteps(const std::string& run) {
     std::set<int64_t> steps;
     const auto stored = *ListCheckpoints(run);
@@ -63,7 +63,7 @@ class DiskFaults : public ::testing::Test {
     EXPECT_THAT(VerifyCheckpoint(run + "/checkpoints/latest").problems, IsEmpty());
     return steps;
   }
-  // The figures `key` of all records, without repetition.
+  // Returns the figures `key` of all records, without repetition.
   static std::set<int64_t> Figures(const std::string& run, const std::string& key) {
     std::set<int64_t> found;
     for (const auto& record : Records(run)) {
@@ -79,8 +79,8 @@ class DiskFaults : public ::testing::Test {
 TinyProject* DiskFaults::project_ = nullptr;
 int DiskFaults::logs_ = 0;
 
-// The checkpoints' folder is a file system of its own, which becomes read-only between two steps, as disks with errors
-// do, and is repaired five steps later.
+// The checkpoints' folder is a file system of its own. It becomes read-only between two steps, as disks with errors do,
+// and is repaired five steps later.
 TEST_F(DiskFaults, AReadOnlyDiskCostsTheCheckpointsUntilItIsRepaired) {
   const std::string run = project() / "read-only", disk = run + "/checkpoints";
   std::filesystem::create_directories(disk);
@@ -105,7 +105,7 @@ TEST_F(DiskFaults, AReadOnlyDiskCostsTheCheckpointsUntilItIsRepaired) {
 TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   const std::string run = project() / "limited";
   ASSERT_EQ(RunIsthmus(Train("limited", "--set schedule.steps=5")).exit_status, 0);
-  // From the first step on: MPI has files of its own.
+  // The limit holds from the first step on, because MPI has files of its own.
   const std::map<int, std::string> limit = {{1, "prlimit --pid $program --fsize=262144"}};
   const ProgramResult result =
       RunWithChanges(Train("limited", "--resume auto --set checkpoint.save_final=false"), limit);
@@ -117,12 +117,12 @@ TEST_F(DiskFaults, ALimitOfTheUserCostsCheckpointsAndNotTheRun) {
   EXPECT_EQ(Losses(run).size(), 20u);
   EXPECT_THAT(ReadText(run + "/log/rank-0000.log"), HasSubstr("rank-0000.tensors: can't write: File too large"));
   EXPECT_FALSE(std::filesystem::exists(run + "/checkpoints/step-00000010.tmp"));
-  // The last checkpoint is what a run is for: that is an error. And what there was can be continued from.
+  // A run exists for its last checkpoint, so losing that is an error. The run can still be continued from earlier ones.
   const ProgramResult last = RunWithChanges(Train("limited", "--resume auto"), limit);
   EXPECT_EQ(last.exit_status, 2) << last.out;
   EXPECT_EQ(last.Count("File too large; free space or choose another folder"), 1) << last.out;
-  // A signal that asks for a checkpoint when there is no room is said, and worth another start. The program may take
-  // some steps more before it has the signal.
+  // A signal that asks for a checkpoint when there is no room is reported, and worth another start. The program may
+  // take some steps more before it has the signal.
   const ProgramResult stopped = RunWithChanges(Train("limited", "--resume auto --set schedule.steps=100000"),
                                                {{1, limit.at(1)}, {2, "kill -TERM $program"}});
   EXPECT_EQ(stopped.exit_status, 4) << stopped.out;
@@ -151,12 +151,13 @@ TEST_F(DiskFaults, ATokenShardThatIsCutCostsNothingThatWasTrained) {
   EXPECT_THAT(SoundSteps(run), ElementsAre(steps));
 }
 
-// Deadlines of the two tests below: of steps ten seconds with kHaste, of all else far more than is needed.
+// These are deadlines of the two tests below: ten seconds with kHaste for steps, and far more than is needed for all
+// else.
 constexpr const char* kDeadlines =
     "--set mesh.data=2 --set mesh.collective_timeout_seconds=3600 --set mesh.setup_timeout_seconds=1000000 ";
 constexpr double kHaste = 360, kLongerThanADeadline = 12;
 
-// The disk of one rank takes longer for a write than collectives may take and than many steps do.
+// The disk of one rank takes longer for a write than collectives may take, and than many steps do.
 TEST_F(DiskFaults, ASlowDiskHoldsUpTheNextCheckpointAlone) {
   const std::string name = "slow", disk = project() / "slow.disk", phase = "saving a checkpoint";
   WatchedRun run(project() / name, absl::StrCat("checkpoint.write@0#5=await:", disk),

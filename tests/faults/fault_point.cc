@@ -1,11 +1,12 @@
 // Takes the place of runtime/fault_point.cc in `isthmus_with_faults`.
 //
-// ISTHMUS_FAULTS: faults separated by ';', each `point[@rank][#hit]=action`: on that rank (else on all) when the point
-// is passed for that time (from 1; `*`: every time; else the first). Actions: kill, stop, term, usr1, int (signals to
-// the process itself), sleep:SECONDS, and await:FILE (waits until the file exists). At points with data also: nan, inf
-// and scale:FACTOR, which change the first element. ISTHMUS_FAULT_LOG: a file name; every point that a rank passes is a
-// line of FILE.RANK. ISTHMUS_FAULT_HASTE: a file name; while such a file exists, deadlines of collectives pass so many
-// times faster as it says.
+// ISTHMUS_FAULTS holds faults separated by ';', each `point[@rank][#hit]=action`. A fault happens on that rank, or on
+// all if there is none, when the point is passed for that time. Times count from 1; `*` means every time, and the
+// default is the first. Actions: kill, stop, term, usr1, int (signals to the process itself), sleep:SECONDS, and
+// await:FILE (waits until the file exists). At points with data there are also nan, inf and scale:FACTOR, which change
+// the first element. ISTHMUS_FAULT_LOG is a file name; every point that a rank passes is a line of FILE.RANK.
+// ISTHMUS_FAULT_HASTE is a file name, too. While such a file exists, deadlines of collectives pass as many times faster
+// as it says.
 // A fault that can't be read ends the program, because a test with it would test nothing.
 #include "runtime/fault_point.h"
 
@@ -86,7 +87,7 @@ class Faults {
     if (!log.empty()) log_.open(absl::StrCat(log, ".", rank_), std::ios::app);
   }
 
-  // What is to happen now.
+  // Returns the actions that must happen now.
   std::vector<std::string> Pass(const std::string& point) {
     const std::lock_guard lock(mutex_);
     if (log_.is_open()) log_ << point << std::endl;
@@ -150,7 +151,7 @@ void WaitUntilRemembered(int signal) {
   } while (now.sa_handler != SIG_DFL);
 }
 
-// Whether the action needs no data.
+// Says whether the action needs no data.
 bool Act(const std::string& action) {
   static const std::map<std::string, int> signals = {
       {"kill", SIGKILL}, {"stop", SIGSTOP}, {"term", SIGTERM}, {"usr1", SIGUSR1}, {"int", SIGINT}};

@@ -1,4 +1,4 @@
-// A rank that stops, hangs or is slow: it is named, and the job ends, on all ranks, leaving no process.
+// If a rank stops, hangs or is slow, it is named, and the job ends on all ranks, leaving no process.
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
@@ -29,7 +29,8 @@ using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-// Processes that have `text` in their command line. What mpirun has killed may take a moment to be gone.
+// Returns the processes that have `text` in their command line. A process that mpirun has killed may take a moment to
+// be gone.
 std::set<std::string> ProcessesWith(const std::string& text) {
   std::set<std::string> found;
   for (int tries = 0; tries < 10 * kPatience; ++tries) {
@@ -93,7 +94,7 @@ class Hang : public ::testing::Test {
   static std::string LogOf(const std::string& name, int rank) {
     return ReadText(project() / absl::StrCat(name, "/log/rank-000", rank, ".log"));
   }
-  // The last collective of a rank that wrote its ring.
+  // Returns the last collective of a rank that wrote its ring.
   static nlohmann::json LastCollective(const std::string& name, int rank) {
     const std::string ring = ReadText(project() / absl::StrCat(name, "/log/rank-000", rank, ".collectives.jsonl"));
     const std::vector<std::string> lines = absl::StrSplit(ring, '\n', absl::SkipEmpty());
@@ -106,7 +107,7 @@ class Hang : public ::testing::Test {
 };
 TinyProject* Hang::project_ = nullptr;
 
-// The fault that makes a rank sleep when it passes the point for that time.
+// Returns the fault that makes a rank sleep when it passes the point for that time.
 std::string SleepAt(const std::string& point, const std::string& hit) {
   return absl::StrCat(point, hit, "=sleep:100000");
 }
@@ -151,7 +152,7 @@ TEST_F(Hang, ARankThatLivesButHangsIsToldFromOneThatStopped) {
   EXPECT_THAT(out,
               ContainsRegex("late: rank 1 [^\n]*whose process is alive; it has not entered [^\n]*last seen in step "
                             "2, optimizer\n"));
-  // It says itself what it did before.
+  // The rank itself says what it did before.
   EXPECT_EQ(LastCollective("alive", 1)["step"], 2);
   EXPECT_THAT(LogOf("alive", 0), HasSubstr("late: rank 1 "));
 }
@@ -236,8 +237,8 @@ TEST_F(Hang, ASlowRankIsNamedAndMeasured) {
   EXPECT_EQ(result.exit_status, 0) << result.out;
   const std::string log = LogOf("slow", 0);
   EXPECT_THAT(log, ContainsRegex("warning rank=0 step=[0-9]+ rank 1 is slow: its own work takes 0[.][0-9]+ s a step"));
-  // Windows in which rank 1 is the slow one, and rank 0, which waits for it, is not: waiting is no work. On a busy
-  // machine rank 0 may be slow by itself in some.
+  // Counts windows in which rank 1 is the slow one, and rank 0, which waits for it, is not: waiting is no work. On a
+  // busy machine rank 0 may be slow by itself in some.
   int windows = 0, told = 0;
   for (const auto& record : Records(project() / "slow")) {
     if (!record.contains("stragglers")) continue;
@@ -291,7 +292,7 @@ TEST_F(RanksThatDiffer, OtherArgumentsAreFoundAtTheStart) {
   EXPECT_THAT(result.out,
               ContainsRegex("rank 1 has another command line: isthmus train [^;]* --set batch.sequences=16; "
                             "rank 0 has: isthmus train [^;]*; start all ranks with the same one"));
-  // One that only one rank would have refused.
+  // Only one rank would have refused this command line.
   const ProgramResult unknown = RunRanks({command, command + " --unknown"});
   EXPECT_EQ(unknown.exit_status, 2) << unknown.out;
   EXPECT_EQ(unknown.Count("rank 1 has another command line"), 1) << unknown.out;

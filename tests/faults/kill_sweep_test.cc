@@ -1,10 +1,10 @@
-// kill -9 of one rank at any fault point: the next start continues from a complete checkpoint, the newest that there
-// was, and the run ends with the weights and losses of one that nobody disturbed, bit for bit.
+// kill -9 hits one rank at any fault point. The next start continues from a complete checkpoint, the newest that there
+// was. The run ends with the weights and losses of an undisturbed one, bit for bit.
 //
-// A chain is one run: started, killed, continued, killed again, until a start comes to its end. Which point, which rank
-// and which of its passes are drawn at random, first every pair of a point and a rank once.
+// A chain is one run: started, killed, continued, killed again, until a start comes to its end. The point, the rank and
+// the pass are drawn at random; first every pair of a point and a rank comes once.
 //
-// The test kills a few times at each mesh. Many times, which takes 1.5 s each:
+// The test kills a few times at each mesh. More kills take 1.5 s each:
 //   ISTHMUS_KILLS=80 ISTHMUS_KILL_SEED=3 build/cuda/tests/faults_tests --gtest_filter='KillSweep.*'
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
@@ -61,7 +61,7 @@ class Chain {
     config_ = project.WriteConfig("chain");
   }
 
-  // What nobody disturbs, written in the background. Its points are those to be killed at.
+  // Makes the undisturbed run, with saves in the background. The kills hit its points.
   void RunWhole() {
     const ProgramResult result = Start(whole_, true, "");
     ASSERT_EQ(result.exit_status, 0) << result.out;
@@ -88,7 +88,7 @@ class Chain {
         std::fflush(stdout);
       } else {
         Finish();
-        // What was left of the run did not pass the point as often.
+        // The rest of the run did not pass the point as often.
         if (++missed_[place] < 3) waiting_.push_back(place);
       }
     }
@@ -111,7 +111,7 @@ class Chain {
         ranks_, kPatience, log_);
   }
 
-  // Which points were passed by the last start, and how often.
+  // Returns which points were passed by the last start, and how often.
   Passes Passed() const {
     Passes passed;
     for (int rank = 0; rank < ranks_; ++rank) {
@@ -144,7 +144,7 @@ class Chain {
     return place->first;
   }
 
-  // One start of the chain. Returns whether it was killed, else it came to its end.
+  // Makes one start of the chain. Returns whether it was killed; otherwise it came to its end.
   bool StartAndCheck(bool background, const std::string& fault) {
     const int64_t before = NewestStep(run_);
     const std::string log = run_ + "/log/rank-0000.log";
@@ -164,7 +164,7 @@ class Chain {
     if (std::filesystem::is_symlink(latest)) {
       EXPECT_THAT(VerifyCheckpoint(latest).problems, IsEmpty());
     }
-    // Continuing from an older checkpoint than the newest would set that aside.
+    // To continue from a checkpoint older than the newest would set that aside.
     std::error_code none;
     for (const auto& entry : std::filesystem::directory_iterator(run_ + "/checkpoints", none)) {
       EXPECT_EQ(entry.path().string().find("set-aside"), std::string::npos) << entry.path();
@@ -186,7 +186,8 @@ class Chain {
     return true;
   }
 
-  // Each step once and in order. Of the step before a kill the record may be missing: sinks write it a moment later.
+  // Expects each step once and in order. The record of the step before a kill may be missing, because sinks write it a
+  // moment later.
   void ExpectSameRecords() const {
     std::map<int64_t, double> expected;
     for (const auto& record : Records(whole_)) expected[record["step"]] = record.value("train/loss", 0.0);
@@ -202,7 +203,7 @@ class Chain {
     EXPECT_LE(expected.size(), static_cast<size_t>(kSteps / 2));
   }
 
-  // The end of a chain; the next one begins anew.
+  // Ends the chain; the next one begins anew.
   void Finish() {
     ExpectSameRecords();
     const std::string end = CheckpointFolder(run_, kSteps), expected = CheckpointFolder(whole_, kSteps);
@@ -230,7 +231,7 @@ class KillSweep : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     project_ = new TinyProject;
-    // Ranks beside the killed one end at once: what they would still do is no part of this.
+    // Ranks beside the killed one end at once. The rest of their work is no part of this.
     setenv("OMPI_MCA_odls_base_sigkill_timeout", "0", 1);
   }
   static void TearDownTestSuite() { delete project_; }
@@ -262,7 +263,7 @@ TEST_F(KillSweep, OfTwoDataRanksLosesNothing) {
 
 TEST_F(KillSweep, OfTwoByTwoRanksLosesNothing) { KillAt(2, 2, {{"checkpoint.sync", 3}, {"checkpoint.rename", 0}}); }
 
-// The one point that no chain passes: what is newer than the checkpoint that a run continues from.
+// No chain passes this one point, at which checkpoints newer than the one that a run continues from are set aside.
 TEST_F(KillSweep, WhileADamagedCheckpointIsSetAsideLosesNothing) {
   const auto start = [](const std::string& faults) {
     return RunWithFaults(faults, absl::StrCat("train --resume auto --config ", project().WriteConfig("aside"),

@@ -1,4 +1,4 @@
-// launch/mpirun/train: saves when it is told to end, and starts again when that is wanted.
+// launch/mpirun/train saves when it is told to end, and starts again when that is wanted.
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ class MpirunLaunch : public ::testing::Test {
 
 // mpirun itself would kill the ranks two seconds after the first signal.
 TEST_F(MpirunLaunch, AfterASignalToTheScriptTheRunSavesHoweverLongThatTakesAndTheSecondEndsItAtOnce) {
-  // With job control, because a shell without it starts what it doesn't wait for deaf to SIGINT.
+  // Job control is on, because a shell without it starts background commands deaf to SIGINT.
   const ProgramResult result = RunShell(absl::StrCat(
       "set -m; export OMP_NUM_THREADS=1; ", Signalled("terminated", 4, "TERM"), Signalled("interrupted", 4, "INT"),
       Signalled("closed", 4, "HUP HUP"), Signalled("twice", 100000, "TERM TERM"),
@@ -65,7 +65,7 @@ TEST_F(MpirunLaunch, ItStartsAgainAfterARankWasKilledAsOftenAsWanted) {
   const ProgramResult once = RunShell(start + Line("once", settings + "6"));
   EXPECT_NE(once.exit_status, 0) << once.out;
   EXPECT_EQ(once.Count("starts again"), 0) << once.out;
-  // What would only fail again.
+  // A run that would only fail again is not started again.
   const ProgramResult wrong = RunShell(Line("wrong", "--restart 5 --set model.heads=5"));
   EXPECT_EQ(wrong.exit_status, 2) << wrong.out;
   EXPECT_EQ(wrong.Count("starts again"), 0) << wrong.out;

@@ -1,4 +1,4 @@
-// NaN on one rank, and what each policy makes of it on all.
+// NaN appears on one rank, and each policy has its effect on all.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ constexpr char kRollback[] = "--set stability.non_finite.policy=ROLLBACK ";
 
 class RefusedStep : public ::testing::Test {
  protected:
-  // What skips and rollbacks must come to, at both meshes: a run that never sees three of the batches.
+  // Skips and rollbacks must give, at both meshes, the result of a run that never sees three of the batches.
   static void SetUpTestSuite() {
     project_ = new TinyProject;
     for (const TwoRanks& mesh : kMeshes) {
@@ -40,7 +40,7 @@ class RefusedStep : public ::testing::Test {
   }
   static void TearDownTestSuite() { delete project_; }
 
-  // Twelve steps on two ranks, with a checkpoint every four.
+  // Trains twelve steps on two ranks, with a checkpoint every four.
   static ProgramResult Train(const std::string& name, const std::string& faults, const std::string& more) {
     return RunWithFaults(faults,
                          absl::StrCat("train --config ", project_->WriteConfig(name),
@@ -69,7 +69,7 @@ class RefusedStep : public ::testing::Test {
       EXPECT_TRUE(bytes == ReadText(b + file)) << a << " and " << b << file;
     }
   }
-  // Both runs' records and what they left, but for times and counts.
+  // Compares both runs' records and their files, but for times and counts.
   static void ExpectSameRuns(const std::string& expected, const std::string& found) {
     EXPECT_EQ(Losses(Folder(found)), Losses(Folder(expected)));
     EXPECT_EQ(Records(Folder(found)).size(), 13u);
@@ -97,7 +97,7 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
     EXPECT_THAT(result.out, HasSubstr(place));
     EXPECT_THAT(result.out, HasSubstr("training diverged"));
     for (const int rank : {0, 1}) EXPECT_THAT(Log(name, rank), HasSubstr(place)) << rank;
-    // The state before the step, and what Prometheus is to find.
+    // Checks the state before the step, and the figures that Prometheus finds.
     EXPECT_THAT(result.out, HasSubstr("the newest checkpoint is " + Checkpoint(name, 2)));
     EXPECT_EQ(RunIsthmus("checkpoint verify " + Folder(name)).Count(": sound: step 2,"), 1);
     EXPECT_EQ(LastRecord(name)["step"], 3);
@@ -105,7 +105,7 @@ TEST_F(RefusedStep, HaltingEndsAllRanksWithStatusThreeAndNamesRankAndTensor) {
     EXPECT_TRUE(LastRecord(name)[point == "step.gradients" ? "train/gradient_norm" : "train/loss"].is_null());
     EXPECT_THAT(ReadText(Folder(name) + "/metrics.prom"), HasSubstr("\nisthmus_stability_non_finite_total 1\n"));
   }
-  // Continued, now with another policy, the steps are taken as they should have been.
+  // After it continues, now with another policy, the steps are taken as they should have been.
   ASSERT_EQ(Train("halt-step.loss", "step.loss@1#1=nan;step.loss@1#5=nan;step.loss@1#7=nan",
                   absl::StrCat(kMeshes[0].settings, " --resume auto ", kSkip))
                 .exit_status,
@@ -203,8 +203,9 @@ TEST_F(RefusedStep, SpikesThatEndARunAreCountedOnceThoughItMeetsThemAgain) {
   EXPECT_EQ(LastRecord("spikes")["stability/spikes_total"], 2);
 }
 
-// Nothing is left of a fault, so that nothing else can be expected than the run without the batches. Of batches and of
-// times that a point is passed: 1 2 3, begins anew: 1 2 4 5 6 7, back to step 4: 6 8 9, and again: 6 8 10 and so on.
+// Nothing is left of a fault, so the run must equal the one without the batches. A point is passed once for each batch,
+// in this order: 1 2 3. The run begins anew with 1 2 4 5 6 7, and goes back to step 4 with 6 8 9. It goes back again
+// with 6 8 10 and so on.
 TEST_F(RefusedStep, ARollbackGoesOnFromTheLastCheckpointOrTheBeginningWithoutThatBatch) {
   for (const TwoRanks& mesh : kMeshes) {
     SCOPED_TRACE(mesh.name);
@@ -227,11 +228,11 @@ TEST_F(RefusedStep, ARollbackGoesOnFromTheLastCheckpointOrTheBeginningWithoutTha
   }
 }
 
-// Only what a rollback needs has to be readable.
+// A rollback reads only the files that it needs.
 TEST_F(RefusedStep, ARollbackNeedsNoCheckpointThatIsOlderThanASoundOne) {
   ASSERT_EQ(Train("old", "", kMeshes[0].settings).exit_status, 0);
   std::filesystem::remove_all(Checkpoint("old", 12));
-  // To read it fails with EISDIR, whoever does it.
+  // Reading it fails with EISDIR, whoever does it.
   MakeUnreadable(Checkpoint("old", 4));
   const ProgramResult result =
       Train("old", "step.loss@1#1=nan", absl::StrCat(kRollback, kMeshes[0].settings, " --resume auto"));
@@ -263,7 +264,7 @@ TEST_F(RefusedStep, ARollbackThatCannotReadACheckpointKeepsTheState) {
   EXPECT_EQ(again.Count("continues after step 9"), 1) << again.out;
 }
 
-// On all ranks, as the loss is the same on all of a tensor group. Batch 3 is left out, for the same end.
+// The fault is on all ranks, as the loss is the same on all of a tensor group. Batch 3 is left out, for the same end.
 TEST_F(RefusedStep, SpikesAreSkippedOrRolledBack) {
   // So few steps say little of how gradient norms vary.
   const std::string spike =

@@ -1,4 +1,4 @@
-// A signal to one rank, in whatever phase, makes all ranks save or leave things as they were, and end with status 5.
+// A signal to one rank, in any phase, makes all ranks save or leave things as they were, and end with status 5.
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 
@@ -45,20 +45,20 @@ TEST_F(SignalPhases, EachEndsWithStatusFiveAndTheRunLosesNothing) {
   const ProgramResult whole = RunIsthmus(absl::StrCat("train --config ", project_.WriteConfig("whole"), kSettings), 2);
   ASSERT_EQ(whole.exit_status, 0) << whole.out;
 
-  // Nothing to save yet.
+  // There is nothing to save yet.
   ExpectStop("setup.begin@1=int", "SIGINT after the data were opened", 0);
   ExpectStop("setup.data@1=term", "SIGTERM after the data were opened", 0);
   EXPECT_FALSE(std::filesystem::exists(project_ / "run"));
   ExpectStop("setup.model@0=usr1", "SIGUSR1 after the model was made", 0);
   ExpectStop("setup.load@1=int", "SIGINT after everything was set up", 0);
-  // The first step ever, and the first one of a run that goes on: the checkpoint is that step's.
+  // In the first step ever, and the first one of a run that goes on, the checkpoint is that step's.
   ExpectStop("step.begin@1=term", "SIGTERM after step 1;", 1);
   ExpectStop("step.forward@0=usr1", "SIGUSR1 after step 2;", 2);
-  // What was there stays as it was.
+  // Existing files stay as they were.
   const std::string metrics = Metrics();
   ExpectStop("setup.load@1=term", "SIGTERM after a checkpoint was loaded", 2);
   EXPECT_EQ(Metrics(), metrics);
-  // In any part of a step, or in no step at all.
+  // The signal comes in any part of a step, or in no step at all.
   ExpectStop("step.data@1#2=term", "SIGTERM after step 4;", 4);
   ExpectStop("step.optimizer@0#2=usr1", "SIGUSR1 after step 6;", 6);
   // A validation, of two batches after step 10, is not seen through.
@@ -69,10 +69,10 @@ TEST_F(SignalPhases, EachEndsWithStatusFiveAndTheRunLosesNothing) {
     EXPECT_EQ(points.find("evaluate.batch"), points.rfind("evaluate.batch")) << points;
     EXPECT_NE(points.find("evaluate.batch"), std::string::npos) << points;
   }
-  // While step 12 is being saved: that save is made, and the one after the next step.
+  // While step 12 is being saved, that save is made, and so is the one after the next step.
   ExpectStop("checkpoint.write@0=term", "SIGTERM after step 13;", 13, "--set checkpoint.interval=12");
 
-  // A second signal ends the rank at once, in a step or while it saves: what was saved before counts.
+  // A second signal ends the rank at once, in a step or while it saves. Earlier saves count.
   for (const char* faults : {"step.begin@1=term;step.forward@1=usr1", "step.begin@1=term;checkpoint.write@1=term"}) {
     SCOPED_TRACE(faults);
     const ProgramResult killed = Start(faults);

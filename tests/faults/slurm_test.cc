@@ -1,4 +1,4 @@
-// Runs under a real Slurm: what is queued again, what is not, and that nothing is lost on the way.
+// Runs under a real Slurm: it tests which jobs are queued again, which are not, and that nothing is lost on the way.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,8 +22,8 @@ using ::testing::Not;
 
 class Slurm : public ::testing::Test {
  protected:
-  // Half a minute passes until Slurm looks at time limits, and nearly as long until it believes that a node is gone:
-  // these jobs begin first, and the tests that wait for them come last.
+  // Half a minute passes until Slurm looks at time limits. Nearly as long passes until it believes that a node is gone.
+  // These jobs begin first, and the tests that wait for them come last.
   static void SetUpTestSuite() {
     cluster_ = new SlurmCluster;
     if (cluster_->state() != "ready") return;
@@ -51,16 +51,17 @@ class Slurm : public ::testing::Test {
   static SlurmCluster& cluster() { return *cluster_; }
   static TinyProject& project() { return *project_; }
 
-  // A step takes at least a tenth of a second, without work: so long lasts the run, and the machine does other things.
+  // A step takes at least a tenth of a second, without work. That sets the length of the run, and leaves the machine to
+  // other work.
   static constexpr const char* kPause = "ISTHMUS_FAULTS=step.begin@0#*=sleep:0.1";
-  // More than fit in the half minute; and fewer than in the limit after that.
+  // These are more steps than fit in the half minute, and fewer than in the limit after that.
   static constexpr const char* kSlow = "--set schedule.steps=340";
   static constexpr const char* kShort = "--set schedule.steps=100";
   // A rank that dies at its 15th step in every start leaves a checkpoint the first time, and only ten steps to go.
   static constexpr const char* kShorter = "--set schedule.steps=20 --set checkpoint.background=false";
   static constexpr const char* kEndless = "--set schedule.steps=1000000";
 
-  // The nodes that no test crashes.
+  // No test crashes these nodes.
   static constexpr const char* kSafe = "--sbatch=--nodelist=node[1-2] ";
 
   // Queues a run in the project's folder `name`, a rank on each of two nodes.
@@ -97,7 +98,7 @@ class Slurm : public ::testing::Test {
     return false;
   }
   static std::string JobLog(const std::string& job) { return ReadText(cluster().LogOf(job + ".log")); }
-  // The run in folder `name` is, in every loss, that of an uninterrupted one of as many steps.
+  // Expects that the run in folder `name` is, in every loss, that of an uninterrupted one of as many steps.
   static void ExpectLossesOfAnUninterruptedRun(const std::string& name, const std::string& more) {
     const std::string whole = name + "-whole";
     const ProgramResult result =
@@ -149,7 +150,7 @@ TEST_F(Slurm, ACancelledJobSavesAndDoesNotComeBack) {
   EXPECT_EQ(RunIsthmus("checkpoint verify " + (project() / "cancelled")).exit_status, 0);
 }
 
-// To the script, which asks the ranks to save and gives them the time they need.
+// The signal goes to the script, which asks the ranks to save and gives them the time they need.
 TEST_F(Slurm, AnInterruptedJobSavesAndDoesNotComeBack) {
   const std::string job = Queue("interrupted", kEndless, kSafe, kPause);
   ASSERT_TRUE(WaitForSteps(job, "interrupted", 3)) << cluster().Describe(job);
@@ -170,7 +171,7 @@ TEST_F(Slurm, AJobIsQueuedAgainNoMoreOftenThanAllowed) {
 
 TEST_F(Slurm, AfterARankWasKilledTheJobIsQueuedAgainAndLosesNothing) {
   ASSERT_TRUE(cluster().WaitFor(killed_, "JobState", "COMPLETED")) << cluster().Describe(killed_);
-  // Once for the kill; a busy machine may fail to start a rank besides.
+  // It restarts once for the kill; a busy machine may fail to start a rank besides.
   EXPECT_NE(cluster().Field(killed_, "Restarts"), "0");
   EXPECT_THAT(ReadText(cluster().LogOf(killed_ + "-rank-0000.log")), HasSubstr("continues after step 10"));
   ExpectLossesOfAnUninterruptedRun("killed", kShorter);
@@ -187,7 +188,7 @@ TEST_F(Slurm, ACrashedNodeIsReplacedAndNothingIsLost) {
 }
 
 TEST_F(Slurm, BeforeItsTimeLimitAJobSavesAndIsQueuedAgainAndLosesNothing) {
-  // Ten seconds are for starting and a step. A slow machine needs several starts for that, and the rest without a limit.
+  // Ten seconds are for starting and a step. A slow machine needs several starts for that, and the rest has no limit.
   ASSERT_TRUE(WaitForText(limited_, "stopped by SIGUSR1 after step ")) << cluster().Describe(limited_);
   cluster().Run("scontrol update TimeLimit=60 JobId=" + limited_);
   ASSERT_TRUE(cluster().WaitFor(limited_, "JobState", "COMPLETED")) << cluster().Describe(limited_);

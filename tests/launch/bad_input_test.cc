@@ -1,4 +1,5 @@
-// What a user does wrong, or a disk: one clear message, the right exit status on all ranks, nothing lost, no hang.
+// After a mistake by a user, or a fault of a disk, there is one clear message and the right exit status on all ranks.
+// Nothing is lost, and nothing hangs.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <gtest/gtest.h>
@@ -26,7 +27,7 @@ class BadInput : public ::testing::Test {
   static void TearDownTestSuite() { delete project_; }
   static TinyProject& project() { return *project_; }
 
-  // Trains on two ranks: the exit status, and `message` exactly once.
+  // Trains on two ranks, and expects the exit status, and `message` exactly once.
   static void ExpectTrainFails(const std::string& name, const std::string& arguments, const std::string& message,
                                int exit_status = 2) {
     const std::string config = project().WriteConfig(name);
@@ -76,7 +77,7 @@ TEST_F(BadInput, WorldThatDoesNotFitTheMeshIsRejected) {
   ExpectTrainFails("mesh2", "--set mesh.tensor=2 --set mesh.data=4", "start 8");
 }
 
-// As srun without --mpi=pmix starts them: each would train the whole run alone, into the same folder.
+// srun without --mpi=pmix starts them like this: each would train the whole run alone, into the same folder.
 TEST_F(BadInput, TasksOfSlurmThatMpiDoesNotKnowOfAreRejected) {
   const std::string config = project().WriteConfig("slurm");
   const ProgramResult result =
@@ -316,7 +317,7 @@ TEST_F(BadInput, CheckpointsThatAreDamagedOrForeignAreRejected) {
   ExpectFails(sample, "tokenizer.model: is a pipe, a device or a socket, not a file");
   std::filesystem::remove(stored);
   std::filesystem::copy_file(project() / "tokenizer.model", stored);
-  // No checkpoint at all.
+  // None of these is a checkpoint.
   for (const std::string& other :
        {project() / "tokenizer.model", checkpoint + "/manifest.pb", std::string("/dev/null")}) {
     for (const char* command : {"sample --prompt a --checkpoint ", "checkpoint verify ", "checkpoint show "}) {

@@ -1,4 +1,4 @@
-// What the program says of itself, and of what it was asked for and could not give.
+// The program's texts about itself, and about requests that it could not meet.
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// What the readers of a run's metrics get: TensorBoard, Prometheus, and the dashboard and alerts of tools/dashboards.
+// The readers of a run's metrics are TensorBoard, Prometheus, and the dashboard and alerts of tools/dashboards.
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
@@ -40,14 +40,15 @@ void SayThatItWasScraped(const std::string& folder) { WriteText(folder + ".scrap
 
 std::string DashboardFolder() { return SourceFolder() + "/tools/dashboards/"; }
 
-// Where launch/install puts Prometheus's programs; empty when they are nowhere.
+// Returns where launch/install puts Prometheus's programs; empty when they are nowhere.
 std::string PrometheusProgram(const std::string& name) {
   const std::string unpacked = absl::StrCat(SourceFolder(), "/build/prometheus/usr/bin/", name);
   if (std::filesystem::exists(unpacked)) return unpacked;
   return RunShell("command -v " + name).exit_status == 0 ? name : "";
 }
 
-// A run of two ranks that share a head, scraped while it trains: both ranks' metrics, and what it left.
+// A run of two ranks that share a head, scraped while it trains. It has both ranks' metrics, and the files that the run
+// left.
 class Dashboards : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -105,7 +106,7 @@ TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
   const auto read = ReadTensorboard(folder(), skipped);
   if (!skipped.empty()) GTEST_SKIP() << skipped;
   ASSERT_TRUE(read.is_object());
-  // An event holds a float; what is not finite is null on both sides.
+  // An event holds a float; a number that is not finite is null on both sides.
   const auto held = [](const nlohmann::json& value) {
     return value.is_null() ? value : nlohmann::json(value.get<float>());
   };
@@ -225,7 +226,7 @@ TEST_F(Dashboards, ShowAndWatchOnlyMetricsThatAreExported) {
   EXPECT_THAT(missing(dashboard), IsEmpty());
   EXPECT_THAT(missing(alerts), IsEmpty());
   EXPECT_THAT(missing("rate(isthmus_no_such_total[5m])"), ::testing::ElementsAre("isthmus_no_such_total"));
-  // And the dashboard is one that Grafana takes.
+  // Grafana takes the dashboard, too.
   const auto json = nlohmann::json::parse(dashboard);
   EXPECT_EQ(json["uid"], "isthmus");
   for (const auto& panel : json["panels"]) EXPECT_FALSE(panel["targets"].empty()) << panel["title"];

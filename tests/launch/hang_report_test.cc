@@ -1,4 +1,4 @@
-// Who is blamed for a hang, from what ranks leave behind.
+// Finds which rank is blamed for a hang, from the files that ranks leave behind.
 #include "launch/watch/hang_report.h"
 
 #include <absl/strings/str_cat.h>
@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-// Rank 2 x data + tensor of a mesh of 2 x 2, having entered so many collectives of each group.
+// Makes rank 2 x data + tensor of a mesh of 2 x 2, which has entered so many collectives of each group.
 RankSighting RankOfFour(int rank, int64_t world, int64_t tensor, int64_t data) {
   Heartbeat beat{.rank = rank, .host = "node7", .process = 1000 + rank, .beat = 5, .step = 3, .phase = "forward"};
   beat.groups = {{.name = "world", .root = 0, .size = 4, .started = world},
@@ -53,7 +53,7 @@ TEST(HangReport, TheRankThatOthersWaitForIsNamedNotThoseThatWaitForEachOther) {
   EXPECT_THAT(LateRanks(ranks), ElementsAre(3));
   const std::string report = HangReport(ranks, "data group: late");
   EXPECT_THAT(report, HasSubstr("data group: late\nlate: rank 3 (process 1003 on node7), whose process is alive; "));
-  // Of two that it has not entered the one that has been waited for longer.
+  // It has not entered two collectives; the report names the one that has been waited for longer.
   EXPECT_THAT(report, HasSubstr("it has not entered all_reduce #21 (4096 bytes) of the tensor group, for which rank 2 "
                                 "has waited for 9 s in step 3, reduce; last seen in step 3, forward"));
   EXPECT_THAT(report, Not(HasSubstr("late: rank 2")));

@@ -1,4 +1,4 @@
-// What a run exports of its head is what `isthmus decompose` says of the tensors that the run dumped at that step.
+// The figures that a run exports of its head equal those of `isthmus decompose` for the tensors dumped at that step.
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@ namespace {
 
 constexpr int kDumpStep = 5;
 
-// A record's figures under the names of `isthmus decompose`, whose own figures stand for what a record leaves out: rows
-// of a shard, and singular values between those that it has.
+// Returns a record's figures under the names of `isthmus decompose`. The record leaves out rows of a shard, and
+// singular values between those that it has. The figures of `isthmus decompose` stand for them.
 nlohmann::json AsDecomposed(const nlohmann::json& record, nlohmann::json figures) {
   const auto take = [&](const std::string& name, const std::string& key) {
     figures[name] = record.contains(key) ? record[key] : nlohmann::json();
@@ -54,7 +54,7 @@ class HeadDump : public ::testing::Test {
   static void TearDownTestSuite() { delete project_; }
   static TinyProject& project() { return *project_; }
 
-  // The record of the step that was dumped, of the one after it, and what `isthmus decompose` makes of the dump.
+  // The records of the dumped step and of the one after it, and the figures that `isthmus decompose` finds in the dump.
   struct Run {
     nlohmann::json record, later, decomposed;
   };
@@ -100,9 +100,9 @@ TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
       EXPECT_EQ(run.decomposed["shards"].size(), tensor);
       EXPECT_EQ(run.record["head/singular_values_step"], kDumpStep);
       EXPECT_EQ(DifferentFigures(AsDecomposed(run.record, run.decomposed), run.decomposed, 1e-4), "");
-      // Of the last step's head, too, although those of the step before would not be old.
+      // The last step has the singular values of its own head, too, although those of the step before would not be old.
       EXPECT_EQ(run.later["head/singular_values_step"], kDumpStep + 1);
-      // Of another step they are others.
+      // The figures of another step differ.
       EXPECT_NE(DifferentFigures(AsDecomposed(run.later, run.decomposed), run.decomposed, 1e-4), "");
     }
   }

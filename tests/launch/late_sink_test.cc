@@ -1,4 +1,4 @@
-// A disk that takes no file while a run trains costs the records until it does, not the run.
+// If a disk takes no file while a run trains, that costs the records until it does, not the run.
 #include "launch/run/late_sink.h"
 
 #include <absl/strings/match.h>

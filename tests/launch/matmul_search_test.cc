@@ -1,4 +1,4 @@
-// The file of product algorithms in a run folder. On a GPU; with the kernels run by the CPU the measurement finds
+// Tests the file of product algorithms in a run folder, on a GPU. With the kernels run by the CPU the measurement finds
 // made-up algorithms.
 #include "launch/run/matmul_search.h"
 
@@ -32,7 +32,7 @@ class CudaMatmulSearch : public ::testing::Test {
     arena_ = *std::move(arena);
   }
 
-  // As a run does that needs products with these numbers of rows; returns the log.
+  // Chooses as a run does that needs products with these numbers of rows; returns the log.
   std::string Choose(const std::vector<int64_t>& rows) {
     auto stream = OpenCudaStream(0);
     EXPECT_TRUE(stream.ok()) << stream.status();
@@ -75,7 +75,7 @@ TEST_F(CudaMatmulSearch, MeasuresOnceAndUsesTheFileFromThenOn) {
   const MatmulAlgorithms first = File();
   EXPECT_EQ(first.size(), 2u);
 
-  // Mark the choices: a measurement would not find this time again.
+  // This time marks the choices: a measurement would not find it again.
   MatmulAlgorithms marked = first;
   for (auto& [key, algorithm] : marked) algorithm.seconds = 1234;
   WriteText(path_, MatmulAlgorithmsText(marked));

@@ -1,4 +1,4 @@
-// `isthmus plan` on the project's own configurations, and on what a user gets wrong.
+// `isthmus plan` runs on the project's own configurations, and on users' mistakes.
 #include "launch/plan/plan.h"
 
 #include <absl/strings/str_cat.h>
@@ -35,7 +35,7 @@ Plan PlanOf(const std::string& name, int world, const std::vector<std::string>& 
   return *std::move(plan);
 }
 
-// The runs of arXiv:2603.10145 by the rank of their head; 0: full.
+// Returns the runs of arXiv:2603.10145 by the rank of their head; 0 is full.
 std::vector<int64_t> HeadRanks() { return {0, 32, 64, 128, 256, 512, 1024, 2048, 4096}; }
 std::string RankOf(int64_t rank) { return absl::StrCat("model.head.rank=", rank); }
 
@@ -54,7 +54,8 @@ TEST(Plan, TheTwoBillionModelsAreThePapersOnOneEightAndSixtyFourGpus) {
       EXPECT_NEAR(static_cast<double>(plan.Tokens()), 11e9, 0.05e9);
       EXPECT_TRUE(plan.Fits()) << plan.RequiredBytes();
       EXPECT_GT(plan.step.time.Total(), 0);
-      // Beyond what any trainer publishes, or below what this one is for, the time model is wrong.
+      // A utilisation beyond what any trainer publishes, or below what this one is for, shows that the time model is
+      // wrong.
       EXPECT_GT(plan.Utilisation(plan.causal_flops_per_token), 0.4);
       EXPECT_LT(plan.Utilisation(plan.causal_flops_per_token), 0.75);
     }
@@ -78,12 +79,12 @@ TEST(Plan, EveryConfigurationCanBePlanned) {
 }
 
 TEST(Plan, MemoryIsWhatTheFormulasOfThePartsSay) {
-  // 18 bytes of a parameter with bf16 weights: 2, an fp32 gradient, two moments and a master.
+  // A parameter with bf16 weights takes 18 bytes: 2, an fp32 gradient, two moments and a master.
   const Plan one = PlanOf("2b", 1);
   const MemoryBytes bytes = one.memory.bytes();
   EXPECT_NEAR(static_cast<double>(bytes.weights + bytes.gradients + bytes.optimizer),
               18.0 * static_cast<double>(one.parameters.total()), 1e5);
-  // ZeRO stage 1: an eighth of the state on each of eight ranks.
+  // With ZeRO stage 1 each of eight ranks holds an eighth of the state.
   const MemoryBytes eighth = PlanOf("2b", 8).memory.bytes();
   EXPECT_NEAR(static_cast<double>(eighth.optimizer), static_cast<double>(bytes.optimizer) / 8, 1e5);
   EXPECT_EQ(eighth.activations, bytes.activations);
@@ -94,11 +95,11 @@ TEST(Plan, StagedCheckpointsAreMemoryOfTheHost) {
   const std::string saves = "checkpoint.interval=100";
   EXPECT_EQ(PlanOf("2b", 8, {"checkpoint.interval=0"}).staging_bytes, 0);
   EXPECT_EQ(PlanOf("2b", 8, {saves, "checkpoint.background=false"}).staging_bytes, 0);
-  // 14 bytes of a parameter, all but the gradient, and an eighth of them on each of eight ranks.
+  // All but the gradient are 14 bytes of a parameter, and each of eight ranks holds an eighth of them.
   const Plan plan = PlanOf("2b", 8, {saves});
   EXPECT_NEAR(static_cast<double>(plan.staging_bytes), 14.0 / 8 * static_cast<double>(plan.parameters.total()), 1e5);
   EXPECT_EQ(plan.RequiredBytes(), PlanOf("2b", 8, {"checkpoint.interval=0"}).RequiredBytes());
-  // Where the host is the device it must fit beside the rest.
+  // If the host is the device, it must fit beside the rest.
   Machine host = plan.machine;
   host.device.device = Device::kCpu;
   const auto required = [&](const std::string& interval) {

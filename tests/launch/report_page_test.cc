@@ -1,4 +1,5 @@
-// A report in a real browser: no errors, no requests, no wider than a phone, values by keyboard.
+// A report runs in a real browser without errors and requests. It is no wider than a phone, and shows values by
+// keyboard.
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 

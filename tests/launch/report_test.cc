@@ -1,5 +1,5 @@
-// `isthmus report` from run folders, as its users run it: what a page holds, and what becomes of files that are not as
-// a run leaves them.
+// `isthmus report` reads run folders as its users run it. The tests cover the contents of a page, and files that are
+// not as a run leaves them.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
 #include <gmock/gmock.h>
@@ -25,14 +25,14 @@ int CountOf(const std::string& text, const std::string& part) {
   return ProgramResult{.exit_status = 0, .out = text}.Count(part);
 }
 
-// What stands between <main> and </main>; the head holds style and script.
+// Returns <main> with its contents; the head holds style and script.
 std::string MainOf(const std::string& page) {
   const size_t begin = page.find("<main>"), end = page.find("</main>");
   if (begin == std::string::npos || end == std::string::npos) return "<no main element>";
   return page.substr(begin, end + 7 - begin);
 }
 
-// A line of metrics.jsonl as training writes it.
+// Returns a line of metrics.jsonl as training writes it.
 std::string RecordLine(int step, double loss, double seconds, const std::string& more = "") {
   return absl::StrCat("{\"step\":", step, ",\"tokens\":", step * 100, ",\"elapsed_seconds\":", seconds,
                       ",\"train/loss\":", loss, ",\"train/tokens_per_second\":1000", more, "}\n");
@@ -45,7 +45,7 @@ constexpr const char* kFirstLine =
 // Folders of runs and the page made from them.
 class Report : public ::testing::Test {
  protected:
-  // A folder with these metrics; empty configuration: defaults.
+  // Makes a folder with these metrics; an empty configuration means defaults.
   std::string MakeRun(const std::string& name, const std::string& metrics, const std::string& config = "seed: 1\n") {
     const std::string run = folder_ / name;
     std::filesystem::create_directories(run);
@@ -56,7 +56,7 @@ class Report : public ::testing::Test {
   ProgramResult Start(const std::string& arguments) {
     return RunIsthmus(absl::StrCat("report ", arguments, " --out ", page_));
   }
-  // The page of runs that can be reported; complete, well-formed and without anything to load.
+  // Returns the page of runs that can be reported. It must be complete, well-formed and without anything to load.
   std::string Page(const std::string& arguments) {
     const ProgramResult result = Start(arguments);
     EXPECT_EQ(result.exit_status, 0) << result.out;
@@ -111,15 +111,16 @@ TEST_F(Report, ComparesTrainedRuns) {
                             "train/gradient_norm"}) {
     EXPECT_THAT(page, HasSubstr(shown));
   }
-  // The only field that differs, but for the folders.
+  // This is the only field that differs, but for the folders.
   EXPECT_EQ(CountOf(page, "<th scope=\"row\"><code>"), 1);
   EXPECT_GE(CountOf(page, "<svg class=\"plot\""), 8);
   // Every plot has its data as a table; so have the bars.
   EXPECT_EQ(CountOf(page, "<summary>Data</summary>"), CountOf(page, "<figure>"));
 }
 
-// By hand: A ends at the mean of its last 20 of 400 records, loss 10 - 0.01 · 390.5 at 39,050 tokens and 390.5 s. B
-// falls twice as fast by step, and takes three seconds for a step: there at 195.25 steps, 585.75 s.
+// The numbers are worked out by hand. A ends at the mean of its last 20 of 400 records, loss 10 - 0.01 · 390.5 at
+// 39,050 tokens and 390.5 s. B falls twice as fast by step, and takes three seconds for a step. It is there at 195.25
+// steps, 585.75 s.
 TEST_F(Report, SpeedUpIsAsWorkedOutByHand) {
   std::string a = kFirstLine, b = kFirstLine;
   for (int step = 1; step <= 400; ++step) {
@@ -130,7 +131,7 @@ TEST_F(Report, SpeedUpIsAsWorkedOutByHand) {
   const std::string page = Page(absl::StrCat(MakeRun("a", a), " ", MakeRun("b", b)));
   EXPECT_THAT(page, HasSubstr("To the loss at which a ends: training 6.095, validation 5"));
   EXPECT_THAT(page, HasSubstr("<bdi>b</bdi></th><td>2.00×</td><td>0.67×</td><td>not reached</td><td>not reached</td>"));
-  // The other way round: A ends above the loss at which B ends; for validation it comes to 6 at 300 steps, B at 250.
+  // The other way round A ends above the loss at which B ends. For validation A comes to 6 at 300 steps, B at 250.
   EXPECT_THAT(page, HasSubstr("<bdi>a</bdi></th><td>not reached</td><td>not reached</td><td>0.83×</td><td>2.50×</td>"));
 }
 
@@ -260,7 +261,8 @@ TEST_F(Report, ResumedRunIsShownOnce) {
   for (int step = 4; step <= 8; ++step) lines += RecordLine(step, 20 - step, step - 3);
   const std::string page = Page(MakeRun("resumed", lines));
   EXPECT_THAT(page, HasSubstr("went back to an earlier step 1 time"));
-  // Steps 1 to 3 of the first part, 4 to 8 of the second, and time goes on: 3 s, then 5 more less the first.
+  // The page has steps 1 to 3 of the first part and 4 to 8 of the second, and time goes on. It takes 3 s, then 5 more
+  // less the first.
   EXPECT_THAT(page, HasSubstr("<dd>800 tokens in 7 s</dd>"));
 }
 
@@ -280,18 +282,18 @@ TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
   EXPECT_THAT(page, HasSubstr("<bdi>top 10 %, after</bdi> <b>25 %</b>"));
   EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %, before</bdi> <b>20 %</b>"));
   EXPECT_THAT(page, HasSubstr("<bdi>most frequent 0.1 %, after</bdi> <b>75 %</b>"));
-  // What was lost, and beside it what a head in random position loses.
+  // The page shows the lost gradient, and beside it the part that a head in random position loses.
   EXPECT_THAT(
       page,
       HasSubstr("<dt>gradient lost</dt><dd>90 %</dd></div><div class=\"tile\"><dt>random head</dt><dd>95 %</dd>"));
   EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the head, step 2</figcaption>"));
   EXPECT_THAT(page, HasSubstr("<figcaption>Singular values of the logit gradient, 64 tokens, step 2</figcaption>"));
   EXPECT_THAT(page, HasSubstr("Retained ratio, latest"));
-  // A row for each of the four buckets, the first from 0 on.
+  // Each of the four buckets has a row, the first from 0 on.
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">0</th><td>10 %</td></tr>"));
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">0.3000</th><td>40 %</td></tr>"));
   EXPECT_EQ(CountOf(page, "<td>40 %</td>"), 1);
-  // What a plot compares with is in its table.
+  // A plot's table also has the figures that it compares with.
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">200</th><td>90 %</td><td>95 %</td></tr>"));
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">200</th><td>10 %</td><td>60 %</td></tr>"));
   EXPECT_THAT(page, Not(HasSubstr("and is left out")));
@@ -319,7 +321,7 @@ TEST_F(Report, LevelsOfLongRunsStandInEveryRowAndStepsKeepTheirDigits) {
   lines += RecordLine(1234567, 4, 200);
   const std::string page = Page(MakeRun("run", lines, "schedule { steps: 2000000 }"));
   EXPECT_THAT(page, HasSubstr("at step 1234567 of 2000000"));
-  // Both tables of losses: in each of 32 rows.
+  // Both tables of losses show it, in each of 32 rows.
   EXPECT_EQ(CountOf(page, "<td>5.500</td></tr>"), 64);
   EXPECT_THAT(page, HasSubstr("<bdi>unigram entropy</bdi></th></tr>"));
 }
@@ -332,7 +334,7 @@ TEST_F(Report, EveryOtherFigureIsExplained) {
   EXPECT_THAT(page, HasSubstr("<figcaption>head/unheard_of</figcaption>"));
 }
 
-// By training losses b is ahead of a by more than c, and by validation losses behind: the headline is c's.
+// By training losses b is ahead of a by more than c is, and by validation losses it is behind: the headline is c's.
 TEST_F(Report, ARunThatValidationDoesNotConfirmDoesNotKeepOthersFromTheHeadline) {
   const auto run = [&](const char* name, double slope, double validation) {
     std::string lines = kFirstLine;
@@ -351,7 +353,7 @@ TEST_F(Report, ARunThatValidationDoesNotConfirmDoesNotKeepOthersFromTheHeadline)
 TEST_F(Report, LongRunMakesASmallPage) {
   const std::string run = MakeRun("long", "");
   std::ofstream lines(run + "/metrics.jsonl");
-  // Fewer where everything takes many times as long.
+  // There are fewer where everything takes many times as long.
   const int steps = TestSteps() < 20 ? 20000 : 100000;
   for (int step = 1; step <= steps; ++step) {
     lines << RecordLine(step, 3 + (step % 10) * 0.1, step,

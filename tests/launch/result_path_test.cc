@@ -61,12 +61,12 @@ TEST_F(ResultPaths, AReportSparesTheRunsFiles) {
     ExpectRefused(absl::StrCat("report --out ", name, " run/"), " is a file that the run ");
     EXPECT_FALSE(std::filesystem::exists(folder_ / name)) << name;
   }
-  // Also by a bare name.
+  // It is refused by a bare name, too.
   const ProgramResult bare = RunShell(absl::StrCat("cd ", folder_ / "run/log; ", ProgramPath(), " report ..; ls"));
   EXPECT_EQ(bare.Count("--out: report.html is a file that the run "), 1) << bare.out;
   EXPECT_EQ(bare.Count("\nrank-0000.log\n"), 1) << bare.out;
   ExpectRefused("report --out run/checkpoints/latest/weights.bin run", " is in the checkpoint ");
-  // Other names of the same files.
+  // These are other names of the same files.
   std::filesystem::create_symlink("run/metrics.jsonl", folder_ / "link");
   std::filesystem::create_hard_link(folder_ / "run/metrics.jsonl", folder_ / "hard");
   std::filesystem::create_hard_link(folder_ / "run/log/rank-0000.log", folder_ / "hard.log");

@@ -43,7 +43,7 @@ class Resume : public ::testing::Test {
   static std::string Checkpoint(const std::string& name, int step) {
     return absl::StrCat(project() / name, "/checkpoints/step-000000", step < 10 ? "0" : "", step);
   }
-  // `to` is the folder of `from` as if it had been killed somewhat after step 10.
+  // Makes `to` the folder of `from` as if it had been killed somewhat after step 10.
   static void CopyStopped(const std::string& from, const std::string& to) {
     std::filesystem::copy(project() / from, project() / to,
                           std::filesystem::copy_options::recursive | std::filesystem::copy_options::copy_symlinks);
@@ -63,7 +63,7 @@ class Resume : public ::testing::Test {
     }
     EXPECT_GT(compared, 0);
   }
-  // Everything that a step reports but times and what names places.
+  // Returns everything that a step reports, except times and the texts that name places.
   static std::vector<std::map<std::string, nlohmann::json>> Figures(const std::string& name) {
     std::vector<std::map<std::string, nlohmann::json>> all;
     for (const auto& record : Records(project() / name)) {
@@ -99,7 +99,7 @@ TEST_F(Resume, AtTheSameMeshTheRunIsBitForBitTheUninterruptedOne) {
     ASSERT_EQ(found.size(), 21u);
     for (size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i], expected[i]) << "record " << i;
     ExpectSameFiles(Checkpoint(whole, 20), Checkpoint(parts, 20));
-    // What it continued from is part of the first record that it made itself.
+    // The step from which it continued is part of the first record that it made itself.
     const auto records = Records(project() / parts);
     EXPECT_EQ(records[11]["run/resumed_step"], 10);
     EXPECT_FALSE(records[10].contains("run/resumed_step"));
@@ -130,7 +130,8 @@ TEST_F(Resume, AtAnotherMeshItIsWithinRounding) {
   }
 }
 
-// As a scheduler does it, here to one rank alone: all save, say so by the exit status, and go on when started again.
+// A scheduler does it like this, here to one rank alone. All save, say so by the exit status, and go on when started
+// again.
 TEST_F(Resume, ASignalEndsTheRunWithACheckpointAndStatusFive) {
   const std::string more =
       "--set mesh.tensor=2 --set schedule.steps=600 --set telemetry.validation_interval=0 "
@@ -173,12 +174,12 @@ TEST_F(Resume, ADamagedCheckpointIsPassedOverAndSetAside) {
   ExpectSameFiles(Checkpoint("sound", 20), Checkpoint("damaged", 20));
 }
 
-// An older one is not taken for want of what the system refuses: steps would be lost.
+// No older one is taken when the system refuses to read the newest: steps would be lost.
 TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
   ASSERT_EQ(Train("unread", 0, "--set schedule.steps=10").exit_status, 0);
   const std::string manifest = Checkpoint("unread", 10) + "/manifest.pb", kept = manifest + ".kept";
   std::filesystem::rename(manifest, kept);
-  // To read it fails with EISDIR, whoever does it.
+  // Reading it fails with EISDIR, whoever does it.
   std::filesystem::create_directory(manifest);
   const ProgramResult result = Train("unread", 0, "--resume auto");
   EXPECT_EQ(result.exit_status, 2) << result.out;
@@ -186,7 +187,7 @@ TEST_F(Resume, ACheckpointThatCannotBeReadNowIsNoDamagedOne) {
       << result.out;
   std::filesystem::remove(manifest);
   std::filesystem::rename(kept, manifest);
-  // Nor is there nothing to continue where the disk is not mounted.
+  // An unmounted disk does not mean that there is nothing to continue, either.
   std::filesystem::rename(project() / "unread/checkpoints", project() / "unmounted");
   std::filesystem::create_directory_symlink(project() / "nowhere", project() / "unread/checkpoints");
   const ProgramResult gone = Train("unread", 0, "--resume auto");
@@ -272,7 +273,7 @@ TEST_F(Resume, ARunNeedsItsTokenizerNoMore) {
 TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   ASSERT_EQ(Train("begun", 2, "--resume auto --set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
   const std::string earlier = ReadText(project() / "begun/metrics.jsonl");
-  // As if it had been killed before its first checkpoint. No other run takes its folder.
+  // The run is as if it had been killed before its first checkpoint. No other run takes its folder.
   const ProgramResult other = Train("begun", 2, "--resume auto --set model.width=64");
   EXPECT_EQ(other.exit_status, 2) << other.out;
   EXPECT_EQ(other.Count("holds the records of another run (model.width: 32 -> 64"), 1) << other.out;
@@ -282,7 +283,7 @@ TEST_F(Resume, WithoutACheckpointTheRunBegins) {
   EXPECT_EQ(again.Count("begins anew; the records of 4 steps are in metrics.jsonl.1\n"), 1) << again.out;
   EXPECT_EQ(Records(project() / "begun").size(), 6u);
   EXPECT_EQ(ReadText(project() / "begun/metrics.jsonl.1"), earlier);
-  // And with nothing left to do it does nothing.
+  // With nothing left to do it does nothing.
   const std::string metrics = ReadText(project() / "begun/metrics.jsonl"),
                     figures = ReadText(project() / "begun/metrics.prom");
   const auto event_files = [&] {
@@ -329,7 +330,7 @@ TEST_F(Resume, AStartThatFailedBeforeItsFirstStepDoesNotStandInTheWay) {
   EXPECT_EQ(corrected.exit_status, 0) << corrected.out;
   EXPECT_EQ(Records(project() / "early").size(), 5u);
   EXPECT_EQ(Train("early", 0, "").Count("already holds a run"), 1);
-  // Stopped after its first record.
+  // It was stopped after its first record.
   const std::string first = nlohmann::json({{"step", 0}}).dump() + "\n";
   WriteText(project() / "early/metrics.jsonl", first);
   EXPECT_EQ(Train("early", 0, "--set schedule.steps=4 --set checkpoint.save_final=false").exit_status, 0);
@@ -345,7 +346,7 @@ TEST_F(Resume, AnyCheckpointCanBeTheStartOfAnotherRun) {
   ASSERT_EQ(records.size(), 10u);
   EXPECT_EQ(records[0]["step"], 11);
   EXPECT_NEAR(records[9]["train/loss"].get<double>() / Losses(project() / "origin").back(), 1, 1e-4);
-  // In its own folder the run goes back, and what came later is set aside.
+  // In its own folder the run goes back, and everything later is set aside.
   const auto expected = Losses(project() / "origin");
   ASSERT_EQ(Train("origin", 0, "--resume " + Checkpoint("origin", 5)).exit_status, 0);
   EXPECT_EQ(Losses(project() / "origin"), expected);
@@ -410,7 +411,7 @@ TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
   refused("--set precision.compute=BF16", "precision.compute: FP32 -> BF16");
   refused("--set batch.sequences=16", "batch.sequences: 8 -> 16");
   refused(absl::StrCat("--set data.train=", project() / "tokens/validation"), "training samples, it had");
-  // The same shards by other names, in another order.
+  // The shards are the same by other names, in another order.
   const std::string shards = project() / "shards", data = " --set data.train=" + shards;
   std::filesystem::create_directories(shards);
   std::filesystem::copy(project() / "tokens/train/00000.ids", shards + "/a.ids");
@@ -433,7 +434,7 @@ TEST_F(Resume, AnotherModelOrOtherDataAreRefusedWithWhatDiffers) {
 
 TEST_F(Resume, CurvesOfTensorBoardDoNotOverlap) {
   ASSERT_EQ(Train("curves", 0, "").exit_status, 0);
-  // Another file of events, whose start makes void what the first has from step 6 on.
+  // There is another file of events, whose start makes void what the first has from step 6 on.
   ASSERT_EQ(Train("curves", 0, "--resume " + Checkpoint("curves", 5)).exit_status, 0);
   const ProgramResult read =
       RunShell(SourceFolder() + "/tests/support/read_tensorboard " + (project() / "curves") + " 2>/dev/null");

@@ -89,7 +89,7 @@ TEST_F(Lock, IsNotHeldByProgramsThatTheHolderStarts) {
   close(started[1]);
 }
 
-// As after pre-emption, when the job is there again before its predecessor has saved.
+// This happens after pre-emption, when the job is there again before its predecessor has saved.
 TEST_F(Lock, ARunWaitsUntilTheOneBeforeItHasSaved) {
   const TinyProject project;
   const std::string start = absl::StrCat("OMP_NUM_THREADS=1 ", ProgramPath(), " train --config ",

@@ -1,4 +1,4 @@
-// Which steps are refused, what follows, and when it is too much.
+// Tests which steps are refused, what follows, and when it is too much.
 #include "launch/run/stability.h"
 
 #include <gmock/gmock.h>
@@ -108,7 +108,7 @@ TEST(Stability, SpikesOfLossAndOfGradientNormAreRefusedAboveTheirThresholds) {
   EXPECT_TRUE(verdict.finite);
   EXPECT_EQ(stability.state().spikes_total(), 1);
   EXPECT_EQ(stability.state().refused(0).cause(), proto::RefusedStep::SPIKE);
-  // As if it had not been.
+  // The losses are as if the refused step had not been.
   EXPECT_THAT(stability.state().losses(), ::testing::Each(::testing::Lt(3.1)));
   EXPECT_FALSE(stability.Accepts(Figures(4.5)));
 

@@ -36,7 +36,7 @@ class Starts : public ::testing::Test {
     const Heartbeat beat{.nonce = "4d2", .rank = rank, .host = host, .process = process, .birth = birth};
     ASSERT_TRUE(WriteHeartbeat(HeartbeatPath(run_.path(), rank), beat).ok());
   }
-  // The ranks whose leftover processes are found alive.
+  // Returns the ranks whose leftover processes are found alive.
   std::vector<int> Alive() {
     auto world = MakeSelfCommunicator();
     const auto found = FindLeftovers(run_.path(), *world);

@@ -1,4 +1,4 @@
-// What a step is to do besides training.
+// Tests which work a step does besides training.
 #include "launch/run/step_plan.h"
 
 #include <gtest/gtest.h>

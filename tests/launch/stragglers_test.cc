@@ -1,4 +1,4 @@
-// Ranks that are slow, from the work of all.
+// Finds ranks that are slow, from the work of all.
 #include "launch/watch/stragglers.h"
 
 #include <gmock/gmock.h>
@@ -88,7 +88,7 @@ TEST(SameStart, TheRankThatDiffersFromMostIsNamedWithBoth) {
   const absl::Status other = CheckAlike({"b", "a", "a"}, "build", "install it everywhere");
   EXPECT_EQ(other.message(), "rank 0 has another build: b; rank 1 has: a; install it everywhere");
   EXPECT_TRUE(absl::IsFailedPrecondition(other));
-  // Of two that differ it is the higher.
+  // If only two ranks differ, the higher one is named.
   EXPECT_THAT(std::string(CheckAlike({"a", "b"}, "build", "x").message()), HasSubstr("rank 1 has another build: b;"));
   EXPECT_THAT(std::string(CheckAlike({"a", "b", "a", "c", "a"}, "build", "x").message()),
               HasSubstr("ranks 1, 3 have another build: b;"));

@@ -1,4 +1,4 @@
-// Whatever happens to a run's telemetry, training goes on: same losses to the bit, exit status 0.
+// Whatever happens to a run's telemetry, training goes on with the same losses to the bit, and exit status 0.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <absl/strings/str_split.h>
@@ -40,10 +40,10 @@ class TelemetryFaults : public ::testing::Test {
     delete losses_;
   }
   static TinyProject& project() { return *project_; }
-  // Of the run without sinks, listeners and faults.
+  // The losses of the run without sinks, listeners and faults.
   static const std::vector<double>& losses() { return *losses_; }
 
-  // `settings`: of --set, separated by spaces.
+  // `settings` are arguments of --set, separated by spaces.
   static std::string TrainArguments(const std::string& name, const std::string& settings) {
     std::string arguments = absl::StrCat("train --config ", project_->WriteConfig(name),
                                          " --set schedule.steps=", kSteps, " --set telemetry.validation_interval=0");
@@ -54,7 +54,7 @@ class TelemetryFaults : public ::testing::Test {
   static ProgramResult Train(const std::string& name, const std::string& settings) {
     return RunIsthmus(TrainArguments(name, settings), 2);
   }
-  // The same, but at step 300 the run waits until GoOn. A rank may wait for another that long.
+  // Does the same, but at step 300 the run waits until GoOn. A rank may wait for another that long.
   static ProgramResult TrainWithAPause(const std::string& name, const std::string& settings) {
     return RunWithFaults(absl::StrCat("step.begin@0#300=await:", *project_ / name, ".go"),
                          TrainArguments(name, settings + " mesh.collective_timeout_seconds=3600"), 2);
@@ -82,7 +82,7 @@ TEST_F(TelemetryFaults, APortThatIsTakenIsALogLineAndACounter) {
   EXPECT_THAT(ReadText(project() / "taken/metrics.prom"), HasSubstr("\nisthmus_sinks_prometheus_dropped_total "));
 }
 
-// As if the file were on a network disk that is gone.
+// The sink hangs as if its file were on a network disk that is gone.
 TEST_F(TelemetryFaults, ASinkThatHangsIsLeftBehind) {
   const ProgramResult result =
       RunWithFaults(absl::StrCat("textfile.write@0=await:", project() / "never"), TrainArguments("hangs", ""), 2);
@@ -102,8 +102,8 @@ TEST_F(TelemetryFaults, AFullDiskCostsRecordsAndNothingElse) {
   EXPECT_EQ(result.exit_status, 0) << result.out;
   const auto found = Records(disk + "/run");
   umount2(disk.c_str(), MNT_DETACH);
-  // Whole lines up to where the disk was full; of those after it what still fits may be there. The rest is as without:
-  // the summary on the terminal says so.
+  // There are whole lines up to where the disk was full; later ones may be there if they still fit. The rest is as
+  // without the fault. The summary on the terminal says so.
   EXPECT_LT(found.size(), losses().size());
   ASSERT_GT(found.size(), 5u);
   int64_t before = -1;
@@ -136,7 +136,7 @@ TEST_F(TelemetryFaults, AFolderThatIsRemovedIsNotMissed) {
   EXPECT_THAT(result.out, HasSubstr(absl::StrFormat("loss %.4f\n", losses().back())));
 }
 
-// Requests as fast as they go, requests that are none, and clients that never finish theirs.
+// The clients send requests as fast as they can, texts that are no requests, and requests that they never finish.
 class HostileClients {
  public:
   explicit HostileClients(int port) : port_(port) {

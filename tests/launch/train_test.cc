@@ -1,4 +1,4 @@
-// The program from corpus to sampled text, as its users run it.
+// The program leads from corpus to sampled text, as its users run it.
 #include <absl/strings/str_cat.h>
 #include <gtest/gtest.h>
 
@@ -73,7 +73,7 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
     EXPECT_EQ(record["tokens"], i * 8 * 32);
     EXPECT_EQ(record.contains("validation/loss"), i == 10 || i == 20);
     EXPECT_EQ(record.contains("head/lost_energy_ratio"), i % 5 == 0);
-    // Two batches, of a larger set.
+    // The validation takes two batches of a larger set.
     if (i % 10 == 0) {
       EXPECT_EQ(record["validation/tokens"], 2 * 8 * 32);
     }
@@ -82,7 +82,7 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
       ASSERT_TRUE(record.contains(key)) << key;
       EXPECT_GT(record[key].get<double>(), 0) << key;
     }
-    // Absent where a busy machine's peak was measured too low.
+    // It is absent if a busy machine's peak was measured too low.
     const double utilisation = record.value("train/causal_utilisation_ratio", 0.5);
     EXPECT_TRUE(utilisation > 0 && utilisation <= 1) << utilisation;
   }
@@ -106,7 +106,7 @@ TEST_F(Train, EveryShardOfTheHeadIsReportedAndTheRatiosAreConsistent) {
     ++measured;
     const auto& shards = record["head/shards"];
     ASSERT_EQ(shards.size(), 2u);
-    // Of all parts, before and after the projection, the shares make a whole.
+    // The shares of all parts make a whole, before and after the projection.
     for (const char* parts : {"head/shards", "head/buckets"}) {
       double energy = 0, share = 0, retained_share = 0;
       for (const auto& part : record[parts]) {
@@ -155,7 +155,7 @@ TEST_F(Train, SamplesThatEveryHeadWouldKeepAreSaidAndLeftOutAndAnUntrainedModelL
   EXPECT_FALSE(more.contains("head/best_double_rank_energy_ratio"));
 }
 
-// From weights that are all but zero the first step makes a head of a few directions: its condition is some millions.
+// The first step from weights that are all but zero makes a head of a few directions: its condition is some millions.
 TEST_F(Train, FiguresOfAHeadWhoseConditionIsBeyondFp32AreAbsentAndSaidToBe) {
   const std::string config = project().WriteConfig("ill");
   const ProgramResult result =
@@ -243,7 +243,7 @@ TEST_F(Train, StopsAtTheTimeLimitWithTheLearningRateDecayed) {
   schedule.set_warmup_steps(2);
   schedule.set_max_seconds(2);
   for (size_t i = 3; i < records.size(); ++i) {
-    // Of the clock when the step began: after the step before it had ended, before it ended itself.
+    // The rate follows the clock when the step began: after the end of the step before, and before its own end.
     const double found = records[i]["train/learning_rate"];
     const auto rate = [&](double seconds) { return LearningRate(schedule, 1e-2, static_cast<int64_t>(i), seconds); };
     EXPECT_LE(found, rate(records[i - 1]["elapsed_seconds"])) << i;

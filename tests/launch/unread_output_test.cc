@@ -53,7 +53,7 @@ class UnreadOutput : public ::testing::Test {
     opened_.insert(opened_.end(), {keyboard, terminal});
     return terminal;
   }
-  // Puts a named pipe in a log's place, and fills it and keeps it open.
+  // Puts a named pipe in a log's place, fills it, and keeps it open.
   void FillLog(const std::string& name, int rank) {
     std::filesystem::create_directories(project_ / (name + "/log"));
     const std::string path = project_ / absl::StrCat(name, "/log/rank-000", rank, ".log");

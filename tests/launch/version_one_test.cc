@@ -1,4 +1,5 @@
-// Checkpoints of version 1, weights alone, are sampled from as they always were, and refused where they aren't enough.
+// Checkpoints of version 1 hold weights alone. They are sampled from as they always were, and refused if they aren't
+// enough.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,8 +18,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Writes what version 1 had of a checkpoint: one file with gaps between its slices, of which every one has a single
-// checksum, and no list of files.
+// Writes a checkpoint as version 1 did: one file with gaps between its slices, and no list of files. Every slice has a
+// single checksum.
 void WriteVersionOne(const std::string& from, const std::string& to) {
   const auto current = ReadManifest(from);
   ASSERT_TRUE(current.ok()) << current.status();

@@ -3,7 +3,7 @@
 //
 //   a_t = λ a_{t-1} + (1 - λ) u_t,   y_t = (σ(g_t) a_t) Wᵀ,   (u, g) = projections of x_t,   λ = σ(p)
 //
-// Features are cut over the tensor ranks. For the CPU, in fp64.
+// Features are cut over the tensor ranks. It runs on the CPU, in fp64.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -3,7 +3,7 @@
 //
 //   logits = (h Wᵀ) diag(s)        W [V, D] and s [V, 1] cut by rows
 //
-// Its decomposition is that of U = diag(s) W. For the CPU, in fp64.
+// Its decomposition is that of U = diag(s) W. It runs on the CPU, in fp64.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -83,7 +83,7 @@ class RowScaledHead : public LmHead {
     return region_->Leave(grad_hidden, signal_);
   }
 
-  // The gradient of U is that of W with the scale taken out again: once it is summed over the data ranks.
+  // The gradient of U is that of W with the scale taken out again, once it is summed over the data ranks.
   absl::StatusOr<HeadView> View() override {
     ISTHMUS_RETURN_IF_ERROR(Scale());
     const Tensor scale = parameters_->Weight(scale_), gradient = parameters_->Gradient(weight_);

@@ -1,4 +1,4 @@
-// What is checked and known of the parts that a configuration names, before a model is made.
+// Tests the checks and facts about the parts that a configuration names, before a model is made.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// What the run configuration's rules say of a model.
+// Returns the judgement of the run configuration's rules on a model.
 absl::Status Judge(const proto::ModelConfig& model, const std::string& source) {
   proto::RunConfig config = TinyConfig({});
   *config.mutable_model() = model;

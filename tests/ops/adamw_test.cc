@@ -14,7 +14,7 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-// Weight, moments and what a step needs, for n elements.
+// Holds weight, moments and the other operands of a step, for n elements.
 struct AdamwState {
   AdamwState(DType dtype, int64_t n)
       : weight(dtype, Normal(1, n, 1)),
@@ -148,7 +148,7 @@ TEST(AdamW, ManyTinyDecaysAddUp) {
   EXPECT_NEAR(lost / sum, 1 - std::pow(1 - decay, static_cast<double>(kSteps)), 0.005 * decay * kSteps);
 }
 
-// What makes a sharded optimizer equal an unsharded one bit for bit.
+// This makes a sharded optimizer equal an unsharded one bit for bit.
 TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::SumTypes()) {

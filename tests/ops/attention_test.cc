@@ -26,7 +26,8 @@ AttentionShape ShapeOf(int64_t sequences, int64_t length, int64_t heads, int64_t
   return {
       .sequences = sequences, .sequence_length = length, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
 }
-// Lengths of one token, below, at and above the sizes of blocks; one key head per query head, shared, and for all.
+// There are lengths of one token, and below, at and above the sizes of blocks. There is one key head per query head, a
+// shared one, and one for all.
 const std::vector<AttentionCase> kAttentionCases = {{ShapeOf(1, 1, 1, 1, 8), 0},   {ShapeOf(2, 7, 4, 2, 6), 3},
                                                     {ShapeOf(1, 64, 2, 2, 16), 0}, {ShapeOf(2, 65, 3, 1, 32), 5},
                                                     {ShapeOf(1, 131, 6, 3, 5), 0}, {ShapeOf(1, 300, 2, 1, 64), 0}};
@@ -36,7 +37,7 @@ struct AttentionResult {
   Matrix grad_q, grad_k, grad_v;
 };
 
-// Attention with all T×T weights, and its gradients by the definition of the softmax's derivative.
+// Computes attention with all T×T weights, and its gradients by the definition of the softmax's derivative.
 AttentionResult Naive(const AttentionShape& s, double scale, const Matrix& q, const Matrix& k, const Matrix& v,
                       const Matrix& grad_out) {
   const int64_t length = s.sequence_length, dim = s.head_dim;
@@ -93,7 +94,7 @@ struct Attention {
   Buffer q, k, v, grad_out;
   Buffer out, log_sum_exp, grad_q, grad_k, grad_v, workspace;
 
-  // `size`: standard deviation of queries and keys.
+  // `size` is the standard deviation of queries and keys.
   Attention(const AttentionShape& s, DType dtype, int64_t padding = 0, double size = 1)
       : shape(s),
         scale(1 / std::sqrt(static_cast<double>(s.head_dim))),
@@ -108,7 +109,7 @@ struct Attention {
         grad_v(dtype, Like(v), padding),
         workspace(DType::kUInt8, 1, AttentionWorkspaceBytes(s, dtype, reference::TestStream().device())) {}
 
-  // NaN, so that what is left unwritten shows.
+  // NaN shows any element that is left unwritten.
   static Matrix Like(const Buffer& buffer) { return {buffer.tensor().rows, buffer.tensor().columns, std::nan("")}; }
 
   absl::Status Forward() {
@@ -154,12 +155,12 @@ TEST(Attention, MatchesTheNaiveOneInEveryTypeAndShape) {
       ExpectAgrees("out", attention.out, expected.out, dtype);
       ExpectAgrees("log_sum_exp", attention.log_sum_exp, expected.log_sum_exp, AccumulationType(dtype));
       if (dtype == DType::kBFloat16 && c.shape.heads > c.shape.kv_heads) {
-        // cuDNN rounds what each query head adds to bf16: where they cancel, single elements keep few digits.
+        // cuDNN rounds the contribution of each query head to bf16: where they cancel, single elements keep few digits.
         reference::ExpectAgreesAsAWhole("grad_v", attention.grad_v, expected.grad_v);
       } else {
         ExpectAgrees("grad_v", attention.grad_v, expected.grad_v, dtype);
       }
-      // A softmax over one key has no gradient: what is left is rounding.
+      // A softmax over one key has no gradient; only rounding is left.
       if (c.shape.sequence_length == 1) continue;
       if (dtype == DType::kBFloat16) {
         // Each is a difference of two sums, one of which went through `out`, rounded to bf16.
@@ -279,11 +280,11 @@ TEST(Attention, WorkspaceOfAGpuHoldsASliceOfTheDeterministicBackwardPass) {
   const auto bytes = [](const AttentionShape& shape, DType dtype = DType::kBFloat16) {
     return AttentionWorkspaceBytes(shape, dtype, Device::kCuda);
   };
-  // The 2B model: cuDNN asked for 4,297,064,704 bytes for 4 sequences. One at a time has room for a quarter of that.
+  // For the 2B model cuDNN asked for 4,297,064,704 bytes for 4 sequences. One at a time has room for a quarter of that.
   EXPECT_EQ(cuda::CudnnBackwardWorkspaceBytes(ShapeOf(4, 4096, 32, 32, 128)) / (1 << 20), 4297064704 / (1 << 20) + 1);
   EXPECT_GE(bytes(ShapeOf(4, 4096, 32, 32, 128)), 4297064704 / 4);
   EXPECT_LE(bytes(ShapeOf(4, 4096, 32, 32, 128)), int64_t{5} << 28);
-  // Short sequences all at once; of long ones some heads at a time, until even one is too much.
+  // Short sequences run all at once. Long ones run some heads at a time, until even one is too much.
   EXPECT_GE(bytes(ShapeOf(8, 512, 16, 4, 64)), int64_t{2} * 8 * 16 * 512 * 512);
   EXPECT_GE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{2} * 2 * 16384 * 16384);
   EXPECT_LE(bytes(ShapeOf(1, 16384, 16, 16, 128)), int64_t{5} << 28);
@@ -292,7 +293,7 @@ TEST(Attention, WorkspaceOfAGpuHoldsASliceOfTheDeterministicBackwardPass) {
   EXPECT_EQ(bytes(ShapeOf(4, 4096, 16, 16, 128), DType::kFloat32), int64_t{4} * 4096 * 16 * 4);
 }
 
-// As much workspace as some sequences, one sequence or some of its heads need, down to the least.
+// The workspaces are what some sequences, one sequence or some of its heads need, down to the least.
 TEST(Attention, BackwardWithLessWorkspaceGivesTheSame) {
   const AttentionShape shape = ShapeOf(2, 132, 4, 2, 64);
   const DType dtype = DType::kBFloat16;

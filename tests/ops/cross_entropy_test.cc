@@ -24,7 +24,7 @@ struct CrossEntropyResult {
   Matrix loss, log_sum_exp, energy, grad;
 };
 
-// The whole softmax at once, in fp64. Sums leave the target out, so that nothing cancels.
+// Computes the whole softmax at once, in fp64. Sums leave the target out, so that nothing cancels.
 CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds) {
   const int64_t shards = static_cast<int64_t>(bounds.size()) - 1;
   CrossEntropyResult r{Matrix(1, z.rows), Matrix(1, z.rows), Matrix(shards, z.rows), Matrix(z.rows, z.columns)};
@@ -47,7 +47,7 @@ CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& target
   return r;
 }
 
-// Runs the three operators as T ranks would.
+// Runs the three operators as P tensor ranks would.
 CrossEntropyResult OnShards(const Buffer& logits, const std::vector<int32_t>& targets,
                             const std::vector<int64_t>& bounds, DType dtype, DType grad_dtype, bool in_place = false) {
   Stream& stream = reference::TestStream();

@@ -78,7 +78,7 @@ TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
   }
 }
 
-// Every upper half of an fp32 with the lower halves around a tie: normal, subnormal, infinite and NaN.
+// Takes every upper half of an fp32 with the lower halves around a tie: normal, subnormal, infinite and NaN.
 TEST(Elementwise, CastToBf16RoundsEveryTieAsBFloat16Does) {
   if (reference::OnGpu()) GTEST_SKIP() << "the CPU's own rounding; GPUs round in hardware";
   Stream& stream = reference::TestStream();
@@ -105,7 +105,8 @@ TEST(Elementwise, CastToBf16RoundsEveryTieAsBFloat16Does) {
 TEST(Elementwise, CastFromFp64ToBf16RoundsOnce) {
   if (reference::OnGpu()) GTEST_SKIP() << "GPUs don't convert fp64 to bf16";
   Stream& stream = reference::TestStream();
-  // Just above the middle of two bf16: rounding to fp32 first would make it a tie, and the tie would go down.
+  // The value is just above the middle of two bf16: rounding to fp32 first would make it a tie, and the tie would go
+  // down.
   double x = 1 + 0x1p-8 + 0x1p-40;
   BFloat16 y;
   ASSERT_TRUE(Cast({.x = Tensor(&x, DType::kFloat64, 1, 1), .y = Tensor(&y, DType::kBFloat16, 1, 1)}, stream).ok());

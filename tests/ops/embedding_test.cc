@@ -12,7 +12,7 @@ using reference::ExpectAgrees;
 using reference::Matrix;
 using reference::Normal;
 
-// Token 3 as often as all others together, as frequent words are.
+// Token 3 comes as often as all others together, as frequent words do.
 Matrix SomeIds(int64_t tokens, int64_t vocabulary) {
   Matrix ids(1, tokens);
   for (int64_t n = 0; n < tokens; ++n) {

@@ -29,7 +29,7 @@ constexpr Types kForward = {DType::kFloat8E4M3, DType::kFloat8E4M3};
 constexpr Types kAllTypes[] = {
     kForward, {DType::kFloat8E5M2, DType::kFloat8E4M3}, {DType::kFloat8E4M3, DType::kFloat8E5M2}};
 
-// Quantised operands of about unit size after their scales have been undone.
+// Holds quantised operands of about unit size after their scales have been undone.
 struct Fp8Operands {
   static constexpr double kAInverse = 0.125, kBInverse = 0x1p-10;
   Buffer a, b, a_inverse, b_inverse, workspace;
@@ -42,7 +42,7 @@ struct Fp8Operands {
         workspace(DType::kUInt8, 1,
                   Fp8MatmulWorkspaceBytes(shape.m, shape.n, shape.k, reference::TestStream().device())) {}
 
-  // In fp64, of the numbers that the operands hold.
+  // Computes in fp64, from the numbers that the operands hold.
   Matrix Expected() const {
     Matrix c = reference::Product(a.Get(), reference::Transpose(b.Get()));
     for (double& value : c.values) value *= kAInverse * kBInverse;

@@ -47,7 +47,8 @@ TEST(Gram, MatchesReferenceAndAdds) {
 TEST(Gram, OfAMatrixWithItselfIsSymmetricAndPositive) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::AllFloatTypes()) {
-    // More rows than are summed in fp32; more columns than are formed at once where half of them follows.
+    // There are more rows than are summed in fp32. There are more columns than are formed at once when half of them
+    // follows.
     for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>(4500, 19), {70, 530}}) {
       const Buffer x(dtype, Normal(rows, columns, 1)), c(DType::kFloat64, columns, columns);
       const Buffer workspace(DType::kFloat32, columns, columns);

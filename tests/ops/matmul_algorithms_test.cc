@@ -1,4 +1,4 @@
-// What the choice of a GPU's product algorithms needs no GPU for: keys, the file, the choice itself.
+// Tests keys, the file and the choice itself: the parts of a GPU's product algorithms that need no GPU.
 #include "ops/cuda/matmul_algorithms.h"
 
 #include <gmock/gmock.h>
@@ -15,7 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 
 MatmulArgs Args() {
-  // Only addresses: nothing is read.
+  // These are only addresses: nothing is read.
   auto* memory = reinterpret_cast<char*>(uintptr_t{1} << 20);
   return {.a = Tensor(memory, DType::kBFloat16, 32, 64, 72),
           .b = Tensor(memory + 65536, DType::kBFloat16, 48, 64),

@@ -27,7 +27,7 @@ struct MatmulShape {
 const std::vector<MatmulShape> kMatmulShapes = {{1, 1, 1, 0},    {1, 17, 5, 0},    {5, 1, 33, 3},   {3, 7, 2, 5},
                                                 {64, 64, 64, 0}, {31, 65, 129, 1}, {130, 48, 7, 0}, {33, 509, 300, 3}};
 
-// op(a) [M, K] and op(b) [K, N] of a product, kept as its arguments want them.
+// Holds op(a) [M, K] and op(b) [K, N] of a product, kept as its arguments want them.
 struct Operands {
   bool transpose_a, transpose_b;
   Buffer a, b;
@@ -94,8 +94,8 @@ TEST(Matmul, WidensBf16WithoutRoundingTheResult) {
   }
 }
 
-// What stands in for oneDNN's bf16 products on processors for which it has none, on any processor. The last two shapes
-// are cut into blocks.
+// Tests, on any processor, the product that stands in for oneDNN's bf16 products on processors for which it has none.
+// The last two shapes are cut into blocks.
 TEST(Matmul, WidenedProductAgreesInEveryOrientation) {
   if (reference::TestStream().device() == Device::kCuda) GTEST_SKIP() << "a kernel of the CPU";
   std::vector<MatmulShape> shapes = kMatmulShapes;

@@ -23,7 +23,7 @@ using reference::Normal;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr DType kSources[] = {DType::kFloat32, DType::kBFloat16};
 
-// The contract, in fp64.
+// States the contract, in fp64.
 struct Expected {
   Matrix y;
   double inverse;
@@ -40,7 +40,7 @@ struct Expected {
   }
 };
 
-// Bit for bit, but for which NaN it is.
+// Compares bit for bit, but any NaN equals any other.
 bool Same(const Matrix& a, const Matrix& b) {
   return std::equal(a.values.begin(), a.values.end(), b.values.begin(), b.values.end(), [](double x, double y) {
     return std::isnan(x) || std::isnan(y) ? std::isnan(x) && std::isnan(y)
@@ -74,7 +74,8 @@ void ExpectQuantized(const Float8Format& format, const Buffer& x, int64_t paddin
 struct QuantizeShape {
   int64_t rows, columns, padding;
 };
-// Single elements, rows and columns; parts of tiles; several tiles, with rows that can be read in packs and without.
+// The shapes are single elements, rows and columns, parts of tiles, and several tiles. Some have rows that can be read
+// in packs, others do not.
 const std::vector<QuantizeShape> kQuantizeShapes = {{1, 1, 0},     {1, 17, 0},    {19, 1, 3},
                                                     {7, 5, 2},     {16, 16, 0},   {131, 67, 5},
                                                     {160, 272, 0}, {144, 24, 16}, {257, 130, 1}};
@@ -153,8 +154,8 @@ TEST(Quantize, TiesGoToTheEvenCode) {
   }
 }
 
-// The largest magnitude decides alone: at, just above and just below 1.75 times a power of two, at the ends of the
-// range, and nothing but zeros.
+// The largest magnitude decides alone. It lies at, just above and just below 1.75 times a power of two, and at the ends
+// of the range. One matrix is nothing but zeros.
 TEST(Quantize, TheScaleIsTheLargestPowerOfTwoThatFits) {
   const float edge = 1.75F;
   for (const Float8Format& format : {kE4M3, kE5M2}) {

@@ -17,10 +17,11 @@ using reference::Normal;
 struct ReductionShape {
   int64_t rows, columns, padding;
 };
-// Narrower and wider than a vector, a block of threads and a tile of columns; fewer and more rows than one thread sums.
+// The shapes are narrower and wider than a vector, a block of threads and a tile of columns. They have fewer and more
+// rows than one thread sums.
 const std::vector<ReductionShape> kReductionShapes = {{1, 1, 0}, {3, 7, 2}, {65, 33, 0}, {300, 256, 1}, {9, 4611, 5}};
 
-// What is left to a sum in fp64 of operands that are exact.
+// Sums in fp64 of exact operands leave this error.
 constexpr double kTolerance = 1e-12;
 
 Matrix DotsOf(const Matrix& x, const Matrix& y) {

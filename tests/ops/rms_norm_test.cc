@@ -42,7 +42,7 @@ Matrix NormOf(const Matrix& s, const Matrix& weight) {
   return y;
 }
 
-// The gradient by the textbook's formula, ∂y_j/∂s_i = w_j (δ_ij r - s_i s_j r³ / D), summed over j.
+// Computes the gradient by the textbook's formula, ∂y_j/∂s_i = w_j (δ_ij r - s_i s_j r³ / D), summed over j.
 Matrix GradOf(const Matrix& grad_y, const Matrix& s, const Matrix& weight) {
   const std::vector<double> inverse = InverseOf(s);
   Matrix grad(s.rows, s.columns);
@@ -164,7 +164,7 @@ TEST(RmsNorm, BackwardMatchesReferenceAndAddsToGradients) {
                                      .accumulate = accumulate},
                                     stream)
                         .ok());
-        // A single column's gradient is what cancellation leaves of it.
+        // Cancellation leaves only rounding in a single column's gradient.
         if (shape.columns > 1 || accumulate) ExpectAgrees("grad_x", grad_x, expected_x, dtype);
         ExpectAgrees("grad_weight", grad_weight, expected_weight, sums);
       }

@@ -17,7 +17,7 @@ using reference::Normal;
 
 constexpr double kTheta = 10000;
 
-// A head's pairs as complex numbers, turned by their angle.
+// Treats a head's pairs as complex numbers, turned by their angle.
 Matrix Rotate(const Matrix& x, int64_t sequence_length, int64_t head_dim, int64_t first_position, double direction) {
   Matrix y = x;
   const int64_t half = head_dim / 2;

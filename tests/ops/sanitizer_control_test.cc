@@ -1,4 +1,4 @@
-// A fault on purpose, for tools/gpu-check: a memory checker that doesn't see this one sees none.
+// Commits a fault on purpose, for tools/gpu-check: a memory checker that doesn't see this one sees none.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -43,7 +43,7 @@ TEST(Split, PartsAreBf16AndTheirSumIsTheNumber) {
   }
 }
 
-// As good as fp32's, which bf16's or two parts' is far from.
+// The product must be as good as fp32's, from which bf16's or that of two parts is far.
 TEST(Split, ProductsAreThoseOfFp32) {
   Stream& stream = reference::TestStream();
   for (const auto& [m, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {3, 40, 17}, {65, 33, 130}}) {

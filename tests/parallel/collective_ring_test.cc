@@ -1,4 +1,4 @@
-// What a rank remembers of its collectives, and how long a wait has lasted.
+// Tests the ring in which a rank remembers its collectives, and the time that a wait has lasted.
 #include "parallel/collective_ring.h"
 
 #include <gtest/gtest.h>

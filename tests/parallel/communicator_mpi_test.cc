@@ -20,7 +20,7 @@ using reference::Matrix;
 using ::testing::Each;
 using ::testing::HasSubstr;
 
-// Small integers, exact in every dtype and in every sum here; another sequence on every rank.
+// The numbers are small integers, exact in every dtype and in every sum here. Every rank has another sequence.
 double ValueOf(int rank, int64_t i) { return static_cast<double>((i * 7 + rank * 3) % 11) - 4; }
 
 Matrix ValuesOf(int rank, int64_t count) {

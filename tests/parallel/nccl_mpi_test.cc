@@ -1,6 +1,6 @@
 // ranks: 1 2
-// Collectives by NCCL, one GPU to a rank; skipped where there are fewer GPUs than ranks. One rank alone shows that NCCL
-// starts, and that operations, tickets and the watchdog work.
+// Collectives by NCCL run with one GPU to a rank; they are skipped if there are fewer GPUs than ranks. One rank alone
+// shows that NCCL starts, and that operations, tickets and the watchdog work.
 #include <absl/time/time.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +16,7 @@
 namespace isthmus::testing {
 namespace {
 
-// Small integers, exact in every sum here; another sequence on every rank.
+// The numbers are small integers, exact in every sum here. Every rank has another sequence.
 float ValueOf(int rank, size_t i) { return static_cast<float>((i * 7 + static_cast<size_t>(rank) * 3) % 11) - 4; }
 
 class Nccl : public ::testing::Test {
@@ -40,7 +40,7 @@ class Nccl : public ::testing::Test {
   int rank() const { return group_->rank(); }
   int ranks() const { return group_->size(); }
 
-  // A row of numbers on this rank's GPU.
+  // Makes a row of numbers on this rank's GPU.
   class OnGpu {
    public:
     OnGpu(const std::vector<float>& values, const Stream& stream)
@@ -124,7 +124,7 @@ TEST_F(Nccl, ManyOperationsCompleteInAnyOrder) {
   EXPECT_TRUE(group_->Wait(*first).ok());
   EXPECT_EQ(a.Get(), Sum(30'000));
   EXPECT_EQ(b.Get(), Sum(7));
-  // More than the communicator has events for.
+  // These are more operations than the communicator has events for.
   const OnGpu c({1}, stream_);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(group_->AllReduce(c.tensor(), Reduction::kMax).ok());
   EXPECT_EQ(c.Get()[0], 1.0f);

@@ -47,7 +47,7 @@ TEST(ArenaLayout, TensorsThatNeverLiveAtTheSameTimeShareBytes) {
   });
   EXPECT_THAT(offsets, ::testing::ElementsAre(128, 128, 128, 384));
   EXPECT_EQ(layout.bytes(), 11 * 128);
-  // What follows lies behind the largest group, which alone is listed.
+  // The next tensor lies behind the largest group, which alone is listed.
   EXPECT_EQ(layout.Add("after", DType::kFloat32, 1, 32), 11 * 128);
   std::vector<std::string> names;
   for (const ArenaLayout::Entry& entry : layout.entries()) names.push_back(entry.name);

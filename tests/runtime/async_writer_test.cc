@@ -1,4 +1,4 @@
-// Text never waits for its reader: tests the order, the losses, and the bounded end.
+// Text never waits for its reader. This tests the order, the losses, and the bounded end.
 #include "runtime/async_writer.h"
 
 #include <absl/strings/str_cat.h>
@@ -145,7 +145,7 @@ TEST(AsyncLog, SaysWhatItLostWhereItGoesOn) {
   const int reader = open((folder / "log/rank-0002.log").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   auto log = Log::Open(folder.path(), 2);
   ASSERT_TRUE(log.ok()) << log.status();
-  // Far more than the pipe and the queue hold.
+  // The text is far longer than the pipe and the queue hold.
   const std::string line(1000, 'x');
   for (int i = 0; i < 2000; ++i) (*log)->Info(line);
   EXPECT_GT((*log)->dropped(), 1000);

@@ -13,8 +13,8 @@
 namespace isthmus {
 namespace {
 
-// The nearest number with 8 significant bits, and an exponent no lower than that of binary32, ties to even: by scaling
-// in double, where the value is exact, and the C library's rounding.
+// Returns the nearest number with 8 significant bits, and an exponent no lower than that of binary32, ties to even. It
+// scales in double, where the value is exact, and uses the C library's rounding.
 double NearestBFloat16(float value) {
   if (value == 0.0f || !std::isfinite(value)) return value;
   int exponent = 0;
@@ -27,7 +27,7 @@ double NearestBFloat16(float value) {
 float Rounded(float value) { return static_cast<float>(BFloat16(value)); }
 float FromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 
-// What a conversion that drops the lower bits gives; the tests must tell it from rounding.
+// Drops the lower bits; the tests must tell that from rounding.
 float Truncated(float value) { return FromBits(std::bit_cast<uint32_t>(value) & 0xffff0000u); }
 
 TEST(BFloat16, EveryBitPatternSurvivesTheWayThroughFloat) {

@@ -37,7 +37,7 @@ double Rounded(float value) {
   return static_cast<double>(static_cast<float>(F(value)));
 }
 
-// The same value, the sign of zero included; NaN is NaN.
+// Returns true for the same value, the sign of zero included; NaN equals NaN.
 bool Same(double a, double b) {
   return std::isnan(a) || std::isnan(b) ? std::isnan(a) && std::isnan(b) : a == b && std::signbit(a) == std::signbit(b);
 }
@@ -53,14 +53,14 @@ TYPED_TEST(Float8Test, EveryCodeMeansWhatTheTableSaysAndSurvivesTheWayThroughFlo
   EXPECT_EQ(format.ValueOf(format.largest_code), format.largest);
 }
 
-// Random magnitudes, and around every number the middle to the next and its neighbours.
+// Takes random magnitudes, and around every number the middle to the next and its neighbours.
 TYPED_TEST(Float8Test, RoundsToTheNearestNumberTiesToEven) {
   const Float8Format format = FormatOf<TypeParam>();
   int truncation_differs = 0, checked = 0;
   const auto check = [&](float x) {
     ASSERT_TRUE(Same(Rounded<TypeParam>(x), format.Nearest(static_cast<double>(x)))) << std::hexfloat << x;
     ++checked;
-    // What dropping the lower bits gives: the test must tell it from rounding.
+    // Dropping the lower bits gives another value: the test must tell it from rounding.
     const double below = format.ValueOf(format.CodeBelow(std::fabs(static_cast<double>(x))));
     truncation_differs += std::copysign(below, x) != format.Nearest(static_cast<double>(x));
   };

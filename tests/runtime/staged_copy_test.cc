@@ -1,4 +1,4 @@
-// Copies that the host takes later: they hold what was there when they were started.
+// Copies that the host takes later hold what was there when they were started.
 #include "runtime/staged_copy.h"
 
 #include <gmock/gmock.h>

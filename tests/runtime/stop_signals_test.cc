@@ -18,7 +18,7 @@ int WaitFor(const StopSignals& signals) {
   return signals.received();
 }
 
-// How many of the signals may interrupt the thread that calls.
+// Returns how many of the signals may interrupt the calling thread.
 int Unblocked() {
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, nullptr, &blocked);

@@ -1,6 +1,7 @@
 #include <dlfcn.h>
 
-// Stands before the C library's in programs of the `asan` preset, so that no module is ever unloaded: Open MPI closes
-// its components before the process ends. Of memory that they still hold the leak sanitizer then knows neither who
-// points to it nor, for its list of suppressions (lsan.supp), the name of the library that asked for it.
+// Stands before the C library's function in programs of the `asan` preset, so that no module is ever unloaded. Open MPI
+// closes its components before the process ends, and they still hold memory. The leak sanitizer would not know who
+// points to it. Nor would it know the library that asked for it, by whose name its list of suppressions (lsan.supp)
+// goes.
 extern "C" __attribute__((visibility("default"))) int dlclose(void* /*module*/) noexcept { return 0; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# An include points only upwards in the list of folders: proto runtime ops parallel model checkpoint launch; within
-# model/ from the rooms train and generate over measure to the parts of models. Also fails when the check itself would
-# not notice.
+# An include points only upwards in the list of folders: proto runtime ops parallel model checkpoint launch. Within
+# model/ the rooms train and generate include measure, and all of them include the parts of models. The test also fails
+# when the check itself would not notice.
 set -euo pipefail
 cd "$1"
 order=(proto runtime ops parallel model checkpoint launch)
@@ -11,7 +11,7 @@ rank() {
   echo -1
 }
 
-# Place of a file of model/ in the order of its rooms, and the room.
+# Prints the place of a file of model/ in the order of its rooms, and the room.
 room() {
   case $1 in
     model/train/*) echo 2 train ;;
@@ -21,7 +21,7 @@ room() {
   esac
 }
 
-# Whether a file of model/ may not include another one.
+# Says whether a file of model/ may not include another one.
 crosses() {
   local from to
   read -ra from <<<"$(room "$1")"

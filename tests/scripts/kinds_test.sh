@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A kind of head, block or family is named in its own room and in the schema alone. Elsewhere the program asks the list of
-# kinds, so that a new one needs no other file. Also fails when the check itself would not notice.
+# A kind of head, block or family is named in its own room and in the schema alone. Elsewhere the program asks the list
+# of kinds, so that a new one needs no other file. The test also fails when the check itself would not notice.
 set -euo pipefail
 cd "$1"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# launch/slurm/submit and launch/mpirun/train: the help lists what is accepted, what can't be accepted is refused before
-# anything starts, and the line that would start is the one that is meant. tests/distributions/run refuses wrong
-# arguments in the same way.
+# Tests launch/slurm/submit and launch/mpirun/train. The help lists all that is accepted. A line that can't be accepted
+# is refused before anything starts. The line that would start is the one that is meant. tests/distributions/run refuses
+# wrong arguments in the same way.
 set -euo pipefail
 cd "$1"
 program=$2
@@ -24,14 +24,14 @@ for script in launch/slurm/submit launch/mpirun/train; do
   [ -x "$script" ] || fail "$script is not executable"
   bash -n "$script"
   help=$("$script" --help)
-  # Every option of the help is accepted: refused is only its value.
+  # Every option of the help is accepted; only its value is refused.
   options=$(sed -nE 's/^  --([a-z-]+).*/\1/p' <<<"$help")
   [ "$(wc -l <<<"$options")" -ge 7 ] || fail "$script --help lists too little: $help"
   for option in $options; do
     out=$("$script" --config /nowhere "--$option" 2>&1) && fail "$script --$option: ended well"
     ! grep -q 'unknown argument' <<<"$out" || fail "$script does not know --$option of its help"
   done
-  # And what the script uses is in the help.
+  # Every option that the script uses is in the help.
   for option in $(grep -oE 'option\[[a-z-]+\]' "$script" launch/script_options | sed -E 's/.*\[(.*)\]/\1/' | sort -u); do
     [ "$option" = name ] || grep -qx "$option" <<<"$options" || fail "$script: --$option is not in the help"
   done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A source includes, itself or through its headers, what declares each name of the project that it uses. The tests compile
-# several sources as one and would not notice; ./launch/quickstart compiles each alone. Also fails when the check itself
-# would not notice.
+# A source includes, itself or through its headers, what declares each name of the project that it uses. The tests
+# compile several sources as one and would not notice; ./launch/quickstart compiles each alone. The test also fails when
+# the check itself would not notice.
 set -euo pipefail
 cd "$1"
 
@@ -43,7 +43,7 @@ offences() {
       while ($text{$file} =~ /(?<![\w.:>])([A-Zk]\w+)\b/g) {
         my $name = $1;
         next if $told{$name}++ || $own{$name} || !$declared_in{$name} || grep { $seen{$_} } @{$declared_in{$name}};
-        # Its own function, member, type or constant of that name.
+        # The name is a function, member, type or constant of the file itself.
         next if $text{$file} =~ /[\w>*&] +[*&]*(?:\w+::)*\Q$name\E *[({=;]|(?:class|struct|using|enum class|typename) \Q$name\E\b/;
         print "$file: $name ($declared_in{$name}[0])\n";
       }

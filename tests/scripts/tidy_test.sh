@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # clang-tidy finds nothing in the product's sources and headers (.clang-tidy).
 #
-# Sources of several folders are read as one, because nearly all of the time goes into their headers. What has internal
-# linkage therefore has a name of its own among them.
+# Sources of several folders are read as one, because nearly all of the time goes into their headers. Names with
+# internal linkage therefore differ among them.
 set -euo pipefail
 cd "$1"
 build=$(dirname "$2")
@@ -14,7 +14,8 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The sources of this build: without the CUDA Toolkit they are fewer. Their folders of headers and their definitions.
+# Collects the sources of this build, which are fewer without the CUDA Toolkit, their folders of headers and their
+# definitions.
 cmake -S . -B "$work/alone" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DISTHMUS_COMPILE_TOGETHER=OFF \
   "-DISTHMUS_CUDA=$(sed -n 's/^ISTHMUS_CUDA:STRING=//p' "$build/CMakeCache.txt")" >/dev/null
 commands=$work/alone/compile_commands.json
@@ -23,8 +24,8 @@ grep -oE "\"file\": \"$PWD/(runtime|ops|parallel|model|checkpoint|launch|tools)/
 mapfile -t flags < <(grep '"command"' "$commands" | grep -oE -- '-isystem [^ ]+|-[ID][^ ]+' | grep -v '\\' |
   sed "s|$work/alone|$build|" | sort -u | tr ' ' '\n')
 
-# Kernels for several instruction sets include themselves, and SentencePiece's header does not go with Abseil's names:
-# those are read alone.
+# Kernels for several instruction sets include themselves, and SentencePiece's header does not go with Abseil's names.
+# Those are read alone.
 while read -r file; do
   name=${file#"$PWD"/}
   case $name in
@@ -38,8 +39,8 @@ while read -r file; do
   echo "#include \"$file\"" >>"$work/$group.cc"
 done <"$work/sources"
 
-# Groups lie outside the project, where clang-tidy would not find its settings. Of kernels for several instruction sets one
-# is read: they are the same source. The largest groups come first.
+# Groups lie outside the project, where clang-tidy would not find its settings. Kernels for several instruction sets are
+# the same source, so one of them is read. The largest groups come first.
 find "$work" -maxdepth 1 -name '*.cc' -printf '%s %p\0' | sort -znr | cut -zd' ' -f2- |
   xargs -0 -P "$(nproc)" -n 1 bash -c 'clang-tidy --quiet --config-file=.clang-tidy "${@: -1}" -- "${@:1:$#-1}" 2>/dev/null' tidy \
     -std=c++20 -fopenmp -DHWY_COMPILE_ONLY_STATIC "${flags[@]}"

@@ -19,7 +19,7 @@ inline bool InOwnProcess(const std::function<bool()>& check) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// The same in a process of a user without privileges.
+// Does the same in a process of a user without privileges.
 inline bool AsNobody(const std::function<bool()>& check) {
   constexpr uid_t kNobody = 65534;
   return InOwnProcess([&] { return setgid(kNobody) == 0 && setuid(kNobody) == 0 && check(); });

@@ -10,7 +10,7 @@
 
 namespace isthmus::reference {
 
-// What a format's table says (Micikevicius et al. 2022, arXiv:2209.05433, table 1).
+// The entries of a format's table (Micikevicius et al. 2022, arXiv:2209.05433, table 1).
 struct Float8Format {
   DType dtype;
   int mantissa_bits, bias, largest_code;
@@ -30,7 +30,7 @@ struct Float8Format {
                          : sign * std::ldexp(1 + mantissa * unit, exponent - bias);
   }
 
-  // Of the finite numbers up to `magnitude` the largest.
+  // Returns the largest of the finite numbers up to `magnitude`.
   int CodeBelow(double magnitude) const {
     int below = 0, above = largest_code + 1;
     while (above - below > 1) {
@@ -40,7 +40,7 @@ struct Float8Format {
     return below;
   }
 
-  // The nearest finite number, of two the one with the even code; NaN for NaN.
+  // Returns the nearest finite number, of two the one with the even code; NaN for NaN.
   double Nearest(double x) const {
     if (std::isnan(x)) return x;
     int code = CodeBelow(std::fabs(x));

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-// Integers that share an exponent: element = value · 2^exponent.
+// The integers share an exponent: element = value · 2^exponent.
 GoldenTensor Decode(const json& encoded) {
   const auto shape = encoded.at("shape").get<std::vector<int64_t>>();
   const int exponent = encoded.at("exponent").get<int>();

@@ -1,4 +1,4 @@
-// What PyTorch computed for one small decoder (tools/golden/transformer.py), read from tests/golden.
+// The results that PyTorch computed for one small decoder (tools/golden/transformer.py), read from tests/golden.
 #ifndef ISTHMUS_TESTS_SUPPORT_GOLDEN_H_
 #define ISTHMUS_TESTS_SUPPORT_GOLDEN_H_
 
@@ -22,8 +22,8 @@ struct GoldenTensor {
 using GoldenTensors = std::map<std::string, GoldenTensor>;
 
 struct Golden {
-  // Sizes and settings by the names in the file: config has vocabulary, width, layers, heads, kv_heads, head_dim,
-  // feed_forward, rope_theta, norm_epsilon, tied_embeddings, head_rank, sequences and sequence_length; optimizer has
+  // Sizes and settings by the names in the file. `config` has vocabulary, width, layers, heads, kv_heads, head_dim,
+  // feed_forward, rope_theta, norm_epsilon, tied_embeddings, head_rank, sequences and sequence_length. `optimizer` has
   // learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm and clip_epsilon.
   nlohmann::json config;
   nlohmann::json optimizer;
@@ -32,7 +32,7 @@ struct Golden {
   std::vector<std::vector<int32_t>> ids;
   std::vector<std::vector<int32_t>> targets;
 
-  // Step 0. Tensors other than `initial` are right to 5e-10 of their largest element, `initial` is exact in bf16 too.
+  // Step 0. Tensors other than `initial` are right to 5e-10 of their largest element; `initial` is exact in bf16 too.
   GoldenTensors initial;
   GoldenTensor hidden;      // [B·T, D], after the final norm
   GoldenTensor logits;      // [T, V], first sequence
@@ -47,7 +47,8 @@ struct Golden {
   std::vector<double> fp32_losses;
   std::vector<double> fp32_gradient_norms;
 
-  // Of the head at step 0, keys as `isthmus decompose` prints them; of the product up · down when it is factorised.
+  // Figures of the head at step 0, with keys as `isthmus decompose` prints them. A factorised head's are of the product
+  // up · down.
   nlohmann::json decomposition;
   nlohmann::json decomposition_of_up;  // of `up` alone, with states of width R; null when the head is full
 };

@@ -13,7 +13,7 @@
 namespace isthmus::testing {
 namespace {
 
-// What a deviation of the figure is relative to, at least.
+// Returns the least scale to which a deviation of the figure is relative.
 double ScaleOf(const std::string& name, const nlohmann::json& expected) {
   const double norm = expected["logit_gradient_norm"];
   if (absl::StrContains(name, "anisotropy") || absl::StrContains(name, "entropy") || name == "/decomposition_error" ||
@@ -23,13 +23,13 @@ double ScaleOf(const std::string& name, const nlohmann::json& expected) {
   if (absl::StartsWith(name, "/head_error_ratio") || absl::StartsWith(name, "/retained_target")) return 1e-2;
   if (absl::EndsWith(name, "_energy")) return 1e-3 * norm * norm;
   if (absl::EndsWith(name, "gradient_norm")) return norm;
-  // Roots of eigenvalues.
+  // These are roots of eigenvalues.
   if (absl::StartsWith(name, "/sampled_singular_values")) return expected["sampled_singular_values"][0].get<double>();
   if (absl::StartsWith(name, "/head_singular_values")) return expected["head_singular_values"][0].get<double>();
   return 0;
 }
 
-// Roots of differences: they keep half of the digits.
+// These are roots of differences: they keep half of the digits.
 bool IsRoot(const std::string& name) {
   return absl::EndsWith(name, "lost_norm_ratio") || absl::StrContains(name, "lost_gradient_norm") ||
          absl::StartsWith(name, "/sampled_singular_values");
@@ -94,7 +94,7 @@ std::string FaultsThatGoUnnoticed(const HeadFigures& figures, double tolerance) 
     } else if (value.is_number_integer()) {
       wrong[name] = number + 2;
     } else {
-      // Twice as much of a square that is compared as a root.
+      // A root is compared by its square, so its fault is twice the root of the tolerance.
       const double fault = (IsRoot(name) ? 2 * std::sqrt(tolerance) : 3 * tolerance);
       wrong[name] = number + fault * std::max(std::abs(number), ScaleOf(name, right));
     }

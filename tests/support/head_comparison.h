@@ -9,11 +9,11 @@
 
 namespace isthmus::testing {
 
-// As `isthmus decompose` writes them. Empty when every field of `expected` is in `found` and equal to within
-// `tolerance`, relative; else what differs, line by line. Where an exact value may be zero, as the mean cosine of
-// random directions, the tolerance is of one; where it is a part of the gradient's energy, a thousandth of the whole
-// counts. Counts are equal; in a histogram, one in a hundred tokens may be on the other side of a bound unless the
-// tolerance is below 1e-6.
+// Compares figures as `isthmus decompose` writes them. The result is empty when every field of `expected` is in `found`
+// and equal to within `tolerance`, relative. Otherwise it says what differs, line by line. If an exact value may be
+// zero, as the mean cosine of random directions, the tolerance is relative to one. If it is a part of the gradient's
+// energy, it is relative to a thousandth of the whole. Counts must be equal. In a histogram, one in a hundred tokens
+// may be on the other side of a bound unless the tolerance is below 1e-6.
 std::string DifferentFigures(const nlohmann::json& found, const nlohmann::json& expected, double tolerance);
 
 void ExpectSameFigures(const HeadFigures& found, const HeadFigures& expected, double tolerance);

@@ -1,5 +1,5 @@
-// The head decomposition by brute force: N×V matrices in fp64 and an orthonormal basis of the head's column space.
-// Shares no code with model/measure/head_decomposition.cc.
+// The head decomposition by brute force: N×V matrices in fp64 and an orthonormal basis of the head's column space. It
+// shares no code with model/measure/head_decomposition.cc.
 #ifndef ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
 #define ISTHMUS_TESTS_SUPPORT_HEAD_REFERENCE_H_
 
@@ -18,7 +18,7 @@ struct HeadReference {
   std::vector<double> shard_energy, shard_retained;
 };
 
-// hidden [N, D] and head [V, D] of any floating type, targets [N]; shards: ranges of vocabulary rows.
+// `hidden` [N, D] and `head` [V, D] have any floating type, `targets` is [N]. `shards` are ranges of vocabulary rows.
 HeadReference DecomposeByBruteForce(const Tensor& hidden, const Tensor& head, const std::vector<int32_t>& targets,
                                     const std::vector<Range>& shards);
 

@@ -19,7 +19,7 @@ class Socket {
 
   bool valid() const { return descriptor_ >= 0; }
   int port() const;
-  // False when the other side does not take it.
+  // Returns false when the other side does not take it.
   bool Send(const std::string& bytes) const;
   // Returns everything until the other side closes, or until nothing comes for a minute.
   std::string ReceiveAll() const;
@@ -35,7 +35,7 @@ int FreePorts(int count = 1);
 // The body of the answer to a request; empty unless its status is 200.
 std::string HttpGet(int port, const std::string& path, const std::string& method = "GET");
 
-// Calls HttpGet until the body holds `text`, for at most `seconds`; the last body.
+// Calls HttpGet until the body holds `text`, for at most `seconds`; returns the last body.
 std::string AwaitHttp(int port, const std::string& path, const std::string& text, double seconds);
 
 }  // namespace isthmus::testing

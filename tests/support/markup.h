@@ -1,4 +1,4 @@
-// What a page must be so that nothing of it is read as other markup than was meant.
+// The rules for a page of which nothing is read as other markup than was meant.
 #ifndef ISTHMUS_TESTS_SUPPORT_MARKUP_H_
 #define ISTHMUS_TESTS_SUPPORT_MARKUP_H_
 

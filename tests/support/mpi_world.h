@@ -6,7 +6,7 @@
 
 namespace isthmus::testing {
 
-// The world of a program with the main of tests/mpi_main.cc. Lives as long as the process: that main finalises MPI.
+// The world of a program with the main of tests/mpi_main.cc. It lives as long as the process: that main finalises MPI.
 Communicator& World();
 
 }  // namespace isthmus::testing

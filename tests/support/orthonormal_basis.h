@@ -1,4 +1,4 @@
-// Of references that the decomposition's tests compare with.
+// A basis for references that the decomposition's tests compare with.
 #ifndef ISTHMUS_TESTS_SUPPORT_ORTHONORMAL_BASIS_H_
 #define ISTHMUS_TESTS_SUPPORT_ORTHONORMAL_BASIS_H_
 
@@ -6,7 +6,7 @@
 
 namespace isthmus::testing {
 
-// [rows, rank]: an orthonormal basis of the span of a matrix's columns; by QR with pivots, in fp64.
+// Returns [rows, rank], an orthonormal basis of the span of a matrix's columns, by QR with pivots, in fp64.
 Eigen::MatrixXd OrthonormalBasis(const Eigen::MatrixXd& matrix);
 
 }  // namespace isthmus::testing

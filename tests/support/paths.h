@@ -1,5 +1,5 @@
-// Where tests find the program, its launcher and the sources' files: as built, or where these environment variables
-// say, so that test programs can be taken to another machine (tools/gpu-check).
+// The places of the program, its launcher and the sources' files for tests. They are as built, or as these environment
+// variables say, so that test programs can be taken to another machine (tools/gpu-check).
 #ifndef ISTHMUS_TESTS_SUPPORT_PATHS_H_
 #define ISTHMUS_TESTS_SUPPORT_PATHS_H_
 

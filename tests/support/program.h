@@ -25,7 +25,7 @@ class TemporaryFolder {
 struct ProgramResult {
   int exit_status = -1;  // 128 + signal when a signal ended it, as in a shell
   std::string out;       // standard output and standard error
-  // How often `text` occurs in the output.
+  // Returns how often `text` occurs in the output.
   int Count(const std::string& text) const;
 };
 
@@ -35,9 +35,9 @@ inline constexpr int kPatience = 900;
 
 // Runs a shell command line and waits for it; after `seconds` it is killed and the exit status is 137.
 ProgramResult RunShell(const std::string& command, int seconds = kPatience);
-// `isthmus arguments` alone, or under mpirun on `ranks` ranks.
+// Runs `isthmus arguments` alone, or under mpirun on `ranks` ranks.
 ProgramResult RunIsthmus(const std::string& arguments, int ranks = 0, int seconds = kPatience);
-// The same with faults as tests/faults/fault_point.cc describes them; `log`: the file of passed points, if any.
+// Does the same with faults as tests/faults/fault_point.cc describes them; `log` is the file of passed points, if any.
 ProgramResult RunWithFaults(const std::string& faults, const std::string& arguments, int ranks = 0,
                             int seconds = kPatience, const std::string& log = "");
 

@@ -1,5 +1,5 @@
-// What operator tests share: matrices in fp64 as references, buffers of any dtype and row stride whose padding is
-// watched, and comparisons that first prove they would notice a fault.
+// Helpers that operator tests share. They have matrices in fp64 as references, and buffers of any dtype and row stride
+// whose padding is watched. Their comparisons first prove that they would notice a fault.
 #ifndef ISTHMUS_TESTS_SUPPORT_REFERENCE_H_
 #define ISTHMUS_TESTS_SUPPORT_REFERENCE_H_
 
@@ -51,7 +51,8 @@ class Buffer {
   // Rounds to the dtype.
   void Set(const Matrix& values);
   Matrix Get() const;
-  // All bytes of elements and padding: equal when two runs gave the same bits and touched the same places.
+  // Returns all bytes of elements and padding. They are equal when two runs gave the same bits and touched the same
+  // places.
   std::string Bytes() const;
   bool PaddingUntouched() const;
 
@@ -70,14 +71,15 @@ class Buffer {
   void* memory_ = nullptr;
 };
 
-// Largest relative error allowed of an element, against the reference on inputs rounded to the dtype.
+// The largest relative error allowed of an element, against the reference on inputs rounded to the dtype.
 double Tolerance(DType dtype);
 
-// Every element within tolerance · max(|expected|, root mean square of expected), and the directions of both agree.
+// Says whether every element is within tolerance · max(|expected|, root mean square of expected), and the directions of
+// both agree.
 ::testing::AssertionResult Agrees(const Matrix& actual, const Matrix& expected, double tolerance);
 
-// Agreement, and proof that the comparison notices a fault at the beginning, in the middle and in the last element
-// (where a vector loop's rest lies), a missing factor, and a NaN.
+// Expects agreement, and proves that the comparison notices a missing factor, a NaN, and a fault in one element. The
+// fault is at the beginning, in the middle, or in the last element, where a vector loop's rest lies.
 void ExpectAgrees(const char* what, const Matrix& actual, const Matrix& expected, double tolerance);
 
 void ExpectAgrees(const char* what, const Buffer& actual, const Matrix& expected, DType dtype);
@@ -85,21 +87,21 @@ void ExpectAgrees(const char* what, const Buffer& actual, const Matrix& expected
 // ‖actual - expected‖ / ‖expected‖; NaN when any element is.
 double RelativeError(const Matrix& actual, const Matrix& expected);
 
-// For bf16 results of differences that cancel, where single elements keep few digits: the whole tensor's relative
-// error, and proof that it would notice a wrong factor and a last eighth that is missing.
+// Serves bf16 results of differences that cancel, where single elements keep few digits. It checks the whole tensor's
+// relative error, and proves that it would notice a wrong factor and a last eighth that is missing.
 void ExpectAgreesAsAWhole(const char* what, const Buffer& actual, const Matrix& expected);
 
-// ∂f/∂x by central differences.
+// Returns ∂f/∂x by central differences.
 Matrix FiniteDifferences(Matrix x, const std::function<double(const Matrix&)>& f, double step = 1e-5);
 
 double Dot(const Matrix& a, const Matrix& b);
 
-// Runs `run` with one, two and three threads, on a GPU twice; it returns bytes, which must not differ.
+// Runs `run` with one, two and three threads, or twice on a GPU; it returns bytes, which must not differ.
 void ExpectSameBitsForAnyThreads(const std::function<std::string()>& run);
 
-// The types that the device computes with; of those, the ones that sums are kept in.
+// The types that the device computes with, and those of them in which sums are kept.
 const std::vector<DType>& FloatTypes();
-// fp32, bf16 and fp64: of products, which GPUs have in fp64 too.
+// The types of products: fp32, bf16 and fp64, which GPUs have for products too.
 const std::vector<DType>& AllFloatTypes();
 const std::vector<DType>& SumTypes();
 

@@ -1,4 +1,4 @@
-// What a run left in its folder.
+// The files that a run left in its folder.
 #ifndef ISTHMUS_TESTS_SUPPORT_RUN_FOLDER_H_
 #define ISTHMUS_TESTS_SUPPORT_RUN_FOLDER_H_
 

@@ -19,7 +19,7 @@ constexpr auto kPause = std::chrono::milliseconds(200);
 }  // namespace
 
 SlurmCluster::SlurmCluster() {
-  // Closed on exec: the cluster ends with the last copy of this end of the pipe, which only the test may have.
+  // It is closed on exec: the cluster ends with the last copy of this end of the pipe, which only the test may have.
   commands_ = popen(
       absl::StrCat("exec ", SourceFolder(), "/tests/slurm/cluster ", folder_.path(), " >", folder_ / "out", " 2>&1")
           .c_str(),

@@ -13,7 +13,7 @@ class SlurmCluster {
  public:
   // Waits until its nodes are idle, or it is known that they will never be.
   SlurmCluster();
-  // Nothing of it stays; nor does it when the test is killed.
+  // Nothing of it stays, even when the test is killed.
   ~SlurmCluster();
   SlurmCluster(const SlurmCluster&) = delete;
   SlurmCluster& operator=(const SlurmCluster&) = delete;
@@ -21,9 +21,9 @@ class SlurmCluster {
   // "ready"; "skipped: " and why it can't run here; or what went wrong.
   const std::string& state() const { return state_; }
 
-  // A shell command as a user of the cluster gives it, also of its own jobs. Single quotes can't be part of it.
+  // Runs a shell command as a user of the cluster gives it, also for its own jobs. Single quotes can't be part of it.
   ProgramResult Run(const std::string& command, int seconds = kPatience) const;
-  // The node's slurmd and all that runs there is killed at once; the controller finds out by itself.
+  // Kills the node's slurmd and all that runs there at once; the controller finds out by itself.
   void Crash(const std::string& node);
 
   // Queues `program` by launch/slurm/submit with these options and environment ("NAME=value …"). Its logs are
@@ -35,7 +35,7 @@ class SlurmCluster {
   // Waits until that field has this value; false when it hasn't in `seconds`.
   bool WaitFor(const std::string& job, const std::string& name, const std::string& value,
                int seconds = kPatience) const;
-  // What there is to know of a job, for messages.
+  // Returns all that is known of a job, for messages.
   std::string Describe(const std::string& job) const;
 
  private:

@@ -8,7 +8,7 @@
 
 namespace isthmus::reference {
 
-// Reads the program's arguments. Errors: FailedPrecondition where there is no such device.
+// Reads the program's arguments. Errors: FailedPrecondition if there is no such device.
 absl::Status ChooseTestDevice(int argc, char** argv);
 
 Stream& TestStream();

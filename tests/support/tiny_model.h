@@ -15,7 +15,7 @@
 
 namespace isthmus::testing {
 
-// What a test varies of a tiny model and its mesh.
+// The options of a tiny model and its mesh that a test varies.
 struct TinyOptions {
   int tensor = 1;
   int data = 1;
@@ -43,27 +43,27 @@ struct TinyOptions {
 // Resolved configuration: L 2, H 4, K 4.
 proto::RunConfig TinyConfig(const TinyOptions& options);
 
-// Tokens of one step over all data ranks; a function of the step alone. targets: the next tokens.
+// Holds the tokens of one step over all data ranks, a function of the step alone. `targets` are the next tokens.
 struct TokenBatch {
   std::vector<int32_t> ids, targets;
 };
 TokenBatch MakeBatch(const TinyOptions& options, int64_t step);
 
-// Part `index` of `parts` of a batch's rows, as tensors that view it.
+// Returns part `index` of `parts` of a batch's rows, as tensors that view it.
 Tensor PartOf(std::vector<int32_t>& tokens, int index, int parts);
 
-// How often each token occurs in what the model trains on; a function of the vocabulary alone.
+// Returns how often each token occurs in the model's training data, a function of the vocabulary alone.
 std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 
-// A step, and what was measured of it.
+// A step, and its measurements.
 struct StepWithFigures : StepResult {
   std::optional<HeadFigures> head;
   std::vector<double> layer_gradient_norms;  // with `head`
 };
-// `measured`: whether `decomposition` observed the step, if it was applied.
+// `measured` says whether `decomposition` observed the step, if it was applied.
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition);
 
-// A training model and the mesh it lives on. Without a world: one rank alone.
+// A training model and its mesh. Without a world it is one rank alone.
 class Replica {
  public:
   explicit Replica(const TinyOptions& options, Communicator* world = nullptr, uint64_t seed = 7,
@@ -86,11 +86,11 @@ class Replica {
   std::unique_ptr<TrainingModel> model_;
 };
 
-// How many steps tests train: 20, or what ISTHMUS_TEST_STEPS says, where kernels or sanitizers are slow.
+// The number of steps that tests train: 20, or the value of ISTHMUS_TEST_STEPS, where kernels or sanitizers are slow.
 int64_t TestSteps();
 
-// How far the loss of `step` (from 1) of 8-bit training may lie from that of another device, as a share of it: devices
-// add 8-bit products otherwise, and what that makes of a run grows (Fp8Layers.LossesMoveSoFarAfterASmallChange).
+// How far the loss of `step` (from 1) of 8-bit training may lie from that of another device, as a share of it. Devices
+// add 8-bit products differently, and the effect on a run grows (Fp8Layers.LossesMoveSoFarAfterASmallChange).
 inline double EightBitTolerance(int64_t step) { return step <= 12 ? 2e-2 : 8e-2; }
 
 // Element `i` of a tensor (flat, contiguous) as fp64.

@@ -27,7 +27,7 @@ class WatchedRun {
   Heartbeat Await(int rank, const std::function<bool(const Heartbeat&)>& is_wanted);
   // Waits until the rank has waited for others, in this phase of the step, for so many seconds.
   Heartbeat AwaitWait(int rank, int64_t step, const std::string& phase, double seconds = 0);
-  // Deadlines of collectives pass that much faster than the clock, from now on. 1: as the clock does.
+  // Makes deadlines of collectives pass that much faster than the clock from now on. 1 means as the clock does.
   void SetHaste(double factor) const;
   // Waits a moment for the end.
   bool Ended() const;

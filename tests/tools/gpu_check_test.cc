@@ -1,4 +1,4 @@
-// tools/gpu-check: its arguments, what it writes, and that what it packs works where nothing else is installed.
+// Tests tools/gpu-check: its arguments, its output, and that its bundle works where nothing else is installed.
 #include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -111,7 +111,8 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
-// A command may be through with anything, also with what a test takes for the clock, before the next line of the script.
+// A command may be done with anything before the next line of the script, also with the file that a test takes for the
+// clock.
 TEST(GpuCheck, TheTimeOfAStepBeginsBeforeItsCommand) {
   const TemporaryFolder folder;
   const ProgramResult result = RunScript(folder, R"sh(
@@ -135,7 +136,7 @@ TEST(GpuCheck, TheTimeOfAStepBeginsBeforeItsCommand) {
 }
 
 // A step that is out of time leaves no process that holds the GPU. That holds for processes that a function of the
-// stages started, that take long to end, or that never end by themselves. Events replace the clock in this test: a step
+// stages started, that take long to end, or that never end by themselves. Events replace the clock in this test. A step
 // is out of time once $1.ready exists, and its time to save is over once $1.told exists.
 TEST(GpuCheck, AStepThatIsOutOfTimeEndsWithAllThatItHasStarted) {
   const TemporaryFolder folder;
@@ -193,7 +194,7 @@ TEXT
   EXPECT_THAT(result.out, HasSubstr("out of time"));
 }
 
-// The comparisons of the stages for GPUs, with a run on the CPU.
+// Runs the comparisons of the stages for GPUs, with a run on the CPU.
 TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   const TinyProject project;
   const TemporaryFolder folder;
@@ -213,7 +214,7 @@ TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   const ProgramResult other_figures = RunScript(folder, common + "twice train_other");
   EXPECT_NE(other_figures.exit_status, 0) << other_figures.out;
   EXPECT_THAT(other_figures.out, HasSubstr("train/loss"));
-  // With the same figures: what was saved is not.
+  // The figures are the same; the saved files are not.
   const ProgramResult other = RunScript(
       folder, common + "figures_of() { seq -f '\"train/loss\":%g,\"head/buckets\":[' 9; }; twice train_other");
   EXPECT_NE(other.exit_status, 0) << other.out;
@@ -223,7 +224,7 @@ TEST(GpuCheck, TwoRunsAreComparedByFiguresAndTensors) {
   EXPECT_THAT(lost.out, HasSubstr("no tensors to compare"));
 }
 
-// 34 steps of 100 tokens, of a second each, that take half a second more where they are measured.
+// Returns 34 steps of 100 tokens, of a second each, that take half a second more where they are measured.
 std::string Metrics(int interval) {
   std::string lines =
       "{\"step\":0,\"run/peak_flops\":1e6,\"run/causal_flops_per_token\":5000,\"run/device\":\"NVIDIA H200\"}\n";
@@ -261,7 +262,7 @@ TEST(GpuCheck, SpeedIsThatOfTheStepsBetweenTheThirteenthAndTheLastButOne) {
   EXPECT_EQ(figures["plain_step_seconds"], 1);
   EXPECT_EQ(figures["measured_step_seconds"], 1.5);
   EXPECT_EQ(figures["telemetry_seconds"], 0.25);
-  // What was to be measured was not, or the run ended early.
+  // The requested measurement was not made, or the run ended early.
   EXPECT_NE(RunScript(folder, stages + "speed_of \"$place/plain\" 10").exit_status, 0);
   EXPECT_NE(RunScript(folder, stages + "speed_of \"$place/measured\" 0").exit_status, 0);
   EXPECT_NE(RunScript(folder, stages + "head -30 \"$place/plain\" >\"$place/short\"; speed_of \"$place/short\" 0")
@@ -286,7 +287,7 @@ TEST(GpuCheck, CostsAreJudged) {
   EXPECT_NE(missed.exit_status, 0);
   EXPECT_THAT(missed.out, HasSubstr("added within the run: 0.05000, at-most 0.0499 wanted: NOT MET"));
   EXPECT_THAT(missed.out, HasSubstr("added to another run: 0.05000, at-most 0.0579 wanted: met"));
-  // Of every step there are no others to compare with.
+  // If every step is measured, there are no others to compare with.
   WriteText(folder / "measured", Metrics(1));
   const ProgramResult every = RunScript(folder, R"sh(
     root=$place work=$place figures=$place/figures details=$place/details
@@ -303,7 +304,7 @@ TEST(GpuCheck, CostsAreJudged) {
   EXPECT_NE(RunScript(folder, judge + "null at-most 0.58").exit_status, 0);
 }
 
-// A bundle of the program alone, as built here.
+// Makes a bundle of the program alone, as built here.
 class SmallBundle : public ::testing::Test {
  protected:
   SmallBundle() {
@@ -349,8 +350,8 @@ TEST_F(SmallBundle, ALibraryThatTheMachineLacksIsNamed) {
   EXPECT_THAT(result.out, HasSubstr("libnowhere.so.7 not found; they come with the CUDA Toolkit"));
 }
 
-// Everything that is packed but the compression: the programs of this build start from there, alone and under mpirun,
-// with this machine's loader and with the bundle's.
+// The bundle has everything but the compression. The programs of this build start from it, alone and under mpirun, with
+// this machine's loader and with the bundle's.
 TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
   const std::string build = std::filesystem::path(ProgramPath()).parent_path().string();
   for (const char* program : {"/bench/kernels_bench", "/tests/ops_tests", "/tests/parallel_mpi_tests"}) {
@@ -377,7 +378,7 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
     SCOPED_TRACE(loader);
     EXPECT_EQ(RunShell("sed -i s/^loader=.*/loader=" + std::string(loader) + "/ " + bundle + "/machine").exit_status,
               0);
-    // Nothing of Open MPI but the bundle's: in an empty environment.
+    // Nothing of Open MPI but the bundle's is used, in an empty environment.
     const std::string start = absl::StrCat("env -i HOME=/tmp PATH=", bundle, "/bin:/usr/bin:/bin ", bundle, "/bin/");
     const ProgramResult doctor = RunShell(start + "isthmus doctor");
     EXPECT_EQ(doctor.exit_status, 0) << doctor.out;

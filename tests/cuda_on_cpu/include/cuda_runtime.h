@@ -1,7 +1,7 @@
-// As much of the CUDA runtime as the project's kernels use, on the CPU: the same sources, compiled by the host's
-// compiler, run block after block with one fiber per thread. It shows wrong indices, missing barriers, lanes that leave
-// a warp's collective, host code that touches device memory, and what can't be captured in a graph. It says nothing
-// about speed, and takes no test's place on a GPU.
+// As much of the CUDA runtime as the project's kernels use, on the CPU. The host's compiler compiles the same sources,
+// which run block after block with one fiber per thread. It shows wrong indices, missing barriers, and lanes that leave
+// a warp's collective. It also shows host code that touches device memory, and work that can't be captured in a graph.
+// It says nothing about speed, and takes no test's place on a GPU.
 #ifndef ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
 #define ISTHMUS_TESTS_CUDA_ON_CPU_INCLUDE_CUDA_RUNTIME_H_
 
@@ -27,7 +27,7 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-// Of the fiber that runs.
+// The indices and sizes of the running fiber.
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using std::max;
@@ -53,16 +53,17 @@ using cudaStream_t = cudaFakeStream*;
 
 namespace isthmus::cuda_on_cpu {
 
-// All threads of the block.
+// Waits for all threads of the block.
 void BlockBarrier();
-// Gives `value` to the warp and returns, once all 32 lanes did so, the 32 values. Valid until the next call but one.
+// Gives `value` to the warp. Once all 32 lanes did so, it returns the 32 values, which are valid until the next call
+// but one.
 const uint64_t* WarpExchange(uint64_t value);
 int Lane();
 unsigned char* DynamicSharedMemory();
 // Runs `thread` as every thread of the grid.
 void Run(const dim3& blocks, const dim3& threads, size_t shared_bytes, const std::function<void()>& thread);
 
-// Runs the work, or, while the stream is captured, notes it for the graph.
+// Runs the work. While the stream is captured it notes the work for the graph instead.
 cudaError_t Give(cudaStream_t stream, std::function<cudaError_t()> work);
 
 template <typename T>
@@ -94,7 +95,7 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   return result;
 }
 
-// The host's side.
+// These are the host's calls.
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
@@ -130,7 +131,7 @@ cudaError_t cudaSetDevice(int ordinal);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int ordinal);
 cudaError_t cudaDeviceGetPCIBusId(char* bus_id, int length, int ordinal);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
-// Device memory can't be touched by the host but through copies; see device_memory.cc.
+// The host can touch device memory only through copies; see device_memory.cc.
 cudaError_t cudaMalloc(void** memory, size_t bytes);
 cudaError_t cudaFree(void* memory);
 cudaError_t cudaMallocHost(void** memory, size_t bytes);
@@ -153,7 +154,7 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
-// What a capture forbids on a device fails here too, and spoils the capture; see stream.cc.
+// Calls that a capture forbids on a device fail here too, and spoil the capture; see stream.cc.
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);

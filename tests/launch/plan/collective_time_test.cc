@@ -19,7 +19,7 @@ LinkSpec Links() {
           .node_hop_seconds = 20e-6};
 }
 
-// As nccl-tests compute it from a measured time.
+// nccl-tests compute it in this way from a measured time.
 double BusBandwidth(Collective kind, const GroupPlacement& group) {
   const double factor = (kind == Collective::kAllReduce ? 2.0 : 1.0) * (group.ranks - 1) / group.ranks;
   return factor * static_cast<double>(kLarge) / CollectiveSeconds(kind, kLarge, group, Links());
@@ -39,7 +39,7 @@ TEST(CollectiveTime, LargeOnesReachTheSlowestLinksBandwidth) {
 }
 
 TEST(CollectiveTime, SmallOnesTakeTheirHops) {
-  // Rings: seven hops within a node; with two nodes, six within and one between... each way.
+  // Rings have seven hops within a node; with two nodes, six within and one between... each way.
   EXPECT_DOUBLE_EQ(CollectiveSeconds(Collective::kAllGather, 0, {.ranks = 8, .nodes = 1}, Links()), 10e-6 + 7 * 2e-6);
   EXPECT_DOUBLE_EQ(CollectiveSeconds(Collective::kReduceScatter, 0, {.ranks = 8, .nodes = 2}, Links()),
                    10e-6 + 6 * 2e-6 + 20e-6);

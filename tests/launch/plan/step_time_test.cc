@@ -47,7 +47,7 @@ TEST(StepTime, OperatorsTakeWhatLimitsThem) {
   EXPECT_DOUBLE_EQ(time.phases[StepPhase::kOptimizer], 7);
   EXPECT_DOUBLE_EQ(time.Total(), 50 + 80 + 40 + 7);
   EXPECT_EQ(work.OperatorCounts(), (std::vector<int64_t>{3, 1, 2, 1, 1}));
-  // A host that takes longer to start the kernels than they run.
+  // The host takes longer to start the kernels than they run.
   EXPECT_DOUBLE_EQ(Predict(work, SimpleMachine(100)).phases[StepPhase::kForward], 400);
 }
 
@@ -83,7 +83,7 @@ TEST(StepTime, GradientBucketsWaitForEachOther) {
   WorkRecorder recorder;
   recorder.Enter(StepPhase::kBackward);
   std::vector<int> tickets;
-  // Ready 20, 10 and 0 seconds before the end; the second waits for the first and runs over the end by 2.
+  // They are ready 20, 10 and 0 seconds before the end. The second waits for the first and runs over the end by 2.
   for (const int64_t bytes : {12, 10, 3}) {
     tickets.push_back(recorder.Start(CollectiveKind::kAllReduce, "data", bytes / 2));
     if (bytes != 3) recorder.Operator(Cost(Kind::kProduct, 10, 0));

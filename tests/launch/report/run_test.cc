@@ -1,4 +1,4 @@
-// Figures of the head's singular values lie at the tokens of the step whose head they are of, once each; parts of the
+// Figures of the head's singular values lie at the tokens of the step that they belong to, once each. Parts of the
 // vocabulary have shares of the energy, whatever version wrote them.
 #include "launch/report/run.h"
 
@@ -39,7 +39,7 @@ TEST(ReportRun, PutsSingularValuesWhereTheyWereFoundAndOnce) {
 )");
   using Points = std::vector<std::pair<double, double>>;
   EXPECT_EQ(PointsOf(run.Figure("head/condition")), (Points{{1000, 5}, {1500, 7}, {2200, 8}}));
-  // Of the record's own step.
+  // This figure lies at the record's own step.
   EXPECT_EQ(PointsOf(run.Figure("head/row_anisotropy")), (Points{{1000, 0.1}, {1500, 0.2}, {2000, 0.3}, {2200, 0.4}}));
 }
 
@@ -53,7 +53,7 @@ TEST(ReportRun, PartsHaveSharesOfTheEnergyBeforeAndAfterTheHead) {
   using Points = std::vector<std::pair<double, double>>;
   EXPECT_EQ(PointsOf(run.shards[0].energy_share), (Points{{10, 0.9}, {20, 0.5}}));
   EXPECT_EQ(PointsOf(run.shards[1].energy_share), (Points{{10, 0.1}, {20, 0.5}}));
-  // What was not measured is no share.
+  // A figure that was not measured gives no share.
   EXPECT_EQ(PointsOf(run.shards[0].retained_energy_share), (Points{{10, 0.1}}));
   EXPECT_EQ(PointsOf(run.shards[1].retained_energy_share), (Points{{10, 0.9}}));
 }

@@ -24,7 +24,7 @@ std::vector<SeriesPoint> Curve(std::vector<TokensAndLoss> points, double seconds
 
 TEST(ReportSpeedUp, IsTheRatioOfTokensAndOfTimesAtTheLossOfTheReferencesEnd) {
   const auto reference = Curve({{100, 5}, {200, 4}, {400, 3}});
-  // Comes down to 3 half way between 100 and 200 tokens.
+  // It comes down to 3 half way between 100 and 200 tokens.
   const auto run = Curve({{100, 3.5}, {200, 2.5}}, 4);
   const SpeedUp tokens = ComputeSpeedUp(reference, run, Against::kTokens);
   EXPECT_EQ(tokens.kind, SpeedUp::Kind::kFactor);
@@ -43,7 +43,7 @@ TEST(ReportSpeedUp, OfARunOverItselfIsOne) {
 
 TEST(ReportSpeedUp, IsARangeWhereTheLossIsReachedMoreThanOnce) {
   const auto reference = Curve({{100, 5}, {600, 3}});
-  // Down at 200, up, down again at 300.
+  // It is down at 200, up, and down again at 300.
   const SpeedUp factor =
       ComputeSpeedUp(reference, Curve({{100, 4}, {200, 3}, {250, 4}, {300, 3}, {400, 2}}), Against::kTokens);
   EXPECT_DOUBLE_EQ(factor.factor, 3);

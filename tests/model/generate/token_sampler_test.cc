@@ -19,7 +19,7 @@ std::map<int32_t, double> Frequencies(const SamplingOptions& options, const std:
   return frequency;
 }
 
-// Five standard deviations of a frequency near 1/2 over 40,000 draws.
+// These are five standard deviations of a frequency near 1/2 over 40,000 draws.
 constexpr double kTolerance = 0.0125;
 
 TEST(TokenSampler, DrawsByProbability) {

@@ -43,7 +43,8 @@ double DecompositionError(const HeadSums::SelfTest& self_test) {
   return head.scalars.decomposition_error();
 }
 
-// The error that `isthmus decompose` finds with `basis` instead of a basis of the columns of W, in two blocks of rows.
+// Returns the error that `isthmus decompose` finds with `basis` instead of a basis of the columns of W, in two blocks
+// of rows.
 double ErrorWithBasis(const Matrix& head, Matrix basis) {
   Matrix gradient = RandomTestMatrix(kHeadTokens, kHeadRows, 3);
   const Matrix projected = gradient * basis;
@@ -75,7 +76,7 @@ TEST(HeadSelfTest, OfTensorsSeesAWrongBasis) {
   EXPECT_GT(ErrorWithBasis(head, turned), 1e-5) << "orthonormal, but of another space";
 }
 
-// The self-test as a step does it, with P in the memory of a measurement. The parameter: whether the head is
+// Makes the self-test as a step does, with P in the memory of a measurement. The parameter says whether the head is
 // factorised.
 class StepSelfTest : public ::testing::TestWithParam<bool> {
  protected:
@@ -106,7 +107,7 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
                      .solve(Eigen::MatrixXd::Identity(kHeadWidth, kHeadWidth));
   }
 
-  // The error with this projector. The retained energy is that of F = A P with the same P, as in a step.
+  // Returns the error with this projector. The retained energy is that of F = A P with the same P, as in a step.
   double ErrorWith(const Matrix& projector) {
     ViewOf(memory_.head.wide_projector) = projector;
     const Matrix logits = hidden_ * head_.transpose();

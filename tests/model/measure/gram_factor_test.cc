@@ -1,4 +1,4 @@
-// The factor of the head's Gram matrix and its inverse, by their definitions.
+// Tests the factor of the head's Gram matrix and its inverse by their definitions.
 #include "model/measure/gram_factor.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ using reference::Normal;
 using reference::Product;
 using reference::Transpose;
 
-// V diag V ᵀ with the eigenvalues 1, ..., 1/condition; V, of two mirrors, is orthogonal.
+// Returns V diag Vᵀ with the eigenvalues 1, ..., 1/condition. V, made of two mirrors, is orthogonal.
 Matrix SymmetricOf(int64_t n, double condition) {
   Matrix basis(n, n);
   for (int64_t i = 0; i < n; ++i) basis(i, i) = 1;
@@ -66,7 +66,7 @@ Factored Factor(const Matrix& m) {
   return factored;
 }
 
-// More and fewer columns than the host factors at once, and as many.
+// There are more columns than the host factors at once, fewer, and as many.
 constexpr int64_t kSizes[] = {1, 5, 64, 65, 200};
 
 TEST(GramFactor, IsUpperTriangularAndItsSquareIsTheMatrix) {

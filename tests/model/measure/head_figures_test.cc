@@ -1,4 +1,4 @@
-// Which figures a decomposition has: all that proto::HeadRecord declares, except those that are not known.
+// A decomposition has all figures that proto::HeadRecord declares, except those that are not known.
 #include "model/measure/head_figures.h"
 
 #include <gmock/gmock.h>

@@ -31,8 +31,8 @@ TEST(HeadMemory, DoesNotGrowWithTheTokens) {
   }
 }
 
-// What measures a head keeps a few numbers of each token of a micro-batch, and of each vocabulary row; of bf16 weights
-// also the token's row of A in fp32, and of the summed one this tensor rank's part.
+// The measurement keeps a few numbers of each token of a micro-batch, and of each vocabulary row. With bf16 weights it
+// also keeps the token's row of A in fp32, and this tensor rank's part of the summed one.
 TEST(HeadMemory, OfMeasuringHoldsNeitherLogitsNorHiddenStatesOfAllTokens) {
   using proto::PrecisionConfig;
   for (TinyOptions options :
@@ -58,7 +58,7 @@ TEST(HeadMemory, OfMeasuringHoldsNeitherLogitsNorHiddenStatesOfAllTokens) {
   }
 }
 
-// A factorised head keeps what enters its second factor: R numbers per token, not V.
+// A factorised head keeps the input of its second factor: R numbers per token, not V.
 TEST(HeadMemory, OfAFactorisedHeadGrowsWithTheRankAlone) {
   constexpr int64_t kRank = 5, kFew = 1024, kMany = 4096;
   const TinyOptions options = {.head_rank = kRank};
@@ -67,7 +67,7 @@ TEST(HeadMemory, OfAFactorisedHeadGrowsWithTheRankAlone) {
   EXPECT_LE(growth, 2 * (kMany - kFew) * kRank * 4 + 256);
 }
 
-// What a training model holds for its head at two token counts is what HeadLayout says.
+// A training model holds for its head, at two token counts, the memory that HeadLayout states.
 TEST(HeadMemory, OfATrainingModelIsTheSameAtTwoTokenCounts) {
   const auto held = [](int64_t sequences) {
     TinyOptions options;

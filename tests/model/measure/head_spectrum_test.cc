@@ -1,5 +1,5 @@
-// Singular values of the sampled tokens' gradient are exported as far down as they are known, and no further: what a
-// Gram matrix in fp32 makes of smaller ones is its rounding.
+// Singular values of the sampled tokens' gradient are exported as far down as they are known, and no further. A Gram
+// matrix in fp32 gives smaller ones that are only its rounding.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -18,7 +18,7 @@ TEST(HeadSpectrum, HoldsNoSingularValueThatIsRounding) {
       const double expected = std::pow(kCondition, -static_cast<double>(i) / (kCount - 1));
       EXPECT_NEAR(found[i] / expected, 1, fp32 ? 0.1 : 1e-3) << i;
     }
-    // In fp64 all of them; in fp32 those above sqrt(61 · 2^-24) = 1.9e-3.
+    // In fp64 all of them are known; in fp32 those above sqrt(61 · 2^-24) = 1.9e-3.
     EXPECT_EQ(found.size(), fp32 ? 28u : 61u);
   }
 }

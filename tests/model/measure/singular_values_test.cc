@@ -1,4 +1,4 @@
-// Of which step the head's singular values are that a measured step reports.
+// A measured step reports the head's singular values with the step to which they belong.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +19,7 @@ using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-// 0 where none are known.
+// The step is 0 if none are known.
 int64_t SingularValuesStep(Replica& replica, int64_t step) {
   return replica.Step(step, /*measure_head=*/true).head->scalars.singular_values_step();
 }
@@ -29,7 +29,7 @@ TEST(SingularValues, AreOfTheFirstMeasuredStepOfEveryTen) {
   std::vector<int64_t> steps;
   for (int64_t step = 3; step <= 33; step += 3) steps.push_back(SingularValuesStep(replica, step));
   EXPECT_THAT(steps, ElementsAre(3, 3, 3, 12, 12, 12, 21, 21, 21, 21, 33));
-  // As a run does that goes on after step 10.
+  // A run that goes on after step 10 does this.
   Replica resumed({});
   EXPECT_EQ(SingularValuesStep(resumed, 12), 12);
   EXPECT_EQ(SingularValuesStep(resumed, 15), 12);

@@ -1,4 +1,4 @@
-// When a head's singular values are found beside training, and which are reported meanwhile.
+// Tests when a head's singular values are found beside training, and which are reported meanwhile.
 #include "model/measure/spectrum_finder.h"
 
 #include <gmock/gmock.h>
@@ -191,7 +191,7 @@ TEST(SpectrumFinder, WithoutAThreadOrMemoryTheRunGoesOn) {
   EXPECT_EQ(wide.Latest(false).step, 2);
 }
 
-// The nice value of the thread that finds.
+// Returns the nice value of the thread that finds.
 int NiceValueOfSearch(int64_t width, bool fresh) {
   auto nice = std::make_shared<std::promise<int>>();
   SpectrumFinder finder(width, [nice](const Tensor&) {

@@ -14,7 +14,8 @@
 namespace isthmus {
 namespace {
 
-// Two tokens of four: one whose target has a probability of a quarter, one that is predicted with certainty.
+// Two of four tokens are sampled: one whose target has a probability of a quarter, one that is predicted with
+// certainty.
 TokenSums SumsOfTwo() {
   TokenSums sums;
   sums.Add({.loss = std::log(4.0), .energy = 0.75, .retained_energy = 0.75 / 64, .retained_at_target = -0.0625}, 0.25);
@@ -41,7 +42,8 @@ TEST(TokenSums, ATokenWithoutAGradientRetainsNothing) {
   EXPECT_DOUBLE_EQ(sums.token_gradient.sum, std::sqrt(0.75));
 }
 
-// Softmax by itself, in long double: three tokens, five rows of the vocabulary, of which the middle three are formed.
+// The softmax is computed separately, in long double, for three tokens and five rows of the vocabulary. The middle
+// three rows are formed.
 TEST(LogitGradient, OfSomeRowsIsThatOfTheWholeVocabulary) {
   const isthmus::Matrix input{{1, -2}, {0.5, 3}, {0, 0}}, head{{2, 1}, {-1, 0.5}, {0, 3}, {1, 1}, {-2, -1}};
   const std::vector<int32_t> targets = {2, 0, 3};

@@ -132,7 +132,8 @@ TEST_F(CudaGraphTest, TrainingGivesTheSameBits) {
     }
     EXPECT_EQ(Weights(graph, stream_), Weights(plain, stream_));
     EXPECT_EQ(plain.model().captured(), 0);
-    // Host memory, through which ranks that share a GPU exchange, can't be captured: said once, and done without.
+    // Host memory, through which ranks that share a GPU exchange, can't be captured. That is said once, and graphs are
+    // done without.
     EXPECT_EQ(graph.model().captured(), World().size() == 1 ? 4 : 0);
   }
   EXPECT_THAT(stream_.TakeNotes(), Contains(HasSubstr("cuda.graph has no effect")).Times(World().size() == 1 ? 0 : 1));

@@ -1,6 +1,6 @@
 // ranks: 1 2 4
-// Training on GPUs gives the run that one rank on a CPU gives; the ranks share a GPU, their collectives go through host
-// memory.
+// Training on GPUs gives the run that one rank on a CPU gives. The ranks share a GPU, and their collectives go through
+// host memory.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -34,8 +34,8 @@ class CudaModelTest : public ::testing::Test {
     return losses;
   }
 
-  // Meshes of this world with combinations of options that change the path taken: four for each mesh, or the two that
-  // differ most.
+  // Returns meshes of this world with combinations of options that change the path taken: four for each mesh, or the
+  // two that differ most.
   static std::vector<TinyOptions> Variants(proto::PrecisionConfig::Kind precision) {
     const bool all = precision == proto::PrecisionConfig::FP32 && TestSteps() == 20;
     std::vector<TinyOptions> variants;
@@ -96,7 +96,7 @@ TEST_F(CudaModelTest, EightBitLayersStayNearThoseOfTheCpu) {
     options.head_dim = 16;
     options.micro_batch = 0;
     SCOPED_TRACE(options.Name());
-    // Of the same mesh: each rank scales what it holds. An H200 was 3.9 % off in step 19.
+    // Both have the same mesh, because each rank scales its own part. An H200 was 3.9 % off in step 19.
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const std::vector<double> expected = Losses(cpu), found = Losses(gpu);
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -118,15 +118,15 @@ TEST_F(CudaModelTest, TheSameMeshTwiceGivesTheSameBits) {
 TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
   for (const TinyOptions& options : Variants(proto::PrecisionConfig::FP32)) {
     SCOPED_TRACE(options.Name());
-    // Of the same mesh: the shards are figures, too.
+    // Both have the same mesh, because the shards are figures, too.
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
     const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
     ExpectSameFigures(found, expected, 1e-4);
   }
 }
 
-// Heads of high condition, whose products are made of bf16 ones here and of fp32 there, and of several of the blocks
-// that the Gram matrix is factored by.
+// The heads have a high condition, and products are made of bf16 ones here and of fp32 there. They also have several of
+// the blocks in which the Gram matrix is factored.
 TEST_F(CudaModelTest, TheLostGradientOfBf16AgreesWithTheCpu) {
   for (TinyOptions options : Variants(proto::PrecisionConfig::BF16)) {
     options.width = 72;

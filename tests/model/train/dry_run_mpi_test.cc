@@ -1,6 +1,6 @@
 // ranks: 2 4
-// A dry run records the calls of a real step: every operator with its cost, every collective with its group and bytes,
-// in the same order.
+// A dry run records the calls of a real step in the same order. It records every operator with its cost, and every
+// collective with its group and bytes.
 #include <gtest/gtest.h>
 
 #include "tests/support/mpi_world.h"

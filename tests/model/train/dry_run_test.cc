@@ -1,4 +1,4 @@
-// The operators that a dry run records do the operations that are counted for utilisation, and both are those of the
+// The operators that a dry run records do the operations that are counted for utilisation. Both equal those of the
 // formulas.
 #include "model/train/dry_run.h"
 
@@ -15,7 +15,7 @@
 namespace isthmus::testing {
 namespace {
 
-// All matrices of a Llama model but the embedding look-up, the head once.
+// Counts all matrices of a Llama model but the embedding look-up, the head once.
 int64_t MultiplyingParameters(const proto::ModelConfig& model) {
   const int64_t attention = model.width() * model.head_dim() * (2 * model.heads() + 2 * model.kv_heads());
   const int64_t head = model.head_rank() > 0 ? model.head_rank() * (model.width() + model.vocabulary())
@@ -70,7 +70,7 @@ TEST(DryRun, ProductsAreSixOperationsPerParameterAndToken) {
     const auto tokens = static_cast<double>(options.sequences * options.sequence_length);
     const Flops flops = FlopsOf(options);
     EXPECT_DOUBLE_EQ(flops.products, 6.0 * static_cast<double>(MultiplyingParameters(model)) * tokens);
-    // Causal: two products of half of T×T forward; backward four, and the scores once more.
+    // Causal attention has two products of half of T×T forward. Backward has four, and the scores once more.
     const double attention =
         2.0 * static_cast<double>(model.layers() * options.sequence_length * model.heads() * model.head_dim()) * tokens;
     EXPECT_DOUBLE_EQ(flops.attention_forward, attention);

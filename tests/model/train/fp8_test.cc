@@ -49,7 +49,7 @@ TEST(Fp8Layers, LossesStayNearThoseOfBf16) {
   EXPECT_GT(LargestDifference(expected, Losses(Options(false), 8), kSteps), 0.12);
 }
 
-// How far a run moves when three of its weights are one percent larger: what another device's sums do to it may grow as
+// Shows how far a run moves when three of its weights are one percent larger. Another device's sums may move it as
 // much. Measured: up to 0.8 % in the first twelve steps, 3.5 % after (4.6 % with two data ranks); in bf16 0.5 %.
 TEST(Fp8Layers, LossesMoveSoFarAfterASmallChange) {
   TinyOptions options = Options(true);

@@ -1,5 +1,5 @@
-// The whole model and its training against PyTorch (tools/golden/transformer.py): hidden states, logits, loss, every
-// gradient, ten optimizer steps and the head's decomposition.
+// Compares the whole model and its training with PyTorch (tools/golden/transformer.py): hidden states, logits, loss,
+// every gradient, ten optimizer steps and the head's decomposition.
 #include "tests/support/golden.h"
 
 #include <gmock/gmock.h>
@@ -33,7 +33,7 @@ double Error(const std::vector<double>& actual, const std::vector<double>& expec
   return error / largest;
 }
 
-// Agreement, and proof that the comparison notices a fault in one element of a hundredth of the largest.
+// Expects agreement, and proves that the comparison notices a fault in one element of a hundredth of the largest.
 void ExpectAgrees(const std::string& name, const Tensor& actual, const GoldenTensor& expected, double tolerance) {
   SCOPED_TRACE(name);
   ASSERT_EQ(actual.rows, expected.rows);
@@ -166,8 +166,8 @@ TEST_P(GoldenTest, HiddenStatesLogitsLossAndGradientsAgree) {
 TEST_P(GoldenTest, TenOptimizerStepsAgree) {
   GoldenRun run(variant(), dtype());
   const Golden& golden = run.golden();
-  // PyTorch divides by the norm plus 1e-6 when it clips, Isthmus by the norm: Adam's update hardly depends on the scale
-  // of all gradients, but does on that of one step's against another's.
+  // When it clips, PyTorch divides by the norm plus 1e-6, Isthmus by the norm. Adam's update hardly depends on the
+  // scale of all gradients, but it does on the scale of one step against another.
   const double tolerance = dtype() == DType::kFloat64 ? 1e-6 : 1e-5;
   ASSERT_EQ(golden.losses.size(), 10u);
   int clipped = 0;
@@ -180,7 +180,7 @@ TEST_P(GoldenTest, TenOptimizerStepsAgree) {
   }
   EXPECT_GT(clipped, 0) << "no step was clipped";
   EXPECT_LT(golden.losses.back(), golden.losses.front());
-  // Where a gradient is almost zero Adam divides rounding by rounding: in fp32 single elements drift further.
+  // If a gradient is almost zero, Adam divides rounding by rounding: in fp32 single elements drift further.
   const double drift = dtype() == DType::kFloat64 ? tolerance : 1e-4;
   for (const ParameterSpec& spec : run.model().parameters().specs()) {
     ExpectAgrees(spec.name, run.model().parameters().Weight(spec.name), golden.final.at(spec.name), drift);

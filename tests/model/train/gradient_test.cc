@@ -1,4 +1,4 @@
-// The whole model's gradients against finite differences in fp64.
+// Compares the whole model's gradients with finite differences in fp64.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -41,7 +41,7 @@ class GradientCheck {
       }
       return *replica_.model().Evaluate(Ids(), Targets());
     };
-    // Fourth-order central difference: its truncation error stays below the tolerance where rounding does, too.
+    // The central difference has fourth order: its truncation error stays below the tolerance where rounding does, too.
     const double h = 2e-4;
     const double slope = (8 * (loss_at(h) - loss_at(-h)) - (loss_at(2 * h) - loss_at(-2 * h))) / (12 * h);
     loss_at(0);

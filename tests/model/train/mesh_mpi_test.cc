@@ -34,7 +34,7 @@ class MeshTest : public ::testing::Test {
     delete runtime_;
   }
 
-  // Meshes of {1, 2, 4} tensor × {1, 2} data ranks that this world makes.
+  // Returns meshes of {1, 2, 4} tensor × {1, 2} data ranks that this world makes.
   static std::vector<TinyOptions> Meshes() {
     std::vector<TinyOptions> meshes;
     for (const int tensor : {1, 2, 4}) {
@@ -59,7 +59,7 @@ class MeshTest : public ::testing::Test {
     Replica alone(options), meshed(options, world_);
     ExpectSameInitialWeights(alone, meshed);
     const std::vector<double> expected = Losses(alone), found = Losses(meshed);
-    // It learns, if not in the two steps under sanitizers: an update that does nothing would agree, too.
+    // The loss falls, except in the two steps under sanitizers: an update that does nothing would agree, too.
     if (TestSteps() > 2) {
       EXPECT_LT(expected.back(), expected.front());
     }
@@ -140,7 +140,7 @@ TEST_F(MeshTest, LossesStayNearOneRankInBf16) {
   }
 }
 
-// Rounding to 8 bits, of shards with scales of their own.
+// The tolerance allows for rounding to 8 bits, of shards with scales of their own.
 TEST_F(MeshTest, LossesStayNearOneRankWithEightBitLayers) {
   for (TinyOptions options : Meshes()) {
     options.precision = proto::PrecisionConfig::BF16;
@@ -182,7 +182,7 @@ struct Arithmetic {
 // The index of the head in Heads, whether the mesh is sequence-parallel, and the arithmetic.
 class LostGradientTest : public MeshTest, public ::testing::WithParamInterface<std::tuple<int, bool, Arithmetic>> {};
 
-// What enters the vocabulary-sized factor of a factorised head, h Eᵀ, [N, R] row by row.
+// Returns the input of a factorised head's vocabulary-sized factor, h Eᵀ, [N, R] row by row.
 std::vector<double> ProjectedHidden(const Tensor& hidden, const Tensor& down) {
   std::vector<double> projected;
   for (int64_t n = 0; n < hidden.rows; ++n) {
@@ -252,14 +252,14 @@ INSTANTIATE_TEST_SUITE_P(HeadsAndArithmetic, LostGradientTest,
                                             ::testing::Values(Arithmetic{proto::PrecisionConfig::FP64, 1e-10},
                                                               Arithmetic{proto::PrecisionConfig::FP32, 1e-4})));
 
-// Every figure of the head's decomposition, measured while the step runs, against the decomposition of one process that
-// has all of the tensors in fp64 (which tests/decompose compares with NumPy).
+// Compares every figure of the head's decomposition, measured while the step runs, with the decomposition of one
+// process. That process has all of the tensors in fp64, and tests/decompose compares it with NumPy.
 class MeasuredStep {
  public:
   explicit MeasuredStep(const TinyOptions& options, Communicator* world)
       : options_(options), meshed_(options, world), alone_(Whole(options)) {}
 
-  // Changes the head's weights on all ranks alike: (row, column, what was there) to what shall be.
+  // Changes the head's weights on all ranks alike: it maps (row, column, old value) to the new value.
   template <typename Change>
   void ChangeHead(const Change& change) {
     for (Replica* replica : {&meshed_, &alone_}) {
@@ -332,8 +332,8 @@ TEST_F(MeshTest, EveryHeadFigureEqualsTheDecompositionOfTheWholeTensors) {
   }
 }
 
-// Heads whose Gram matrix can't be factored as it is: fewer rows than columns, a column that is another's twin, a
-// column that is a million times smaller than the others, or in fp32 five thousand times.
+// The Gram matrix of these heads can't be factored as it is. They have fewer rows than columns, or a column that is
+// another's twin. Others have a column that is a million times smaller than the rest, or in fp32 five thousand times.
 TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
@@ -367,7 +367,7 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsWithoutFullRankOrBadlyConditioned) {
   }
 }
 
-// What A is rounded to grows by the condition. fp32 bears a head of some ten thousand, and so does bf16, because a
+// The rounding of A grows by the condition. fp32 bears a condition of some ten thousand, and so does bf16, because a
 // measured step computes A in fp32.
 TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
   struct Case {
@@ -395,7 +395,7 @@ TEST_F(MeshTest, HeadFiguresAreRightOrAbsentForDenselyConditionedHeads) {
       step.ChangeHead(
           [&](int64_t row, int64_t column, double) { return head[static_cast<size_t>(row * options.width + column)]; });
       const HeadFigures found = step.Found(), expected = step.Expected();
-      // What does not need the projection is there in any case.
+      // Figures that do not need the projection are there in any case.
       EXPECT_NEAR(found.scalars.logit_gradient_norm() / expected.scalars.logit_gradient_norm(), 1, 1e-2);
       EXPECT_NEAR(found.scalars.target_energy_share() / expected.scalars.target_energy_share(), 1, 1e-2);
       if (tried.tolerance == 0) {
@@ -451,7 +451,7 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsOfSeveralBlocksOfRows) {
   }
 }
 
-// Layer 0 receives the gradient of the embedded tokens, of which every row of the table sums up its own.
+// Layer 0 receives the gradient of the embedded tokens, and every row of the table sums up its own.
 TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Variants(mesh)) {
@@ -503,7 +503,7 @@ TEST_F(MeshTest, MeasuredStepsTrainTheSameBits) {
   }
 }
 
-// The comparison would notice a figure that is wrong, whichever it is.
+// The comparison would notice any figure that is wrong.
 TEST_F(MeshTest, ComparisonOfHeadFiguresNoticesEachFault) {
   if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
   TinyOptions options = Meshes().front();

@@ -1,5 +1,5 @@
 // ranks: 1 2
-// What is not finite on one rank is noticed by all before a weight changes, whatever the step consists of.
+// All ranks notice a number that is not finite on one rank before a weight changes, whatever the step consists of.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,7 +20,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// The bits of all that an optimizer step changes on this rank.
+// Returns the bits of all that an optimizer step changes on this rank.
 std::string StateOf(TrainingModel& model) {
   std::string bytes;
   const auto append = [&](const Tensor& tensor) {
@@ -112,7 +112,7 @@ TEST(NonFinite, AWeightOnOneRankIsNoticedByAllBeforeAnythingChanges) {
         }
       }
     }
-    // And the next step is as if nothing had been.
+    // The next step is as if nothing had been.
     EXPECT_TRUE(TryStep(replica, options, 2, true).applied);
   }
 }
@@ -223,7 +223,7 @@ TEST(NonFinite, AGradientTooLargeForTheOptimizerIsNotApplied) {
   }
 }
 
-// Not only where a fault spreads by itself: each number of each rank counts.
+// This holds not only where a fault spreads by itself: each number of each rank counts.
 TEST(NonFinite, EveryRankGetsTheSameFiguresWhateverOneOfThemHas) {
   const int ranks = World().size();
   for (const int tensor : {1, ranks}) {
@@ -262,7 +262,7 @@ TEST(NonFinite, TheDescriptionBeginsWithTheEarliestEvidence) {
   NonFiniteTensors weight;
   weight.weight = "final_norm.weight";
   EXPECT_EQ(DescribeNonFinite({{}, weight}), "rank 1: weight final_norm.weight; rank 0: nothing");
-  // A thousand ranks are not a thousand names.
+  // The names of a thousand ranks are not all listed.
   EXPECT_LT(DescribeNonFinite(std::vector<NonFiniteTensors>(1000, late)).size(), 200u);
 }
 

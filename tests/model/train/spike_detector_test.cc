@@ -1,4 +1,4 @@
-// What stands out of a series is found, whatever the series is like.
+// Outliers of a series are found, whatever the series is like.
 #include "model/train/spike_detector.h"
 
 #include <gtest/gtest.h>
@@ -47,7 +47,7 @@ TEST(SpikeDetector, ConstantValuesBearSmallChangesAndNoLargeOnes) {
   EXPECT_LE(detector.Score(5.1), 2.001);
   EXPECT_NEAR(detector.Score(6.0), 20, 1e-9);
   EXPECT_LT(detector.Score(1.0), 0);
-  // Of zeros nothing says what is much.
+  // Zeros give no scale by which to judge a value.
   EXPECT_EQ(Filled(16, 0.0).Score(1e-9), kInfinity);
   EXPECT_EQ(Filled(16, 0.0).Score(0), 0);
 }
@@ -89,7 +89,7 @@ TEST(SpikeDetector, ItsValuesAreAllThatItKnows) {
     copy.Add(Noise(i));
     ASSERT_EQ(copy.values(), whole.values()) << i;
   }
-  // Of a longer series the latest count.
+  // A longer series keeps its latest values.
   EXPECT_EQ(SpikeDetector(3, std::vector<double>{1, 2, 3, 4, 5}).values(), (std::vector<double>{3, 4, 5}));
 }
 

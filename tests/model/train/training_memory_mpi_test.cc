@@ -1,5 +1,5 @@
 // ranks: 1 2 4
-// What is planned for a rank's memory is what its arenas hold, to the byte, for every segment.
+// The memory that is planned for a rank is what its arenas hold, to the byte, for every segment.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -106,7 +106,7 @@ TEST(TrainingMemory, OptionsChangeWhatIsPlanned) {
   EXPECT_EQ(PlanLargestTrainingMemory(TinyConfig(options), Device::kCpu).bytes(), base);
 }
 
-// A machine without a GPU knows what one will hold.
+// A machine without a GPU knows the memory that one will hold.
 TEST(TrainingMemory, OfAGpuIsKnownWithoutOne) {
   TinyOptions options;
   options.precision = proto::PrecisionConfig::BF16;
@@ -117,8 +117,8 @@ TEST(TrainingMemory, OfAGpuIsKnownWithoutOne) {
   for (const ArenaLayout::Entry& entry : memory.activations.entries()) {
     if (entry.name == "scratch.attention") workspace = entry.bytes;
   }
-  // Of 4 heads of 8 sequences: gradients of the scores in bf16, 8 tokens rounded up to blocks of 64 and of 128, and an
-  // fp32 statistic of each token; and a mebibyte.
+  // The workspace serves 4 heads of 8 sequences. It holds gradients of the scores in bf16, with 8 tokens rounded up to
+  // blocks of 64 and of 128. It also holds an fp32 statistic of each token, and a mebibyte.
   EXPECT_EQ(workspace, 4 * 8 * 64 * 128 * 2 + 4 * 64 * 4 + (1 << 20));
 }
 

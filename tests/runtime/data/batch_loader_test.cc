@@ -84,7 +84,7 @@ class Loader : public ::testing::Test {
     ASSERT_TRUE(dataset.ok()) << dataset.status();
     dataset_ = *dataset;
   }
-  // All batches of `steps` steps, over the data ranks in order.
+  // Returns all batches of `steps` steps, over the data ranks in order.
   std::vector<int32_t> Read(int data_ranks, int64_t first_step, int64_t steps, uint64_t seed = 3) {
     std::vector<std::unique_ptr<BatchLoader>> loaders;
     for (int rank = 0; rank < data_ranks; ++rank) {

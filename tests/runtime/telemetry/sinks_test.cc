@@ -43,7 +43,7 @@ proto::TelemetryRecord Record(int64_t step) {
   return record;
 }
 
-// What a sink of a test saw, and whether it may go on.
+// Holds the records that a sink of a test saw, and whether it may go on.
 struct Gate {
   std::mutex mutex;
   std::condition_variable changed;
@@ -110,7 +110,7 @@ TEST(Sinks, ASinkThatHangsStopsNeitherTheRunNorOtherSinksAndIsCounted) {
       healthy->AwaitSeen(static_cast<size_t>(step));
       if (step == 1) stuck->AwaitSeen(1);
     }
-    // One in hand, two in the queue, seven lost; the tenth record tells of the six before it.
+    // One record is in hand, two are in the queue, seven are lost; the tenth record tells of the six before it.
     EXPECT_EQ(sinks.dropped(0), 7);
     EXPECT_EQ(sinks.dropped(1), 0);
     EXPECT_EQ(healthy->seen.back().sinks().textfile_dropped_total(), 6);
@@ -227,7 +227,7 @@ TEST(TextfileSink, ReplacesTheFileAsAWholeAndLeavesItWhereItCannot) {
     const FileLimit limit(100);
     const absl::Status failed = sink.Write(Record(4));
     EXPECT_FALSE(failed.ok());
-    // Not tried again at once, and no better for that.
+    // It is not tried again at once, and the failure stays.
     EXPECT_EQ(sink.Write(Record(5)), failed);
   }
   EXPECT_EQ(ReadText(path), text);
@@ -277,7 +277,7 @@ TEST(PrometheusSink, TakesItsPortWhenItIsFreeAndClosesSlowConnections) {
   EXPECT_THAT(testing::HttpGet(port, "/"), IsEmpty());
   EXPECT_THAT(testing::HttpGet(port, "/../../etc/passwd"), IsEmpty());
 
-  // Half a request, and a byte of it now and then.
+  // Sends half a request, and a byte of it now and then.
   const absl::Time begin = absl::Now();  // taken before the server's clock starts
   const auto slow = testing::Socket::Connect(port);
   ASSERT_TRUE(slow.Send("GET /metrics HTTP/1.1\r\nX-Slow: "));
