@@ -1,4 +1,4 @@
-// From a dtype to its C++ type.
+// Leads from a dtype to its C++ type.
 #ifndef ISTHMUS_OPS_CPU_VISIT_H_
 #define ISTHMUS_OPS_CPU_VISIT_H_
 

@@ -93,7 +93,7 @@ class TextField : public nlohmann::json_sax<nlohmann::json> {
     error_ = absl::StrCat(" (byte ", position, ": ", ReasonOf(error.what()), ")");
     return false;
   }
-  // Where the parser stopped, and why.
+  // Says where the parser stopped, and why.
   const std::string& error() const { return error_; }
 
  private:
