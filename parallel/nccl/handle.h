@@ -44,7 +44,7 @@ class NcclHandle {
   // Returns what has gone wrong, for good.
   absl::Status Health();
 
-  // Fails with DeadlineExceeded. `sequence` is the operation's number, or -1 if it has none.
+  // Returns DeadlineExceeded. `sequence` is the operation's number, or -1 if it has none.
   absl::Status Late(absl::string_view operation, int64_t sequence) const;
 
   // The watchdog uses the rest, and holds the mutex meanwhile. The owner may guard data of its own by it, too.

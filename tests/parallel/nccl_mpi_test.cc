@@ -40,7 +40,7 @@ class Nccl : public ::testing::Test {
   int rank() const { return group_->rank(); }
   int ranks() const { return group_->size(); }
 
-  // Makes a row of numbers on this rank's GPU.
+  // Holds a row of numbers on this rank's GPU.
   class OnGpu {
    public:
     OnGpu(const std::vector<float>& values, const Stream& stream)

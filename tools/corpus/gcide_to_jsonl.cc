@@ -30,7 +30,7 @@ class EntryWriter {
  public:
   explicit EntryWriter(DurableFile& file) : file_(file) {}
 
-  // Returns an indented line of the entry, stripped. Between paragraphs it is empty.
+  // Adds an indented line of the entry, stripped. Between paragraphs the line is empty.
   void AddLine(const std::string& line) {
     if (line.empty() || IsOrigin(line)) {
       paragraph_open_ = false;
