@@ -126,8 +126,8 @@ std::unique_ptr<Communicator> MakeSelfCommunicator(std::string name = "world");
 // the end. A process that was not started by mpirun or srun is a world of one.
 class MpiRuntime {
  public:
-  // Errors: FailedPrecondition, with the remedy, when Slurm or Open MPI says that more than one task was started but
-  // MPI says one (`srun` without `--mpi=pmix`).
+  // Errors: FailedPrecondition, with the remedy, when Slurm or Open MPI says that several tasks were started but MPI
+  // says one (`srun` without `--mpi=pmix`).
   static absl::StatusOr<std::unique_ptr<MpiRuntime>> Initialize();
   virtual ~MpiRuntime() = default;
   // The group of all ranks. Its deadline is that of setting up, half an hour, until it is set.

@@ -1,6 +1,6 @@
 // Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// Every number is a function of (seed, purpose, step, index), so that any mesh draws the same ones and a checkpoint
-// holds no generator state. constexpr, so that both compilers accept it.
+// Every number is a function of (seed, purpose, step, index). Any mesh therefore draws the same ones, and a checkpoint
+// holds no generator state. The functions are constexpr, so that both compilers accept them.
 #ifndef ISTHMUS_RUNTIME_PHILOX_H_
 #define ISTHMUS_RUNTIME_PHILOX_H_
 

@@ -16,7 +16,7 @@ namespace isthmus {
 //
 // No signal interrupts a thread that computes. The handler runs on a thread of its own. The signals are blocked in the
 // thread that makes the object and in every thread that it starts later. oneDNN's generated kernels (2.6: dnnl_sgemm)
-// keep data below the stack pointer, where a handler's frame overwrites them: products were wrong and the heap was
+// keep data below the stack pointer, where a handler's frame overwrites them. Products were then wrong and the heap was
 // damaged. So make the object before the first operator runs.
 class StopSignals {
  public:

@@ -44,8 +44,8 @@ struct BatchLoaderOptions {
 // If no thread can be started, nothing is read ahead: Next reads the batch itself.
 class BatchLoader {
  public:
-  // Batch n holds the samples at places [(n - 1) · sequences, n · sequences) of the endless shuffled order (SampleAt);
-  // the data rank takes its contiguous part. The samples wrap around at the end of the set.
+  // Batch n holds the samples at places [(n - 1) · sequences, n · sequences) of the endless shuffled order (SampleAt).
+  // The data rank takes its contiguous part. The samples wrap around at the end of the set.
   BatchLoader(SampleSet samples, const BatchLoaderOptions& options);
   ~BatchLoader();
 

@@ -23,7 +23,7 @@ absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::s
 // Number of samples in a shard of `tokens`; a sample has `sequence_length` tokens and the one after each.
 int64_t SamplesOf(int64_t tokens, int64_t sequence_length);
 
-// A sample is a run of T tokens within one shard and the token after it: sample s of a shard begins at token s·T.
+// A sample is a run of T tokens within one shard and the token after it. Sample s of a shard begins at token s·T.
 class TokenDataset {
  public:
   // `paths` are shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and

@@ -1,4 +1,4 @@
-// After a mistake by a user, or a fault of a disk, there is one clear message and the right exit status on all ranks.
+// After a user's mistake or a disk's fault there is one clear message, and all ranks have the right exit status.
 // Nothing is lost, and nothing hangs.
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>

@@ -42,7 +42,7 @@ RankSighting Waiting(RankSighting rank, size_t group, double since) {
   return rank;
 }
 
-// Rank 3 is somewhere; rank 2 waits for it as a tensor rank, rank 1 as a data rank, and rank 0 for rank 2.
+// Rank 3 is somewhere. Rank 2 waits for it as a tensor rank, rank 1 as a data rank, and rank 0 for rank 2.
 std::vector<RankSighting> AllWaitForRank3() {
   return {Waiting(RankOfFour(0, 8, 20, 31), 2, 104), Waiting(RankOfFour(1, 8, 20, 31), 2, 103),
           Waiting(RankOfFour(2, 8, 21, 30), 1, 101), RankOfFour(3, 8, 20, 30)};

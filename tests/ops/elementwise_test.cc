@@ -105,7 +105,7 @@ TEST(Elementwise, CastToBf16RoundsEveryTieAsBFloat16Does) {
 TEST(Elementwise, CastFromFp64ToBf16RoundsOnce) {
   if (reference::OnGpu()) GTEST_SKIP() << "GPUs don't convert fp64 to bf16";
   Stream& stream = reference::TestStream();
-  // The value is just above the middle of two bf16: rounding to fp32 first would make it a tie, and the tie would go
+  // The value is just above the middle of two bf16. Rounding to fp32 first would make it a tie, and the tie would go
   // down.
   double x = 1 + 0x1p-8 + 0x1p-40;
   BFloat16 y;

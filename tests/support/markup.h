@@ -8,8 +8,9 @@
 
 namespace isthmus::testing {
 
-// Checks that `text` is well-formed XML content: elements closed in order, attributes quoted and given once, the five
-// entities and numbers only, no control characters. Returns what is wrong first, with its surroundings; empty: nothing.
+// Checks that `text` is well-formed XML content. Elements must be closed in order, and attributes quoted and given
+// once. Only the five entities and numbers are allowed, and no control characters. Returns what is wrong first, with
+// its surroundings, or nothing.
 std::string WrongMarkup(absl::string_view text);
 
 }  // namespace isthmus::testing

@@ -111,8 +111,8 @@ TEST(GpuCheck, StepsFailAloneAndResultsAreJsonAndMarkdown) {
   EXPECT_TRUE(std::filesystem::exists(folder / "logs.tar.gz"));
 }
 
-// A command may be done with anything before the next line of the script, also with the file that a test takes for the
-// clock.
+// A command may be done with anything before the next line of the script. That includes the file that a test takes for
+// the clock.
 TEST(GpuCheck, TheTimeOfAStepBeginsBeforeItsCommand) {
   const TemporaryFolder folder;
   const ProgramResult result = RunScript(folder, R"sh(

@@ -1,7 +1,7 @@
 // Floating-point operations per second of the work that matrix products limit. `of_peak` is their ratio to the
 // matrix-product peak measured in the same run on the same device. The rows are the products of a layer and of the
-// head, Gram matrices of the head's decomposition, their factor, and products from bf16 parts. The last rows are
-// attention, of which only the causal half of the T×T pairs is counted.
+// head, Gram matrices of the head's decomposition, and their factor. Products from bf16 parts and attention are there,
+// too. Attention counts only the causal half of its T×T pairs.
 #include <absl/strings/str_cat.h>
 #include <benchmark/benchmark.h>
 
