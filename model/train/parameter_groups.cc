@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "runtime/status.h"
@@ -38,18 +39,22 @@ bool IsName(const std::string& name) {
 
 // Returns what is wrong with the numbers of a group; empty: nothing.
 std::string WrongNumber(const proto::ParameterGroupConfig& group) {
+  // A smaller epsilon would be zero in fp32, and 0/0 the step of a weight without a gradient.
+  constexpr double kLeastEpsilon = std::numeric_limits<float>::min();
+  constexpr double kMostBeta = 0.999999999;  // as of the optimizer's own
   const auto number = [](const char* field, bool set, double found, bool accepted, const char* range) {
     return !set || (std::isfinite(found) && accepted) ? std::string()
                                                       : absl::StrCat(field, ": ", found, "; accepts ", range);
   };
   const auto beta = [&](const char* field, bool set, double found) {
-    return number(field, set, found, found >= 0 && found < 1, "0 to below 1");
+    return number(field, set, found, found >= 0 && found <= kMostBeta, "0 to 0.999999999");
   };
   for (const std::string& wrong :
        {number("learning_rate_factor", group.has_learning_rate_factor(), group.learning_rate_factor(),
                group.learning_rate_factor() >= 0, "finite numbers from 0 on"),
         beta("beta1", group.has_beta1(), group.beta1()), beta("beta2", group.has_beta2(), group.beta2()),
-        number("epsilon", group.has_epsilon(), group.epsilon(), group.epsilon() > 0, "finite numbers above 0"),
+        number("epsilon", group.has_epsilon(), group.epsilon(), group.epsilon() >= kLeastEpsilon,
+               "finite numbers from 1.17549e-38 on"),
         number("weight_decay", group.has_weight_decay(), group.weight_decay(), group.weight_decay() >= 0,
                "finite numbers from 0 on")}) {
     if (!wrong.empty()) return wrong;

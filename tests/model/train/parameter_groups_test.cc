@@ -88,8 +88,9 @@ INSTANTIATE_TEST_SUITE_P(
                    "group \"a\": learning_rate_factor: -1"},
         WrongGroup{"groups { name: 'a' parameters: '*' learning_rate_factor: inf }",
                    "group \"a\": learning_rate_factor"},
-        WrongGroup{"groups { name: 'a' parameters: '*' beta1: 1 }", "group \"a\": beta1: 1; accepts 0 to below 1"},
+        WrongGroup{"groups { name: 'a' parameters: '*' beta1: 1 }", "group \"a\": beta1: 1; accepts 0 to 0.999999999"},
         WrongGroup{"groups { name: 'a' parameters: '*' epsilon: 0 }", "group \"a\": epsilon: 0"},
+        WrongGroup{"groups { name: 'a' parameters: '*' epsilon: 1e-60 }", "group \"a\": epsilon: 1e-60; accepts"},
         WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: nan }", "group \"a\": weight_decay: nan"}),
     CaseName<&WrongGroup::message>());
 
