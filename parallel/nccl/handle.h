@@ -48,7 +48,7 @@ class NcclHandle {
   absl::Status Late(absl::string_view operation, int64_t sequence) const;
 
   // The watchdog uses the rest, and holds the mutex meanwhile. The owner may guard data of its own by it, too.
-  std::timed_mutex& mutex() { return mutex_; }
+  std::timed_mutex& mutex() const { return mutex_; }
   // Says whether the communicator was aborted, and freed.
   bool failed() const { return failed_; }
   absl::Duration deadline_under_lock() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return deadline_; }
@@ -65,7 +65,7 @@ class NcclHandle {
   ncclComm_t communicator_ = nullptr;  // null before Open and after Fail
   std::atomic<bool> failed_{false};    // the communicator was aborted, and freed
   bool broken_ = false;                // a call has failed: the communicator can only be aborted
-  std::timed_mutex mutex_;
+  mutable std::timed_mutex mutex_;
   absl::Duration deadline_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 };
