@@ -77,8 +77,7 @@ double FlopsPerToken(const proto::RunConfig& config, bool causal) {
   Model model(config, {}, Device::kCpu, Purpose::Reading(config.data().sequence_length()));
   double products = model.loss().ForwardFlopsPerToken();
   for (const ParameterSpec& spec : model.Declare().specs) {
-    const bool of_block = spec.role == ParameterRole::kMixer || spec.role == ParameterRole::kFeedForward;
-    if (of_block && spec.rows > 1) products += 2 * static_cast<double>(spec.rows * spec.columns);
+    if (spec.multiplies) products += 2 * static_cast<double>(spec.rows * spec.columns);
   }
   return 3 * products + model.backbone().FlopsPerToken(causal);
 }

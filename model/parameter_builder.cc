@@ -34,8 +34,10 @@ void ParameterBuilder::Append(const ParameterDeclaration& declaration, bool pack
   spec.columns = declaration.columns;
   spec.sharding = tensor_ranks_ == 1 ? Sharding::kReplicated : declaration.sharding;
   spec.shard = spec.sharding == Sharding::kReplicated ? Range{0, declaration.rows} : declaration.shard;
+  spec.init_mean = declaration.init_mean;
   spec.init_std = declaration.init_std;
   spec.decay = declaration.decay;
+  spec.multiplies = declaration.multiplies;
   spec.gradient = declaration.gradient;
   spec.segment = static_cast<int>(table_.segments.size());
   spec.offset = packed ? table_.size : RoundUp(table_.size, kAlignment);

@@ -21,9 +21,10 @@ struct ParameterDeclaration {
   int64_t rows = 0;  // of the whole parameter
   int64_t columns = 0;
   Sharding sharding = Sharding::kReplicated;
-  Range shard;          // rows or columns of this rank; ignored if replicated
-  double init_std = 0;  // of the normal initial values; 0: ones
-  bool decay = true;    // weight decay applies
+  Range shard;                         // rows or columns of this rank; ignored if replicated
+  double init_mean = 0, init_std = 0;  // of the normal initial values
+  bool decay = true;                   // weight decay applies
+  bool multiplies = false;             // each token is multiplied by the matrix once (FlopsPerToken in model/model.h)
   GradientPart gradient = GradientPart::kWhole;
 };
 

@@ -35,9 +35,10 @@ void ForInitialValues(const ParameterTable& table, uint64_t seed, Range range, c
       for (int64_t e = begin + from; e < begin + to; ++e) {
         const int64_t local = e - spec.offset;
         const int64_t index = spec.GlobalIndex(local / spec.local_columns(), local % spec.local_columns());
-        write(e, spec.init_std == 0 ? 1.0
-                                    : spec.init_std * Philox::Normal(seed, RandomPurpose::kInitialWeights, stream,
-                                                                     static_cast<uint64_t>(index)));
+        const double normal = spec.init_std == 0 ? 0
+                                                 : Philox::Normal(seed, RandomPurpose::kInitialWeights, stream,
+                                                                  static_cast<uint64_t>(index));
+        write(e, spec.init_mean + spec.init_std * normal);
       }
     });
   }

@@ -49,9 +49,10 @@ struct ParameterSpec {
   int64_t rows = 0;  // of the whole parameter
   int64_t columns = 0;
   Sharding sharding = Sharding::kReplicated;
-  Range shard;          // rows or columns of this tensor rank; with kReplicated all rows
-  double init_std = 0;  // of the normal initial values; 0: ones
-  bool decay = true;    // weight decay applies (matrices)
+  Range shard;                         // rows or columns of this tensor rank; with kReplicated all rows
+  double init_mean = 0, init_std = 0;  // of the normal initial values
+  bool decay = true;                   // weight decay applies (matrices)
+  bool multiplies = false;             // each token is multiplied by the matrix once
   GradientPart gradient = GradientPart::kWhole;
   int segment = 0;
   int64_t offset = 0;  // first element in the arenas

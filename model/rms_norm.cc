@@ -15,6 +15,7 @@ class RmsNorm : public Norm {
                                  .role = ParameterRole::kNorm,
                                  .rows = 1,
                                  .columns = setting_.width,
+                                 .init_mean = 1,
                                  .decay = false,
                                  .gradient = GradientPart::kOfLocalTokens});
   }

@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "launch/run/head_record.h"
 #include "model/measure/frequency_buckets.h"
 #include "proto/telemetry.pb.h"
 

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <iterator>
 #include <vector>
+
+#include "model/measure/frequency_buckets.h"
 
 namespace isthmus {
 namespace {
@@ -67,7 +68,7 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
     shard.set_tp_rank(static_cast<int>(i));
     FillPart(head.shards[i], head, shard);
   }
-  for (size_t i = 0; i < head.buckets.size() && i < std::size(kBucketNames); ++i) {
+  for (size_t i = 0; i < head.buckets.size() && i < kBucketNames.size(); ++i) {
     auto& bucket = *record.add_buckets();
     bucket.set_bucket(kBucketNames[i]);
     bucket.set_rows(head.buckets[i].rows);

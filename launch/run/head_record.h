@@ -9,9 +9,6 @@
 
 namespace isthmus {
 
-// These are names of the vocabulary's buckets, in the order of FrequencyBuckets (model/measure/frequency_buckets.h).
-inline constexpr const char* kBucketNames[] = {"top_0.1_percent", "top_1_percent", "top_10_percent", "rest"};
-
 // Fills an empty record with the figures' scalars, some of the singular values, histograms and parts. Omits the
 // best-rank figures unless more tokens than the head's width were sampled: fewer rows always have that rank.
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);

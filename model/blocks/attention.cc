@@ -37,7 +37,8 @@ class Attention : public Block {
                                   .columns = setting_.width,
                                   .sharding = Sharding::kRows,
                                   .shard = {shard.begin * head_dim_, shard.end * head_dim_},
-                                  .init_std = setting_.init_std};
+                                  .init_std = setting_.init_std,
+                                  .multiplies = true};
     };
     qkv_parameters_ = parameters.AddPacked({rows("q", heads_), rows("k", kv_heads_), rows("v", kv_heads_)});
     ParameterDeclaration out = rows("o", heads_);

@@ -28,7 +28,8 @@ class Swiglu : public Block {
                                   .columns = setting_.width,
                                   .sharding = Sharding::kRows,
                                   .shard = local_features_,
-                                  .init_std = setting_.init_std};
+                                  .init_std = setting_.init_std,
+                                  .multiplies = true};
     };
     gate_up_parameters_ = parameters.AddPacked({rows("gate"), rows("up")});
     ParameterDeclaration down = rows("down");

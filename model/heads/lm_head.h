@@ -29,8 +29,8 @@ struct HeadView {
   Range rows;                    // the vocabulary rows of this shard
   Tensor weight, gradient;       // U [V_i, width] and its gradient; of tied embeddings the sum of both uses'
   const Linear* down = nullptr;  // E [width, D]; null: W = U
-  // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width], valid until the next one. Rows are the local tokens or
-  // all of them.
+  // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width]. Rows are the local tokens or all of them. It is valid
+  // from Finish until the backbone's backward pass, which uses the same memory.
   Tensor signal;
   bool signal_is_local = false;
 };

@@ -14,6 +14,9 @@ namespace isthmus {
 inline constexpr int kFrequencyBuckets = 4;
 // The array holds the upper end of each bucket as a share of the vocabulary, in percent.
 inline constexpr std::array<double, kFrequencyBuckets> kBucketPercent = {0.1, 1, 10, 100};
+// The names of the buckets in records and files.
+inline constexpr std::array<const char*, kFrequencyBuckets> kBucketNames = {"top_0.1_percent", "top_1_percent",
+                                                                            "top_10_percent", "rest"};
 
 // Returns the bucket of every vocabulary row. Shares of V are rounded up, so that the first bucket is never empty.
 // Equal counts are ordered by row.

@@ -40,13 +40,14 @@ class GatedAverage : public Block {
                                .columns = setting_.width,
                                .sharding = Sharding::kRows,
                                .shard = share_,
-                               .init_std = setting_.init_std};
+                               .init_std = setting_.init_std,
+                               .multiplies = true};
     ParameterDeclaration gate = in, decay = in, out = in;
     gate.name = name_ + ".g_proj.weight";
     in_parameters_ = parameters.AddPacked({in, gate});
     decay.name = name_ + ".decay";
     decay.columns = 1;
-    decay.decay = false;
+    decay.decay = decay.multiplies = false;
     decay_parameter_ = parameters.Add(decay);
     out.name = name_ + ".o_proj.weight";
     std::swap(out.rows, out.columns);

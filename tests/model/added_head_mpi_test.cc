@@ -35,6 +35,7 @@ class RowScaledHead : public LmHead {
     weight_ = parameters.Add(weight);
     weight.name = "head.scale";
     weight.columns = 1;
+    weight.init_mean = 1;
     weight.init_std = 0;
     weight.decay = false;
     scale_ = parameters.Add(weight);

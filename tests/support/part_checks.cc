@@ -10,7 +10,10 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/weights.h"
+#include "model/model.h"
+#include "model/train/dry_run.h"
 #include "model/train/training_memory.h"
+#include "runtime/operator_cost.h"
 #include "runtime/philox.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
@@ -130,6 +133,24 @@ void ExpectPlannedMemory(const TinyOptions& options) {
   }
 }
 
+void ExpectStatedProducts(const TinyOptions& options) {
+  const proto::RunConfig config = TinyConfig(options);
+  const auto work = RecordStep(config, {});
+  ASSERT_TRUE(work.ok()) << work.status();
+  const std::vector<int64_t> counts = work->OperatorCounts();
+  double recorded = 0, attention = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const OperatorCost& cost = work->operators[i].cost;
+    const double flops = cost.flops * static_cast<double>(counts[i]);
+    if (cost.kind == OperatorCost::Kind::kProduct) recorded += flops;
+    if (cost.kind == OperatorCost::Kind::kAttentionForward) attention += 3 * flops;
+  }
+  const double stated =
+      FlopsPerToken(config, /*causal=*/true) * static_cast<double>(options.sequences * options.sequence_length);
+  EXPECT_GE(stated - attention, recorded * (1 - 1e-9));
+  EXPECT_LE(stated - attention, recorded * 1.05);
+}
+
 void ExpectPlannedCalls(const TinyOptions& options) {
   for (TinyOptions mesh : MeshesOf(options)) {
     for (const bool recompute : {false, true}) {
@@ -183,7 +204,12 @@ void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
       for (int64_t step = 1; step <= 2; ++step) {
         const StepWithFigures expected = alone.Step(step, /*measure_head=*/true), found = meshed.Step(step, true);
         ASSERT_TRUE(expected.head.has_value() && found.head.has_value());
-        EXPECT_EQ(found.head->not_measured, "");
+        ASSERT_EQ(found.head->linear, expected.head->linear);
+        EXPECT_EQ(found.head->not_measured, expected.head->not_measured);
+        EXPECT_EQ(found.head->not_measured.empty(), found.head->linear);
+        ExpectNear(found.layer_gradient_norms, expected.layer_gradient_norms);
+        if (!found.head->linear) continue;
+        EXPECT_LT(found.head->scalars.decomposition_error(), 1e-9);
         HeadFigures figures = *found.head, wanted = *expected.head;
         // One rank has one shard.
         wanted.shards = figures.shards;
@@ -197,6 +223,7 @@ void CheckPart(const TinyOptions& options) {
   EXPECT_LT(WorstGradientError(options), 1e-6) << options.Name();
   ExpectSameTrainingOnEveryMesh(options);
   ExpectPlannedMemory(options);
+  ExpectStatedProducts(options);
   ExpectPlannedCalls(options);
   ExpectResumeOnEveryMesh(options);
   ExpectSameFiguresOnEveryMesh(options);

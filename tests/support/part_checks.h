@@ -21,11 +21,15 @@ double WorstGradientError(const TinyOptions& options);
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options);
 // What is planned for a rank's memory is what it holds.
 void ExpectPlannedMemory(const TinyOptions& options);
+// In fp64, on one rank: the products of a dry run are those that the parts state (FlopsPerToken in model/model.h), which
+// may add a twentieth of other work.
+void ExpectStatedProducts(const TinyOptions& options);
 // The calls of a measured step are those of its dry run, on every mesh.
 void ExpectPlannedCalls(const TinyOptions& options);
 // What one mesh saves, every mesh loads, and trains on: with the same bits if it is the same mesh.
 void ExpectResumeOnEveryMesh(const TinyOptions& options);
-// A measured step gives the figures of one rank alone, all of them.
+// A measured step gives the figures of one rank alone, all of them, and its decomposition's error is rounding. Of a head
+// that is not linear it gives the reason.
 void ExpectSameFiguresOnEveryMesh(const TinyOptions& options);
 
 }  // namespace isthmus::testing

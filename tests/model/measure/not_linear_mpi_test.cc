@@ -1,3 +1,4 @@
+// ranks: 2
 // A head that is not linear has no column space: a step that measures it reports the reason, and the layers' gradients.
 #include <gtest/gtest.h>
 
@@ -5,6 +6,7 @@
 #include <utility>
 
 #include "model/heads/heads.h"
+#include "tests/support/part_checks.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -44,10 +46,14 @@ class CappedHead : public LmHead {
   std::unique_ptr<LmHead> full_;
 };
 
-TEST(NotLinearHead, LeavesItsFiguresOutWithTheReason) {
+void RegisterCapped() {
   RegisterHead({.name = "capped", .make = [](const HeadRequest& request) -> std::unique_ptr<LmHead> {
                   return std::make_unique<CappedHead>(FindHead("full")->make(request));
                 }});
+}
+
+TEST(NotLinearHead, LeavesItsFiguresOutWithTheReason) {
+  RegisterCapped();
   for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::BF16}) {
     TinyOptions options;
     options.precision = precision;
@@ -66,6 +72,13 @@ TEST(NotLinearHead, LeavesItsFiguresOutWithTheReason) {
       EXPECT_FALSE(found.head->linear);
     }
   }
+}
+
+TEST(NotLinearHead, WorksEverywhere) {
+  RegisterCapped();
+  TinyOptions options = PartOptions();
+  options.head_kind = "capped";
+  CheckPart(options);
 }
 
 }  // namespace
