@@ -36,8 +36,8 @@ class Norm {
   // written. sum may alias x; y aliases nothing.
   virtual absl::Status Forward(const Tensor& x, const Tensor& addend, const Tensor& sum, const Tensor& y,
                                Stream& stream) const = 0;
-  // From grad_y: the gradients of parameters are added; that of the norm's input, which is x, is added to grad_x, or
-  // replaces it where `accumulate` is false.
+  // Adds the gradients of parameters, from grad_y [local tokens, D]. The gradient of the norm's input, which is x, is
+  // added to grad_x. It replaces grad_x where `accumulate` is false.
   virtual absl::Status Backward(const Tensor& grad_y, const Tensor& x, const Tensor& grad_x, bool accumulate,
                                 const Tensor& workspace, Stream& stream) const = 0;
 

@@ -1,9 +1,9 @@
 // The model's parameters: their names, shapes and shards, and the arenas that hold them and their gradients.
 //
-// All parameters of a rank lie one behind another in one flat arena, in the order of the forward pass; gradients lie at
-// the same element offsets of a second arena, in fp32 (fp64 with fp64). A segment is a run of parameters whose
-// gradients are complete at the same moment of the backward pass: the embedding, each layer, the final norm with the
-// head. Parts of the model declare them (model/parameter_builder.h). Matrices are [out, in].
+// All parameters of a rank lie one behind another in one flat arena, in the order of the forward pass. Gradients lie at
+// the same element offsets of a second arena, in fp32 (fp64 with fp64). The gradients of a segment's parameters are
+// complete at the same moment of the backward pass. The embedding is one, each layer, and the final norm with the head.
+// Parts of the model declare parameters (model/parameter_builder.h). Matrices are [out, in].
 #ifndef ISTHMUS_MODEL_PARAMETERS_H_
 #define ISTHMUS_MODEL_PARAMETERS_H_
 
@@ -25,10 +25,10 @@ namespace isthmus {
 // Which dimension is cut over the tensor ranks.
 enum class Sharding { kReplicated, kRows, kColumns };
 
-// What a parameter is for.
+// The purpose of a parameter.
 enum class ParameterRole { kEmbedding, kNorm, kMixer, kFeedForward, kHead };
 
-// What one rank's backward pass finds of the gradient of a replicated parameter. All but kWhole are summed over the
+// The part of a replicated parameter's gradient that one rank's backward pass finds. All but kWhole are summed over the
 // tensor ranks.
 enum class GradientPart {
   kWhole,
@@ -96,7 +96,7 @@ class ParameterStore {
   const ParameterTable& table() const { return table_; }
   absl::Span<const ParameterSpec> specs() const { return table_.specs; }
   DType compute_type() const { return compute_type_; }
-  // Of the device that the parameters lie on.
+  // The stream of the device that the parameters lie on.
   const Stream& stream() const { return stream_; }
 
   // Views of one parameter; local shape.
@@ -129,8 +129,8 @@ class ParameterStore {
   Arena gradients_;
 };
 
-// Writes the initial values of elements [begin, end) of the flat arena to `out`, fp32, fp64 or bf16 [1, end - begin] on
-// the stream's device; zero in the padding. The optimizer's master weights start from it unrounded.
+// Writes the initial values of elements [begin, end) of the flat arena to `out`, which is fp32, fp64 or bf16
+// [1, end - begin] on the stream's device. The padding is zero. The optimizer's master weights start from it unrounded.
 absl::Status InitialValues(const ParameterTable& table, uint64_t seed, Range elements, const Tensor& out,
                            const Stream& stream);
 

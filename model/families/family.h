@@ -23,7 +23,7 @@ namespace isthmus {
 struct BlockSlot {
   std::string kind;  // of model/blocks/blocks.h
   std::string name;  // in the layer
-  // What the block is to have beside its kind, in its own file: biases, a norm on queries and keys, partial rotation.
+  // The block has these beside its kind, in its own file: biases, a norm on queries and keys, partial rotation.
   BlockOptions options;
 };
 

@@ -50,10 +50,10 @@ class LmHead {
   virtual absl::Status Begin(const Tensor& hidden) = 0;
   // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).
   virtual absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) = 0;
-  // From the gradient of the same logits [n, V_i], compute type: adds the gradients of parameters, and leaves this
-  // shard's part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal`, if defined: where this
-  // shard's part of A goes before it is rounded, [n, width] accumulation type (HeadView); only where that is not the
-  // compute type.
+  // Adds the gradients of parameters, from the gradient of the same logits [n, V_i], compute type. Leaves this shard's
+  // part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal` [n, width], if defined, gets
+  // this shard's part of A before it is rounded (HeadView). It is of the accumulation type, and defined only where that
+  // is not the compute type.
   virtual absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits,
                                 const Tensor& grad_hidden, const Tensor& signal) = 0;
   // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.

@@ -13,23 +13,23 @@ TinyOptions PartOptions();
 // All of what follows. Collective over the world.
 void CheckPart(const TinyOptions& options);
 
-// In fp64, on one rank: the largest difference between a parameter's gradient and what differences of the loss say of
-// it in a random direction, as a share of the gradient's norm.
+// Returns the largest error of a parameter's gradient in a random direction, as a share of its norm. Differences of the
+// loss give the true value. In fp64, on one rank.
 double WorstGradientError(const TinyOptions& options);
 // In fp64: the losses of some steps are those of one rank alone, with and without sequence parallelism, a sharded
 // optimizer, recomputation and micro-batches. They fall.
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options);
-// What is planned for a rank's memory is what it holds.
+// A rank holds as much memory as is planned for it.
 void ExpectPlannedMemory(const TinyOptions& options);
-// In fp64, on one rank: the products of a dry run are those that the parts state (FlopsPerToken in model/model.h), which
+// The products of a dry run are those that the parts state (FlopsPerToken in model/model.h), on one rank. The statement
 // may add a twentieth of other work.
 void ExpectStatedProducts(const TinyOptions& options);
 // The calls of a measured step are those of its dry run, on every mesh.
 void ExpectPlannedCalls(const TinyOptions& options);
-// What one mesh saves, every mesh loads, and trains on: with the same bits if it is the same mesh.
+// Every mesh loads what one mesh saves, and trains on. It has the same bits if it is the same mesh.
 void ExpectResumeOnEveryMesh(const TinyOptions& options);
-// A measured step gives the figures of one rank alone, all of them, and its decomposition's error is rounding. Of a head
-// that is not linear it gives the reason.
+// A measured step gives the figures of one rank alone, all of them, and its decomposition's error is rounding. A head
+// that is not linear gives the reason instead.
 void ExpectSameFiguresOnEveryMesh(const TinyOptions& options);
 
 }  // namespace isthmus::testing
