@@ -9,6 +9,7 @@
 #include <limits>
 #include <set>
 
+#include "runtime/config_rules.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -51,12 +52,12 @@ std::string WrongNumber(const proto::ParameterGroupConfig& group) {
   };
   for (const std::string& wrong :
        {number("learning_rate_factor", group.has_learning_rate_factor(), group.learning_rate_factor(),
-               group.learning_rate_factor() >= 0, "finite numbers from 0 on"),
+               group.learning_rate_factor() >= 0 && group.learning_rate_factor() <= ConfigRules::kLarge, "0 to 1e+30"),
         beta("beta1", group.has_beta1(), group.beta1()), beta("beta2", group.has_beta2(), group.beta2()),
         number("epsilon", group.has_epsilon(), group.epsilon(), group.epsilon() >= kLeastEpsilon,
                "finite numbers from 1.17549e-38 on"),
-        number("weight_decay", group.has_weight_decay(), group.weight_decay(), group.weight_decay() >= 0,
-               "finite numbers from 0 on")}) {
+        number("weight_decay", group.has_weight_decay(), group.weight_decay(),
+               group.weight_decay() >= 0 && group.weight_decay() <= ConfigRules::kLarge, "0 to 1e+30")}) {
     if (!wrong.empty()) return wrong;
   }
   return "";

@@ -91,6 +91,10 @@ INSTANTIATE_TEST_SUITE_P(
         WrongGroup{"groups { name: 'a' parameters: '*' beta1: 1 }", "group \"a\": beta1: 1; accepts 0 to 0.999999999"},
         WrongGroup{"groups { name: 'a' parameters: '*' epsilon: 0 }", "group \"a\": epsilon: 0"},
         WrongGroup{"groups { name: 'a' parameters: '*' epsilon: 1e-60 }", "group \"a\": epsilon: 1e-60; accepts"},
+        WrongGroup{"groups { name: 'a' parameters: '*' learning_rate_factor: 1e300 }",
+                   "group \"a\": learning_rate_factor: 1e+300; accepts 0 to 1e+30"},
+        WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: 1e300 }",
+                   "group \"a\": weight_decay: 1e+300; accepts 0 to 1e+30"},
         WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: nan }", "group \"a\": weight_decay: nan"}),
     CaseName<&WrongGroup::message>());
 
