@@ -53,9 +53,9 @@ class Fp8Products {
     const float one = 1, old = args.accumulate ? 1 : 0;
     // By columns cᵀ = (bᵀ)ᵀ aᵀ: b comes first, transposed. cuBLASLt has only this combination for 8 bits.
     return CheckLt(
-        cublasLtMatmul(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
-                       &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &plan.algorithm, context.scratch,
-                       static_cast<size_t>(Context::kScratchBytes), context.stream),
+        Lt().multiply(handle_.get(), plan.operation.get(), &one, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
+                      &old, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &plan.algorithm, context.scratch,
+                      static_cast<size_t>(Context::kScratchBytes), context.stream),
         "cublasLtMatmul of fp8");
   }
 
@@ -76,13 +76,12 @@ class Fp8Products {
     ISTHMUS_ASSIGN_OR_RETURN(const Preference preference, MakePreference(args.a, args.b, args.c));
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                       plan.c.get(), preference.get(), 1, &result, &found);
+    const cublasStatus_t status = Lt().propose(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(),
+                                               plan.c.get(), plan.c.get(), preference.get(), 1, &result, &found);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
-      return absl::UnimplementedError(absl::StrCat(
-          "cuBLASLt has no algorithm for ", args.c.Describe(), " = ", args.a.Describe(), " · ", args.b.Describe(),
-          "ᵀ: ", cublasLtGetStatusString(status), "; set precision.fp8_layers to false"));
+      return absl::UnimplementedError(
+          absl::StrCat("cuBLASLt has no algorithm for ", args.c.Describe(), " = ", args.a.Describe(), " · ",
+                       args.b.Describe(), "ᵀ: ", Lt().status_text(status), "; set precision.fp8_layers to false"));
     }
     plan.algorithm = result.algo;
     return plan;

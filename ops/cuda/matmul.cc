@@ -89,9 +89,9 @@ class Products {
                                                                                            : &old;
     // By columns cᵀ = op(b)ᵀ op(a)ᵀ: b comes first.
     return CheckLt(
-        cublasLtMatmul(handle_.get(), plan.operation.get(), factor, args.b.data, plan.b.get(), args.a.data,
-                       plan.a.get(), old_factor, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &algorithm,
-                       context.scratch, static_cast<size_t>(Context::kScratchBytes), context.stream),
+        Lt().multiply(handle_.get(), plan.operation.get(), factor, args.b.data, plan.b.get(), args.a.data, plan.a.get(),
+                      old_factor, args.c.data, plan.c.get(), args.c.data, plan.c.get(), &algorithm, context.scratch,
+                      static_cast<size_t>(Context::kScratchBytes), context.stream),
         "cublasLtMatmul");
   }
 
@@ -112,15 +112,15 @@ class Products {
     Candidates candidates(static_cast<size_t>(count));
     int found = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                       plan.c.get(), preference.get(), count, candidates.data(), &found);
+        Lt().propose(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(), plan.c.get(),
+                     preference.get(), count, candidates.data(), &found);
     candidates.resize(static_cast<size_t>(std::max(found, 0)));
     std::erase_if(candidates, [](const auto& candidate) { return candidate.state != CUBLAS_STATUS_SUCCESS; });
     if (status != CUBLAS_STATUS_SUCCESS || candidates.empty()) {
       return absl::UnimplementedError(absl::StrCat("cuBLASLt has no algorithm for ", args.c.Describe(), " = ",
                                                    args.a.Describe(), args.transpose_a ? "ᵀ · " : " · ",
                                                    args.b.Describe(), args.transpose_b ? "ᵀ" : "", ": ",
-                                                   cublasLtGetStatusString(status)));
+                                                   Lt().status_text(status)));
     }
     return candidates;
   }
@@ -162,8 +162,8 @@ class Products {
   // Says whether the library takes the plan's algorithm here, within the available scratch memory.
   bool Runs(const Plan& plan) const {
     cublasLtMatmulHeuristicResult_t result{};
-    return cublasLtMatmulAlgoCheck(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                   plan.c.get(), &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+    return Lt().check(handle_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(), plan.c.get(),
+                      &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
            result.workspaceSize <= static_cast<size_t>(Context::kScratchBytes);
   }
 
@@ -174,7 +174,10 @@ class Products {
 
 }  // namespace
 
-int64_t CublasLtVersionNumber() { return static_cast<int64_t>(cublasLtGetVersion()); }
+int64_t CublasLtVersionNumber() {
+  const absl::StatusOr<const CublasLt*> lt = LoadCublasLt();
+  return lt.ok() ? static_cast<int64_t>((*lt)->version()) : 0;
+}
 
 absl::Status Matmul(const MatmulArgs& args, const Context& context) {
   const MatmulSizes sizes = SizesOf(args);

@@ -106,7 +106,7 @@ double WorstGradientError(const TinyOptions& options) {
 
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options) {
   for (TinyOptions mesh : MeshesOf(options)) {
-    for (int bits = 0; bits < 4; ++bits) {
+    for (const int bits : Switches(2)) {
       mesh.sequence_parallel = mesh.shard_optimizer = (bits & 1) != 0;
       mesh.recompute = (bits & 2) != 0;
       mesh.micro_batch = (bits & 2) != 0 ? 2 : 0;

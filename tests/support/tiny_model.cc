@@ -135,6 +135,18 @@ int64_t TestSteps() {
   return steps != nullptr ? std::atoll(steps) : 20;
 }
 
+std::vector<int> Switches(int options) {
+  const int all = (1 << options) - 1;
+  std::vector<int> ways;
+  if (TestSteps() < 20 && options > 2) {
+    ways.push_back(0);
+    for (int i = 0; i < options; ++i) ways.push_back(all & ~(1 << i));
+    return ways;
+  }
+  for (int bits = 0; bits <= all; ++bits) ways.push_back(bits);
+  return ways;
+}
+
 double ElementOf(const Tensor& tensor, int64_t i) {
   switch (tensor.dtype) {
     case DType::kFloat64:

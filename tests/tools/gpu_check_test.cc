@@ -357,7 +357,7 @@ TEST(GpuCheckBundle, HoldsAllThatItsProgramsNeed) {
   for (const char* program : {"/bench/kernels_bench", "/tests/ops_tests", "/tests/parallel_mpi_tests"}) {
     if (!std::filesystem::exists(build + program)) GTEST_SKIP() << build << program << " was not built";
   }
-  if (!kHasCuda || RunShell("ldd " + ProgramPath() + " | grep -q libcublasLt").exit_status != 0) {
+  if (!kHasCuda || RunShell("ldd " + ProgramPath() + " | grep -q libcudnn").exit_status != 0) {
     GTEST_SKIP() << "this build has no CUDA: the bundle is made of the preset cuda";
   }
   const TemporaryFolder folder;

@@ -68,10 +68,13 @@ build_programs() {  # ROOT
 
 # Lays the bundle out in the empty folder BUNDLE.
 collect_bundle() {  # ROOT BUILD BUNDLE
-  local root=$1 build=$2 bundle=$3 program libraries name path
-  for name in cublasLt cudnn nccl; do
+  local root=$1 build=$2 bundle=$3 program libraries name path cublaslt
+  for name in cudnn nccl; do
     ldd "$build/isthmus" | grep "lib$name\." >/dev/null || { echo "$build was built without $name" >&2; return 1; }
   done
+  # The program loads this library itself (ops/cuda/cublaslt.h).
+  cublaslt=$("$build/isthmus" doctor | sed -nE 's/^cuBLASLt +([0-9]+)\..*/libcublasLt.so.\1/p')
+  [ -n "$cublaslt" ] || { echo "$build was built without cublasLt" >&2; return 1; }
   mkdir -p "$bundle"/{bin,libexec,lib,glibc,tests} "$bundle"/tools/{compare,golden} || return
   for program in "${bundle_programs[@]}"; do cp "$build/$program" "$bundle/libexec/" || return; done
   strip "$bundle"/libexec/* || return
@@ -82,6 +85,7 @@ collect_bundle() {  # ROOT BUILD BUNDLE
     ln -s ../tools/gpu_check/start "$bundle/bin/$(basename "$program")" || return
   done
 
+  echo "$cublaslt" >"$bundle/nvidia-libraries"
   libraries=$(libraries_of "$bundle"/libexec/* "$bundle"/openmpi/*/*.so) || return
   while read -r name path; do
     if [[ $name =~ $nvidia_libraries ]]; then

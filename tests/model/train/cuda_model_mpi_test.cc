@@ -41,7 +41,7 @@ class CudaModelTest : public ::testing::Test {
     std::vector<TinyOptions> variants;
     for (const int tensor : {1, 2, 4}) {
       if (World().size() % tensor != 0) continue;
-      for (int bits = 0; bits < 4; ++bits) {
+      for (const int bits : Switches(2)) {
         if (!all && (bits == 1 || bits == 2)) continue;
         TinyOptions options;
         options.tensor = tensor;

@@ -13,7 +13,7 @@ namespace {
 TEST(DryRun, RecordsTheCallsOfARealStep) {
   for (const int tensor : {1, 2, 4}) {
     if (World().size() % tensor != 0) continue;
-    for (int bits = 0; bits < 16; ++bits) {
+    for (const int bits : Switches(4)) {
       TinyOptions options;
       options.tensor = tensor;
       options.data = World().size() / tensor;

@@ -91,7 +91,7 @@ Communicator* MeshTest::world_ = nullptr;
 // All options of one mesh whose combination is meaningful there.
 std::vector<TinyOptions> Variants(const TinyOptions& mesh) {
   std::vector<TinyOptions> variants;
-  for (int bits = 0; bits < 16; ++bits) {
+  for (const int bits : Switches(4)) {
     TinyOptions options = mesh;
     options.sequence_parallel = (bits & 1) != 0;
     options.shard_optimizer = (bits & 2) != 0;
@@ -316,7 +316,7 @@ class MeasuredStep {
 TEST_F(MeshTest, EveryHeadFigureEqualsTheDecompositionOfTheWholeTensors) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
-      for (int bits = 0; bits < 8; ++bits) {
+      for (const int bits : Switches(3)) {
         options.sequence_parallel = (bits & 1) != 0;
         options.shard_optimizer = (bits & 2) != 0;
         options.micro_batch = (bits & 4) != 0 ? 2 : 0;
@@ -487,7 +487,7 @@ TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
 TEST_F(MeshTest, MeasuredStepsTrainTheSameBits) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
-      for (int bits = 0; bits < 8; ++bits) {
+      for (const int bits : Switches(3)) {
         options.shard_optimizer = (bits & 1) != 0;
         options.micro_batch = (bits & 2) != 0 ? 2 : 0;
         options.precision = (bits & 4) != 0 ? proto::PrecisionConfig::BF16 : proto::PrecisionConfig::FP32;

@@ -18,7 +18,7 @@ std::vector<TinyOptions> Cases() {
   for (const int tensor : {1, 2, 4}) {
     if (World().size() % tensor != 0) continue;
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      for (int bits = 0; bits < 16; ++bits) {
+      for (const int bits : Switches(4)) {
         for (const int head : {0, 1, 2}) {
           TinyOptions options;
           options.tensor = tensor;
