@@ -23,6 +23,9 @@ absl::Status CheckArguments(const AdamWArgs& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad", args.grad, type, 1, count));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "first_moment", args.first_moment, type, 1, count));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "second_moment", args.second_moment, type, 1, count));
+  if (args.max_second_moment.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "max_second_moment", args.max_second_moment, type, 1, count));
+  }
   if (args.compute_weight.defined()) {
     ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "compute_weight", args.compute_weight, DType::kBFloat16, 1, count));
   }
@@ -32,8 +35,8 @@ absl::Status CheckArguments(const AdamWArgs& args, Device device) {
 }  // namespace
 
 OperatorCost AdamWArgs::Cost() const {
-  return MemoryPass("AdamW",
-                    {grad, weight, weight, first_moment, first_moment, second_moment, second_moment, compute_weight});
+  return MemoryPass("AdamW", {grad, weight, weight, first_moment, first_moment, second_moment, second_moment,
+                              max_second_moment, max_second_moment, compute_weight});
 }
 
 absl::Status AdamW(const AdamWArgs& args, Stream& stream) {

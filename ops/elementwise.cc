@@ -16,16 +16,17 @@ absl::Status CheckArguments(const AddArgs& args, Device device) {
   return CheckDevice("Add", args.x, device);
 }
 
-absl::Status CheckArguments(const SubtractFromArgs& args, Device device) {
-  constexpr char kOp[] = "SubtractFrom";
+// Checks x and y of an operator that has fp32 and fp64.
+template <typename Args>
+absl::Status CheckWidePair(const char* op, const Args& args, Device device) {
   const DType type = args.x.dtype;
   const int64_t rows = args.x.rows, columns = args.x.columns;
   if (type != DType::kFloat32 && type != DType::kFloat64) {
-    return absl::InvalidArgumentError(absl::StrCat(kOp, ": x is ", args.x.Describe(), "; needs fp32 or fp64"));
+    return absl::InvalidArgumentError(absl::StrCat(op, ": x is ", args.x.Describe(), "; needs fp32 or fp64"));
   }
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "x", args.x, type, rows, columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, type, rows, columns));
-  return CheckDevice(kOp, args.x, device);
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "x", args.x, type, rows, columns));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(op, "y", args.y, type, rows, columns));
+  return CheckDevice(op, args.x, device);
 }
 
 absl::Status CheckArguments(const CastArgs& args) {
@@ -57,8 +58,15 @@ absl::Status Add(const AddArgs& args, Stream& stream) {
 OperatorCost SubtractFromArgs::Cost() const { return MemoryPass("subtraction", {x, y, y}); }
 
 absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(CheckWidePair("SubtractFrom", args, stream.device()));
   return Dispatch<cpu::SubtractFrom, cuda::SubtractFrom>(args, stream);
+}
+
+OperatorCost CombineArgs::Cost() const { return MemoryPass("combination", {x, y_factor == 0 ? ConstTensor() : y, y}); }
+
+absl::Status Combine(const CombineArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckWidePair("Combine", args, stream.device()));
+  return Dispatch<cpu::Combine, cuda::Combine>(args, stream);
 }
 
 OperatorCost CastArgs::Cost() const { return MemoryPass("conversion", {x, y}); }

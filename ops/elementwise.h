@@ -29,6 +29,18 @@ struct SubtractFromArgs {
 };
 absl::Status SubtractFrom(const SubtractFromArgs& args, Stream& stream);
 
+// Computes y = x_factor x + y_factor y. x, y [N, D] are fp32 | fp64, the same; the factors are rounded to that type. x
+// may be y, else they do not overlap. If y_factor is 0, y is not read: NaN or infinity that it held does not survive.
+struct CombineArgs {
+  ConstTensor x;
+  Tensor y;
+  double x_factor = 1;
+  double y_factor = 1;
+
+  OperatorCost Cost() const;
+};
+absl::Status Combine(const CombineArgs& args, Stream& stream);
+
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
 struct CastArgs {
   ConstTensor x;
@@ -69,6 +81,7 @@ absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);
 namespace cpu {
 absl::Status Add(const AddArgs& args);
 absl::Status SubtractFrom(const SubtractFromArgs& args);
+absl::Status Combine(const CombineArgs& args);
 absl::Status Cast(const CastArgs& args);
 absl::Status SetZero(const SetZeroArgs& args);
 absl::Status AddSum(const AddSumArgs& args);
@@ -77,6 +90,7 @@ absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args);
 namespace cuda {
 absl::Status Add(const AddArgs& args, const Context& context);
 absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context);
+absl::Status Combine(const CombineArgs& args, const Context& context);
 absl::Status Cast(const CastArgs& args, const Context& context);
 absl::Status SetZero(const SetZeroArgs& args, const Context& context);
 absl::Status AddSum(const AddSumArgs& args, const Context& context);

@@ -16,6 +16,12 @@ HWY_BEFORE_NAMESPACE();
 namespace isthmus::cpu {
 namespace HWY_NAMESPACE {
 
+// The larger of `a` and `b`; NaN if either is. Highway's Max may drop a NaN.
+template <class V>
+HWY_INLINE V MaxOrNaN(V a, V b) {
+  return hn::IfThenElse(hn::Or(hn::Gt(a, b), hn::IsNaN(a)), a, b);
+}
+
 template <typename T>
 void Update(const AdamWArgs& args) {
   const hn::ScalableTag<T> d;
@@ -29,6 +35,7 @@ void Update(const AdamWArgs& args) {
   const auto correction = set(1 / std::sqrt(1 - std::pow(args.beta2, step)));
   const auto epsilon = set(args.epsilon), grad_scale = set(args.grad_scale);
   T *weight = args.weight.As<T>(), *first = args.first_moment.As<T>(), *second = args.second_moment.As<T>();
+  T* maximum = args.max_second_moment.As<T>();
   const T* grad = args.grad.As<T>();
   BFloat16* compute = args.compute_weight.As<BFloat16>();
   ParallelFor(args.weight.columns, 16384, [&](int64_t begin, int64_t end, int) {
@@ -37,7 +44,12 @@ void Update(const AdamWArgs& args) {
       const auto g = hn::Mul(LoadPart(d, grad + i, n), grad_scale);
       const auto m = hn::MulAdd(beta1, LoadPart(d, first + i, n), hn::Mul(rest1, g));
       const auto v = hn::MulAdd(beta2, LoadPart(d, second + i, n), hn::Mul(rest2, hn::Mul(g, g)));
-      const auto denominator = hn::MulAdd(hn::Sqrt(v), correction, epsilon);
+      auto largest = v;
+      if (maximum != nullptr) {
+        largest = MaxOrNaN(LoadPart(d, maximum + i, n), v);
+        StorePart(d, largest, maximum + i, n);
+      }
+      const auto denominator = hn::MulAdd(hn::Sqrt(largest), correction, epsilon);
       const auto before = LoadPart(d, weight + i, n);
       const auto w = hn::NegMulAdd(rate, hn::MulAdd(decay, before, hn::Div(m, denominator)), before);
       StorePart(d, m, first + i, n);

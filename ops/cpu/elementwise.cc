@@ -45,29 +45,53 @@ void SubtractRows(const ConstTensor& x, const Tensor& y) {
   });
 }
 
+// Shares the elements of a [rows, columns] tensor out to threads, as parts of rows: visit(row, column, count).
+template <typename Visit>
+void ForRuns(int64_t rows, int64_t columns, const Visit& visit) {
+  ParallelFor(rows * columns, 16384, [&](int64_t begin, int64_t end, int) {
+    while (begin < end) {
+      const int64_t row = begin / columns, column = begin % columns;
+      const int64_t count = std::min(end - begin, columns - column);
+      visit(row, column, count);
+      begin += count;
+    }
+  });
+}
+
+template <typename T>
+void CombineRows(const CombineArgs& args) {
+  const hn::ScalableTag<T> d;
+  const auto x_factor = hn::Set(d, static_cast<T>(args.x_factor)), y_factor = hn::Set(d, static_cast<T>(args.y_factor));
+  const bool reads_y = static_cast<T>(args.y_factor) != 0;
+  ForRuns(args.x.rows, args.x.columns, [&](int64_t row, int64_t column, int64_t count) {
+    const T* x = args.x.Row<T>(row) + column;
+    T* y = args.y.Row<T>(row) + column;
+    ForParts(d, count, [&](int64_t i, size_t n) {
+      auto sum = hn::Mul(x_factor, LoadPart(d, x + i, n));
+      if (reads_y) sum = hn::MulAdd(y_factor, LoadPart(d, y + i, n), sum);
+      StorePart(d, sum, y + i, n);
+    });
+  });
+}
+
 template <typename From, typename To>
 void CastRows(const ConstTensor& x, const Tensor& y) {
-  ParallelFor(x.rows * x.columns, 16384, [&](int64_t begin, int64_t end, int) {
-    while (begin < end) {
-      const int64_t row = begin / x.columns, column = begin % x.columns;
-      const int64_t count = std::min(end - begin, x.columns - column);
-      const From* from = x.Row<From>(row) + column;
-      To* to = y.Row<To>(row) + column;
-      if constexpr (std::is_same_v<From, double> || std::is_same_v<To, double>) {
-        for (int64_t i = 0; i < count; ++i) {
-          if constexpr (std::is_same_v<To, BFloat16>) {
-            to[i] = BFloat16::FromDouble(static_cast<double>(from[i]));
-          } else if constexpr (std::is_same_v<From, BFloat16>) {
-            to[i] = static_cast<float>(from[i]);
-          } else {
-            to[i] = static_cast<To>(from[i]);
-          }
+  ForRuns(x.rows, x.columns, [&](int64_t row, int64_t column, int64_t count) {
+    const From* from = x.Row<From>(row) + column;
+    To* to = y.Row<To>(row) + column;
+    if constexpr (std::is_same_v<From, double> || std::is_same_v<To, double>) {
+      for (int64_t i = 0; i < count; ++i) {
+        if constexpr (std::is_same_v<To, BFloat16>) {
+          to[i] = BFloat16::FromDouble(static_cast<double>(from[i]));
+        } else if constexpr (std::is_same_v<From, BFloat16>) {
+          to[i] = static_cast<float>(from[i]);
+        } else {
+          to[i] = static_cast<To>(from[i]);
         }
-      } else {
-        const hn::ScalableTag<float> d;
-        ForParts(d, count, [&](int64_t i, size_t n) { StorePart(d, LoadPart(d, from + i, n), to + i, n); });
       }
-      begin += count;
+    } else {
+      const hn::ScalableTag<float> d;
+      ForParts(d, count, [&](int64_t i, size_t n) { StorePart(d, LoadPart(d, from + i, n), to + i, n); });
     }
   });
 }
@@ -121,6 +145,9 @@ void AddAny(const ConstTensor& x, const Tensor& y) {
 void SubtractAny(const ConstTensor& x, const Tensor& y) {
   x.dtype == DType::kFloat64 ? SubtractRows<double>(x, y) : SubtractRows<float>(x, y);
 }
+void CombineAny(const CombineArgs& args) {
+  args.x.dtype == DType::kFloat64 ? CombineRows<double>(args) : CombineRows<float>(args);
+}
 void CastAny(const ConstTensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto from) {
     VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
@@ -145,6 +172,7 @@ namespace isthmus::cpu {
 
 HWY_EXPORT(AddAny);
 HWY_EXPORT(SubtractAny);
+HWY_EXPORT(CombineAny);
 HWY_EXPORT(CastAny);
 HWY_EXPORT(SumAny);
 
@@ -155,6 +183,11 @@ absl::Status Add(const AddArgs& args) {
 
 absl::Status SubtractFrom(const SubtractFromArgs& args) {
   HWY_DYNAMIC_DISPATCH(SubtractAny)(args.x, args.y);
+  return absl::OkStatus();
+}
+
+absl::Status Combine(const CombineArgs& args) {
+  HWY_DYNAMIC_DISPATCH(CombineAny)(args);
   return absl::OkStatus();
 }
 

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <utility>
 
 #include "tests/support/reference.h"
 
@@ -20,17 +23,20 @@ struct AdamwState {
       : weight(dtype, Normal(1, n, 1)),
         grad(dtype, Normal(1, n, 2)),
         first(dtype, Normal(1, n, 3, 0.1)),
-        second(dtype, 1, n),
-        compute(DType::kBFloat16, 1, n) {
-    Matrix squares = Normal(1, n, 4, 0.3);
+        second(dtype, Squares(n, 4)),
+        largest(dtype, Squares(n, 5)),
+        compute(DType::kBFloat16, 1, n) {}
+  static Matrix Squares(int64_t n, uint32_t stream) {
+    Matrix squares = Normal(1, n, stream, 0.3);
     for (double& value : squares.values) value *= value;
-    second.Set(squares);
+    return squares;
   }
-  AdamWArgs Args(int64_t step) const {
+  AdamWArgs Args(int64_t step, bool maximum = false) const {
     return {.weight = weight,
             .grad = grad,
             .first_moment = first,
             .second_moment = second,
+            .max_second_moment = maximum ? largest : Tensor(),
             .compute_weight = compute,
             .learning_rate = 3e-2,
             .beta1 = 0.9,
@@ -40,9 +46,11 @@ struct AdamwState {
             .grad_scale = 0.7,
             .step = step};
   }
-  std::string Bytes() const { return weight.Bytes() + first.Bytes() + second.Bytes() + compute.Bytes(); }
+  std::string Bytes() const {
+    return weight.Bytes() + first.Bytes() + second.Bytes() + largest.Bytes() + compute.Bytes();
+  }
 
-  Buffer weight, grad, first, second, compute;
+  Buffer weight, grad, first, second, largest, compute;
 };
 
 TEST(AdamW, ThreeStepsMatchTheAlgorithm) {
@@ -70,6 +78,88 @@ TEST(AdamW, ThreeStepsMatchTheAlgorithm) {
       ExpectAgrees("first moment", state.first, m, dtype);
       ExpectAgrees("second moment", state.second, v, dtype);
       EXPECT_EQ(state.compute.Get().values, Buffer(DType::kBFloat16, state.weight.Get()).Get().values);
+    }
+  }
+}
+
+// Three steps with gradients that shrink. They leave the second moment below the largest so far.
+void TakeShrinkingSteps(AdamwState& state, bool maximum) {
+  Matrix grad = state.grad.Get();
+  for (int64_t step = 1; step <= 3; ++step) {
+    state.grad.Set(grad);
+    ASSERT_TRUE(AdamW(state.Args(step, maximum), reference::TestStream()).ok());
+    for (double& value : grad.values) value *= 0.1;
+  }
+}
+
+TEST(AdamW, ThreeStepsWithAMaximumMatchAmsgrad) {
+  for (const DType dtype : reference::SumTypes()) {
+    for (const int64_t n : {1, 3, 7, 17, 509, 1000, 40001}) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << n);
+      AdamwState state(dtype, n);
+      Matrix w = state.weight.Get(), m = state.first.Get(), v = state.second.Get(), x = state.largest.Get();
+      const Matrix grad = state.grad.Get();
+      for (int64_t step = 1; step <= 3; ++step) {
+        const AdamWArgs args = state.Args(step, true);
+        const double correction1 = 1 - std::pow(args.beta1, static_cast<double>(step));
+        const double correction2 = 1 - std::pow(args.beta2, static_cast<double>(step));
+        for (size_t i = 0; i < w.values.size(); ++i) {
+          const double g = grad.values[i] * std::pow(0.1, static_cast<double>(step - 1)) * args.grad_scale;
+          m.values[i] = args.beta1 * m.values[i] + (1 - args.beta1) * g;
+          v.values[i] = args.beta2 * v.values[i] + (1 - args.beta2) * g * g;
+          x.values[i] = std::max(x.values[i], v.values[i]);
+          w.values[i] -= args.learning_rate * args.weight_decay * w.values[i];
+          w.values[i] -= args.learning_rate * (m.values[i] / correction1) /
+                         (std::sqrt(x.values[i]) / std::sqrt(correction2) + args.epsilon);
+        }
+      }
+      TakeShrinkingSteps(state, true);
+      ExpectAgrees("weight", state.weight, w, dtype);
+      ExpectAgrees("first moment", state.first, m, dtype);
+      ExpectAgrees("second moment", state.second, v, dtype);
+      ExpectAgrees("largest second moment", state.largest, x, dtype);
+      EXPECT_EQ(state.compute.Get().values, Buffer(DType::kBFloat16, state.weight.Get()).Get().values);
+    }
+  }
+}
+
+TEST(AdamW, AMaximumChangesTheWeightsAndNoMoment) {
+  for (const DType dtype : reference::SumTypes()) {
+    AdamwState with(dtype, 509), without(dtype, 509);
+    const std::string untouched = without.largest.Bytes();
+    TakeShrinkingSteps(with, true);
+    TakeShrinkingSteps(without, false);
+    EXPECT_FALSE(Agrees(with.weight.Get(), without.weight.Get(), reference::Tolerance(dtype))) << Name(dtype);
+    EXPECT_TRUE(with.first.Bytes() == without.first.Bytes()) << Name(dtype);
+    EXPECT_TRUE(with.second.Bytes() == without.second.Bytes()) << Name(dtype);
+    EXPECT_TRUE(without.largest.Bytes() == untouched) << Name(dtype);
+  }
+}
+
+TEST(AdamW, BitsAreTheSameWithAMaximumThatTheSecondMomentReaches) {
+  for (const DType dtype : reference::SumTypes()) {
+    AdamwState zero(dtype, 509);
+    const AdamwState plain(dtype, 509);
+    zero.largest.Set(Matrix(1, 509));
+    ASSERT_TRUE(AdamW(zero.Args(1, true), reference::TestStream()).ok());
+    ASSERT_TRUE(AdamW(plain.Args(1), reference::TestStream()).ok());
+    EXPECT_TRUE(zero.weight.Bytes() == plain.weight.Bytes()) << Name(dtype);
+    EXPECT_TRUE(zero.largest.Bytes() == plain.second.Bytes()) << Name(dtype);
+  }
+}
+
+TEST(AdamW, NaNStaysInTheMaximum) {
+  for (const DType dtype : reference::SumTypes()) {
+    AdamwState state(dtype, 9);
+    Matrix grad = state.grad.Get(), largest = state.largest.Get();
+    grad(0, 1) = largest(0, 8) = std::nan("");
+    state.grad.Set(grad);
+    state.largest.Set(largest);
+    ASSERT_TRUE(AdamW(state.Args(1, true), reference::TestStream()).ok());
+    const Matrix after = state.largest.Get(), weight = state.weight.Get();
+    for (int64_t i = 0; i < 9; ++i) {
+      EXPECT_EQ(std::isnan(after(0, i)), i == 1 || i == 8) << i;
+      EXPECT_EQ(std::isnan(weight(0, i)), i == 1 || i == 8) << i;
     }
   }
 }
@@ -152,20 +242,23 @@ TEST(AdamW, ManyTinyDecaysAddUp) {
 TEST(AdamW, BitsDoNotDependOnWhereARangeIsSplit) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : reference::SumTypes()) {
-    const int64_t n = 131;
-    const AdamwState whole(dtype, n);
-    ASSERT_TRUE(AdamW(whole.Args(2), stream).ok());
-    for (int64_t split = 1; split < n; ++split) {
-      const AdamwState parts(dtype, n);
-      for (const auto& [begin, count] : {std::pair(int64_t{0}, split), std::pair(split, n - split)}) {
-        AdamWArgs args = parts.Args(2);
-        args.grad = args.grad.ColumnSlice(begin, count);
-        for (Tensor* tensor : {&args.weight, &args.first_moment, &args.second_moment, &args.compute_weight}) {
-          *tensor = tensor->ColumnSlice(begin, count);
+    for (const bool maximum : {false, true}) {
+      const int64_t n = 131;
+      const AdamwState whole(dtype, n);
+      ASSERT_TRUE(AdamW(whole.Args(2, maximum), stream).ok());
+      for (int64_t split = 1; split < n; ++split) {
+        const AdamwState parts(dtype, n);
+        for (const auto& [begin, count] : {std::pair(int64_t{0}, split), std::pair(split, n - split)}) {
+          AdamWArgs args = parts.Args(2, maximum);
+          args.grad = args.grad.ColumnSlice(begin, count);
+          for (Tensor* tensor :
+               {&args.weight, &args.first_moment, &args.second_moment, &args.max_second_moment, &args.compute_weight}) {
+            if (tensor->defined()) *tensor = tensor->ColumnSlice(begin, count);
+          }
+          ASSERT_TRUE(AdamW(args, stream).ok());
         }
-        ASSERT_TRUE(AdamW(args, stream).ok());
+        ASSERT_TRUE(parts.Bytes() == whole.Bytes()) << Name(dtype) << " maximum " << maximum << " split at " << split;
       }
-      ASSERT_TRUE(parts.Bytes() == whole.Bytes()) << Name(dtype) << " split at " << split;
     }
   }
 }
@@ -175,6 +268,7 @@ TEST(AdamW, BitsDoNotDependOnThreads) {
   reference::ExpectSameBitsForAnyThreads([&] {
     const AdamwState state(DType::kFloat32, 70001);
     EXPECT_TRUE(AdamW(state.Args(3), stream).ok());
+    EXPECT_TRUE(AdamW(state.Args(4, true), stream).ok());
     return state.Bytes();
   });
 }
@@ -192,6 +286,11 @@ TEST(AdamW, RejectsTensorsThatDisagreeAndStepZero) {
   args = state.Args(1);
   args.compute_weight = state.grad;
   EXPECT_FALSE(AdamW(args, stream).ok());
+  args = state.Args(1);
+  args.max_second_moment = other.largest;
+  EXPECT_EQ(AdamW(args, stream).code(), absl::StatusCode::kInvalidArgument);
+  args.max_second_moment = wide.largest;
+  EXPECT_EQ(AdamW(args, stream).code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <string>
+#include <utility>
 
 #include "tests/support/reference.h"
 
@@ -19,8 +21,8 @@ using reference::Normal;
 struct ElementwiseShape {
   int64_t rows, columns, padding;
 };
-const std::vector<ElementwiseShape> kElementwiseShapes = {
-    {1, 1, 0}, {3, 7, 2}, {17, 17, 0}, {1, 40001, 0}, {509, 100, 3}};
+const std::vector<ElementwiseShape> kElementwiseShapes = {{1, 1, 0},     {3, 7, 2},     {17, 17, 0},
+                                                          {1, 40001, 0}, {509, 100, 3}, {31, 24, 8}};
 
 // A sum from zero.
 template <typename Args>
@@ -58,6 +60,97 @@ TEST(Elementwise, SubtractFromMatchesReferenceWithStrides) {
       ASSERT_TRUE(SubtractFrom({.x = x, .y = y}, stream).ok());
       EXPECT_EQ(y.Get().values, Buffer(dtype, expected).Get().values);
       EXPECT_TRUE(y.PaddingUntouched());
+    }
+  }
+}
+
+// a x + b y, by the definition.
+Matrix Combined(const Matrix& x, double a, const Matrix& y, double b) {
+  Matrix sum = y;
+  for (size_t i = 0; i < sum.values.size(); ++i) sum.values[i] = a * x.values[i] + b * y.values[i];
+  return sum;
+}
+
+TEST(Elementwise, CombineMatchesReferenceWithStrides) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
+      for (const auto& [a, b] : {std::pair(1.0, 1.0), std::pair(0.7, -1.9), std::pair(-3.4445, 0.95),
+                                 std::pair(0.3, 0.0), std::pair(0.0, 0.6)}) {
+        for (const int64_t padding : {int64_t{1}, s.padding}) {
+          SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns << " " << a << " " << b);
+          const Buffer x(dtype, Normal(s.rows, s.columns, 1), padding),
+              y(dtype, Normal(s.rows, s.columns, 2), s.padding);
+          const std::string before = x.Bytes();
+          const Matrix expected = Combined(x.Get(), a, y.Get(), b);
+          ASSERT_TRUE(Combine({.x = x, .y = y, .x_factor = a, .y_factor = b}, stream).ok());
+          ExpectAgrees("y", y, expected, dtype);
+          EXPECT_TRUE(x.Bytes() == before);
+        }
+      }
+    }
+  }
+}
+
+TEST(Elementwise, CombineTakesOneTensorTwiceAndFactorsOfOneByDefault) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    const Buffer x(dtype, Normal(5, 7, 1), 2);
+    const Matrix twice = Combined(x.Get(), 1, x.Get(), 1);
+    ASSERT_TRUE(Combine({.x = x, .y = x}, stream).ok());
+    EXPECT_EQ(x.Get().values, twice.values);
+    EXPECT_TRUE(x.PaddingUntouched());
+  }
+  EXPECT_TRUE(
+      Combine({.x = Tensor(nullptr, DType::kFloat32, 0, 5), .y = Tensor(nullptr, DType::kFloat32, 0, 5)}, stream).ok());
+}
+
+TEST(Elementwise, CombineForgetsWhatYHeldIfItsFactorIsZero) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
+      for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+        SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns << " " << bad);
+        const Buffer x(dtype, Normal(s.rows, s.columns, 1), 1), y(dtype, Matrix(s.rows, s.columns, bad), s.padding);
+        const Matrix half = Combined(x.Get(), 0.5, x.Get(), 0);
+        ASSERT_TRUE(Combine({.x = x, .y = y, .x_factor = 0.5, .y_factor = 0}, stream).ok());
+        EXPECT_EQ(y.Get().values, half.values);
+        EXPECT_TRUE(y.PaddingUntouched());
+      }
+    }
+  }
+}
+
+TEST(Elementwise, CombineKeepsNaNOfBothIfTheFactorsAreNotZero) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    Matrix left(1, 9, 1), right(1, 9, 2);
+    left(0, 8) = right(0, 3) = std::nan("");
+    const Buffer x(dtype, left), y(dtype, right);
+    ASSERT_TRUE(Combine({.x = x, .y = y, .x_factor = 0.5, .y_factor = 0.25}, stream).ok());
+    const Matrix sum = y.Get();
+    for (int64_t i = 0; i < 9; ++i) EXPECT_EQ(std::isnan(sum(0, i)), i == 3 || i == 8) << i;
+  }
+}
+
+// A rank combines its own run of a parameter, wherever that begins.
+TEST(Elementwise, BitsOfCombineDoNotDependOnWhereARangeIsSplit) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    constexpr int64_t kCount = 131;
+    const Buffer x(dtype, Normal(1, kCount, 1)), whole(dtype, Normal(1, kCount, 2));
+    ASSERT_TRUE(Combine({.x = x, .y = whole, .x_factor = 0.7, .y_factor = 0.9}, stream).ok());
+    for (int64_t split = 1; split < kCount; ++split) {
+      const Buffer parts(dtype, Normal(1, kCount, 2));
+      for (const auto& [begin, count] : {std::pair(int64_t{0}, split), std::pair(split, kCount - split)}) {
+        ASSERT_TRUE(Combine({.x = x.tensor().ColumnSlice(begin, count),
+                             .y = parts.tensor().ColumnSlice(begin, count),
+                             .x_factor = 0.7,
+                             .y_factor = 0.9},
+                            stream)
+                        .ok());
+      }
+      ASSERT_TRUE(parts.Bytes() == whole.Bytes()) << Name(dtype) << " split at " << split;
     }
   }
 }
@@ -171,7 +264,9 @@ TEST(Elementwise, BitsDoNotDependOnThreads) {
     const double sums[2] = {Total(AddSum, x), Total(AddSumOfSquares, x)};
     const Buffer y(DType::kBFloat16, 1, 100003);
     EXPECT_TRUE(Cast({.x = x, .y = y}, stream).ok());
-    return std::string(reinterpret_cast<const char*>(sums), sizeof(sums)) + y.Bytes();
+    const Buffer combined(DType::kFloat32, Normal(1, 100003, 2));
+    EXPECT_TRUE(Combine({.x = x, .y = combined, .x_factor = 0.7, .y_factor = 0.9}, stream).ok());
+    return std::string(reinterpret_cast<const char*>(sums), sizeof(sums)) + y.Bytes() + combined.Bytes();
   });
 }
 
@@ -181,6 +276,11 @@ TEST(Elementwise, RejectsTensorsThatDisagree) {
       integers(DType::kInt32, 2, 3);
   EXPECT_EQ(Add({.x = x, .y = wide}, stream).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(Add({.x = x, .y = other}, stream).ok());
+  const Buffer half(DType::kBFloat16, 2, 3);
+  EXPECT_EQ(Combine({.x = x, .y = wide}, stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Combine({.x = half, .y = half}, stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(Combine({.x = x, .y = other}, stream).ok());
+  EXPECT_FALSE(Combine({.x = x, .y = Tensor(nullptr, DType::kFloat32, 2, 3)}, stream).ok());
   EXPECT_FALSE(Cast({.x = x, .y = other}, stream).ok());
   EXPECT_FALSE(Cast({.x = x, .y = integers}, stream).ok());
   const Buffer total(DType::kFloat64, 1, 1);
