@@ -47,8 +47,9 @@ absl::Status BackgroundSave::Join() {
   return std::exchange(status_, absl::OkStatus());
 }
 
-absl::Status BackgroundSave::Reserve(const ParameterStore& parameters) {
-  const int64_t bytes = StagingBytes(parameters.table(), parameters.compute_type(), mesh_.data_ranks());
+absl::Status BackgroundSave::Reserve(const ParameterStore& parameters, const Optimizer& optimizer) {
+  const int64_t bytes =
+      StagingBytes(parameters.table(), parameters.compute_type(), optimizer.most_tensors(), mesh_.data_ranks());
   return staged_.Room(DType::kUInt8, 1, bytes, parameters.stream()).status();
 }
 
@@ -62,7 +63,7 @@ absl::Status BackgroundSave::Start(const std::string& folder, const CheckpointCo
   names_ = NamesOf(parameters);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, PrepareTemporaryFolder(folder_, world.rank())));
   parts_ = PartsToSave(parameters, &optimizer, mesh_);
-  absl::Status copied = Reserve(parameters);
+  absl::Status copied = Reserve(parameters, optimizer);
   char* to = copied.ok() ? staged_.Room(DType::kUInt8, 1, staged_.bytes(), parameters.stream())->As<char>() : nullptr;
   to_write_ = 0;
   for (TensorPart& part : parts_) {

@@ -30,9 +30,9 @@ class BackgroundSave {
   BackgroundSave(const BackgroundSave&) = delete;
   BackgroundSave& operator=(const BackgroundSave&) = delete;
 
-  // Takes the host memory that saves of these parameters stage, StagingBytes of checkpoint/staging.h, page-locked for a
+  // Takes the host memory that saves of these parameters and their state stage, StagingBytes of checkpoint/staging.h, page-locked for a
   // GPU, and keeps it. Local. Errors: ResourceExhausted.
-  absl::Status Reserve(const ParameterStore& parameters);
+  absl::Status Reserve(const ParameterStore& parameters, const Optimizer& optimizer);
   int64_t staging_bytes() const { return staged_.bytes(); }
 
   // Copies the data that this rank writes into the staging memory, which it reserves if that was not done. Then it

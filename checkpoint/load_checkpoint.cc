@@ -29,15 +29,21 @@ std::string Titles(const std::vector<Key>& keys) {
       keys, ", ", [](std::string* out, const Key& key) { absl::StrAppend(out, TensorTitle(key.second, key.first)); });
 }
 
-// Finds the stored tensors of these roles, which must be the model's.
+using Roles = std::set<proto::TensorRole>;
+
+// Finds the stored tensors of the model's parameters. `wanted` lists the roles by parameter. A tensor of another role is
+// unexpected if `refused` has it, and so is one of a parameter that the model lacks.
 absl::StatusOr<StoredTensors> FindTensors(const std::string& folder, const proto::CheckpointManifest& manifest,
-                                          const ParameterTable& table, const std::set<proto::TensorRole>& wanted,
-                                          const std::set<proto::TensorRole>& refused) {
+                                          const ParameterTable& table, const std::vector<Roles>& wanted,
+                                          const Roles& refused) {
   StoredTensors stored;
   for (const auto& tensor : manifest.tensors()) stored[{tensor.role(), tensor.name()}] = &tensor;
   std::vector<Key> missing, unexpected;
-  for (const proto::TensorRole role : wanted) {
-    for (const ParameterSpec& spec : table.specs) {
+  Roles known;
+  for (size_t i = 0; i < table.specs.size(); ++i) {
+    const ParameterSpec& spec = table.specs[i];
+    known.insert(wanted[i].begin(), wanted[i].end());
+    for (const proto::TensorRole role : wanted[i]) {
       const auto found = stored.find({role, spec.name});
       if (found == stored.end()) {
         missing.emplace_back(role, spec.name);
@@ -49,14 +55,20 @@ absl::StatusOr<StoredTensors> FindTensors(const std::string& folder, const proto
     }
   }
   for (const auto& [key, tensor] : stored) {
-    const bool known = table.Find(key.second) >= 0;
-    if (refused.contains(key.first) || (wanted.contains(key.first) && !known)) unexpected.push_back(key);
+    const int spec = table.Find(key.second);
+    const bool taken = spec >= 0 && wanted[static_cast<size_t>(spec)].contains(key.first);
+    if (!taken && (refused.contains(key.first) || (spec < 0 && known.contains(key.first)))) unexpected.push_back(key);
   }
   if (!missing.empty() || !unexpected.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat(folder, ": missing tensors: ", Titles(missing), "; unexpected: ", Titles(unexpected), kRemedy));
   }
   return stored;
+}
+
+// The weights of all parameters.
+std::vector<Roles> WeightsAlone(const ParameterTable& table) {
+  return std::vector<Roles>(table.specs.size(), Roles{proto::WEIGHT});
 }
 
 absl::Status LoadParts(const std::vector<TensorPart>& parts, const StoredTensors& stored, const Stream& stream,
@@ -84,13 +96,14 @@ absl::Status CheckHolds(const std::string& folder, const proto::CheckpointManife
     return absl::InvalidArgumentError(absl::StrCat(folder, ": its configuration has ", config.model().layers(),
                                                    " layers, and it holds ", manifest.tensors_size(), " tensors"));
   }
-  return FindTensors(folder, manifest, ParametersOf(config), {proto::WEIGHT}, {}).status();
+  const ParameterTable table = ParametersOf(config);
+  return FindTensors(folder, manifest, table, WeightsAlone(table), {}).status();
 }
 
 absl::Status LoadWeights(const std::string& folder, const proto::CheckpointManifest& manifest,
                          const ParameterStore& parameters) {
   ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored,
-                           FindTensors(folder, manifest, parameters.table(), {proto::WEIGHT}, {}));
+                           FindTensors(folder, manifest, parameters.table(), WeightsAlone(parameters.table()), {}));
   TensorReader reader(folder, manifest);
   return LoadParts(PartsToLoad(parameters, nullptr), stored, parameters.stream(), reader);
 }
@@ -103,11 +116,15 @@ absl::Status LoadTrainingState(const std::string& folder, const proto::Checkpoin
     return absl::InvalidArgumentError(
         absl::StrCat(folder, ": holds weights alone, without the optimizer's state: training can't continue from it"));
   }
-  std::set<proto::TensorRole> wanted = {proto::WEIGHT, proto::FIRST_MOMENT, proto::SECOND_MOMENT}, refused;
-  const bool masters = parameters.compute_type() == DType::kBFloat16;
-  (masters ? wanted : refused).insert(proto::MASTER);
-  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored,
-                           FindTensors(folder, manifest, parameters.table(), wanted, refused));
+  std::vector<Roles> wanted = WeightsAlone(parameters.table());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const std::vector<proto::TensorRole> kept = optimizer.Kept(static_cast<int>(i));
+    wanted[i].insert(kept.begin(), kept.end());
+  }
+  // State that the optimizer doesn't keep is another optimizer's, or another precision's.
+  ISTHMUS_ASSIGN_OR_RETURN(const StoredTensors stored, FindTensors(folder, manifest, parameters.table(), wanted,
+                                                                   {proto::MASTER, proto::FIRST_MOMENT,
+                                                                    proto::SECOND_MOMENT, proto::MAX_SECOND_MOMENT}));
   TensorReader reader(folder, manifest);
   for (const auto& file : manifest.files()) {
     if (file.has_checksum()) ISTHMUS_RETURN_IF_ERROR(reader.CheckWholeFile(file));

@@ -7,38 +7,22 @@
 namespace isthmus {
 namespace {
 
-// A run of a shard's elements, row-major, is at most three rectangles: the end of a row, whole rows, the start of one.
 // `elements` are in the arena, `run` is their memory.
 void AppendRun(const ParameterSpec& spec, proto::TensorRole role, Range elements, const Tensor& run,
                std::vector<TensorPart>& parts) {
-  const int64_t width = spec.local_columns(), end = elements.end - spec.offset;
-  const bool by_columns = spec.sharding == Sharding::kColumns;
-  const int64_t first_row = by_columns ? 0 : spec.shard.begin, first_column = by_columns ? spec.shard.begin : 0;
-  for (int64_t at = elements.begin - spec.offset; at < end;) {
-    const int64_t row = at / width, column = at % width;
-    const bool whole_rows = column == 0 && end - at >= width;
-    const int64_t rows = whole_rows ? (end - at) / width : 1;
-    const int64_t columns = whole_rows ? width : std::min(width - column, end - at);
-    const int64_t place = at + spec.offset - elements.begin;
-    parts.push_back({&spec,
-                     role,
-                     {first_row + row, first_row + row + rows},
-                     {first_column + column, first_column + column + columns},
-                     run.ColumnSlice(place, rows * columns).Reshape(rows, columns)});
-    at += rows * columns;
+  for (const Rectangle& part : RectanglesOf(spec, elements)) {
+    const int64_t rows = part.rows.size(), columns = part.columns.size();
+    parts.push_back(
+        {&spec, role, part.rows, part.columns, run.ColumnSlice(part.offset, rows * columns).Reshape(rows, columns)});
   }
 }
 
 void AppendState(const ParameterStore& parameters, const Optimizer::StatePart& state, Range elements,
                  std::vector<TensorPart>& parts) {
   const ParameterSpec& spec = parameters.specs()[static_cast<size_t>(state.spec)];
-  const auto append = [&](proto::TensorRole role, const Tensor& all) {
-    if (!all.defined()) return;
+  for (const auto& [role, all] : state.tensors) {
     AppendRun(spec, role, elements, all.ColumnSlice(elements.begin - state.elements.begin, elements.size()), parts);
-  };
-  append(proto::MASTER, state.master);
-  append(proto::FIRST_MOMENT, state.first_moment);
-  append(proto::SECOND_MOMENT, state.second_moment);
+  }
 }
 
 Range Common(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
@@ -90,6 +74,8 @@ std::string TensorTitle(const std::string& name, proto::TensorRole role) {
       return absl::StrCat(name, " (first moment)");
     case proto::SECOND_MOMENT:
       return absl::StrCat(name, " (second moment)");
+    case proto::MAX_SECOND_MOMENT:
+      return absl::StrCat(name, " (largest second moment)");
     default:
       return name;
   }

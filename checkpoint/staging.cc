@@ -4,16 +4,16 @@
 
 #include "model/compute_type.h"
 #include "model/model.h"
+#include "model/train/parameter_groups.h"
 #include "parallel/shard.h"
 
 namespace isthmus {
 
 bool SavesInBackground(const proto::CheckpointConfig& config) { return config.background() && config.interval() > 0; }
 
-int64_t StagingBytes(const ParameterTable& table, DType compute_type, int data_ranks) {
-  const int64_t moments = 2 * SizeOf(AccumulationType(compute_type));
-  const int64_t master = compute_type == DType::kBFloat16 ? SizeOf(DType::kFloat32) : 0;
-  return ShardOf(table.size, data_ranks, 0).size() * (SizeOf(compute_type) + moments + master);
+int64_t StagingBytes(const ParameterTable& table, DType compute_type, int64_t tensors, int data_ranks) {
+  return ShardOf(table.size, data_ranks, 0).size() *
+         (SizeOf(compute_type) + tensors * SizeOf(AccumulationType(compute_type)));
 }
 
 int64_t PlanStagingBytes(const proto::RunConfig& config) {
@@ -22,7 +22,12 @@ int64_t PlanStagingBytes(const proto::RunConfig& config) {
   int64_t most = 0;
   for (int rank = 0; rank < tensor_ranks; ++rank) {
     const ParameterTable table = ParametersOf(config, {rank, tensor_ranks, data_ranks});
-    most = std::max(most, StagingBytes(table, ComputeType(config.precision()), data_ranks));
+    const DType type = ComputeType(config.precision());
+    size_t tensors = 0;
+    for (const ParameterSettings& settings : SettingsOf(config.optimizer(), table)) {
+      tensors = std::max(tensors, settings.Kept(type).size());
+    }
+    most = std::max(most, StagingBytes(table, type, static_cast<int64_t>(tensors), data_ranks));
   }
   return most;
 }

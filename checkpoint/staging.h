@@ -14,9 +14,10 @@ namespace isthmus {
 bool SavesInBackground(const proto::CheckpointConfig& config);
 
 // Returns the bytes that a rank with this table stages: its share of weights and of the optimizer's state, with the
-// padding of both. Data ranks stage equally much, whether the optimizer is sharded or not: data that they hold alike
-// are cut evenly among them.
-int64_t StagingBytes(const ParameterTable& table, DType compute_type, int data_ranks);
+// padding of both. `tensors` is the number of tensors that the optimizer keeps of the parameter of which it keeps most.
+// Data ranks stage equally much, whether the optimizer is sharded or not: data that they hold alike are cut evenly among
+// them.
+int64_t StagingBytes(const ParameterTable& table, DType compute_type, int64_t tensors, int data_ranks);
 
 // Returns the bytes of the rank that stages most; 0 if nothing is saved in the background. `config` must be resolved,
 // and its model.vocabulary known.

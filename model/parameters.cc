@@ -68,6 +68,24 @@ void WriteInitialValues(const ParameterTable& table, uint64_t seed, Range elemen
 
 }  // namespace
 
+std::vector<Rectangle> RectanglesOf(const ParameterSpec& spec, Range elements) {
+  const int64_t width = spec.local_columns(), end = elements.end - spec.offset;
+  const bool by_columns = spec.sharding == Sharding::kColumns;
+  const int64_t first_row = by_columns ? 0 : spec.shard.begin, first_column = by_columns ? spec.shard.begin : 0;
+  std::vector<Rectangle> parts;
+  for (int64_t at = elements.begin - spec.offset; at < end;) {
+    const int64_t row = at / width, column = at % width;
+    const bool whole_rows = column == 0 && end - at >= width;
+    const int64_t rows = whole_rows ? (end - at) / width : 1;
+    const int64_t columns = whole_rows ? width : std::min(width - column, end - at);
+    parts.push_back({{first_row + row, first_row + row + rows},
+                     {first_column + column, first_column + column + columns},
+                     at + spec.offset - elements.begin});
+    at += rows * columns;
+  }
+  return parts;
+}
+
 int64_t ParameterTable::GlobalCount() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : specs) count += spec.rows * spec.columns;

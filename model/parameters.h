@@ -68,6 +68,15 @@ struct ParameterSpec {
   }
 };
 
+// A rectangle of the whole parameter whose elements a run of local elements holds, row by row, from `offset` on.
+struct Rectangle {
+  Range rows, columns;
+  int64_t offset = 0;
+};
+// Cuts a run of a parameter's elements, given in the arena, into at most three rectangles: the end of a row, whole rows,
+// the start of one.
+std::vector<Rectangle> RectanglesOf(const ParameterSpec& spec, Range elements);
+
 // The table of parameters of one rank, without memory: what `plan` counts and what the store allocates.
 struct ParameterTable {
   std::vector<ParameterSpec> specs;

@@ -29,6 +29,16 @@ absl::Status CheckWidePair(const char* op, const Args& args, Device device) {
   return CheckDevice(op, args.x, device);
 }
 
+absl::Status CheckArguments(const NormaliseArgs& args, Device device) {
+  constexpr char kOp[] = "Normalise";
+  const DType type = args.x.dtype;
+  if (type != DType::kFloat32 && type != DType::kFloat64) {
+    return absl::InvalidArgumentError(absl::StrCat(kOp, ": x is ", args.x.Describe(), "; needs fp32 or fp64"));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "x", args.x, type, args.x.rows, args.x.columns));
+  return CheckDevice(kOp, args.x, device);
+}
+
 absl::Status CheckArguments(const CastArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", args.y));
@@ -67,6 +77,13 @@ OperatorCost CombineArgs::Cost() const { return MemoryPass("combination", {x, y_
 absl::Status Combine(const CombineArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckWidePair("Combine", args, stream.device()));
   return Dispatch<cpu::Combine, cuda::Combine>(args, stream);
+}
+
+OperatorCost NormaliseArgs::Cost() const { return MemoryPass("normalisation", {x, x, x}); }
+
+absl::Status Normalise(const NormaliseArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::Normalise, cuda::Normalise>(args, stream);
 }
 
 OperatorCost CastArgs::Cost() const { return MemoryPass("conversion", {x, y}); }

@@ -41,6 +41,15 @@ struct CombineArgs {
 };
 absl::Status Combine(const CombineArgs& args, Stream& stream);
 
+// Computes x = x / (√Σ x² + epsilon), with the sum over all elements in fp64 over fixed blocks. x [N, D] is fp32 | fp64.
+struct NormaliseArgs {
+  Tensor x;
+  double epsilon = 0;
+
+  OperatorCost Cost() const;
+};
+absl::Status Normalise(const NormaliseArgs& args, Stream& stream);
+
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
 struct CastArgs {
   ConstTensor x;
@@ -82,6 +91,7 @@ namespace cpu {
 absl::Status Add(const AddArgs& args);
 absl::Status SubtractFrom(const SubtractFromArgs& args);
 absl::Status Combine(const CombineArgs& args);
+absl::Status Normalise(const NormaliseArgs& args);
 absl::Status Cast(const CastArgs& args);
 absl::Status SetZero(const SetZeroArgs& args);
 absl::Status AddSum(const AddSumArgs& args);
@@ -91,6 +101,7 @@ namespace cuda {
 absl::Status Add(const AddArgs& args, const Context& context);
 absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context);
 absl::Status Combine(const CombineArgs& args, const Context& context);
+absl::Status Normalise(const NormaliseArgs& args, const Context& context);
 absl::Status Cast(const CastArgs& args, const Context& context);
 absl::Status SetZero(const SetZeroArgs& args, const Context& context);
 absl::Status AddSum(const AddSumArgs& args, const Context& context);

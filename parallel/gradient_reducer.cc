@@ -21,6 +21,25 @@ std::vector<GradientBucket> CutIntoBuckets(absl::Span<const Range> segments, int
   return buckets;
 }
 
+namespace {
+
+Range PartOfBucket(const Range& bucket, int data_ranks, int data_rank) {
+  const int64_t part = bucket.size() / data_ranks, begin = bucket.begin + part * data_rank;
+  return {begin, begin + part};
+}
+
+}  // namespace
+
+std::vector<Range> PartsOfBuckets(absl::Span<const Range> segments, int64_t element_bytes, int64_t bucket_bytes,
+                                  int data_ranks, int data_rank) {
+  std::vector<Range> parts;
+  for (const GradientBucket& bucket : CutIntoBuckets(segments, element_bytes, bucket_bytes)) {
+    parts.push_back(PartOfBucket(bucket.elements, data_ranks, data_rank));
+  }
+  std::reverse(parts.begin(), parts.end());
+  return parts;
+}
+
 absl::StatusOr<GradientReducer> GradientReducer::Create(Communicator& data, const Tensor& gradients,
                                                         absl::Span<const Range> segments, int64_t bucket_bytes,
                                                         bool shard_optimizer) {
@@ -47,16 +66,13 @@ absl::StatusOr<GradientReducer> GradientReducer::Create(Communicator& data, cons
   if (!reducer.shard_) {
     reducer.owned_.push_back({0, gradients.size()});
   } else {
-    for (const Bucket& bucket : reducer.buckets_) reducer.owned_.push_back(reducer.PartOf(bucket));
-    std::reverse(reducer.owned_.begin(), reducer.owned_.end());
+    reducer.owned_ = PartsOfBuckets(segments, SizeOf(gradients.dtype), bucket_bytes, data.size(), data.rank());
   }
   return reducer;
 }
 
 Range GradientReducer::PartOf(const Bucket& bucket) const {
-  const int64_t part = bucket.elements.size() / data_->size();
-  const int64_t begin = bucket.elements.begin + part * data_->rank();
-  return {begin, begin + part};
+  return PartOfBucket(bucket.elements, data_->size(), data_->rank());
 }
 
 absl::Status GradientReducer::SegmentReady(int segment) {

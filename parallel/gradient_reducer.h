@@ -28,6 +28,10 @@ struct GradientBucket {
 std::vector<GradientBucket> CutIntoBuckets(absl::Span<const Range> segments, int64_t element_bytes,
                                            int64_t bucket_bytes);
 
+// Which elements a data rank has the sum of after the reduction, ascending: its part of every bucket.
+std::vector<Range> PartsOfBuckets(absl::Span<const Range> segments, int64_t element_bytes, int64_t bucket_bytes,
+                                  int data_ranks, int data_rank);
+
 class GradientReducer {
  public:
   // `gradients` is [1, n]. `segments` are ascending element ranges that cover it; with a sharded optimizer each has a

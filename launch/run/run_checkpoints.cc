@@ -41,7 +41,8 @@ CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& dat
 }  // namespace
 
 absl::Status RunCheckpoints::Reserve() {
-  return SavesInBackground(config_.checkpoint()) ? background_.Reserve(model_.parameters()) : absl::OkStatus();
+  if (!SavesInBackground(config_.checkpoint())) return absl::OkStatus();
+  return background_.Reserve(model_.parameters(), model_.optimizer());
 }
 
 bool RunCheckpoints::Due(int64_t step, bool last) const {

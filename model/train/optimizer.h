@@ -1,19 +1,21 @@
-// AdamW updates the elements of the flat parameter arena that this data rank owns. It owns all of them, or with a
-// sharded optimizer (ZeRO stage 1, arXiv:1910.02054) its part of every bucket. With bf16 weights the fp32 master
-// weights live here.
+// The optimizer updates the elements of the flat parameter arena that this data rank owns, each parameter by its rule
+// (update_rule.h). A rank owns all elements, or with a sharded optimizer (ZeRO stage 1, arXiv:1910.02054) its part of
+// every bucket. With bf16 weights the fp32 master weights live here.
 #ifndef ISTHMUS_MODEL_TRAIN_OPTIMIZER_H_
 #define ISTHMUS_MODEL_TRAIN_OPTIMIZER_H_
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
-#include <absl/types/span.h>
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "model/parameters.h"
 #include "model/train/parameter_groups.h"
+#include "parallel/mesh.h"
 #include "parallel/shard.h"
+#include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
 #include "runtime/host_buffer.h"
@@ -21,16 +23,20 @@
 
 namespace isthmus {
 
+// The least size of the buckets in which gradients are reduced.
+int64_t BucketBytes(const proto::MeshConfig& mesh);
+
 class Optimizer {
  public:
-  // `owned` lists element ranges of the arena, ascending. Over the data ranks they are all of it (or all of it on
-  // each). `config` must have passed CheckParameterGroups. `parameters` and `stream` must outlive the optimizer.
-  static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, absl::Span<const Range> owned,
-                                          const proto::OptimizerConfig& config, Stream& stream);
+  // `config` must be resolved, and its groups must have passed CheckParameterGroups. `parameters`, `mesh` and `stream`
+  // must outlive the optimizer.
+  static absl::StatusOr<Optimizer> Create(const ParameterStore& parameters, const Mesh& mesh,
+                                          const proto::RunConfig& config, Stream& stream);
 
-  // Describes the memory of moments and master weights for `owned` elements, as Create allocates it.
-  static ArenaLayout StateLayout(int64_t owned, DType compute_type);
-  int64_t bytes() const { return state_.bytes(); }
+  // Describes the memory of moments and master weights, as Create allocates it. All data ranks take as much as the one
+  // that needs most.
+  static ArenaLayout StateLayout(const ParameterTable& table, const proto::RunConfig& config);
+  int64_t bytes() const { return memory_.bytes(); }
 
   // Sets the state before the first step: moments are zero, and with bf16 weights the master weights are the initial
   // values before their rounding.
@@ -49,15 +55,18 @@ class Optimizer {
 
   // A part is a run of elements of one parameter with what the optimizer knows of them: views [1, elements.size()].
   struct StatePart {
-    int spec = 0;    // of the parameters
-    Range elements;  // in the arena
-    Tensor first_moment, second_moment;
-    Tensor master;  // only with bf16 weights
+    int spec = 0;                                               // of the parameters
+    Range elements;                                             // in the arena
+    std::vector<std::pair<proto::TensorRole, Tensor>> tensors;  // master weight (only of bf16) and moments
   };
   // Returns all owned elements, ascending.
   std::vector<StatePart> State() const;
   // Returns the groups of the configuration.
   const std::vector<ParameterGroupFigures>& groups() const { return groups_; }
+  // Returns what those tensors of one parameter are.
+  std::vector<proto::TensorRole> Kept(int spec) const;
+  // Returns how many of those tensors the parameter has that has most.
+  int64_t most_tensors() const;
   // Returns true if other data ranks own other elements.
   bool sharded() const { return sharded_; }
 
@@ -71,25 +80,25 @@ class Optimizer {
   absl::Status Update(int64_t step, double learning_rate, double grad_scale);
 
  private:
-  // A piece is a run of owned elements of one parameter.
+  // A piece is what this rank owns of a parameter: a run of elements, which may be empty.
   struct Piece {
     int spec = 0;
-    Range elements;           // in the arena
-    int64_t state = 0;        // first element in the arenas of the state
-    bool replicated = false;  // over tensor ranks
+    Range elements;             // in the arena
+    std::vector<Tensor> state;  // of the roles that ParameterSettings::Kept lists
   };
+  bool has_masters() const;
 
   const ParameterStore* parameters_ = nullptr;
+  const Mesh* mesh_ = nullptr;
   Stream* stream_ = nullptr;
   std::vector<ParameterSettings> settings_;  // by parameter
   std::vector<ParameterGroupFigures> groups_;
-  std::vector<Piece> pieces_;
+  std::vector<Piece> pieces_;  // by parameter
   bool sharded_ = false;
-  int64_t owned_ = 0;
-  Arena state_;
-  Tensor first_moment_, second_moment_;  // [1, owned]
-  Tensor masters_;                       // [1, owned] fp32, only with bf16 weights
-  Tensor squares_;                       // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
+  Arena memory_;
+  Tensor state_;    // [1, n]: all that is kept from step to step
+  Tensor scratch_;  // [1, n]: of the rule that needs most
+  Tensor squares_;  // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
   HostBuffer host_squares_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <absl/strings/ascii.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 #include <fnmatch.h>
 
 #include <algorithm>
@@ -63,18 +64,33 @@ std::string WrongNumber(const proto::ParameterGroupConfig& group) {
   return "";
 }
 
+// Returns what is wrong with a kind of optimizer; empty: nothing.
+std::string WrongKind(const std::string& kind) {
+  if (FindUpdateRule(kind) != nullptr) return "";
+  return absl::StrCat("kind: \"", kind, "\"; accepts ", absl::StrJoin(UpdateRuleNames(), ", "));
+}
+
 }  // namespace
+
+std::vector<proto::TensorRole> ParameterSettings::Kept(DType compute_type) const {
+  std::vector<proto::TensorRole> roles;
+  if (compute_type != AccumulationType(compute_type)) roles.push_back(proto::MASTER);
+  roles.insert(roles.end(), rule->state.begin(), rule->state.end());
+  return roles;
+}
 
 std::vector<ParameterSettings> SettingsOf(const proto::OptimizerConfig& config, const ParameterTable& table) {
   std::vector<ParameterSettings> all;
   for (const ParameterSpec& spec : table.specs) {
     ParameterSettings settings = {.group = GroupOf(config, spec.name),
+                                  .rule = FindUpdateRule(config.kind()),
                                   .beta1 = config.beta1(),
                                   .beta2 = config.beta2(),
                                   .epsilon = config.epsilon(),
                                   .weight_decay = config.weight_decay()};
     if (settings.group >= 0) {
       const proto::ParameterGroupConfig& group = config.groups(settings.group);
+      if (group.has_kind()) settings.rule = FindUpdateRule(group.kind());
       if (group.has_learning_rate_factor()) settings.learning_rate_factor = group.learning_rate_factor();
       if (group.has_beta1()) settings.beta1 = group.beta1();
       if (group.has_beta2()) settings.beta2 = group.beta2();
@@ -108,6 +124,9 @@ absl::Status CheckParameterGroups(const proto::OptimizerConfig& config, const Pa
     return absl::InvalidArgumentError(
         absl::StrCat(source, ": optimizer.groups: ", config.groups_size(), " groups; accepts up to ", kMostGroups));
   }
+  if (const std::string wrong = WrongKind(config.kind()); !wrong.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": optimizer.", wrong));
+  }
   std::set<std::string> names;
   for (const proto::ParameterGroupConfig& group : config.groups()) {
     if (!IsName(group.name())) {
@@ -116,6 +135,9 @@ absl::Status CheckParameterGroups(const proto::OptimizerConfig& config, const Pa
     if (!names.insert(group.name()).second) return fail(group, "name: two groups have it; give another");
     if (group.parameters_size() == 0) return fail(group, "parameters: none; name some, for example \"embedding.*\"");
     if (const std::string wrong = WrongNumber(group); !wrong.empty()) return fail(group, wrong);
+    if (group.has_kind()) {
+      if (const std::string wrong = WrongKind(group.kind()); !wrong.empty()) return fail(group, wrong);
+    }
     for (const std::string& pattern : group.parameters()) {
       const bool any = std::any_of(table.specs.begin(), table.specs.end(),
                                    [&](const ParameterSpec& spec) { return Matches(pattern, spec.name); });
@@ -124,6 +146,14 @@ absl::Status CheckParameterGroups(const proto::OptimizerConfig& config, const Pa
                                         table.specs.front().name, "\" and \"", table.specs.back().name, "\""));
       }
     }
+  }
+  const std::vector<ParameterSettings> all = SettingsOf(config, table);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const UpdateRule& rule = *all[i].rule;
+    const std::string refusal = rule.refuse ? rule.refuse(table.specs[i]) : "";
+    if (refusal.empty()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(source, ": optimizer", all[i].group < 0 ? "" : ".groups", ": kind: ",
+                                                   refusal, "; give such parameters a group with another kind"));
   }
   return absl::OkStatus();
 }

@@ -10,15 +10,20 @@
 #include <vector>
 
 #include "model/parameters.h"
+#include "model/train/update_rule.h"
 #include "proto/config.pb.h"
 
 namespace isthmus {
 
 struct ParameterSettings {
   int group = -1;  // index into OptimizerConfig.groups; -1: none
+  const UpdateRule* rule = nullptr;
   double learning_rate_factor = 1;
   double beta1 = 0, beta2 = 0, epsilon = 0;
   double weight_decay = 0;  // 0 for parameters that are never decayed
+
+  // The tensors that the optimizer keeps of the parameter: the master weight of bf16, and the rule's state.
+  std::vector<proto::TensorRole> Kept(DType compute_type) const;
 };
 
 // By parameter of the table. The configuration has passed CheckParameterGroups.

@@ -26,12 +26,10 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
   Model model(config, {tensor_rank, config.mesh().tensor(), config.mesh().data()}, device, Purpose::Training(config));
   const DType type = model.setting().type;
   const ParameterTable table = model.Declare();
-  // Segments are multiples of the data ranks long, so that all own equally much.
-  const int64_t owned = config.mesh().shard_optimizer() ? table.size / config.mesh().data() : table.size;
   TrainingMemory memory;
   memory.weights = ParameterStore::Layout("weights", table, type);
   memory.gradients = ParameterStore::Layout("gradients", table, AccumulationType(type));
-  memory.optimizer = Optimizer::StateLayout(owned, type);
+  memory.optimizer = Optimizer::StateLayout(table, config);
   memory.activations = model.ActivationLayout();
   memory.head = model.HeadLayout();
   if (MeasuresHead(config)) {

@@ -36,13 +36,11 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   ISTHMUS_ASSIGN_OR_RETURN(model->model_, Model::Build(config, mesh, stream, Purpose::Training(config)));
   const ParameterStore& parameters = model->parameters();
   const ParameterTable& table = parameters.table();
-  const auto bucket_bytes = static_cast<int64_t>(config.mesh().bucket_mebibytes() * 1024 * 1024);
   ISTHMUS_ASSIGN_OR_RETURN(GradientReducer reducer,
-                           GradientReducer::Create(mesh.data(), parameters.gradients(), table.segments, bucket_bytes,
-                                                   config.mesh().shard_optimizer()));
+                           GradientReducer::Create(mesh.data(), parameters.gradients(), table.segments,
+                                                   BucketBytes(config.mesh()), config.mesh().shard_optimizer()));
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
-  ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_,
-                           Optimizer::Create(parameters, model->reducer_->owned(), config.optimizer(), stream));
+  ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_, Optimizer::Create(parameters, mesh, config, stream));
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream));
   ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream));
   model->registered_.push_back(mesh.data().Register(parameters.gradients()));

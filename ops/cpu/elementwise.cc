@@ -6,6 +6,8 @@
 //
 #include <hwy/highway.h>
 
+#include <cmath>
+
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/visit.h"
 #include "runtime/parallel_for.h"
@@ -188,6 +190,13 @@ absl::Status SubtractFrom(const SubtractFromArgs& args) {
 
 absl::Status Combine(const CombineArgs& args) {
   HWY_DYNAMIC_DISPATCH(CombineAny)(args);
+  return absl::OkStatus();
+}
+
+absl::Status Normalise(const NormaliseArgs& args) {
+  const double norm = std::sqrt(HWY_DYNAMIC_DISPATCH(SumAny)(args.x, true));
+  HWY_DYNAMIC_DISPATCH(CombineAny)
+  ({.x = args.x, .y = args.x, .x_factor = 1 / (norm + args.epsilon), .y_factor = 0});
   return absl::OkStatus();
 }
 

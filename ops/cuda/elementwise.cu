@@ -118,6 +118,19 @@ __global__ void __launch_bounds__(kThreads) AddSumKernel(const double* partial, 
   if (threadIdx.x == 0) *total += sum;
 }
 
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    NormaliseKernel(Rows<float> x, int64_t rows, int64_t columns, const double* squares, double epsilon) {
+  const auto factor = static_cast<float>(1 / (sqrt(*squares) + epsilon));
+  ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
+    float value[kWidth];
+    LoadPack<kWidth>(static_cast<const float*>(x[row] + c), value);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value[i] *= factor;
+    StorePack<kWidth>(value, x[row] + c);
+  });
+}
+
 template <typename T, bool kSquared, int kWidth>
 absl::Status SumPacksInto(const ConstTensor& x, const Tensor& total, const Context& context) {
   const int64_t blocks = std::min<int64_t>(BlocksFor(x.size(), int64_t{kThreads} * kWidth), kSumBlocks);
@@ -211,6 +224,19 @@ absl::Status Combine(const CombineArgs& args, const Context& context) {
   constexpr int kWidth = kPackWidth<float>;
   return Packs(flat.x, kWidth) && Packs(flat.y, kWidth) ? CombinePacks<kWidth>(flat, context)
                                                         : CombinePacks<1>(flat, context);
+}
+
+absl::Status Normalise(const NormaliseArgs& args, const Context& context) {
+  const Tensor x = Flat(args.x);
+  // Partial sums lie before it.
+  const Tensor squares(static_cast<double*>(context.scratch) + kSumBlocks, DType::kFloat64, 1, 1);
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = squares}, context));
+  ISTHMUS_RETURN_IF_ERROR(SumInto<float, true>(x, squares, context));
+  constexpr int kWidth = kPackWidth<float>;
+  return Packs(x, kWidth) ? Launch("Normalise", NormaliseKernel<kWidth>, ShapeFor(context, x, kWidth), context,
+                                   Rows<float>(x), x.rows, x.columns, squares.As<const double>(), args.epsilon)
+                          : Launch("Normalise", NormaliseKernel<1>, ShapeFor(context, x, 1), context, Rows<float>(x),
+                                   x.rows, x.columns, squares.As<const double>(), args.epsilon);
 }
 
 absl::Status Cast(const CastArgs& args, const Context& context) {

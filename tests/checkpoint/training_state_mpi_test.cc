@@ -1,5 +1,6 @@
 // ranks: 4
 // Everything that training continues from is written at 4x1 and read at other meshes: the same bits, and the same run.
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -161,6 +162,41 @@ TEST_F(TrainingState, AShardedOptimizersStateIsLoadedByMeshesWithoutOne) {
   }
 }
 
+// Parameters keep different tensors: one moment, two, or three.
+TEST_F(TrainingState, EveryOptimizersStateIsLoadedByAnyMesh) {
+  const SharedFolder folder;
+  const auto options = [](int tensor, int data, bool sharded, const char* kind) {
+    TinyOptions made = OptionsFor(tensor, data, proto::PrecisionConfig::FP64, sharded);
+    made.optimizer =
+        absl::StrCat("kind: '", kind, "' groups { name: 'table' parameters: 'embedding.*' kind: 'amsgrad' }",
+                     "groups { name: 'rest' parameters: ['*norm*', 'head.*'] kind: 'adamw' }");
+    return made;
+  };
+  for (const char* kind : {"sgd", "muon"}) {
+    Replica saved(options(2, 2, true, kind), &World());
+    for (int64_t step = 1; step <= 2; ++step) saved.Step(step);
+    const std::string path = folder / absl::StrCat("checkpoints/", kind);
+    ASSERT_TRUE(SaveReplica(saved, path).ok());
+    const auto manifest = ReadManifest(path);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    const double third = saved.Step(3).loss, fourth = saved.Step(4).loss;
+    for (const int tensor : {1, 4}) {
+      Replica loaded(options(tensor, 4 / tensor, false, kind), &World(), 99);
+      const absl::Status load =
+          LoadTrainingState(path, *manifest, loaded.model().parameters(), loaded.model().optimizer());
+      ASSERT_TRUE(load.ok()) << load;
+      ExpectStoredBits(loaded, path, *manifest);
+      EXPECT_NEAR(loaded.Step(3).loss, third, 1e-10);
+      EXPECT_NEAR(loaded.Step(4).loss, fourth, 1e-10);
+    }
+    // Another optimizer's state is not this one's.
+    Replica other(options(4, 1, false, "amsgrad"), &World());
+    const absl::Status refused =
+        LoadTrainingState(path, *manifest, other.model().parameters(), other.model().optimizer());
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("missing tensors: layers.0.attention.q_proj.weight"));
+  }
+}
+
 TEST_F(TrainingState, ThePrecisionAndTheStateMustBeThere) {
   const SharedFolder folder;
   Replica fp32(OptionsFor(1, 4, proto::PrecisionConfig::FP32, true), &World());
@@ -191,7 +227,7 @@ TEST_F(TrainingState, ValuesThatAreNotFiniteAreSeenOnWhicheverRankTheyAre) {
     return saved->finite;
   };
   EXPECT_TRUE(save("good"));
-  if (World().rank() == 2) SetElement(replica.model().optimizer().State().back().second_moment, 0, NAN);
+  if (World().rank() == 2) SetElement(replica.model().optimizer().State().back().tensors.back().second, 0, NAN);
   EXPECT_FALSE(save("bad"));
 }
 
@@ -204,7 +240,7 @@ TEST_F(TrainingState, StagesInMemoryThatWasPlanned) {
         SCOPED_TRACE(options.Name());
         Replica replica(options, &World());
         BackgroundSave background(replica.mesh());
-        ASSERT_TRUE(background.Reserve(replica.model().parameters()).ok());
+        ASSERT_TRUE(background.Reserve(replica.model().parameters(), replica.model().optimizer()).ok());
         proto::RunConfig config = TinyConfig(options);
         config.mutable_checkpoint()->set_interval(1);
         const int64_t planned = PlanStagingBytes(config);

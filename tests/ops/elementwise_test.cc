@@ -155,6 +155,27 @@ TEST(Elementwise, BitsOfCombineDoNotDependOnWhereARangeIsSplit) {
   }
 }
 
+TEST(Elementwise, NormaliseMatchesReferenceWithStrides) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::SumTypes()) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding);
+      Matrix expected = x.Get();
+      double squares = 0;
+      for (const double value : expected.values) squares += value * value;
+      for (double& value : expected.values) value /= std::sqrt(squares) + 0.25;
+      ASSERT_TRUE(Normalise({.x = x, .epsilon = 0.25}, stream).ok());
+      ExpectAgrees("x", x, expected, dtype);
+      EXPECT_TRUE(x.PaddingUntouched());
+    }
+  }
+  // Zeros stay zeros.
+  const Buffer zero(DType::kFloat32, 2, 3);
+  ASSERT_TRUE(Normalise({.x = zero, .epsilon = 1e-7}, stream).ok());
+  EXPECT_EQ(zero.Get().values, std::vector<double>(6));
+}
+
 TEST(Elementwise, CastRoundsLikeTheScalarTypes) {
   Stream& stream = reference::TestStream();
   for (const DType from : reference::AllFloatTypes()) {

@@ -1,6 +1,7 @@
 #include "tests/support/tiny_model.h"
 
 #include <absl/strings/str_cat.h>
+#include <google/protobuf/text_format.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +27,7 @@ std::string TinyOptions::Name() const {
   return absl::StrCat("tensor ", tensor, " data ", data, sequence_parallel ? " sequence_parallel" : "",
                       shard_optimizer ? " shard_optimizer" : "", recompute ? " recompute" : "", " micro_batch ",
                       micro_batch, tied ? " tied" : "", fp8 ? " fp8" : "", " ", family, " ", head_kind, " head_rank ",
-                      head_rank, " V ", vocabulary, " ", proto::PrecisionConfig::Kind_Name(precision));
+                      head_rank, " ", optimizer, " V ", vocabulary, " ", proto::PrecisionConfig::Kind_Name(precision));
 }
 
 proto::RunConfig TinyConfig(const TinyOptions& options) {
@@ -55,6 +56,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   batch.set_sequences(options.sequences);
   batch.set_micro_batch(options.micro_batch > 0 ? options.micro_batch : options.sequences / options.data);
   config.mutable_optimizer()->set_learning_rate(3e-3);
+  if (!google::protobuf::TextFormat::MergeFromString(options.optimizer, config.mutable_optimizer())) std::abort();
   auto& precision = *config.mutable_precision();
   precision.set_compute(options.precision);
   precision.set_recompute(options.recompute);

@@ -36,6 +36,7 @@ struct TinyOptions {
   int64_t sample_tokens = 256;
   bool measured = true;  // whether the head is measured at any step
   bool cuda_graph = false;
+  std::string optimizer;  // text of more settings of the optimizer
 
   std::string Name() const;
 };

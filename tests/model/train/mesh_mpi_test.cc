@@ -117,6 +117,24 @@ TEST_F(MeshTest, LossesOfAllVariantsEqualOneRankInFp64) {
   }
 }
 
+// Muon gathers matrices that are cut by rows, by columns, or anywhere by a sharded optimizer. Ranks that own nothing of
+// a matrix take part.
+TEST_F(MeshTest, LossesOfEveryOptimizerEqualOneRankInFp64) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (const TinyOptions& head : Heads(mesh)) {
+      for (const char* optimizer :
+           {"kind: 'amsgrad'", "kind: 'sgd' learning_rate: 0.1",
+            "kind: 'muon' groups { name: 'others' parameters: ['*norm*', 'embedding.*'] kind: 'adamw' }"}) {
+        TinyOptions options = head;
+        options.optimizer = optimizer;
+        ExpectSameLosses(options, 1e-10);
+        options.sequence_parallel = options.shard_optimizer = true;
+        ExpectSameLosses(options, 1e-10);
+      }
+    }
+  }
+}
+
 TEST_F(MeshTest, LossesEqualOneRankInFp32) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {

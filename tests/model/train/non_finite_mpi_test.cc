@@ -28,9 +28,7 @@ std::string StateOf(TrainingModel& model) {
   };
   append(model.parameters().weights());
   for (const Optimizer::StatePart& part : model.optimizer().State()) {
-    append(part.first_moment);
-    append(part.second_moment);
-    append(part.master);
+    for (const auto& [role, tensor] : part.tensors) append(tensor);
   }
   return bytes;
 }

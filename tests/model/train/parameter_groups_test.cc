@@ -74,6 +74,13 @@ TEST_P(WrongGroups, AreRefusedByName) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("run.textproto: optimizer.groups: " + GetParam().message));
 }
 
+TEST(ParameterGroups, AnUnknownKindOfOptimizerIsRefused) {
+  const proto::RunConfig config = ConfigWith("kind: 'lion'");
+  const absl::Status status = CheckParameterGroups(config.optimizer(), ParametersOf(config), "run.textproto");
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("run.textproto: optimizer.kind: \"lion\"; accepts adamw, amsgrad, sgd, muon"));
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Each, WrongGroups,
     ::testing::Values(
@@ -95,6 +102,10 @@ INSTANTIATE_TEST_SUITE_P(
                    "group \"a\": learning_rate_factor: 1e+300; accepts 0 to 1e+30"},
         WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: 1e300 }",
                    "group \"a\": weight_decay: 1e+300; accepts 0 to 1e+30"},
+        WrongGroup{"groups { name: 'a' parameters: '*' kind: 'adam' }",
+                   "group \"a\": kind: \"adam\"; accepts adamw, amsgrad, sgd, muon"},
+        WrongGroup{"groups { name: 'a' parameters: '*' kind: 'muon' }",
+                   "kind: muon accepts matrices; layers.0.attention_norm.weight is [1, 16]"},
         WrongGroup{"groups { name: 'a' parameters: '*' weight_decay: nan }", "group \"a\": weight_decay: nan"}),
     CaseName<&WrongGroup::message>());
 
