@@ -19,6 +19,7 @@
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
+#include "ops/weight_step.h"
 #include "runtime/philox.h"
 #include "runtime/status.h"
 #include "tools/bench/filled.h"
@@ -173,6 +174,27 @@ void AdamWBench(Memory& memory, benchmark::State& state, int64_t n, bool compute
   });
 }
 
+void CombineBench(Memory& memory, benchmark::State& state, int64_t n) {
+  const Filled x(memory.stream(), DType::kFloat32, 1, n), y(memory.stream(), DType::kFloat32, 1, n);
+  memory.Measure(state, 3 * x->bytes(),
+                 [&](Stream& stream) { return Combine({.x = x, .y = y, .x_factor = 0.1, .y_factor = 0.9}, stream); });
+}
+
+void NormaliseBench(Memory& memory, benchmark::State& state, int64_t n) {
+  const Filled x(memory.stream(), DType::kFloat32, 1, n);
+  memory.Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Normalise({.x = x, .epsilon = 1e-7}, stream); });
+}
+
+void WeightStepBench(Memory& memory, benchmark::State& state, int64_t n) {
+  const Stream& on = memory.stream();
+  const Filled weight(on, DType::kFloat32, 1, n), direction(on, DType::kFloat32, 1, n),
+      copy(on, DType::kBFloat16, 1, n);
+  memory.Measure(state, 3 * weight->bytes() + copy->bytes(), [&](Stream& stream) {
+    return WeightStep({.weight = weight, .direction = direction, .compute_weight = copy, .learning_rate = 1e-4},
+                      stream);
+  });
+}
+
 void AddBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
   const Filled x(memory.stream(), dtype, rows, memory.sizes().width), y(memory.stream(), dtype, rows, x->columns);
   memory.Measure(state, 3 * x->bytes(), [&](Stream& stream) { return Add({.x = x, .y = y}, stream); });
@@ -223,6 +245,9 @@ void RegisterAll(Memory& memory) {
   add("adamw", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, false); });
   add("adamw/bf16_copy", [=](Memory& m, State& s) { AdamWBench(m, s, tokens * width, true); });
   add("adamw/large", [=](Memory& m, State& s) { AdamWBench(m, s, large * width, false); });
+  add("combine", [=](Memory& m, State& s) { CombineBench(m, s, tokens * width); });
+  add("normalise", [=](Memory& m, State& s) { NormaliseBench(m, s, tokens * width); });
+  add("weight_step/bf16_copy", [=](Memory& m, State& s) { WeightStepBench(m, s, tokens * width); });
   add("cast/large/fp32_bf16", [](Memory& m, State& s) { CastBench(m, s, DType::kFloat32, DType::kBFloat16); });
   add("cast/large/bf16_fp32", [](Memory& m, State& s) { CastBench(m, s, DType::kBFloat16, DType::kFloat32); });
 }
