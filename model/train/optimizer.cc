@@ -38,8 +38,9 @@ std::vector<Range> OwnedElementsOf(const ParameterTable& table, const proto::Run
 class StatePlaces {
  public:
   Range Take(const Range& elements) {
-    constexpr int64_t kAlignment = 16;
-    const int64_t begin = (used_ + kAlignment - 1) / kAlignment * kAlignment + elements.begin % kAlignment;
+    constexpr int64_t kElementAlignment = 16;
+    const int64_t begin =
+        (used_ + kElementAlignment - 1) / kElementAlignment * kElementAlignment + elements.begin % kElementAlignment;
     used_ = begin + elements.size();
     return {begin, used_};
   }

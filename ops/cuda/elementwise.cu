@@ -231,7 +231,7 @@ absl::Status Normalise(const NormaliseArgs& args, const Context& context) {
   // Partial sums lie before it.
   const Tensor squares(static_cast<double*>(context.scratch) + kSumBlocks, DType::kFloat64, 1, 1);
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = squares}, context));
-  ISTHMUS_RETURN_IF_ERROR(SumInto<float, true>(x, squares, context));
+  ISTHMUS_RETURN_IF_ERROR((SumInto<float, true>(x, squares, context)));
   constexpr int kWidth = kPackWidth<float>;
   return Packs(x, kWidth) ? Launch("Normalise", NormaliseKernel<kWidth>, ShapeFor(context, x, kWidth), context,
                                    Rows<float>(x), x.rows, x.columns, squares.As<const double>(), args.epsilon)

@@ -199,7 +199,7 @@ class Bench {
   // the staging beyond that of as many undisturbed steps.
   absl::Status MeasureBackground() {
     BackgroundSave background(*mesh_);
-    ISTHMUS_RETURN_IF_ERROR(background.Reserve(model_->parameters()));
+    ISTHMUS_RETURN_IF_ERROR(background.Reserve(model_->parameters(), model_->optimizer()));
     std::vector<double> plain, staging, disturbed, whole;
     std::vector<int64_t> steps_beside;
     ISTHMUS_RETURN_IF_ERROR(Step().status());

@@ -6,7 +6,7 @@
 namespace isthmus {
 namespace {
 
-absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
+absl::Status UpdateByAdamW(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
   return AdamW({.weight = owned.weight,
                 .grad = owned.gradient,
                 .first_moment = owned.state[0],
@@ -26,13 +26,13 @@ absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, co
 }  // namespace
 
 UpdateRule AdamWRule() {
-  return {.name = "adamw", .state = {proto::FIRST_MOMENT, proto::SECOND_MOMENT}, .update = Update};
+  return {.name = "adamw", .state = {proto::FIRST_MOMENT, proto::SECOND_MOMENT}, .update = UpdateByAdamW};
 }
 
 UpdateRule AmsgradRule() {
   return {.name = "amsgrad",
           .state = {proto::FIRST_MOMENT, proto::SECOND_MOMENT, proto::MAX_SECOND_MOMENT},
-          .update = Update};
+          .update = UpdateByAdamW};
 }
 
 }  // namespace isthmus

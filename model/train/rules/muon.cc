@@ -20,14 +20,14 @@
 namespace isthmus {
 namespace {
 
-constexpr int kSteps = 5;
+constexpr int kNewtonSchulzSteps = 5;
 constexpr double kLinear = 3.4445, kCubic = -4.7750, kQuintic = 2.0315;
-constexpr double kEpsilon = 1e-7;  // of the norm
+constexpr double kNormEpsilon = 1e-7;  // of the norm
 
 // The memory of one update: two matrices, two of the smaller side's square, the owned run of the direction, and a sum.
-class Scratch {
+class MuonScratch {
  public:
-  Scratch(const ParameterSpec& spec, const Tensor& memory) : memory_(memory) {
+  MuonScratch(const ParameterSpec& spec, const Tensor& memory) : memory_(memory) {
     const int64_t side = std::min(spec.rows, spec.columns);
     matrix = Take(spec.rows, spec.columns);
     next = Take(spec.rows, spec.columns);
@@ -66,7 +66,7 @@ absl::Status ForRectangles(const OwnedElements& owned, const Tensor& run, const 
 }
 
 // Makes scratch.matrix the whole direction on every rank.
-absl::Status Gather(const OwnedElements& owned, const Scratch& scratch, const UpdatePlace& place) {
+absl::Status GatherDirection(const OwnedElements& owned, const MuonScratch& scratch, const UpdatePlace& place) {
   const bool over_tensor = owned.spec->sharding != Sharding::kReplicated && place.mesh.tensor_ranks() > 1;
   const bool over_data = place.sharded && place.mesh.data_ranks() > 1;
   if (over_tensor || over_data) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = scratch.matrix}, place.stream));
@@ -79,11 +79,11 @@ absl::Status Gather(const OwnedElements& owned, const Scratch& scratch, const Up
 }
 
 // Returns the matrix whose singular values are near 1, in memory of `scratch`.
-absl::StatusOr<Tensor> Orthogonalise(const Scratch& scratch, Stream& stream) {
+absl::StatusOr<Tensor> Orthogonalise(const MuonScratch& scratch, Stream& stream) {
   Tensor x = scratch.matrix, next = scratch.next;
-  ISTHMUS_RETURN_IF_ERROR(Normalise({.x = x, .epsilon = kEpsilon}, stream));
+  ISTHMUS_RETURN_IF_ERROR(Normalise({.x = x, .epsilon = kNormEpsilon}, stream));
   const bool wide = x.rows <= x.columns;
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < kNewtonSchulzSteps; ++step) {
     // The Gram matrix of the smaller side, A = X Xᵀ or Xᵀ X.
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = x, .b = x, .c = scratch.square, .transpose_a = !wide, .transpose_b = wide}, stream));
@@ -98,10 +98,10 @@ absl::StatusOr<Tensor> Orthogonalise(const Scratch& scratch, Stream& stream) {
   return x;
 }
 
-absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
+absl::Status UpdateByMuon(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
   const int64_t count = owned.elements.size();
   const ParameterSpec& spec = *owned.spec;
-  Scratch scratch(spec, place.scratch);
+  MuonScratch scratch(spec, place.scratch);
   const Tensor direction = scratch.run.ColumnSlice(0, count);
   if (count > 0) {
     const Tensor& momentum = owned.state[0];
@@ -111,7 +111,7 @@ absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, co
     ISTHMUS_RETURN_IF_ERROR(Combine(
         {.x = momentum, .y = direction, .x_factor = numbers.beta1, .y_factor = numbers.grad_scale}, place.stream));
   }
-  ISTHMUS_RETURN_IF_ERROR(Gather(owned, scratch, place));
+  ISTHMUS_RETURN_IF_ERROR(GatherDirection(owned, scratch, place));
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor whole, Orthogonalise(scratch, place.stream));
   if (count == 0) return absl::OkStatus();
   ISTHMUS_RETURN_IF_ERROR(ForRectangles(owned, scratch.run, whole, [&](const Tensor& piece, const Tensor& from) {
@@ -126,7 +126,7 @@ absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, co
                     place.stream);
 }
 
-std::string Refuse(const ParameterSpec& spec) {
+std::string RefuseForMuon(const ParameterSpec& spec) {
   if (spec.rows > 1 && spec.columns > 1) return "";
   return absl::StrCat("muon accepts matrices; ", spec.name, " is [", spec.rows, ", ", spec.columns, "]");
 }
@@ -134,8 +134,11 @@ std::string Refuse(const ParameterSpec& spec) {
 }  // namespace
 
 UpdateRule MuonRule() {
-  return {
-      .name = "muon", .state = {proto::FIRST_MOMENT}, .update = Update, .refuse = Refuse, .scratch = Scratch::Elements};
+  return {.name = "muon",
+          .state = {proto::FIRST_MOMENT},
+          .update = UpdateByMuon,
+          .refuse = RefuseForMuon,
+          .scratch = MuonScratch::Elements};
 }
 
 }  // namespace isthmus

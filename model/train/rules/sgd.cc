@@ -8,7 +8,7 @@
 namespace isthmus {
 namespace {
 
-absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
+absl::Status UpdateBySgd(const OwnedElements& owned, const UpdateNumbers& numbers, const UpdatePlace& place) {
   const Tensor& momentum = owned.state[0];
   ISTHMUS_RETURN_IF_ERROR(Combine(
       {.x = owned.gradient, .y = momentum, .x_factor = numbers.grad_scale, .y_factor = numbers.beta1}, place.stream));
@@ -22,6 +22,6 @@ absl::Status Update(const OwnedElements& owned, const UpdateNumbers& numbers, co
 
 }  // namespace
 
-UpdateRule SgdRule() { return {.name = "sgd", .state = {proto::FIRST_MOMENT}, .update = Update}; }
+UpdateRule SgdRule() { return {.name = "sgd", .state = {proto::FIRST_MOMENT}, .update = UpdateBySgd}; }
 
 }  // namespace isthmus
