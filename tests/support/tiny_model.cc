@@ -137,10 +137,10 @@ int64_t TestSteps() {
   return steps != nullptr ? std::atoll(steps) : 20;
 }
 
-std::vector<int> Switches(int options) {
+std::vector<int> Switches(int options, bool in_pairs) {
   const int all = (1 << options) - 1;
   std::vector<int> ways;
-  if (TestSteps() < 20 && options > 2) {
+  if (in_pairs && options > 2) {
     ways.push_back(0);
     for (int i = 0; i < options; ++i) ways.push_back(all & ~(1 << i));
     return ways;

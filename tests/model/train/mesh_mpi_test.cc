@@ -88,10 +88,11 @@ class MeshTest : public ::testing::Test {
 MpiRuntime* MeshTest::runtime_ = nullptr;
 Communicator* MeshTest::world_ = nullptr;
 
-// All options of one mesh whose combination is meaningful there.
+// All options of one mesh whose combination is meaningful there. Many ranks on few cores are slow, so four and more take
+// the options in pairs.
 std::vector<TinyOptions> Variants(const TinyOptions& mesh) {
   std::vector<TinyOptions> variants;
-  for (const int bits : Switches(4)) {
+  for (const int bits : Switches(4, TestSteps() < 20 || mesh.tensor * mesh.data >= 4)) {
     TinyOptions options = mesh;
     options.sequence_parallel = (bits & 1) != 0;
     options.shard_optimizer = (bits & 2) != 0;
@@ -127,8 +128,7 @@ TEST_F(MeshTest, LossesOfEveryOptimizerEqualOneRankInFp64) {
             "kind: 'muon' groups { name: 'others' parameters: ['*norm*', 'embedding.*'] kind: 'adamw' }"}) {
         TinyOptions options = head;
         options.optimizer = optimizer;
-        ExpectSameLosses(options, 1e-10);
-        options.sequence_parallel = options.shard_optimizer = true;
+        options.sequence_parallel = options.shard_optimizer = mesh.tensor * mesh.data > 1 && !head.tied;
         ExpectSameLosses(options, 1e-10);
       }
     }
