@@ -47,7 +47,7 @@ struct UpdatePlace {
 
 struct UpdateRule {
   std::string name;
-  // What is kept of each element from step to step, beside its master weight. It is zero before the first step.
+  // The roles of what is kept of each element from step to step, beside its master weight. It is zero at first.
   std::vector<proto::TensorRole> state;
   std::function<absl::Status(const OwnedElements&, const UpdateNumbers&, const UpdatePlace&)> update;
   // Returns why the rule can't update a parameter, and what it accepts. The text is empty if it can. Null: it always can.
