@@ -49,7 +49,7 @@ absl::Status CheckArguments(const SetZeroArgs& args) {
   return CheckTensor("SetZero", "x", args.x, args.x.dtype, args.x.rows, args.x.columns);
 }
 
-// Checks the arguments of both sums.
+// Checks x and total of a sum.
 template <typename Args>
 absl::Status CheckSum(const char* op, const Args& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating(op, "x", args.x));
@@ -112,6 +112,14 @@ OperatorCost AddSumOfSquaresArgs::Cost() const { return MemoryPass("sum of squar
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckSum("AddSumOfSquares", args));
   return Dispatch<cpu::AddSumOfSquares, cuda::AddSumOfSquares>(args, stream);
+}
+
+OperatorCost AddDotArgs::Cost() const { return MemoryPass("inner product", {x, y}); }
+
+absl::Status AddDot(const AddDotArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSum("AddDot", args));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddDot", "y", args.y, args.x.dtype, args.x.rows, args.x.columns));
+  return Dispatch<cpu::AddDot, cuda::AddDot>(args, stream);
 }
 
 }  // namespace isthmus

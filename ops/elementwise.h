@@ -86,6 +86,16 @@ struct AddSumOfSquaresArgs {
 };
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, Stream& stream);
 
+// Computes total += Σ x y, in the same way. y has the shape and the dtype of x.
+struct AddDotArgs {
+  ConstTensor x;
+  ConstTensor y;
+  Tensor total;
+
+  OperatorCost Cost() const;
+};
+absl::Status AddDot(const AddDotArgs& args, Stream& stream);
+
 // The implementations take checked arguments.
 namespace cpu {
 absl::Status Add(const AddArgs& args);
@@ -96,6 +106,7 @@ absl::Status Cast(const CastArgs& args);
 absl::Status SetZero(const SetZeroArgs& args);
 absl::Status AddSum(const AddSumArgs& args);
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args);
+absl::Status AddDot(const AddDotArgs& args);
 }  // namespace cpu
 namespace cuda {
 absl::Status Add(const AddArgs& args, const Context& context);
@@ -106,6 +117,7 @@ absl::Status Cast(const CastArgs& args, const Context& context);
 absl::Status SetZero(const SetZeroArgs& args, const Context& context);
 absl::Status AddSum(const AddSumArgs& args, const Context& context);
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, const Context& context);
+absl::Status AddDot(const AddDotArgs& args, const Context& context);
 }  // namespace cuda
 
 }  // namespace isthmus

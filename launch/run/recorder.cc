@@ -92,6 +92,7 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
   if (taken.measured.has_value()) {
     FillHeadRecord(taken.measured->head, *record.mutable_head());
     FillLayerRecords(taken.measured->layer_gradient_norms, record);
+    if (taken.result.decrease.has_value()) FillUpdateRecords(*taken.result.decrease, record);
   }
   double remaining =
       record.elapsed_seconds() / static_cast<double>(taken.step) * static_cast<double>(schedule.steps() - taken.step);

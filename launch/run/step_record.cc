@@ -10,6 +10,7 @@
 #include <array>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "runtime/status.h"
 
@@ -32,6 +33,19 @@ void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double l
     filled.set_group(group.name);
     filled.set_learning_rate(learning_rate * group.learning_rate_factor);
     filled.set_parameters(group.parameters);
+  }
+}
+
+void FillUpdateRecords(const LossDecreases& decreases, proto::TelemetryRecord& record) {
+  const std::pair<const char*, double> parts[] = {
+      {"embedding", decreases.embedding}, {"blocks", decreases.blocks}, {"head", decreases.head}};
+  for (const auto& [name, decrease] : parts) {
+    auto& update = *record.add_updates();
+    update.set_part(name);
+    update.set_first_order_decrease(decrease);
+  }
+  for (size_t i = 0; i < decreases.groups.size(); ++i) {
+    record.mutable_groups(static_cast<int>(i))->set_first_order_decrease(decreases.groups[i]);
   }
 }
 

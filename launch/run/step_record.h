@@ -28,6 +28,9 @@ void CountStep(double seconds, proto::Histogram& histogram);
 void FillGroupRecords(const std::vector<ParameterGroupFigures>& groups, double learning_rate,
                       proto::TelemetryRecord& record);
 
+// Fills in how far the update lowers the loss, by part of the model and by group. The groups' records exist already.
+void FillUpdateRecords(const LossDecreases& decreases, proto::TelemetryRecord& record);
+
 // Compares the step's floating-point operations (FlopsPerToken in model/model.h) with the peak; fills in nothing if
 // `facts` have no peak. A peak is the fastest rate. If the causal count exceeds it, it was measured while the machine
 // was busy with something else, and shares of it would be wrong. Then it sets no ratio and returns false.

@@ -116,6 +116,7 @@ TensorScales::UpdateWeights TensorScales::ForUpdate() const {
   const int through_hidden = 2 * head;
   const int through_head = 2 * (hidden + down_exponent), through_down = 2 * (hidden + up_exponent);
   const int most = no_hidden ? through_hidden : std::max({through_hidden, through_head, through_down});
+  weights.exponent = most;
   weights.hidden = std::ldexp(1.0, through_hidden - most);
   weights.head = std::ldexp(1.0, std::min(through_head - most, 0));
   weights.down = std::ldexp(1.0, std::min(through_down - most, 0));

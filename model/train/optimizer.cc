@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -62,7 +63,7 @@ int64_t KeptElements(const ParameterTable& table, const std::vector<ParameterSet
 }
 
 struct OptimizerMemory {
-  Tensor state, scratch, squares;
+  Tensor state, scratch, squares, products;
 };
 
 OptimizerMemory PlaceMemory(const ParameterTable& table, const proto::RunConfig& config, TensorPlacer& placer) {
@@ -78,6 +79,7 @@ OptimizerMemory PlaceMemory(const ParameterTable& table, const proto::RunConfig&
   memory.state = placer.Place("moments and master weights", type, 1, state);
   if (scratch > 0) memory.scratch = placer.Place("scratch of the optimizer", type, 1, scratch);
   memory.squares = placer.Place("gradient_squares", DType::kFloat64, 1, 2);
+  memory.products = placer.Place("products of gradients and weights", DType::kFloat64, 1, std::ssize(table.specs));
   return memory;
 }
 
@@ -110,6 +112,7 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, co
   optimizer.state_ = memory.state;
   optimizer.scratch_ = memory.scratch;
   optimizer.squares_ = memory.squares;
+  optimizer.products_ = memory.products;
   const std::vector<Range> owned = OwnedElementsOf(table, config, mesh.data_rank());
   StatePlaces places;
   for (size_t i = 0; i < owned.size(); ++i) {
@@ -125,6 +128,11 @@ absl::StatusOr<Optimizer> Optimizer::Create(const ParameterStore& parameters, co
 
 bool Optimizer::has_masters() const {
   return parameters_->compute_type() != AccumulationType(parameters_->compute_type());
+}
+
+Tensor Optimizer::WeightsOf(const Piece& piece) const {
+  return has_masters() ? piece.state.front()
+                       : parameters_->weights().ColumnSlice(piece.elements.begin, piece.elements.size());
 }
 
 absl::Status Optimizer::Initialize(uint64_t seed) {
@@ -150,6 +158,21 @@ absl::StatusOr<Optimizer::GradientSquares> Optimizer::SquaresOfGradients() {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor host, host_squares_.Room(DType::kFloat64, 1, 2, *stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(squares_, host, *stream_));
   return GradientSquares{host.As<double>()[0], host.As<double>()[1]};
+}
+
+absl::StatusOr<std::vector<double>> Optimizer::WeightProducts() {
+  ISTHMUS_RETURN_IF_ERROR(SetZero({.x = products_}, *stream_));
+  for (const Piece& piece : pieces_) {
+    if (piece.elements.size() == 0) continue;
+    ISTHMUS_RETURN_IF_ERROR(
+        AddDot({.x = parameters_->gradients().ColumnSlice(piece.elements.begin, piece.elements.size()),
+                .y = WeightsOf(piece),
+                .total = products_.ColumnSlice(piece.spec, 1)},
+               *stream_));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor host, host_products_.Room(DType::kFloat64, 1, products_.columns, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(products_, host, *stream_));
+  return std::vector<double>(host.As<double>(), host.As<double>() + host.columns);
 }
 
 std::vector<Optimizer::StatePart> Optimizer::State() const {
@@ -186,15 +209,13 @@ absl::Status Optimizer::Update(int64_t step, double learning_rate, double grad_s
     const int64_t begin = piece.elements.begin, count = piece.elements.size();
     // Rules with scratch memory work on whole matrices: the ranks that own nothing take part.
     if (count == 0 && !settings.rule->scratch) continue;
-    const Tensor compute = parameters_->weights().ColumnSlice(begin, count);
     OwnedElements owned = {.spec = &parameters_->specs()[static_cast<size_t>(piece.spec)],
                            .elements = piece.elements,
                            .gradient = parameters_->gradients().ColumnSlice(begin, count),
-                           .weight = compute,
+                           .weight = WeightsOf(piece),
                            .state = piece.state};
     if (has_masters()) {
-      owned.weight = owned.state.front();
-      owned.compute_weight = compute;
+      owned.compute_weight = parameters_->weights().ColumnSlice(begin, count);
       owned.state.erase(owned.state.begin());
     }
     ISTHMUS_RETURN_IF_ERROR(settings.rule->update(owned,

@@ -6,6 +6,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
 #include <utility>
@@ -50,6 +51,10 @@ class Optimizer {
   };
   absl::StatusOr<GradientSquares> SquaresOfGradients();
 
+  // Returns ⟨gradient, weight⟩ over the owned elements of each parameter, in fp64; with master weights those are meant.
+  // Waits for the stream.
+  absl::StatusOr<std::vector<double>> WeightProducts();
+
   // Returns fp64 [1, 1] on the stream's device, for sums between steps.
   Tensor sum_scratch() const { return squares_.ColumnSlice(0, 1); }
 
@@ -61,8 +66,11 @@ class Optimizer {
   };
   // Returns all owned elements, ascending.
   std::vector<StatePart> State() const;
+  absl::Span<const ParameterSpec> specs() const { return parameters_->specs(); }
   // Returns the groups of the configuration.
   const std::vector<ParameterGroupFigures>& groups() const { return groups_; }
+  // Returns the index of a parameter's group; -1: none.
+  int GroupOf(size_t spec) const { return settings_[spec].group; }
   // Returns what those tensors of one parameter are.
   std::vector<proto::TensorRole> Kept(int spec) const;
   // Returns how many of those tensors the parameter has that has most.
@@ -87,6 +95,8 @@ class Optimizer {
     std::vector<Tensor> state;  // of the roles that ParameterSettings::Kept lists
   };
   bool has_masters() const;
+  // Returns the weights of a piece as they are updated: the master weights where there are some.
+  Tensor WeightsOf(const Piece& piece) const;
 
   const ParameterStore* parameters_ = nullptr;
   const Mesh* mesh_ = nullptr;
@@ -96,10 +106,11 @@ class Optimizer {
   std::vector<Piece> pieces_;  // by parameter
   bool sharded_ = false;
   Arena memory_;
-  Tensor state_;    // [1, n]: all that is kept from step to step
-  Tensor scratch_;  // [1, n]: of the rule that needs most
-  Tensor squares_;  // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
-  HostBuffer host_squares_;
+  Tensor state_;     // [1, n]: all that is kept from step to step
+  Tensor scratch_;   // [1, n]: of the rule that needs most
+  Tensor squares_;   // fp64 [1, 2]: of parameters cut over the tensor ranks, of replicated ones
+  Tensor products_;  // fp64 [1, parameters]
+  HostBuffer host_squares_, host_products_;
 };
 
 }  // namespace isthmus

@@ -172,7 +172,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const StepRequest& request) {
   const double scale = 1.0 / (static_cast<double>(request.ids.columns) * mesh_.data_ranks());
   ISTHMUS_ASSIGN_OR_RETURN(const LossSums sums, RunMicroBatches(request, scale));
   ISTHMUS_ASSIGN_OR_RETURN(StepResult result, Agree(request, sums, scale));
-  if (result.applied) ISTHMUS_RETURN_IF_ERROR(Apply(request, sums, result.gradient_norm));
+  if (result.applied) ISTHMUS_RETURN_IF_ERROR(Apply(request, sums, result));
   ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
   result.seconds = seconds_;
   return result;
@@ -242,23 +242,27 @@ double TrainingModel::ClipFactor(double gradient_norm) const {
   return clip_norm_ > 0 && gradient_norm > clip_norm_ ? clip_norm_ / gradient_norm : 1.0;
 }
 
-absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& sums, double gradient_norm) {
+absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& sums, StepResult& result) {
+  std::optional<LossDecrease> decrease;
   if (request.measure) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(model_->loss().parameter())));
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
     ISTHMUS_RETURN_IF_ERROR(observer_->EndStep(head, sums.energy));
+    ISTHMUS_ASSIGN_OR_RETURN(decrease, LossDecrease::Begin(optimizer_));
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kOptimizer, seconds_);
     FaultPoint("step.optimizer");
-    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(request.step, request.learning_rate, ClipFactor(gradient_norm)));
+    ISTHMUS_RETURN_IF_ERROR(optimizer_.Update(request.step, request.learning_rate, ClipFactor(result.gradient_norm)));
     const TraceRange range(stream_, "weights");
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherWeights(parameters().weights()));
   }
-  if (request.measure && !stream_.dry()) {
+  if (request.measure) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
-    observer_->Conclude();
+    // The host's work may run beside the device's.
+    if (!stream_.dry()) observer_->Conclude();
+    ISTHMUS_ASSIGN_OR_RETURN(result.decrease, decrease->End(mesh_));
   }
   return absl::OkStatus();
 }

@@ -10,12 +10,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
 #include "model/model.h"
 #include "model/step_observer.h"
 #include "model/token_buffer.h"
+#include "model/train/loss_decrease.h"
 #include "model/train/non_finite.h"
 #include "model/train/optimizer.h"
 #include "model/train/step_figures.h"
@@ -33,6 +35,7 @@ namespace isthmus {
 struct StepResult : StepFigures {
   bool applied = false;  // weights and optimizer state have taken the step; else they are as they were
   StepSeconds seconds;
+  std::optional<LossDecreases> decrease;  // of measured steps that were applied
 };
 
 struct StepRequest {
@@ -129,7 +132,8 @@ class TrainingModel {
   absl::StatusOr<LossSums> RunMicroBatches(const StepRequest& request, double scale);
   // Finds the figures of the whole mesh, and whether to apply the step.
   absl::StatusOr<StepResult> Agree(const StepRequest& request, const LossSums& sums, double scale);
-  absl::Status Apply(const StepRequest& request, const LossSums& sums, double gradient_norm);
+  // Updates the weights, and adds to the result what is known of a measured step's update.
+  absl::Status Apply(const StepRequest& request, const LossSums& sums, StepResult& result);
   // Returns the factor for a gradient of this norm.
   double ClipFactor(double gradient_norm) const;
   int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }

@@ -98,31 +98,42 @@ void CastRows(const ConstTensor& x, const Tensor& y) {
   });
 }
 
-// Σ x or Σ x² of one block, in fp64 lanes.
-template <bool kSquare, typename T>
-double BlockSum(const T* x, int64_t count) {
+// Loads n elements as fp64. The lanes behind them are zero.
+template <typename D, typename T>
+hn::Vec<D> LoadWide(D d, const T* from, size_t n) {
+  if constexpr (std::is_same_v<T, double>) {
+    return LoadPart(d, from, n);
+  } else {
+    const hn::Rebind<float, D> df;
+    HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(double)] = {};
+    for (size_t k = 0; k < n; ++k) part[k] = static_cast<float>(from[k]);
+    return hn::PromoteTo(d, hn::Load(df, part));
+  }
+}
+
+enum class Summand { kValue, kSquare, kProduct };
+
+// Sums a block in fp64 lanes. Only kProduct reads y.
+template <Summand kSummand, typename T>
+double BlockSum(const T* x, const T* y, int64_t count) {
   const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> df;
   auto sum = hn::Zero(d);
   ForParts(d, count, [&](int64_t i, size_t n) {
-    hn::Vec<decltype(d)> value;
-    if constexpr (std::is_same_v<T, double>) {
-      value = LoadPart(d, x + i, n);
+    const auto value = LoadWide(d, x + i, n);
+    if constexpr (kSummand == Summand::kValue) {
+      sum = hn::Add(value, sum);
     } else {
-      HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(double)] = {};
-      for (size_t k = 0; k < n; ++k) part[k] = static_cast<float>(x[i + static_cast<int64_t>(k)]);
-      value = hn::PromoteTo(d, hn::Load(df, part));
+      sum = hn::MulAdd(value, kSummand == Summand::kSquare ? value : LoadWide(d, y + i, n), sum);
     }
-    sum = kSquare ? hn::MulAdd(value, value, sum) : hn::Add(value, sum);
   });
   return SumLanes(d, sum);
 }
 
-template <bool kSquare, typename T>
-double SumBlocks(const ConstTensor& x) {
+template <Summand kSummand, typename T>
+double SumBlocks(const ConstTensor& x, const ConstTensor& y) {
   double total = 0;
   for (int64_t row = 0; row < x.rows; ++row) {
-    const T* data = x.Row<T>(row);
+    const T *data = x.Row<T>(row), *factors = y.Row<T>(row);
     // All threads sum blocks in waves of this many, so that the partial sums need no allocation.
     constexpr int64_t kWave = 256;
     double partial[kWave];
@@ -132,7 +143,7 @@ double SumBlocks(const ConstTensor& x) {
       ParallelFor(blocks, 4, [&](int64_t from, int64_t to, int) {
         for (int64_t block = from; block < to; ++block) {
           const int64_t at = begin + block * kSumBlock;
-          partial[block] = BlockSum<kSquare>(data + at, std::min(kSumBlock, begin + count - at));
+          partial[block] = BlockSum<kSummand>(data + at, factors + at, std::min(kSumBlock, begin + count - at));
         }
       });
       for (int64_t block = 0; block < blocks; ++block) total += partial[block];
@@ -155,13 +166,15 @@ void CastAny(const ConstTensor& x, const Tensor& y) {
     VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
   });
 }
-double SumAny(const ConstTensor& x, bool square) {
+template <Summand kSummand>
+double SumAny(const ConstTensor& x, const ConstTensor& y) {
   double sum = 0;
-  VisitFloating(x.dtype, [&](auto zero) {
-    sum = square ? SumBlocks<true, decltype(zero)>(x) : SumBlocks<false, decltype(zero)>(x);
-  });
+  VisitFloating(x.dtype, [&](auto zero) { sum = SumBlocks<kSummand, decltype(zero)>(x, y); });
   return sum;
 }
+double SumOf(const ConstTensor& x) { return SumAny<Summand::kValue>(x, x); }
+double SumOfSquaresOf(const ConstTensor& x) { return SumAny<Summand::kSquare>(x, x); }
+double DotOf(const ConstTensor& x, const ConstTensor& y) { return SumAny<Summand::kProduct>(x, y); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace isthmus::cpu
@@ -176,7 +189,9 @@ HWY_EXPORT(AddAny);
 HWY_EXPORT(SubtractAny);
 HWY_EXPORT(CombineAny);
 HWY_EXPORT(CastAny);
-HWY_EXPORT(SumAny);
+HWY_EXPORT(SumOf);
+HWY_EXPORT(SumOfSquaresOf);
+HWY_EXPORT(DotOf);
 
 absl::Status Add(const AddArgs& args) {
   HWY_DYNAMIC_DISPATCH(AddAny)(args.x, args.y);
@@ -194,7 +209,7 @@ absl::Status Combine(const CombineArgs& args) {
 }
 
 absl::Status Normalise(const NormaliseArgs& args) {
-  const double norm = std::sqrt(HWY_DYNAMIC_DISPATCH(SumAny)(args.x, true));
+  const double norm = std::sqrt(HWY_DYNAMIC_DISPATCH(SumOfSquaresOf)(args.x));
   HWY_DYNAMIC_DISPATCH(CombineAny)
   ({.x = args.x, .y = args.x, .x_factor = 1 / (norm + args.epsilon), .y_factor = 0});
   return absl::OkStatus();
@@ -218,12 +233,17 @@ absl::Status SetZero(const SetZeroArgs& args) {
 }
 
 absl::Status AddSum(const AddSumArgs& args) {
-  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(args.x, false);
+  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumOf)(args.x);
   return absl::OkStatus();
 }
 
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args) {
-  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumAny)(args.x, true);
+  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(SumOfSquaresOf)(args.x);
+  return absl::OkStatus();
+}
+
+absl::Status AddDot(const AddDotArgs& args) {
+  *args.total.As<double>() += HWY_DYNAMIC_DISPATCH(DotOf)(args.x, args.y);
   return absl::OkStatus();
 }
 

@@ -95,16 +95,21 @@ __global__ void __launch_bounds__(kThreads)
   ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) { y[row][c] = static_cast<To>(Exactly(x[row][c])); });
 }
 
-template <typename T, bool kSquared, int kWidth>
+enum class Summand { kValue, kSquare, kProduct };
+
+// Only kProduct reads y.
+template <typename T, Summand kSummand, int kWidth>
 __global__ void __launch_bounds__(kThreads)
-    PartialSumsKernel(Rows<const T> x, int64_t rows, int64_t columns, double* partial) {
+    PartialSumsKernel(Rows<const T> x, Rows<const T> y, int64_t rows, int64_t columns, double* partial) {
   double sum = 0;
   ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
     const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(x[row] + c);
+    auto other = pack;
+    if constexpr (kSummand == Summand::kProduct) other = *reinterpret_cast<const Pack<T, kWidth>*>(y[row] + c);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       const double value = Exactly(pack.values[i]);
-      sum += kSquared ? value * value : value;
+      sum += kSummand == Summand::kValue ? value : value * Exactly(other.values[i]);
     }
   });
   sum = BlockSum(sum);
@@ -131,28 +136,28 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-template <typename T, bool kSquared, int kWidth>
-absl::Status SumPacksInto(const ConstTensor& x, const Tensor& total, const Context& context) {
+template <typename T, Summand kSummand, int kWidth>
+absl::Status SumPacksInto(const ConstTensor& x, const ConstTensor& y, const Tensor& total, const Context& context) {
   const int64_t blocks = std::min<int64_t>(BlocksFor(x.size(), int64_t{kThreads} * kWidth), kSumBlocks);
   auto* partial = static_cast<double*>(context.scratch);
-  ISTHMUS_RETURN_IF_ERROR(Launch("Sum", PartialSumsKernel<T, kSquared, kWidth>,
+  ISTHMUS_RETURN_IF_ERROR(Launch("Sum", PartialSumsKernel<T, kSummand, kWidth>,
                                  {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)}, context, Rows<const T>(x),
-                                 x.rows, x.columns, partial));
+                                 Rows<const T>(y), x.rows, x.columns, partial));
   return Launch("Sum", AddSumKernel, {dim3(1), dim3(kThreads)}, context, partial, static_cast<int>(blocks),
                 total.As<double>());
 }
 
-template <typename T, bool kSquared>
-absl::Status SumInto(const ConstTensor& tensor, const Tensor& total, const Context& context) {
-  const ConstTensor x = Flat(tensor);
+template <typename T, Summand kSummand>
+absl::Status SumInto(const AddDotArgs& args, const Context& context) {
+  const auto [x, y, total] = FlatPair(args);
   constexpr int kWidth = kPackWidth<T>;
-  return Packs(x, kWidth) ? SumPacksInto<T, kSquared, kWidth>(x, total, context)
-                          : SumPacksInto<T, kSquared, 1>(x, total, context);
+  return Packs(x, kWidth) && Packs(y, kWidth) ? SumPacksInto<T, kSummand, kWidth>(x, y, total, context)
+                                              : SumPacksInto<T, kSummand, 1>(x, y, total, context);
 }
 
-template <bool kSquared>
-absl::Status SumOfAny(const ConstTensor& x, const Tensor& total, const Context& context) {
-  return VisitNumbers(x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSquared>(x, total, context); });
+template <Summand kSummand>
+absl::Status SumOfAny(const AddDotArgs& args, const Context& context) {
+  return VisitNumbers(args.x.dtype, [&](auto zero) { return SumInto<decltype(zero), kSummand>(args, context); });
 }
 
 LaunchShape ShapeFor(const Context& context, const Tensor& tensor, int width) {
@@ -231,7 +236,7 @@ absl::Status Normalise(const NormaliseArgs& args, const Context& context) {
   // Partial sums lie before it.
   const Tensor squares(static_cast<double*>(context.scratch) + kSumBlocks, DType::kFloat64, 1, 1);
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = squares}, context));
-  ISTHMUS_RETURN_IF_ERROR((SumInto<float, true>(x, squares, context)));
+  ISTHMUS_RETURN_IF_ERROR((SumInto<float, Summand::kSquare>({.x = x, .y = x, .total = squares}, context)));
   constexpr int kWidth = kPackWidth<float>;
   return Packs(x, kWidth) ? Launch("Normalise", NormaliseKernel<kWidth>, ShapeFor(context, x, kWidth), context,
                                    Rows<float>(x), x.rows, x.columns, squares.As<const double>(), args.epsilon)
@@ -270,11 +275,15 @@ absl::Status SetZero(const SetZeroArgs& args, const Context& context) {
 }
 
 absl::Status AddSum(const AddSumArgs& args, const Context& context) {
-  return SumOfAny<false>(args.x, args.total, context);
+  return SumOfAny<Summand::kValue>({.x = args.x, .y = args.x, .total = args.total}, context);
 }
 
 absl::Status AddSumOfSquares(const AddSumOfSquaresArgs& args, const Context& context) {
-  return SumOfAny<true>(args.x, args.total, context);
+  return SumOfAny<Summand::kSquare>({.x = args.x, .y = args.x, .total = args.total}, context);
+}
+
+absl::Status AddDot(const AddDotArgs& args, const Context& context) {
+  return SumOfAny<Summand::kProduct>(args, context);
 }
 
 }  // namespace isthmus::cuda

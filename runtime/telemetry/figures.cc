@@ -15,7 +15,7 @@ using google::protobuf::Message;
 
 bool IsLabel(const FieldDescriptor& field) {
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) return false;
-  static constexpr const char* kLabels[] = {"rank", "tp_rank", "dp_rank", "layer", "phase", "bucket", "group"};
+  static constexpr const char* kLabels[] = {"rank", "tp_rank", "dp_rank", "layer", "phase", "bucket", "group", "part"};
   return std::any_of(std::begin(kLabels), std::end(kLabels), [&](const char* name) { return field.name() == name; });
 }
 

@@ -101,8 +101,10 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     if factorised:
         grad_up, grad_down = grad.T @ (hidden @ down.T), up.T @ grad.T @ hidden
         update = through_hidden + (hidden @ down.T) @ grad_up.T + hidden @ grad_down.T @ up.T
+        head_gradients = (grad_up, grad_down)
     else:
-        update = through_hidden + hidden @ (grad.T @ hidden).T
+        head_gradients = (grad.T @ hidden,)
+        update = through_hidden + hidden @ head_gradients[0].T
     length = lambda m: np.sqrt((m * m).sum())
     cosine = lambda m: float((m * grad).sum() / (length(m) * norm)) if norm > 0 else 0.0
 
@@ -148,6 +150,9 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
         "retained_target_coefficient": float(retained_at_target.sum()),
         "update_cosine": cosine(update),
         "hidden_update_cosine": cosine(through_hidden),
+        "conditioning_cosine": float((through_hidden * retained).sum() / (length(through_hidden) * length(retained))),
+        "hidden_gradient_norm": float(length(grad_hidden)),
+        "head_gradient_norm": float(np.sqrt(sum((m * m).sum() for m in head_gradients))),
         "update_rank_bound": 2 * width,
         "sampled_tokens": len(sampled),
         "best_rank_energy_ratio": best(width),

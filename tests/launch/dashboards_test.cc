@@ -98,8 +98,11 @@ nlohmann::json ReadTensorboard(const std::string& folder, std::string& skipped) 
 }
 
 // Lists of a record whose elements have figures of their own, and the field that tells them apart.
-const std::map<std::string, std::string> kLabelOfList = {
-    {"head/shards", "tp_rank"}, {"head/buckets", "bucket"}, {"layers", "layer"}, {"time/phases", "phase"}};
+const std::map<std::string, std::string> kLabelOfList = {{"head/shards", "tp_rank"},
+                                                         {"head/buckets", "bucket"},
+                                                         {"layers", "layer"},
+                                                         {"time/phases", "phase"},
+                                                         {"updates", "part"}};
 
 TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
   std::string skipped;

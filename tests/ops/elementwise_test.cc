@@ -244,8 +244,8 @@ TEST(Elementwise, SumsAreFp64) {
   for (const DType dtype : reference::FloatTypes()) {
     for (const ElementwiseShape& s : kElementwiseShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
-      const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding);
-      long double sum = 0, squares = 0, size = 0;
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding), y(dtype, Normal(s.rows, s.columns, 2), 3);
+      long double sum = 0, squares = 0, size = 0, dot = 0, dot_size = 0;
       for (const double value : x.Get().values) {
         sum += value;
         size += std::fabs(value);
@@ -253,6 +253,16 @@ TEST(Elementwise, SumsAreFp64) {
       }
       EXPECT_NEAR(Total(AddSum, x), static_cast<double>(sum), 1e-13 * static_cast<double>(size));
       EXPECT_NEAR(Total(AddSumOfSquares, x) / static_cast<double>(squares), 1, 1e-13);
+      for (int64_t i = 0; i < s.rows; ++i) {
+        for (int64_t j = 0; j < s.columns; ++j) {
+          const long double product = static_cast<long double>(x.Get()(i, j)) * y.Get()(i, j);
+          dot += product;
+          dot_size += std::fabs(product);
+        }
+      }
+      const Buffer total(DType::kFloat64, 1, 1);
+      ASSERT_TRUE(AddDot({.x = x, .y = y, .total = total}, reference::TestStream()).ok());
+      EXPECT_NEAR(total.Get()(0, 0), static_cast<double>(dot), 1e-13 * static_cast<double>(dot_size));
     }
   }
   EXPECT_EQ(Total(AddSum, Tensor(nullptr, DType::kFloat32, 0, 5)), 0);
@@ -264,6 +274,9 @@ TEST(Elementwise, SumsAddToWhatIsThere) {
   EXPECT_EQ(total.Get()(0, 0), 11);
   ASSERT_TRUE(AddSumOfSquares({.x = x, .total = total}, reference::TestStream()).ok());
   EXPECT_EQ(total.Get()(0, 0), 23);
+  const Buffer y(DType::kFloat32, Matrix(1, 3, 4));
+  ASSERT_TRUE(AddDot({.x = x, .y = y, .total = total}, reference::TestStream()).ok());
+  EXPECT_EQ(total.Get()(0, 0), 47);
 }
 
 TEST(Elementwise, SquaresOfLargeFp32DoNotOverflowAndNaNIsSeen) {
@@ -282,8 +295,9 @@ TEST(Elementwise, BitsDoNotDependOnThreads) {
   Stream& stream = reference::TestStream();
   reference::ExpectSameBitsForAnyThreads([&] {
     const Buffer x(DType::kFloat32, Normal(1, 100003, 1));
-    const double sums[2] = {Total(AddSum, x), Total(AddSumOfSquares, x)};
-    const Buffer y(DType::kBFloat16, 1, 100003);
+    const Buffer y(DType::kBFloat16, 1, 100003), dot(DType::kFloat64, 1, 1);
+    EXPECT_TRUE(AddDot({.x = x, .y = Buffer(DType::kFloat32, Normal(1, 100003, 3)), .total = dot}, stream).ok());
+    const double sums[3] = {Total(AddSum, x), Total(AddSumOfSquares, x), dot.Get()(0, 0)};
     EXPECT_TRUE(Cast({.x = x, .y = y}, stream).ok());
     const Buffer combined(DType::kFloat32, Normal(1, 100003, 2));
     EXPECT_TRUE(Combine({.x = x, .y = combined, .x_factor = 0.7, .y_factor = 0.9}, stream).ok());
@@ -307,6 +321,8 @@ TEST(Elementwise, RejectsTensorsThatDisagree) {
   const Buffer total(DType::kFloat64, 1, 1);
   EXPECT_FALSE(AddSum({.x = integers, .total = total}, stream).ok());
   EXPECT_FALSE(AddSum({.x = x, .total = wide}, stream).ok());
+  EXPECT_EQ(AddDot({.x = x, .y = wide, .total = total}, stream).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(AddDot({.x = x, .y = other, .total = total}, stream).ok());
   EXPECT_FALSE(AddSumOfSquares({.x = Tensor(nullptr, DType::kFloat32, 2, 3), .total = total}, stream).ok());
   Tensor overlapping = x;
   overlapping.row_stride = 2;

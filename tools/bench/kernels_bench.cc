@@ -211,6 +211,14 @@ void SumOfSquaresBench(Memory& memory, benchmark::State& state, DType dtype, int
   memory.Measure(state, x->bytes(), [&](Stream& stream) { return AddSumOfSquares({.x = x, .total = total}, stream); });
 }
 
+void DotBench(Memory& memory, benchmark::State& state, DType dtype, int64_t rows) {
+  const int64_t width = memory.sizes().width;
+  const Filled x(memory.stream(), dtype, rows, width), y(memory.stream(), dtype, rows, width);
+  const Filled total(memory.stream(), DType::kFloat64, 1, 1);
+  memory.Measure(state, x->bytes() + y->bytes(),
+                 [&](Stream& stream) { return AddDot({.x = x, .y = y, .total = total}, stream); });
+}
+
 // `memory` must live until the benchmarks have run.
 void RegisterAll(Memory& memory) {
   const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width, large = memory.sizes().large_rows;
@@ -235,6 +243,7 @@ void RegisterAll(Memory& memory) {
       const std::string at = absl::StrCat(rows == large ? "/large" : "", type);
       add(absl::StrCat("add", at), [=](Memory& m, State& s) { AddBench(m, s, dtype, rows); });
       add(absl::StrCat("sum_of_squares", at), [=](Memory& m, State& s) { SumOfSquaresBench(m, s, dtype, rows); });
+      add(absl::StrCat("dot", at), [=](Memory& m, State& s) { DotBench(m, s, dtype, rows); });
     }
   }
   add("cross_entropy_statistics/fp32", [](Memory& m, State& s) { CrossEntropyStatisticsBench(m, s, DType::kFloat32); });
