@@ -8,12 +8,12 @@
 #include <iterator>
 #include <utility>
 
+#include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "model/measure/head_projection.h"
 #include "model/measure/head_projector.h"
 #include "model/measure/head_sums.h"
 #include "model/measure/head_update.h"
-#include "model/measure/host_copy.h"
-#include "model/measure/matrix.h"
 #include "model/measure/mesh_sum.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"

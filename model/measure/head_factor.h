@@ -5,7 +5,7 @@
 #include <Eigen/Core>
 #include <cstdint>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 
 namespace isthmus {
 

@@ -5,7 +5,7 @@
 
 #include <Eigen/Core>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {

@@ -7,11 +7,11 @@
 #include <cmath>
 #include <vector>
 
-#include "model/measure/gram_factor.h"
+#include "model/algebra/gram_factor.h"
+#include "model/algebra/host_copy.h"
+#include "model/algebra/inner_products.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/head_projection.h"
-#include "model/measure/host_copy.h"
-#include "model/measure/inner_products.h"
 #include "model/measure/tall_qr.h"
 #include "ops/elementwise.h"
 #include "ops/gram.h"

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/head_update.h"
-#include "model/measure/matrix.h"
 #include "model/measure/tensor_scales.h"
 #include "model/measure/token_figures.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "model/measure/inner_products.h"
+#include "model/algebra/inner_products.h"
 #include "ops/matmul.h"
 #include "runtime/status.h"
 

@@ -1,6 +1,6 @@
 #include "model/measure/logit_gradient.h"
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "model/measure/tensor_scales.h"
 #include "ops/cross_entropy.h"
 #include "ops/matmul.h"

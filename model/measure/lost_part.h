@@ -6,7 +6,7 @@
 
 #include <absl/status/status.h>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "parallel/communicator.h"
 #include "runtime/stream.h"
 

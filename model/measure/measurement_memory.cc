@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "model/algebra/gram_factor.h"
 #include "model/compute_type.h"
 #include "model/heads/heads.h"
-#include "model/measure/gram_factor.h"
 #include "model/parameters.h"
 #include "ops/gram.h"
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "model/measure/frequency_buckets.h"
-#include "model/measure/host_copy.h"
-#include "model/measure/matrix.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/matmul.h"

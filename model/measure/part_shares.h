@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/algebra/inner_products.h"
 #include "model/heads/lm_head.h"
 #include "model/measure/head_sums.h"
-#include "model/measure/inner_products.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/part_energies.h"
 #include "parallel/mesh.h"

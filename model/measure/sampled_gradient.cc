@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "model/measure/host_copy.h"
-#include "model/measure/inner_products.h"
+#include "model/algebra/host_copy.h"
+#include "model/algebra/inner_products.h"
 #include "model/measure/logit_gradient.h"
 #include "model/measure/mesh_sum.h"
 #include "model/measure/token_sample.h"

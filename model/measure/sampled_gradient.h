@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/token_figures.h"
 #include "parallel/mesh.h"

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "model/measure/host_copy.h"
-#include "model/measure/matrix.h"
+#include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/reductions.h"

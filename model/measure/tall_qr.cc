@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/measure/host_copy.h"
+#include "model/algebra/host_copy.h"
 #include "runtime/parallel_for.h"
 #include "runtime/status.h"
 

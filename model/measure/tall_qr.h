@@ -11,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"
 #include "runtime/stream.h"

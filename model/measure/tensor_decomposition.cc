@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/frequency_buckets.h"
 #include "model/measure/head_sums.h"
 #include "model/measure/logit_gradient.h"
 #include "model/measure/lost_part.h"
-#include "model/measure/matrix.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"
 #include "model/measure/tensor_head.h"

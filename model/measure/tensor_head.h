@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/head_factor.h"
-#include "model/measure/matrix.h"
 #include "model/measure/tensor_scales.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"

@@ -13,7 +13,7 @@
 #include <optional>
 #include <vector>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "parallel/communicator.h"
 #include "runtime/tensor.h"
 

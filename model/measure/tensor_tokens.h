@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "model/measure/tensor_decomposition.h"
 #include "model/measure/tensor_head.h"
 #include "model/measure/tensor_scales.h"

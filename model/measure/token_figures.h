@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/histogram.h"
-#include "model/measure/matrix.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/token_sample.h"
 

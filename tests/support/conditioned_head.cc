@@ -3,8 +3,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/head_sums.h"
-#include "model/measure/matrix.h"
 #include "runtime/philox.h"
 #include "tests/support/orthonormal_basis.h"
 

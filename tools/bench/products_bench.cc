@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "model/measure/gram_factor.h"
+#include "model/algebra/gram_factor.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/gram.h"

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/algebra/matrix.h"
 #include "model/measure/logit_gradient.h"
-#include "model/measure/matrix.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 

@@ -1,4 +1,4 @@
-#include "model/measure/host_copy.h"
+#include "model/algebra/host_copy.h"
 
 #include "ops/elementwise.h"
 #include "runtime/device.h"

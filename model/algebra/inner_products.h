@@ -1,7 +1,7 @@
 // Finds inner products of fp64 matrices on the stream's device: many are started, and one copy brings their values to
 // the host.
-#ifndef ISTHMUS_MODEL_MEASURE_INNER_PRODUCTS_H_
-#define ISTHMUS_MODEL_MEASURE_INNER_PRODUCTS_H_
+#ifndef ISTHMUS_MODEL_ALGEBRA_INNER_PRODUCTS_H_
+#define ISTHMUS_MODEL_ALGEBRA_INNER_PRODUCTS_H_
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -40,4 +40,4 @@ class InnerProducts {
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_MEASURE_INNER_PRODUCTS_H_
+#endif  // ISTHMUS_MODEL_ALGEBRA_INNER_PRODUCTS_H_

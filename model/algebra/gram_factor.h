@@ -1,8 +1,8 @@
 // Finds the Cholesky factor of a Gram matrix, its inverse and its condition, in fp64 on the stream's device. A head of
 // 4,096 columns takes some 10¹¹ operations. They are matrix products but for small blocks on the diagonal, which the
 // host factors.
-#ifndef ISTHMUS_MODEL_MEASURE_GRAM_FACTOR_H_
-#define ISTHMUS_MODEL_MEASURE_GRAM_FACTOR_H_
+#ifndef ISTHMUS_MODEL_ALGEBRA_GRAM_FACTOR_H_
+#define ISTHMUS_MODEL_ALGEBRA_GRAM_FACTOR_H_
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -35,4 +35,4 @@ absl::StatusOr<double> ReciprocalCondition(const Tensor& gram, const Tensor& inv
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_MEASURE_GRAM_FACTOR_H_
+#endif  // ISTHMUS_MODEL_ALGEBRA_GRAM_FACTOR_H_

@@ -1,5 +1,5 @@
 // Tests the factor of the head's Gram matrix and its inverse by their definitions.
-#include "model/measure/gram_factor.h"
+#include "model/algebra/gram_factor.h"
 
 #include <gtest/gtest.h>
 

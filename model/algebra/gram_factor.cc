@@ -1,11 +1,11 @@
-#include "model/measure/gram_factor.h"
+#include "model/algebra/gram_factor.h"
 
 #include <Eigen/Cholesky>
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "runtime/device.h"

@@ -1,7 +1,7 @@
-// These are the matrices of the decomposition's algebra, in fp64 on the host. Headers that other folders see don't
+// These are the matrices of algebra in fp64 on the host. Headers that other folders see don't
 // include this one.
-#ifndef ISTHMUS_MODEL_MEASURE_MATRIX_H_
-#define ISTHMUS_MODEL_MEASURE_MATRIX_H_
+#ifndef ISTHMUS_MODEL_ALGEBRA_MATRIX_H_
+#define ISTHMUS_MODEL_ALGEBRA_MATRIX_H_
 
 #include <Eigen/Core>
 
@@ -28,4 +28,4 @@ ConstTensor TensorOf(const Matrix&& matrix) = delete;  // a view of what is gone
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_MEASURE_MATRIX_H_
+#endif  // ISTHMUS_MODEL_ALGEBRA_MATRIX_H_

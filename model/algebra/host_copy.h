@@ -1,10 +1,10 @@
 // Copies numbers of any floating type on any device to the host, as fp64.
-#ifndef ISTHMUS_MODEL_MEASURE_HOST_COPY_H_
-#define ISTHMUS_MODEL_MEASURE_HOST_COPY_H_
+#ifndef ISTHMUS_MODEL_ALGEBRA_HOST_COPY_H_
+#define ISTHMUS_MODEL_ALGEBRA_HOST_COPY_H_
 
 #include <absl/status/statusor.h>
 
-#include "model/measure/matrix.h"
+#include "model/algebra/matrix.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -19,4 +19,4 @@ absl::Status CopyToTensor(const Matrix& matrix, const Tensor& tensor, const Stre
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_MEASURE_HOST_COPY_H_
+#endif  // ISTHMUS_MODEL_ALGEBRA_HOST_COPY_H_

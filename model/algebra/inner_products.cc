@@ -1,4 +1,4 @@
-#include "model/measure/inner_products.h"
+#include "model/algebra/inner_products.h"
 
 #include "ops/elementwise.h"
 #include "ops/reductions.h"
