@@ -20,7 +20,7 @@ constexpr int64_t kRowAlignment = 64;  // elements
 ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk)
     : setting_(setting),
       chunk_(std::min(loss_chunk, setting.batch.tokens())),
-      head_(HeadKindOf(config).make({.config = config, .setting = setting})) {}
+      head_(MakeHead({.config = config, .setting = setting})) {}
 
 void ChunkedLoss::Place(TensorPlacer& placer) {
   const int64_t rows = setting_.Share(setting_.vocabulary).size(), ranks = setting_.tensor_ranks;

@@ -74,11 +74,15 @@ class ChunkedLoss {
   // memory.
   absl::StatusOr<Tensor> Logits(const Tensor& hidden);
 
-  // Works as LmHead::View.
-  absl::StatusOr<HeadView> View() { return head_->View(); }
   // These work as in LmHead.
+  absl::Status BeginStep(int64_t step) { return head_->BeginStep(step); }
+  bool changes_gradient() const { return head_->changes_gradient(); }
+  absl::Status ChangeGradient() { return head_->ChangeGradient(); }
+  absl::Status RestoreGradient() { return head_->RestoreGradient(); }
+  absl::StatusOr<HeadView> View() { return head_->View(); }
   ParameterHandle parameter() const { return head_->parameter(); }
   double ForwardFlopsPerToken() const { return head_->ForwardFlopsPerToken(); }
+  double MoreBackwardFlopsPerToken() const { return head_->MoreBackwardFlopsPerToken(); }
 
  private:
   struct Workspace {

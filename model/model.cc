@@ -63,7 +63,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Build(const proto::RunConfig& conf
   auto model = std::make_unique<Model>(config, rank, stream.device(), purpose);
   ISTHMUS_ASSIGN_OR_RETURN(model->parameters_, ParameterStore::Create(model->Declare(), model->setting_.type, stream,
                                                                       /*gradients=*/purpose.training));
-  model->region_ = std::make_unique<TensorRegion>(mesh.tensor(), model->setting_.sequence_parallel);
+  model->region_ = std::make_unique<TensorRegion>(mesh, model->setting_.sequence_parallel);
   ISTHMUS_RETURN_IF_ERROR(model->backbone_.Allocate(model->parameters_, *model->region_, stream));
   ISTHMUS_RETURN_IF_ERROR(model->loss_.Allocate(model->parameters_, *model->region_, stream));
   return model;
@@ -79,7 +79,7 @@ double FlopsPerToken(const proto::RunConfig& config, bool causal) {
   for (const ParameterSpec& spec : model.Declare().specs) {
     if (spec.multiplies) products += 2 * static_cast<double>(spec.rows * spec.columns);
   }
-  return 3 * products + model.backbone().FlopsPerToken(causal);
+  return 3 * products + model.loss().MoreBackwardFlopsPerToken() + model.backbone().FlopsPerToken(causal);
 }
 
 }  // namespace isthmus

@@ -13,17 +13,23 @@
 #include <cstdint>
 
 #include "parallel/communicator.h"
+#include "parallel/mesh.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
 
 class TensorRegion {
  public:
-  TensorRegion(Communicator& tensor, bool sequence_parallel)
-      : tensor_(&tensor), sequence_parallel_(sequence_parallel && tensor.size() > 1) {}
+  // `mesh` must outlive the region.
+  TensorRegion(const Mesh& mesh, bool sequence_parallel)
+      : tensor_(&mesh.tensor()),
+        data_(&mesh.data()),
+        sequence_parallel_(sequence_parallel && mesh.tensor_ranks() > 1) {}
 
   bool sequence_parallel() const { return sequence_parallel_; }
   Communicator& tensor() const { return *tensor_; }
+  // The ranks that have the same part of the model and other tokens.
+  Communicator& data() const { return *data_; }
 
   // Returns how many rows of a full tensor of `tokens` rows the local part has.
   int64_t LocalTokens(int64_t tokens) const { return sequence_parallel_ ? tokens / tensor_->size() : tokens; }
@@ -41,6 +47,7 @@ class TensorRegion {
 
  private:
   Communicator* tensor_;
+  Communicator* data_;
   bool sequence_parallel_;
 };
 

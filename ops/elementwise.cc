@@ -39,6 +39,12 @@ absl::Status CheckArguments(const NormaliseArgs& args, Device device) {
   return CheckDevice(kOp, args.x, device);
 }
 
+absl::Status CheckArguments(const ScaleToNormArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("ScaleToNorm", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("ScaleToNorm", "squares", args.squares, DType::kFloat64, 1, 2));
+  return CheckDevice("ScaleToNorm", args.x, device);
+}
+
 absl::Status CheckArguments(const CastArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("Cast", "y", args.y));
@@ -84,6 +90,13 @@ OperatorCost NormaliseArgs::Cost() const { return MemoryPass("normalisation", {x
 absl::Status Normalise(const NormaliseArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::Normalise, cuda::Normalise>(args, stream);
+}
+
+OperatorCost ScaleToNormArgs::Cost() const { return MemoryPass("scaling to a norm", {x, x}); }
+
+absl::Status ScaleToNorm(const ScaleToNormArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::ScaleToNorm, cuda::ScaleToNorm>(args, stream);
 }
 
 OperatorCost CastArgs::Cost() const { return MemoryPass("conversion", {x, y}); }

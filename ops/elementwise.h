@@ -50,6 +50,17 @@ struct NormaliseArgs {
 };
 absl::Status Normalise(const NormaliseArgs& args, Stream& stream);
 
+// Computes x = x √(squares[1] / squares[0]). `squares` is fp64 [1, 2] in memory of the stream's device: Σ x², over all
+// ranks that have a part of it, and what it is to become. x [N, D] is fp32 | bf16 | fp64; the factor is rounded to fp32
+// (fp64 for fp64). If squares[0] is 0, x stays as it is.
+struct ScaleToNormArgs {
+  Tensor x;
+  ConstTensor squares;
+
+  OperatorCost Cost() const;
+};
+absl::Status ScaleToNorm(const ScaleToNormArgs& args, Stream& stream);
+
 // Copies x to y [N, D], converting between fp32, bf16 and fp64 (round to nearest even).
 struct CastArgs {
   ConstTensor x;
@@ -102,6 +113,7 @@ absl::Status Add(const AddArgs& args);
 absl::Status SubtractFrom(const SubtractFromArgs& args);
 absl::Status Combine(const CombineArgs& args);
 absl::Status Normalise(const NormaliseArgs& args);
+absl::Status ScaleToNorm(const ScaleToNormArgs& args);
 absl::Status Cast(const CastArgs& args);
 absl::Status SetZero(const SetZeroArgs& args);
 absl::Status AddSum(const AddSumArgs& args);
@@ -113,6 +125,7 @@ absl::Status Add(const AddArgs& args, const Context& context);
 absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context);
 absl::Status Combine(const CombineArgs& args, const Context& context);
 absl::Status Normalise(const NormaliseArgs& args, const Context& context);
+absl::Status ScaleToNorm(const ScaleToNormArgs& args, const Context& context);
 absl::Status Cast(const CastArgs& args, const Context& context);
 absl::Status SetZero(const SetZeroArgs& args, const Context& context);
 absl::Status AddSum(const AddSumArgs& args, const Context& context);

@@ -88,6 +88,7 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
                                "too high"));
   }
   stability.FillRecord(*record.mutable_stability());
+  *record.mutable_token_gaps() = taken.gaps;
   ISTHMUS_RETURN_IF_ERROR(FillTimes(taken, record));
   if (taken.measured.has_value()) {
     FillHeadRecord(taken.measured->head, *record.mutable_head());

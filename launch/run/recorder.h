@@ -39,6 +39,7 @@ struct TakenStep {
   bool last = false;   // of the run
   std::optional<HeadDecomposition::Result> measured;
   std::optional<proto::ValidationRecord> validation;
+  proto::TokenGapRecord gaps;  // of a step that gets a record
 };
 
 class Recorder {

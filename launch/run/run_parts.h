@@ -20,6 +20,7 @@
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
 #include "model/measure/head_decomposition.h"
+#include "model/train/token_gaps.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
@@ -54,6 +55,7 @@ struct RunParts {
   std::unique_ptr<Stability> stability;
   std::unique_ptr<HeadDecomposition> decomposition;  // null if the run never measures its head
   std::unique_ptr<TrainingModel> model;
+  std::optional<TokenGaps> gaps;
   std::unique_ptr<Recorder> recorder;
   std::unique_ptr<RunCheckpoints> checkpoints;
   ResumePlan plan;                             // of this start, or of the latest rollback

@@ -257,6 +257,7 @@ absl::Status RunSetup::Continue() {
   run_->recorder = std::make_unique<Recorder>(config, *run_->mesh, run_->watch, messages, std::move(sinks_));
   run_->checkpoints = std::make_unique<RunCheckpoints>(config, run_->data, *run_->mesh, *run_->model, messages.log());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, run_->checkpoints->Reserve()));
+  run_->gaps.emplace(config.model().vocabulary(), *run_->mesh);
   OpenLoader(*run_);
   return absl::OkStatus();
 }

@@ -96,7 +96,10 @@ absl::Status Conclude(RunParts& run, const StepPlan& plan, TakenStep& taken) {
   }
   const bool record = validate || plan.measure || IsDue(telemetry.log_interval(), taken.step) ||
                       run.checkpoints->Due(taken.step, taken.last);
-  return record ? run.recorder->Record(taken, state, *run.stability) : absl::OkStatus();
+  if (!record) return absl::OkStatus();
+  const auto rows = static_cast<size_t>(run.model->loss().parameter().first);
+  ISTHMUS_RETURN_IF_ERROR(run.gaps->Fill(run.model->optimizer().Beta2Of(rows), taken.gaps));
+  return run.recorder->Record(taken, state, *run.stability);
 }
 
 }  // namespace
@@ -116,6 +119,7 @@ absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
   ISTHMUS_ASSIGN_OR_RETURN(taken.result, StepOnBatch(run, plan, batch, dump));
   taken.result.seconds[StepPhase::kData] = data_seconds;
   const int64_t number = batch.number;
+  if (taken.result.applied) ISTHMUS_RETURN_IF_ERROR(run.gaps->AddStep(step, batch.targets()));
   run.loader->Recycle(std::move(batch));
   if (!taken.result.applied) {
     ISTHMUS_RETURN_IF_ERROR(Refuse(run, step, number, taken.result));

@@ -107,6 +107,7 @@ std::string CheckFactorised(const proto::ModelConfig& config) {
 HeadKind FactorisedHeadKind() {
   return {.name = "factorised",
           .make = [](const HeadRequest& request) { return std::make_unique<FactorisedHead>(request); },
+          .plain_rows = true,
           .shape =
               [](const proto::ModelConfig& config) { return HeadShape{.width = HeadRankOf(config), .has_down = true}; },
           .title = [](const proto::ModelConfig& config) { return absl::StrCat("head of rank ", HeadRankOf(config)); },

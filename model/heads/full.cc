@@ -81,6 +81,7 @@ HeadKind KindOf(const char* name, bool tied) {
   return {
       .name = name,
       .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request.setting, tied); },
+      .plain_rows = true,
       .shape =
           [tied](const proto::ModelConfig& config) { return HeadShape{.width = config.width(), .in_embedding = tied}; },
       .title = [tied](const proto::ModelConfig&) { return tied ? "tied head" : "head at full width"; },

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "model/heads/gradient/hooked_head.h"
 #include "model/kind_list.h"
 
 namespace isthmus {
@@ -30,6 +31,10 @@ std::string NameOf(const proto::ModelConfig& config) {
 }
 
 }  // namespace
+
+std::unique_ptr<LmHead> MakeHead(const HeadRequest& request) {
+  return WithHooks(request, HeadKindOf(request.config).make(request));
+}
 
 const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(NameOf(config)); }
 
@@ -71,7 +76,8 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
     return absl::InvalidArgumentError(absl::StrCat(source, ": model.head_rank: ", older, "; model.head.rank is ", rank,
                                                    ", and both name the head's rank; set one of them"));
   }
-  const std::string wrong = kind->check ? kind->check(config) : "";
+  std::string wrong = kind->check ? kind->check(config) : "";
+  if (wrong.empty()) wrong = CheckHooks(config, *kind);
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));
 }
 

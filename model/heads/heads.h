@@ -32,6 +32,8 @@ struct HeadShape {
 struct HeadKind {
   std::string name;  // model.head.kind
   std::function<std::unique_ptr<LmHead>(const HeadRequest&)> make;
+  // Whether its U is a parameter: model.head.backward and model.head.weight_gradient change such heads only.
+  bool plain_rows = false;
   // If it is null, the head has U [V, D] of its own.
   std::function<HeadShape(const proto::ModelConfig&)> shape;
   // The title is for people: "head of rank 64". If it is null, it is the kind's name and "head".
@@ -41,6 +43,8 @@ struct HeadKind {
   std::function<std::string(const proto::ModelConfig&)> check;
 };
 
+// Makes the head of a configuration, which must have passed CheckHead.
+std::unique_ptr<LmHead> MakeHead(const HeadRequest& request);
 // Returns the kind that a configuration names. It must have passed CheckHead.
 const HeadKind& HeadKindOf(const proto::ModelConfig& config);
 HeadShape HeadShapeOf(const proto::ModelConfig& config);

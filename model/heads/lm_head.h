@@ -2,7 +2,8 @@
 // is model/chunked_loss.h, the same for every head.
 //
 // Calls come in this order: Declare; Place, which may come twice; Bind; then for each micro-batch Begin, for each chunk
-// Logits and Backward, and Finish. Without training there is neither Backward nor Finish.
+// Logits and Backward, and Finish. Without training there is neither Backward nor Finish. A step begins with BeginStep,
+// and ends with ChangeGradient where a head has that.
 #ifndef ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 #define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 
@@ -46,6 +47,8 @@ class LmHead {
   // Takes views of the parameters. All must outlive the head.
   virtual void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) = 0;
 
+  // Begins a step of training, counted from 1. Collective over the tensor group.
+  virtual absl::Status BeginStep(int64_t /*step*/) { return absl::OkStatus(); }
   // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks.
   virtual absl::Status Begin(const Tensor& hidden) = 0;
   // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).
@@ -59,6 +62,13 @@ class LmHead {
   // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.
   virtual absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) = 0;
 
+  // Whether the optimizer gets other gradients of the head than those that were backpropagated. ChangeGradient makes
+  // them, when gradients are summed over the data ranks, and that of `parameter` is whole on each. RestoreGradient brings
+  // those back that it found. Collective over the tensor group.
+  virtual bool changes_gradient() const { return false; }
+  virtual absl::Status ChangeGradient() { return absl::OkStatus(); }
+  virtual absl::Status RestoreGradient() { return absl::OkStatus(); }
+
   // The head as it is now. Gradients are those that the parameters have. A head whose U is derived from its parameters
   // computes U, and U's gradient from theirs.
   virtual absl::StatusOr<HeadView> View() = 0;
@@ -66,6 +76,8 @@ class LmHead {
   virtual ParameterHandle parameter() const = 0;
   // Floating-point operations of the forward pass per token, for the whole vocabulary.
   virtual double ForwardFlopsPerToken() const = 0;
+  // Those of the backward pass beyond twice as many.
+  virtual double MoreBackwardFlopsPerToken() const { return 0; }
 };
 
 }  // namespace isthmus

@@ -11,16 +11,18 @@ void VocabularyProduct::Place(int64_t chunk, TensorPlacer& placer) {
   }
 }
 
+absl::Status VocabularyProduct::BackwardInput(const Tensor& grad_logits, const Tensor& grad_x, const Tensor& signal,
+                                              Stream& stream) const {
+  if (!wide_grad_x_.defined()) return linear_.BackwardInput(grad_logits, grad_x, stream);
+  const Tensor wide = wide_grad_x_.RowSlice(0, grad_x.rows);
+  ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, wide, stream));
+  ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = grad_x}, stream));
+  return signal.defined() ? Cast({.x = wide, .y = signal}, stream) : absl::OkStatus();
+}
+
 absl::Status VocabularyProduct::Backward(const Tensor& grad_logits, const Tensor& x, const Tensor& grad_x,
                                          const Tensor& signal, Stream& stream) const {
-  if (wide_grad_x_.defined()) {
-    const Tensor wide = wide_grad_x_.RowSlice(0, x.rows);
-    ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, wide, stream));
-    ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = grad_x}, stream));
-    if (signal.defined()) ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = signal}, stream));
-  } else {
-    ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, grad_x, stream));
-  }
+  ISTHMUS_RETURN_IF_ERROR(BackwardInput(grad_logits, grad_x, signal, stream));
   return linear_.BackwardWeight(grad_logits, x, stream);
 }
 

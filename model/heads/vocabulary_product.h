@@ -30,8 +30,10 @@ class VocabularyProduct {
   absl::Status Forward(const Tensor& x, const Tensor& logits, Stream& stream) const {
     return linear_.Forward(x, logits, stream);
   }
-  // Computes grad_x [n, width] = grad_logits U, this shard's part; adds to the gradient of U. `signal` is as in
-  // LmHead::Backward.
+  // Computes grad_x [n, width] = grad_logits U, this shard's part. `signal` is as in LmHead::Backward.
+  absl::Status BackwardInput(const Tensor& grad_logits, const Tensor& grad_x, const Tensor& signal,
+                             Stream& stream) const;
+  // Does the same, and adds grad_logitsᵀ x to the gradient of U.
   absl::Status Backward(const Tensor& grad_logits, const Tensor& x, const Tensor& grad_x, const Tensor& signal,
                         Stream& stream) const;
 

@@ -10,6 +10,7 @@
 
 #include "model/algebra/host_copy.h"
 #include "model/algebra/matrix.h"
+#include "model/algebra/symmetric.h"
 #include "model/measure/head_projection.h"
 #include "model/measure/head_projector.h"
 #include "model/measure/head_sums.h"

@@ -1,9 +1,9 @@
 #include "model/measure/head_projection.h"
 
-#include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <algorithm>
 
+#include "model/algebra/symmetric.h"
 #include "model/measure/head_factor.h"
 
 namespace isthmus {
@@ -20,11 +20,6 @@ HeadProjection ProjectByFactor(const Eigen::MatrixXd& r, const Matrix& down, int
   projection.projector.leftCols(factor.rank) =
       solver.solve(Eigen::MatrixXd::Identity(factor.transform.rows(), factor.rank));
   return projection;
-}
-
-Eigen::VectorXd Eigenvalues(const Tensor& symmetric) {
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(ViewOf(symmetric), Eigen::EigenvaluesOnly);
-  return solver.eigenvalues().reverse();
 }
 
 Eigen::VectorXd SingularValues(const Tensor& gram) { return Eigenvalues(gram).cwiseMax(0.0).cwiseSqrt(); }

@@ -22,9 +22,6 @@ struct HeadProjection {
 // Projects by the triangular factor of U [any, width], whatever its condition and rank (model/measure/head_factor.h).
 HeadProjection ProjectByFactor(const Eigen::MatrixXd& r, const Matrix& down, int64_t vocabulary);
 
-// Returns the eigenvalues of a symmetric matrix, descending; fp64 in host memory.
-Eigen::VectorXd Eigenvalues(const Tensor& symmetric);
-
 // Returns the singular values of W, descending, as roots of the eigenvalues of `gram`, fp64 in host memory. `gram` is
 // WᵀW, or another matrix with the same nonzero eigenvalues.
 Eigen::VectorXd SingularValues(const Tensor& gram);

@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "model/measure/head_projection.h"
+#include "model/algebra/symmetric.h"
 #include "proto/telemetry.pb.h"
 
 namespace isthmus {

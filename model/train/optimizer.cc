@@ -191,6 +191,13 @@ std::vector<proto::TensorRole> Optimizer::Kept(int spec) const {
   return settings_[static_cast<size_t>(spec)].Kept(parameters_->compute_type());
 }
 
+std::optional<double> Optimizer::Beta2Of(size_t spec) const {
+  const ParameterSettings& settings = settings_[spec];
+  const auto& kept = settings.rule->state;
+  if (std::find(kept.begin(), kept.end(), proto::SECOND_MOMENT) == kept.end()) return std::nullopt;
+  return settings.beta2;
+}
+
 int64_t Optimizer::most_tensors() const {
   size_t most = 0;
   for (const Piece& piece : pieces_) most = std::max(most, piece.state.size());

@@ -9,6 +9,7 @@
 #include <absl/types/span.h>
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -75,6 +76,8 @@ class Optimizer {
   std::vector<proto::TensorRole> Kept(int spec) const;
   // Returns how many of those tensors the parameter has that has most.
   int64_t most_tensors() const;
+  // Returns β₂ of a parameter; none if its rule has no second moment.
+  std::optional<double> Beta2Of(size_t spec) const;
   // Returns true if other data ranks own other elements.
   bool sharded() const { return sharded_; }
 

@@ -201,6 +201,10 @@ absl::Status TrainingModel::BeginStep(const StepRequest& request) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kOptimizer, seconds_);
     ISTHMUS_RETURN_IF_ERROR(SetZero({.x = parameters().gradients()}, stream_));
   }
+  {
+    const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().BeginStep(request.step));
+  }
   if (!request.measure) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
   ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
@@ -244,12 +248,20 @@ double TrainingModel::ClipFactor(double gradient_norm) const {
 
 absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& sums, StepResult& result) {
   std::optional<LossDecrease> decrease;
+  ChunkedLoss& loss = model_->loss();
+  if (request.measure || loss.changes_gradient()) {
+    const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
+    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(loss.parameter())));
+  }
   if (request.measure) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
-    ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(model_->loss().parameter())));
-    ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, loss.View());
     ISTHMUS_RETURN_IF_ERROR(observer_->EndStep(head, sums.energy));
     ISTHMUS_ASSIGN_OR_RETURN(decrease, LossDecrease::Begin(optimizer_));
+  }
+  if (loss.changes_gradient()) {
+    const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
+    ISTHMUS_RETURN_IF_ERROR(loss.ChangeGradient());
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kOptimizer, seconds_);
@@ -262,6 +274,7 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
     // The host's work may run beside the device's.
     if (!stream_.dry()) observer_->Conclude();
+    if (loss.changes_gradient()) ISTHMUS_RETURN_IF_ERROR(loss.RestoreGradient());
     ISTHMUS_ASSIGN_OR_RETURN(result.decrease, decrease->End(mesh_));
   }
   return absl::OkStatus();

@@ -76,6 +76,18 @@ void CombineRows(const CombineArgs& args) {
   });
 }
 
+template <typename T>
+void ScaleRows(const Tensor& x, double factor) {
+  const hn::ScalableTag<ComputeOf<T>> d;
+  const auto factors = hn::Set(d, static_cast<ComputeOf<T>>(factor));
+  ForRuns(x.rows, x.columns, [&](int64_t row, int64_t column, int64_t count) {
+    T* data = x.Row<T>(row) + column;
+    ForParts(d, count, [&](int64_t i, size_t n) {
+      StorePart(d, hn::Mul(factors, LoadPart(d, static_cast<const T*>(data) + i, n)), data + i, n);
+    });
+  });
+}
+
 template <typename From, typename To>
 void CastRows(const ConstTensor& x, const Tensor& y) {
   ForRuns(x.rows, x.columns, [&](int64_t row, int64_t column, int64_t count) {
@@ -161,6 +173,9 @@ void SubtractAny(const ConstTensor& x, const Tensor& y) {
 void CombineAny(const CombineArgs& args) {
   args.x.dtype == DType::kFloat64 ? CombineRows<double>(args) : CombineRows<float>(args);
 }
+void ScaleAny(const Tensor& x, double factor) {
+  VisitFloating(x.dtype, [&](auto zero) { ScaleRows<decltype(zero)>(x, factor); });
+}
 void CastAny(const ConstTensor& x, const Tensor& y) {
   VisitFloating(x.dtype, [&](auto from) {
     VisitFloating(y.dtype, [&](auto to) { CastRows<decltype(from), decltype(to)>(x, y); });
@@ -188,6 +203,7 @@ namespace isthmus::cpu {
 HWY_EXPORT(AddAny);
 HWY_EXPORT(SubtractAny);
 HWY_EXPORT(CombineAny);
+HWY_EXPORT(ScaleAny);
 HWY_EXPORT(CastAny);
 HWY_EXPORT(SumOf);
 HWY_EXPORT(SumOfSquaresOf);
@@ -212,6 +228,12 @@ absl::Status Normalise(const NormaliseArgs& args) {
   const double norm = std::sqrt(HWY_DYNAMIC_DISPATCH(SumOfSquaresOf)(args.x));
   HWY_DYNAMIC_DISPATCH(CombineAny)
   ({.x = args.x, .y = args.x, .x_factor = 1 / (norm + args.epsilon), .y_factor = 0});
+  return absl::OkStatus();
+}
+
+absl::Status ScaleToNorm(const ScaleToNormArgs& args) {
+  const auto* squares = args.squares.As<const double>();
+  if (squares[0] != 0) HWY_DYNAMIC_DISPATCH(ScaleAny)(args.x, std::sqrt(squares[1] / squares[0]));
   return absl::OkStatus();
 }
 

@@ -136,6 +136,20 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    ScaleToNormKernel(Rows<T> x, int64_t rows, int64_t columns, const double* squares) {
+  if (squares[0] == 0) return;
+  const auto factor = static_cast<float>(sqrt(squares[1] / squares[0]));
+  ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
+    float value[kWidth];
+    LoadPack<kWidth>(static_cast<const T*>(x[row] + c), value);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) value[i] *= factor;
+    StorePack<kWidth>(value, x[row] + c);
+  });
+}
+
 template <typename T, Summand kSummand, int kWidth>
 absl::Status SumPacksInto(const ConstTensor& x, const ConstTensor& y, const Tensor& total, const Context& context) {
   const int64_t blocks = std::min<int64_t>(BlocksFor(x.size(), int64_t{kThreads} * kWidth), kSumBlocks);
@@ -242,6 +256,19 @@ absl::Status Normalise(const NormaliseArgs& args, const Context& context) {
                                    Rows<float>(x), x.rows, x.columns, squares.As<const double>(), args.epsilon)
                           : Launch("Normalise", NormaliseKernel<1>, ShapeFor(context, x, 1), context, Rows<float>(x),
                                    x.rows, x.columns, squares.As<const double>(), args.epsilon);
+}
+
+absl::Status ScaleToNorm(const ScaleToNormArgs& args, const Context& context) {
+  const Tensor x = Flat(args.x);
+  return VisitElements(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int kWidth = kPackWidth<T>;
+    const auto scale = [&](auto kernel, int width) {
+      return Launch("ScaleToNorm", kernel, ShapeFor(context, x, width), context, Rows<T>(x), x.rows, x.columns,
+                    args.squares.As<const double>());
+    };
+    return Packs(x, kWidth) ? scale(ScaleToNormKernel<T, kWidth>, kWidth) : scale(ScaleToNormKernel<T, 1>, 1);
+  });
 }
 
 absl::Status Cast(const CastArgs& args, const Context& context) {

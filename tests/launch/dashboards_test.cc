@@ -137,7 +137,7 @@ TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
       }
     }
   }
-  ASSERT_EQ(histograms.size(), 3u);
+  ASSERT_EQ(histograms.size(), 4u);
   for (const auto& [key, count] : histograms) {
     EXPECT_GT(count, 2u) << key;
     EXPECT_EQ(read["histograms"][key].size(), count) << key;

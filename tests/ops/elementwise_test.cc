@@ -230,6 +230,30 @@ TEST(Elementwise, CastFromFp64ToBf16RoundsOnce) {
   EXPECT_EQ(static_cast<float>(y), -(1 + 0x1p-7f));
 }
 
+TEST(Elementwise, ScaleToNormMultipliesByARoot) {
+  Stream& stream = reference::TestStream();
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const ElementwiseShape& s : kElementwiseShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << s.rows << "x" << s.columns);
+      const Buffer x(dtype, Normal(s.rows, s.columns, 1), s.padding);
+      const Matrix before = x.Get();
+      Matrix squares(1, 2);
+      squares(0, 0) = 3;
+      squares(0, 1) = 12.75;
+      ASSERT_TRUE(ScaleToNorm({.x = x, .squares = Buffer(DType::kFloat64, squares)}, stream).ok());
+      EXPECT_TRUE(x.PaddingUntouched());
+      const double tolerance = dtype == DType::kFloat64 ? 1e-15 : dtype == DType::kFloat32 ? 1e-6 : 5e-3;
+      const Matrix after = x.Get();
+      for (size_t i = 0; i < before.values.size(); ++i) {
+        ASSERT_NEAR(after.values[i], before.values[i] * std::sqrt(4.25), tolerance * std::fabs(after.values[i]));
+      }
+      squares(0, 0) = 0;
+      ASSERT_TRUE(ScaleToNorm({.x = x, .squares = Buffer(DType::kFloat64, squares)}, stream).ok());
+      EXPECT_EQ(x.Get().values, after.values);
+    }
+  }
+}
+
 TEST(Elementwise, SetZeroClearsRowsAndNothingElse) {
   Stream& stream = reference::TestStream();
   for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kInt32, DType::kUInt8}) {
@@ -315,6 +339,7 @@ TEST(Elementwise, RejectsTensorsThatDisagree) {
   EXPECT_EQ(Combine({.x = x, .y = wide}, stream).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Combine({.x = half, .y = half}, stream).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(Combine({.x = x, .y = other}, stream).ok());
+  EXPECT_EQ(ScaleToNorm({.x = x, .squares = wide}, stream).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(Combine({.x = x, .y = Tensor(nullptr, DType::kFloat32, 2, 3)}, stream).ok());
   EXPECT_FALSE(Cast({.x = x, .y = other}, stream).ok());
   EXPECT_FALSE(Cast({.x = x, .y = integers}, stream).ok());

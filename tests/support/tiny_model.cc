@@ -27,7 +27,8 @@ std::string TinyOptions::Name() const {
   return absl::StrCat("tensor ", tensor, " data ", data, sequence_parallel ? " sequence_parallel" : "",
                       shard_optimizer ? " shard_optimizer" : "", recompute ? " recompute" : "", " micro_batch ",
                       micro_batch, tied ? " tied" : "", fp8 ? " fp8" : "", " ", family, " ", head_kind, " head_rank ",
-                      head_rank, " ", optimizer, " V ", vocabulary, " ", proto::PrecisionConfig::Kind_Name(precision));
+                      head_rank, " ", head, " ", optimizer, " V ", vocabulary, " ",
+                      proto::PrecisionConfig::Kind_Name(precision));
 }
 
 proto::RunConfig TinyConfig(const TinyOptions& options) {
@@ -44,6 +45,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   model.set_head_rank(options.head_rank);
   model.set_family(options.family);
   model.mutable_head()->set_kind(options.head_kind);
+  if (!google::protobuf::TextFormat::MergeFromString(options.head, model.mutable_head())) std::abort();
   model.set_init_std(0.1);  // larger than in practice, so that every path matters in a model this small
   auto& mesh = *config.mutable_mesh();
   mesh.set_tensor(options.tensor);

@@ -37,6 +37,7 @@ struct TinyOptions {
   bool measured = true;  // whether the head is measured at any step
   bool cuda_graph = false;
   std::string optimizer;  // text of more settings of the optimizer
+  std::string head;       // and of the head
 
   std::string Name() const;
 };
