@@ -13,26 +13,25 @@ namespace {
 
 using reference::Agrees;
 using reference::Buffer;
-using reference::Matrix;
 using reference::Normal;
 using reference::Product;
 using reference::Transpose;
 
 // Returns V diag Vᵀ with the eigenvalues 1, ..., 1/condition. V, made of two mirrors, is orthogonal.
-Matrix SymmetricOf(int64_t n, double condition) {
-  Matrix basis(n, n);
+reference::Matrix SymmetricOf(int64_t n, double condition) {
+  reference::Matrix basis(n, n);
   for (int64_t i = 0; i < n; ++i) basis(i, i) = 1;
   for (uint32_t mirror = 1; mirror <= 2; ++mirror) {
-    const Matrix normal = Normal(n, 1, mirror);
+    const reference::Matrix normal = Normal(n, 1, mirror);
     double square = 0;
     for (const double value : normal.values) square += value * value;
-    Matrix reflection(n, n);
+    reference::Matrix reflection(n, n);
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < n; ++j) reflection(i, j) = (i == j ? 1 : 0) - 2 * normal(i, 0) * normal(j, 0) / square;
     }
     basis = Product(basis, reflection);
   }
-  Matrix scaled = basis;
+  reference::Matrix scaled = basis;
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       scaled(i, j) *= std::pow(condition, -static_cast<double>(j) / static_cast<double>(std::max<int64_t>(n - 1, 1)));
@@ -41,18 +40,18 @@ Matrix SymmetricOf(int64_t n, double condition) {
   return Product(scaled, Transpose(basis));
 }
 
-Matrix Identity(int64_t n) {
-  Matrix identity(n, n);
+reference::Matrix Identity(int64_t n) {
+  reference::Matrix identity(n, n);
   for (int64_t i = 0; i < n; ++i) identity(i, i) = 1;
   return identity;
 }
 
 struct Factored {
   bool definite = false;
-  Matrix r{0, 0}, inverse{0, 0};
+  reference::Matrix r{0, 0}, inverse{0, 0};
   double reciprocal_condition = 0;
 };
-Factored Factor(const Matrix& m) {
+Factored Factor(const reference::Matrix& m) {
   Stream& stream = reference::TestStream();
   const Buffer gram(DType::kFloat64, m), r(DType::kFloat64, m), inverse(DType::kFloat64, Normal(m.rows, m.rows, 7));
   const Buffer workspace(DType::kFloat64, kGramFactorRows, m.rows);
@@ -73,7 +72,7 @@ TEST(GramFactor, IsUpperTriangularAndItsSquareIsTheMatrix) {
   for (const int64_t n : kSizes) {
     for (const double condition : {10.0, 1e10}) {
       SCOPED_TRACE(::testing::Message() << n << ", condition " << condition);
-      const Matrix m = SymmetricOf(n, condition);
+      const reference::Matrix m = SymmetricOf(n, condition);
       const Factored factored = Factor(m);
       ASSERT_TRUE(factored.definite);
       for (int64_t i = 0; i < n; ++i) {
@@ -102,7 +101,7 @@ TEST(GramFactor, KnowsTheCondition) {
 
 // An estimate that begins with all columns alike would not see that two of them are almost the same.
 TEST(GramFactor, KnowsTheConditionOfTwinColumns) {
-  Matrix m = Identity(16);
+  reference::Matrix m = Identity(16);
   m(0, 3) = m(3, 0) = 1 - 1e-10;
   const Factored factored = Factor(m);
   ASSERT_TRUE(factored.definite);
@@ -112,7 +111,7 @@ TEST(GramFactor, KnowsTheConditionOfTwinColumns) {
 TEST(GramFactor, RefusesWhatIsNotDefinite) {
   for (const int64_t n : kSizes) {
     for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
-      Matrix m = SymmetricOf(n, 10);
+      reference::Matrix m = SymmetricOf(n, 10);
       m(at, at) = -1;
       EXPECT_FALSE(Factor(m).definite) << n << ", " << at;
       m(at, at) = std::numeric_limits<double>::quiet_NaN();
