@@ -277,12 +277,11 @@ TEST(Elementwise, SumsAreFp64) {
       }
       EXPECT_NEAR(Total(AddSum, x), static_cast<double>(sum), 1e-13 * static_cast<double>(size));
       EXPECT_NEAR(Total(AddSumOfSquares, x) / static_cast<double>(squares), 1, 1e-13);
-      for (int64_t i = 0; i < s.rows; ++i) {
-        for (int64_t j = 0; j < s.columns; ++j) {
-          const long double product = static_cast<long double>(x.Get()(i, j)) * y.Get()(i, j);
-          dot += product;
-          dot_size += std::fabs(product);
-        }
+      const Matrix left = x.Get(), right = y.Get();
+      for (size_t i = 0; i < left.values.size(); ++i) {
+        const long double product = static_cast<long double>(left.values[i]) * right.values[i];
+        dot += product;
+        dot_size += std::fabs(product);
       }
       const Buffer total(DType::kFloat64, 1, 1);
       ASSERT_TRUE(AddDot({.x = x, .y = y, .total = total}, reference::TestStream()).ok());

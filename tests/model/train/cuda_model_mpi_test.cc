@@ -73,6 +73,31 @@ TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
   }
 }
 
+// What goes back from the head, and the part of its own gradient that the optimizer gets.
+TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
+  for (const char* head : {"backward { kind: 'preconditioned' damping: 0.1 }",
+                           "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
+                           "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
+                           "backward { kind: 'dense_feedback' }"}) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options;
+      options.tensor = World().size() == 4 ? 2 : World().size();
+      options.data = World().size() / options.tensor;
+      options.sequence_parallel = options.shard_optimizer = true;
+      options.head = head;
+      SCOPED_TRACE(options.Name());
+      Replica cpu(options);
+      options.precision = precision;
+      Replica gpu(options, &World(), 7, stream_);
+      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
+      for (int64_t step = 1; step <= 3; ++step) {
+        const double expected = cpu.Step(step).loss;
+        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
+      }
+    }
+  }
+}
+
 TEST_F(CudaModelTest, Bf16StaysNearFp32) {
   for (const TinyOptions& options : Variants(proto::PrecisionConfig::BF16)) {
     SCOPED_TRACE(options.Name());

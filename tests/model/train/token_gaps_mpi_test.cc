@@ -43,8 +43,8 @@ TEST(TokenGaps, AreMeansOverOccurrences) {
   EXPECT_EQ(record.tokens(), 3);
   EXPECT_EQ(record.median_steps(), 19);
   EXPECT_EQ(record.ninth_decile_steps(), 40);
-  EXPECT_DOUBLE_EQ(record.median_kappa(), 19 * 0.05);
-  EXPECT_DOUBLE_EQ(record.ninth_decile_kappa(), 40 * 0.05);
+  EXPECT_DOUBLE_EQ(record.median_kappa(), 19 * (1 - 0.95));
+  EXPECT_DOUBLE_EQ(record.ninth_decile_kappa(), 40 * (1 - 0.95));
   EXPECT_EQ(record.steps().sum(), 1 + 19 + 40);
   ASSERT_EQ(record.steps().counts_size(), record.steps().bounds_size() + 1);
   EXPECT_THAT(std::vector<int64_t>(record.steps().counts().begin(), record.steps().counts().begin() + 8),
