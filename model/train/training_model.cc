@@ -250,7 +250,7 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
   std::optional<LossDecrease> decrease;
   ChunkedLoss& loss = model_->loss();
   if (request.measure || loss.changes_gradient()) {
-    const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
+    const PhaseTimer::Scope phase(*timer_, request.measure ? StepPhase::kTelemetry : StepPhase::kHead, seconds_);
     ISTHMUS_RETURN_IF_ERROR(reducer_->GatherGradients(parameters().table().ElementsOf(loss.parameter())));
   }
   if (request.measure) {

@@ -188,6 +188,23 @@ TEST(HeadBackward, NothingElseChanges) {
   }
 }
 
+// With bf16 the decomposition takes A before it is rounded.
+TEST(HeadBackward, FiguresOfBf16AreThePlainRuns) {
+  for (const TinyOptions& head : HookedHeads()) {
+    TinyOptions options = head;
+    options.precision = proto::PrecisionConfig::BF16;
+    Replica plain(options);
+    const HeadFigures expected = *plain.Step(1, true).head;
+    for (const char* hook : kHooks) {
+      SCOPED_TRACE(options.Name());
+      Replica hooked(With(options, hook));
+      const HeadFigures found = *hooked.Step(1, true).head;
+      EXPECT_EQ(found.scalars.visible_cosine(), expected.scalars.visible_cosine());
+      EXPECT_EQ(found.scalars.hidden_update_cosine(), expected.scalars.hidden_update_cosine());
+    }
+  }
+}
+
 std::vector<double> LossesOf(Replica& replica, int64_t steps,
                              const std::function<void(ParameterStore&)>& before = nullptr) {
   std::vector<double> losses;
@@ -220,6 +237,16 @@ TEST(HeadBackward, FeedbackByTheHeadItselfGivesThePlainRunsBits) {
     EXPECT_EQ(LossesOf(fed, TestSteps(), copy), LossesOf(plain, TestSteps()))
         << proto::PrecisionConfig::Kind_Name(precision);
   }
+}
+
+TEST(HeadBackward, RandomFeedbackStaysAsItWasDrawn) {
+  TinyOptions options = With(PartOptions(), "backward { kind: 'random' }");
+  options.optimizer = "weight_decay: 0.5";
+  Replica replica(options);
+  const Tensor feedback = replica.model().parameters().Weight("head.feedback.weight");
+  const Matrix drawn = CopyOf(feedback);
+  LossesOf(replica, 3);
+  EXPECT_EQ(CopyOf(feedback), drawn);
 }
 
 TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
@@ -263,6 +290,27 @@ TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
           EXPECT_EQ(pass.WeightGradient(), whole);
         }
       }
+    }
+  }
+}
+
+// What is seen of a first step, of which the gradient is known: that of the plain run.
+TEST(HeadWeightGradient, FiguresAreOfTheGradientAsItWasBackpropagated) {
+  for (const TinyOptions& head : HookedHeads(/*with_tied=*/false)) {
+    for (const char* hook : {"weight_gradient { kind: 'visible' }", "weight_gradient { kind: 'lost' }"}) {
+      TinyOptions options = With(head, hook);
+      options.optimizer = "kind: 'sgd'";
+      SCOPED_TRACE(options.Name());
+      Replica plain(head), hooked(options);
+      plain.Step(1);
+      const ParameterStore &whole = plain.model().parameters(), &found = hooked.model().parameters();
+      const Matrix before = CopyOf(found.weights());
+      const StepWithFigures result = hooked.Step(1, true);
+      EXPECT_EQ(CopyOf(found.gradients()), CopyOf(whole.gradients()));
+      const Matrix decrease = (before - CopyOf(found.weights())).cwiseProduct(CopyOf(whole.gradients()));
+      ASSERT_TRUE(result.decrease.has_value());
+      const double total = result.decrease->embedding + result.decrease->blocks + result.decrease->head;
+      EXPECT_NEAR(total / decrease.sum(), 1, 1e-9);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -148,6 +149,27 @@ TEST(DryRun, TakesNoMemoryForTheLargestModel) {
   const std::vector<int64_t> counts = work->OperatorCounts();
   for (size_t i = 0; i < counts.size(); ++i) flops += work->operators[i].cost.flops * static_cast<double>(counts[i]);
   EXPECT_GT(flops, 6.0 * static_cast<double>(MultiplyingParameters(TinyConfig(options).model())) * (int64_t{1} << 31));
+}
+
+// With a sharded optimizer a rank has only a part of the head's gradient. On the CPU no run would show that the rest is
+// missing, because there a reduce-scatter leaves the sum of all of it.
+TEST(DryRun, TheHeadsWholeGradientIsGatheredBeforeAPartOfItIsTaken) {
+  const auto gathered = [](const std::string& head) {
+    TinyOptions options = Options();
+    options.data = 2;
+    options.shard_optimizer = true;
+    options.head = head;
+    const RecordedWork work = WorkOf(options);
+    const std::vector<int64_t> counts = work.CollectiveCounts();
+    int64_t bytes = 0;
+    for (size_t i = 0; i < counts.size(); ++i) {
+      const CollectiveCall& call = work.collectives[i];
+      if (call.kind == CollectiveKind::kAllGather && call.phase == StepPhase::kHead) bytes += counts[i] * call.bytes;
+    }
+    return bytes;
+  };
+  EXPECT_EQ(gathered(""), 0);
+  EXPECT_GE(gathered("weight_gradient { kind: 'visible' }"), 509 * 16 * int64_t{sizeof(double)});
 }
 
 }  // namespace
