@@ -115,8 +115,8 @@ void AddProjectionFigures(const HeadSums& sums, HeadFigures& figures) {
   scalars.set_lost_norm_ratio(std::sqrt(lost_energy_ratio));            // ‖G_⊥‖ / ‖G‖
   scalars.set_alignment_gain(Ratio(visible_cosine, std::sqrt(share)));  // visible_cosine / sqrt(rank(W)/V)
   // This is the cosine of G_∥ and A Wᵀ = G_∥ W Wᵀ, because <A Wᵀ, G> = <A Wᵀ, G_∥>.
-  if (scalars.has_hidden_update_cosine() && visible_cosine > 0) {
-    scalars.set_conditioning_cosine(std::min(scalars.hidden_update_cosine() / visible_cosine, 1.0));
+  if (scalars.has_hidden_update_cosine()) {
+    scalars.set_conditioning_cosine(std::min(Ratio(scalars.hidden_update_cosine(), visible_cosine), 1.0));
   }
   // This is the same share after the projection as target_energy_share is before it.
   scalars.set_retained_target_energy_share(Ratio(sums.token.retained_target_energy, kept));
@@ -145,9 +145,12 @@ void AddUpdateFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
   scalars.set_update_rank_bound(2 * sums.width);  // 2 D
   if (SquaresVanish(sums) || SquaresAreOutOfRange(sums)) return;
   const HeadUpdateSums& update = sums.update;
-  const auto norm = [&](double energy) { return std::ldexp(Root(energy), sums.update_exponent / 2); };
-  SetFinite(norm(update.along_hidden), &proto::HeadRecord::set_hidden_gradient_norm, scalars);  // ‖A‖
-  SetFinite(norm(update.along_head), &proto::HeadRecord::set_head_gradient_norm, scalars);      // ‖B‖
+  const auto norm = [](double energy, int exponent) { return std::ldexp(Root(energy), exponent / 2); };
+  const TensorScales::UpdateWeights& weights = sums.update_weights;
+  SetFinite(norm(update.hidden, weights.hidden_exponent), &proto::HeadRecord::set_hidden_gradient_norm,
+            scalars);  // ‖A‖
+  SetFinite(std::hypot(norm(update.rows, weights.head_exponent), norm(update.down, weights.down_exponent)),
+            &proto::HeadRecord::set_head_gradient_norm, scalars);  // ‖B‖
   const double gradient_norm = std::sqrt(TotalEnergy(sums));
   // This is the cosine of the whole first-order change of the logits and -G.
   SetFinite(Ratio(update.along, gradient_norm * Root(update.square)), &proto::HeadRecord::set_update_cosine, scalars);

@@ -26,7 +26,7 @@ struct HeadSums {
   std::vector<HeadPart> shards, buckets;
 
   HeadUpdateSums update;
-  int update_exponent = 0;  // `update.along…` are to be multiplied by this power of two; even
+  TensorScales::UpdateWeights update_weights;  // that `update` was summed up with
 
   // These tell how far rounding went: the arithmetic of A_U and F = A_U P, and ‖P‖² of the projector P.
   DType arithmetic = DType::kFloat64;

@@ -20,8 +20,7 @@ absl::StatusOr<HeadUpdateSums> SumPlain(const HeadUpdateInput& in, InnerProducts
   const double a = in.hidden_weight, b = in.head_weight;
   HeadUpdateSums sums;
   sums.signal_energy = sums.hidden = values[0];
-  sums.along_hidden = a * values[0];
-  sums.along_head = b * values[1];
+  sums.rows = values[1];
   sums.along = a * values[0] + b * values[1];
   sums.through_hidden = values[2];
   // A Wᵀ and H Bᵀ have the inner product <AᵀH, WᵀB>, and BᵀW = HᵀG W = HᵀA.
@@ -77,8 +76,8 @@ absl::StatusOr<HeadUpdateSums> SumWithDown(const HeadUpdateInput& in, const Head
   HeadUpdateSums sums;
   sums.signal_energy = values[0];
   sums.hidden = values[1];
-  sums.along_hidden = a * values[1];
-  sums.along_head = b * values[2] + c * values[3];
+  sums.rows = values[2];
+  sums.down = values[3];
   sums.along = a * values[1] + b * values[2] + c * values[3];
   sums.through_hidden = values[4];
   sums.square = a * a * values[4] + 2 * (a * c * values[5]) + c * c * values[6] + b * b * values[9] +

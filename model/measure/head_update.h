@@ -24,10 +24,9 @@ struct HeadUpdateSums {
   double signal_energy = 0;   // ‖A_U‖²
   double hidden = 0;          // ‖A‖²
   double through_hidden = 0;  // ‖A Wᵀ‖²
-  // These are the two parts of `along`: ‖A‖², and the energy of the head's own gradient, with their weights.
-  double along_hidden = 0, along_head = 0;
-  double along = 0;   // <ΔZ, G>
-  double square = 0;  // ‖ΔZ‖²; here and in `along…` the parts of ΔZ have their weights
+  double rows = 0, down = 0;  // ‖B_U‖², ‖B_E‖²; here and above without weights
+  double along = 0;           // <ΔZ, G>
+  double square = 0;          // ‖ΔZ‖²; here and in `along` the parts of ΔZ have their weights
 };
 
 // The tensors are fp64, in memory of the stream's device. For a plain head U is W, and `width` its width D.

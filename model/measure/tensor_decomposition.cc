@@ -152,7 +152,7 @@ absl::Status AddUpdate(const TensorScales& scales, const TensorHead& head, const
   }
   const auto if_any = [](const Matrix& matrix) { return matrix.size() > 0 ? TensorOf(matrix) : ConstTensor(); };
   const TensorScales::UpdateWeights weights = scales.ForUpdate();
-  sums.update_exponent = weights.exponent;
+  sums.update_weights = weights;
   Stream stream;
   ISTHMUS_ASSIGN_OR_RETURN(sums.update, SumUpdate({.head_gram = TensorOf(head_gram),
                                                    .signal_gram = TensorOf(signal_gram),

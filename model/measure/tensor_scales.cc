@@ -116,7 +116,9 @@ TensorScales::UpdateWeights TensorScales::ForUpdate() const {
   const int through_hidden = 2 * head;
   const int through_head = 2 * (hidden + down_exponent), through_down = 2 * (hidden + up_exponent);
   const int most = no_hidden ? through_hidden : std::max({through_hidden, through_head, through_down});
-  weights.exponent = most;
+  weights.hidden_exponent = through_hidden;
+  weights.head_exponent = through_head;
+  weights.down_exponent = through_down;
   weights.hidden = std::ldexp(1.0, through_hidden - most);
   weights.head = std::ldexp(1.0, std::min(through_head - most, 0));
   weights.down = std::ldexp(1.0, std::min(through_down - most, 0));

@@ -35,10 +35,10 @@ struct TensorScales {
   static absl::StatusOr<TensorScales> Of(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
   // These are the factors of the logits' change through the hidden states, through U (or a plain W), and through E.
-  // They are divided by the largest of them, which is 2^exponent.
+  // They are divided by the largest of them. The exponents are those of the undivided factors, all even.
   struct UpdateWeights {
     double hidden = 1, head = 1, down = 1;
-    int exponent = 0;  // even
+    int hidden_exponent = 0, head_exponent = 0, down_exponent = 0;
   };
   UpdateWeights ForUpdate() const;
 };
