@@ -150,7 +150,7 @@ void AddUpdateFigures(const HeadSums& sums, proto::HeadRecord& scalars) {
   SetFinite(norm(update.hidden, weights.hidden_exponent), &proto::HeadRecord::set_hidden_gradient_norm,
             scalars);  // ‖A‖
   SetFinite(std::hypot(norm(update.rows, weights.head_exponent), norm(update.down, weights.down_exponent)),
-            &proto::HeadRecord::set_head_gradient_norm, scalars);  // ‖B‖
+            &proto::HeadRecord::set_gradient_norm, scalars);  // ‖B‖
   const double gradient_norm = std::sqrt(TotalEnergy(sums));
   // This is the cosine of the whole first-order change of the logits and -G.
   SetFinite(Ratio(update.along, gradient_norm * Root(update.square)), &proto::HeadRecord::set_update_cosine, scalars);

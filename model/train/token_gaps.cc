@@ -1,6 +1,7 @@
 #include "model/train/token_gaps.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <iterator>
 
@@ -15,7 +16,7 @@ constexpr double kGapBounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 20
 // Returns the value below which `share` of the sorted values lie.
 double Quantile(const std::vector<double>& sorted, double share) {
   const auto last = static_cast<double>(sorted.size() - 1);
-  return sorted[static_cast<size_t>(last * share + 0.5)];
+  return sorted[static_cast<size_t>(std::lround(last * share))];
 }
 
 }  // namespace

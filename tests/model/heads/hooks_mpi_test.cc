@@ -327,7 +327,7 @@ TEST(HeadWeightGradient, MeasuredStepsTrainTheSameBits) {
     const HeadFigures expected = *plain.Step(1, true).head;
     if (std::string(hook).find("backward") == std::string::npos) {
       EXPECT_EQ(first.head->scalars.update_cosine(), expected.scalars.update_cosine());
-      EXPECT_EQ(first.head->scalars.head_gradient_norm(), expected.scalars.head_gradient_norm());
+      EXPECT_EQ(first.head->scalars.gradient_norm(), expected.scalars.gradient_norm());
     }
     EXPECT_EQ(first.head->scalars.visible_cosine(), expected.scalars.visible_cosine());
     EXPECT_EQ(measured.Step(2).loss, unmeasured.Step(2).loss);
