@@ -1,5 +1,4 @@
-// These are the matrices of algebra in fp64 on the host. Headers that other folders see don't
-// include this one.
+// Matrices in fp64 on the host. Headers that other folders see don't include this one.
 #ifndef ISTHMUS_MODEL_ALGEBRA_MATRIX_H_
 #define ISTHMUS_MODEL_ALGEBRA_MATRIX_H_
 

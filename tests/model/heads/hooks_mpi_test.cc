@@ -1,5 +1,5 @@
 // ranks: 1 2 3 4 6
-// What a head passes back in place of the gradient, and the part of its own gradient that the optimizer gets.
+// Tests of the gradient on its way back: what a head passes back, and the part of its own that the optimizer gets.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -268,7 +268,7 @@ TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
           const Eigen::BDCSVD<Eigen::MatrixXd> svd(pass.up, Eigen::ComputeThinU);
           const Matrix basis = svd.matrixU().leftCols(rank), visible = pass.gradient * basis * basis.transpose();
           const Matrix part = kind == "visible" ? visible : Matrix(pass.gradient - visible);
-          // What enters U: H, or H Eᵀ.
+          // This enters U: H, or H Eᵀ.
           Matrix entering = pass.hidden;
           if (head.head_rank > 0) {
             const ParameterStore& parameters = pass.model().parameters();
@@ -294,7 +294,7 @@ TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
   }
 }
 
-// What is seen of a first step, of which the gradient is known: that of the plain run.
+// The gradient of a first step is known: it is that of the plain run.
 TEST(HeadWeightGradient, FiguresAreOfTheGradientAsItWasBackpropagated) {
   for (const TinyOptions& head : HookedHeads(/*with_tied=*/false)) {
     for (const char* hook : {"weight_gradient { kind: 'visible' }", "weight_gradient { kind: 'lost' }"}) {
