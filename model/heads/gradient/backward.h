@@ -48,7 +48,7 @@ class HeadBackward {
   virtual double FlopsPerToken() const = 0;
 };
 
-// What is passed back is made from this.
+// A HeadBackward is made from this.
 struct HeadBackwardRequest {
   const proto::HeadBackwardConfig& config;
   const HeadShape shape;

@@ -73,7 +73,7 @@ TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
   }
 }
 
-// What goes back from the head, and the part of its own gradient that the optimizer gets.
+// Compares what goes back from the head, and the part of its own gradient that the optimizer gets.
 TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
   for (const char* head : {"backward { kind: 'preconditioned' damping: 0.1 }",
                            "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
