@@ -12,6 +12,7 @@ PartSetting SettingOf(const proto::RunConfig& config, const ModelRank& rank, Dev
   PartSetting setting;
   setting.vocabulary = config.model().vocabulary();
   setting.width = config.model().width();
+  setting.seed = config.seed();
   setting.init_std = config.model().init_std();
   setting.norm_epsilon = config.model().norm_epsilon();
   setting.tensor_rank = rank.tensor_rank;

@@ -23,6 +23,7 @@ struct PartSetting {
   int64_t width = 0;           // D
   int64_t branches = 0;        // blocks of the whole model, each of which adds to the residual stream
   double init_std = 0.02;      // of the initial weights
+  uint64_t seed = 0;           // of the run's random numbers
   double norm_epsilon = 1e-5;  // of all norms
   int tensor_rank = 0, tensor_ranks = 1;
   MicroBatchShape batch;  // not needed to declare parameters

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "model/backbone.h"
-#include "model/chunked_loss.h"
 #include "model/heads/lm_head.h"
+#include "model/heads/softmax_loss.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {

@@ -18,7 +18,8 @@ enum class RandomPurpose : uint32_t {
   kDropout = 4,
   kTest = 5,
   kTokenizerSample = 6,
-  kValidationSplit = 7
+  kValidationSplit = 7,
+  kSampledClasses = 8
 };
 
 struct Philox {

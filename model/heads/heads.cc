@@ -13,6 +13,7 @@ namespace isthmus {
 HeadKind FullHeadKind();
 HeadKind TiedHeadKind();
 HeadKind FactorisedHeadKind();
+HeadKind SampledHeadKind();
 
 namespace {
 
@@ -21,6 +22,7 @@ KindList<HeadKind>& Heads() {
       FullHeadKind(),
       TiedHeadKind(),
       FactorisedHeadKind(),
+      SampledHeadKind(),
   });
   return list;
 }
@@ -75,6 +77,10 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
   if (rank != 0 && older != 0 && rank != older) {
     return absl::InvalidArgumentError(absl::StrCat(source, ": model.head_rank: ", older, "; model.head.rank is ", rank,
                                                    ", and both name the head's rank; set one of them"));
+  }
+  if (name != "sampled" && !config.head().sampled().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": model.head.sampled: has stages; model.head.kind is ",
+                                                   name, ", and only a head of kind sampled has them"));
   }
   std::string wrong = kind->check ? kind->check(config) : "";
   if (wrong.empty()) wrong = CheckHooks(config, *kind);

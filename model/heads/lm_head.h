@@ -1,9 +1,10 @@
-// The LM head: from hidden states to the logits of this rank's vocabulary rows, and back. The loss over chunks of tokens
-// is model/chunked_loss.h, the same for every head.
+// The LM head: from hidden states to the logits of this rank's vocabulary rows, and back, with its loss.
 //
-// Calls come in this order: Declare; Place, which may come twice; Bind; then for each micro-batch Begin, for each chunk
-// Logits and Backward, and Finish. Without training there is neither Backward nor Finish. A step begins with BeginStep,
-// and ends with ChangeGradient where a head has that.
+// Calls come in this order: Declare; Place, which may come twice; Bind; then for each micro-batch Train or Evaluate. A
+// step begins with BeginStep, and ends with ChangeGradient where a head has that.
+//
+// Most heads have one softmax over the vocabulary. They need no Train of their own: that of this class calls Begin, for
+// each chunk Logits and Backward, and Finish. Evaluate and the generation of text call Begin and Logits, of every head.
 #ifndef ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 #define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <string>
 
+#include "model/heads/softmax_loss.h"
 #include "model/linear.h"
 #include "model/parameter_builder.h"
 #include "model/parameters.h"
@@ -36,6 +38,22 @@ struct HeadView {
   bool signal_is_local = false;
 };
 
+// The tokens of a step of training.
+struct HeadStep {
+  int64_t step = 0;  // from 1; not above the one before: training has gone back
+  Tensor targets;    // int32 [1, n] in host memory: those of this data rank, in all micro-batches
+};
+
+// A micro-batch of training.
+struct HeadBatch {
+  Tensor hidden;       // [N, D], the same on all tensor ranks
+  Tensor targets;      // int32 [1, N]
+  int64_t begin = 0;   // of its tokens among those of HeadStep
+  double scale = 1;    // gradients are those of scale · Σ_n loss_n
+  Tensor grad_hidden;  // [N, D]: the local part gets the gradient of `hidden`, complete
+  const HeadObservation* observed = nullptr;
+};
+
 class LmHead {
  public:
   virtual ~LmHead() = default;
@@ -47,8 +65,18 @@ class LmHead {
   // Takes views of the parameters. All must outlive the head.
   virtual void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) = 0;
 
-  // Begins a step of training, counted from 1. Collective over the tensor group.
-  virtual absl::Status BeginStep(int64_t /*step*/) { return absl::OkStatus(); }
+  // Begins a step of training. Collective over the mesh.
+  virtual absl::Status BeginStep(const HeadStep& /*step*/) { return absl::OkStatus(); }
+  // Adds the loss of the tokens to the sums of `loss`, and their gradients to those of the parameters. Collective over
+  // the tensor group.
+  virtual absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss);
+  // Whether the work of Train is the same for all micro-batches of one kind, whatever their tokens: a device may then
+  // repeat it (runtime/captured_work.h).
+  virtual bool capturable() const { return true; }
+  // Adds the loss of the tokens, by the softmax of the whole vocabulary, to the sums of `loss`. Targets are as in
+  // HeadBatch. Collective over the tensor group.
+  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);
+
   // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks.
   virtual absl::Status Begin(const Tensor& hidden) = 0;
   // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).

@@ -1,5 +1,5 @@
 // Most heads end with this product with a matrix of vocabulary rows: logits = x Uᵀ. U [V, width] is cut by rows over
-// the tensor ranks.
+// the tensor ranks. A head may also bind other rows for a while, at most V_i of them.
 #ifndef ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
 #define ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
 
@@ -23,8 +23,9 @@ class VocabularyProduct {
 
   void Place(int64_t chunk, TensorPlacer& placer);
   void Bind(const ParameterStore& parameters, ParameterHandle parameter) {
-    linear_ = {parameters.Weight(parameter), parameters.Gradient(parameter)};
+    Bind(parameters.Weight(parameter), parameters.Gradient(parameter));
   }
+  void Bind(const Tensor& weight, const Tensor& gradient) { linear_ = {weight, gradient}; }
 
   // Computes logits [n, V_i] accumulation type = x [n, width] Uᵀ.
   absl::Status Forward(const Tensor& x, const Tensor& logits, Stream& stream) const {

@@ -27,7 +27,7 @@
 #include <memory>
 #include <vector>
 
-#include "model/chunked_loss.h"
+#include "model/heads/softmax_loss.h"
 #include "model/measure/head_dump.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/measurement_memory.h"

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <string>
 
-#include "model/chunked_loss.h"
+#include "model/heads/lm_head.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/spectrum_finder.h"
 #include "parallel/mesh.h"

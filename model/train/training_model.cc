@@ -72,30 +72,35 @@ absl::Status TrainingModel::InitializeWeights(uint64_t seed) {
   return optimizer_.Initialize(seed);
 }
 
-absl::Status TrainingModel::MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
+absl::Status TrainingModel::MicroBatch(const MicroBatchInput& tokens, const MicroBatchKind& kind) {
   Backbone& backbone = model_->backbone();
   ChunkedLoss& loss = model_->loss();
   const StepObserver::Observed observed = kind.measured ? observer_->observed() : StepObserver::Observed();
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kForward, seconds_);
     FaultPoint("step.forward");
-    ISTHMUS_RETURN_IF_ERROR(backbone.Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(backbone.Forward(tokens.ids));
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
-    ISTHMUS_RETURN_IF_ERROR(loss.Train(backbone.hidden(), targets, kind.scale, backbone.grad_hidden(), observed.head));
+    ISTHMUS_RETURN_IF_ERROR(loss.Train({.hidden = backbone.hidden(),
+                                        .targets = tokens.targets,
+                                        .begin = tokens.begin,
+                                        .scale = kind.scale,
+                                        .grad_hidden = backbone.grad_hidden(),
+                                        .observed = observed.head}));
   }
   if (kind.measured) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, loss.View());
-    ISTHMUS_RETURN_IF_ERROR(observer_->AddMicroBatch(head, backbone.hidden(), targets));
+    ISTHMUS_RETURN_IF_ERROR(observer_->AddMicroBatch(head, backbone.hidden(), tokens.targets));
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kBackward, seconds_);
     FaultPoint("step.backward");
     Backbone::SegmentReady segment_ready;
     if (kind.last) segment_ready = [this](int segment) { return SegmentReady(segment); };
-    ISTHMUS_RETURN_IF_ERROR(backbone.Backward(ids, segment_ready, observed.backward));
+    ISTHMUS_RETURN_IF_ERROR(backbone.Backward(tokens.ids, segment_ready, observed.backward));
   }
   if (!kind.last) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, StepPhase::kReduce, seconds_);
@@ -109,9 +114,8 @@ absl::Status TrainingModel::SegmentReady(int segment) {
   return reducer_->SegmentReady(segment);
 }
 
-absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind,
-                                    Recurring& recurring) {
-  auto work = CapturedWork::Capture(stream_, [&] { return MicroBatch(ids, targets, kind); });
+absl::Status TrainingModel::Capture(const MicroBatchInput& tokens, const MicroBatchKind& kind, Recurring& recurring) {
+  auto work = CapturedWork::Capture(stream_, [&] { return MicroBatch(tokens, kind); });
   const int phases = timer_->TakeCaptured();
   const absl::Status status = AgreeOnStatus(mesh_.world(), work.status());
   if (status.ok()) {
@@ -124,14 +128,15 @@ absl::Status TrainingModel::Capture(const Tensor& ids, const Tensor& targets, co
   return absl::OkStatus();
 }
 
-absl::Status TrainingModel::RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind) {
-  if (!capture_ || (kind.measured && !observer_->capturable())) return MicroBatch(ids, targets, kind);
+absl::Status TrainingModel::RunMicroBatch(const MicroBatchInput& tokens, const MicroBatchKind& kind) {
+  const bool capturable = model_->loss().capturable() && (!kind.measured || observer_->capturable());
+  if (!capture_ || !capturable) return MicroBatch(tokens, kind);
   // In the first run libraries prepare what a capture must find ready.
   const auto [found, first] = recurring_.try_emplace(kind);
-  if (first) return MicroBatch(ids, targets, kind);
+  if (first) return MicroBatch(tokens, kind);
   Recurring& recurring = found->second;
-  if (recurring.work == nullptr) ISTHMUS_RETURN_IF_ERROR(Capture(ids, targets, kind, recurring));
-  if (!capture_) return MicroBatch(ids, targets, kind);
+  if (recurring.work == nullptr) ISTHMUS_RETURN_IF_ERROR(Capture(tokens, kind, recurring));
+  if (!capture_) return MicroBatch(tokens, kind);
   ISTHMUS_RETURN_IF_ERROR(recurring.work->Start());
   timer_->Replayed(recurring.phases);
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Replayed());
@@ -146,7 +151,7 @@ absl::Status TrainingModel::MeasuredMicroBatch(int64_t begin, const MicroBatchKi
     const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
     ISTHMUS_RETURN_IF_ERROR(observer_->BeginMicroBatch(begin / tokens));
   }
-  ISTHMUS_RETURN_IF_ERROR(RunMicroBatch(ids, targets, kind));
+  ISTHMUS_RETURN_IF_ERROR(RunMicroBatch({.ids = ids, .targets = targets, .begin = begin}, kind));
   if (!kind.measured) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
   return observer_->EndMicroBatch();
@@ -162,7 +167,8 @@ absl::Status TrainingModel::Rehearse() {
   const Tensor host(tokens.data(), DType::kInt32, 1, MicroBatchTokens());
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host, stream_));
-  ISTHMUS_RETURN_IF_ERROR(MicroBatch(ids, targets, {.last = false, .measured = observer_ != nullptr, .scale = 1}));
+  ISTHMUS_RETURN_IF_ERROR(
+      MicroBatch({.ids = ids, .targets = targets}, {.last = false, .measured = observer_ != nullptr, .scale = 1}));
   return stream_.Synchronize();
 }
 
@@ -203,7 +209,7 @@ absl::Status TrainingModel::BeginStep(const StepRequest& request) {
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
-    ISTHMUS_RETURN_IF_ERROR(model_->loss().BeginStep(request.step));
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().BeginStep({.step = request.step, .targets = request.targets}));
   }
   if (!request.measure) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);

@@ -92,6 +92,11 @@ class TrainingModel {
   MemoryBytes memory() const;
 
  private:
+  // The tokens of a micro-batch on the stream's device: int32 [1, n].
+  struct MicroBatchInput {
+    Tensor ids, targets;
+    int64_t begin = 0;  // among this rank's tokens of the step
+  };
   // The work of a micro-batch depends on this besides its tokens.
   struct MicroBatchKind {
     bool last;  // of the step: gradients are reduced
@@ -116,13 +121,13 @@ class TrainingModel {
   // Returns whether micro-batches can be captured as configured; a note says why not.
   bool CanCapture(const proto::CudaConfig& config) const;
   // Runs forward, head and backward pass, with the part of the reduction that is done in its course.
-  absl::Status MicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  absl::Status MicroBatch(const MicroBatchInput& tokens, const MicroBatchKind& kind);
   // Is called in the last micro-batch: the gradients of a segment are complete on this rank.
   absl::Status SegmentReady(int segment);
   // Does the same, captured or replayed if that is wanted.
-  absl::Status RunMicroBatch(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind);
+  absl::Status RunMicroBatch(const MicroBatchInput& tokens, const MicroBatchKind& kind);
   // Collective: all ranks capture or none does, from then on.
-  absl::Status Capture(const Tensor& ids, const Tensor& targets, const MicroBatchKind& kind, Recurring& recurring);
+  absl::Status Capture(const MicroBatchInput& tokens, const MicroBatchKind& kind, Recurring& recurring);
   // Does the same, measured if that is wanted; its tokens are [begin, begin + MicroBatchTokens()) of the step's.
   absl::Status MeasuredMicroBatch(int64_t begin, const MicroBatchKind& kind);
 

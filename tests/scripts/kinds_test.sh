@@ -9,8 +9,9 @@ cd "$1"
 kinds() {
   for file in model/heads/*.cc model/families/*.cc model/blocks/*.cc; do
     case $(basename "$file" .cc) in
-      heads | vocabulary_product | family | blocks) ;;
+      heads | lm_head | softmax_loss | class_sample | level_targets | two_levels | vocabulary_product | family | blocks) ;;
       full) echo '"full"' ;;
+      sampled) echo 'SampledHead|"sampled"' ;;
       attention) echo 'AttentionKind|"attention"' ;;
       *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|${name^}Kind" ;;
     esac

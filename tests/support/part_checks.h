@@ -14,7 +14,7 @@ TinyOptions PartOptions();
 void CheckPart(const TinyOptions& options);
 
 // Returns the largest error of a parameter's gradient in a random direction, as a share of its norm. Differences of the
-// loss give the true value. In fp64, on one rank.
+// loss that a step trains by give the true value. In fp64, on one rank.
 double WorstGradientError(const TinyOptions& options);
 // In fp64: the losses of some steps are those of one rank alone, with and without sequence parallelism, a sharded
 // optimizer, recomputation and micro-batches. They fall.

@@ -43,11 +43,11 @@ class HookedHead : public LmHead {
     stream_ = &stream;
   }
 
-  absl::Status BeginStep(int64_t step) override {
+  absl::Status BeginStep(const HeadStep& step) override {
     ISTHMUS_RETURN_IF_ERROR(head_->BeginStep(step));
     if (backward_ == nullptr) return absl::OkStatus();
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, head_->View());
-    return backward_->BeginStep(head, step);
+    return backward_->BeginStep(head, step.step);
   }
   absl::Status Begin(const Tensor& hidden) override { return head_->Begin(hidden); }
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {

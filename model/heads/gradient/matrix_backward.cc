@@ -1,5 +1,7 @@
 #include "model/heads/gradient/matrix_backward.h"
 
+#include <utility>
+
 #include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "runtime/status.h"
@@ -20,12 +22,12 @@ void MatrixBackward::Place(int64_t /*chunk*/, TensorPlacer& placer) {
 void MatrixBackward::Bind(const ParameterStore& /*parameters*/, const TensorRegion& region, Stream& stream) {
   region_ = &region;
   stream_ = &stream;
-  fresh_ = true;
+  last_step_ = kNoStep;
 }
 
 absl::Status MatrixBackward::BeginStep(const HeadView& head, int64_t step) {
-  if (!fresh_ && (step - 1) % interval_ != 0) return absl::OkStatus();
-  fresh_ = false;
+  const bool goes_on = step > std::exchange(last_step_, step);
+  if (goes_on && (step - 1) % interval_ != 0) return absl::OkStatus();
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor gram, gram_.OfHidden(head, *region_, *stream_));
   ISTHMUS_ASSIGN_OR_RETURN(found_, FindMatrix(gram, *stream_));
   return found_ ? Cast({.x = gram, .y = matrix_}, *stream_) : absl::OkStatus();

@@ -1,11 +1,12 @@
 // Passes A R back in place of A = G W, with a matrix R [D, D] that follows from M = WᵀW. R is found before the first
-// step and then every `interval` steps, in fp64. A run that resumes finds it anew.
+// step and then every `interval` steps, in fp64. A run that resumes or goes back to an earlier step finds it anew.
 #ifndef ISTHMUS_MODEL_HEADS_GRADIENT_MATRIX_BACKWARD_H_
 #define ISTHMUS_MODEL_HEADS_GRADIENT_MATRIX_BACKWARD_H_
 
 #include <absl/status/status.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "model/heads/gradient/backward.h"
 #include "model/heads/gradient/head_gram.h"
@@ -32,6 +33,8 @@ class MatrixBackward : public HeadBackward {
   virtual absl::StatusOr<bool> FindMatrix(const Tensor& gram, Stream& stream) = 0;
 
  private:
+  static constexpr int64_t kNoStep = std::numeric_limits<int64_t>::max();
+
   absl::Status Multiply(const Tensor& plain, const Tensor& passed);
 
   const PartSetting& setting_;
@@ -42,7 +45,7 @@ class MatrixBackward : public HeadBackward {
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
   bool found_ = false;               // R
-  bool fresh_ = true;                // no step has begun yet
+  int64_t last_step_ = kNoStep;      // that has begun
   Tensor matrix_;                    // R [D, D], accumulation type
   Tensor wide_plain_, wide_passed_;  // [N, D] accumulation type, only if that is not the compute type
 };

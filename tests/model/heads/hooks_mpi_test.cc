@@ -14,10 +14,13 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/manifest.h"
+#include "checkpoint/weights.h"
 #include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/part_checks.h"
+#include "tests/support/program.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -48,10 +51,15 @@ class Pass {
     if (change) change(model.parameters());
     batch_ = MakeBatch(options, 1);
     const Tensor ids = PartOf(batch_.ids, 0, 1), targets = PartOf(batch_.targets, 0, 1);
-    EXPECT_TRUE(model.loss().BeginStep(1).ok());
+    EXPECT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
     EXPECT_TRUE(model.backbone().Forward(ids).ok());
     const double scale = 1.0 / static_cast<double>(ids.columns);
-    EXPECT_TRUE(model.loss().Train(model.backbone().hidden(), targets, scale, model.backbone().grad_hidden()).ok());
+    EXPECT_TRUE(model.loss()
+                    .Train({.hidden = model.backbone().hidden(),
+                            .targets = targets,
+                            .scale = scale,
+                            .grad_hidden = model.backbone().grad_hidden()})
+                    .ok());
     hidden = CopyOf(model.backbone().hidden());
     passed = CopyOf(model.backbone().grad_hidden());
     const auto view = model.loss().View();
@@ -406,6 +414,35 @@ TEST(HeadBackward, PlansCheckpointsAndFiguresHold) {
       ExpectResumeOnEveryMesh(options);
       ExpectSameFiguresOnEveryMesh(options);
     }
+  }
+}
+
+// M of the later weights must not outlive a return to earlier ones.
+TEST(HeadBackward, AMatrixIsFoundAnewAfterARollback) {
+  for (const char* hook :
+       {"backward { kind: 'rank' rank: 5 interval: 3 }", "backward { kind: 'preconditioned' interval: 3 }"}) {
+    SCOPED_TRACE(hook);
+    const TinyOptions options = With(PartOptions(), hook);
+    Replica begun(options), resumed(options, nullptr, /*seed=*/99);
+    begun.Step(1);
+    begun.Step(2);
+    const TemporaryFolder folder;
+    CheckpointContents contents;
+    contents.manifest.set_step(2);
+    const std::string path = folder.path() + "/checkpoint";
+    const auto saved =
+        SaveCheckpoint(path, contents, begun.model().parameters(), begun.mesh(), &begun.model().optimizer());
+    ASSERT_TRUE(saved.ok()) << saved.status();
+    const auto manifest = ReadManifest(path);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    begun.Step(3);
+    begun.Step(4);
+    for (Replica* replica : {&begun, &resumed}) {
+      const absl::Status loaded =
+          LoadTrainingState(path, *manifest, replica->model().parameters(), replica->model().optimizer());
+      ASSERT_TRUE(loaded.ok()) << loaded;
+    }
+    for (int64_t step = 3; step <= 5; ++step) EXPECT_EQ(begun.Step(step).loss, resumed.Step(step).loss) << step;
   }
 }
 

@@ -73,6 +73,30 @@ TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
   }
 }
 
+TEST_F(CudaModelTest, SampledClassesAgreeWithOneRankOnTheCpu) {
+  for (const bool tied : {false, true}) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options;
+      options.tensor = World().size() == 4 ? 2 : World().size();
+      options.data = World().size() / options.tensor;
+      options.sequence_parallel = options.shard_optimizer = true;
+      options.micro_batch = 2;
+      options.tied = tied;
+      options.head_kind = "sampled";
+      options.head = "sampled { classes: 150 } sampled { from_step: 3 classes: 200 } sampled { from_step: 5 }";
+      SCOPED_TRACE(options.Name());
+      Replica cpu(options);
+      options.precision = precision;
+      Replica gpu(options, &World(), 7, stream_);
+      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
+      for (int64_t step = 1; step <= 5; ++step) {
+        const double expected = cpu.Step(step).loss;
+        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step % 2 == 0).loss, expected, tolerance * expected) << step;
+      }
+    }
+  }
+}
+
 // Compares what goes back from the head, and the part of its own gradient that the optimizer gets.
 TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
   for (const char* head : {"backward { kind: 'preconditioned' damping: 0.1 }",

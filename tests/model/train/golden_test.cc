@@ -154,7 +154,12 @@ TEST_P(GoldenTest, HiddenStatesLogitsLossAndGradientsAgree) {
   ExpectAgrees("logits", *logits, golden.logits, tolerance);
 
   const auto tokens = static_cast<double>(golden.ids[0].size());
-  ASSERT_TRUE(model.loss().Train(hidden, run.Targets(0), 1 / tokens, model.backbone().grad_hidden()).ok());
+  ASSERT_TRUE(model.loss()
+                  .Train({.hidden = hidden,
+                          .targets = run.Targets(0),
+                          .scale = 1 / tokens,
+                          .grad_hidden = model.backbone().grad_hidden()})
+                  .ok());
   ASSERT_TRUE(model.backbone().Backward(run.Ids(0), nullptr).ok());
   EXPECT_NEAR(model.loss().Sums()->loss / tokens, golden.losses[0], tolerance * golden.losses[0]);
   EXPECT_EQ(golden.gradients.size(), model.parameters().specs().size());

@@ -17,8 +17,12 @@ class GradientCheck {
     const double tokens = static_cast<double>(batch_.ids.size());
     TrainingModel& model = replica_.model();
     EXPECT_TRUE(model.backbone().Forward(Ids()).ok());
-    EXPECT_TRUE(
-        model.loss().Train(model.backbone().hidden(), Targets(), 1.0 / tokens, model.backbone().grad_hidden()).ok());
+    EXPECT_TRUE(model.loss()
+                    .Train({.hidden = model.backbone().hidden(),
+                            .targets = Targets(),
+                            .scale = 1.0 / tokens,
+                            .grad_hidden = model.backbone().grad_hidden()})
+                    .ok());
     EXPECT_TRUE(model.backbone().Backward(Ids(), nullptr).ok());
   }
 

@@ -1,0 +1,242 @@
+// The sampled head trains by the softmax over K of the V classes: all targets of the step, over all data ranks and
+// micro-batches, and others by chance (Jean et al. 2015, arXiv:1412.2007, section 3.2; here all tokens share the sample,
+// the others have equal chances, and no logit is corrected for its chance). W is that of a full head, or of a tied one.
+// Stages (model.head.sampled) say how many classes there are from which step on. Without a number a stage has the softmax
+// of the whole vocabulary, as evaluation always has.
+//
+// The gradient of a step is that of its own loss: rows of W that are not in the sample have none. A sample is a function
+// of the seed, the step and the step's targets, whatever the mesh. If the targets alone are more than K, they are the
+// sample. A rank gathers its rows of the sample once per step, and adds their gradient to that of W.
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/heads/class_sample.h"
+#include "model/heads/heads.h"
+#include "model/heads/vocabulary_product.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "runtime/device.h"
+#include "runtime/host_buffer.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr char kWhy[] =
+    "the softmax of this step is over a sample of the classes; steps with the whole vocabulary are measured";
+
+class SampledHead : public LmHead {
+ public:
+  explicit SampledHead(const HeadRequest& request)
+      : setting_(request.setting),
+        stages_(request.config.head().sampled().begin(), request.config.head().sampled().end()),
+        whole_(FindHead(request.config.tied_embeddings() ? "tied" : "full")->make(request)),
+        product_(setting_, setting_.width) {}
+
+  void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
+    whole_->Declare(embedding, parameters);
+  }
+  void Place(int64_t chunk, TensorPlacer& placer) override {
+    whole_->Place(chunk, placer);
+    if (!setting_.training) return;
+    product_.Place(chunk, placer);
+    targets_ = placer.Place("head.sampled_targets", DType::kInt32, 1, setting_.batch.tokens());
+    // The targets of a step may be all rows of a rank.
+    const int64_t rows = own().size();
+    classes_ = placer.Place("head.classes", DType::kInt32, 1, rows);
+    rows_ = placer.Place("head.sampled_rows", setting_.type, rows, setting_.width);
+    row_gradient_ = placer.Place("head.sampled_gradient", setting_.sum_type(), rows, setting_.width);
+    workspace_ = placer.Place("head.sampled_order", DType::kInt32, 1, 2 * rows);
+  }
+  void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
+    whole_->Bind(parameters, region, stream);
+    parameters_ = &parameters;
+    region_ = &region;
+    stream_ = &stream;
+    sampling_ = false;
+  }
+
+  absl::Status BeginStep(const HeadStep& step) override {
+    ISTHMUS_RETURN_IF_ERROR(whole_->BeginStep(step));
+    const int64_t count = ClassesOf(step.step);
+    sampling_ = count > 0 && count < setting_.vocabulary;
+    if (!sampling_) return absl::OkStatus();
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int32_t> sample, Sample(step, count));
+    ISTHMUS_RETURN_IF_ERROR(TakeTargets(step.targets, sample));
+    return Gather(sample);
+  }
+
+  absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss) override {
+    if (!sampling_) return whole_->Train(batch, loss);
+    const int64_t tokens = batch.hidden.rows;
+    const Tensor targets = targets_.ColumnSlice(0, tokens);
+    ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(places_.ColumnSlice(batch.begin, tokens), targets, *stream_));
+    const Tensor rows = rows_.RowSlice(0, sampled_.size()), gradient = row_gradient_.RowSlice(0, sampled_.size());
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gradient}, *stream_));
+    product_.Bind(rows, gradient);
+    const auto train = [&](int64_t begin, int64_t count) -> absl::Status {
+      const Tensor hidden = batch.hidden.RowSlice(begin, count);
+      const SoftmaxChunk chunk = {.logits = loss.Logits(count, sampled_.size()),
+                                  .targets = targets.ColumnSlice(begin, count),
+                                  .first_class = sampled_.begin};
+      ISTHMUS_RETURN_IF_ERROR(product_.Forward(hidden, chunk.logits, *stream_));
+      ISTHMUS_RETURN_IF_ERROR(loss.Add(chunk));
+      ISTHMUS_ASSIGN_OR_RETURN(const Tensor grad_logits, loss.Gradient(chunk, batch.scale, nullptr));
+      return product_.Backward(grad_logits, hidden, batch.grad_hidden.RowSlice(begin, count), Tensor(), *stream_);
+    };
+    ISTHMUS_RETURN_IF_ERROR(loss.ForChunks(tokens, train));
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward({.ids = classes_.ColumnSlice(0, sampled_.size()),
+                                               .grad_y = gradient,
+                                               .first_row = own().begin,
+                                               .grad_table = parameters_->Gradient(parameter()),
+                                               .workspace = workspace_.ColumnSlice(0, 2 * sampled_.size())},
+                                              *stream_));
+    return region_->Leave(batch.grad_hidden, region_->LocalPart(batch.grad_hidden));
+  }
+  // The sizes of its work follow from the sample.
+  bool capturable() const override { return !sampling_; }
+
+  absl::Status Begin(const Tensor& hidden) override { return whole_->Begin(hidden); }
+  absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
+    return whole_->Logits(hidden, begin, logits);
+  }
+  absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits, const Tensor& grad_hidden,
+                        const Tensor& signal) override {
+    return whole_->Backward(hidden, begin, grad_logits, grad_hidden, signal);
+  }
+  absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) override {
+    return whole_->Finish(hidden, grad_hidden);
+  }
+
+  absl::StatusOr<HeadView> View() override {
+    if (sampling_) return HeadView{.not_linear = kWhy};
+    return whole_->View();
+  }
+  ParameterHandle parameter() const override { return whole_->parameter(); }
+  // Of the first stage.
+  double ForwardFlopsPerToken() const override {
+    const int64_t count = ClassesOf(1);
+    const double share =
+        count == 0 ? 1 : std::min(1.0, static_cast<double>(count) / static_cast<double>(setting_.vocabulary));
+    return share * whole_->ForwardFlopsPerToken();
+  }
+
+ private:
+  Range own() const { return setting_.Share(setting_.vocabulary); }
+  // Returns K of a step's stage.
+  int64_t ClassesOf(int64_t step) const {
+    int64_t classes = 0;
+    for (const proto::SampledStageConfig& stage : stages_) {
+      if (stage.from_step() <= step) classes = stage.classes();
+    }
+    return classes;
+  }
+
+  absl::StatusOr<std::vector<int32_t>> Sample(const HeadStep& step, int64_t count) {
+    std::vector<uint8_t> flags(static_cast<size_t>(setting_.vocabulary));
+    if (!stream_->dry()) {  // else nobody knows the targets, and none count
+      const auto* targets = step.targets.As<const int32_t>();
+      for (int64_t i = 0; i < step.targets.size(); ++i) flags[static_cast<size_t>(targets[i])] = 1;
+    }
+    if (region_->data().size() > 1) {
+      const Tensor all(flags.data(), DType::kUInt8, 1, setting_.vocabulary);
+      ISTHMUS_RETURN_IF_ERROR(region_->data().host().AllReduce(all, Reduction::kMax));
+    }
+    return SampleClasses(flags, count, setting_.seed, step.step);
+  }
+
+  // Keeps the place of each target in the sample.
+  absl::Status TakeTargets(const Tensor& targets, const std::vector<int32_t>& sample) {
+    if (stream_->dry()) {
+      places_ = targets;
+      return absl::OkStatus();
+    }
+    ISTHMUS_ASSIGN_OR_RETURN(places_, host_places_.Room(DType::kInt32, 1, targets.size(), *stream_));
+    const auto* ids = targets.As<const int32_t>();
+    std::transform(ids, ids + targets.size(), places_.As<int32_t>(), [&](int32_t id) {
+      return static_cast<int32_t>(std::lower_bound(sample.begin(), sample.end(), id) - sample.begin());
+    });
+    return absl::OkStatus();
+  }
+
+  // Takes this rank's part of the sample.
+  absl::Status Gather(const std::vector<int32_t>& sample) {
+    const auto first = std::lower_bound(sample.begin(), sample.end(), own().begin);
+    std::vector<int32_t> classes(first, std::lower_bound(first, sample.end(), own().end));
+    const auto count = static_cast<int64_t>(classes.size());
+    sampled_ = {first - sample.begin(), first - sample.begin() + count};
+    const Tensor ids = classes_.ColumnSlice(0, count);
+    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(Tensor(classes.data(), DType::kInt32, 1, count), ids, *stream_));
+    return EmbeddingForward({.ids = ids,
+                             .table = parameters_->Weight(parameter()),
+                             .first_row = own().begin,
+                             .y = rows_.RowSlice(0, count)},
+                            *stream_);
+  }
+
+  const PartSetting& setting_;
+  const std::vector<proto::SampledStageConfig> stages_;
+  const std::unique_ptr<LmHead> whole_;  // of the whole vocabulary
+  VocabularyProduct product_;            // with the sampled rows
+  const ParameterStore* parameters_ = nullptr;
+  const TensorRegion* region_ = nullptr;
+  Stream* stream_ = nullptr;
+  bool sampling_ = false;  // in this step
+  Range sampled_;          // this rank's classes, in the sample
+  HostBuffer host_places_;
+  Tensor places_;               // int32 [1, n] in host memory: of the step's targets in the sample
+  Tensor targets_;              // int32 [1, N]: those of a micro-batch
+  Tensor classes_;              // int32 [1, V_i]: rows of the vocabulary
+  Tensor rows_, row_gradient_;  // [V_i, D]
+  Tensor workspace_;
+};
+
+std::string CheckSampled(const proto::ModelConfig& config) {
+  const auto& stages = config.head().sampled();
+  constexpr char kField[] = "model.head.sampled";
+  if (HeadRankOf(config) != 0) {
+    return absl::StrCat(HeadRankField(config), ": ", HeadRankOf(config), "; a head of kind sampled accepts 0");
+  }
+  if (stages.empty()) {
+    return absl::StrCat(kField, ": empty; a head of kind sampled needs a stage, as in \"from_step: 1 classes: 8192\"");
+  }
+  int64_t before = 0;
+  for (const proto::SampledStageConfig& stage : stages) {
+    if (stage.from_step() <= before || (before == 0 && stage.from_step() != 1)) {
+      return absl::StrCat(kField, ": from_step: ", stage.from_step(), "; accepts ",
+                          before == 0 ? "1 for the first stage" : absl::StrCat("steps after ", before));
+    }
+    if (stage.classes() < 0) {
+      return absl::StrCat(kField, ": classes: ", stage.classes(),
+                          "; accepts 0 (the whole vocabulary) and numbers of classes");
+    }
+    before = stage.from_step();
+  }
+  return "";
+}
+
+}  // namespace
+
+HeadKind SampledHeadKind() {
+  return {.name = "sampled",
+          .make = [](const HeadRequest& request) { return std::make_unique<SampledHead>(request); },
+          .shape =
+              [](const proto::ModelConfig& config) {
+                return HeadShape{.width = config.width(), .in_embedding = config.tied_embeddings()};
+              },
+          .title =
+              [](const proto::ModelConfig& config) {
+                const auto& stages = config.head().sampled();
+                const int64_t classes = stages.empty() ? 0 : stages[0].classes();
+                return absl::StrCat("softmax of ", classes == 0 ? "all" : absl::StrCat(classes, " sampled"),
+                                    " classes");
+              },
+          .check = CheckSampled};
+}
+
+}  // namespace isthmus

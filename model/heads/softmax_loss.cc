@@ -1,0 +1,111 @@
+#include "model/heads/softmax_loss.h"
+
+#include "ops/cross_entropy.h"
+#include "ops/elementwise.h"
+#include "ops/reductions.h"
+#include "runtime/device.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr int64_t kRowAlignment = 64;  // elements
+
+}  // namespace
+
+void SoftmaxLoss::Place(int64_t classes, TensorPlacer& placer) {
+  const int64_t ranks = setting_.tensor_ranks;
+  const DType type = setting_.type, sum_type = setting_.sum_type();
+  // Rows begin at aligned addresses, however many classes: products and vector loads of odd rows are far slower.
+  const int64_t padded = (classes + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+  workspace_.logits = placer.Place("head.logits", sum_type, chunk_, padded).ColumnSlice(0, classes);
+  if (setting_.training) {
+    workspace_.grad_logits = type == sum_type
+                                 ? workspace_.logits
+                                 : placer.Place("head.grad_logits", type, chunk_, padded).ColumnSlice(0, classes);
+  }
+  workspace_.statistics = placer.Place("head.statistics", sum_type, chunk_, kCrossEntropyStatistics);
+  workspace_.gathered = placer.Place("head.gathered", sum_type, chunk_ * ranks, kCrossEntropyStatistics);
+  workspace_.loss = placer.Place("head.loss", sum_type, 1, chunk_);
+  workspace_.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk_);
+  workspace_.energy = placer.Place("head.energy", DType::kFloat64, ranks, chunk_);
+  workspace_.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + ranks);
+}
+
+void SoftmaxLoss::Bind(const TensorRegion& region, Stream& stream) {
+  region_ = &region;
+  stream_ = &stream;
+}
+
+absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
+  int64_t tokens = 0;
+  for (const SoftmaxChunk& part : parts) {
+    ISTHMUS_RETURN_IF_ERROR(
+        CrossEntropyStatistics({.logits = part.logits,
+                                .targets = part.targets,
+                                .first_row = part.first_class,
+                                .statistics = workspace_.statistics.RowSlice(tokens, part.logits.rows)},
+                               *stream_));
+    tokens += part.logits.rows;
+  }
+  Communicator& tensor = region_->tensor();
+  const Tensor statistics = workspace_.statistics.RowSlice(0, tokens);
+  Tensor gathered = statistics;
+  if (tensor.size() > 1) {
+    gathered = workspace_.gathered.RowSlice(0, tokens * tensor.size());
+    ISTHMUS_RETURN_IF_ERROR(tensor.AllGather(statistics, gathered));
+  }
+  const Tensor loss = workspace_.loss.ColumnSlice(0, tokens);
+  const Tensor energy = workspace_.energy.ColumnSlice(0, tokens);
+  ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = gathered,
+                                               .shards = tensor.size(),
+                                               .loss = loss,
+                                               .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
+                                               .energy = energy},
+                                              *stream_));
+  ISTHMUS_RETURN_IF_ERROR(AddSum({.x = loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
+  for (int shard = 0; shard < tensor.size(); ++shard) {
+    ISTHMUS_RETURN_IF_ERROR(
+        AddSum({.x = energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {
+  const auto keep = [&](const Tensor& chunk, const Tensor& all) {
+    return Cast({.x = chunk.ColumnSlice(0, tokens), .y = all.ColumnSlice(begin, tokens)}, *stream_);
+  };
+  ISTHMUS_RETURN_IF_ERROR(keep(workspace_.loss, observed.loss));
+  ISTHMUS_RETURN_IF_ERROR(keep(workspace_.log_sum_exp, observed.log_sum_exp));
+  return keep(workspace_.energy, observed.energy);
+}
+
+absl::StatusOr<Tensor> SoftmaxLoss::Gradient(const SoftmaxChunk& chunk, double scale, const HeadObservation* observed,
+                                             int64_t first) {
+  const int64_t tokens = chunk.logits.rows;
+  const Tensor gradient = workspace_.grad_logits.RowSlice(first, tokens).ColumnSlice(0, chunk.logits.columns);
+  ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = chunk.logits,
+                                                .targets = chunk.targets,
+                                                .first_row = chunk.first_class,
+                                                .loss = workspace_.loss.ColumnSlice(first, tokens),
+                                                .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(first, tokens),
+                                                .scale = scale,
+                                                .grad_logits = gradient},
+                                               *stream_));
+  if (observed != nullptr) {
+    ISTHMUS_RETURN_IF_ERROR(AddColumnSquares({.x = gradient, .total = observed->row_energy}, *stream_));
+  }
+  return gradient;
+}
+
+absl::Status SoftmaxLoss::ResetSums() { return SetZero({.x = workspace_.sums}, *stream_); }
+
+absl::StatusOr<LossSums> SoftmaxLoss::Sums() {
+  const int64_t count = workspace_.sums.columns;
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor sums, host_sums_.Room(DType::kFloat64, 1, count, *stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToHost(workspace_.sums, sums, *stream_));
+  const double* values = sums.As<const double>();
+  return LossSums{values[0], {values + 1, values + count}};
+}
+
+}  // namespace isthmus

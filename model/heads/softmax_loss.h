@@ -1,0 +1,112 @@
+// Computes the softmax cross-entropy over classes that the tensor ranks share, a chunk of tokens at a time (DESIGN 3.5).
+// The classes are the rows of the vocabulary, or others that a head trains with. A chunk takes these steps: every rank's
+// logits and statistics, one packed all-gather, and the gradient of the logits.
+#ifndef ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
+#define ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+#include <absl/types/span.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "model/part_setting.h"
+#include "model/tensor_region.h"
+#include "parallel/shard.h"
+#include "runtime/arena.h"
+#include "runtime/host_buffer.h"
+#include "runtime/stream.h"
+#include "runtime/tensor.h"
+#include "runtime/work_recorder.h"
+
+namespace isthmus {
+
+// These are sums over the tokens that went through the head since ResetSums.
+struct LossSums {
+  double loss = 0;             // nats
+  std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
+};
+
+// A measured step fills these tensors for its tokens and vocabulary rows, in memory of the stream's device.
+struct HeadObservation {
+  Tensor loss;         // [1, N] accumulation type
+  Tensor log_sum_exp;  // [1, N] accumulation type
+  Tensor energy;       // fp64 [shards, N]: of one token, as LossSums::energy
+  Tensor row_energy;   // fp64 [1, V_i]: Σ_n G[n, v]² of this shard is added
+  // [N, width] accumulation type: this shard's part of A, before it is rounded to the compute type and summed over the
+  // shards (HeadView). An undefined one is left out. It must be undefined if the two types are the same.
+  Tensor signal;
+};
+
+// These classes are on this rank, for the tokens of a chunk. Ranks have contiguous parts of all classes, in their order.
+struct SoftmaxChunk {
+  Tensor logits;            // [n, classes] accumulation type, of SoftmaxLoss::Logits
+  Tensor targets;           // int32 [1, n]: the class of each token, among those of all ranks
+  int64_t first_class = 0;  // on this rank
+};
+
+class SoftmaxLoss {
+ public:
+  // `chunk` is the number of tokens whose logits exist at once. `setting` must outlive the loss.
+  SoftmaxLoss(const PartSetting& setting, int64_t chunk) : setting_(setting), chunk_(chunk) {}
+  SoftmaxLoss(const SoftmaxLoss&) = delete;
+  SoftmaxLoss& operator=(const SoftmaxLoss&) = delete;
+
+  // `classes` are on this rank at most.
+  void Place(int64_t classes, TensorPlacer& placer);
+  // Both must outlive the loss.
+  void Bind(const TensorRegion& region, Stream& stream);
+
+  // Returns the rows of the vocabulary on this rank.
+  Range rows() const { return setting_.Share(setting_.vocabulary); }
+  // Calls visit(begin, count) for each chunk of `tokens` tokens, until one fails.
+  template <typename Visit>
+  absl::Status ForChunks(int64_t tokens, const Visit& visit) const {
+    return ForEachAlike(*stream_, (tokens + chunk_ - 1) / chunk_, [&](int64_t i) {
+      const int64_t begin = i * chunk_;
+      return visit(begin, std::min(chunk_, tokens - begin));
+    });
+  }
+
+  // Forgets what was summed.
+  absl::Status ResetSums();
+  // Returns the sums since then; waits for the stream.
+  absl::StatusOr<LossSums> Sums();
+
+  // Returns memory for the logits of `tokens` tokens from the token `first` of a chunk on.
+  Tensor Logits(int64_t tokens, int64_t classes, int64_t first = 0) const {
+    return workspace_.logits.RowSlice(first, tokens).ColumnSlice(0, classes);
+  }
+  // Adds the loss of a chunk to the sums. Collective over the tensor group.
+  absl::Status Add(const SoftmaxChunk& chunk) { return Add(absl::MakeConstSpan(&chunk, 1)); }
+  // Does the same for a chunk whose tokens have different classes. Its parts follow one another without a gap.
+  absl::Status Add(absl::Span<const SoftmaxChunk> parts);
+  // Copies what Add has left of the chunk of tokens that begins at `begin`.
+  absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
+  // Returns the gradient of scale · Σ_n loss_n by the logits of the chunk that was added last, or of its part from the
+  // token `first` on: [n, classes] compute type. It may lie in the memory of the logits. Its squares are added to
+  // observed->row_energy, unless it is null.
+  absl::StatusOr<Tensor> Gradient(const SoftmaxChunk& chunk, double scale, const HeadObservation* observed,
+                                  int64_t first = 0);
+
+ private:
+  struct Workspace {
+    Tensor logits;       // [C, classes] accumulation type
+    Tensor grad_logits;  // [C, classes] compute type; the memory of `logits` where the types agree
+    Tensor statistics, gathered, loss, log_sum_exp, energy;
+    Tensor sums;  // fp64 [1, 1 + shards]: LossSums
+  };
+
+  const PartSetting& setting_;
+  const int64_t chunk_;
+  const TensorRegion* region_ = nullptr;
+  Stream* stream_ = nullptr;
+  Workspace workspace_;
+  HostBuffer host_sums_;
+};
+
+}  // namespace isthmus
+
+#endif  // ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_

@@ -1,0 +1,238 @@
+// ranks: 1 2 3 4 6
+// Tests of the head that trains by the softmax over a sample of the classes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <Eigen/Dense>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/algebra/matrix.h"
+#include "model/heads/class_sample.h"
+#include "model/heads/heads.h"
+#include "tests/support/mpi_world.h"
+#include "tests/support/part_checks.h"
+#include "tests/support/recorded_step.h"
+#include "tests/support/tiny_model.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+
+constexpr uint64_t kSeed = 11;
+
+TinyOptions SampledOptions(const std::string& stages, bool tied = false) {
+  TinyOptions options = PartOptions();
+  options.head_kind = "sampled";
+  options.tied = tied;
+  options.head = stages;
+  return options;
+}
+
+std::vector<uint8_t> Flags(int64_t vocabulary, const std::vector<int32_t>& targets) {
+  std::vector<uint8_t> flags(static_cast<size_t>(vocabulary));
+  for (const int32_t target : targets) flags[static_cast<size_t>(target)] = 1;
+  return flags;
+}
+
+TEST(ClassSample, HasAllTargetsAndNoClassTwice) {
+  const std::vector<int32_t> targets = {3, 90, 41, 3};
+  const std::vector<int32_t> sample = SampleClasses(Flags(101, targets), 20, kSeed, 5);
+  EXPECT_EQ(sample.size(), 20u);
+  EXPECT_THAT(sample, IsSupersetOf({3, 41, 90}));
+  EXPECT_TRUE(std::is_sorted(sample.begin(), sample.end()));
+  EXPECT_EQ(std::set<int32_t>(sample.begin(), sample.end()).size(), 20u);
+  EXPECT_GE(sample.front(), 0);
+  EXPECT_LT(sample.back(), 101);
+}
+
+TEST(ClassSample, IsAFunctionOfTargetsSeedAndStep) {
+  const std::vector<uint8_t> flags = Flags(101, {7});
+  const std::vector<int32_t> sample = SampleClasses(flags, 20, kSeed, 5);
+  EXPECT_EQ(SampleClasses(flags, 20, kSeed, 5), sample);
+  EXPECT_NE(SampleClasses(flags, 20, kSeed, 6), sample);
+  EXPECT_NE(SampleClasses(flags, 20, kSeed + 1, 5), sample);
+}
+
+TEST(ClassSample, ConsistsOfTheTargetsIfTheyAreMore) {
+  EXPECT_EQ(SampleClasses(Flags(10, {9, 2, 5}), 2, kSeed, 1), (std::vector<int32_t>{2, 5, 9}));
+  EXPECT_EQ(SampleClasses(Flags(4, {1}), 9, kSeed, 1), (std::vector<int32_t>{0, 1, 2, 3}));
+}
+
+TEST(ClassSample, DrawsOthersWithEqualChances) {
+  constexpr int kDraws = 4000;
+  std::vector<int> drawn(50);
+  for (int64_t step = 1; step <= kDraws; ++step) {
+    for (const int32_t id : SampleClasses(Flags(50, {0}), 11, kSeed, step)) ++drawn[static_cast<size_t>(id)];
+  }
+  EXPECT_EQ(drawn[0], kDraws);
+  // 10 of 49: five deviations of a count.
+  const double chance = 10.0 / 49, deviation = std::sqrt(kDraws * chance * (1 - chance));
+  for (size_t id = 1; id < drawn.size(); ++id) EXPECT_NEAR(drawn[id], kDraws * chance, 5 * deviation) << id;
+}
+
+// One step's head on one rank in fp64, beside the formulas.
+void ExpectFormulas(const TinyOptions& options, int64_t classes) {
+  SCOPED_TRACE(options.Name());
+  Replica replica(options);
+  TrainingModel& model = replica.model();
+  TokenBatch batch = MakeBatch(options, 1);
+  const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
+  ASSERT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
+  ASSERT_TRUE(model.backbone().Forward(ids).ok());
+  ASSERT_TRUE(model.loss().ResetSums().ok());
+  const double scale = 0.25;
+  ASSERT_TRUE(model.loss()
+                  .Train({.hidden = model.backbone().hidden(),
+                          .targets = targets,
+                          .scale = scale,
+                          .grad_hidden = model.backbone().grad_hidden()})
+                  .ok());
+  const auto sums = model.loss().Sums();
+  ASSERT_TRUE(sums.ok()) << sums.status();
+
+  const std::vector<int32_t> sample =
+      SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), 1);
+  const auto matrix = [](const Tensor& tensor) {
+    return Matrix(Eigen::Map<const Matrix>(tensor.As<const double>(), tensor.rows, tensor.columns));
+  };
+  const Matrix hidden = matrix(model.backbone().hidden());
+  const Matrix weight = matrix(model.parameters().Weight(model.loss().parameter()));
+  const Matrix rows = weight(sample, Eigen::all);
+  Matrix gradient = hidden * rows.transpose();
+  double loss = 0, energy = 0;
+  for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
+    const auto place = std::lower_bound(sample.begin(), sample.end(), batch.targets[static_cast<size_t>(n)]);
+    const auto target = static_cast<Eigen::Index>(place - sample.begin());
+    const Eigen::RowVectorXd e = gradient.row(n).array().exp();
+    loss += std::log(e.sum()) - gradient(n, target);
+    gradient.row(n) = e / e.sum();
+    gradient(n, target) -= 1;
+    energy += gradient.row(n).squaredNorm();
+  }
+  gradient *= scale;
+  EXPECT_NEAR(sums->loss, loss, 1e-10 * loss);
+  EXPECT_NEAR(sums->energy[0], energy, 1e-10 * energy);
+  Matrix expected = Matrix::Zero(weight.rows(), weight.cols());
+  expected(sample, Eigen::all) = gradient.transpose() * hidden;
+  const Matrix found = matrix(model.parameters().Gradient(model.loss().parameter()));
+  EXPECT_LT((found - expected).norm(), 1e-10 * expected.norm());
+  for (Eigen::Index row = 0; row < weight.rows(); ++row) {
+    const bool sampled = std::binary_search(sample.begin(), sample.end(), row);
+    EXPECT_EQ(found.row(row).norm() > 0, sampled) << row;
+  }
+  const Matrix passed = gradient * rows;
+  EXPECT_LT((matrix(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
+}
+
+TEST(SampledHead, FollowsTheFormulasOfItsSample) {
+  for (const bool tied : {false, true}) {
+    ExpectFormulas(SampledOptions("sampled { classes: 60 }", tied), 60);
+    // The targets alone are more.
+    ExpectFormulas(SampledOptions("sampled { classes: 3 }", tied), 3);
+  }
+}
+
+TEST(SampledHead, GradientsMatchFiniteDifferences) {
+  for (const bool tied : {false, true}) {
+    EXPECT_LT(WorstGradientError(SampledOptions("sampled { classes: 60 }", tied)), 1e-6);
+  }
+}
+
+// From the whole vocabulary to fewer classes, so that the loss of one stage is below that of the one before.
+constexpr char kStages[] =
+    "sampled { classes: 0 } sampled { from_step: 3 classes: 80 } sampled { from_step: 5 classes: 55 }";
+
+TEST(SampledHead, EveryMeshTrainsAsOneRank) {
+  ExpectSameTrainingOnEveryMesh(SampledOptions(kStages));
+  ExpectSameTrainingOnEveryMesh(SampledOptions("sampled { classes: 70 }", /*tied=*/true));
+}
+
+TEST(SampledHead, PlansCheckpointsAndFiguresHold) {
+  TinyOptions options = SampledOptions("sampled { classes: 70 }");
+  ExpectPlannedMemory(options);
+  ExpectStatedProducts(options);
+  ExpectResumeOnEveryMesh(SampledOptions(kStages));
+  ExpectSameFiguresOnEveryMesh(options);
+  ExpectSameFiguresOnEveryMesh(SampledOptions("sampled { classes: 0 }"));
+}
+
+// A dry run knows no targets, so that other ranks than a lone one have other numbers of classes in it.
+TEST(SampledHead, APlannedStepHasTheCallsOfARealOne) {
+  TinyOptions options = SampledOptions("sampled { classes: 90 }");
+  options.data = World().size();
+  if (options.data > 2) GTEST_SKIP() << "one and two data ranks show it";
+  ExpectSameCalls(options, /*measure=*/false);
+}
+
+TEST(SampledHead, AStepWithASampleSaysWhyItIsNotMeasured) {
+  Replica replica(SampledOptions("sampled { classes: 70 } sampled { from_step: 2 }"));
+  const StepWithFigures sampled = replica.Step(1, /*measure_head=*/true), whole = replica.Step(2, true);
+  ASSERT_TRUE(sampled.head.has_value() && whole.head.has_value());
+  EXPECT_FALSE(sampled.head->linear);
+  EXPECT_THAT(sampled.head->not_measured, HasSubstr("over a sample of the classes"));
+  EXPECT_TRUE(whole.head->linear);
+}
+
+TEST(SampledHead, OfTheWholeVocabularyHasTheFullHeadsBits) {
+  for (const char* stages : {"sampled { classes: 0 }", "sampled { classes: 101 }", "sampled { classes: 100000 }"}) {
+    Replica sampled(SampledOptions(stages)), full(PartOptions());
+    for (int64_t step = 1; step <= 3; ++step) EXPECT_EQ(sampled.Step(step).loss, full.Step(step).loss) << step;
+  }
+}
+
+// Evaluation is over the whole vocabulary.
+TEST(SampledHead, EvaluatesAsTheFullHead) {
+  const TinyOptions options = SampledOptions("sampled { classes: 60 }");
+  Replica sampled(options), full(PartOptions());
+  TokenBatch batch = MakeBatch(options, 1);
+  const auto evaluate = [&](Replica& replica) {
+    return replica.model().Evaluate(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1)).value();
+  };
+  const double expected = evaluate(full);
+  EXPECT_EQ(evaluate(sampled), expected);
+  EXPECT_LT(sampled.Step(1).loss, 0.99 * expected);  // the loss of fewer classes
+}
+
+TEST(SampledHead, PrecisionsAgree) {
+  TinyOptions options = SampledOptions("sampled { classes: 70 }");
+  options.tensor = World().size();
+  if (options.tensor > 3) GTEST_SKIP() << "three tensor ranks at most";
+  for (const auto& [precision, tolerance] :
+       {std::pair(proto::PrecisionConfig::FP32, 1e-5), std::pair(proto::PrecisionConfig::BF16, 1e-2)}) {
+    options.precision = precision;
+    Replica narrow(options, &World()), reference(SampledOptions("sampled { classes: 70 }"));
+    for (int64_t step = 1; step <= 4; ++step) {
+      const double expected = reference.Step(step).loss;
+      EXPECT_NEAR(narrow.Step(step).loss, expected, tolerance * expected) << step;
+    }
+  }
+}
+
+TEST(SampledHead, WrongSettingsAreRefused) {
+  const auto refusal = [](const std::string& head, const std::string& kind = "sampled", int64_t rank = 0) {
+    TinyOptions options = PartOptions();
+    options.head_kind = kind;
+    options.head = head;
+    options.head_rank = rank;
+    return std::string(CheckHead(TinyConfig(options).model(), "here").message());
+  };
+  EXPECT_EQ(refusal("sampled { classes: 5 } sampled { from_step: 9 classes: 0 }"), "");
+  EXPECT_THAT(refusal(""), HasSubstr("here: model.head.sampled: empty; a head of kind sampled needs a stage"));
+  EXPECT_THAT(refusal("sampled { from_step: 2 }"), HasSubstr("from_step: 2; accepts 1 for the first stage"));
+  EXPECT_THAT(refusal("sampled { } sampled { from_step: 1 }"), HasSubstr("from_step: 1; accepts steps after 1"));
+  EXPECT_THAT(refusal("sampled { classes: -1 }"), HasSubstr("classes: -1; accepts 0"));
+  EXPECT_THAT(refusal("sampled { classes: 5 }", "full"), HasSubstr("only a head of kind sampled has them"));
+  EXPECT_THAT(refusal("sampled { classes: 5 }", "sampled", 4), HasSubstr("a head of kind sampled accepts 0"));
+  EXPECT_THAT(refusal("sampled { classes: 5 } backward { kind: 'random' }"), HasSubstr("set those to their defaults"));
+}
+
+}  // namespace
+}  // namespace isthmus::testing
