@@ -27,6 +27,7 @@ using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
 
 constexpr uint64_t kSeed = 11;
+constexpr int64_t kStep = 3;  // of those that formulas are checked for
 
 TinyOptions SampledOptions(const std::string& stages, bool tied = false) {
   TinyOptions options = PartOptions();
@@ -85,7 +86,7 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   TrainingModel& model = replica.model();
   TokenBatch batch = MakeBatch(options, 1);
   const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
-  ASSERT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
+  ASSERT_TRUE(model.loss().BeginStep({.step = kStep, .targets = targets}).ok());
   ASSERT_TRUE(model.backbone().Forward(ids).ok());
   ASSERT_TRUE(model.loss().ResetSums().ok());
   const double scale = 0.25;
@@ -99,7 +100,7 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   ASSERT_TRUE(sums.ok()) << sums.status();
 
   const std::vector<int32_t> sample =
-      SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), 1);
+      SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), kStep);
   const auto matrix = [](const Tensor& tensor) {
     return Matrix(Eigen::Map<const Matrix>(tensor.As<const double>(), tensor.rows, tensor.columns));
   };
