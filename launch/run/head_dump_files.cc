@@ -1,6 +1,7 @@
 #include "launch/run/head_dump_files.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -76,6 +77,12 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   const bool has_down = dump.down.rows > 0;
   const auto own = static_cast<int64_t>(dump.targets.size());
   const auto vocabulary = static_cast<int64_t>(counts.size());
+  std::vector<int32_t> classes = dump.classes;
+  if (classes.empty()) {
+    classes.resize(counts.size());
+    std::iota(classes.begin(), classes.end(), 0);
+  }
+  const auto rows = static_cast<int64_t>(classes.size());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, world.rank() == 0 ? MakeFolder(folder) : absl::OkStatus()));
 
   // Tensor ranks are adjacent. The first of each data rank has that rank's tokens; those of the first data rank have
@@ -92,11 +99,13 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   ISTHMUS_RETURN_IF_ERROR(targets.Close());
 
   ArrayGathering head(mesh, folder + (has_down ? "/head-up.npy" : "/head.npy"), dump.weight.type,
-                      {vocabulary, dump.weight.columns});
+                      {rows, dump.weight.columns});
   head.Open();
   for (int rank = 0; rank < tensor; ++rank) {
-    ISTHMUS_RETURN_IF_ERROR(
-        head.Append(rank, dump.weight.tensor(), ShardOf(vocabulary, tensor, rank).size() * dump.weight.columns));
+    const Range own_rows = ShardOf(vocabulary, tensor, rank);
+    const int64_t own_classes = std::count_if(classes.begin(), classes.end(),
+                                              [&](int32_t row) { return row >= own_rows.begin && row < own_rows.end; });
+    ISTHMUS_RETURN_IF_ERROR(head.Append(rank, dump.weight.tensor(), own_classes * dump.weight.columns));
   }
   ISTHMUS_RETURN_IF_ERROR(head.Close());
   if (has_down) {
@@ -107,9 +116,14 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   }
 
   const auto write_counts = [&]() -> absl::Status {
-    ISTHMUS_ASSIGN_OR_RETURN(NpyWriter writer,
-                             NpyWriter::Create(folder + "/counts.npy", NpyType::kInt64, {vocabulary}));
-    ISTHMUS_RETURN_IF_ERROR(writer.Append(counts.data(), vocabulary * 8));
+    std::vector<uint64_t> of_classes;
+    for (const int32_t row : classes) of_classes.push_back(counts[static_cast<size_t>(row)]);
+    ISTHMUS_ASSIGN_OR_RETURN(NpyWriter writer, NpyWriter::Create(folder + "/counts.npy", NpyType::kInt64, {rows}));
+    ISTHMUS_RETURN_IF_ERROR(writer.Append(of_classes.data(), rows * 8));
+    ISTHMUS_RETURN_IF_ERROR(writer.Commit());
+    if (dump.classes.empty()) return absl::OkStatus();
+    ISTHMUS_ASSIGN_OR_RETURN(writer, NpyWriter::Create(folder + "/classes.npy", NpyType::kInt32, {rows}));
+    ISTHMUS_RETURN_IF_ERROR(writer.Append(classes.data(), rows * 4));
     return writer.Commit();
   };
   return AgreeOnStatus(world, world.rank() == 0 ? write_counts() : absl::OkStatus());

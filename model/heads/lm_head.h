@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "model/heads/softmax_loss.h"
 #include "model/linear.h"
@@ -26,10 +27,19 @@
 
 namespace isthmus {
 
+// The classes of a step whose softmax is not over the rows of the vocabulary.
+struct HeadClasses {
+  std::vector<int32_t> rows;  // of the vocabulary, one for each class of all tensor ranks, ascending
+  Tensor step_targets;        // int32 [1, n] in host memory: the classes of HeadStep::targets
+  Tensor targets;             // int32 [1, N] on the stream's device: those of the last micro-batch
+};
+
 // A head that is linear, as the decomposition of its gradient sees it: logits = h Wᵀ with W = U, or W = U E.
 struct HeadView {
-  std::string not_linear;        // why there is no such view; the rest is empty then
-  Range rows;                    // the vocabulary rows of this shard
+  std::string not_linear;  // why there is no such view; the rest is empty then
+  Range rows;              // the vocabulary rows of this shard, or its part of `classes`
+  // With others than the rows of the vocabulary, V is their number in all figures. Null: with those.
+  const HeadClasses* classes = nullptr;
   Tensor weight, gradient;       // U [V_i, width] and its gradient; of tied embeddings the sum of both uses'
   const Linear* down = nullptr;  // E [width, D]; null: W = U
   // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width]. Rows are the local tokens or all of them. It is valid

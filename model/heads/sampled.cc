@@ -7,6 +7,9 @@
 // The gradient of a step is that of its own loss: rows of W that are not in the sample have none. A sample is a function
 // of the seed, the step and the step's targets, whatever the mesh. If the targets alone are more than K, they are the
 // sample. A rank gathers its rows of the sample once per step, and adds their gradient to that of W.
+//
+// The decomposition of a step with a sample is that of a head with K classes: W are the rows of the sample, and a head in
+// random position loses √(1 - D/K).
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
@@ -27,15 +30,16 @@
 namespace isthmus {
 namespace {
 
-constexpr char kWhy[] =
-    "the softmax of this step is over a sample of the classes; steps with the whole vocabulary are measured";
+constexpr char kTied[] =
+    "the softmax of this step is over a sample of the rows of tied embeddings, whose gradient is that of both uses";
 
 class SampledHead : public LmHead {
  public:
   explicit SampledHead(const HeadRequest& request)
       : setting_(request.setting),
         stages_(request.config.head().sampled().begin(), request.config.head().sampled().end()),
-        whole_(FindHead(request.config.tied_embeddings() ? "tied" : "full")->make(request)),
+        tied_(request.config.tied_embeddings()),
+        whole_(FindHead(tied_ ? "tied" : "full")->make(request)),
         product_(setting_, setting_.width) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
@@ -66,19 +70,22 @@ class SampledHead : public LmHead {
     const int64_t count = ClassesOf(step.step);
     sampling_ = count > 0 && count < setting_.vocabulary;
     if (!sampling_) return absl::OkStatus();
-    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int32_t> sample, Sample(step, count));
-    ISTHMUS_RETURN_IF_ERROR(TakeTargets(step.targets, sample));
-    return Gather(sample);
+    ISTHMUS_ASSIGN_OR_RETURN(view_.rows, Sample(step, count));
+    ISTHMUS_RETURN_IF_ERROR(TakeTargets(step.targets));
+    return Gather();
   }
 
   absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss) override {
     if (!sampling_) return whole_->Train(batch, loss);
     const int64_t tokens = batch.hidden.rows;
     const Tensor targets = targets_.ColumnSlice(0, tokens);
-    ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(places_.ColumnSlice(batch.begin, tokens), targets, *stream_));
+    view_.targets = targets;
+    ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(view_.step_targets.ColumnSlice(batch.begin, tokens), targets, *stream_));
     const Tensor rows = rows_.RowSlice(0, sampled_.size()), gradient = row_gradient_.RowSlice(0, sampled_.size());
     ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gradient}, *stream_));
     product_.Bind(rows, gradient);
+    HeadObservation observed = batch.observed == nullptr ? HeadObservation() : *batch.observed;
+    if (batch.observed != nullptr) observed.row_energy = observed.row_energy.ColumnSlice(0, sampled_.size());
     const auto train = [&](int64_t begin, int64_t count) -> absl::Status {
       const Tensor hidden = batch.hidden.RowSlice(begin, count);
       const SoftmaxChunk chunk = {.logits = loss.Logits(count, sampled_.size()),
@@ -86,8 +93,11 @@ class SampledHead : public LmHead {
                                   .first_class = sampled_.begin};
       ISTHMUS_RETURN_IF_ERROR(product_.Forward(hidden, chunk.logits, *stream_));
       ISTHMUS_RETURN_IF_ERROR(loss.Add(chunk));
-      ISTHMUS_ASSIGN_OR_RETURN(const Tensor grad_logits, loss.Gradient(chunk, batch.scale, nullptr));
-      return product_.Backward(grad_logits, hidden, batch.grad_hidden.RowSlice(begin, count), Tensor(), *stream_);
+      if (batch.observed != nullptr) ISTHMUS_RETURN_IF_ERROR(loss.Observe(begin, count, observed));
+      ISTHMUS_ASSIGN_OR_RETURN(const Tensor grad_logits,
+                               loss.Gradient(chunk, batch.scale, batch.observed == nullptr ? nullptr : &observed));
+      const Tensor signal = observed.signal.defined() ? observed.signal.RowSlice(begin, count) : Tensor();
+      return product_.Backward(grad_logits, hidden, batch.grad_hidden.RowSlice(begin, count), signal, *stream_);
     };
     ISTHMUS_RETURN_IF_ERROR(loss.ForChunks(tokens, train));
     ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward({.ids = classes_.ColumnSlice(0, sampled_.size()),
@@ -96,7 +106,8 @@ class SampledHead : public LmHead {
                                                .grad_table = parameters_->Gradient(parameter()),
                                                .workspace = workspace_.ColumnSlice(0, 2 * sampled_.size())},
                                               *stream_));
-    return region_->Leave(batch.grad_hidden, region_->LocalPart(batch.grad_hidden));
+    signal_ = region_->LocalPart(batch.grad_hidden);
+    return region_->Leave(batch.grad_hidden, signal_);
   }
   // The sizes of its work follow from the sample.
   bool capturable() const override { return !sampling_; }
@@ -114,8 +125,21 @@ class SampledHead : public LmHead {
   }
 
   absl::StatusOr<HeadView> View() override {
-    if (sampling_) return HeadView{.not_linear = kWhy};
-    return whole_->View();
+    if (!sampling_) return whole_->View();
+    if (tied_) return HeadView{.not_linear = kTied};
+    // Train has added this memory's gradient to that of W, from which the sums over the data ranks come back.
+    const Tensor gradient = row_gradient_.RowSlice(0, sampled_.size());
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = classes_.ColumnSlice(0, sampled_.size()),
+                                              .table = parameters_->Gradient(parameter()),
+                                              .first_row = own().begin,
+                                              .y = gradient},
+                                             *stream_));
+    return HeadView{.rows = sampled_,
+                    .classes = &view_,
+                    .weight = rows_.RowSlice(0, sampled_.size()),
+                    .gradient = gradient,
+                    .signal = signal_,
+                    .signal_is_local = region_->sequence_parallel()};
   }
   ParameterHandle parameter() const override { return whole_->parameter(); }
   // Of the first stage.
@@ -151,21 +175,23 @@ class SampledHead : public LmHead {
   }
 
   // Keeps the place of each target in the sample.
-  absl::Status TakeTargets(const Tensor& targets, const std::vector<int32_t>& sample) {
+  absl::Status TakeTargets(const Tensor& targets) {
     if (stream_->dry()) {
-      places_ = targets;
+      view_.step_targets = targets;
       return absl::OkStatus();
     }
-    ISTHMUS_ASSIGN_OR_RETURN(places_, host_places_.Room(DType::kInt32, 1, targets.size(), *stream_));
+    const std::vector<int32_t>& sample = view_.rows;
+    ISTHMUS_ASSIGN_OR_RETURN(view_.step_targets, host_targets_.Room(DType::kInt32, 1, targets.size(), *stream_));
     const auto* ids = targets.As<const int32_t>();
-    std::transform(ids, ids + targets.size(), places_.As<int32_t>(), [&](int32_t id) {
+    std::transform(ids, ids + targets.size(), view_.step_targets.As<int32_t>(), [&](int32_t id) {
       return static_cast<int32_t>(std::lower_bound(sample.begin(), sample.end(), id) - sample.begin());
     });
     return absl::OkStatus();
   }
 
   // Takes this rank's part of the sample.
-  absl::Status Gather(const std::vector<int32_t>& sample) {
+  absl::Status Gather() {
+    const std::vector<int32_t>& sample = view_.rows;
     const auto first = std::lower_bound(sample.begin(), sample.end(), own().begin);
     std::vector<int32_t> classes(first, std::lower_bound(first, sample.end(), own().end));
     const auto count = static_cast<int64_t>(classes.size());
@@ -181,6 +207,7 @@ class SampledHead : public LmHead {
 
   const PartSetting& setting_;
   const std::vector<proto::SampledStageConfig> stages_;
+  const bool tied_;
   const std::unique_ptr<LmHead> whole_;  // of the whole vocabulary
   VocabularyProduct product_;            // with the sampled rows
   const ParameterStore* parameters_ = nullptr;
@@ -188,12 +215,13 @@ class SampledHead : public LmHead {
   Stream* stream_ = nullptr;
   bool sampling_ = false;  // in this step
   Range sampled_;          // this rank's classes, in the sample
-  HostBuffer host_places_;
-  Tensor places_;               // int32 [1, n] in host memory: of the step's targets in the sample
+  HeadClasses view_;
+  HostBuffer host_targets_;
   Tensor targets_;              // int32 [1, N]: those of a micro-batch
   Tensor classes_;              // int32 [1, V_i]: rows of the vocabulary
   Tensor rows_, row_gradient_;  // [V_i, D]
   Tensor workspace_;
+  Tensor signal_;  // the local part of the hidden states' gradient
 };
 
 std::string CheckSampled(const proto::ModelConfig& config) {

@@ -91,7 +91,8 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   const MeasurementMemory& memory = made->memory_;
   made->head_observation_ = {memory.tokens.loss, memory.tokens.log_sum_exp, memory.tokens.energy,
                              memory.parts.row_energy, memory.tokens.shard_signal};
-  ISTHMUS_RETURN_IF_ERROR(made->parts_->Place(token_counts));
+  made->parts_->SetBuckets(token_counts);
+  ISTHMUS_RETURN_IF_ERROR(made->parts_->Place(nullptr));
   return made;
 }
 
@@ -105,13 +106,23 @@ bool HeadDecomposition::linear() const { return state_->not_linear.empty(); }
 
 bool HeadDecomposition::capturable() const { return state_->dump == nullptr; }
 
+absl::Status HeadDecomposition::UseClasses(const HeadView& head) {
+  if (head.classes == nullptr && over_vocabulary_) return absl::OkStatus();
+  over_vocabulary_ = head.classes == nullptr;
+  shape_.shard = head.rows;
+  shape_.vocabulary = over_vocabulary_ ? parts_->vocabulary() : std::ssize(head.classes->rows);
+  return parts_->Place(head.classes);
+}
+
 absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning& begun) {
   const TraceRange range(stream_, "projector");
   StepState& state = *state_;
   state.not_linear = head.not_linear;
   if (!head.not_linear.empty()) return SetZero({.x = memory_.layer_squares}, stream_);
+  ISTHMUS_RETURN_IF_ERROR(UseClasses(head));
+  const Tensor targets = over_vocabulary_ ? begun.targets : head.classes->step_targets;
   if (state.dump != nullptr) {
-    ISTHMUS_RETURN_IF_ERROR(state.dump->Begin(head, begun.targets, shape_.hidden_width, stream_));
+    ISTHMUS_RETURN_IF_ERROR(state.dump->Begin(head, targets, shape_.hidden_width, stream_));
   }
   Laps laps;
   seconds_ = {};
@@ -122,7 +133,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   state.sums.arithmetic = shape_.sum_type();
   state.step = begun.step;
   state.fresh = begun.last || state.dump != nullptr;
-  ISTHMUS_RETURN_IF_ERROR(tokens_->Begin(begun.local_tokens, begun.targets));
+  ISTHMUS_RETURN_IF_ERROR(tokens_->Begin(begun.local_tokens, targets));
   for (const Tensor& sum : {memory_.sums.all, memory_.head.unit_sum, memory_.layer_squares, memory_.parts.row_energy,
                             memory_.sample.hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
@@ -157,7 +168,7 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
   const TraceRange range(stream_, "tokens");
   if (!linear()) return absl::OkStatus();
   if (state_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(state_->dump->Add(hidden, stream_));
-  return tokens_->Add(head, hidden, targets);
+  return tokens_->Add(head, hidden, over_vocabulary_ ? targets : head.classes->targets);
 }
 
 absl::Status HeadDecomposition::EndMicroBatch() { return linear() ? tokens_->EndMicroBatch() : absl::OkStatus(); }

@@ -117,7 +117,11 @@ class HeadDecomposition : public StepObserver {
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
 
-  const MeasurementShape shape_;
+  // Takes the classes that the step is over.
+  absl::Status UseClasses(const HeadView& head);
+
+  MeasurementShape shape_;  // of this step's classes
+  bool over_vocabulary_ = true;
   const Mesh& mesh_;
   Stream& stream_;
   Arena arena_;

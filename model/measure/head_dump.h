@@ -25,6 +25,7 @@ struct HeadDump {
   Matrix hidden;                 // [n, D] after the final norm, this data rank's tokens of the step
   std::vector<int32_t> targets;  // [n]
   Matrix weight;                 // [V_i, D], or U of a head W = U E; as they were before the step's update
+  std::vector<int32_t> classes;  // of all ranks, the row of the vocabulary of each class (HeadClasses); empty: all rows
   Matrix down;                   // E of a head W = U E, else empty
   int64_t filled = 0;            // rows of `hidden`
 

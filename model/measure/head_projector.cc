@@ -76,7 +76,7 @@ absl::StatusOr<HeadProjector::Prepared> HeadProjector::Prepare(const HeadView& h
   } else {
     // R satisfies RᵀR = UᵀU. A U of fewer rows than columns is its own R.
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::MatrixXd r,
-                             shape_.vocabulary < shape_.width
+                             shape_.vocabulary < shape_.width && head.classes == nullptr
                                  ? GatherRows(weight, shape_.vocabulary, mesh_.tensor().host(), stream_)
                                  : TriangularFactor(weight, mesh_.tensor().host(), stream_));
     Matrix down;

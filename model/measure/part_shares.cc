@@ -1,6 +1,7 @@
 #include "model/measure/part_shares.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "model/algebra/host_copy.h"
 #include "model/algebra/matrix.h"
@@ -14,12 +15,28 @@
 
 namespace isthmus {
 
-absl::Status PartShares::Place(absl::Span<const uint64_t> token_counts) {
+void PartShares::SetBuckets(absl::Span<const uint64_t> token_counts) {
   std::vector<uint64_t> counts(token_counts.begin(), token_counts.end());
   counts.resize(static_cast<size_t>(shape_.vocabulary), 0);
-  const std::vector<uint8_t> buckets = FrequencyBuckets(counts);
-  bucket_sizes_.resize(kFrequencyBuckets);
+  buckets_ = FrequencyBuckets(counts);
+}
+
+absl::Status PartShares::Place(const HeadClasses* classes) {
+  bucket_sizes_.assign(kFrequencyBuckets, 0);
+  bucket_rows_.clear();
+  shard_rows_.clear();
+  std::vector<uint8_t> buckets = buckets_;
+  if (classes != nullptr) {
+    buckets.clear();
+    for (const int32_t row : classes->rows) buckets.push_back(buckets_[static_cast<size_t>(row)]);
+  }
   for (const uint8_t bucket : buckets) ++bucket_sizes_[bucket];
+  for (int rank = 0; rank < shape_.tensor_ranks; ++rank) {
+    const Range rows = ShardOf(std::ssize(buckets_), shape_.tensor_ranks, rank);
+    const auto is_of_rank = [&](int32_t row) { return row >= rows.begin && row < rows.end; };
+    shard_rows_.push_back(classes == nullptr ? rows.size()
+                                             : std::count_if(classes->rows.begin(), classes->rows.end(), is_of_rank));
+  }
   bucket_of_row_.assign(buckets.begin() + shape_.shard.begin, buckets.begin() + shape_.shard.end);
   const Range own = shape_.OwnRows(mesh_.data_rank());
   // These are this rank's rows of every bucket but the last, one bucket after the other.
@@ -98,11 +115,7 @@ void PartShares::AddTo(HeadSums& sums, PartEnergies energies) const {
   for (size_t i = 0; i + 1 < kFrequencyBuckets; ++i) {
     energies.retained_buckets.back() -= energies.retained_buckets[i];
   }
-  std::vector<int64_t> shard_rows;
-  for (int rank = 0; rank < shape_.tensor_ranks; ++rank) {
-    shard_rows.push_back(ShardOf(shape_.vocabulary, shape_.tensor_ranks, rank).size());
-  }
-  sums.shards = energies.ShardParts(shard_rows);
+  sums.shards = energies.ShardParts(shard_rows_);
   sums.buckets = energies.BucketParts(bucket_sizes_);
 }
 

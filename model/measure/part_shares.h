@@ -26,9 +26,12 @@ class PartShares {
   PartShares(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh, Stream& stream)
       : shape_(shape), memory_(memory), mesh_(mesh), stream_(stream) {}
 
-  // `token_counts` says how often each token of the vocabulary occurs; tokens that it lacks never occur. Fills
-  // memory.parts.frequent_rows.
-  absl::Status Place(absl::Span<const uint64_t> token_counts);
+  // `token_counts` says how often each token of the vocabulary occurs; tokens that it lacks never occur.
+  void SetBuckets(absl::Span<const uint64_t> token_counts);
+  // Returns the number of rows of the whole vocabulary.
+  int64_t vocabulary() const { return static_cast<int64_t>(buckets_.size()); }
+  // Takes the rows of the shape, which are those of the vocabulary or `classes`. Fills memory.parts.frequent_rows.
+  absl::Status Place(const HeadClasses* classes);
 
   // Returns this rank's part of each energy, after the step's last micro-batch. The whole is the sum over the mesh, but
   // for the last bucket's retained energy. `shard_energy` is Σ_n ‖p - y‖² by tensor rank, of this data rank. `scale` is
@@ -45,9 +48,11 @@ class PartShares {
   const MeasurementMemory& memory_;
   const Mesh& mesh_;
   Stream& stream_;
+  std::vector<uint8_t> buckets_;        // of the whole vocabulary
   std::vector<uint8_t> bucket_of_row_;  // of this shard's rows
   std::vector<Range> bucket_rows_;      // places in memory.parts.frequent_rows
-  std::vector<int64_t> bucket_sizes_;   // of the whole vocabulary
+  std::vector<int64_t> bucket_sizes_;   // rows of all shards
+  std::vector<int64_t> shard_rows_;
 };
 
 }  // namespace isthmus

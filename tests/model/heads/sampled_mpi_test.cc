@@ -79,6 +79,10 @@ TEST(ClassSample, DrawsOthersWithEqualChances) {
   for (size_t id = 1; id < drawn.size(); ++id) EXPECT_NEAR(drawn[id], kDraws * chance, 5 * deviation) << id;
 }
 
+Matrix CopyOf64(const Tensor& tensor) {
+  return Eigen::Map<const Matrix>(tensor.As<const double>(), tensor.rows, tensor.columns);
+}
+
 // One step's head on one rank in fp64, beside the formulas.
 void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   SCOPED_TRACE(options.Name());
@@ -101,11 +105,8 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
 
   const std::vector<int32_t> sample =
       SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), kStep);
-  const auto matrix = [](const Tensor& tensor) {
-    return Matrix(Eigen::Map<const Matrix>(tensor.As<const double>(), tensor.rows, tensor.columns));
-  };
-  const Matrix hidden = matrix(model.backbone().hidden());
-  const Matrix weight = matrix(model.parameters().Weight(model.loss().parameter()));
+  const Matrix hidden = CopyOf64(model.backbone().hidden());
+  const Matrix weight = CopyOf64(model.parameters().Weight(model.loss().parameter()));
   const Matrix rows = weight(sample, Eigen::all);
   Matrix gradient = hidden * rows.transpose();
   double loss = 0, energy = 0;
@@ -123,14 +124,14 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   EXPECT_NEAR(sums->energy[0], energy, 1e-10 * energy);
   Matrix expected = Matrix::Zero(weight.rows(), weight.cols());
   expected(sample, Eigen::all) = gradient.transpose() * hidden;
-  const Matrix found = matrix(model.parameters().Gradient(model.loss().parameter()));
+  const Matrix found = CopyOf64(model.parameters().Gradient(model.loss().parameter()));
   EXPECT_LT((found - expected).norm(), 1e-10 * expected.norm());
   for (Eigen::Index row = 0; row < weight.rows(); ++row) {
     const bool sampled = std::binary_search(sample.begin(), sample.end(), row);
     EXPECT_EQ(found.row(row).norm() > 0, sampled) << row;
   }
   const Matrix passed = gradient * rows;
-  EXPECT_LT((matrix(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
+  EXPECT_LT((CopyOf64(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
 }
 
 TEST(SampledHead, FollowsTheFormulasOfItsSample) {
@@ -162,7 +163,9 @@ TEST(SampledHead, PlansCheckpointsAndFiguresHold) {
   ExpectStatedProducts(options);
   ExpectResumeOnEveryMesh(SampledOptions(kStages));
   ExpectSameFiguresOnEveryMesh(options);
-  ExpectSameFiguresOnEveryMesh(SampledOptions("sampled { classes: 0 }"));
+  ExpectSameFiguresOnEveryMesh(SampledOptions("sampled { classes: 0 } sampled { from_step: 2 classes: 70 }"));
+  ExpectSameFiguresOnEveryMesh(SampledOptions("sampled { classes: 70 } sampled { from_step: 2 }"));
+  ExpectSameFiguresOnEveryMesh(SampledOptions("sampled { classes: 70 }", /*tied=*/true));
 }
 
 // A dry run knows no targets, so that other ranks than a lone one have other numbers of classes in it.
@@ -173,12 +176,73 @@ TEST(SampledHead, APlannedStepHasTheCallsOfARealOne) {
   ExpectSameCalls(options, /*measure=*/false);
 }
 
-TEST(SampledHead, AStepWithASampleSaysWhyItIsNotMeasured) {
-  Replica replica(SampledOptions("sampled { classes: 70 } sampled { from_step: 2 }"));
+// The figures of a step with a sample are those of a head with the sample's rows, by a singular value decomposition.
+TEST(SampledHead, FiguresAreThoseOfTheSampledRows) {
+  for (const int64_t classes : {70, 60}) {
+    const TinyOptions options = SampledOptions("sampled { classes: " + std::to_string(classes) + " }");
+    Replica replica(options);
+    TrainingModel& model = replica.model();
+    TokenBatch batch = MakeBatch(options, 1);
+    ASSERT_TRUE(model.backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
+    const Matrix hidden = CopyOf64(model.backbone().hidden());
+    const std::vector<int32_t> sample =
+        SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), 1);
+    const Matrix rows = CopyOf64(model.parameters().Weight(model.loss().parameter()))(sample, Eigen::all);
+    Matrix gradient = hidden * rows.transpose();
+    double loss = 0;
+    for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
+      const auto place = std::lower_bound(sample.begin(), sample.end(), batch.targets[static_cast<size_t>(n)]);
+      const auto target = static_cast<Eigen::Index>(place - sample.begin());
+      const Eigen::RowVectorXd e = gradient.row(n).array().exp();
+      loss += (std::log(e.sum()) - gradient(n, target)) / static_cast<double>(gradient.rows());
+      gradient.row(n) = e / e.sum();
+      gradient(n, target) -= 1;
+    }
+    gradient /= static_cast<double>(gradient.rows());
+    const Eigen::BDCSVD<Eigen::MatrixXd> svd(rows, Eigen::ComputeThinU);
+    const double visible = (gradient * svd.matrixU()).norm() / gradient.norm();
+    const Matrix passed = gradient * rows;
+
+    const StepWithFigures step = replica.Step(1, /*measure_head=*/true);
+    ASSERT_TRUE(step.head.has_value() && step.head->linear);
+    const proto::HeadRecord& found = step.head->scalars;
+    EXPECT_EQ(step.head->vocabulary, static_cast<int64_t>(sample.size()));
+    EXPECT_NEAR(step.head->loss, loss, 1e-10 * loss);
+    EXPECT_NEAR(found.logit_gradient_norm(), gradient.norm(), 1e-10 * gradient.norm());
+    EXPECT_NEAR(found.visible_cosine(), visible, 1e-9);
+    EXPECT_NEAR(found.isotropic_lost_norm_ratio(), std::sqrt(1 - 24.0 / static_cast<double>(sample.size())), 1e-12);
+    EXPECT_NEAR(found.hidden_update_cosine(),
+                passed.squaredNorm() / (gradient.norm() * (passed * rows.transpose()).norm()), 1e-9);
+    EXPECT_NEAR(found.gradient_norm(), (gradient.transpose() * hidden).norm(), 1e-9);
+    double energy = 0;
+    int64_t in_buckets = 0;
+    for (const HeadPart& bucket : step.head->buckets) {
+      energy += bucket.logit_gradient_energy;
+      in_buckets += bucket.rows;
+    }
+    EXPECT_EQ(in_buckets, step.head->vocabulary);
+    EXPECT_NEAR(energy, gradient.squaredNorm(), 1e-10);
+  }
+}
+
+TEST(SampledHead, MeasuredStepsTrainTheSameBits) {
+  for (const auto precision : {proto::PrecisionConfig::FP64, proto::PrecisionConfig::BF16}) {
+    TinyOptions options = SampledOptions(kStages);
+    options.precision = precision;
+    options.micro_batch = 2;
+    Replica measured(options), plain(options);
+    for (int64_t step = 1; step <= 6; ++step) {
+      EXPECT_EQ(measured.Step(step, /*measure_head=*/step != 4).loss, plain.Step(step).loss) << step;
+    }
+  }
+}
+
+TEST(SampledHead, OfTiedEmbeddingsSaysWhyAStepIsNotMeasured) {
+  Replica replica(SampledOptions("sampled { classes: 70 } sampled { from_step: 2 }", /*tied=*/true));
   const StepWithFigures sampled = replica.Step(1, /*measure_head=*/true), whole = replica.Step(2, true);
   ASSERT_TRUE(sampled.head.has_value() && whole.head.has_value());
   EXPECT_FALSE(sampled.head->linear);
-  EXPECT_THAT(sampled.head->not_measured, HasSubstr("over a sample of the classes"));
+  EXPECT_THAT(sampled.head->not_measured, HasSubstr("over a sample of the rows of tied embeddings"));
   EXPECT_TRUE(whole.head->linear);
 }
 
