@@ -108,6 +108,23 @@ TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
   }
 }
 
+// A dump of a step with a sample of the classes is that of a head with so many.
+TEST_F(HeadDump, OfSampledClassesHasTheirFigures) {
+  for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 2)}) {
+    SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data));
+    Run run = TrainAndDecompose(absl::StrCat("sampled", tensor), tensor, data,
+                                "--set model.head.kind=sampled --set 'model.head.sampled+=classes: 200'");
+    EXPECT_EQ(run.decomposed["vocabulary"], 200);
+    nlohmann::json recorded = AsDecomposed(run.record, run.decomposed);
+    // Of 200 classes a new head's shards and buckets are others.
+    for (const char* parts : {"shards", "buckets"}) {
+      recorded.erase(parts);
+      run.decomposed.erase(parts);
+    }
+    EXPECT_EQ(DifferentFigures(recorded, run.decomposed, 1e-4), "");
+  }
+}
+
 // The samples are those of a run's validation, and so is the loss.
 TEST_F(HeadDump, OfACheckpointIsTheSameAtEveryMeshAndHasTheValidationLoss) {
   int number = 0;
