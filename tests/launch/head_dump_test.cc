@@ -113,7 +113,7 @@ TEST_F(HeadDump, OfSampledClassesHasTheirFigures) {
   for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 2)}) {
     SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data));
     Run run = TrainAndDecompose(absl::StrCat("sampled", tensor), tensor, data,
-                                "--set model.head.kind=sampled --set 'model.head.sampled+=classes: 200'");
+                                "--set model.head.kind=sampled --set model.head.sampled+=classes:200");
     EXPECT_EQ(run.decomposed["vocabulary"], 200);
     nlohmann::json recorded = AsDecomposed(run.record, run.decomposed);
     // Of 200 classes a new head's shards and buckets are others.
