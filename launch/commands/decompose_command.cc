@@ -24,6 +24,7 @@ struct Request {
   CheckpointRequest checkpoint;
   std::string json;
   int64_t tensor = 1, data = 0, sample_tokens = 2048;
+  bool equal_norm_steps = false;
 };
 
 // Checks that the request names either the files of a dump or a checkpoint and a data set.
@@ -75,6 +76,7 @@ absl::Status CheckRequest(Request& request, int world) {
 
 absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mesh& mesh, CommandContext& context) {
   tensors.sample_tokens = request.sample_tokens;
+  tensors.equal_norm_steps = request.equal_norm_steps;
   ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
   absl::Status written;
   if (context.world.rank() == 0) {
@@ -156,6 +158,11 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("tensor", "T", "tensor ranks: shards of the vocabulary", &request.tensor)
       .Add("data", "R", "data ranks: shards of the tokens; 0: one, under mpirun as many as fit", &request.data)
       .Add("sample-tokens", "N", "tokens at most for the singular values of the gradient", &request.sample_tokens)
+      .Add("equal-norm-steps", "",
+           "also the sampled tokens' loss after steps of equal norm in their logits: along their gradient, the part "
+           "that the head passes on, what a gradient step on the hidden states does, and the best of twice the "
+           "head's rank",
+           &request.equal_norm_steps)
       .Add("json", "FILE", "where the figures go, one JSON object; else to standard output", &request.json);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {

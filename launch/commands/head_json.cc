@@ -9,9 +9,12 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "model/measure/equal_norm_steps.h"
 #include "model/measure/frequency_buckets.h"
 #include "proto/telemetry.pb.h"
 
@@ -19,6 +22,8 @@ namespace isthmus {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr char kBeyondRange[] = "beyond the range of float64, or a mean over fewer than two rows that are not zero";
 
 Json PartJson(const HeadPart& part) {
   return {{"rows", part.rows},
@@ -62,6 +67,31 @@ Json ScalarsJson(const proto::HeadRecord& scalars) {
   return json;
 }
 
+// The names of figures that are null, and why they are.
+using AbsentFigures = std::vector<std::pair<std::vector<std::string>, std::string>>;
+
+// Returns the losses after steps of equal norm. A direction that was not measured is null, and added to `missing`.
+Json StepsJson(const EqualNormSteps& steps, AbsentFigures& missing) {
+  Json json = {{"tokens", steps.tokens}, {"sizes", kStepSizes}, {"loss_before", steps.loss_before}};
+  for (size_t i = 0; i < steps.along.size(); ++i) {
+    const EqualNormSteps::Along& along = steps.along[i];
+    Json& direction = json[kStepDirectionNames[i]];
+    if (!along.not_measured.empty()) {
+      const std::string name = absl::StrCat("equal_norm_steps.", kStepDirectionNames[i]);
+      const bool same = !missing.empty() && missing.back().second == along.not_measured;
+      if (!same) missing.push_back({{}, along.not_measured});
+      missing.back().first.push_back(name);
+      continue;
+    }
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    const std::optional<size_t> best = along.Best();
+    direction = {{"losses", along.losses},
+                 {"best_loss", best.has_value() ? along.losses[*best] : kNone},
+                 {"best_size", best.has_value() ? kStepSizes[*best] : kNone}};
+  }
+  return json;
+}
+
 }  // namespace
 
 std::string HeadJson(const HeadFigures& m) {
@@ -80,13 +110,17 @@ std::string HeadJson(const HeadFigures& m) {
   json["token_gradient_histogram"] = HistogramJson(m.token_gradient);
   json["head_singular_values"] = m.singular_values;
   json["sampled_singular_values"] = m.sampled_singular_values;
-  std::vector<std::string> missing;
-  AddMissing(json, "", missing);
+  AbsentFigures missing;
+  if (m.equal_norm_steps.has_value()) json["equal_norm_steps"] = StepsJson(*m.equal_norm_steps, missing);
+  std::vector<std::string> names;
+  AddMissing(json, "", names);
+  if (!names.empty()) {
+    missing.insert(missing.begin(), {std::move(names), m.not_measured.empty() ? kBeyondRange : m.not_measured});
+  }
   if (!missing.empty()) {
-    json["not_measured"] = absl::StrCat(
-        absl::StrJoin(missing, ", "), ": ",
-        m.not_measured.empty() ? "beyond the range of float64, or a mean over fewer than two rows that are not zero"
-                               : std::string(m.not_measured));
+    json["not_measured"] = absl::StrJoin(missing, "; ", [](std::string* out, const auto& entry) {
+      absl::StrAppend(out, absl::StrJoin(entry.first, ", "), ": ", entry.second);
+    });
   }
   return json.dump(1) + "\n";
 }

@@ -15,6 +15,11 @@ Eigen::VectorXd Eigenvalues(const Tensor& symmetric) {
   return solver.eigenvalues().reverse();
 }
 
+FirstEigenvectors FindFirstEigenvectors(const Matrix& symmetric, int64_t rank) {
+  const Solver solver(symmetric);  // its values and vectors ascend
+  return {solver.eigenvalues().reverse(), solver.eigenvectors().rightCols(rank).rowwise().reverse()};
+}
+
 Matrix ProjectionOnFirst(const Matrix& symmetric, int64_t rank) {
   const Solver solver(symmetric);
   const auto first = solver.eigenvectors().rightCols(rank);  // they ascend

@@ -13,6 +13,15 @@ namespace isthmus {
 // Returns the eigenvalues of a symmetric matrix, descending; fp64 in host memory.
 Eigen::VectorXd Eigenvalues(const Tensor& symmetric);
 
+// The eigenvalues of a symmetric matrix, descending, and the eigenvectors of the first ones. Vectors of alike values
+// are any basis of the space that they span.
+struct FirstEigenvectors {
+  Eigen::VectorXd values;   // all of them
+  Eigen::MatrixXd vectors;  // [n, rank]
+};
+// The matrix must be finite.
+FirstEigenvectors FindFirstEigenvectors(const Matrix& symmetric, int64_t rank);
+
 // Returns Q Qᵀ, the projection on the eigenvectors Q of the `rank` largest eigenvalues. The matrix must be finite.
 Matrix ProjectionOnFirst(const Matrix& symmetric, int64_t rank);
 

@@ -5,9 +5,11 @@
 #define ISTHMUS_MODEL_MEASURE_HEAD_FIGURES_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/measure/equal_norm_steps.h"
 #include "model/measure/histogram.h"
 #include "proto/telemetry.pb.h"
 
@@ -47,6 +49,7 @@ struct HeadFigures {
   // Singular values of G over n sampled tokens, descending, if they are above sqrt(n ε) of the largest. ε is the
   // rounding unit of the arithmetic of G Gᵀ. They are roots of its eigenvalues, so smaller ones are not known.
   std::vector<double> sampled_singular_values;
+  std::optional<EqualNormSteps> equal_norm_steps;  // of the same tokens; of tensors in memory alone, if asked for
 };
 
 }  // namespace isthmus

@@ -21,9 +21,6 @@ constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 // Rounding may add at most this share of the retained energy.
 constexpr double kMostRounding = 1e-3;
 
-// Squares of fp64 below it may have lost digits, because parts of them are below the smallest numbers.
-constexpr double kLeastEnergy = 1e-270;
-
 double RoundingUnit(DType arithmetic) {
   return arithmetic == DType::kFloat64 ? std::numeric_limits<double>::epsilon() / 2
                                        : double{std::numeric_limits<float>::epsilon()} / 2;

@@ -18,6 +18,9 @@
 
 namespace isthmus {
 
+// Squares of fp64 below it may have lost digits, because parts of them are below the smallest numbers.
+inline constexpr double kLeastEnergy = 1e-270;
+
 // The sums are those of the whole cluster. U is the vocabulary-sized factor, [V, width]: W itself, or that of W = U E.
 // H [N, D] are hidden states, and H' is what enters U: H, or H Eᵀ. A_U = G U.
 struct HeadSums {

@@ -13,7 +13,9 @@
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"
 #include "model/measure/tensor_head.h"
+#include "model/measure/tensor_sample.h"
 #include "model/measure/tensor_scales.h"
+#include "model/measure/tensor_steps.h"
 #include "model/measure/tensor_tokens.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
@@ -45,19 +47,10 @@ HeadSums SumsOf(const HeadTensors& tensors, const TensorScales& scales, const Te
 
 // Computes G_s G_sᵀ, and G_s - F_s Qᵀ. The sampled tokens' logits are computed again, one block of the vocabulary at a
 // time.
-absl::Status AddSample(const TensorHead& head, const TensorTokenSums& tokens, Communicator& tensor, HeadSums& sums) {
-  const Matrix& figures = tokens.sampled.figures;
-  const int64_t count = figures.rows();
-  const Matrix input = head.Input(tokens.sampled_hidden), loss = figures.col(SampledTokens::kLoss).transpose(),
-               log_sum_exp = figures.col(SampledTokens::kLogSumExp).transpose();
-  std::vector<int32_t> targets;
-  for (const double target : figures.col(SampledTokens::kTarget)) targets.push_back(static_cast<int32_t>(target));
-  const LogitGradientTokens sampled = {.input = TensorOf(input),
-                                       .targets = ConstTensor(targets.data(), DType::kInt32, 1, count),
-                                       .loss = TensorOf(loss),
-                                       .log_sum_exp = TensorOf(log_sum_exp),
-                                       .scale = 1.0 / static_cast<double>(sums.tokens),
-                                       .exponent = head.LogitExponent()};
+absl::Status AddSample(const TensorHead& head, const TensorTokenSums& tokens, const TensorSample& sample,
+                       Communicator& tensor, HeadSums& sums) {
+  const int64_t count = sample.count();
+  const LogitGradientTokens sampled = sample.All();
   const int64_t step = std::clamp<int64_t>(kChunkLogits / count, 64, 8192);
   Stream stream;
   Matrix block(count, step);
@@ -176,10 +169,16 @@ absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communi
   ISTHMUS_ASSIGN_OR_RETURN(const TensorHead head, TensorHead::Make(tensors, scales, tensor));
   ISTHMUS_ASSIGN_OR_RETURN(const TensorTokenSums tokens, SumTensorTokens(tensors, scales, head, tensor, data));
   HeadSums sums = SumsOf(tensors, scales, head, tokens);
-  ISTHMUS_RETURN_IF_ERROR(AddSample(head, tokens, tensor, sums));
+  const TensorSample sample(head, tokens, tensors.tokens);
+  ISTHMUS_RETURN_IF_ERROR(AddSample(head, tokens, sample, tensor, sums));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix gradient_gram, AddVocabulary(tensors, head, tokens, tensor, sums));
   ISTHMUS_RETURN_IF_ERROR(AddUpdate(scales, head, tokens, gradient_gram, sums));
-  return MakeMeasurement(sums);
+  HeadFigures figures = MakeMeasurement(sums);
+  if (tensors.equal_norm_steps) {
+    ISTHMUS_ASSIGN_OR_RETURN(figures.equal_norm_steps,
+                             TakeEqualNormSteps(head, tokens, sample, sums.sample_gram, tensor, data));
+  }
+  return figures;
 }
 
 }  // namespace isthmus

@@ -15,7 +15,7 @@ namespace isthmus {
 namespace {
 
 // This is the largest safe exponent. Products of four numbers of 2^±24, beside squares of the smallest gradients that
-// are measured (kLeastEnergy in head_sums.cc), stay within fp64.
+// are measured (kLeastEnergy in head_sums.h), stay within fp64.
 constexpr double kSafe = 24;
 // A product of a column and a row that is smaller than the largest one by 2^-200 does not matter.
 constexpr double kFarBelow = 200;

@@ -6,13 +6,13 @@ import numpy as np
 SHARES = (0.001, 0.01, 0.1, 1.0)  # of the vocabulary, most frequent first
 BUCKETS = ("top_0.1_percent", "top_1_percent", "top_10_percent", "rest")
 RETAINED_BOUNDS = [i / 20 for i in range(1, 20)]
+STEP_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 GRADIENT_BOUNDS = [0.001, 0.003, 0.01, 0.03] + [i / 10 for i in range(1, 14)]
 
 
-def softmax_gradient(hidden, head, targets):
+def softmax_gradient(logits, targets):
     """Losses [N] and the gradient of their mean with respect to the logits, without cancellation at the targets."""
     n = np.arange(len(targets))
-    logits = (hidden @ head.T).astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
     own = weights[n, targets].copy()
@@ -69,8 +69,48 @@ def frequency_buckets(counts):
     return [np.array(order[begin:end], dtype=int) for begin, end in zip([0] + ends[:-1], ends)]
 
 
-def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, sample_tokens=2048):
-    """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's."""
+def step_directions(gradient, retained, head, width):
+    """The directions of steps in the logits of tokens with that gradient; None if one is zero, except for rounding, or
+    not unique. `head` has a largest singular value of about 1."""
+    left, singular, right = np.linalg.svd(gradient, full_matrices=False)
+    rank = 2 * width
+    directions = {
+        "full": gradient,
+        "visible": retained,
+        "hidden": (gradient @ head) @ head.T,
+        "best_rank": (left[:, :rank] * singular[:rank]) @ right[:rank],
+    }
+    least = 1e-12 * np.linalg.norm(gradient)
+    directions = {name: x if np.linalg.norm(x) > least else None for name, x in directions.items()}
+    alike = len(singular) > rank and singular[rank - 1] - singular[rank] < 1e-12 * singular[0]
+    if alike and singular[rank - 1] > 1e-6 * singular[0]:
+        directions["best_rank"] = None
+    return directions
+
+
+def steps_along(directions, logits, targets, norm=np.linalg.norm):
+    """The losses after steps of every size along the directions: each is divided by its norm."""
+
+    def along(x):
+        if x is None:
+            return None
+        moves = [size * len(logits) ** 0.5 * (x / norm(x)) for size in STEP_SIZES]
+        losses = [float(softmax_gradient(logits - move, targets)[0].mean()) for move in moves]
+        best = int(np.argmin(losses))
+        return {"losses": losses, "best_loss": losses[best], "best_size": STEP_SIZES[best]}
+
+    return {
+        "tokens": len(logits),
+        "sizes": list(STEP_SIZES),
+        "loss_before": float(softmax_gradient(logits, targets)[0].mean()),
+        **{name: along(x) for name, x in directions.items()},
+    }
+
+
+def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, sample_tokens=2048,
+              steps=steps_along):
+    """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's. `steps` makes what stands beside them for
+    steps of equal norm; None: there is nothing."""
     factorised = up is not None
     up = up if factorised else head
     # long double has enough exponents for all that float64 can hold, and for products of several such numbers.
@@ -81,7 +121,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     head = up @ down if factorised else up
     tokens, vocabulary, width = len(hidden), len(up), up.shape[1]
     n = np.arange(tokens)
-    losses, grad = softmax_gradient(hidden, head, targets)
+    logits = (hidden @ head.T).astype(np.float64)
+    losses, grad = softmax_gradient(logits, targets)
     energy = float((grad**2).sum())
     norm = energy**0.5
 
@@ -131,7 +172,13 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     }
     bounds = shard_bounds(vocabulary, tensor)
     counts = np.bincount(targets, minlength=vocabulary) if counts is None else counts
+    after_steps = {}
+    if steps:
+        unit = (usual_head / (singular[0] or 1)).astype(np.float64)
+        directions = step_directions(sampled, retained[::stride], unit, width)
+        after_steps["equal_norm_steps"] = steps(directions, logits[::stride], targets[::stride])
     return {
+        **after_steps,
         "tokens": tokens,
         "vocabulary": vocabulary,
         "width": width,

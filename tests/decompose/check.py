@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from brute_force import decompose
+from brute_force import decompose, steps_along
 
 TOLERANCE = 1e-9  # relative
 
@@ -33,6 +33,20 @@ VANISHING = {
     "head_error_ratio_at_quarter": 1e-12,
     "head_error_ratio_at_half": 1e-12,
 }
+
+
+def nulls(value, name=""):
+    """Names of all nulls."""
+    if isinstance(value, dict):
+        return [found for key, part in value.items() for found in nulls(part, f"{name}.{key}" if name else key)]
+    if isinstance(value, list):
+        return [found for i, part in enumerate(value) for found in nulls(part, f"{name}.{i}")]
+    return [name] if value is None else []
+
+
+def named_as_missing(text):
+    """The names in `not_measured`: "NAME, NAME: REASON; NAME: REASON"."""
+    return [name for entry in text.split("; ") for name in entry.split(": ")[0].split(", ")]
 
 
 class Comparison:
@@ -75,10 +89,26 @@ class Comparison:
                 self.near(f"{name}[{i}].{key}", a[key], b[key],
                           absolute=0 if exact else turned + 1e-14 * self.scale["energy"])
 
+    def steps(self, name, found, wanted):
+        """Losses after steps of equal norm."""
+        if sorted(found) != sorted(wanted):
+            self.faults.append(f"{name}: fields {sorted(set(found) ^ set(wanted))} are in one of the two only")
+            return
+        for key, value in wanted.items():
+            where = f"{name}.{key}"
+            if isinstance(value, dict) and isinstance(found[key], dict):
+                self.steps(where, found[key], value)
+            elif isinstance(value, list) and isinstance(found[key], list):
+                self.list(where, found[key], value, 0)
+            elif isinstance(value, (int, float)) and isinstance(found[key], (int, float)):
+                self.near(where, found[key], value)
+            elif value is not None or found[key] is not None:
+                self.faults.append(f"{where}: {found[key]}, expected {value}")
+
     def run(self, found):
         found = dict(found)
-        missing = [name for name, wanted in self.expected.items() if wanted is None]
-        if missing and sorted(found.pop("not_measured", "").split(": ")[0].split(", ")) != sorted(missing):
+        missing = nulls(self.expected)
+        if missing and sorted(named_as_missing(found.pop("not_measured", ""))) != sorted(missing):
             self.faults.append(f"not_measured does not name {missing}")
         if sorted(found) != sorted(self.expected):
             self.faults.append(f"fields {sorted(set(found) ^ set(self.expected))} are in one of the two only")
@@ -90,6 +120,8 @@ class Comparison:
                     self.faults.append(f"{name}: {value}, expected {wanted}")
             elif name in ("shards", "buckets"):
                 self.parts(name, value, wanted)
+            elif name == "equal_norm_steps":
+                self.steps(name, value, wanted)
             elif name.endswith("_histogram"):
                 self.list(name + ".bounds", value["bounds"], wanted["bounds"], 0)
                 self.list(name + ".counts", value["counts"], wanted["counts"], 0)
@@ -115,6 +147,9 @@ def perturbed(found):
     for name, value in found.items():
         if name == "not_measured":
             continue
+        if name == "equal_norm_steps":
+            yield from perturbed_steps(found)
+            continue
         copy = json.loads(json.dumps(found))
         if value is None:
             copy[name] = 0.0
@@ -135,6 +170,26 @@ def perturbed(found):
         else:
             copy[name] = value * (1 + 1e-7) if value else 1e-7
         yield name, copy
+
+
+def leaves(value, path=()):
+    """The path of every figure."""
+    if not isinstance(value, (dict, list)):
+        yield path
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(part, path + (key,))
+
+
+def perturbed_steps(found):
+    """The same for every figure of the steps."""
+    for path in leaves(found["equal_norm_steps"]):
+        copy = json.loads(json.dumps(found))
+        holder = copy["equal_norm_steps"]
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = 0.0 if holder[path[-1]] is None else holder[path[-1]] * (1 + 1e-7)
+        yield ".".join(map(str, ("equal_norm_steps",) + path)), copy
 
 
 def random_case(seed, tokens, vocabulary, width, dtype=np.float64, spread=1.0):
@@ -229,6 +284,10 @@ def with_counts(case):
     return case
 
 
+def without_steps(case):
+    return {**case, "steps": False}
+
+
 def cases():
     """name, case, its condition, [(tensor, data, really distributed)], more options."""
     alone, few = [(1, 1, False), (3, 2, False)], [(2, 2, True)]
@@ -247,6 +306,7 @@ def cases():
     yield "factorised", factorised(11, 70, 110, 6, 15), 10, alone + few
     yield "factorised, deficient down", factorised(12, 70, 110, 6, 15, True), 10, alone
     yield "large", random_case(13, 700, 5003, 64), 10, [(1, 1, False), (3, 2, False), (2, 2, True)]
+    yield "without steps", without_steps(random_case(15, 70, 110, 9)), 10, alone + few
     for number, (name, case) in enumerate(extremes()):
         more = few if number % 7 == 0 else [(2, 3, False)] if number % 4 == 1 else []
         yield name, case, 10, [(1, 1, False)] + more
@@ -272,7 +332,8 @@ class Program:
             if key in case:
                 np.save(f"{self.folder}/{key}.npy", case[key])
                 options += [f"--{option}", f"{self.folder}/{key}.npy"]
-        return options + ["--sample-tokens", str(case.get("sample_tokens", 2048))]
+        steps = ["--equal-norm-steps"] if case.get("steps", True) else []
+        return options + steps + ["--sample-tokens", str(case.get("sample_tokens", 2048))]
 
     def run(self, options, tensor, data, distributed, **more):
         ranks = ["--oversubscribe", "--bind-to", "none", "-n", str(tensor * data)]
@@ -295,7 +356,8 @@ def check_figures(program):
         for tensor, data, distributed in meshes:
             program.run(options, tensor, data, distributed, check=True)
             found = program.figures()
-            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample)
+            steps = steps_along if case.get("steps", True) else None
+            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample, steps=steps)
             faults = Comparison(expected, condition).run(found)
             for key, copy in perturbed(found):
                 if not Comparison(expected, condition).run(copy):
@@ -304,6 +366,45 @@ def check_figures(program):
             wrong += [f"{where}: {fault}" for fault in faults]
             runs += 1
     return runs, wrong
+
+
+def wrong_steps():
+    """name, what makes the steps of brute_force.py wrong: every one must show."""
+
+    def with_direction(name, other):
+        return lambda directions, logits, targets: steps_along({**directions, name: other(directions)}, logits, targets)
+
+    yield "A Wᵀ for G_∥", with_direction("visible", lambda x: x["hidden"])
+    yield "G_∥ for A Wᵀ", with_direction("hidden", lambda x: x["visible"])
+    yield "G_⊥ for G_∥", with_direction("visible", lambda x: x["full"] - x["visible"])
+    yield "G for its best approximation", with_direction("best_rank", lambda x: x["full"])
+
+    def of_half_the_rank(x):
+        left, singular, right = np.linalg.svd(x["best_rank"], full_matrices=False)
+        rank = np.linalg.matrix_rank(x["best_rank"]) // 2
+        return (left[:, :rank] * singular[:rank]) @ right[:rank]
+
+    yield "the best approximation of rank D", with_direction("best_rank", of_half_the_rank)
+    yield "steps uphill", lambda directions, *rest: steps_along({name: -x for name, x in directions.items()}, *rest)
+    yield "not of equal norm", lambda *all: steps_along(*all, norm=lambda x: 1)
+    yield "tokens of equal norm", lambda *all: steps_along(
+        *all, norm=lambda x: np.linalg.norm(x, axis=1, keepdims=True) * len(x) ** 0.5)
+    yield "norms of the largest numbers", lambda *all: steps_along(*all, norm=lambda x: np.abs(x).max())
+    yield "norms by token", lambda *all: steps_along(*all, norm=lambda x: np.linalg.norm(x) / len(x) ** 0.5)
+
+
+def check_steps(program):
+    """Wrong steps in the expectation do not agree with the program's."""
+    case = random_case(27, 80, 120, 12)
+    program.run(program.save(case), 2, 2, False, check=True)
+    found, tensors, wrong = program.figures(), {key: case[key] for key in ("hidden", "head", "targets")}, []
+    if Comparison(decompose(**tensors, tensor=2), 10).run(found):
+        wrong.append("equal-norm steps: the figures differ")
+    for name, steps in wrong_steps():
+        faults = Comparison(decompose(**tensors, tensor=2, steps=steps), 10).run(found)
+        if not faults or not all(fault.startswith("equal_norm_steps.") for fault in faults):
+            wrong.append(f"equal-norm steps: {name} went unnoticed")
+    return 1, wrong
 
 
 def check_refused(program):
@@ -319,15 +420,6 @@ def check_refused(program):
     return runs, wrong
 
 
-def nulls(value, name=""):
-    """Names of all nulls."""
-    if isinstance(value, dict):
-        return [found for key, part in value.items() for found in nulls(part, f"{name}.{key}" if name else key)]
-    if isinstance(value, list):
-        return [found for i, part in enumerate(value) for found in nulls(part, f"{name}.{i}")]
-    return [name] if value is None else []
-
-
 def certain():
     """Tokens predicted with a loss of 1e-252: squares of the gradient are below float64."""
     rng = np.random.default_rng(26)
@@ -341,8 +433,13 @@ def check_missing(program):
     plain, wrong = random_case(25, 30, 40, 16), []
     program.run(program.save(times(plain, head=0.0)), 1, 1, False, check=True)
     zero = program.figures()
-    if nulls(zero) != ["head_row_anisotropy"] or zero["head_numerical_rank"] != 0 or zero["lost_norm_ratio"] != 1:
+    through_head = ["equal_norm_steps.visible", "equal_norm_steps.hidden"]
+    if (nulls(zero) != ["head_row_anisotropy"] + through_head or zero["head_numerical_rank"] != 0
+            or zero["lost_norm_ratio"] != 1):
         wrong.append(f"a head of zeros: {nulls(zero)} are null, rank {zero['head_numerical_rank']}")
+    if not zero["not_measured"].endswith("; " + ", ".join(through_head) + ": the head has a rank of 0 and passes "
+                                         "nothing on"):
+        wrong.append(f"a head of zeros: not_measured {zero['not_measured']}")
     large = times(plain, hidden=1e-308, head=1e308 / np.abs(plain["head"]).max())
     program.run(program.save(large), 1, 1, False, check=True)
     found = program.figures()
@@ -357,13 +454,39 @@ def check_missing(program):
                  "components_for_99_9_percent"):
         if found[name] is not None or "squares of the logit gradient" not in found.get("not_measured", ""):
             wrong.append(f"squares that vanish: {name} {found[name]}, not_measured {found.get('not_measured')}")
-    return 3, wrong
+    runs, faults = check_missing_steps(program)
+    return 3 + runs, wrong + faults
+
+
+def check_missing_steps(program):
+    """Steps that cannot be taken are null, each with the reason; on every mesh."""
+    rng = np.random.default_rng(28)
+    # Rows of G sum up to 0, so a head whose rows are all alike passes on nothing but rounding.
+    alike = {"hidden": rng.standard_normal((30, 2)), "head": np.ones((40, 1)) * [[1.0, 2.0]],
+             "targets": rng.integers(0, 40, 30)}
+    both, every = ["visible", "hidden"], ["full", "visible", "hidden", "best_rank"]
+    vanish = "squares of the sampled tokens' logit gradient are below the range of fp64"
+    runs, wrong = 0, []
+    for name, case, missing, reason in (
+            ("rows that are alike", alike, both, "rounding hides what the head passes on"),
+            ("a loss of 1e-252", certain(), every, vanish),
+            ("a loss of zero", times(certain(), hidden=10.0), every, vanish)):
+        for tensor, data, distributed in [(1, 1, False), (3, 2, False), (2, 2, True)]:
+            program.run(program.save(case), tensor, data, distributed, check=True)
+            found = program.figures()
+            steps, text = found["equal_norm_steps"], found.get("not_measured", "")
+            names = [f"equal_norm_steps.{direction}" for direction in missing]
+            if (nulls(steps) != missing or f"{', '.join(names)}: {reason}" not in text
+                    or not np.isfinite(steps["loss_before"])):
+                wrong.append(f"{name}, tensor {tensor}, data {data}: {steps}, not_measured {text}")
+            runs += 1
+    return runs, wrong
 
 
 def main():
     runs, wrong = 0, []
     with tempfile.TemporaryDirectory() as folder:
-        for check in (check_figures, check_refused, check_missing):
+        for check in (check_figures, check_steps, check_refused, check_missing):
             more, faults = check(Program(*sys.argv[1:3], folder))
             runs += more
             wrong += faults

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::Contains;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 using ::testing::Not;
 
 bool IsStepOfTraining(const google::protobuf::FieldDescriptor& field) { return absl::EndsWith(field.name(), "_step"); }
@@ -67,6 +70,47 @@ TEST(HeadJson, AbsentScalarsAreNullAndNamedWithTheReason) {
       EXPECT_THAT(names, Contains(NameInHeadJson(*field)));
     }
   }
+}
+
+TEST(HeadJson, HasLossesAfterStepsOnlyIfTheyWereFound) {
+  HeadFigures head;
+  head.scalars = AllHeadScalars();
+  EXPECT_FALSE(nlohmann::json::parse(HeadJson(head)).contains("equal_norm_steps"));
+  head.equal_norm_steps = {.tokens = 7, .loss_before = 2.5};
+  for (EqualNormSteps::Along& along : head.equal_norm_steps->along) along.losses = {9, 8, 7, 6, 5, 5, 6, 7, 8};
+  const auto json = nlohmann::json::parse(HeadJson(head));
+  EXPECT_FALSE(json.contains("not_measured"));
+  const auto& steps = json["equal_norm_steps"];
+  EXPECT_EQ(steps["tokens"], 7);
+  EXPECT_EQ(steps["loss_before"], 2.5);
+  EXPECT_EQ(steps["sizes"], kStepSizes);
+  for (const char* name : kStepDirectionNames) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(steps[name]["losses"], head.equal_norm_steps->along[0].losses);
+    EXPECT_EQ(steps[name]["best_loss"], 5);
+    EXPECT_EQ(steps[name]["best_size"], kStepSizes[4]) << "the smaller one of two that are alike";
+  }
+}
+
+TEST(HeadJson, StepsThatWereNotTakenAreNullWithTheirReasons) {
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  HeadFigures head;
+  head.scalars = AllHeadScalars();
+  auto& along = head.equal_norm_steps.emplace().along;
+  along[kFullStep].losses = {kNaN, 4, kNaN, 3, kNaN, kNaN, kNaN, kNaN, kNaN};
+  along[kVisibleStep].not_measured = along[kHiddenStep].not_measured = "it passes nothing on";
+  along[kBestRankStep].losses.fill(kNaN);
+  const auto json = nlohmann::json::parse(HeadJson(head));
+  const auto& steps = json["equal_norm_steps"];
+  EXPECT_EQ(steps["full"]["best_loss"], 3);
+  EXPECT_EQ(steps["full"]["best_size"], kStepSizes[3]);
+  EXPECT_TRUE(steps["visible"].is_null());
+  EXPECT_TRUE(steps["hidden"].is_null());
+  EXPECT_TRUE(steps["best_rank"]["best_loss"].is_null());
+  const std::string reasons = json["not_measured"];
+  EXPECT_THAT(reasons, HasSubstr("equal_norm_steps.full.losses.8, equal_norm_steps.best_rank.losses.0, "));
+  EXPECT_THAT(reasons, HasSubstr("equal_norm_steps.best_rank.best_size: beyond the range of float64"));
+  EXPECT_THAT(reasons, EndsWith("; equal_norm_steps.visible, equal_norm_steps.hidden: it passes nothing on"));
 }
 
 }  // namespace
