@@ -57,8 +57,9 @@ class ChunkedLoss {
   absl::Status BeginStep(const HeadStep& step) { return head_->BeginStep(step); }
   bool capturable() const { return head_->capturable(); }
   bool changes_gradient() const { return head_->changes_gradient(); }
-  absl::Status ChangeGradient() { return head_->ChangeGradient(); }
+  absl::Status ChangeGradient(double energy) { return head_->ChangeGradient(energy); }
   absl::Status RestoreGradient() { return head_->RestoreGradient(); }
+  HeadLossValues head_losses() const { return head_->losses(); }
   absl::StatusOr<HeadView> View() { return head_->View(); }
   ParameterHandle parameter() const { return head_->parameter(); }
   double ForwardFlopsPerToken() const { return head_->ForwardFlopsPerToken(); }

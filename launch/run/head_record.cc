@@ -76,6 +76,11 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
   }
 }
 
+void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record) {
+  if (losses.orthogonality.has_value()) record.mutable_head_loss()->set_orthogonality(*losses.orthogonality);
+  if (losses.alignment.has_value()) record.mutable_head_loss()->set_alignment(*losses.alignment);
+}
+
 void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record) {
   for (size_t layer = 0; layer < norms.size(); ++layer) {
     auto& entry = *record.add_layers();

@@ -4,6 +4,7 @@
 
 #include <absl/types/span.h>
 
+#include "model/heads/lm_head.h"
 #include "model/measure/head_figures.h"
 #include "proto/telemetry.pb.h"
 
@@ -12,6 +13,9 @@ namespace isthmus {
 // Fills an empty record with the figures' scalars, some of the singular values, histograms and parts. Omits the
 // best-rank figures unless more tokens than the head's width were sampled: fewer rows always have that rank.
 void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);
+
+// Fills in the losses on the head itself, if there are any.
+void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record);
 
 // `norms` are HeadDecomposition::Result::layer_gradient_norms.
 void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record);

@@ -32,7 +32,7 @@ struct HeadShape {
 struct HeadKind {
   std::string name;  // model.head.kind
   std::function<std::unique_ptr<LmHead>(const HeadRequest&)> make;
-  // Whether its U is a parameter: model.head.backward and model.head.weight_gradient change such heads only.
+  // Whether its U is a parameter: the hooks of model/heads/gradient work around such heads only.
   bool plain_rows = false;
   // If it is null, the head has U [V, D] of its own.
   std::function<HeadShape(const proto::ModelConfig&)> shape;

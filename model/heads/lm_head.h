@@ -12,6 +12,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,11 @@ struct HeadBatch {
   const HeadObservation* observed = nullptr;
 };
 
+// What losses on the head itself added to a step's loss (model/heads/gradient/head_losses.h); empty without them.
+struct HeadLossValues {
+  std::optional<double> orthogonality, alignment;
+};
+
 class LmHead {
  public:
   virtual ~LmHead() = default;
@@ -93,19 +99,21 @@ class LmHead {
   virtual absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) = 0;
   // Adds the gradients of parameters, from the gradient of the same logits [n, V_i], compute type. Leaves this shard's
   // part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal` [n, width], if defined, gets
-  // this shard's part of A before it is rounded (HeadView). It is of the accumulation type, and defined only where that
-  // is not the compute type.
+  // this shard's part of A before it is rounded (HeadView). It is of the accumulation type. Where that is the compute
+  // type, only a head whose U is a parameter is asked for it.
   virtual absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits,
                                 const Tensor& grad_hidden, const Tensor& signal) = 0;
   // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.
   virtual absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) = 0;
 
   // Whether the optimizer gets other gradients of the head than those that were backpropagated. ChangeGradient makes
-  // them, when gradients are summed over the data ranks, and that of `parameter` is whole on each. RestoreGradient brings
-  // those back that it found. Collective over the tensor group.
+  // them, when gradients are summed over the data ranks, and that of `parameter` is whole on each. `energy` is ‖G‖² of
+  // this data rank's tokens in the step. RestoreGradient brings those back that it found. Collective over both groups.
   virtual bool changes_gradient() const { return false; }
-  virtual absl::Status ChangeGradient() { return absl::OkStatus(); }
+  virtual absl::Status ChangeGradient(double /*energy*/) { return absl::OkStatus(); }
   virtual absl::Status RestoreGradient() { return absl::OkStatus(); }
+  // The values of the last ChangeGradient.
+  virtual HeadLossValues losses() const { return {}; }
 
   // The head as it is now. Gradients are those that the parameters have. A head whose U is derived from its parameters
   // computes U, and U's gradient from theirs.

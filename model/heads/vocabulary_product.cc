@@ -13,7 +13,10 @@ void VocabularyProduct::Place(int64_t chunk, TensorPlacer& placer) {
 
 absl::Status VocabularyProduct::BackwardInput(const Tensor& grad_logits, const Tensor& grad_x, const Tensor& signal,
                                               Stream& stream) const {
-  if (!wide_grad_x_.defined()) return linear_.BackwardInput(grad_logits, grad_x, stream);
+  if (!wide_grad_x_.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, grad_x, stream));
+    return signal.defined() ? Cast({.x = grad_x, .y = signal}, stream) : absl::OkStatus();
+  }
   const Tensor wide = wide_grad_x_.RowSlice(0, grad_x.rows);
   ISTHMUS_RETURN_IF_ERROR(linear_.BackwardInput(grad_logits, wide, stream));
   ISTHMUS_RETURN_IF_ERROR(Cast({.x = wide, .y = grad_x}, stream));

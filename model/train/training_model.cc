@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "ops/elementwise.h"
@@ -178,7 +179,7 @@ absl::StatusOr<StepResult> TrainingModel::Step(const StepRequest& request) {
   const double scale = 1.0 / (static_cast<double>(request.ids.columns) * mesh_.data_ranks());
   ISTHMUS_ASSIGN_OR_RETURN(const LossSums sums, RunMicroBatches(request, scale));
   ISTHMUS_ASSIGN_OR_RETURN(StepResult result, Agree(request, sums, scale));
-  if (result.applied) ISTHMUS_RETURN_IF_ERROR(Apply(request, sums, result));
+  if (result.applied) ISTHMUS_RETURN_IF_ERROR(Apply(request, sums, scale, result));
   ISTHMUS_RETURN_IF_ERROR(timer_->Collect());
   result.seconds = seconds_;
   return result;
@@ -252,7 +253,7 @@ double TrainingModel::ClipFactor(double gradient_norm) const {
   return clip_norm_ > 0 && gradient_norm > clip_norm_ ? clip_norm_ / gradient_norm : 1.0;
 }
 
-absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& sums, StepResult& result) {
+absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& sums, double scale, StepResult& result) {
   std::optional<LossDecrease> decrease;
   ChunkedLoss& loss = model_->loss();
   if (request.measure || loss.changes_gradient()) {
@@ -267,7 +268,8 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
   }
   if (loss.changes_gradient()) {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
-    ISTHMUS_RETURN_IF_ERROR(loss.ChangeGradient());
+    const double energy = std::accumulate(sums.energy.begin(), sums.energy.end(), 0.0);
+    ISTHMUS_RETURN_IF_ERROR(loss.ChangeGradient(scale * scale * energy));
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kOptimizer, seconds_);
@@ -282,6 +284,7 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
     if (!stream_.dry()) observer_->Conclude();
     if (loss.changes_gradient()) ISTHMUS_RETURN_IF_ERROR(loss.RestoreGradient());
     ISTHMUS_ASSIGN_OR_RETURN(result.decrease, decrease->End(mesh_));
+    result.head_losses = loss.head_losses();
   }
   return absl::OkStatus();
 }

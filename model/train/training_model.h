@@ -35,7 +35,9 @@ namespace isthmus {
 struct StepResult : StepFigures {
   bool applied = false;  // weights and optimizer state have taken the step; else they are as they were
   StepSeconds seconds;
-  std::optional<LossDecreases> decrease;  // of measured steps that were applied
+  // These are of measured steps that were applied.
+  std::optional<LossDecreases> decrease;
+  HeadLossValues head_losses;
 };
 
 struct StepRequest {
@@ -138,7 +140,8 @@ class TrainingModel {
   // Finds the figures of the whole mesh, and whether to apply the step.
   absl::StatusOr<StepResult> Agree(const StepRequest& request, const LossSums& sums, double scale);
   // Updates the weights, and adds to the result what is known of a measured step's update.
-  absl::Status Apply(const StepRequest& request, const LossSums& sums, StepResult& result);
+  // `scale` is that of the loss.
+  absl::Status Apply(const StepRequest& request, const LossSums& sums, double scale, StepResult& result);
   // Returns the factor for a gradient of this norm.
   double ClipFactor(double gradient_norm) const;
   int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "model/heads/gradient/backward.h"
+#include "model/heads/gradient/head_losses.h"
+#include "model/heads/gradient/kept_gradient.h"
 #include "model/heads/gradient/weight_gradient.h"
 #include "runtime/status.h"
 
@@ -17,7 +19,9 @@ class HookedHead : public LmHead {
   HookedHead(const HeadRequest& request, std::unique_ptr<LmHead> head)
       : setting_(request.setting),
         head_(std::move(head)),
-        weight_gradient_(request.config.head().weight_gradient(), HeadShapeOf(request.config), request.setting) {
+        kept_(HeadShapeOf(request.config), request.setting),
+        weight_gradient_(request.config.head().weight_gradient(), HeadShapeOf(request.config), request.setting),
+        losses_(request.config.head(), HeadShapeOf(request.config), request.setting) {
     const HeadBackwardKind& kind = *FindHeadBackward(request.config.head().backward().kind());
     if (!kind.make) return;
     backward_ = kind.make(
@@ -31,7 +35,9 @@ class HookedHead : public LmHead {
   void Place(int64_t chunk, TensorPlacer& placer) override {
     head_->Place(chunk, placer);
     if (!setting_.training) return;
+    if (changes_gradient()) kept_.Place(placer);
     if (weight_gradient_.changes()) weight_gradient_.Place(placer);
+    if (losses_.wanted()) losses_.Place(chunk, placer);
     if (backward_ == nullptr) return;
     backward_->Place(chunk, placer);
     plain_ = placer.Place("head.plain_signal", setting_.type, setting_.batch.tokens(), setting_.width);
@@ -45,6 +51,7 @@ class HookedHead : public LmHead {
 
   absl::Status BeginStep(const HeadStep& step) override {
     ISTHMUS_RETURN_IF_ERROR(head_->BeginStep(step));
+    ISTHMUS_RETURN_IF_ERROR(losses_.BeginStep(*stream_));
     if (backward_ == nullptr) return absl::OkStatus();
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, head_->View());
     return backward_->BeginStep(head, step.step);
@@ -55,9 +62,12 @@ class HookedHead : public LmHead {
   }
   absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits, const Tensor& grad_hidden,
                         const Tensor& signal) override {
-    if (backward_ == nullptr) return head_->Backward(hidden, begin, grad_logits, grad_hidden, signal);
     const int64_t tokens = grad_logits.rows;
-    ISTHMUS_RETURN_IF_ERROR(head_->Backward(hidden, begin, grad_logits, plain_.RowSlice(0, hidden.rows), signal));
+    const Tensor plain = backward_ == nullptr ? grad_hidden : plain_.RowSlice(0, hidden.rows);
+    const Tensor part = losses_.Signal(signal, tokens);
+    ISTHMUS_RETURN_IF_ERROR(head_->Backward(hidden, begin, grad_logits, plain, part));
+    ISTHMUS_RETURN_IF_ERROR(losses_.AddChunk(grad_logits, part, *region_, *stream_));
+    if (backward_ == nullptr) return absl::OkStatus();
     return backward_->AddChunk(grad_logits, hidden.RowSlice(begin, tokens), grad_hidden.RowSlice(begin, tokens));
   }
   absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) override {
@@ -67,28 +77,34 @@ class HookedHead : public LmHead {
     return backward_->Finish(region_->LocalPart(plain), grad_hidden);
   }
 
-  bool changes_gradient() const override { return weight_gradient_.changes(); }
-  absl::Status ChangeGradient() override {
+  bool changes_gradient() const override { return weight_gradient_.changes() || losses_.wanted(); }
+  absl::Status ChangeGradient(double energy) override {
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, head_->View());
-    return weight_gradient_.Change(head, *region_, *stream_);
+    ISTHMUS_RETURN_IF_ERROR(kept_.Keep(head, *stream_));
+    if (weight_gradient_.changes()) ISTHMUS_RETURN_IF_ERROR(weight_gradient_.Change(head, kept_, *region_, *stream_));
+    return losses_.wanted() ? losses_.AddGradients(head, energy, *region_, *stream_) : absl::OkStatus();
   }
   absl::Status RestoreGradient() override {
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, head_->View());
-    return weight_gradient_.Restore(head, *stream_);
+    return kept_.Restore(head, *stream_);
   }
+  HeadLossValues losses() const override { return losses_.values(); }
 
   absl::StatusOr<HeadView> View() override { return head_->View(); }
   ParameterHandle parameter() const override { return head_->parameter(); }
   double ForwardFlopsPerToken() const override { return head_->ForwardFlopsPerToken(); }
   double MoreBackwardFlopsPerToken() const override {
-    return head_->MoreBackwardFlopsPerToken() + (backward_ == nullptr ? 0 : backward_->FlopsPerToken());
+    return head_->MoreBackwardFlopsPerToken() + losses_.FlopsPerToken() +
+           (backward_ == nullptr ? 0 : backward_->FlopsPerToken());
   }
 
  private:
   const PartSetting& setting_;
   std::unique_ptr<LmHead> head_;
   std::unique_ptr<HeadBackward> backward_;  // null: A is passed back
+  KeptGradient kept_;
   WeightGradient weight_gradient_;
+  HeadLosses losses_;
   Tensor plain_;  // A [N, D]
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
@@ -118,23 +134,26 @@ std::string CheckWeightGradient(const proto::ModelConfig& config) {
                       "; the gradient of tied embeddings is that of both uses; needs a head of its own");
 }
 
+bool AsksForHooks(const proto::HeadConfig& config) {
+  return config.backward().kind() != "plain" || config.weight_gradient().kind() != "full" ||
+         config.orthogonality() != 0 || config.alignment() != 0;
+}
+
 }  // namespace
 
 std::unique_ptr<LmHead> WithHooks(const HeadRequest& request, std::unique_ptr<LmHead> head) {
-  const proto::HeadConfig& config = request.config.head();
-  if (config.backward().kind() == "plain" && config.weight_gradient().kind() == "full") return head;
+  if (!AsksForHooks(request.config.head())) return head;
   return std::make_unique<HookedHead>(request, std::move(head));
 }
 
 std::string CheckHooks(const proto::ModelConfig& config, const HeadKind& kind) {
   std::string wrong = CheckBackward(config);
   if (wrong.empty()) wrong = CheckWeightGradient(config);
-  if (!wrong.empty() || kind.plain_rows) return wrong;
-  const proto::HeadConfig& head = config.head();
-  if (head.backward().kind() == "plain" && head.weight_gradient().kind() == "full") return "";
+  if (wrong.empty()) wrong = CheckHeadLosses(config.head());
+  if (!wrong.empty() || kind.plain_rows || !AsksForHooks(config.head())) return wrong;
   return absl::StrCat("model.head.kind: ", kind.name,
-                      "; its logits are no product with a parameter, as model.head.backward and "
-                      "model.head.weight_gradient need it; set those to their defaults");
+                      "; its logits are no product with a parameter, as model.head.backward, weight_gradient, "
+                      "orthogonality and alignment need it; set those to their defaults");
 }
 
 }  // namespace isthmus

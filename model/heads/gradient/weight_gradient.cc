@@ -1,7 +1,5 @@
 #include "model/heads/gradient/weight_gradient.h"
 
-#include <algorithm>
-
 #include "model/algebra/gram_factor.h"
 #include "model/algebra/host_copy.h"
 #include "model/algebra/symmetric.h"
@@ -13,7 +11,6 @@
 namespace isthmus {
 namespace {
 
-constexpr int64_t kBlockRows = 4096;
 // A Gram matrix whose reciprocal condition is below this may have lost all digits of its smallest eigenvalues.
 constexpr double kLeastCondition = 1e-13;
 
@@ -27,37 +24,22 @@ WeightGradient::WeightGradient(const proto::HeadWeightGradientConfig& config, co
             : config.kind() == "lost"  ? Part::kLost
                                        : Part::kFull),
       match_norm_(config.match_norm()),
-      gram_(shape, setting) {}
+      gram_(shape, setting),
+      wide_rows_(setting, shape.width) {}
 
 void WeightGradient::Place(TensorPlacer& placer) {
-  const int64_t rows = setting_.Share(setting_.vocabulary).size(), width = shape_.width;
+  const int64_t width = shape_.width;
   const DType type = setting_.sum_type();
   const auto square = [&](const char* name) { return placer.Place(name, DType::kFloat64, width, width); };
   gram_.Place(placer);
   norm_.Place(placer);
-  kept_ = placer.Place("head.whole_gradient", type, rows, width);
-  if (shape_.has_down) kept_down_ = placer.Place("head.whole_down_gradient", type, width, setting_.width);
-  if (type != setting_.type) block_ = placer.Place("head.wide_rows", type, std::min(rows, kBlockRows), width);
+  wide_rows_.Place(placer);
   if (type != DType::kFloat64) product_workspace_ = placer.Place("head.product_block", type, width, width);
   product_ = square("head.weight_product");
   solution_ = square("head.weight_solution");
   inverse_ = square("head.gram_inverse");
   workspace_ = placer.Place("head.gram_factor", DType::kFloat64, kGramFactorRows, width);
   narrow_solution_ = placer.Place("head.narrow_solution", type, width, width);
-}
-
-template <typename Visit>
-absl::Status WeightGradient::ForBlocks(const HeadView& head, Stream& stream, const Visit& visit) {
-  for (int64_t begin = 0; begin < head.weight.rows; begin += kBlockRows) {
-    Tensor rows = head.weight.RowSlice(begin, std::min(kBlockRows, head.weight.rows - begin));
-    if (block_.defined()) {
-      const Tensor wide = block_.RowSlice(0, rows.rows);
-      ISTHMUS_RETURN_IF_ERROR(Cast({.x = rows, .y = wide}, stream));
-      rows = wide;
-    }
-    ISTHMUS_RETURN_IF_ERROR(visit(rows, begin));
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<Tensor> WeightGradient::Solve(const HeadView& head, const TensorRegion& region, Stream& stream) {
@@ -67,7 +49,7 @@ absl::StatusOr<Tensor> WeightGradient::Solve(const HeadView& head, const TensorR
     const Tensor gradient = head.gradient.RowSlice(begin, rows.rows);
     return Gram({.x = rows, .y = gradient, .c = product_, .workspace = product_workspace_}, stream);
   };
-  ISTHMUS_RETURN_IF_ERROR(ForBlocks(head, stream, add));
+  ISTHMUS_RETURN_IF_ERROR(wide_rows_.ForBlocks(head.weight, stream, add));
   if (region.tensor().size() > 1) {
     ISTHMUS_RETURN_IF_ERROR(region.tensor().AllReduce(product_.Reshape(1, product_.size())));
   }
@@ -94,26 +76,20 @@ absl::StatusOr<Tensor> WeightGradient::Solve(const HeadView& head, const TensorR
   return solution_;
 }
 
-absl::Status WeightGradient::Change(const HeadView& head, const TensorRegion& region, Stream& stream) {
+absl::Status WeightGradient::Change(const HeadView& head, const KeptGradient& kept, const TensorRegion& region,
+                                    Stream& stream) {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor solution, Solve(head, region, stream));
   ISTHMUS_RETURN_IF_ERROR(Cast({.x = solution, .y = narrow_solution_}, stream));
-  ISTHMUS_RETURN_IF_ERROR(Cast({.x = head.gradient, .y = kept_}, stream));
   const auto project = [&](const Tensor& rows, int64_t begin) -> absl::Status {
     const Tensor part = head.gradient.RowSlice(begin, rows.rows);
     ISTHMUS_RETURN_IF_ERROR(Matmul({.a = rows, .b = narrow_solution_, .c = part}, stream));
     if (part_ == Part::kVisible) return absl::OkStatus();
-    return SubtractFrom({.x = kept_.RowSlice(begin, rows.rows), .y = part}, stream);
+    return SubtractFrom({.x = kept.rows().RowSlice(begin, rows.rows), .y = part}, stream);
   };
-  ISTHMUS_RETURN_IF_ERROR(ForBlocks(head, stream, project));
-  if (match_norm_) ISTHMUS_RETURN_IF_ERROR(norm_.OfShards(kept_, head.gradient, region, stream));
-  if (head.down == nullptr) return absl::OkStatus();
-  ISTHMUS_RETURN_IF_ERROR(Cast({.x = head.down->gradient, .y = kept_down_}, stream));
-  return part_ == Part::kLost ? SetZero({.x = head.down->gradient}, stream) : absl::OkStatus();
-}
-
-absl::Status WeightGradient::Restore(const HeadView& head, Stream& stream) {
-  if (head.down != nullptr) ISTHMUS_RETURN_IF_ERROR(Cast({.x = kept_down_, .y = head.down->gradient}, stream));
-  return Cast({.x = kept_, .y = head.gradient}, stream);
+  ISTHMUS_RETURN_IF_ERROR(wide_rows_.ForBlocks(head.weight, stream, project));
+  if (match_norm_) ISTHMUS_RETURN_IF_ERROR(norm_.OfShards(kept.rows(), head.gradient, region, stream));
+  if (head.down == nullptr || part_ != Part::kLost) return absl::OkStatus();
+  return SetZero({.x = head.down->gradient}, stream);
 }
 
 }  // namespace isthmus

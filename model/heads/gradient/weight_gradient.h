@@ -12,7 +12,9 @@
 #include <cstdint>
 
 #include "model/heads/gradient/head_gram.h"
+#include "model/heads/gradient/kept_gradient.h"
 #include "model/heads/gradient/norm_match.h"
+#include "model/heads/gradient/wide_rows.h"
 #include "model/heads/heads.h"
 #include "model/heads/lm_head.h"
 #include "model/part_setting.h"
@@ -32,18 +34,14 @@ class WeightGradient {
   bool changes() const { return part_ != Part::kFull; }
 
   void Place(TensorPlacer& placer);
-  // These work as ChangeGradient and RestoreGradient in LmHead.
-  absl::Status Change(const HeadView& head, const TensorRegion& region, Stream& stream);
-  absl::Status Restore(const HeadView& head, Stream& stream);
+  // Works as ChangeGradient in LmHead. `kept` has the gradients that it finds.
+  absl::Status Change(const HeadView& head, const KeptGradient& kept, const TensorRegion& region, Stream& stream);
 
  private:
   enum class Part { kFull, kVisible, kLost };
 
   // Returns M⁺ UᵀB in fp64. Collective over the tensor group.
   absl::StatusOr<Tensor> Solve(const HeadView& head, const TensorRegion& region, Stream& stream);
-  // Calls visit(u, begin) for blocks of rows of U, in the type of sums.
-  template <typename Visit>
-  absl::Status ForBlocks(const HeadView& head, Stream& stream, const Visit& visit);
 
   const PartSetting& setting_;
   const HeadShape shape_;
@@ -51,8 +49,7 @@ class WeightGradient {
   const bool match_norm_;
   HeadGram gram_;
   NormMatch norm_;
-  Tensor kept_, kept_down_;                // the gradients of U and E as they were
-  Tensor block_;                           // rows of U in the type of sums
+  WideRows wide_rows_;
   Tensor product_workspace_;               // of products of blocks
   Tensor product_;                         // fp64 [width, width]: UᵀB
   Tensor solution_, inverse_, workspace_;  // fp64

@@ -18,6 +18,7 @@
 #include "checkpoint/weights.h"
 #include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
+#include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/part_checks.h"
 #include "tests/support/program.h"
@@ -30,62 +31,7 @@ using ::testing::HasSubstr;
 
 constexpr double kRounding = 1e-10;
 
-Matrix CopyOf(const Tensor& tensor) {
-  Matrix copy(tensor.rows, tensor.columns);
-  for (int64_t row = 0; row < tensor.rows; ++row) {
-    for (int64_t column = 0; column < tensor.columns; ++column) {
-      copy(row, column) = tensor.Row<double>(row)[column];
-    }
-  }
-  return copy;
-}
-
 double Distance(const Matrix& found, const Matrix& expected) { return (found - expected).norm() / expected.norm(); }
-
-// One micro-batch of a model on one rank, in fp64, with all matrices that a hook may change; N×V ones too.
-class Pass {
- public:
-  explicit Pass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change = nullptr)
-      : replica_(options) {
-    TrainingModel& model = replica_.model();
-    if (change) change(model.parameters());
-    batch_ = MakeBatch(options, 1);
-    const Tensor ids = PartOf(batch_.ids, 0, 1), targets = PartOf(batch_.targets, 0, 1);
-    EXPECT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
-    EXPECT_TRUE(model.backbone().Forward(ids).ok());
-    const double scale = 1.0 / static_cast<double>(ids.columns);
-    EXPECT_TRUE(model.loss()
-                    .Train({.hidden = model.backbone().hidden(),
-                            .targets = targets,
-                            .scale = scale,
-                            .grad_hidden = model.backbone().grad_hidden()})
-                    .ok());
-    hidden = CopyOf(model.backbone().hidden());
-    passed = CopyOf(model.backbone().grad_hidden());
-    const auto view = model.loss().View();
-    EXPECT_TRUE(view.ok());
-    up = CopyOf(view->weight);
-    weight = view->down == nullptr ? up : Matrix(up * CopyOf(view->down->weight));
-    gradient = hidden * weight.transpose();
-    for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
-      const Eigen::VectorXd shifted = (gradient.row(n).array() - gradient.row(n).maxCoeff()).exp();
-      gradient.row(n) = scale * shifted.transpose() / shifted.sum();
-      gradient(n, batch_.targets[static_cast<size_t>(n)]) -= scale;
-    }
-    signal = CopyOf(view->signal);
-  }
-
-  TrainingModel& model() { return replica_.model(); }
-  Matrix WeightGradient() { return CopyOf(model().parameters().Gradient(model().loss().parameter())); }
-
-  Matrix hidden, weight, up;  // H, W, U
-  Matrix gradient;            // G
-  Matrix passed, signal;      // what was passed back; A_U, as the decomposition sees it
-
- private:
-  Replica replica_;
-  TokenBatch batch_;
-};
 
 Matrix ScaledTo(const Matrix& x, const Matrix& model) { return x * (model.norm() / x.norm()); }
 
@@ -120,8 +66,8 @@ TEST(HeadBackward, PreconditionedFollowsItsFormula) {
   for (const TinyOptions& head : HookedHeads()) {
     for (const bool match : {false, true}) {
       SCOPED_TRACE(head.Name());
-      Pass pass(With(head, std::string("backward { kind: 'preconditioned' damping: 0.05 match_norm: ") +
-                               (match ? "true }" : "false }")));
+      HeadPass pass(With(head, std::string("backward { kind: 'preconditioned' damping: 0.05 match_norm: ") +
+                                   (match ? "true }" : "false }")));
       const Matrix plain = pass.gradient * pass.weight;
       Matrix m = pass.weight.transpose() * pass.weight;
       m.diagonal().array() += 0.05 * m.trace() / static_cast<double>(m.rows());
@@ -133,7 +79,7 @@ TEST(HeadBackward, PreconditionedFollowsItsFormula) {
 
 // As λ vanishes the logits move along the part of G that the head passes on.
 TEST(HeadBackward, PreconditioningTurnsTheChangeOfTheLogitsToThePartThatIsPassedOn) {
-  Pass pass(With(PartOptions(), "backward { kind: 'preconditioned' damping: 1e-9 }"));
+  HeadPass pass(With(PartOptions(), "backward { kind: 'preconditioned' damping: 1e-9 }"));
   const Eigen::BDCSVD<Eigen::MatrixXd> svd(pass.weight, Eigen::ComputeThinU);
   const Matrix visible = pass.gradient * svd.matrixU() * svd.matrixU().transpose();
   const Matrix moved = pass.passed * pass.weight.transpose(),
@@ -149,7 +95,7 @@ TEST(HeadBackward, OfRankFollowsEckartAndYoung) {
   for (const TinyOptions& head : HookedHeads()) {
     for (const bool match : {false, true}) {
       SCOPED_TRACE(head.Name());
-      Pass pass(With(head, std::string("backward { kind: 'rank' rank: 5 ") + (match ? "match_norm: true }" : "}")));
+      HeadPass pass(With(head, std::string("backward { kind: 'rank' rank: 5 ") + (match ? "match_norm: true }" : "}")));
       const Eigen::BDCSVD<Eigen::MatrixXd> svd(pass.weight, Eigen::ComputeThinU | Eigen::ComputeThinV);
       const Matrix best =
           svd.matrixU().leftCols(5) * svd.singularValues().head(5).asDiagonal() * svd.matrixV().leftCols(5).transpose();
@@ -164,13 +110,13 @@ TEST(HeadBackward, FeedbackFollowsItsFormula) {
     for (const std::string kind : {"random", "dense_feedback"}) {
       for (const bool match : {false, true}) {
         SCOPED_TRACE(head.Name() + kind);
-        Pass pass(With(head, "backward { kind: '" + kind + (match ? "' match_norm: true }" : "' }")));
+        HeadPass pass(With(head, "backward { kind: '" + kind + (match ? "' match_norm: true }" : "' }")));
         const ParameterStore& parameters = pass.model().parameters();
-        const Matrix feedback = CopyOf(parameters.Weight("head.feedback.weight"));
+        const Matrix feedback = MatrixOf(parameters.Weight("head.feedback.weight"));
         const Matrix expected = pass.gradient * feedback;
         EXPECT_LT(Distance(pass.passed, match ? ScaledTo(expected, pass.gradient * pass.weight) : expected), kRounding);
         EXPECT_GT(Distance(feedback, pass.weight), 0.5);
-        const Matrix learnt = CopyOf(parameters.Gradient("head.feedback.weight"));
+        const Matrix learnt = MatrixOf(parameters.Gradient("head.feedback.weight"));
         if (kind == "random") {
           EXPECT_EQ(learnt.norm(), 0);
         } else {
@@ -184,10 +130,10 @@ TEST(HeadBackward, FeedbackFollowsItsFormula) {
 // The forward pass, the head's own gradients and what the decomposition sees stay as they are.
 TEST(HeadBackward, NothingElseChanges) {
   for (const TinyOptions& head : HookedHeads(/*with_tied=*/false)) {
-    Pass plain(head);
+    HeadPass plain(head);
     for (const char* hook : kHooks) {
       SCOPED_TRACE(hook);
-      Pass pass(With(head, hook));
+      HeadPass pass(With(head, hook));
       EXPECT_EQ(pass.hidden, plain.hidden);
       EXPECT_EQ(pass.signal, plain.signal);
       EXPECT_EQ(pass.WeightGradient(), plain.WeightGradient());
@@ -252,9 +198,9 @@ TEST(HeadBackward, RandomFeedbackStaysAsItWasDrawn) {
   options.optimizer = "weight_decay: 0.5";
   Replica replica(options);
   const Tensor feedback = replica.model().parameters().Weight("head.feedback.weight");
-  const Matrix drawn = CopyOf(feedback);
+  const Matrix drawn = MatrixOf(feedback);
   LossesOf(replica, 3);
-  EXPECT_EQ(CopyOf(feedback), drawn);
+  EXPECT_EQ(MatrixOf(feedback), drawn);
 }
 
 TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
@@ -269,9 +215,10 @@ TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
               weight.Row<double>(row)[3] = -weight.Row<double>(row)[1];
             }
           };
-          Pass pass(With(head, "weight_gradient { kind: '" + kind + (match ? "' match_norm: true }" : "' }")), change);
+          HeadPass pass(With(head, "weight_gradient { kind: '" + kind + (match ? "' match_norm: true }" : "' }")),
+                        change);
           const Matrix whole = pass.WeightGradient();
-          ASSERT_TRUE(pass.model().loss().ChangeGradient().ok());
+          ASSERT_TRUE(pass.model().loss().ChangeGradient(pass.gradient.squaredNorm()).ok());
           const Eigen::Index rank = pass.up.cols() - (deficient ? 1 : 0);
           const Eigen::BDCSVD<Eigen::MatrixXd> svd(pass.up, Eigen::ComputeThinU);
           const Matrix basis = svd.matrixU().leftCols(rank), visible = pass.gradient * basis * basis.transpose();
@@ -280,8 +227,8 @@ TEST(HeadWeightGradient, PartsAreProjectionsOfG) {
           Matrix entering = pass.hidden;
           if (head.head_rank > 0) {
             const ParameterStore& parameters = pass.model().parameters();
-            entering = pass.hidden * CopyOf(parameters.Weight("head.down.weight")).transpose();
-            const Matrix down = CopyOf(parameters.Gradient("head.down.weight"));
+            entering = pass.hidden * MatrixOf(parameters.Weight("head.down.weight")).transpose();
+            const Matrix down = MatrixOf(parameters.Gradient("head.down.weight"));
             const Matrix of_down = (part * pass.up).transpose() * pass.hidden;
             if (kind == "lost") {
               EXPECT_EQ(down.norm(), 0);
@@ -312,10 +259,10 @@ TEST(HeadWeightGradient, FiguresAreOfTheGradientAsItWasBackpropagated) {
       Replica plain(head), hooked(options);
       plain.Step(1);
       const ParameterStore &whole = plain.model().parameters(), &found = hooked.model().parameters();
-      const Matrix before = CopyOf(found.weights());
+      const Matrix before = MatrixOf(found.weights());
       const StepWithFigures result = hooked.Step(1, true);
-      EXPECT_EQ(CopyOf(found.gradients()), CopyOf(whole.gradients()));
-      const Matrix decrease = (before - CopyOf(found.weights())).cwiseProduct(CopyOf(whole.gradients()));
+      EXPECT_EQ(MatrixOf(found.gradients()), MatrixOf(whole.gradients()));
+      const Matrix decrease = (before - MatrixOf(found.weights())).cwiseProduct(MatrixOf(whole.gradients()));
       ASSERT_TRUE(result.decrease.has_value());
       const double total = result.decrease->embedding + result.decrease->blocks + result.decrease->head;
       EXPECT_NEAR(total / decrease.sum(), 1, 1e-9);

@@ -102,7 +102,7 @@ TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
   for (const char* head : {"backward { kind: 'preconditioned' damping: 0.1 }",
                            "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
                            "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
-                           "backward { kind: 'dense_feedback' }"}) {
+                           "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
       TinyOptions options;
       options.tensor = World().size() == 4 ? 2 : World().size();
