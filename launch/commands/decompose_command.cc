@@ -161,7 +161,7 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("equal-norm-steps", "",
            "also the sampled tokens' loss after steps of equal norm in their logits: along their gradient, the part "
            "that the head passes on, what a gradient step on the hidden states does, and the best of twice the "
-           "head's rank",
+           "head's rank; takes two to three times as long",
            &request.equal_norm_steps)
       .Add("json", "FILE", "where the figures go, one JSON object; else to standard output", &request.json);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));

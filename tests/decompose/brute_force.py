@@ -6,7 +6,7 @@ import numpy as np
 SHARES = (0.001, 0.01, 0.1, 1.0)  # of the vocabulary, most frequent first
 BUCKETS = ("top_0.1_percent", "top_1_percent", "top_10_percent", "rest")
 RETAINED_BOUNDS = [i / 20 for i in range(1, 20)]
-STEP_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+STEP_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 GRADIENT_BOUNDS = [0.001, 0.003, 0.01, 0.03] + [i / 10 for i in range(1, 14)]
 
 
@@ -22,7 +22,7 @@ def softmax_gradient(logits, targets):
     total = own + rest
     gradient = weights / total[:, None]
     gradient[n, targets] = -rest / total
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         losses = np.where(rest < own, np.log1p(rest / own), np.log(total) - shifted[n, targets])
     return losses, gradient / len(targets)
 

@@ -90,7 +90,9 @@ class Comparison:
                           absolute=0 if exact else turned + 1e-14 * self.scale["energy"])
 
     def steps(self, name, found, wanted):
-        """Losses after steps of equal norm."""
+        """Losses after steps of equal norm. A turned column space moves the logits by so much more, the longer the step
+        is. It shows in what large steps leave of the loss."""
+        absolute = 1e-15 if self.rounding > TOLERANCE else 0
         if sorted(found) != sorted(wanted):
             self.faults.append(f"{name}: fields {sorted(set(found) ^ set(wanted))} are in one of the two only")
             return
@@ -99,9 +101,9 @@ class Comparison:
             if isinstance(value, dict) and isinstance(found[key], dict):
                 self.steps(where, found[key], value)
             elif isinstance(value, list) and isinstance(found[key], list):
-                self.list(where, found[key], value, 0)
+                self.list(where, found[key], value, absolute)
             elif isinstance(value, (int, float)) and isinstance(found[key], (int, float)):
-                self.near(where, found[key], value)
+                self.near(where, found[key], value, absolute=absolute)
             elif value is not None or found[key] is not None:
                 self.faults.append(f"{where}: {found[key]}, expected {value}")
 
@@ -188,7 +190,8 @@ def perturbed_steps(found):
         holder = copy["equal_norm_steps"]
         for key in path[:-1]:
             holder = holder[key]
-        holder[path[-1]] = 0.0 if holder[path[-1]] is None else holder[path[-1]] * (1 + 1e-7)
+        value = holder[path[-1]]
+        holder[path[-1]] = 0.0 if value is None else value * (1 + 1e-7) + 1e-12
         yield ".".join(map(str, ("equal_norm_steps",) + path)), copy
 
 

@@ -77,7 +77,7 @@ TEST(HeadJson, HasLossesAfterStepsOnlyIfTheyWereFound) {
   head.scalars = AllHeadScalars();
   EXPECT_FALSE(nlohmann::json::parse(HeadJson(head)).contains("equal_norm_steps"));
   head.equal_norm_steps = {.tokens = 7, .loss_before = 2.5};
-  for (EqualNormSteps::Along& along : head.equal_norm_steps->along) along.losses = {9, 8, 7, 6, 5, 5, 6, 7, 8};
+  for (EqualNormSteps::Along& along : head.equal_norm_steps->along) along.losses = {9, 8, 7, 6, 5, 5, 6, 7, 8, 9, 10};
   const auto json = nlohmann::json::parse(HeadJson(head));
   EXPECT_FALSE(json.contains("not_measured"));
   const auto& steps = json["equal_norm_steps"];
@@ -97,7 +97,7 @@ TEST(HeadJson, StepsThatWereNotTakenAreNullWithTheirReasons) {
   HeadFigures head;
   head.scalars = AllHeadScalars();
   auto& along = head.equal_norm_steps.emplace().along;
-  along[kFullStep].losses = {kNaN, 4, kNaN, 3, kNaN, kNaN, kNaN, kNaN, kNaN};
+  along[kFullStep].losses = {kNaN, 4, kNaN, 3, kNaN, kNaN, kNaN, kNaN, kNaN, kNaN, kNaN};
   along[kVisibleStep].not_measured = along[kHiddenStep].not_measured = "it passes nothing on";
   along[kBestRankStep].losses.fill(kNaN);
   const auto json = nlohmann::json::parse(HeadJson(head));
@@ -108,7 +108,7 @@ TEST(HeadJson, StepsThatWereNotTakenAreNullWithTheirReasons) {
   EXPECT_TRUE(steps["hidden"].is_null());
   EXPECT_TRUE(steps["best_rank"]["best_loss"].is_null());
   const std::string reasons = json["not_measured"];
-  EXPECT_THAT(reasons, HasSubstr("equal_norm_steps.full.losses.8, equal_norm_steps.best_rank.losses.0, "));
+  EXPECT_THAT(reasons, HasSubstr("equal_norm_steps.full.losses.10, equal_norm_steps.best_rank.losses.0, "));
   EXPECT_THAT(reasons, HasSubstr("equal_norm_steps.best_rank.best_size: beyond the range of float64"));
   EXPECT_THAT(reasons, EndsWith("; equal_norm_steps.visible, equal_norm_steps.hidden: it passes nothing on"));
 }
