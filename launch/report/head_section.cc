@@ -1,3 +1,4 @@
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_replace.h>
 #include <absl/strings/strip.h>
@@ -273,7 +274,9 @@ std::string HeadSection(absl::Span<const Run> runs) {
     if (run.shards.size() > 1) absl::StrAppend(&shards, PartsPlot(run, run.shards, "Energy by shard"));
     absl::StrAppend(&buckets, PartsPlot(run, run.buckets, "Energy by frequency of the token"));
     for (const auto& [key, values] : run.spectra) spectra.insert(key);
-    for (const auto& [key, counts] : run.histograms) histograms.insert(key);
+    for (const auto& [key, counts] : run.histograms) {
+      if (absl::StartsWith(key, "head/")) histograms.insert(key);
+    }
   }
   absl::StrAppend(&others, LayersPlot(runs));
   for (const std::string& key : spectra) absl::StrAppend(&others, SpectrumPlot(runs, key));

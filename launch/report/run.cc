@@ -91,6 +91,17 @@ bool IsOfSingularValues(absl::string_view key) {
          std::find(std::begin(kKeys), std::end(kKeys), key) != std::end(kKeys);
 }
 
+// Returns the field that tells the elements of a list apart, if each element has figures of its own; else null.
+const char* LabelOfList(absl::string_view key) {
+  if (key == "updates") return "part";
+  return key == "groups" ? "group" : nullptr;
+}
+
+// Returns true for histograms over tokens of the vocabulary or of the step.
+bool IsOverTokens(absl::string_view key) {
+  return absl::StartsWith(key, "head/") || absl::StartsWith(key, "token_gaps/");
+}
+
 // Takes the records of a run in their order. The run went back if step and tokens both do.
 class RecordReader {
  public:
@@ -242,6 +253,7 @@ class RecordReader {
     }
     if (key == "layers" && value.is_array()) run_.layer_gradient_norms = ProfileOf(value, "layer", "gradient_norm");
     const bool head = absl::StartsWith(key, "head/");
+    if (const char* label = LabelOfList(key); label != nullptr) return AddList(key, label, value, tokens, seconds);
     if (!absl::StrContains(key, '/')) return;
     if (value.is_number() || value.is_null()) {  // JSON writes null for what is not finite
       if (run_.figures.size() == kMostFigures && !run_.figures.contains(key)) return;
@@ -256,11 +268,25 @@ class RecordReader {
       if (!room || profile.size() < 2) return;
       run_.spectra[key] = std::move(profile);
       run_.spectrum_steps[key] = run_.step;
-    } else if (head && value.is_object() && value.contains("bounds") && value.contains("counts")) {
+    } else if (IsOverTokens(key) && value.is_object() && value.contains("bounds") && value.contains("counts")) {
       const Counts counts{.bounds = NumbersOf(value["bounds"]), .counts = NumbersOf(value["counts"])};
       const bool room = run_.histograms.size() < kMostSpectra || run_.histograms.contains(key);
       if (room && !counts.bounds.empty() && counts.counts.size() == counts.bounds.size() + 1) {
         run_.histograms[key] = counts;
+      }
+    }
+  }
+
+  // Adds the figures of a list's elements under the names that TensorBoard has: "updates/head/first_order_decrease".
+  void AddList(const std::string& key, const char* label, const Json& list, double tokens, double seconds) {
+    if (!list.is_array()) return;
+    for (const Json& element : list) {
+      if (!element.is_object()) continue;
+      const std::string name = TextOf(element, label);
+      if (name.empty()) continue;
+      for (const char* field : {"first_order_decrease", "learning_rate"}) {
+        if (!element.contains(field)) continue;
+        AddFigure(absl::StrCat(key, "/", name, "/", field), element[field], tokens, seconds);
       }
     }
   }

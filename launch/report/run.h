@@ -41,7 +41,8 @@ struct Run {
   std::string version, device;          // empty: not recorded
   std::map<std::string, double> facts;  // run/* of metrics.jsonl without the prefix, numbers only
 
-  std::map<std::string, Series> figures;  // by key: "train/loss"
+  // By key: "train/loss", "updates/head/first_order_decrease".
+  std::map<std::string, Series> figures;
   std::vector<Part> shards, buckets;
   // Profiles of the last record that has them, by key.
   std::map<std::string, Profile> spectra;

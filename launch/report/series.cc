@@ -19,6 +19,12 @@ SeriesPoint Join(const SeriesPoint& a, const SeriesPoint& b) {
           .records = a.records + b.records};
 }
 
+int64_t RecordsOf(const std::vector<SeriesPoint>& points) {
+  int64_t records = 0;
+  for (const SeriesPoint& point : points) records += point.records;
+  return records;
+}
+
 void JoinPairs(std::vector<SeriesPoint>& points) {
   const size_t count = (points.size() + 1) / 2;
   for (size_t i = 0; i < count; ++i) {
@@ -62,10 +68,8 @@ double Series::Last() const {
 }
 
 std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points) {
-  int64_t records = 0;
-  for (const SeriesPoint& point : points) records += point.records;
-  const int64_t window =
-      std::max(kLeastSmoothed, static_cast<int64_t>(std::ceil(kSmoothingShare * static_cast<double>(records))));
+  const auto records = static_cast<double>(RecordsOf(points));
+  const int64_t window = std::max(kLeastSmoothed, static_cast<int64_t>(std::ceil(kSmoothingShare * records)));
   std::vector<SeriesPoint> smoothed;
   smoothed.reserve(points.size());
   for (size_t i = 0; i < points.size(); ++i) {
@@ -76,6 +80,23 @@ std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points) {
     smoothed.push_back(mean);
   }
   return smoothed;
+}
+
+double MeanOfLastPart(const Series& series, int64_t parts) {
+  const auto& points = series.points();
+  if (points.empty()) return std::numeric_limits<double>::quiet_NaN();
+  const int64_t wanted = (RecordsOf(points) + parts - 1) / parts;
+  SeriesPoint mean = points.back();
+  for (size_t k = points.size() - 1; k > 0 && mean.records < wanted; --k) mean = Join(points[k - 1], mean);
+  return mean.value;
+}
+
+double MedianOf(const Series& series) {
+  std::vector<double> values;
+  for (const SeriesPoint& point : series.points()) values.push_back(point.value);
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 std::vector<SeriesPoint> Thin(const std::vector<SeriesPoint>& points, size_t most) {

@@ -50,6 +50,12 @@ inline constexpr double kSmoothingShare = 0.05;
 inline constexpr int64_t kLeastSmoothed = 10;
 std::vector<SeriesPoint> Smooth(const std::vector<SeriesPoint>& points);
 
+// Returns the mean over the last of `parts` equal parts of the series' records, at least one record; NaN if there is
+// none. Where a point stands for several records, all of it counts.
+double MeanOfLastPart(const Series& series, int64_t parts);
+// Returns the median of the points' values; of an even number the mean of both in the middle. NaN if there is none.
+double MedianOf(const Series& series);
+
 // Returns at most `most` points, made by joining neighbours.
 std::vector<SeriesPoint> Thin(const std::vector<SeriesPoint>& points, size_t most);
 

@@ -3,7 +3,6 @@
 #include <absl/strings/strip.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "launch/report/bars.h"
 #include "launch/report/sections.h"
@@ -30,15 +29,6 @@ std::string RatePlot(absl::Span<const Run> runs) {
   return PlotHtml(plot);
 }
 
-double MeanOf(const Series& series) {
-  double sum = 0, records = 0;
-  for (const SeriesPoint& point : series.points()) {
-    sum += point.value * static_cast<double>(point.records);
-    records += static_cast<double>(point.records);
-  }
-  return records > 0 ? sum / records : std::numeric_limits<double>::quiet_NaN();
-}
-
 // Returns the names of time/<phase>_seconds: those of a step in its order, then others.
 std::vector<std::string> PhasesOf(absl::Span<const Run> runs) {
   std::vector<std::string> phases(kStepPhaseNames.begin(), kStepPhaseNames.end());
@@ -61,7 +51,9 @@ std::string PhaseBars(absl::Span<const Run> runs) {
       .bars = {}};
   for (const Run& run : runs) {
     Bar bar{.name = run.name, .parts = {}};
-    for (const std::string& phase : bars.parts) bar.parts.push_back(MeanOf(run.Figure("time/" + phase + "_seconds")));
+    for (const std::string& phase : bars.parts) {
+      bar.parts.push_back(MeanOfLastPart(run.Figure("time/" + phase + "_seconds"), 1));
+    }
     bars.bars.push_back(std::move(bar));
   }
   return BarsHtml(bars);

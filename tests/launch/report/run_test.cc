@@ -58,6 +58,21 @@ TEST(ReportRun, PartsHaveSharesOfTheEnergyBeforeAndAfterTheHead) {
   EXPECT_EQ(PointsOf(run.shards[1].retained_energy_share), (Points{{10, 0.9}}));
 }
 
+TEST(ReportRun, ListsHaveAFigureForEachOfTheirElements) {
+  const report::Run run = ReadLines(
+      R"({"step":1,"tokens":10,"updates":[{"part":"head","first_order_decrease":0.25},{"part":"blocks"},7,{"part":3}],)"
+      R"("groups":[{"group":"rows","learning_rate":0.1,"parameters":5,"first_order_decrease":null}]}
+{"step":2,"tokens":20,"updates":[{"part":"blocks","first_order_decrease":-1},{"part":"head","first_order_decrease":0.5}]}
+{"step":3,"tokens":30,"updates":{"part":"head","first_order_decrease":9},"groups":null}
+)");
+  using Points = std::vector<std::pair<double, double>>;
+  EXPECT_EQ(PointsOf(run.Figure("updates/head/first_order_decrease")), (Points{{10, 0.25}, {20, 0.5}}));
+  EXPECT_EQ(PointsOf(run.Figure("updates/blocks/first_order_decrease")), (Points{{20, -1}}));
+  EXPECT_EQ(PointsOf(run.Figure("groups/rows/learning_rate")), (Points{{10, 0.1}}));
+  EXPECT_TRUE(run.Figure("groups/rows/first_order_decrease").empty());
+  EXPECT_TRUE(run.Figure("groups/rows/parameters").empty());
+}
+
 // Lines of `steps` records of 100 tokens each; the line of step `bad` has other tokens.
 std::string LinesWithBadTokens(int steps, int bad, int64_t tokens) {
   std::string lines;

@@ -74,5 +74,31 @@ TEST(ReportSeries, SmoothedStraightLineIsTheSameLine) {
   EXPECT_EQ(smoothed.front().records, 1);
 }
 
+TEST(ReportSeries, MeanOfTheLastTenthIsOfWholeRecords) {
+  Series series;
+  EXPECT_TRUE(std::isnan(MeanOfLastPart(series, 10)));
+  for (int i = 1; i <= 31; ++i) series.Add(i, i, i * i);
+  // A tenth of 31 is rounded up: four records.
+  EXPECT_EQ(MeanOfLastPart(series, 10), (28 * 28 + 29 * 29 + 30 * 30 + 31 * 31) / 4.0);
+  EXPECT_EQ(MeanOfLastPart(series, 1000), 31 * 31);
+  EXPECT_NEAR(MeanOfLastPart(series, 1), 31 * 32 * 63 / 6 / 31.0, 1e-12);
+  Series longer;
+  for (int i = 0; i < 100000; ++i) longer.Add(i, i, i);
+  // Points of a long run stand for up to 128 records, and count as a whole.
+  EXPECT_NEAR(MeanOfLastPart(longer, 10), 94999.5, 64);
+}
+
+TEST(ReportSeries, MedianOfAnEvenNumberIsBetweenTheMiddleTwo) {
+  Series series;
+  EXPECT_TRUE(std::isnan(MedianOf(series)));
+  for (const double value : {5.0, 1.0, 100.0}) series.Add(1, 1, value);
+  EXPECT_EQ(MedianOf(series), 5);
+  series.Add(1, 1, 6);
+  EXPECT_EQ(MedianOf(series), 5.5);
+  Series longer;
+  for (int i = 0; i < 100001; ++i) longer.Add(i, i, i);
+  EXPECT_NEAR(MedianOf(longer), 50000, 128);
+}
+
 }  // namespace
 }  // namespace isthmus::report
