@@ -22,7 +22,11 @@ bool IsShownElsewhere(absl::string_view key) {
                                                 "head/lost_energy_ratio",
                                                 "head/isotropic_lost_norm_ratio",
                                                 "head/sampled_retained_energy_ratio",
-                                                "head/best_rank_energy_ratio"};
+                                                "head/best_rank_energy_ratio",
+                                                "head/visible_cosine",
+                                                "head/hidden_update_cosine",
+                                                "head/conditioning_cosine",
+                                                "head/update_cosine"};
   for (const absl::string_view shown : kKeys) {
     if (key == shown) return true;
   }
@@ -34,11 +38,15 @@ Unit UnitOf(absl::string_view key) {
   return absl::EndsWith(key, "_ratio") || absl::EndsWith(key, "_share") ? Unit::kPercent : Unit::kNumber;
 }
 
-// Returns the field of a record that a key names; null if this version has none.
+// Returns the field of a record that a key names; null if this version has none. Behind a list stands what tells its
+// elements apart.
 const google::protobuf::FieldDescriptor* FieldOf(absl::string_view key) {
   const google::protobuf::Descriptor* message = proto::TelemetryRecord::descriptor();
   const google::protobuf::FieldDescriptor* field = nullptr;
+  bool passed_label = false;
   for (const absl::string_view name : absl::StrSplit(key, '/')) {
+    passed_label = field != nullptr && field->is_repeated() && !passed_label;
+    if (passed_label) continue;
     field = message == nullptr ? nullptr : message->FindFieldByName(std::string(name));
     if (field == nullptr) return nullptr;
     message = field->message_type();

@@ -37,8 +37,9 @@ std::string PageHtml(absl::Span<const Run> runs) {
       "<meta name=\"generator\" content=\"isthmus ",
       kVersion, "\">\n<link rel=\"icon\" href=\"data:,\">\n<title>", title, " – Isthmus</title>\n<style>\n",
       Embedded(kReportStyle), "</style>\n</head>\n<body>\n<header><p>Isthmus report</p><h1>", title,
-      "</h1></header>\n<main>\n", RunsSection(runs), LossSection(runs), SpeedUpSection(runs), HeadSection(runs),
-      ThroughputSection(runs), ConfigurationSection(runs), FiguresSection(runs),
+      "</h1></header>\n<main>\n", RunsSection(runs), LossSection(runs), SpeedUpSection(runs), HeadsSection(runs),
+      HeadSection(runs), UpdateSection(runs), TokenGapsSection(runs), ThroughputSection(runs),
+      ConfigurationSection(runs), FiguresSection(runs),
       "</main>\n<footer>Made by <code>isthmus report</code>, version ", kVersion,
       ", from <code>metrics.jsonl</code> and <code>config.textproto</code> of each run. Long series are thinned: a "
       "point "

@@ -16,7 +16,10 @@ namespace isthmus::report {
 std::string RunsSection(absl::Span<const Run> runs);           // facts and latest figures, what is odd about the files
 std::string LossSection(absl::Span<const Run> runs);           // against tokens and time
 std::string SpeedUpSection(absl::Span<const Run> runs);        // at equal loss
+std::string HeadsSection(absl::Span<const Run> runs);          // a table with a row for each run's head
 std::string HeadSection(absl::Span<const Run> runs);           // lost gradient, by part, spectra, histograms
+std::string UpdateSection(absl::Span<const Run> runs);         // cosines, conditioning, decrease by part
+std::string TokenGapsSection(absl::Span<const Run> runs);      // histograms, κ
 std::string ThroughputSection(absl::Span<const Run> runs);     // tokens per second, time by phase
 std::string ConfigurationSection(absl::Span<const Run> runs);  // fields that differ
 std::string FiguresSection(absl::Span<const Run> runs);        // every other figure of the records
