@@ -58,7 +58,8 @@ class Dashboards : public ::testing::Test {
         absl::StrCat("train --config ", project_->WriteConfig("run", "mesh { tensor: 2 }"),
                      " --set telemetry.log_interval=5 --set telemetry.validation_interval=50 --set "
                      "telemetry.prometheus.every_rank=true",
-                     " --set telemetry.prometheus.port=", port_);
+                     " --set telemetry.prometheus.port=", port_,
+                     " --set \"optimizer.groups+=name: \\\"rows\\\" parameters: \\\"head.*\\\" beta2: 0.9\"");
     auto run = std::async(std::launch::async, [&] { return RunUntilScraped(folder(), arguments); });
     live_ = new std::string(AwaitHttp(port_, "/metrics", "\nisthmus_head_lost_energy_ratio ", kPatience));
     other_ = new std::string(AwaitHttp(port_ + 1, "/metrics", "\nisthmus_rank_phase_seconds{", kPatience));
@@ -98,11 +99,9 @@ nlohmann::json ReadTensorboard(const std::string& folder, std::string& skipped) 
 }
 
 // Lists of a record whose elements have figures of their own, and the field that tells them apart.
-const std::map<std::string, std::string> kLabelOfList = {{"head/shards", "tp_rank"},
-                                                         {"head/buckets", "bucket"},
-                                                         {"layers", "layer"},
-                                                         {"time/phases", "phase"},
-                                                         {"updates", "part"}};
+const std::map<std::string, std::string> kLabelOfList = {{"head/shards", "tp_rank"}, {"head/buckets", "bucket"},
+                                                         {"layers", "layer"},        {"time/phases", "phase"},
+                                                         {"updates", "part"},        {"groups", "group"}};
 
 TEST_F(Dashboards, TensorboardReadsEveryScalarAndHistogram) {
   std::string skipped;
@@ -248,6 +247,60 @@ TEST_F(Dashboards, PanelsTakeTheChosenSourceAndTellJobsApart) {
       EXPECT_THAT(target["legendFormat"].get<std::string>(), HasSubstr("{{instance}}")) << panel["title"];
     }
   }
+}
+
+// Returns a series, or what it must be, with its value at every time.
+nlohmann::json DecreaseOf(const std::string& label, const std::string& instance, double value, bool metric) {
+  const std::string labels = absl::StrCat("{", label, ", instance=\"", instance, "\"}");
+  if (!metric) return {{"labels", labels}, {"value", value}};
+  const std::string name = absl::StartsWith(label, "part") ? "update" : "group";
+  return {{"series", absl::StrCat("isthmus_", name, "_first_order_decrease", labels)}, {"values", absl::StrCat(value)}};
+}
+
+TEST_F(Dashboards, PanelsAskWhatPrometheusUnderstandsAndSharesAreOfTheWhole) {
+  const std::string promtool = PrometheusProgram("promtool");
+  if (promtool.empty()) GTEST_SKIP() << "needs promtool (launch/install tests)";
+  const auto json = nlohmann::json::parse(ReadText(absl::StrCat(DashboardFolder(), "grafana/dashboards/isthmus.json")));
+  // Two jobs, whose parts have 1 + 2 + 5 and 4 - 1 + 1 nats.
+  const std::vector<std::pair<std::string, std::vector<double>>> jobs = {{"a", {1, 2, 5, 3}}, {"b", {4, -1, 1, 0}}};
+  const std::vector<std::string> labels = {"part=\"head\"", "part=\"blocks\"", "part=\"embedding\"", "group=\"rows\""};
+  const std::vector<double> wholes = {8, 4};
+  nlohmann::json series = nlohmann::json::array(), parts = series, groups = series, questions = series;
+  for (size_t job = 0; job < jobs.size(); ++job) {
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const double value = jobs[job].second[i];
+      series.push_back(DecreaseOf(labels[i], jobs[job].first, value, true));
+      (i < 3 ? parts : groups).push_back(DecreaseOf(labels[i], jobs[job].first, value / wholes[job], false));
+    }
+  }
+  int compared = 0;
+  for (const auto& panel : json["panels"]) {
+    for (const auto& target : panel["targets"]) {
+      std::string expression = target["expr"];
+      for (size_t at; (at = expression.find("$instance")) != std::string::npos;) expression.replace(at, 9, ".+");
+      nlohmann::json answer = nlohmann::json::array();
+      if (absl::StartsWith(expression, "isthmus_update_first_order_decrease")) answer = parts;
+      if (absl::StartsWith(expression, "isthmus_group_first_order_decrease")) answer = groups;
+      compared += answer.empty() ? 0 : 1;
+      questions.push_back({{"expr", expression}, {"eval_time", "1m"}, {"exp_samples", answer}});
+    }
+  }
+  EXPECT_EQ(compared, 2);
+  const auto ask = [&] {
+    // JSON is YAML, too.
+    const nlohmann::json test = {{"interval", "1m"}, {"input_series", series}, {"promql_expr_test", questions}};
+    WriteText(project() / "panels.yml",
+              nlohmann::json{{"rule_files", nlohmann::json::array()}, {"tests", {test}}}.dump());
+    return RunShell(absl::StrCat(promtool, " test rules ", project() / "panels.yml"));
+  };
+  const ProgramResult asked = ask();
+  EXPECT_EQ(asked.exit_status, 0) << asked.out;
+  // It would notice another value, and what it doesn't understand.
+  series[0]["values"] = "1.1";
+  EXPECT_NE(ask().exit_status, 0);
+  series[0]["values"] = "1";
+  questions.push_back({{"expr", "sum without ("}, {"eval_time", "1m"}, {"exp_samples", nlohmann::json::array()}});
+  EXPECT_NE(ask().exit_status, 0);
 }
 
 TEST_F(Dashboards, EveryRankShowsItsOwnFigures) {
