@@ -127,6 +127,18 @@ class HeaderParser {
 // Most bytes of a header. NumPy itself reads no more than 10,000 by default.
 constexpr size_t kMostHeaderBytes = 1 << 20;
 
+// Returns all that stands before the elements (version 1.0, C order).
+std::string HeaderOf(NpyType type, const std::vector<int64_t>& shape) {
+  std::string header = absl::StrCat("{'descr': '", NameOf(type).descriptor,
+                                    "', 'fortran_order': False, 'shape': ", ShapeText(shape), ", }");
+  // The elements begin at a multiple of 64 bytes.
+  constexpr size_t kBefore = 10, kAlignment = 64;
+  header.append(kAlignment - 1 - (kBefore + header.size()) % kAlignment, ' ');
+  header += '\n';
+  const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xFF), static_cast<char>(header.size() >> 8)};
+  return absl::StrCat(kMagic, absl::string_view(prefix, sizeof(prefix)), header);
+}
+
 }  // namespace
 
 absl::Status NpyArray::Fail(const std::string& what) const {
@@ -247,17 +259,16 @@ absl::Status NpyArray::ReadIntegers(int64_t begin, int64_t count, int64_t* out) 
   return type_ == NpyType::kInt32 ? ReadRun<int32_t>(begin, count, out, 1) : ReadRun<int64_t>(begin, count, out, 1);
 }
 
+std::string NpyBytes(absl::Span<const int32_t> vector) {
+  const auto size = static_cast<int64_t>(vector.size());
+  return absl::StrCat(HeaderOf(NpyType::kInt32, {size}),
+                      absl::string_view(reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(int32_t)));
+}
+
 absl::StatusOr<NpyWriter> NpyWriter::Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape) {
-  std::string header = absl::StrCat("{'descr': '", NameOf(type).descriptor,
-                                    "', 'fortran_order': False, 'shape': ", ShapeText(shape), ", }");
-  // The elements begin at a multiple of 64 bytes.
-  constexpr size_t kBefore = 10, kAlignment = 64;
-  header.append(kAlignment - 1 - (kBefore + header.size()) % kAlignment, ' ');
-  header += '\n';
-  const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xFF), static_cast<char>(header.size() >> 8)};
   ISTHMUS_ASSIGN_OR_RETURN(auto file, DurableFile::Create(path));
-  const std::string start = absl::StrCat(kMagic, absl::string_view(prefix, sizeof(prefix)), header);
-  ISTHMUS_RETURN_IF_ERROR(file->Append(start.data(), static_cast<int64_t>(start.size())));
+  const std::string header = HeaderOf(type, shape);
+  ISTHMUS_RETURN_IF_ERROR(file->Append(header.data(), static_cast<int64_t>(header.size())));
   return NpyWriter(std::move(file));
 }
 

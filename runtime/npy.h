@@ -4,6 +4,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,9 @@ class NpyArray {
   int64_t bytes_ = 0;  // of the file
   int64_t data_ = 0;
 };
+
+// Returns the bytes of a .npy file with a vector.
+std::string NpyBytes(absl::Span<const int32_t> vector);
 
 // A new .npy file (version 1.0, C order). It has its name once all `shape` elements were appended and Commit was
 // called.

@@ -19,7 +19,8 @@ enum class RandomPurpose : uint32_t {
   kTest = 5,
   kTokenizerSample = 6,
   kValidationSplit = 7,
-  kSampledClasses = 8
+  kSampledClasses = 8,
+  kTokenClusters = 9
 };
 
 struct Philox {

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -77,6 +80,24 @@ TEST(NpyArray, SizesThatTheFileDoesNotHaveAreRejected) {
   WriteText(path, std::string("\x93NUMPY\x02\x00\x00\x00\x00\x7F", 12));
   std::filesystem::resize_file(path, (int64_t{1} << 31) + 100);
   EXPECT_THAT(std::string(NpyArray::Open(path).status().message()), HasSubstr("accepts up to 1048576"));
+}
+
+TEST(NpyBytes, AreReadAsTheVector) {
+  const TemporaryFolder folder;
+  for (const size_t size : {size_t{1}, size_t{1000}}) {
+    std::vector<int32_t> numbers(size, 7);
+    numbers.back() = -3;
+    const std::string bytes = NpyBytes(numbers);
+    EXPECT_EQ((bytes.size() - size * sizeof(int32_t)) % 64, 0u);
+    WriteText(folder / "x.npy", bytes);
+    const auto array = NpyArray::Open(folder / "x.npy");
+    ASSERT_TRUE(array.ok()) << array.status();
+    EXPECT_EQ((*array)->type(), NpyType::kInt32);
+    EXPECT_THAT((*array)->shape(), ElementsAre(static_cast<int64_t>(size)));
+    std::vector<int64_t> found(size);
+    ASSERT_TRUE((*array)->ReadIntegers(0, static_cast<int64_t>(size), found.data()).ok());
+    EXPECT_TRUE(std::equal(found.begin(), found.end(), numbers.begin()));
+  }
 }
 
 TEST(NpyArray, APipeIsNotWaitedFor) {
