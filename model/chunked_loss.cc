@@ -7,10 +7,11 @@
 
 namespace isthmus {
 
-ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk)
+ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk,
+                         const TokenTables& tables)
     : setting_(setting),
       chunk_(std::min(loss_chunk, setting.batch.tokens())),
-      head_(MakeHead({.config = config, .setting = setting})),
+      head_(MakeHead({.config = config, .setting = setting, .tables = tables})),
       softmax_(setting, chunk_) {}
 
 void ChunkedLoss::Place(TensorPlacer& placer) {
@@ -35,7 +36,7 @@ absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const Tenso
 
 absl::StatusOr<Tensor> ChunkedLoss::Logits(const Tensor& hidden) {
   const Tensor logits = softmax_.Logits(hidden.rows, softmax_.rows().size());
-  ISTHMUS_RETURN_IF_ERROR(head_->Begin(hidden));
+  ISTHMUS_RETURN_IF_ERROR(head_->BeginReading(hidden));
   ISTHMUS_RETURN_IF_ERROR(head_->Logits(hidden, 0, logits));
   return logits;
 }

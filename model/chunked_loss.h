@@ -16,6 +16,7 @@
 #include "model/tensor_region.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -23,8 +24,9 @@ namespace isthmus {
 class ChunkedLoss {
  public:
   // Makes the head of `config`, without memory. `loss_chunk` is the number of tokens whose logits exist at once.
-  // `setting` must outlive the loss.
-  ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk);
+  // `setting` must outlive the loss. The head keeps what it needs of `tables`.
+  ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk,
+              const TokenTables& tables);
   ChunkedLoss(const ChunkedLoss&) = delete;
   ChunkedLoss& operator=(const ChunkedLoss&) = delete;
 

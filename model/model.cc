@@ -2,6 +2,7 @@
 
 #include "model/compute_type.h"
 #include "model/families/family.h"
+#include "model/head_clusters.h"
 #include "model/parameter_builder.h"
 #include "runtime/status.h"
 
@@ -41,12 +42,13 @@ Purpose Purpose::Training(const proto::RunConfig& config) {
           .loss_chunk = config.precision().loss_chunk()};
 }
 
-Model::Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose)
+Model::Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose,
+             const TokenTables& tables)
     : config_(config.model()),
       rank_(rank),
       setting_(SettingOf(config, rank, device, purpose)),
       backbone_(config_, setting_),
-      loss_(config_, setting_, purpose.loss_chunk) {}
+      loss_(config_, setting_, purpose.loss_chunk, tables) {}
 
 ParameterTable Model::Declare() {
   const Family& family = *FindFamily(config_.family());
@@ -59,9 +61,10 @@ ParameterTable Model::Declare() {
 }
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Build(const proto::RunConfig& config, const Mesh& mesh, Stream& stream,
-                                                    const Purpose& purpose) {
+                                                    const Purpose& purpose, const TokenTables& tables) {
+  if (!stream.dry()) ISTHMUS_RETURN_IF_ERROR(CheckClusters(config.model(), tables.clusters));
   const ModelRank rank = {mesh.tensor_rank(), mesh.tensor_ranks(), mesh.data_ranks()};
-  auto model = std::make_unique<Model>(config, rank, stream.device(), purpose);
+  auto model = std::make_unique<Model>(config, rank, stream.device(), purpose, tables);
   ISTHMUS_ASSIGN_OR_RETURN(model->parameters_, ParameterStore::Create(model->Declare(), model->setting_.type, stream,
                                                                       /*gradients=*/purpose.training));
   model->region_ = std::make_unique<TensorRegion>(mesh, model->setting_.sequence_parallel);

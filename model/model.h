@@ -17,6 +17,7 @@
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -42,9 +43,9 @@ struct ModelRank {
 class Model {
  public:
   // `config` must be resolved (model/resolve.h), and its model.vocabulary known. `mesh` and `stream` must outlive the
-  // model.
+  // model; `tables` need not. Errors: InvalidArgument for clusters that are not the configuration's; of memory.
   static absl::StatusOr<std::unique_ptr<Model>> Build(const proto::RunConfig& config, const Mesh& mesh, Stream& stream,
-                                                      const Purpose& purpose);
+                                                      const Purpose& purpose, const TokenTables& tables = {});
 
   ParameterStore& parameters() { return parameters_; }
   const ParameterStore& parameters() const { return parameters_; }
@@ -55,8 +56,9 @@ class Model {
   const TensorRegion& region() const { return *region_; }
   const PartSetting& setting() const { return setting_; }
 
-  // Makes the parts without memory; they tell what can be said of a model beforehand.
-  Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose);
+  // Makes the parts without memory; they tell what can be said of a model beforehand. That does not depend on `tables`.
+  Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose,
+        const TokenTables& tables = {});
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 

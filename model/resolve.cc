@@ -8,6 +8,7 @@
 
 #include "model/blocks/blocks.h"
 #include "model/families/family.h"
+#include "model/head_clusters.h"
 #include "model/heads/heads.h"
 #include "model/linear.h"
 #include "runtime/config.h"
@@ -74,6 +75,7 @@ void CheckVocabulary(const proto::RunConfig& config, ConfigRules& rules) {
                  {"precision.loss_chunk", std::min(config.precision().loss_chunk(), std::max<int64_t>(tokens, 1))}});
   rules.Require(model.vocabulary() >= config.mesh().tensor(), "model.vocabulary", model.vocabulary(),
                 absl::StrCat("needs at least one row for each of mesh.tensor (", config.mesh().tensor(), ") ranks"));
+  CheckClusterCount(model, rules);
 }
 
 }  // namespace
@@ -90,7 +92,9 @@ absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::strin
   CheckLayers(config, widest, rules);
   if (config.model().vocabulary() != 0) CheckVocabulary(config, rules);
   ISTHMUS_RETURN_IF_ERROR(rules.status());
-  return CheckHead(config.model(), source);
+  ISTHMUS_RETURN_IF_ERROR(CheckHead(config.model(), source));
+  CheckClusterSource(config, rules);
+  return rules.status();
 }
 
 absl::Status ResolveVocabulary(proto::RunConfig& config, int64_t shard_vocabulary, absl::string_view source) {

@@ -13,9 +13,10 @@
 namespace isthmus {
 
 absl::StatusOr<std::unique_ptr<TextGenerator>> TextGenerator::Create(const proto::RunConfig& config, int64_t window,
-                                                                     const Mesh& mesh, Stream& stream) {
+                                                                     const Mesh& mesh, Stream& stream,
+                                                                     const TokenTables& tables) {
   auto generator = absl::WrapUnique(new TextGenerator(mesh, window, stream));
-  ISTHMUS_ASSIGN_OR_RETURN(generator->model_, Model::Build(config, mesh, stream, Purpose::Reading(window)));
+  ISTHMUS_ASSIGN_OR_RETURN(generator->model_, Model::Build(config, mesh, stream, Purpose::Reading(window), tables));
   generator->vocabulary_ = config.model().vocabulary();
   generator->ids_.resize(static_cast<size_t>(window));
   const auto longest = static_cast<size_t>(ShardOf(generator->vocabulary_, mesh.tensor_ranks(), 0).size());

@@ -15,6 +15,7 @@
 #include "model/token_buffer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
@@ -23,9 +24,10 @@ class TextGenerator {
  public:
   // `config` must be resolved; its weights are to be loaded into parameters(). `window` is the number of tokens that
   // the model sees at once, 1 to data.sequence_length. It sees the last ones of a longer text. `mesh` and `stream` must
-  // outlive the generator.
+  // outlive the generator; `tables` need not.
   static absl::StatusOr<std::unique_ptr<TextGenerator>> Create(const proto::RunConfig& config, int64_t window,
-                                                               const Mesh& mesh, Stream& stream);
+                                                               const Mesh& mesh, Stream& stream,
+                                                               const TokenTables& tables = {});
 
   const ParameterStore& parameters() const { return model_->parameters(); }
 

@@ -14,6 +14,7 @@ HeadKind FullHeadKind();
 HeadKind TiedHeadKind();
 HeadKind FactorisedHeadKind();
 HeadKind SampledHeadKind();
+HeadKind ClusterHeadKind();
 
 namespace {
 
@@ -23,6 +24,7 @@ KindList<HeadKind>& Heads() {
       TiedHeadKind(),
       FactorisedHeadKind(),
       SampledHeadKind(),
+      ClusterHeadKind(),
   });
   return list;
 }
@@ -59,6 +61,11 @@ void NormaliseHead(proto::ModelConfig& config) {
 HeadShape HeadShapeOf(const proto::ModelConfig& config) {
   const HeadKind& kind = HeadKindOf(config);
   return kind.shape ? kind.shape(config) : HeadShape{.width = config.width()};
+}
+
+bool HeadHasClusters(const proto::ModelConfig& config) {
+  const HeadKind* kind = FindHead(NameOf(config));
+  return kind != nullptr && kind->has_clusters;
 }
 
 std::string HeadTitle(const proto::ModelConfig& config) {

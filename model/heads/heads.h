@@ -13,6 +13,7 @@
 #include "model/heads/lm_head.h"
 #include "model/part_setting.h"
 #include "proto/config.pb.h"
+#include "runtime/data/token_tables.h"
 
 namespace isthmus {
 
@@ -20,6 +21,9 @@ namespace isthmus {
 struct HeadRequest {
   const proto::ModelConfig& config;
   const PartSetting& setting;
+  // It need not outlive the head, which copies what it needs. It may be empty where nothing is computed: shapes and
+  // costs do not depend on it.
+  const TokenTables& tables;
 };
 
 // This is the shape of a head's linear form, W = U or W = U E (HeadView), known before it is made.
@@ -32,8 +36,11 @@ struct HeadShape {
 struct HeadKind {
   std::string name;  // model.head.kind
   std::function<std::unique_ptr<LmHead>(const HeadRequest&)> make;
-  // Whether its U is a parameter: the hooks of model/heads/gradient work around such heads only.
+  // Whether its U, or the gradient of its U, is a parameter's: the hooks of model/heads/gradient work around such heads
+  // only.
   bool plain_rows = false;
+  // Whether it needs the clusters of model.head.clusters.
+  bool has_clusters = false;
   // If it is null, the head has U [V, D] of its own.
   std::function<HeadShape(const proto::ModelConfig&)> shape;
   // The title is for people: "head of rank 64". If it is null, it is the kind's name and "head".
@@ -48,6 +55,8 @@ std::unique_ptr<LmHead> MakeHead(const HeadRequest& request);
 // Returns the kind that a configuration names. It must have passed CheckHead.
 const HeadKind& HeadKindOf(const proto::ModelConfig& config);
 HeadShape HeadShapeOf(const proto::ModelConfig& config);
+// Returns whether the configured head needs clusters; false for a kind that this program does not have.
+bool HeadHasClusters(const proto::ModelConfig& config);
 // Returns R of a head W = U E: model.head.rank, or the older model.head_rank. It is 0 if none is set.
 int64_t HeadRankOf(const proto::ModelConfig& config);
 // Returns the one of the two that sets it, for messages.

@@ -25,7 +25,7 @@ absl::Status LmHead::Train(const HeadBatch& batch, SoftmaxLoss& loss) {
 }
 
 absl::Status LmHead::Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss) {
-  ISTHMUS_RETURN_IF_ERROR(Begin(hidden));
+  ISTHMUS_RETURN_IF_ERROR(BeginReading(hidden));
   return loss.ForChunks(hidden.rows, [&](int64_t begin, int64_t tokens) -> absl::Status {
     const SoftmaxChunk chunk = {.logits = loss.Logits(tokens, loss.rows().size()),
                                 .targets = targets.ColumnSlice(begin, tokens),

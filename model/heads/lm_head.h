@@ -4,7 +4,8 @@
 // step begins with BeginStep, and ends with ChangeGradient where a head has that.
 //
 // Most heads have one softmax over the vocabulary. They need no Train of their own: that of this class calls Begin, for
-// each chunk Logits and Backward, and Finish. Evaluate and the generation of text call Begin and Logits, of every head.
+// each chunk Logits and Backward, and Finish. Evaluate and the generation of text call BeginReading and Logits, of every
+// head.
 #ifndef ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 #define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 
@@ -93,8 +94,11 @@ class LmHead {
   // HeadBatch. Collective over the tensor group.
   absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);
 
-  // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks.
+  // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks. Weights are those of
+  // the step's beginning.
   virtual absl::Status Begin(const Tensor& hidden) = 0;
+  // Begins in the same way where only logits are read. Weights may have changed since any other call.
+  virtual absl::Status BeginReading(const Tensor& hidden) { return Begin(hidden); }
   // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).
   virtual absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) = 0;
   // Adds the gradients of parameters, from the gradient of the same logits [n, V_i], compute type. Leaves this shard's

@@ -28,13 +28,14 @@ int FirstMatrix(const ParameterStore& parameters, int segment) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto::RunConfig& config, const Mesh& mesh,
-                                                                     Stream& stream, StepObserver* observer) {
+                                                                     Stream& stream, StepObserver* observer,
+                                                                     const TokenTables& tables) {
   auto model = absl::WrapUnique(new TrainingModel(mesh, stream, observer));
   const Communicator::Record record = mesh.world().record();
   model->timer_ = std::make_unique<PhaseTimer>(stream, record.ring == nullptr ? nullptr : &record.ring->whereabouts());
   model->clip_norm_ = config.optimizer().clip_norm();
 
-  ISTHMUS_ASSIGN_OR_RETURN(model->model_, Model::Build(config, mesh, stream, Purpose::Training(config)));
+  ISTHMUS_ASSIGN_OR_RETURN(model->model_, Model::Build(config, mesh, stream, Purpose::Training(config), tables));
   const ParameterStore& parameters = model->parameters();
   const ParameterTable& table = parameters.table();
   ISTHMUS_ASSIGN_OR_RETURN(GradientReducer reducer,

@@ -26,6 +26,7 @@
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
 #include "runtime/captured_work.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/phase_timer.h"
 #include "runtime/step_phase.h"
 #include "runtime/stream.h"
@@ -55,9 +56,10 @@ struct StepRequest {
 class TrainingModel {
  public:
   // `config` must be resolved and valid for the mesh. `observer` measures steps that ask for it; if it is null, none
-  // does. `mesh`, `stream` and `observer` must outlive the model.
+  // does. `mesh`, `stream` and `observer` must outlive the model; `tables` need not.
   static absl::StatusOr<std::unique_ptr<TrainingModel>> Create(const proto::RunConfig& config, const Mesh& mesh,
-                                                               Stream& stream, StepObserver* observer = nullptr);
+                                                               Stream& stream, StepObserver* observer = nullptr,
+                                                               const TokenTables& tables = {});
 
   // Sets the state before the first step: a function of the seed.
   absl::Status InitializeWeights(uint64_t seed);

@@ -11,6 +11,7 @@ kinds() {
     case $(basename "$file" .cc) in
       heads | lm_head | softmax_loss | class_sample | level_targets | two_levels | vocabulary_product | family | blocks) ;;
       full) echo '"full"' ;;
+      cluster) echo 'ClusterHead' ;;
       sampled) echo 'SampledHead|"sampled"' ;;
       attention) echo 'AttentionKind|"attention"' ;;
       *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|${name^}Kind" ;;

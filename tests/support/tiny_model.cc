@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "model/head_clusters.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/philox.h"
 
 namespace isthmus::testing {
@@ -110,7 +112,9 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
   mesh_ = std::make_unique<Mesh>(ValueOrDie(Mesh::Create(*world, options_.tensor, options_.data, stream_)));
   const proto::RunConfig config = TinyConfig(options_);
   decomposition_ = ValueOrDie(HeadDecomposition::Create(config, *mesh_, stream_, TinyCounts(options_)));
-  model_ = ValueOrDie(TrainingModel::Create(config, *mesh_, stream_, decomposition_.get()));
+  TokenTables tables{.clusters = options_.clusters, .counts = TinyCounts(options_)};
+  if (tables.clusters.empty()) tables.clusters = ValueOrDie(MakeClusters(config, options_.vocabulary));
+  model_ = ValueOrDie(TrainingModel::Create(config, *mesh_, stream_, decomposition_.get(), tables));
   if (!model_->InitializeWeights(seed).ok()) std::abort();
 }
 

@@ -36,8 +36,9 @@ struct TinyOptions {
   int64_t sample_tokens = 256;
   bool measured = true;  // whether the head is measured at any step
   bool cuda_graph = false;
-  std::string optimizer;  // text of more settings of the optimizer
-  std::string head;       // and of the head
+  std::string optimizer;          // text of more settings of the optimizer
+  std::string head;               // and of the head
+  std::vector<int32_t> clusters;  // of the tokens; empty: those that the head's settings make, if it has clusters
 
   std::string Name() const;
 };

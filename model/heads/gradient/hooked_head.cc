@@ -57,6 +57,7 @@ class HookedHead : public LmHead {
     return backward_->BeginStep(head, step.step);
   }
   absl::Status Begin(const Tensor& hidden) override { return head_->Begin(hidden); }
+  absl::Status BeginReading(const Tensor& hidden) override { return head_->BeginReading(hidden); }
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
     return head_->Logits(hidden, begin, logits);
   }

@@ -1,0 +1,100 @@
+#include "model/head_clusters.h"
+
+#include <absl/algorithm/container.h>
+#include <absl/strings/str_cat.h>
+
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include "model/heads/heads.h"
+#include "runtime/data/equal_clusters.h"
+#include "runtime/data/token_cluster_file.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+constexpr char kCountField[] = "model.head.clusters.count";
+
+// Kinds of model.head.clusters.
+constexpr char kOfFile[] = "file", kInOrder[] = "order", kShuffled[] = "random";
+
+std::string InQuotes(absl::string_view text) { return absl::StrCat("\"", text, "\""); }
+
+}  // namespace
+
+void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
+  const proto::HeadClustersConfig& clusters = config.model().head().clusters();
+  const std::string& kind = clusters.kind();
+  const std::string file = InQuotes(config.data().token_clusters());
+  const bool has_file = !config.data().token_clusters().empty();
+  rules.Within(0, std::numeric_limits<int32_t>::max(), kCountField, clusters.count());
+  rules.Require(kind == kOfFile || kind == kInOrder || kind == kShuffled, "model.head.clusters.kind", InQuotes(kind),
+                "accepts file, order, random");
+  if (!HeadHasClusters(config.model())) {
+    rules.Require(!has_file, "data.token_clusters", file,
+                  absl::StrCat("the ", HeadTitle(config.model()),
+                               " has no clusters; leave it empty, or choose another ", "model.head.kind"));
+    return;
+  }
+  if (kind == kOfFile) {
+    rules.Require(has_file, "data.token_clusters", file,
+                  "model.head.clusters.kind file needs the clusters of the tokens (isthmus tokenizer cluster)");
+    return;
+  }
+  rules.Require(!has_file, "data.token_clusters", file,
+                absl::StrCat("model.head.clusters.kind ", kind, " reads no file; leave it empty, or choose kind file"));
+  rules.Require(clusters.count() != 0, kCountField, clusters.count(),
+                absl::StrCat("model.head.clusters.kind ", kind, " needs a number of clusters, 1 to the vocabulary"));
+}
+
+void CheckClusterCount(const proto::ModelConfig& model, ConfigRules& rules) {
+  const proto::HeadClustersConfig& clusters = model.head().clusters();
+  // The file may decide it later; other kinds must state it.
+  if (HeadHasClusters(model) && clusters.count() != 0) {
+    rules.Within(1, model.vocabulary(), kCountField, clusters.count());
+  }
+}
+
+absl::StatusOr<std::vector<int32_t>> MakeClusters(const proto::RunConfig& config, int64_t tokens) {
+  const proto::HeadClustersConfig& head = config.model().head().clusters();
+  const int64_t vocabulary = config.model().vocabulary();
+  if (!HeadHasClusters(config.model())) return std::vector<int32_t>();
+  if (head.kind() == kInOrder) return OrderedClusters(vocabulary, head.count());
+  if (head.kind() == kShuffled) return ShuffledClusters(vocabulary, head.count(), config.seed());
+  ISTHMUS_ASSIGN_OR_RETURN(std::vector<int32_t> clusters, ReadTokenClusters(config.data().token_clusters(), tokens));
+  const int32_t count = *absl::c_max_element(clusters) + 1;
+  for (int64_t row = tokens; row < vocabulary; ++row) clusters.push_back(static_cast<int32_t>(row % count));
+  return clusters;
+}
+
+absl::Status ResolveClusters(proto::RunConfig& config, absl::Span<const int32_t> clusters, absl::string_view source) {
+  if (clusters.empty()) return absl::OkStatus();
+  proto::HeadClustersConfig& head = *config.mutable_model()->mutable_head()->mutable_clusters();
+  const int64_t count = int64_t{*absl::c_max_element(clusters)} + 1;
+  if (head.count() == 0) head.set_count(count);
+  ConfigRules rules(source);
+  rules.Require(head.count() == count, kCountField, head.count(),
+                absl::StrCat("data.token_clusters has ", count, " clusters; set 0 or ", count));
+  ISTHMUS_RETURN_IF_ERROR(rules.status());
+  return CheckClusters(config.model(), clusters);
+}
+
+absl::Status CheckClusters(const proto::ModelConfig& model, absl::Span<const int32_t> clusters) {
+  if (!HeadHasClusters(model)) return absl::OkStatus();
+  const int64_t count = model.head().clusters().count();
+  if (static_cast<int64_t>(clusters.size()) != model.vocabulary()) {
+    return absl::InvalidArgumentError(absl::StrCat("clusters of ", clusters.size(),
+                                                   " tokens; the model needs those of model.vocabulary (",
+                                                   model.vocabulary(), ")"));
+  }
+  for (size_t token = 0; token < clusters.size(); ++token) {
+    if (clusters[token] >= 0 && clusters[token] < count) continue;
+    return absl::InvalidArgumentError(absl::StrCat("token ", token, " is of cluster ", clusters[token],
+                                                   "; accepts 0 to model.head.clusters.count - 1 (", count - 1, ")"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace isthmus
