@@ -20,6 +20,9 @@ inline constexpr int kCheckpointVersion = 2;
 // This is the run's SentencePiece model in a checkpoint's folder, if it has one.
 inline constexpr char kTokenizerFile[] = "tokenizer.model";
 
+// These are the clusters of the run's tokens in a checkpoint's folder, if its head has some: .npy, int32 [V].
+inline constexpr char kClustersFile[] = "clusters.npy";
+
 // This name beside checkpoints leads to the newest one. It is a link, or a small file with the folder's name if the
 // file system has no links.
 inline constexpr char kLatest[] = "latest";

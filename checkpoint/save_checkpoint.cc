@@ -22,6 +22,7 @@
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
 #include "runtime/fault_point.h"
+#include "runtime/npy.h"
 #include "runtime/status.h"
 #include "runtime/version.h"
 
@@ -112,13 +113,14 @@ absl::Status MergePartials(const std::vector<std::string>& partials, const std::
   return absl::OkStatus();
 }
 
-absl::Status WriteTokenizer(const std::string& model, const std::string& folder, proto::CheckpointManifest& manifest) {
-  if (model.empty()) return absl::OkStatus();
+// Writes a file with a checksum of its own, and lists it.
+absl::Status WriteWhole(const std::string& bytes, const char* name, const std::string& folder,
+                        proto::CheckpointManifest& manifest) {
   auto& entry = *manifest.add_files();
-  entry.set_name(kTokenizerFile);
-  entry.set_bytes(static_cast<int64_t>(model.size()));
-  entry.set_checksum(XXH3_64bits(model.data(), model.size()));
-  return WriteDurably(folder + "/" + entry.name(), model);
+  entry.set_name(name);
+  entry.set_bytes(static_cast<int64_t>(bytes.size()));
+  entry.set_checksum(XXH3_64bits(bytes.data(), bytes.size()));
+  return WriteDurably(folder + "/" + entry.name(), bytes);
 }
 
 }  // namespace
@@ -167,7 +169,13 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   manifest.set_program_version(kVersion);
   ISTHMUS_RETURN_IF_ERROR(MergePartials(partials, names, manifest));
   FaultPoint("checkpoint.tokenizer");
-  ISTHMUS_RETURN_IF_ERROR(WriteTokenizer(contents.tokenizer_model, temporary, manifest));
+  if (!contents.tokenizer_model.empty()) {
+    ISTHMUS_RETURN_IF_ERROR(WriteWhole(contents.tokenizer_model, kTokenizerFile, temporary, manifest));
+  }
+  FaultPoint("checkpoint.clusters");
+  if (!contents.clusters.empty()) {
+    ISTHMUS_RETURN_IF_ERROR(WriteWhole(NpyBytes(contents.clusters), kClustersFile, temporary, manifest));
+  }
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
   // A manifest that could not be read again is not written.

@@ -15,7 +15,7 @@ struct VerifiedCheckpoint {
 };
 
 // Checks manifest, sizes and checksums of all files. Checks that checksums cover every byte of them, and that the
-// tokenizer is the run's. The first few damaged places of a file are named.
+// tokenizer and the clusters of tokens are the run's. The first few damaged places of a file are named.
 VerifiedCheckpoint VerifyCheckpoint(const std::string& folder);
 
 }  // namespace isthmus

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "model/compute_type.h"
 #include "model/parameters.h"
@@ -17,11 +18,12 @@
 
 namespace isthmus {
 
-// These are the facts of a manifest besides its tensors, and the run's tokenizer. It has the tokenizer's bytes, not a
-// path: changes of the file while the run goes on do not concern the checkpoint.
+// These are the facts of a manifest besides its tensors, and the run's tokenizer and clusters. It has the tokenizer's
+// bytes, not a path: changes of the file while the run goes on do not concern the checkpoint.
 struct CheckpointContents {
   proto::CheckpointManifest manifest;
-  std::string tokenizer_model;  // empty: none
+  std::string tokenizer_model;    // empty: none
+  std::vector<int32_t> clusters;  // of the tokens, [V]; empty: none
 };
 
 struct SavedCheckpoint {
