@@ -11,6 +11,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/model_tensors.h"
 #include "checkpoint/statistics.h"
+#include "checkpoint/stored_clusters.h"
 #include "checkpoint/tensor_reader.h"
 #include "checkpoint/verify.h"
 #include "launch/commands.h"
@@ -92,6 +93,11 @@ absl::Status ShowOne(OpenedCheckpoint& opened, std::ostream& out) {
                          opened.folder, manifest.step(), manifest.tokens(), manifest.elapsed_seconds(),
                          manifest.program_version(), manifest.version(), manifest.tensors_size(), bytes);
   if (manifest.has_validation_loss()) out << absl::StrFormat("validation loss %.6f\n", manifest.validation_loss());
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int32_t> clusters, LoadClusters(opened.folder, manifest));
+  if (!clusters.empty()) {
+    out << absl::StrFormat("%s: %d clusters of %d tokens\n", kClustersFile,
+                           manifest.config().model().head().clusters().count(), clusters.size());
+  }
   out << absl::StrFormat("%-58s %-5s %-16s %7s %14s %12s %12s %12s %12s\n", "tensor", "dtype", "shape", "slices",
                          "bytes", "minimum", "maximum", "mean", "rms");
   for (const auto& tensor : manifest.tensors()) {
@@ -111,6 +117,9 @@ absl::Status ShowDifferences(OpenedCheckpoint& first, OpenedCheckpoint& second, 
   for (const auto& tensor : second.manifest.tensors()) others[{tensor.role(), tensor.name()}] = &tensor;
   out << absl::StrFormat("%s: step %d\n%s: step %d\n", first.folder, first.manifest.step(), second.folder,
                          second.manifest.step());
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int32_t> clusters, LoadClusters(first.folder, first.manifest));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<int32_t> other_clusters, LoadClusters(second.folder, second.manifest));
+  if (clusters != other_clusters) out << kClustersFile << ": the clusters of tokens differ\n";
   int equal = 0;
   for (const auto& tensor : first.manifest.tensors()) {
     const std::string title = TensorTitle(tensor.name(), tensor.role());

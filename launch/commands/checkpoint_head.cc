@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
 #include "model/model.h"
@@ -13,6 +14,7 @@
 #include "ops/elementwise.h"
 #include "runtime/data/batch_loader.h"
 #include "runtime/data/token_dataset.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -24,6 +26,7 @@ struct Opened {
   proto::CheckpointManifest manifest;
   std::shared_ptr<const TokenDataset> corpus;
   int64_t sequences = 0;  // over all data ranks
+  TokenTables tables;
 };
 
 // `opened` has folder and manifest, which all ranks have agreed on.
@@ -39,6 +42,7 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int
   config.mutable_batch()->set_micro_batch(1);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, mesh.tensor_ranks() * mesh.data_ranks(), opened.folder));
   ISTHMUS_RETURN_IF_ERROR(CheckHolds(opened.folder, opened.manifest, config));
+  ISTHMUS_ASSIGN_OR_RETURN(opened.tables.clusters, LoadClusters(opened.folder, opened.manifest));
 
   const std::string paths[] = {request.corpus};
   ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, TokenDataset::Open(paths, length));
@@ -86,7 +90,8 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   const proto::RunConfig& config = opened->manifest.config();
   const int64_t length = config.data().sequence_length();
   Stream stream;
-  ISTHMUS_ASSIGN_OR_RETURN(const auto model, Model::Build(config, mesh, stream, Purpose::Reading(length)));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto model,
+                           Model::Build(config, mesh, stream, Purpose::Reading(length), opened->tables));
   ISTHMUS_RETURN_IF_ERROR(
       AgreeOnStatus(mesh.world(), LoadWeights(opened->folder, opened->manifest, model->parameters())));
   auto batch = ReadBatch(*opened, mesh);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/stored_clusters.h"
 #include "checkpoint/stored_file.h"
 #include "checkpoint/weights.h"
 #include "launch/choose_device.h"
@@ -17,6 +18,7 @@
 #include "model/generate/text_generator.h"
 #include "model/resolve.h"
 #include "parallel/mesh.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/status.h"
 
@@ -36,6 +38,7 @@ struct Loaded {
   proto::CheckpointManifest manifest;
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<int32_t> tokens;  // of the prompt
+  TokenTables tables;
 };
 
 // Loads the one in the checkpoint's folder, which others may have made.
@@ -63,6 +66,7 @@ absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int wor
   config.mutable_precision()->set_fp8_layers(false);
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world_size, loaded.folder));
   ISTHMUS_RETURN_IF_ERROR(CheckHolds(loaded.folder, loaded.manifest, config));
+  ISTHMUS_ASSIGN_OR_RETURN(loaded.tables.clusters, LoadClusters(loaded.folder, loaded.manifest));
 
   const bool stored = request.tokenizer.empty();
   const std::string path = stored ? loaded.folder + "/" + kTokenizerFile : request.tokenizer;
@@ -108,7 +112,7 @@ absl::Status Generate(const SampleRequest& request, Loaded& loaded, CommandConte
   const int64_t longest = config.data().sequence_length();
   const int64_t window =
       std::min(longest, static_cast<int64_t>(loaded.tokens.size()) + std::min(request.tokens, longest));
-  auto created = TextGenerator::Create(config, window, mesh, stream);
+  auto created = TextGenerator::Create(config, window, mesh, stream, loaded.tables);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(context.world, created.status()));
   const std::unique_ptr<TextGenerator> generator = *std::move(created);
   ISTHMUS_RETURN_IF_ERROR(

@@ -8,6 +8,7 @@
 
 #include "checkpoint/staging.h"
 #include "model/compute_type.h"
+#include "model/heads/heads.h"
 #include "model/measure/measurement_memory.h"
 #include "model/model.h"
 #include "model/resolve.h"
@@ -24,6 +25,11 @@ absl::Status CheckForDevice(const proto::RunConfig& config, const Machine& machi
         absl::StrCat(source,
                      ": model.vocabulary: 0 takes it from the token shards, which a plan does not open; set it, for "
                      "example --set model.vocabulary=49152"));
+  }
+  if (HeadHasClusters(config.model()) && config.model().head().clusters().count() == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        source,
+        ": model.head.clusters.count: 0 takes it from data.token_clusters, which a plan does not open; set it"));
   }
   if (machine.device.device == Device::kCuda && config.precision().compute() == proto::PrecisionConfig::FP64) {
     return absl::InvalidArgumentError(absl::StrCat(

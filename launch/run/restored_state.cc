@@ -39,8 +39,8 @@ absl::Status TidyCheckpoints(const RunParts& run) {
 }  // namespace
 
 absl::Status RestoreState(RunParts& run) {
-  ISTHMUS_ASSIGN_OR_RETURN(
-      run.restored, Restore(run.plan, run.config, run.data.training, *run.model, *run.mesh, run.messages->log()));
+  ISTHMUS_ASSIGN_OR_RETURN(run.restored,
+                           Restore(run.plan, run.config, run.data, *run.model, *run.mesh, run.messages->log()));
   const proto::CheckpointManifest& manifest = run.restored->manifest;
   run.state.batches = manifest.samples() / run.config.batch().sequences();
   run.state.steps = manifest.step();

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <system_error>
@@ -17,6 +18,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
+#include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
 #include "model/heads/heads.h"
@@ -194,12 +196,29 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
   return absl::OkStatus();
 }
 
+// Weights are those of a model with the checkpoint's clusters.
+absl::Status CheckSameClusters(const std::string& folder, const std::vector<int32_t>& stored,
+                               const std::vector<int32_t>& mine) {
+  if (mine == stored) return absl::OkStatus();
+  size_t token = 0;
+  while (token < std::min(mine.size(), stored.size()) && mine[token] == stored[token]) ++token;
+  const auto cluster = [token](const std::vector<int32_t>& of) {
+    return token < of.size() ? absl::StrCat("of cluster ", of[token]) : "of none";
+  };
+  return absl::InvalidArgumentError(
+      absl::StrCat(folder, ": can't be continued with these clusters of tokens: token ", token, " is ", cluster(mine),
+                   ", and was ", cluster(stored), "; set data.token_clusters to ", folder, "/", kClustersFile,
+                   ", which has those of the run, or use another folder for another run"));
+}
+
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
-                                                      const SampleSet& samples, TrainingModel& model,
-                                                      const Mesh& mesh) {
+                                                      const RunData& data, TrainingModel& model, const Mesh& mesh) {
   Communicator& world = mesh.world();
   ISTHMUS_ASSIGN_OR_RETURN(proto::CheckpointManifest manifest, AgreedManifest(folder, world));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameRun(folder, manifest, config, samples)));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameRun(folder, manifest, config, data.training)));
+  const auto clusters = LoadClusters(folder, manifest);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnReading(folder, clusters.status(), world));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameClusters(folder, *clusters, data.tables.clusters)));
   ISTHMUS_RETURN_IF_ERROR(
       AgreeOnReading(folder, LoadTrainingState(folder, manifest, model.parameters(), model.optimizer()), world));
   manifest.clear_tensors();
@@ -276,11 +295,11 @@ absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::stri
   return plan;
 }
 
-absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config,
-                                           const SampleSet& samples, TrainingModel& model, const Mesh& mesh, Log& log) {
+absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config, const RunData& data,
+                                           TrainingModel& model, const Mesh& mesh, Log& log) {
   std::vector<std::string> reasons;
   for (const std::string& folder : plan.candidates) {
-    auto manifest = RestoreFrom(folder, config, samples, model, mesh);
+    auto manifest = RestoreFrom(folder, config, data, model, mesh);
     if (manifest.ok()) {
       const std::string changed = Differences(Course(manifest->config()), Course(config));
       if (!changed.empty()) log.Warning("not as the run began: " + changed);

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "launch/run/run_data.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
 #include "proto/config.pb.h"
-#include "runtime/data/token_dataset.h"
 #include "runtime/log.h"
 
 namespace isthmus {
@@ -52,11 +52,11 @@ struct RestoredCheckpoint {
 // settings that differ from the checkpoint's, go to the log. Collective; fails on all ranks or none. After an error the
 // model may hold a part of what was stored. Errors:
 // - FailedPrecondition if no candidate is sound, naming each and what is wrong with it.
-// - InvalidArgument if a run of `config` on `samples` can't continue the checkpoint's run.
+// - InvalidArgument if a run of `config` on `data` can't continue the checkpoint's run.
 // - MayBeSound, naming the rank, if only that rank can't read it, or if the reason lies outside the checkpoint
 //   (permission, open files, a failing disk, a newer format).
-absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config,
-                                           const SampleSet& samples, TrainingModel& model, const Mesh& mesh, Log& log);
+absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::RunConfig& config, const RunData& data,
+                                           TrainingModel& model, const Mesh& mesh, Log& log);
 
 // Returns true for an error of Restore or PlanRollback after which the unread checkpoint may still be sound. No file
 // was changed then.

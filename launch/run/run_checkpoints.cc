@@ -24,6 +24,7 @@ namespace {
 CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& data, const TrainingMoment& moment) {
   CheckpointContents contents;
   contents.tokenizer_model = data.tokenizer_model;
+  contents.clusters = data.tables.clusters;
   auto& manifest = contents.manifest;
   manifest.set_step(moment.step);
   manifest.set_samples(moment.batches * config.batch().sequences());

@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include <cstddef>
 #include <vector>
 
 #include "launch/watch/same_start.h"
@@ -10,6 +11,7 @@
 #include "runtime/crc32c.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
+#include "runtime/npy.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -50,13 +52,20 @@ absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify
   return data;
 }
 
+void CountTokens(int64_t vocabulary, RunData& data) {
+  data.tables.counts = data.training.dataset->Counts();
+  data.tables.counts.resize(static_cast<size_t>(vocabulary), 0);
+}
+
 absl::Status CheckSameData(const RunData& data, Communicator& world) {
   const auto describe = [](const SampleSet& set) {
     return absl::StrFormat("%d samples of shards with fingerprint %016x", set.count, set.dataset->fingerprint());
   };
-  const std::string mine =
-      absl::StrFormat("%s to train on, %s to validate with, tokenizer %08x", describe(data.training),
-                      describe(data.validation), Crc32c(data.tokenizer_model));
+  std::string mine = absl::StrFormat("%s to train on, %s to validate with, tokenizer %08x", describe(data.training),
+                                     describe(data.validation), Crc32c(data.tokenizer_model));
+  if (!data.tables.clusters.empty()) {
+    absl::StrAppendFormat(&mine, ", clusters %08x", Crc32c(NpyBytes(data.tables.clusters)));
+  }
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> all, AllGatherBytes(world, mine));
   return CheckAlike(all, "set of data files", "copy the right ones to every node");
 }

@@ -11,6 +11,7 @@
 #include "parallel/communicator.h"
 #include "proto/config.pb.h"
 #include "runtime/data/token_dataset.h"
+#include "runtime/data/token_tables.h"
 #include "runtime/stop_signals.h"
 
 namespace isthmus {
@@ -19,6 +20,7 @@ struct RunData {
   SampleSet training, validation;
   double unigram_entropy = 0;   // of the training shards, nats per token
   std::string tokenizer_model;  // the model file's bytes, as they were when the data were opened; empty: none
+  TokenTables tables;           // of the model's vocabulary
 };
 
 // Returns the tokens that a step trains on, over all data ranks.
@@ -29,6 +31,9 @@ int64_t TokensPerStep(const proto::RunConfig& config);
 // shards', or training and validation shards disagree.
 absl::StatusOr<RunData> OpenRunData(const proto::DataConfig& config, bool verify, const std::string& source,
                                     const StopSignals& signals);
+
+// Counts how often each of the `vocabulary` tokens of the model occurs in the training shards.
+void CountTokens(int64_t vocabulary, RunData& data);
 
 // Checks that all ranks have opened the same data. Another node may have other files under the same names, and would
 // train on them. Collective; the same on all ranks. Errors: FailedPrecondition, naming the ranks that differ and the

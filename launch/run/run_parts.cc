@@ -1,7 +1,5 @@
 #include "launch/run/run_parts.h"
 
-#include <cstddef>
-
 namespace isthmus {
 
 TrainingMoment MomentOf(const RunParts& run) {
@@ -12,12 +10,6 @@ TrainingMoment MomentOf(const RunParts& run) {
                         .stability = run.stability->state()};
   if (run.recorder->has_validation()) moment.validation_loss = run.state.validation_loss;
   return moment;
-}
-
-std::vector<uint64_t> TokenCounts(const RunParts& run) {
-  std::vector<uint64_t> counts = run.data.training.dataset->Counts();
-  counts.resize(static_cast<size_t>(run.config.model().vocabulary()), 0);
-  return counts;
 }
 
 const std::string& NewestCheckpoint(RunParts& run) {

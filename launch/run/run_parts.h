@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "launch/run/recorder.h"
 #include "launch/run/resume.h"
@@ -65,9 +64,6 @@ struct RunParts {
 
 // Returns the description of the present state that goes into its checkpoint.
 TrainingMoment MomentOf(const RunParts& run);
-
-// Returns how often each token of the model's vocabulary occurs in the training shards.
-std::vector<uint64_t> TokenCounts(const RunParts& run);
 
 // Notes the newest complete checkpoint in `run.state`, if this start has saved one, and returns the noted one.
 const std::string& NewestCheckpoint(RunParts& run);

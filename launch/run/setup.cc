@@ -10,15 +10,19 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/rotation.h"
+#include "checkpoint/stored_clusters.h"
 #include "launch/choose_device.h"
+#include "launch/run/agreed_checkpoint.h"
 #include "launch/run/agreed_stop.h"
 #include "launch/run/matmul_search.h"
 #include "launch/run/restored_state.h"
 #include "launch/run/run_deadlines.h"
 #include "launch/run/run_facts.h"
 #include "launch/run/run_sinks.h"
+#include "model/head_clusters.h"
 #include "model/heads/heads.h"
 #include "model/model.h"
 #include "model/resolve.h"
@@ -73,6 +77,13 @@ class RunSetup {
   absl::Status Continue();
   void TellOfStart();
 
+  // Takes this rank's clusters of tokens if all ranks have made theirs. A run that may go on from a checkpoint can do
+  // without their file.
+  absl::Status AgreeOnClusters(absl::StatusOr<std::vector<int32_t>> mine);
+  // Returns those of a checkpoint, which all ranks have read.
+  absl::StatusOr<std::vector<int32_t>> StoredClusters(const std::string& folder);
+  // Takes those of the newest sound checkpoint that the run goes on from if their file is missing.
+  absl::Status TakeStoredClusters();
   // Comes before anything in the folder is looked at: a run that is ending may still change it.
   absl::Status LockFolder(Progress* display);
   // Opens the sinks, for a new run with everything else. Nothing of a run that is continued changes before it is
@@ -87,6 +98,7 @@ class RunSetup {
   std::unique_ptr<RunParts> run_;
   ChosenDevice device_;           // its stream is the run's
   std::unique_ptr<Sinks> sinks_;  // until the recorder takes them
+  absl::Status no_clusters_;      // why there are none, where the head needs some
   std::string full_disk_;         // what a full disk kept from being written
 };
 
@@ -137,7 +149,39 @@ absl::Status RunSetup::OpenData() {
     status = ResolveVocabulary(config, run_->data.training.dataset->vocabulary(), request_.source);
   }
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
+  CountTokens(config.model().vocabulary(), run_->data);
+  auto clusters = MakeClusters(config, run_->data.training.dataset->vocabulary());
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnClusters(std::move(clusters)));
   return CheckSameData(run_->data, world_);
+}
+
+absl::Status RunSetup::AgreeOnClusters(absl::StatusOr<std::vector<int32_t>> mine) {
+  const absl::Status made = AgreeOnStatus(world_, mine.status());
+  if (absl::IsNotFound(made) && request_.resume != "never") {
+    no_clusters_ = made;
+    return absl::OkStatus();
+  }
+  ISTHMUS_RETURN_IF_ERROR(made);
+  run_->data.tables.clusters = *std::move(mine);
+  no_clusters_ = absl::OkStatus();
+  return AgreeOnStatus(world_, ResolveClusters(run_->config, run_->data.tables.clusters, request_.source));
+}
+
+absl::StatusOr<std::vector<int32_t>> RunSetup::StoredClusters(const std::string& folder) {
+  ISTHMUS_ASSIGN_OR_RETURN(const proto::CheckpointManifest manifest, AgreedManifest(folder, world_));
+  auto stored = LoadClusters(folder, manifest);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnReading(folder, stored.status(), world_));
+  return stored;
+}
+
+absl::Status RunSetup::TakeStoredClusters() {
+  if (no_clusters_.ok()) return absl::OkStatus();
+  for (const std::string& folder : run_->plan.candidates) {
+    auto stored = StoredClusters(folder);
+    if (stored.ok()) return AgreeOnClusters(std::move(stored));
+    if (!IsNotSound(stored.status())) return stored.status();
+  }
+  return no_clusters_;
 }
 
 absl::Status RunSetup::LockFolder(Progress* display) {
@@ -164,6 +208,7 @@ absl::Status RunSetup::OpenFolder() {
   }
   ISTHMUS_RETURN_IF_ERROR(LockFolder(display.get()));
   ISTHMUS_ASSIGN_OR_RETURN(run_->plan, PlanResume(request_.resume, config.folder(), world_));
+  ISTHMUS_RETURN_IF_ERROR(TakeStoredClusters());
   absl::StatusOr<std::string> aside = "";
   if (run_->plan.begins_anew && world_.rank() == 0) aside = SetAsideRecords(config);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, aside.status()));
@@ -208,11 +253,12 @@ absl::StatusOr<std::unique_ptr<Sinks>> RunSetup::OpenRecords() {
 
 absl::Status RunSetup::BuildModel() {
   const proto::RunConfig& config = run_->config;
+  const TokenTables& tables = run_->data.tables;
   const auto create = [&]() -> absl::Status {
     ISTHMUS_ASSIGN_OR_RETURN(run_->decomposition,
-                             HeadDecomposition::Create(config, *run_->mesh, run_->stream, TokenCounts(*run_)));
-    ISTHMUS_ASSIGN_OR_RETURN(run_->model,
-                             TrainingModel::Create(config, *run_->mesh, run_->stream, run_->decomposition.get()));
+                             HeadDecomposition::Create(config, *run_->mesh, run_->stream, tables.counts));
+    ISTHMUS_ASSIGN_OR_RETURN(
+        run_->model, TrainingModel::Create(config, *run_->mesh, run_->stream, run_->decomposition.get(), tables));
     return absl::OkStatus();
   };
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, create()));

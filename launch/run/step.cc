@@ -128,7 +128,7 @@ absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
   run.stability->Applied(taken.result);
   run.state.batches = number;
   if (plan.dump && run.decomposition->result().head.linear) {
-    ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, TokenCounts(run)));
+    ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, run.data.tables.counts));
   }
   taken.seconds = MonotonicSeconds() - begin;
   ISTHMUS_RETURN_IF_ERROR(Conclude(run, plan, taken));
