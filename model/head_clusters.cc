@@ -3,12 +3,16 @@
 #include <absl/algorithm/container.h>
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "model/heads/heads.h"
 #include "runtime/data/equal_clusters.h"
+#include "runtime/data/frequency_clusters.h"
 #include "runtime/data/token_cluster_file.h"
 #include "runtime/status.h"
 
@@ -22,6 +26,24 @@ constexpr char kOfFile[] = "file", kInOrder[] = "order", kShuffled[] = "random";
 
 std::string InQuotes(absl::string_view text) { return absl::StrCat("\"", text, "\""); }
 
+// Checks that no level of a head of two levels has more classes than are allowed.
+absl::Status CheckLevels(const proto::HeadClustersConfig& head, absl::Span<const int32_t> clusters) {
+  if (head.most_classes() == 0) return absl::OkStatus();
+  std::vector<int64_t> sizes(static_cast<size_t>(head.count()));
+  for (const int32_t cluster : clusters) ++sizes[static_cast<size_t>(cluster)];
+  int64_t first_level = head.count();
+  if (head.kind() == kClustersByFrequency) {
+    first_level += sizes[0] - 1;
+    sizes[0] = 0;
+  }
+  const int64_t largest = std::max(first_level, *absl::c_max_element(sizes));
+  if (largest <= head.most_classes()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("model.head.clusters.most_classes: ", head.most_classes(),
+                                                 "; the first level has ", first_level,
+                                                 " classes, and the largest cluster ", *absl::c_max_element(sizes),
+                                                 " tokens; set another model.head.clusters.count, or allow ", largest));
+}
+
 }  // namespace
 
 void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
@@ -30,8 +52,11 @@ void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
   const std::string file = InQuotes(config.data().token_clusters());
   const bool has_file = !config.data().token_clusters().empty();
   rules.Within(0, std::numeric_limits<int32_t>::max(), kCountField, clusters.count());
-  rules.Require(kind == kOfFile || kind == kInOrder || kind == kShuffled, "model.head.clusters.kind", InQuotes(kind),
-                "accepts file, order, random");
+  rules.Within(0, std::numeric_limits<int32_t>::max(), "model.head.clusters.most_classes", clusters.most_classes());
+  rules.Require(kind == kOfFile || kind == kInOrder || kind == kShuffled || kind == kClustersByFrequency,
+                "model.head.clusters.kind", InQuotes(kind), "accepts file, order, random, frequency");
+  const double growth = clusters.growth();
+  rules.Require(growth >= 1 && std::isfinite(growth), "model.head.clusters.growth", growth, "accepts 1 and more");
   if (!HeadHasClusters(config.model())) {
     rules.Require(!has_file, "data.token_clusters", file,
                   absl::StrCat("the ", HeadTitle(config.model()),
@@ -57,11 +82,13 @@ void CheckClusterCount(const proto::ModelConfig& model, ConfigRules& rules) {
   }
 }
 
-absl::StatusOr<std::vector<int32_t>> MakeClusters(const proto::RunConfig& config, int64_t tokens) {
+absl::StatusOr<std::vector<int32_t>> MakeClusters(const proto::RunConfig& config, int64_t tokens,
+                                                  absl::Span<const uint64_t> counts) {
   const proto::HeadClustersConfig& head = config.model().head().clusters();
   const int64_t vocabulary = config.model().vocabulary();
   if (!HeadHasClusters(config.model())) return std::vector<int32_t>();
   if (head.kind() == kInOrder) return OrderedClusters(vocabulary, head.count());
+  if (head.kind() == kClustersByFrequency) return FrequencyClusters(counts, head.count(), head.growth());
   if (head.kind() == kShuffled) return ShuffledClusters(vocabulary, head.count(), config.seed());
   ISTHMUS_ASSIGN_OR_RETURN(std::vector<int32_t> clusters, ReadTokenClusters(config.data().token_clusters(), tokens));
   const int32_t count = *absl::c_max_element(clusters) + 1;
@@ -94,7 +121,7 @@ absl::Status CheckClusters(const proto::ModelConfig& model, absl::Span<const int
     return absl::InvalidArgumentError(absl::StrCat("token ", token, " is of cluster ", clusters[token],
                                                    "; accepts 0 to model.head.clusters.count - 1 (", count - 1, ")"));
   }
-  return absl::OkStatus();
+  return CheckLevels(model.head().clusters(), clusters);
 }
 
 }  // namespace isthmus

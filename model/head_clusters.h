@@ -23,8 +23,9 @@ void CheckClusterCount(const proto::ModelConfig& model, ConfigRules& rules);
 
 // Makes the clusters of a resolved configuration with a known vocabulary, [V]; none for a head that needs none. A file
 // has those of the `tokens` tokens that the data have. A larger model has rows of no token, which go to the clusters in
-// turn. Errors: those of ReadTokenClusters.
-absl::StatusOr<std::vector<int32_t>> MakeClusters(const proto::RunConfig& config, int64_t tokens);
+// turn. `counts` [V] says how often each token occurs, for clusters by frequency. Errors: those of ReadTokenClusters.
+absl::StatusOr<std::vector<int32_t>> MakeClusters(const proto::RunConfig& config, int64_t tokens,
+                                                  absl::Span<const uint64_t> counts);
 
 // Is called once clusters are known, and writes their number to a configuration that leaves it open. Without clusters
 // it changes nothing. Errors: InvalidArgument "source: field: …" if the configuration states another number.

@@ -150,7 +150,7 @@ absl::Status RunSetup::OpenData() {
   }
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
   CountTokens(config.model().vocabulary(), run_->data);
-  auto clusters = MakeClusters(config, run_->data.training.dataset->vocabulary());
+  auto clusters = MakeClusters(config, run_->data.training.dataset->vocabulary(), run_->data.tables.counts);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnClusters(std::move(clusters)));
   return CheckSameData(run_->data, world_);
 }

@@ -146,6 +146,9 @@ std::string CheckClusterHead(const proto::ModelConfig& config) {
     return absl::StrCat(HeadRankField(config), ": ", HeadRankOf(config), "; a head of kind cluster accepts 0");
   }
   if (config.tied_embeddings()) return "model.tied_embeddings: true; a head of kind cluster accepts false";
+  if (const int64_t most = config.head().clusters().most_classes(); most != 0) {
+    return absl::StrCat("model.head.clusters.most_classes: ", most, "; a head of kind cluster has no levels; set 0");
+  }
   // A part of U's gradient without the same part of Q's would be the gradient of neither.
   const std::string& part = config.head().weight_gradient().kind();
   if (part == "full") return "";

@@ -15,6 +15,7 @@ HeadKind TiedHeadKind();
 HeadKind FactorisedHeadKind();
 HeadKind SampledHeadKind();
 HeadKind ClusterHeadKind();
+HeadKind HierarchicalHeadKind();
 
 namespace {
 
@@ -25,6 +26,7 @@ KindList<HeadKind>& Heads() {
       FactorisedHeadKind(),
       SampledHeadKind(),
       ClusterHeadKind(),
+      HierarchicalHeadKind(),
   });
   return list;
 }

@@ -50,6 +50,9 @@ struct HeadKind {
   std::function<std::string(const proto::ModelConfig&)> check;
 };
 
+// The kind of model.head.clusters that has the most frequent tokens in cluster 0.
+inline constexpr char kClustersByFrequency[] = "frequency";
+
 // Makes the head of a configuration, which must have passed CheckHead.
 std::unique_ptr<LmHead> MakeHead(const HeadRequest& request);
 // Returns the kind that a configuration names. It must have passed CheckHead.

@@ -92,7 +92,7 @@ class LmHead {
   virtual bool capturable() const { return true; }
   // Adds the loss of the tokens, by the softmax of the whole vocabulary, to the sums of `loss`. Targets are as in
   // HeadBatch. Collective over the tensor group.
-  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);
+  virtual absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);
 
   // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks. Weights are those of
   // the step's beginning.
@@ -104,11 +104,13 @@ class LmHead {
   // Adds the gradients of parameters, from the gradient of the same logits [n, V_i], compute type. Leaves this shard's
   // part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal` [n, width], if defined, gets
   // this shard's part of A before it is rounded (HeadView). It is of the accumulation type. Where that is the compute
-  // type, only a head whose U is a parameter is asked for it.
-  virtual absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits,
-                                const Tensor& grad_hidden, const Tensor& signal) = 0;
+  // type, only a head whose U is a parameter is asked for it. Only this class's Train calls Backward and Finish.
+  virtual absl::Status Backward(const Tensor& /*hidden*/, int64_t /*begin*/, const Tensor& /*grad_logits*/,
+                                const Tensor& /*grad_hidden*/, const Tensor& /*signal*/) {
+    return absl::UnimplementedError("the head has a loss of its own");
+  }
   // Ends a micro-batch: the local part of grad_hidden becomes the whole gradient of `hidden`.
-  virtual absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) = 0;
+  virtual absl::Status Finish(const Tensor& /*hidden*/, const Tensor& /*grad_hidden*/) { return absl::OkStatus(); }
 
   // Whether the optimizer gets other gradients of the head than those that were backpropagated. ChangeGradient makes
   // them, when gradients are summed over the data ranks, and that of `parameter` is whole on each. `energy` is ‖G‖² of

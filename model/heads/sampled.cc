@@ -116,13 +116,6 @@ class SampledHead : public LmHead {
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
     return whole_->Logits(hidden, begin, logits);
   }
-  absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits, const Tensor& grad_hidden,
-                        const Tensor& signal) override {
-    return whole_->Backward(hidden, begin, grad_logits, grad_hidden, signal);
-  }
-  absl::Status Finish(const Tensor& hidden, const Tensor& grad_hidden) override {
-    return whole_->Finish(hidden, grad_hidden);
-  }
 
   absl::StatusOr<HeadView> View() override {
     if (!sampling_) return whole_->View();

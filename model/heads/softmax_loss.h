@@ -61,6 +61,7 @@ class SoftmaxLoss {
 
   // Returns the rows of the vocabulary on this rank.
   Range rows() const { return setting_.Share(setting_.vocabulary); }
+  int64_t chunk() const { return chunk_; }
   // Calls visit(begin, count) for each chunk of `tokens` tokens, until one fails.
   template <typename Visit>
   absl::Status ForChunks(int64_t tokens, const Visit& visit) const {

@@ -89,12 +89,12 @@ proto::RunConfig ResolvedClusters(const std::string& overrides, int64_t vocabula
 
 TEST(HeadClusters, OfEqualSizesNeedNoFile) {
   const std::string count = "model.head.clusters.count=3 model.head.clusters.kind=";
-  EXPECT_THAT(*MakeClusters(ResolvedClusters(count + "order", 7), 7), ElementsAre(0, 0, 0, 1, 1, 2, 2));
+  EXPECT_THAT(*MakeClusters(ResolvedClusters(count + "order", 7), 7, {}), ElementsAre(0, 0, 0, 1, 1, 2, 2));
   proto::RunConfig config = ResolvedClusters(count + "random", 700);
-  EXPECT_EQ(*MakeClusters(config, 700), ShuffledClusters(700, 3, config.seed()));
+  EXPECT_EQ(*MakeClusters(config, 700, {}), ShuffledClusters(700, 3, config.seed()));
   config.set_seed(config.seed() + 1);
-  EXPECT_NE(*MakeClusters(config, 700), ShuffledClusters(700, 3, config.seed() - 1));
-  EXPECT_TRUE(MakeClusters(ResolvedClusters("model.head.kind=full", 7), 7)->empty());
+  EXPECT_NE(*MakeClusters(config, 700, {}), ShuffledClusters(700, 3, config.seed() - 1));
+  EXPECT_TRUE(MakeClusters(ResolvedClusters("model.head.kind=full", 7), 7, {})->empty());
 }
 
 TEST(HeadClusters, OfAFileDecideTheirNumber) {
@@ -102,7 +102,7 @@ TEST(HeadClusters, OfAFileDecideTheirNumber) {
   const std::string path = folder / "c.npy";
   WriteText(path, NpyBytes(std::vector<int32_t>{2, 0, 1, 1, 3}));
   proto::RunConfig config = ResolvedClusters("data.token_clusters=" + path, 5);
-  const auto clusters = MakeClusters(config, 5);
+  const auto clusters = MakeClusters(config, 5, {});
   ASSERT_TRUE(clusters.ok()) << clusters.status();
   EXPECT_THAT(*clusters, ElementsAre(2, 0, 1, 1, 3));
   ASSERT_TRUE(ResolveClusters(config, *clusters, "x").ok());
@@ -111,8 +111,8 @@ TEST(HeadClusters, OfAFileDecideTheirNumber) {
   config.mutable_model()->mutable_head()->mutable_clusters()->set_count(5);
   EXPECT_EQ(ResolveClusters(config, *clusters, "x").message(),
             "x: model.head.clusters.count: 5; data.token_clusters has 4 clusters; set 0 or 4");
-  EXPECT_TRUE(absl::IsNotFound(MakeClusters(ResolvedClusters("data.token_clusters=" + path + "x", 5), 5).status()));
-  EXPECT_THAT(std::string(MakeClusters(config, 6).status().message()), HasSubstr(path + ": found int32 (5,)"));
+  EXPECT_TRUE(absl::IsNotFound(MakeClusters(ResolvedClusters("data.token_clusters=" + path + "x", 5), 5, {}).status()));
+  EXPECT_THAT(std::string(MakeClusters(config, 6, {}).status().message()), HasSubstr(path + ": found int32 (5,)"));
 }
 
 // A model may have more rows than the data have tokens.
@@ -121,7 +121,7 @@ TEST(HeadClusters, RowsOfNoTokenGoToTheClustersInTurn) {
   WriteText(folder / "c.npy", NpyBytes(std::vector<int32_t>{1, 0, 1}));
   proto::RunConfig config =
       ResolvedClusters("model.vocabulary=6 data.token_clusters=" + (folder / "c.npy"), /*vocabulary=*/3);
-  const auto clusters = MakeClusters(config, 3);
+  const auto clusters = MakeClusters(config, 3, {});
   ASSERT_TRUE(clusters.ok()) << clusters.status();
   EXPECT_THAT(*clusters, ElementsAre(1, 0, 1, 1, 0, 1));
   EXPECT_TRUE(ResolveClusters(config, *clusters, "x").ok());

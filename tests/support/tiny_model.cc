@@ -113,7 +113,7 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
   const proto::RunConfig config = TinyConfig(options_);
   decomposition_ = ValueOrDie(HeadDecomposition::Create(config, *mesh_, stream_, TinyCounts(options_)));
   TokenTables tables{.clusters = options_.clusters, .counts = TinyCounts(options_)};
-  if (tables.clusters.empty()) tables.clusters = ValueOrDie(MakeClusters(config, options_.vocabulary));
+  if (tables.clusters.empty()) tables.clusters = ValueOrDie(MakeClusters(config, options_.vocabulary, tables.counts));
   model_ = ValueOrDie(TrainingModel::Create(config, *mesh_, stream_, decomposition_.get(), tables));
   if (!model_->InitializeWeights(seed).ok()) std::abort();
 }

@@ -47,7 +47,7 @@ TinyOptions ClustersByHand() {
 }
 
 std::vector<int32_t> ClustersOf(const TinyOptions& options) {
-  return options.clusters.empty() ? *MakeClusters(TinyConfig(options), options.vocabulary) : options.clusters;
+  return options.clusters.empty() ? *MakeClusters(TinyConfig(options), options.vocabulary, {}) : options.clusters;
 }
 
 TEST(ClusterHead, WorksEverywhereWithClustersInOrder) { CheckPart(ClusterOptions("order", 7)); }

@@ -1,0 +1,36 @@
+#include "model/heads/level_targets.h"
+
+#include <cstddef>
+
+namespace isthmus {
+
+LevelTargets OrderTargets(const TwoLevels& levels, const int32_t* targets, const Tensor& rows) {
+  const int64_t tokens = rows.columns;
+  int32_t *first_class = rows.Row<int32_t>(kFirstClass), *order = rows.Row<int32_t>(kOrder),
+          *member = rows.Row<int32_t>(kMember), *place = rows.Row<int32_t>(kPlace);
+  std::vector<int64_t> ends(static_cast<size_t>(levels.clusters()) + 1);  // where the next token of a cluster goes
+  for (int64_t n = 0; n < tokens; ++n) {
+    const int32_t cluster = levels.cluster_of(targets[n]);
+    first_class[n] = levels.first_class_of(targets[n]);
+    if (cluster != TwoLevels::kNoCluster) ++ends[static_cast<size_t>(cluster) + 1];
+  }
+  LevelTargets result;
+  for (int64_t cluster = 0; cluster < levels.clusters(); ++cluster) {
+    const int64_t count = ends[static_cast<size_t>(cluster) + 1];
+    ends[static_cast<size_t>(cluster) + 1] = result.count + count;
+    if (count > 0) result.parts.push_back({cluster, {result.count, result.count + count}});
+    result.count += count;
+  }
+  for (int64_t n = 0; n < tokens; ++n) {
+    const int32_t cluster = levels.cluster_of(targets[n]);
+    place[n] = -1;
+    if (cluster == TwoLevels::kNoCluster) continue;
+    const int64_t next = ends[static_cast<size_t>(cluster)]++;
+    place[n] = static_cast<int32_t>(next);
+    order[next] = static_cast<int32_t>(n);
+    member[next] = levels.member_of(targets[n]);
+  }
+  return result;
+}
+
+}  // namespace isthmus
