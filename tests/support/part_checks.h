@@ -22,8 +22,8 @@ void ExpectSameTrainingOnEveryMesh(const TinyOptions& options);
 // A rank holds as much memory as is planned for it.
 void ExpectPlannedMemory(const TinyOptions& options);
 // The products of a dry run are those that the parts state (FlopsPerToken in model/model.h), on one rank. The statement
-// may add a twentieth of other work.
-void ExpectStatedProducts(const TinyOptions& options);
+// may add a twentieth of other work, and lack the share `rounding`.
+void ExpectStatedProducts(const TinyOptions& options, double rounding = 1e-9);
 // The calls of a measured step are those of its dry run, on every mesh.
 void ExpectPlannedCalls(const TinyOptions& options);
 // Every mesh loads what one mesh saves, and trains on. It has the same bits if it is the same mesh.

@@ -26,7 +26,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Matrix Copied(const Tensor& tensor) {
+Matrix MatrixOf(const Tensor& tensor) {
   Matrix copy(tensor.rows, tensor.columns);
   for (int64_t row = 0; row < tensor.rows; ++row) {
     for (int64_t column = 0; column < tensor.columns; ++column) copy(row, column) = tensor.Row<double>(row)[column];
@@ -52,7 +52,7 @@ std::vector<int32_t> UnevenClusters() {
   return clusters;
 }
 
-std::vector<TinyOptions> Cases() {
+std::vector<TinyOptions> LevelCases() {
   return {InLevels("kind: 'order' count: 7"), InLevels("kind: 'random' count: 10"),
           InLevels("kind: 'file' count: 4", UnevenClusters()),
           // The tokens of cluster 0 are in the first level.
@@ -171,9 +171,9 @@ void ExpectFormulas(const TinyOptions& options) {
     if (specs[static_cast<size_t>(i)].name == "head.cluster.weight") cluster_spec = i;
   }
   ASSERT_TRUE(up_spec >= 0 && cluster_spec >= 0);
-  const Matrix hidden = Copied(model.backbone().hidden());
-  const Matrix up = Copied(model.parameters().Weight(up_spec)),
-               of_clusters = Copied(model.parameters().Weight(cluster_spec));
+  const Matrix hidden = MatrixOf(model.backbone().hidden());
+  const Matrix up = MatrixOf(model.parameters().Weight(up_spec)),
+               of_clusters = MatrixOf(model.parameters().Weight(cluster_spec));
   const auto count = static_cast<Eigen::Index>(members.size()), alone = static_cast<Eigen::Index>(singles.size());
   Matrix first_rows(count + alone, hidden.cols());
   first_rows << of_clusters, up(singles, Eigen::all);
@@ -212,15 +212,15 @@ void ExpectFormulas(const TinyOptions& options) {
   EXPECT_NEAR(whole, static_cast<double>(hidden.rows()), 1e-9);
   EXPECT_NEAR(sums->loss, loss, 1e-10 * loss);
   const auto expect = [](const Matrix& found, const Matrix& expected) {
-    EXPECT_LT((found - expected).norm(), 1e-10 * expected.norm());
+    EXPECT_LE((found - expected).norm(), 1e-10 * expected.norm());
   };
-  expect(Copied(model.parameters().Gradient(up_spec)), grad_up);
-  expect(Copied(model.parameters().Gradient(cluster_spec)), grad_first.topRows(count));
-  expect(Copied(model.backbone().grad_hidden()), grad_hidden);
+  expect(MatrixOf(model.parameters().Gradient(up_spec)), grad_up);
+  expect(MatrixOf(model.parameters().Gradient(cluster_spec)), grad_first.topRows(count));
+  expect(MatrixOf(model.backbone().grad_hidden()), grad_hidden);
 }
 
 TEST(HierarchicalHead, FollowsTheFormulasOfTwoLevels) {
-  for (const TinyOptions& options : Cases()) ExpectFormulas(options);
+  for (const TinyOptions& options : LevelCases()) ExpectFormulas(options);
   ExpectFormulas(InLevels("kind: 'order' count: 101"));
 }
 
@@ -235,7 +235,7 @@ TEST(HierarchicalHead, OfOneClusterIsTheFullHead) {
 }
 
 TEST(HierarchicalHead, WorksEverywhere) {
-  for (const TinyOptions& options : Cases()) {
+  for (const TinyOptions& options : LevelCases()) {
     SCOPED_TRACE(options.Name());
     EXPECT_LT(WorstGradientError(options), 1e-6);
     ExpectSameTrainingOnEveryMesh(options);
@@ -243,13 +243,14 @@ TEST(HierarchicalHead, WorksEverywhere) {
     ExpectResumeOnEveryMesh(options);
     ExpectSameFiguresOnEveryMesh(options);
   }
-  ExpectStatedProducts(InLevels("kind: 'order' count: 7"));
+  // A plan spreads the targets evenly, as far as they are whole numbers.
+  ExpectStatedProducts(InLevels("kind: 'order' count: 7"), /*rounding=*/1e-3);
 }
 
 // The host's log-probabilities, from which text is generated, give the loss of
 // the two levels, at every mesh.
 TEST(HierarchicalHead, LogitsAreTheLogProbabilitiesOfAllTokens) {
-  for (TinyOptions options : Cases()) {
+  for (TinyOptions options : LevelCases()) {
     options.tensor = World().size();
     if (options.tensor > 4) continue;
     SCOPED_TRACE(options.Name());
@@ -283,7 +284,7 @@ TEST(HierarchicalHead, LogitsAreTheLogProbabilitiesOfAllTokens) {
 }
 
 TEST(HierarchicalHead, PrecisionsAgree) {
-  for (TinyOptions options : Cases()) {
+  for (TinyOptions options : LevelCases()) {
     const TinyOptions exact = options;
     options.tensor = World().size();
     if (options.tensor > 3) continue;
