@@ -10,6 +10,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "model/heads/heads.h"
@@ -150,6 +151,13 @@ std::string CheckClusterHead(const proto::ModelConfig& config) {
     return absl::StrCat("model.head.clusters.most_classes: ", most, "; a head of kind cluster has no levels; set 0");
   }
   // A part of U's gradient without the same part of Q's would be the gradient of neither.
+  for (const auto& [name, weight] :
+       {std::pair("orthogonality", config.head().orthogonality()), std::pair("alignment", config.head().alignment())}) {
+    if (weight == 0) continue;
+    return absl::StrCat(
+        "model.head.", name, ": ", weight,
+        "; a head of kind cluster accepts 0: its W is no parameter, and its two parts would need a share each");
+  }
   const std::string& part = config.head().weight_gradient().kind();
   if (part == "full") return "";
   return absl::StrCat("model.head.weight_gradient.kind: ", part,

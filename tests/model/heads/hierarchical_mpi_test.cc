@@ -17,6 +17,7 @@
 #include "model/heads/heads.h"
 #include "model/heads/level_targets.h"
 #include "model/heads/two_levels.h"
+#include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/part_checks.h"
 #include "tests/support/tiny_model.h"
@@ -25,14 +26,6 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-Matrix MatrixOf(const Tensor& tensor) {
-  Matrix copy(tensor.rows, tensor.columns);
-  for (int64_t row = 0; row < tensor.rows; ++row) {
-    for (int64_t column = 0; column < tensor.columns; ++column) copy(row, column) = tensor.Row<double>(row)[column];
-  }
-  return copy;
-}
 
 TinyOptions InLevels(const std::string& clusters, std::vector<int32_t> by_hand = {}) {
   TinyOptions options = PartOptions();

@@ -15,6 +15,7 @@
 #include "model/algebra/matrix.h"
 #include "model/heads/class_sample.h"
 #include "model/heads/heads.h"
+#include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/part_checks.h"
 #include "tests/support/recorded_step.h"
@@ -79,10 +80,6 @@ TEST(ClassSample, DrawsOthersWithEqualChances) {
   for (size_t id = 1; id < drawn.size(); ++id) EXPECT_NEAR(drawn[id], kDraws * chance, 5 * deviation) << id;
 }
 
-Matrix CopyOf64(const Tensor& tensor) {
-  return Eigen::Map<const Matrix>(tensor.As<const double>(), tensor.rows, tensor.columns);
-}
-
 // One step's head on one rank in fp64, beside the formulas.
 void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   SCOPED_TRACE(options.Name());
@@ -105,8 +102,8 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
 
   const std::vector<int32_t> sample =
       SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), kStep);
-  const Matrix hidden = CopyOf64(model.backbone().hidden());
-  const Matrix weight = CopyOf64(model.parameters().Weight(model.loss().parameter()));
+  const Matrix hidden = MatrixOf(model.backbone().hidden());
+  const Matrix weight = MatrixOf(model.parameters().Weight(model.loss().parameter()));
   const Matrix rows = weight(sample, Eigen::all);
   Matrix gradient = hidden * rows.transpose();
   double loss = 0, energy = 0;
@@ -124,14 +121,14 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   EXPECT_NEAR(sums->energy[0], energy, 1e-10 * energy);
   Matrix expected = Matrix::Zero(weight.rows(), weight.cols());
   expected(sample, Eigen::all) = gradient.transpose() * hidden;
-  const Matrix found = CopyOf64(model.parameters().Gradient(model.loss().parameter()));
+  const Matrix found = MatrixOf(model.parameters().Gradient(model.loss().parameter()));
   EXPECT_LT((found - expected).norm(), 1e-10 * expected.norm());
   for (Eigen::Index row = 0; row < weight.rows(); ++row) {
     const bool sampled = std::binary_search(sample.begin(), sample.end(), row);
     EXPECT_EQ(found.row(row).norm() > 0, sampled) << row;
   }
   const Matrix passed = gradient * rows;
-  EXPECT_LT((CopyOf64(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
+  EXPECT_LT((MatrixOf(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
 }
 
 TEST(SampledHead, FollowsTheFormulasOfItsSample) {
@@ -184,10 +181,10 @@ TEST(SampledHead, FiguresAreThoseOfTheSampledRows) {
     TrainingModel& model = replica.model();
     TokenBatch batch = MakeBatch(options, 1);
     ASSERT_TRUE(model.backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
-    const Matrix hidden = CopyOf64(model.backbone().hidden());
+    const Matrix hidden = MatrixOf(model.backbone().hidden());
     const std::vector<int32_t> sample =
         SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), 1);
-    const Matrix rows = CopyOf64(model.parameters().Weight(model.loss().parameter()))(sample, Eigen::all);
+    const Matrix rows = MatrixOf(model.parameters().Weight(model.loss().parameter()))(sample, Eigen::all);
     Matrix gradient = hidden * rows.transpose();
     double loss = 0;
     for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
