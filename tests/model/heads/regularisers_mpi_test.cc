@@ -313,6 +313,20 @@ TEST(HeadAlignment, IsThatOfTheWholeStep) {
   }
 }
 
+TEST(HeadAlignment, ForgetsTheStepBefore) {
+  for (const TinyOptions& head : HeadsWith("alignment: 0.7")) {
+    SCOPED_TRACE(head.Name());
+    LossPass pass(head);
+    TrainingModel& model = pass.model();
+    ASSERT_TRUE(model.loss().BeginStep(2).ok());
+    TokenBatch batch = MakeBatch(head, 1);
+    const Tensor targets = PartOf(batch.targets, 0, 1);
+    const double scale = 1.0 / static_cast<double>(targets.columns);
+    ASSERT_TRUE(model.loss().Train(model.backbone().hidden(), targets, scale, model.backbone().grad_hidden()).ok());
+    pass.ExpectSame(pass.Added(), -0.7 * AlignmentParts(pass.gradient, pass.weight).sum(), kExact);
+  }
+}
+
 // The gradient of a first step is known: it is that of the plain run.
 TEST(HeadLosses, FiguresAreOfTheGradientAsItWasBackpropagated) {
   for (TinyOptions options : HeadsWith("")) {
