@@ -132,8 +132,8 @@ std::string HeaderOf(NpyType type, const std::vector<int64_t>& shape) {
   std::string header = absl::StrCat("{'descr': '", NameOf(type).descriptor,
                                     "', 'fortran_order': False, 'shape': ", ShapeText(shape), ", }");
   // The elements begin at a multiple of 64 bytes.
-  constexpr size_t kBefore = 10, kAlignment = 64;
-  header.append(kAlignment - 1 - (kBefore + header.size()) % kAlignment, ' ');
+  constexpr size_t kBefore = 10, kMultiple = 64;
+  header.append(kMultiple - 1 - (kBefore + header.size()) % kMultiple, ' ');
   header += '\n';
   const char prefix[4] = {1, 0, static_cast<char>(header.size() & 0xFF), static_cast<char>(header.size() >> 8)};
   return absl::StrCat(kMagic, absl::string_view(prefix, sizeof(prefix)), header);
