@@ -31,8 +31,8 @@ void RemoveTemporaryFolder(const std::string& folder);
 absl::Status WriteParts(const std::string& folder, const std::vector<TensorPart>& parts, const Stream& stream, int rank,
                         proto::CheckpointManifest& partial, std::atomic<int64_t>& written);
 
-// Does rank 0's last part: tokenizer, clusters, manifest of all ranks' parts, and the rename that makes the checkpoint complete.
-// `names` are those of the model's tensors, in order.
+// Does rank 0's last part: tokenizer, clusters, manifest of all ranks' parts, and the rename that makes the checkpoint
+// complete. `names` are those of the model's tensors, in order.
 absl::Status CompleteFolder(const std::string& folder, const CheckpointContents& contents,
                             const std::vector<std::string>& partials, const std::vector<std::string>& names,
                             SavedCheckpoint& saved);

@@ -15,7 +15,7 @@ ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& se
       softmax_(setting, chunk_) {}
 
 void ChunkedLoss::Place(TensorPlacer& placer) {
-  softmax_.Place(setting_.Share(setting_.vocabulary).size(), placer);
+  softmax_.Place(setting_.Share(setting_.vocabulary).size() + head_->MoreClasses(), placer);
   head_->Place(chunk_, placer);
 }
 

@@ -1,6 +1,6 @@
-// The LM head of a model with its memory: the loss of hidden states, and its gradient. No N×V matrix ever exists, because
-// heads take a chunk of tokens at a time (model/heads/softmax_loss.h). Forward and backward of a chunk happen together:
-// the gradient's scale is known beforehand.
+// The LM head of a model with its memory: the loss of hidden states, and its gradient. No N×V matrix ever exists,
+// because heads take a chunk of tokens at a time (model/heads/softmax_loss.h). Forward and backward of a chunk happen
+// together: the gradient's scale is known beforehand.
 #ifndef ISTHMUS_MODEL_CHUNKED_LOSS_H_
 #define ISTHMUS_MODEL_CHUNKED_LOSS_H_
 

@@ -26,9 +26,9 @@ constexpr char kOfFile[] = "file", kInOrder[] = "order", kShuffled[] = "random";
 
 std::string InQuotes(absl::string_view text) { return absl::StrCat("\"", text, "\""); }
 
-// Checks that no level of a head of two levels has more classes than are allowed.
-absl::Status CheckLevels(const proto::HeadClustersConfig& head, absl::Span<const int32_t> clusters) {
-  if (head.most_classes() == 0) return absl::OkStatus();
+// Adds the rule that no level of a head of two levels has more classes than are allowed.
+void CheckLevels(const proto::HeadClustersConfig& head, absl::Span<const int32_t> clusters, ConfigRules& rules) {
+  if (head.most_classes() == 0) return;
   std::vector<int64_t> sizes(static_cast<size_t>(head.count()));
   for (const int32_t cluster : clusters) ++sizes[static_cast<size_t>(cluster)];
   int64_t first_level = head.count();
@@ -36,12 +36,10 @@ absl::Status CheckLevels(const proto::HeadClustersConfig& head, absl::Span<const
     first_level += sizes[0] - 1;
     sizes[0] = 0;
   }
-  const int64_t largest = std::max(first_level, *absl::c_max_element(sizes));
-  if (largest <= head.most_classes()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("model.head.clusters.most_classes: ", head.most_classes(),
-                                                 "; the first level has ", first_level,
-                                                 " classes, and the largest cluster ", *absl::c_max_element(sizes),
-                                                 " tokens; set another model.head.clusters.count, or allow ", largest));
+  const int64_t tokens = *absl::c_max_element(sizes), largest = std::max(first_level, tokens);
+  rules.Require(largest <= head.most_classes(), "model.head.clusters.most_classes", head.most_classes(),
+                absl::StrCat("the first level has ", first_level, " classes, and the largest cluster ", tokens,
+                             " tokens; set another model.head.clusters.count, or accept ", largest));
 }
 
 }  // namespace
@@ -58,6 +56,13 @@ void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
   const double growth = clusters.growth();
   rules.Require(growth >= 1 && std::isfinite(growth), "model.head.clusters.growth", growth, "accepts 1 and more");
   if (!HeadHasClusters(config.model())) {
+    const proto::HeadClustersConfig unset;
+    rules.Require(
+        kind == unset.kind() && clusters.count() == 0 && clusters.growth() == unset.growth() &&
+            clusters.most_classes() == 0,
+        "model.head.clusters", absl::StrCat("kind ", InQuotes(kind), ", count ", clusters.count()),
+        absl::StrCat("the ", HeadTitle(config.model()),
+                     " has no clusters; leave its fields at their defaults, or choose another model.head.kind"));
     rules.Require(!has_file, "data.token_clusters", file,
                   absl::StrCat("the ", HeadTitle(config.model()),
                                " has no clusters; leave it empty, or choose another ", "model.head.kind"));
@@ -105,7 +110,9 @@ absl::Status ResolveClusters(proto::RunConfig& config, absl::Span<const int32_t>
   rules.Require(head.count() == count, kCountField, head.count(),
                 absl::StrCat("data.token_clusters has ", count, " clusters; set 0 or ", count));
   ISTHMUS_RETURN_IF_ERROR(rules.status());
-  return CheckClusters(config.model(), clusters);
+  ISTHMUS_RETURN_IF_ERROR(CheckClusters(config.model(), clusters));
+  CheckLevels(head, clusters, rules);
+  return rules.status();
 }
 
 absl::Status CheckClusters(const proto::ModelConfig& model, absl::Span<const int32_t> clusters) {
@@ -121,7 +128,7 @@ absl::Status CheckClusters(const proto::ModelConfig& model, absl::Span<const int
     return absl::InvalidArgumentError(absl::StrCat("token ", token, " is of cluster ", clusters[token],
                                                    "; accepts 0 to model.head.clusters.count - 1 (", count - 1, ")"));
   }
-  return CheckLevels(model.head().clusters(), clusters);
+  return absl::OkStatus();
 }
 
 }  // namespace isthmus

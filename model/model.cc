@@ -77,8 +77,8 @@ ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& ran
   return Model(config, rank, Device::kCpu, Purpose()).Declare();
 }
 
-double FlopsPerToken(const proto::RunConfig& config, bool causal) {
-  Model model(config, {}, Device::kCpu, Purpose::Reading(config.data().sequence_length()));
+double FlopsPerToken(const proto::RunConfig& config, bool causal, const TokenTables& tables) {
+  Model model(config, {}, Device::kCpu, Purpose::Reading(config.data().sequence_length()), tables);
   double products = model.loss().ForwardFlopsPerToken();
   for (const ParameterSpec& spec : model.Declare().specs) {
     if (spec.multiplies) products += 2 * static_cast<double>(spec.rows * spec.columns);

@@ -56,7 +56,8 @@ class Model {
   const TensorRegion& region() const { return *region_; }
   const PartSetting& setting() const { return setting_; }
 
-  // Makes the parts without memory; they tell what can be said of a model beforehand. That does not depend on `tables`.
+  // Makes the parts without memory; they tell what can be said of a model beforehand. Parameters and memory do not
+  // depend on `tables`.
   Model(const proto::RunConfig& config, const ModelRank& rank, Device device, const Purpose& purpose,
         const TokenTables& tables = {});
   Model(const Model&) = delete;
@@ -82,8 +83,9 @@ class Model {
 ParameterTable ParametersOf(const proto::RunConfig& config, const ModelRank& rank = {});
 
 // Returns the floating-point operations of forward and backward pass per token (DESIGN section 7): three times those of
-// the forward pass. With `causal`, attention counts what is computed, else all pairs of tokens.
-double FlopsPerToken(const proto::RunConfig& config, bool causal);
+// the forward pass. `tables` may be empty: a head of clusters then takes them and its targets to be even. With
+// `causal`, attention counts what is computed, else all pairs of tokens.
+double FlopsPerToken(const proto::RunConfig& config, bool causal, const TokenTables& tables = {});
 
 }  // namespace isthmus
 

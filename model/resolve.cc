@@ -93,6 +93,10 @@ absl::Status ResolveConfig(proto::RunConfig& config, int world_size, absl::strin
   if (config.model().vocabulary() != 0) CheckVocabulary(config, rules);
   ISTHMUS_RETURN_IF_ERROR(rules.status());
   ISTHMUS_RETURN_IF_ERROR(CheckHead(config.model(), source));
+  const auto policy = config.stability().spike().policy();
+  rules.Require(policy == proto::SpikeConfig::NONE || !HeadLossChanges(config.model()), "stability.spike.policy",
+                proto::SpikeConfig::Policy_Name(policy),
+                "the losses of the head's stages do not compare, and a change would be a spike; use NONE or one stage");
   CheckClusterSource(config, rules);
   return rules.status();
 }

@@ -69,8 +69,8 @@ absl::StatusOr<PlannedStep> PlanStep(const proto::RunConfig& config, const Machi
 // Makes a plan without the cost of measuring.
 absl::StatusOr<Plan> PlanMesh(proto::RunConfig config, const Machine& machine, int world, absl::string_view source) {
   ISTHMUS_RETURN_IF_ERROR(ResolveConfig(config, world, source));
-  ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
   ISTHMUS_RETURN_IF_ERROR(CheckForDevice(config, machine, source));
+  ISTHMUS_RETURN_IF_ERROR(CheckParameterGroups(config.optimizer(), ParametersOf(config), source));
   Plan plan;
   plan.config = std::move(config);
   plan.world = world;

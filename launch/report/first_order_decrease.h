@@ -1,5 +1,5 @@
-// Computes which parts of the model the fall of the loss comes from, to first order: the first-order decrease of a part's
-// update is -<gradient, update>, in nats (UpdateRecord of proto/telemetry.proto).
+// Computes which parts of the model the fall of the loss comes from, to first order: the first-order decrease of a
+// part's update is -<gradient, update>, in nats (UpdateRecord of proto/telemetry.proto).
 #ifndef ISTHMUS_LAUNCH_REPORT_FIRST_ORDER_DECREASE_H_
 #define ISTHMUS_LAUNCH_REPORT_FIRST_ORDER_DECREASE_H_
 
@@ -22,9 +22,9 @@ std::vector<std::string> UpdatedGroups(const Run& run);
 std::string PartDecreaseKey(absl::string_view part);
 std::string GroupDecreaseKey(absl::string_view group);
 
-// Returns the share that a figure has in the decrease of all parts, against tokens: the figure's moving mean (Smooth) over
-// the sum of the parts'. A part that raises the loss has a share below 0, and the others may then have one above 1. Places
-// where a part is not recorded, or where all parts together do not lower the loss, have no share.
+// Returns the share that a figure has in the decrease of all parts, against tokens: the figure's moving mean (Smooth)
+// over the sum of the parts'. A part that raises the loss has a share below 0, and the others may then have one above
+// 1. Places where a part is not recorded, or where all parts together do not lower the loss, have no share.
 std::vector<SeriesPoint> DecreaseShares(const Run& run, const std::string& key);
 // Returns the same share from means over the last tenth of the records; NaN if there is none.
 double LastDecreaseShare(const Run& run, const std::string& key);

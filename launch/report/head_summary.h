@@ -24,7 +24,8 @@ struct HeadSummary {
   double seconds_per_token = 0;                                  // by the median of the records' rates
 };
 
-// Returns the most tokens to which every run's smoothed training loss reaches, of the runs that have one; NaN if none has.
+// Returns the most tokens to which every run's smoothed training loss reaches, of the runs that have one; NaN if none
+// has.
 double CommonTokens(absl::Span<const Run> runs);
 
 // `common_tokens` is the place of common_loss. It lies on a straight line between the points of the smoothed curve.

@@ -93,7 +93,7 @@ std::string HeadsSection(absl::Span<const Run> runs) {
   Table table{.caption = runs.size() == 1 ? "The head in figures" : "A row for each run, times against the first",
               .header = {"Run", "<span class=\"words\">head</span>"}};
   for (const HeadColumn& column : columns) table.header.push_back(column.name);
-  table.header.push_back(runs.size() == 1 ? "time per token" : "time per token");
+  table.header.push_back("time per token");
   for (size_t i = 0; i < runs.size(); ++i) {
     std::vector<std::string> row = {
         RunLabel(runs[i], i), absl::StrCat("<span class=\"words\">",

@@ -33,18 +33,19 @@ constexpr const char* kHiddenUpdate = "head/hidden_update_cosine";
 std::string CosinePlots(absl::Span<const Run> runs) {
   constexpr size_t kMostTogether = 6;
   if (runs.size() > kMostTogether) {
-    return absl::StrCat(FigureOfRunsPlot(runs, kVisible,
-                                         {.title = "Visible cosine",
-                                          .y_title = "cosine with the logit gradient",
-                                          .note = "Of the part that the head passes on.",
-                                          .y_logarithmic_above = 10,
-                                          .lines = {}}),
-                        FigureOfRunsPlot(runs, kHiddenUpdate,
-                                         {.title = "Hidden-update cosine",
-                                          .y_title = "cosine with the logit gradient",
-                                          .note = "Of the logits’ change through the hidden states.",
-                                          .y_logarithmic_above = 10,
-                                          .lines = {}}));
+    return absl::StrCat(
+        FigureOfRunsPlot(runs, kVisible,
+                         {.title = "Visible cosine",
+                          .y_title = "cosine with the logit gradient",
+                          .note = "The cosine of the gradient and the part that the head passes on.",
+                          .y_logarithmic_above = 10,
+                          .lines = {}}),
+        FigureOfRunsPlot(runs, kHiddenUpdate,
+                         {.title = "Hidden-update cosine",
+                          .y_title = "cosine with the logit gradient",
+                          .note = "The cosine of the gradient and the logits’ change through the hidden states.",
+                          .y_logarithmic_above = 10,
+                          .lines = {}}));
   }
   Plot plot{
       .title = "Cosine with the logit gradient",
@@ -173,12 +174,11 @@ std::string UpdateSection(absl::Span<const Run> runs) {
                         .note = "1: all singular values of the head are alike, and nothing more is lost.",
                         .lines = {}}),
       EnergyPlot(runs),
-      FigureOfRunsPlot(
-          runs, "head/update_cosine",
-          {.title = "Cosine of the whole step with the logit gradient",
-           .y_title = "cosine",
-           .note = "Of the logits’ change by a plain gradient step, through the hidden states and the head.",
-           .lines = {}}));
+      FigureOfRunsPlot(runs, "head/update_cosine",
+                       {.title = "Cosine of the whole step with the logit gradient",
+                        .y_title = "cosine",
+                        .note = "The cosine for a plain gradient step, through the hidden states and the head.",
+                        .lines = {}}));
   const std::string decrease = DecreasePlots(runs);
   return SectionHtml("What a step changes", absl::StrCat(plots.empty() ? "" : kUpdateNote, PlotGrid(plots),
                                                          decrease.empty() ? "" : kDecreaseNote, PlotGrid(decrease)));

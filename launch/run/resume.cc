@@ -198,7 +198,7 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
 
 // Weights are those of a model with the checkpoint's clusters.
 absl::Status CheckSameClusters(const std::string& folder, const std::vector<int32_t>& stored,
-                               const std::vector<int32_t>& mine) {
+                               const std::vector<int32_t>& mine, bool of_file) {
   if (mine == stored) return absl::OkStatus();
   size_t token = 0;
   while (token < std::min(mine.size(), stored.size()) && mine[token] == stored[token]) ++token;
@@ -207,8 +207,11 @@ absl::Status CheckSameClusters(const std::string& folder, const std::vector<int3
   };
   return absl::InvalidArgumentError(
       absl::StrCat(folder, ": can't be continued with these clusters of tokens: token ", token, " is ", cluster(mine),
-                   ", and was ", cluster(stored), "; set data.token_clusters to ", folder, "/", kClustersFile,
-                   ", which has those of the run, or use another folder for another run"));
+                   ", and was ", cluster(stored), "; ",
+                   of_file ? absl::StrCat("set data.token_clusters to ", folder, "/", kClustersFile,
+                                          ", which has those of the run, or use ")
+                           : "use ",
+                   "another folder for another run"));
 }
 
 absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
@@ -218,7 +221,8 @@ absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder,
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameRun(folder, manifest, config, data.training)));
   const auto clusters = LoadClusters(folder, manifest);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnReading(folder, clusters.status(), world));
-  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameClusters(folder, *clusters, data.tables.clusters)));
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(
+      world, CheckSameClusters(folder, *clusters, data.tables.clusters, !config.data().token_clusters().empty())));
   ISTHMUS_RETURN_IF_ERROR(
       AgreeOnReading(folder, LoadTrainingState(folder, manifest, model.parameters(), model.optimizer()), world));
   manifest.clear_tensors();

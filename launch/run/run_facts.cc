@@ -25,8 +25,8 @@ proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double 
   facts.set_log_interval(run.config.telemetry().log_interval());
   facts.set_device(device);
   if (peak_flops > 0) facts.set_peak_flops(peak_flops);
-  facts.set_causal_flops_per_token(FlopsPerToken(run.config, /*causal=*/true));
-  facts.set_full_flops_per_token(FlopsPerToken(run.config, /*causal=*/false));
+  facts.set_causal_flops_per_token(FlopsPerToken(run.config, /*causal=*/true, run.data.tables));
+  facts.set_full_flops_per_token(FlopsPerToken(run.config, /*causal=*/false, run.data.tables));
   facts.set_weight_bytes(memory.weights);
   facts.set_gradient_bytes(memory.gradients);
   facts.set_optimizer_bytes(memory.optimizer);

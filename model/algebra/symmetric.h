@@ -1,4 +1,5 @@
-// Eigenvalues of symmetric matrices, and what follows from them; fp64 on the host. For 4,096 columns that takes a minute.
+// Eigenvalues of symmetric matrices, and what follows from them; fp64 on the host. For 4,096 columns that takes a
+// minute.
 #ifndef ISTHMUS_MODEL_ALGEBRA_SYMMETRIC_H_
 #define ISTHMUS_MODEL_ALGEBRA_SYMMETRIC_H_
 
@@ -25,8 +26,8 @@ FirstEigenvectors FindFirstEigenvectors(const Matrix& symmetric, int64_t rank);
 // Returns Q Qᵀ, the projection on the eigenvectors Q of the `rank` largest eigenvalues. The matrix must be finite.
 Matrix ProjectionOnFirst(const Matrix& symmetric, int64_t rank);
 
-// Returns the pseudo-inverse. Eigenvalues count if they are above the largest times the matrix's size times the rounding
-// unit of fp64: smaller ones are rounding errors of zero. The matrix must be finite.
+// Returns the pseudo-inverse. Eigenvalues count if they are above the largest times the matrix's size times the
+// rounding unit of fp64: smaller ones are rounding errors of zero. The matrix must be finite.
 Matrix PseudoInverse(const Matrix& symmetric);
 
 }  // namespace isthmus

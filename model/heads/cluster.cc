@@ -5,8 +5,8 @@
 // ∂L/∂q_c = Σ_{c(v) = c} b_v. A rare token therefore learns with its cluster. With one cluster for all tokens
 // q changes no probability, and its gradient is zero.
 //
-// W is of full rank as a full head's, and the head folds into one. An export writes W in place of U and Q: programs that
-// know no clusters then compute the same logits.
+// W is of full rank as a full head's, and the head folds into one. Programs that know
+// no clusters compute the same logits from W.
 #include <absl/strings/str_cat.h>
 
 #include <cstddef>

@@ -46,6 +46,8 @@ const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(
 
 const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
 
+bool HeadLossChanges(const proto::ModelConfig& config) { return config.head().sampled_size() > 1; }
+
 int64_t HeadRankOf(const proto::ModelConfig& config) {
   return config.head().rank() != 0 ? config.head().rank() : config.head_rank();
 }

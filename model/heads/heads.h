@@ -21,8 +21,8 @@ namespace isthmus {
 struct HeadRequest {
   const proto::ModelConfig& config;
   const PartSetting& setting;
-  // It need not outlive the head, which copies what it needs. It may be empty where nothing is computed: shapes and
-  // costs do not depend on it.
+  // It need not outlive the head, which copies what it needs. It may be empty where nothing is computed: shapes do not
+  // depend on it.
   const TokenTables& tables;
 };
 
@@ -60,6 +60,8 @@ const HeadKind& HeadKindOf(const proto::ModelConfig& config);
 HeadShape HeadShapeOf(const proto::ModelConfig& config);
 // Returns whether the configured head needs clusters; false for a kind that this program does not have.
 bool HeadHasClusters(const proto::ModelConfig& config);
+// Returns whether the head trains by losses that do not compare from step to step.
+bool HeadLossChanges(const proto::ModelConfig& config);
 // Returns R of a head W = U E: model.head.rank, or the older model.head_rank. It is 0 if none is set.
 int64_t HeadRankOf(const proto::ModelConfig& config);
 // Returns the one of the two that sets it, for messages.

@@ -1,6 +1,6 @@
 // The hierarchical head has a softmax in two levels (Goodman 2001, arXiv:cs/0108006; Grave et al. 2017,
-// arXiv:1609.04309): P(v | h) = P(c | h) P(v | c, h) for a token v of cluster c, and P(v | h) in the first level alone for
-// one without a cluster. Clusters are model.head.clusters.
+// arXiv:1609.04309): P(v | h) = P(c | h) P(v | c, h) for a token v of cluster c, and P(v | h) in the first level alone
+// for one without a cluster. Clusters are model.head.clusters.
 //
 //   first level   z_c = h · r_c for clusters, z_v = h · u_v for tokens without one      R [C, D], U [V, D]
 //   second level  z_v = h · u_v for the tokens of the target's cluster
@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "runtime/data/equal_clusters.h"
+#include "runtime/data/frequency_clusters.h"
 #include "runtime/device.h"
 #include "runtime/host_buffer.h"
 #include "runtime/status.h"
@@ -35,18 +37,39 @@
 namespace isthmus {
 namespace {
 
+// So many rows of the gradient are put in their places at once.
+constexpr int64_t kRowsAtOnce = 1024;
+
 constexpr char kLevels[] = "its softmax has two levels, whose classes depend on the target";
 
 // Cluster 0 of clusters by frequency are the tokens of the first level.
 TwoLevels LevelsOf(const HeadRequest& request) {
   const PartSetting& setting = request.setting;
   const bool singles = request.config.head().clusters().kind() == kClustersByFrequency;
-  const int64_t count = request.config.head().clusters().count();
+  int64_t count = request.config.head().clusters().count();
   std::vector<int32_t> clusters = request.tables.clusters;
-  // Where nothing is computed, clusters may be unknown.
-  if (clusters.empty()) clusters = OrderedClusters(setting.vocabulary, count);
+  // Where nothing is computed, clusters may be unknown, and so may their number and the vocabulary.
+  if (clusters.empty()) {
+    count = std::clamp<int64_t>(count, 1, std::max<int64_t>(setting.vocabulary, 1));
+    const std::vector<uint64_t> unknown(static_cast<size_t>(setting.vocabulary));
+    clusters = singles ? FrequencyClusters(unknown, count, request.config.head().clusters().growth())
+                       : OrderedClusters(setting.vocabulary, count);
+  }
   if (singles) std::transform(clusters.begin(), clusters.end(), clusters.begin(), [](int32_t c) { return c - 1; });
   return {clusters, singles ? count - 1 : count, setting.tensor_ranks, setting.tensor_rank};
+}
+
+// Returns the share of the tokens in each cluster, by how often each occurs; of the vocabulary if that is not known.
+std::vector<double> SharesOf(const TwoLevels& levels, const std::vector<uint64_t>& counts) {
+  const double all = std::accumulate(counts.begin(), counts.end(), 0.0);
+  std::vector<double> shares(static_cast<size_t>(levels.clusters()));
+  for (int32_t token = 0; token < levels.vocabulary(); ++token) {
+    const int32_t cluster = levels.cluster_of(token);
+    if (cluster == TwoLevels::kNoCluster) continue;
+    shares[static_cast<size_t>(cluster)] += all > 0 ? static_cast<double>(counts[static_cast<size_t>(token)]) / all
+                                                    : 1.0 / static_cast<double>(levels.vocabulary());
+  }
+  return shares;
 }
 
 class HierarchicalHead : public LmHead {
@@ -78,7 +101,9 @@ class HierarchicalHead : public LmHead {
     if (!setting_.training) return;
     packed_gradient_ = placer.Place("head.packed_gradient", setting_.sum_type(), rows, width);
     grad_ordered_ = placer.Place("head.grad_ordered", setting_.type, tokens, width);
-    workspace_ = placer.Place("head.row_order", DType::kInt32, 1, 2 * own().size());
+    row_places_ = placer.Place("head.packed_places", DType::kInt32, 1, own().size());
+    found_gradient_ =
+        placer.Place("head.found_gradient", setting_.sum_type(), std::min(kRowsAtOnce, own().size()), width);
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     parameters_ = &parameters;
@@ -138,15 +163,15 @@ class HierarchicalHead : public LmHead {
 
   absl::StatusOr<HeadView> View() override { return HeadView{.not_linear = kLevels}; }
   ParameterHandle parameter() const override { return parameter_; }
-  // Targets are taken to be spread evenly over the vocabulary.
+  // Targets are spread as the tokens of the training data, or evenly over the vocabulary where those are not known.
   double ForwardFlopsPerToken() const override {
     double classes = static_cast<double>(levels_.first_level_classes());
     for (int64_t cluster = 0; cluster < levels_.clusters(); ++cluster) {
-      const auto members = static_cast<double>(levels_.members(cluster));
-      classes += members * members / static_cast<double>(setting_.vocabulary);
+      classes += shares_[static_cast<size_t>(cluster)] * static_cast<double>(levels_.members(cluster));
     }
     return 2 * classes * static_cast<double>(setting_.width);
   }
+  int64_t MoreClasses() const override { return levels_.own_clusters().size(); }
 
  private:
   Range own() const { return levels_.own_tokens(); }
@@ -161,6 +186,14 @@ class HierarchicalHead : public LmHead {
     if (!ids_placed_) {
       std::vector<int32_t> ids = levels_.rows();
       ISTHMUS_RETURN_IF_ERROR(CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, own().size()), row_ids_, *stream_));
+      if (row_places_.defined()) {
+        std::vector<int32_t> places(ids.size());
+        for (size_t i = 0; i < ids.size(); ++i) {
+          places[static_cast<size_t>(ids[i] - own().begin)] = static_cast<int32_t>(i);
+        }
+        const Tensor host(places.data(), DType::kInt32, 1, own().size());
+        ISTHMUS_RETURN_IF_ERROR(CopyFromHost(host, row_places_, *stream_));
+      }
       ids_placed_ = true;
     }
     const int64_t own_clusters = levels_.own_clusters().size();
@@ -301,16 +334,22 @@ class HierarchicalHead : public LmHead {
       ISTHMUS_RETURN_IF_ERROR(Add(
           {.x = packed_gradient_.RowSlice(0, own_clusters), .y = parameters_->Gradient(cluster_parameter_)}, *stream_));
     }
-    return EmbeddingBackward({.ids = row_ids_,
-                              .grad_y = PackedTokens(packed_gradient_),
-                              .first_row = own().begin,
-                              .grad_table = parameters_->Gradient(parameter_),
-                              .workspace = workspace_},
-                             *stream_);
+    // Each row has one place, so that nothing has to be searched.
+    const Tensor all = parameters_->Gradient(parameter_);
+    for (int64_t begin = 0; begin < all.rows; begin += kRowsAtOnce) {
+      const int64_t count = std::min(kRowsAtOnce, all.rows - begin);
+      const Tensor found = found_gradient_.RowSlice(0, count);
+      ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
+          {.ids = row_places_.ColumnSlice(begin, count), .table = PackedTokens(packed_gradient_), .y = found},
+          *stream_));
+      ISTHMUS_RETURN_IF_ERROR(Add({.x = found, .y = all.RowSlice(begin, count)}, *stream_));
+    }
+    return absl::OkStatus();
   }
 
   const PartSetting& setting_;
   const TwoLevels levels_;
+  const std::vector<double> shares_;  // of the targets, by cluster
   VocabularyProduct product_;
   ParameterHandle parameter_, cluster_parameter_;
   const ParameterStore* parameters_ = nullptr;
@@ -322,7 +361,8 @@ class HierarchicalHead : public LmHead {
   std::vector<LevelTargets> ordered_targets_;
   int64_t micro_batch_ = 0;
   Tensor targets_, placed_;          // int32 [kLevelRows, N]; those of this micro-batch
-  Tensor row_ids_, workspace_;       // int32
+  Tensor row_ids_, row_places_;      // int32 [1, V_i]: the row of each place, and the place of each row
+  Tensor found_gradient_;            // [kRowsAtOnce, D]
   Tensor packed_, packed_gradient_;  // [C_i + V_i, D]
   Tensor ordered_, grad_ordered_;    // [N, D] in the order of the clusters
   Tensor cluster_logits_;            // [chunk, C_i]
@@ -331,6 +371,12 @@ class HierarchicalHead : public LmHead {
 std::string CheckHierarchical(const proto::ModelConfig& config) {
   if (HeadRankOf(config) != 0) {
     return absl::StrCat(HeadRankField(config), ": ", HeadRankOf(config), "; a head of kind hierarchical accepts 0");
+  }
+  const proto::HeadClustersConfig& clusters = config.head().clusters();
+  if (clusters.kind() == kClustersByFrequency && clusters.count() == 1) {
+    return "model.head.clusters.count: 1; a head of kind hierarchical with clusters by frequency has cluster 0 in its "
+           "first "
+           "level, and accepts 2 and more";
   }
   return config.tied_embeddings() ? "model.tied_embeddings: true; a head of kind hierarchical accepts false" : "";
 }

@@ -4,8 +4,8 @@
 // step begins with BeginStep, and ends with ChangeGradient where a head has that.
 //
 // Most heads have one softmax over the vocabulary. They need no Train of their own: that of this class calls Begin, for
-// each chunk Logits and Backward, and Finish. Evaluate and the generation of text call BeginReading and Logits, of every
-// head.
+// each chunk Logits and Backward, and Finish. Evaluate and the generation of text call BeginReading and Logits, of
+// every head.
 #ifndef ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 #define ISTHMUS_MODEL_HEADS_LM_HEAD_H_
 
@@ -87,6 +87,8 @@ class LmHead {
   // Adds the loss of the tokens to the sums of `loss`, and their gradients to those of the parameters. Collective over
   // the tensor group.
   virtual absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss);
+  // Returns how many more classes than V_i a chunk of Train or Evaluate has on this rank, at most.
+  virtual int64_t MoreClasses() const { return 0; }
   // Whether the work of Train is the same for all micro-batches of one kind, whatever their tokens: a device may then
   // repeat it (runtime/captured_work.h).
   virtual bool capturable() const { return true; }

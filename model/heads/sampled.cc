@@ -1,15 +1,15 @@
 // The sampled head trains by the softmax over K of the V classes: all targets of the step, over all data ranks and
-// micro-batches, and others by chance (Jean et al. 2015, arXiv:1412.2007, section 3.2; here all tokens share the sample,
-// the others have equal chances, and no logit is corrected for its chance). W is that of a full head, or of a tied one.
-// Stages (model.head.sampled) say how many classes there are from which step on. Without a number a stage has the softmax
-// of the whole vocabulary, as evaluation always has.
+// micro-batches, and others by chance (Jean et al. 2015, arXiv:1412.2007, section 3.2; here all tokens share the
+// sample, the others have equal chances, and no logit is corrected for its chance). W is that of a full head, or of a
+// tied one. Stages (model.head.sampled) say how many classes there are from which step on. Without a number a stage has
+// the softmax of the whole vocabulary, as evaluation always has.
 //
-// The gradient of a step is that of its own loss: rows of W that are not in the sample have none. A sample is a function
-// of the seed, the step and the step's targets, whatever the mesh. If the targets alone are more than K, they are the
-// sample. A rank gathers its rows of the sample once per step, and adds their gradient to that of W.
+// The gradient of a step is that of its own loss: rows of W that are not in the sample have none. A sample is a
+// function of the seed, the step and the step's targets, whatever the mesh. If the targets alone are more than K, they
+// are the sample. A rank gathers its rows of the sample once per step, and adds their gradient to that of W.
 //
-// The decomposition of a step with a sample is that of a head with K classes: W are the rows of the sample, and a head in
-// random position loses √(1 - D/K).
+// The decomposition of a step with a sample is that of a head with K classes: W are the rows of the sample, and a head
+// in random position loses √(1 - D/K).
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
@@ -135,7 +135,7 @@ class SampledHead : public LmHead {
                     .signal_is_local = region_->sequence_parallel()};
   }
   ParameterHandle parameter() const override { return whole_->parameter(); }
-  // Of the first stage.
+  // They are those of the first stage.
   double ForwardFlopsPerToken() const override {
     const int64_t count = ClassesOf(1);
     const double share =

@@ -1,6 +1,6 @@
-// Computes the softmax cross-entropy over classes that the tensor ranks share, a chunk of tokens at a time (DESIGN 3.5).
-// The classes are the rows of the vocabulary, or others that a head trains with. A chunk takes these steps: every rank's
-// logits and statistics, one packed all-gather, and the gradient of the logits.
+// Computes the softmax cross-entropy over classes that the tensor ranks share, a chunk of tokens at a time (DESIGN
+// 3.5). The classes are the rows of the vocabulary, or others that a head trains with. A chunk takes these steps: every
+// rank's logits and statistics, one packed all-gather, and the gradient of the logits.
 #ifndef ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
 #define ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
 
@@ -40,7 +40,8 @@ struct HeadObservation {
   Tensor signal;
 };
 
-// These classes are on this rank, for the tokens of a chunk. Ranks have contiguous parts of all classes, in their order.
+// These classes are on this rank, for the tokens of a chunk. Ranks have contiguous parts of all classes, in their
+// order.
 struct SoftmaxChunk {
   Tensor logits;            // [n, classes] accumulation type, of SoftmaxLoss::Logits
   Tensor targets;           // int32 [1, n]: the class of each token, among those of all ranks

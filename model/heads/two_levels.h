@@ -21,6 +21,7 @@ class TwoLevels {
   static constexpr int32_t kNoCluster = -1;
   TwoLevels(absl::Span<const int32_t> clusters, int64_t count, int tensor_ranks, int tensor_rank);
 
+  int64_t vocabulary() const { return static_cast<int64_t>(clusters_.size()); }
   int64_t clusters() const { return static_cast<int64_t>(members_.size()); }
   // Returns this rank's rows of the vocabulary.
   Range own_tokens() const { return own_tokens_; }

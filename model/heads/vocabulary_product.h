@@ -1,5 +1,5 @@
 // Most heads end with this product with a matrix of vocabulary rows: logits = x Uᵀ. U [V, width] is cut by rows over
-// the tensor ranks. A head may also bind other rows for a while, at most V_i of them.
+// the tensor ranks. A head may also bind other rows for a while.
 #ifndef ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
 #define ISTHMUS_MODEL_HEADS_VOCABULARY_PRODUCT_H_
 

@@ -166,7 +166,8 @@ absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
 
 absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) {
   const TraceRange range(stream_, "tokens");
-  if (!linear()) return absl::OkStatus();
+  // A rehearsal has no step, and its head may have no view.
+  if (!linear() || !head.not_linear.empty()) return absl::OkStatus();
   if (state_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(state_->dump->Add(hidden, stream_));
   return tokens_->Add(head, hidden, over_vocabulary_ ? targets : head.classes->targets);
 }

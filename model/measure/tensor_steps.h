@@ -20,9 +20,8 @@ namespace isthmus {
 
 // `gram` is G Gᵀ of the sampled tokens, over the whole vocabulary. A direction is not measured if it is zero, if
 // rounding may turn it by a thousandth, or if the best approximation is not unique. A loss beyond the range of fp64 is
-// NaN or infinite. Takes one exponential
-// for each sampled token, row of the vocabulary, size and direction, and the eigenvectors of `gram`. Collective over
-// both groups. Errors: those of collectives.
+// NaN or infinite. Takes one exponential for each sampled token, row of the vocabulary, size and direction, and the
+// eigenvectors of `gram`. Collective over both groups. Errors: those of collectives.
 absl::StatusOr<EqualNormSteps> TakeEqualNormSteps(const TensorHead& head, const TensorTokenSums& tokens,
                                                   const TensorSample& sample, const Matrix& gram, Communicator& tensor,
                                                   Communicator& data);

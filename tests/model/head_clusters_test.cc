@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/model.h"
 #include "model/resolve.h"
 #include "runtime/config.h"
 #include "runtime/data/equal_clusters.h"
@@ -56,8 +57,27 @@ INSTANTIATE_TEST_SUITE_P(
         ClusterRule{"model.head.clusters.kind=order model.head.clusters.count=1", ""},
         ClusterRule{"model.head.clusters.kind=random model.head.clusters.count=101", ""},
         ClusterRule{"model.head.kind=full", ""},
-        ClusterRule{"model.head.clusters.kind=frequency",
-                    "x: model.head.clusters.kind: \"frequency\"; accepts file, order, random"},
+        ClusterRule{"model.head.clusters.kind=frequency model.head.clusters.count=5", ""},
+        ClusterRule{"model.head.clusters.kind=size",
+                    "x: model.head.clusters.kind: \"size\"; accepts file, order, random, frequency"},
+        ClusterRule{"model.head.clusters.kind=frequency model.head.clusters.count=5 model.head.clusters.growth=0.5",
+                    "x: model.head.clusters.growth: 0.5; accepts 1 and more"},
+        ClusterRule{"model.head.clusters.kind=order model.head.clusters.count=5 model.head.clusters.most_classes=9",
+                    "x: model.head.clusters.most_classes: 9; a head of kind cluster has no levels; set 0"},
+        ClusterRule{
+            "model.head.kind=hierarchical model.head.clusters.kind=frequency model.head.clusters.count=1",
+            "x: model.head.clusters.count: 1; a head of kind hierarchical with clusters by frequency has cluster "
+            "0 in its first level, and accepts 2 and more"},
+        ClusterRule{
+            "model.head.kind=full model.head.clusters.kind=order model.head.clusters.count=5",
+            "x: model.head.clusters: kind \"order\", count 5; the head at full width has no clusters; leave its "
+            "fields at their defaults, or choose another model.head.kind"},
+        ClusterRule{"model.head.kind=sampled model.head.sampled+=classes:9 stability.spike.policy=SKIP", ""},
+        ClusterRule{
+            "model.head.kind=sampled model.head.sampled+=classes:9 model.head.sampled+=from_step:5 "
+            "stability.spike.policy=SKIP",
+            "x: stability.spike.policy: SKIP; the losses of the head's stages do not compare, and a change would "
+            "be a spike; use NONE or one stage"},
         ClusterRule{"",
                     "x: data.token_clusters: \"\"; model.head.clusters.kind file needs the clusters of the tokens "
                     "(isthmus tokenizer cluster)"},
@@ -85,6 +105,35 @@ proto::RunConfig ResolvedClusters(const std::string& overrides, int64_t vocabula
   EXPECT_TRUE(ResolveConfig(config, 1, "x").ok());
   EXPECT_TRUE(ResolveVocabulary(config, vocabulary, "x").ok());
   return config;
+}
+
+TEST(HeadClusters, OfTwoLevelsAreBoundedOnRequest) {
+  const std::string levels = "model.head.kind=hierarchical model.head.clusters.kind=";
+  const auto refusal = [&](const std::string& more, int64_t vocabulary) {
+    proto::RunConfig config = ResolvedClusters(levels + more, vocabulary);
+    const std::vector<uint64_t> counts(static_cast<size_t>(vocabulary), 1);
+    return std::string(ResolveClusters(config, *MakeClusters(config, vocabulary, counts), "x").message());
+  };
+  EXPECT_EQ(refusal("order model.head.clusters.count=10 model.head.clusters.most_classes=10", 100), "");
+  EXPECT_EQ(
+      refusal("order model.head.clusters.count=10 model.head.clusters.most_classes=9", 100),
+      "x: model.head.clusters.most_classes: 9; the first level has 10 classes, and the largest cluster 10 tokens; "
+      "set another model.head.clusters.count, or accept 10");
+  // Clusters of 20 and 80 tokens: the first level has the 20 and a cluster.
+  EXPECT_EQ(refusal("frequency model.head.clusters.count=2 model.head.clusters.most_classes=80", 100), "");
+  EXPECT_THAT(refusal("frequency model.head.clusters.count=2 model.head.clusters.most_classes=20", 100),
+              HasSubstr("the first level has 21 classes, and the largest cluster 80 tokens"));
+}
+
+// A plan, or a run before its data is open, knows neither clusters nor their number.
+TEST(HeadClusters, ModelsAreDeclaredBeforeTheyAreKnown) {
+  for (const char* overrides : {"model.vocabulary=101 data.token_clusters=c.npy",
+                                "model.head.clusters.kind=order model.head.clusters.count=2000000000",
+                                "model.head.clusters.kind=frequency model.head.clusters.count=7"}) {
+    proto::RunConfig config = RunOfClusters(std::string("model.head.kind=hierarchical ") + overrides);
+    ASSERT_TRUE(ResolveConfig(config, 1, "x").ok());
+    EXPECT_GT(ParametersOf(config).specs.size(), 5u) << overrides;
+  }
 }
 
 TEST(HeadClusters, OfEqualSizesNeedNoFile) {

@@ -28,9 +28,9 @@
 #include "model/head_clusters.h"
 #include "model/heads/heads.h"
 #include "model/model.h"
-#include "ops/elementwise.h"
 #include "ops/matmul_peak.h"
 #include "parallel/mesh.h"
+#include "runtime/config_rules.h"
 #include "runtime/data/token_tables.h"
 #include "runtime/device.h"
 #include "runtime/durable_file.h"
@@ -91,6 +91,10 @@ absl::StatusOr<proto::RunConfig> HeadConfigOf(const HeadSize& size, const std::s
     return absl::InvalidArgumentError(absl::StrCat("--head: found \"", head, "\"; accepts text of model.head"));
   }
   ISTHMUS_RETURN_IF_ERROR(CheckHead(model, "--head"));
+  ConfigRules rules("--head");
+  CheckClusterSource(config, rules);
+  CheckClusterCount(model, rules);
+  ISTHMUS_RETURN_IF_ERROR(rules.status());
   config.mutable_mesh()->set_tensor(ranks);
   config.mutable_mesh()->set_data(1);
   config.mutable_data()->set_sequence_length(size.tokens);

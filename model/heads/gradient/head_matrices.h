@@ -1,6 +1,6 @@
 // The small matrices of a head W = U E that losses on W itself need, in fp64 on the stream's device. R is the number of
-// columns of U. N = UᵀU is summed over the tensor ranks, and F = E Eᵀ. For W = U, F is the identity, and no product with
-// it is formed. M = WᵀW = EᵀN E then has tr(M) = tr(N F) and ‖M‖² = tr(N F N F).
+// columns of U. N = UᵀU is summed over the tensor ranks, and F = E Eᵀ. For W = U, F is the identity, and no product
+// with it is formed. M = WᵀW = EᵀN E then has tr(M) = tr(N F) and ‖M‖² = tr(N F N F).
 //
 // Cost of one call of Find: 2 V R² operations over the tensor ranks, and for W = U E 2 R² D + 6 R³ on each.
 #ifndef ISTHMUS_MODEL_HEADS_GRADIENT_HEAD_MATRICES_H_

@@ -102,12 +102,12 @@ Matrix SumsOf(const Matrix& rows, const std::vector<int32_t>& clusters, Eigen::I
 }
 
 // One micro-batch of the head alone, on one rank.
-struct HeadPass {
+struct ClusterPass {
   double loss = 0;
   Matrix own, shared, hidden;  // gradients; of a full head there is no `shared`
   Matrix weight;               // as the decomposition sees it
 };
-HeadPass RunHead(const TinyOptions& options, const Matrix& hidden, const Matrix& own, const Matrix* shared) {
+ClusterPass RunHead(const TinyOptions& options, const Matrix& hidden, const Matrix& own, const Matrix* shared) {
   Replica replica(options);
   TrainingModel& model = replica.model();
   ParameterStore& parameters = model.parameters();
@@ -122,9 +122,9 @@ HeadPass RunHead(const TinyOptions& options, const Matrix& hidden, const Matrix&
   const double scale = 1.0 / static_cast<double>(hidden.rows());
   EXPECT_TRUE(
       model.loss().Train({.hidden = input, .targets = targets, .scale = scale, .grad_hidden = grad_hidden}).ok());
-  HeadPass pass{.loss = model.loss().Sums()->loss * scale,
-                .own = Copied(parameters.Gradient(kOwn)),
-                .hidden = Copied(grad_hidden)};
+  ClusterPass pass{.loss = model.loss().Sums()->loss * scale,
+                   .own = Copied(parameters.Gradient(kOwn)),
+                   .hidden = Copied(grad_hidden)};
   if (shared != nullptr) pass.shared = Copied(parameters.Gradient(kShared));
   const auto view = model.loss().View();
   EXPECT_TRUE(view.ok()) << view.status();
@@ -153,8 +153,8 @@ TEST(ClusterHead, IsAFullHeadOfItsFoldedWeight) {
   for (const TinyOptions& options : ClusterHeads()) {
     SCOPED_TRACE(options.Name());
     const HeadInputs in(options);
-    const HeadPass found = RunHead(options, in.hidden, in.own, &in.shared);
-    const HeadPass full = RunHead(PartOptions(), in.hidden, in.Folded(), nullptr);
+    const ClusterPass found = RunHead(options, in.hidden, in.own, &in.shared);
+    const ClusterPass full = RunHead(PartOptions(), in.hidden, in.Folded(), nullptr);
     constexpr double kRounding = 1e-12;
     EXPECT_NEAR(found.loss, full.loss, kRounding * full.loss);
     EXPECT_LT(ErrorOf(found.hidden, full.hidden), kRounding);
@@ -178,15 +178,15 @@ TEST(ClusterHead, NarrowTypesAgreeWithFp64) {
   for (const TinyOptions& exact : ClusterHeads()) {
     const HeadInputs in(exact);
     if (in.shared.rows() == 1) continue;  // its gradient is rounding
-    const HeadPass expected = RunHead(exact, in.hidden, in.own, &in.shared);
+    const ClusterPass expected = RunHead(exact, in.hidden, in.own, &in.shared);
     for (const auto& [precision, tolerance] :
          {std::pair(proto::PrecisionConfig::FP32, 1e-5), std::pair(proto::PrecisionConfig::BF16, 2e-2)}) {
       TinyOptions narrow = exact;
       narrow.precision = precision;
       SCOPED_TRACE(narrow.Name());
-      const HeadPass found = RunHead(narrow, in.hidden, in.own, &in.shared);
+      const ClusterPass found = RunHead(narrow, in.hidden, in.own, &in.shared);
       EXPECT_NEAR(found.loss, expected.loss, tolerance * expected.loss);
-      for (const auto member : {&HeadPass::own, &HeadPass::shared, &HeadPass::hidden, &HeadPass::weight}) {
+      for (const auto member : {&ClusterPass::own, &ClusterPass::shared, &ClusterPass::hidden, &ClusterPass::weight}) {
         const Matrix &a = found.*member, &b = expected.*member;
         EXPECT_LT(ErrorOf(a, b), tolerance);
         EXPECT_GT((a.array() * b.array()).sum() / (a.norm() * b.norm()), 0.999);
@@ -200,7 +200,7 @@ TEST(ClusterHead, SumsOfBf16ByClusterAreFp32) {
   TinyOptions options = ClusterOptions("order", 2);
   options.precision = proto::PrecisionConfig::BF16;
   const HeadInputs in(options);
-  const HeadPass pass = RunHead(options, in.hidden, in.own, &in.shared);
+  const ClusterPass pass = RunHead(options, in.hidden, in.own, &in.shared);
   EXPECT_LT(ErrorOf(pass.shared, SumsOf(pass.own, in.clusters, 2)), 1e-6);
 }
 
@@ -333,10 +333,10 @@ TEST(ClusterHead, EvaluationSeesTheWeightsOfTheMoment) {
 TEST(ClusterHead, HooksOnTheBackwardPassSeeTheFoldedWeight) {
   TinyOptions options = ClustersByHand();
   const HeadInputs in(options);
-  const HeadPass plain = RunHead(options, in.hidden, in.own, &in.shared);
+  const ClusterPass plain = RunHead(options, in.hidden, in.own, &in.shared);
   const Eigen::BDCSVD<Eigen::MatrixXd> svd(in.Folded(), Eigen::ComputeThinV), of_own(in.own, Eigen::ComputeThinV);
   options.head += " backward { kind: 'rank' rank: 5 }";
-  const HeadPass hooked = RunHead(options, in.hidden, in.own, &in.shared);
+  const ClusterPass hooked = RunHead(options, in.hidden, in.own, &in.shared);
   const auto expected = [&](const auto& of) -> Matrix {
     return plain.hidden * of.matrixV().leftCols(5) * of.matrixV().leftCols(5).transpose();
   };

@@ -276,6 +276,25 @@ TEST(HierarchicalHead, LogitsAreTheLogProbabilitiesOfAllTokens) {
   }
 }
 
+// A rank's first level may have more classes than the rank has rows.
+TEST(HierarchicalHead, TheFirstLevelMayBeTheWidest) {
+  std::vector<int32_t> halves(128, 1);
+  std::fill_n(halves.begin(), 64, 0);
+  TinyOptions options = InLevels("kind: 'frequency' count: 2", halves);
+  options.vocabulary = 128;
+  ExpectSameTrainingOnEveryMesh(options);
+}
+
+// A rehearsal is a measured micro-batch of no step.
+TEST(HierarchicalHead, IsRehearsed) {
+  for (const TinyOptions& options : LevelCases()) {
+    Replica rehearsed(options), plain(options);
+    const absl::Status status = rehearsed.model().Rehearse();
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(rehearsed.Step(1, /*measure_head=*/true).loss, plain.Step(1).loss);
+  }
+}
+
 TEST(HierarchicalHead, PrecisionsAgree) {
   for (TinyOptions options : LevelCases()) {
     const TinyOptions exact = options;

@@ -263,6 +263,15 @@ TEST(SampledHead, EvaluatesAsTheFullHead) {
   EXPECT_LT(sampled.Step(1).loss, 0.99 * expected);  // the loss of fewer classes
 }
 
+TEST(SampledHead, IsRehearsed) {
+  for (const bool tied : {false, true}) {
+    const TinyOptions options = SampledOptions("sampled { classes: 70 }", tied);
+    Replica rehearsed(options), plain(options);
+    ASSERT_TRUE(rehearsed.model().Rehearse().ok());
+    EXPECT_EQ(rehearsed.Step(1, /*measure_head=*/true).loss, plain.Step(1).loss);
+  }
+}
+
 TEST(SampledHead, PrecisionsAgree) {
   TinyOptions options = SampledOptions("sampled { classes: 70 }");
   options.tensor = World().size();
