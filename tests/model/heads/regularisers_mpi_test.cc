@@ -318,11 +318,16 @@ TEST(HeadAlignment, ForgetsTheStepBefore) {
     SCOPED_TRACE(head.Name());
     LossPass pass(head);
     TrainingModel& model = pass.model();
-    ASSERT_TRUE(model.loss().BeginStep(2).ok());
     TokenBatch batch = MakeBatch(head, 1);
     const Tensor targets = PartOf(batch.targets, 0, 1);
+    ASSERT_TRUE(model.loss().BeginStep({.step = 2, .targets = targets}).ok());
     const double scale = 1.0 / static_cast<double>(targets.columns);
-    ASSERT_TRUE(model.loss().Train(model.backbone().hidden(), targets, scale, model.backbone().grad_hidden()).ok());
+    ASSERT_TRUE(model.loss()
+                    .Train({.hidden = model.backbone().hidden(),
+                            .targets = targets,
+                            .scale = scale,
+                            .grad_hidden = model.backbone().grad_hidden()})
+                    .ok());
     pass.ExpectSame(pass.Added(), -0.7 * AlignmentParts(pass.gradient, pass.weight).sum(), kExact);
   }
 }
