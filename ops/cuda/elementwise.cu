@@ -79,6 +79,14 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+__global__ void __launch_bounds__(kThreads) WideCombineKernel(Rows<const double> x, Rows<double> y, int64_t rows,
+                                                              int64_t columns, double x_factor, double y_factor) {
+  ForPacks<1>(rows, columns, [&](int64_t row, int64_t c) {
+    const double part = x_factor * x[row][c];
+    y[row][c] = y_factor != 0 ? fma(y_factor, y[row][c], part) : part;
+  });
+}
+
 template <typename From, typename To, int kWidth>
 __global__ void __launch_bounds__(kThreads) CastKernel(Rows<const From> x, Rows<To> y, int64_t rows, int64_t columns) {
   ForPacks<kWidth>(rows, columns, [&](int64_t row, int64_t c) {
@@ -240,6 +248,10 @@ absl::Status SubtractFrom(const SubtractFromArgs& args, const Context& context) 
 
 absl::Status Combine(const CombineArgs& args, const Context& context) {
   const CombineArgs flat = FlatPair(args);
+  if (flat.y.dtype == DType::kFloat64) {
+    return Launch("Combine", WideCombineKernel, ShapeFor(context, flat.y, 1), context, Rows<const double>(flat.x),
+                  Rows<double>(flat.y), flat.y.rows, flat.y.columns, flat.x_factor, flat.y_factor);
+  }
   constexpr int kWidth = kPackWidth<float>;
   return Packs(flat.x, kWidth) && Packs(flat.y, kWidth) ? CombinePacks<kWidth>(flat, context)
                                                         : CombinePacks<1>(flat, context);
