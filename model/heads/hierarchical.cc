@@ -75,7 +75,10 @@ std::vector<double> SharesOf(const TwoLevels& levels, const std::vector<uint64_t
 class HierarchicalHead : public LmHead {
  public:
   explicit HierarchicalHead(const HeadRequest& request)
-      : setting_(request.setting), levels_(LevelsOf(request)), product_(setting_, setting_.width) {}
+      : setting_(request.setting),
+        levels_(LevelsOf(request)),
+        shares_(SharesOf(levels_, request.tables.counts)),
+        product_(setting_, setting_.width) {}
 
   void Declare(ParameterHandle /*embedding*/, ParameterBuilder& parameters) override {
     const auto add = [&](const char* name, int64_t rows) {

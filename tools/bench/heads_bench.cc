@@ -86,7 +86,7 @@ absl::StatusOr<proto::RunConfig> HeadConfigOf(const HeadSize& size, const std::s
   model.set_heads(1);
   model.set_kv_heads(1);
   model.set_head_dim(64);
-  model.set_feed_forward(64 * ranks);
+  model.set_feed_forward(int64_t{64} * ranks);
   if (!google::protobuf::TextFormat::MergeFromString(head, model.mutable_head())) {
     return absl::InvalidArgumentError(absl::StrCat("--head: found \"", head, "\"; accepts text of model.head"));
   }
