@@ -56,13 +56,13 @@ void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
   const double growth = clusters.growth();
   rules.Require(growth >= 1 && std::isfinite(growth), "model.head.clusters.growth", growth, "accepts 1 and more");
   if (!HeadHasClusters(config.model())) {
+    const std::string none = absl::StrCat("the ", HeadTitle(config.model()),
+                                          " has no clusters; leave it unset, or choose another model.head.kind");
     const proto::HeadClustersConfig unset;
-    rules.Require(
-        kind == unset.kind() && clusters.count() == 0 && clusters.growth() == unset.growth() &&
-            clusters.most_classes() == 0,
-        "model.head.clusters", absl::StrCat("kind ", InQuotes(kind), ", count ", clusters.count()),
-        absl::StrCat("the ", HeadTitle(config.model()),
-                     " has no clusters; leave its fields at their defaults, or choose another model.head.kind"));
+    rules.Require(kind == unset.kind(), "model.head.clusters.kind", InQuotes(kind), none);
+    rules.Require(clusters.count() == 0, kCountField, clusters.count(), none);
+    rules.Require(growth == unset.growth(), "model.head.clusters.growth", growth, none);
+    rules.Require(clusters.most_classes() == 0, "model.head.clusters.most_classes", clusters.most_classes(), none);
     rules.Require(!has_file, "data.token_clusters", file,
                   absl::StrCat("the ", HeadTitle(config.model()),
                                " has no clusters; leave it empty, or choose another ", "model.head.kind"));
@@ -70,7 +70,7 @@ void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
   }
   if (kind == kOfFile) {
     rules.Require(has_file, "data.token_clusters", file,
-                  "model.head.clusters.kind file needs the clusters of the tokens (isthmus tokenizer cluster)");
+                  "model.head.clusters.kind file needs the cluster of each token, int32 [V] in a .npy file");
     return;
   }
   rules.Require(!has_file, "data.token_clusters", file,

@@ -24,8 +24,7 @@ absl::StatusOr<std::vector<int32_t>> ReadTokenClusters(const std::string& path, 
   ISTHMUS_ASSIGN_OR_RETURN(const auto array, NpyArray::Open(path));
   if (array->type() != NpyType::kInt32 || array->shape() != std::vector<int64_t>{vocabulary}) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": found ", array->Describe(), "; accepts int32 (", vocabulary,
-                                                   ",), the cluster of each token of the vocabulary, as `isthmus "
-                                                   "tokenizer cluster` makes it"));
+                                                   ",), the cluster of each token of the vocabulary"));
   }
   std::vector<int64_t> numbers(static_cast<size_t>(vocabulary));
   ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, vocabulary, numbers.data()));

@@ -70,8 +70,8 @@ INSTANTIATE_TEST_SUITE_P(
             "0 in its first level, and accepts 2 and more"},
         ClusterRule{
             "model.head.kind=full model.head.clusters.kind=order model.head.clusters.count=5",
-            "x: model.head.clusters: kind \"order\", count 5; the head at full width has no clusters; leave its "
-            "fields at their defaults, or choose another model.head.kind"},
+            "x: model.head.clusters.kind: \"order\"; the head at full width has no clusters; leave it unset, or choose "
+            "another model.head.kind"},
         ClusterRule{"model.head.kind=sampled model.head.sampled+=classes:9 stability.spike.policy=SKIP", ""},
         ClusterRule{
             "model.head.kind=sampled model.head.sampled+=classes:9 model.head.sampled+=from_step:5 "
@@ -79,8 +79,8 @@ INSTANTIATE_TEST_SUITE_P(
             "x: stability.spike.policy: SKIP; the losses of the head's stages do not compare, and a change would "
             "be a spike; use NONE or one stage"},
         ClusterRule{"",
-                    "x: data.token_clusters: \"\"; model.head.clusters.kind file needs the clusters of the tokens "
-                    "(isthmus tokenizer cluster)"},
+                    "x: data.token_clusters: \"\"; model.head.clusters.kind file needs the cluster of each token, "
+                    "int32 [V] in a .npy file"},
         ClusterRule{"model.head.clusters.kind=order model.head.clusters.count=7 data.token_clusters=c.npy",
                     "x: data.token_clusters: \"c.npy\"; model.head.clusters.kind order reads no file; leave it empty, "
                     "or choose kind file"},
