@@ -66,7 +66,8 @@ struct HeadBatch {
   const HeadObservation* observed = nullptr;
 };
 
-// What losses on the head itself added to a step's loss (model/heads/gradient/head_losses.h); empty without them.
+// These values were added to a step's loss by losses on the head itself (model/heads/gradient/head_losses.h). They are
+// empty without such losses.
 struct HeadLossValues {
   std::optional<double> orthogonality, alignment;
 };

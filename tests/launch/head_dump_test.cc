@@ -116,7 +116,7 @@ TEST_F(HeadDump, OfSampledClassesHasTheirFigures) {
                                 "--set model.head.kind=sampled --set model.head.sampled+=classes:200");
     EXPECT_EQ(run.decomposed["vocabulary"], 200);
     nlohmann::json recorded = AsDecomposed(run.record, run.decomposed);
-    // Of 200 classes a new head's shards and buckets are others.
+    // A head of 200 classes has other shards and buckets.
     for (const char* parts : {"shards", "buckets"}) {
       recorded.erase(parts);
       run.decomposed.erase(parts);

@@ -83,7 +83,7 @@ double MeanOfEnd(const std::vector<double>& values, size_t count) {
   return sum / static_cast<double>(count);
 }
 
-// What a run's records say.
+// The records of a run.
 class Recorded {
  public:
   explicit Recorded(const std::string& folder) : records_(Records(folder)) {}

@@ -229,7 +229,7 @@ TEST(ClusterHead, WithoutItsClustersItHasTheFullHeadsBits) {
   }
 }
 
-// Of a step with four micro-batches each embeds its tokens, and the head folds its weight once.
+// Each of a step's four micro-batches embeds its tokens, and the head folds its weight once.
 TEST(ClusterHead, FoldsItsWeightOnceInAStep) {
   for (const int64_t micro_batch : {8, 2}) {
     TinyOptions options = ClusterOptions("order", 7);
@@ -329,7 +329,7 @@ TEST(ClusterHead, EvaluationSeesTheWeightsOfTheMoment) {
   EXPECT_GT(std::abs(stale - of_moment), 1e-3 * of_moment);
 }
 
-// What goes back is made of the folded weight.
+// The backward pass uses the folded weight.
 TEST(ClusterHead, HooksOnTheBackwardPassSeeTheFoldedWeight) {
   TinyOptions options = ClustersByHand();
   const HeadInputs in(options);
