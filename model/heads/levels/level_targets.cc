@@ -1,4 +1,4 @@
-#include "model/heads/level_targets.h"
+#include "model/heads/levels/level_targets.h"
 
 #include <cstddef>
 

@@ -1,11 +1,11 @@
 // The probabilities of all tokens under a softmax in two levels.
-#ifndef ISTHMUS_MODEL_HEADS_LEVEL_PROBABILITIES_H_
-#define ISTHMUS_MODEL_HEADS_LEVEL_PROBABILITIES_H_
+#ifndef ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_PROBABILITIES_H_
+#define ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_PROBABILITIES_H_
 
 #include <absl/status/status.h>
 
 #include "model/algebra/matrix.h"
-#include "model/heads/two_levels.h"
+#include "model/heads/levels/two_levels.h"
 #include "parallel/communicator.h"
 
 namespace isthmus {
@@ -17,4 +17,4 @@ absl::Status ToLogProbabilities(const TwoLevels& levels, const Matrix& cluster_l
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_HEADS_LEVEL_PROBABILITIES_H_
+#endif  // ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_PROBABILITIES_H_

@@ -1,4 +1,4 @@
-#include "model/heads/level_probabilities.h"
+#include "model/heads/levels/level_probabilities.h"
 
 #include <absl/types/span.h>
 

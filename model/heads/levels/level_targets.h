@@ -1,11 +1,11 @@
 // The targets of a micro-batch, as a softmax in two levels needs them.
-#ifndef ISTHMUS_MODEL_HEADS_LEVEL_TARGETS_H_
-#define ISTHMUS_MODEL_HEADS_LEVEL_TARGETS_H_
+#ifndef ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_TARGETS_H_
+#define ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_TARGETS_H_
 
 #include <cstdint>
 #include <vector>
 
-#include "model/heads/two_levels.h"
+#include "model/heads/levels/two_levels.h"
 #include "parallel/shard.h"
 #include "runtime/tensor.h"
 
@@ -37,4 +37,4 @@ LevelTargets OrderTargets(const TwoLevels& levels, const int32_t* targets, const
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_HEADS_LEVEL_TARGETS_H_
+#endif  // ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_TARGETS_H_

@@ -3,8 +3,8 @@
 //
 // A tensor rank has the vocabulary rows of its shard, and its share of the clusters. So each rank has part of every
 // level, and classes are numbered rank by rank. In a level, a rank's own tokens keep their order.
-#ifndef ISTHMUS_MODEL_HEADS_TWO_LEVELS_H_
-#define ISTHMUS_MODEL_HEADS_TWO_LEVELS_H_
+#ifndef ISTHMUS_MODEL_HEADS_LEVELS_TWO_LEVELS_H_
+#define ISTHMUS_MODEL_HEADS_LEVELS_TWO_LEVELS_H_
 
 #include <absl/types/span.h>
 
@@ -60,4 +60,4 @@ class TwoLevels {
 
 }  // namespace isthmus
 
-#endif  // ISTHMUS_MODEL_HEADS_TWO_LEVELS_H_
+#endif  // ISTHMUS_MODEL_HEADS_LEVELS_TWO_LEVELS_H_

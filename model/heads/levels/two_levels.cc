@@ -1,4 +1,4 @@
-#include "model/heads/two_levels.h"
+#include "model/heads/levels/two_levels.h"
 
 #include <cstddef>
 
