@@ -23,16 +23,58 @@
 namespace isthmus {
 namespace {
 
+// The part q_c(v) of this rank's rows.
+class ClusterRows {
+ public:
+  explicit ClusterRows(std::vector<int32_t> numbers) : numbers_(std::move(numbers)) {}
+
+  void Place(int64_t rows, bool training, TensorPlacer& placer) {
+    ids_ = placer.Place("head.clusters", DType::kInt32, 1, rows);
+    if (training) workspace_ = placer.Place("head.cluster_rows", DType::kInt32, 1, 2 * rows);
+  }
+  // Takes Q and its gradient.
+  void Bind(const Linear& shared) {
+    shared_ = shared;
+    has_ids_ = false;
+  }
+
+  // Computes weight [V_i, D] = Q[c]. Waits for the stream at the first call.
+  absl::Status Fill(const Tensor& weight, Stream& stream) {
+    if (!has_ids_ && !stream.dry()) {
+      has_ids_ = true;
+      ISTHMUS_RETURN_IF_ERROR(CopyFromHost(ConstTensor(numbers_.data(), DType::kInt32, 1, ids_.columns), ids_, stream));
+    }
+    return EmbeddingForward({.ids = ids_, .table = shared_.weight, .y = weight}, stream);
+  }
+  // Makes the gradient of Q from that of the rows, in the type of sums.
+  absl::Status MakeGradient(const Tensor& gradient, Stream& stream) const {
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = shared_.gradient}, stream));
+    return EmbeddingBackward({.ids = ids_, .grad_y = gradient, .grad_table = shared_.gradient, .workspace = workspace_},
+                             stream);
+  }
+
+ private:
+  const std::vector<int32_t> numbers_;  // of clusters, by row; empty where nothing is computed
+  Linear shared_;
+  Tensor ids_;  // int32 [1, V_i]: the same on the device
+  bool has_ids_ = false;
+  Tensor workspace_;  // int32
+};
+
+// Returns the clusters of a shard's rows.
+std::vector<int32_t> NumbersOf(Range rows, const std::vector<int32_t>& all) {
+  if (all.empty()) return {};
+  return {all.begin() + rows.begin, all.begin() + rows.end};
+}
+
 class ClusterHead : public LmHead {
  public:
   explicit ClusterHead(const HeadRequest& request)
       : setting_(request.setting),
         clusters_(request.config.head().clusters().count()),
         rows_(setting_.Share(setting_.vocabulary)),
-        product_(setting_, setting_.width) {
-    const std::vector<int32_t>& all = request.tables.clusters;
-    if (!all.empty()) numbers_.assign(all.begin() + rows_.begin, all.begin() + rows_.end);
-  }
+        shared_(NumbersOf(rows_, request.tables.clusters)),
+        product_(setting_, setting_.width) {}
 
   void Declare(ParameterHandle /*embedding*/, ParameterBuilder& parameters) override {
     own_parameter_ = parameters.Add({.name = "head.weight",
@@ -52,17 +94,16 @@ class ClusterHead : public LmHead {
   }
   void Place(int64_t chunk, TensorPlacer& placer) override {
     product_.Place(chunk, placer);
-    ids_ = placer.Place("head.clusters", DType::kInt32, 1, rows_.size());
+    shared_.Place(rows_.size(), setting_.training, placer);
     weight_ = placer.Place("head.folded_weight", setting_.type, rows_.size(), setting_.width);
-    if (setting_.training) workspace_ = placer.Place("head.cluster_rows", DType::kInt32, 1, 2 * rows_.size());
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     own_ = {parameters.Weight(own_parameter_), parameters.Gradient(own_parameter_)};
-    shared_ = {parameters.Weight(shared_parameter_), parameters.Gradient(shared_parameter_)};
+    shared_.Bind({parameters.Weight(shared_parameter_), parameters.Gradient(shared_parameter_)});
     product_.Bind(weight_, own_.gradient);
     region_ = &region;
     stream_ = &stream;
-    has_ids_ = folded_ = false;
+    folded_ = false;
   }
 
   // W is made once for all micro-batches of a step, outside of what a CUDA graph replays.
@@ -90,12 +131,10 @@ class ClusterHead : public LmHead {
                              *stream_);
   }
   // The gradient of U is that of all micro-batches so far, and so the gradient of Q is made of it anew: a difference
-  // would need a copy of U's. Sums by cluster are in the type of sums. The backbone adds the shards' parts up when the
-  // last micro-batch is done (GradientPart::kOfShard).
+  // would need a copy of U's. The backbone adds the shards' parts up when the last micro-batch is done
+  // (GradientPart::kOfShard).
   absl::Status Finish(const Tensor& /*hidden*/, const Tensor& grad_hidden) override {
-    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = shared_.gradient}, *stream_));
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward(
-        {.ids = ids_, .grad_y = own_.gradient, .grad_table = shared_.gradient, .workspace = workspace_}, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(shared_.MakeGradient(own_.gradient, *stream_));
     signal_ = region_->LocalPart(grad_hidden);
     return region_->Leave(grad_hidden, signal_);
   }
@@ -114,31 +153,21 @@ class ClusterHead : public LmHead {
  private:
   // Makes W = U + Q[c] of this shard.
   absl::Status Fold() {
-    ISTHMUS_RETURN_IF_ERROR(TakeNumbers());
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = ids_, .table = shared_.weight, .y = weight_}, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(shared_.Fill(weight_, *stream_));
     return Add({.x = own_.weight, .y = weight_}, *stream_);
-  }
-  // Brings the clusters' numbers to the device, once.
-  absl::Status TakeNumbers() {
-    if (has_ids_ || stream_->dry()) return absl::OkStatus();
-    has_ids_ = true;
-    return CopyFromHost(ConstTensor(numbers_.data(), DType::kInt32, 1, rows_.size()), ids_, *stream_);
   }
 
   const PartSetting& setting_;
   const int64_t clusters_;  // C
   const Range rows_;
-  std::vector<int32_t> numbers_;  // of this shard's rows; empty where nothing is computed
-  VocabularyProduct product_;     // with W; its gradient is U's
+  ClusterRows shared_;         // with Q
+  VocabularyProduct product_;  // with W; its gradient is U's
   ParameterHandle own_parameter_, shared_parameter_;
-  Linear own_, shared_;  // U and Q, with their gradients
+  Linear own_;  // U with its gradient
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
-  Tensor ids_;        // int32 [1, V_i]
-  Tensor weight_;     // W [V_i, D]
-  Tensor workspace_;  // int32
-  Tensor signal_;     // the local part of the hidden states' gradient
-  bool has_ids_ = false;
+  Tensor weight_;        // W [V_i, D]
+  Tensor signal_;        // the local part of the hidden states' gradient
   bool folded_ = false;  // W is that of the running step
 };
 

@@ -11,6 +11,7 @@
 // The decomposition of a step with a sample is that of a head with K classes: W are the rows of the sample, and a head
 // in random position loses √(1 - D/K).
 #include <absl/strings/str_cat.h>
+#include <absl/types/span.h>
 
 #include <algorithm>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "model/heads/class_sample.h"
 #include "model/heads/heads.h"
 #include "model/heads/vocabulary_product.h"
+#include "model/linear.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "runtime/device.h"
@@ -33,6 +35,64 @@ namespace {
 constexpr char kTied[] =
     "the softmax of this step is over a sample of the rows of tied embeddings, whose gradient is that of both uses";
 
+// This rank's rows of the sample, gathered from those of W.
+class SampledRows {
+ public:
+  // `setting` must outlive it.
+  explicit SampledRows(const PartSetting& setting) : setting_(setting), product_(setting, setting.width) {}
+
+  void Place(int64_t chunk, TensorPlacer& placer) {
+    product_.Place(chunk, placer);
+    // The targets of a step may be all rows of a rank.
+    const int64_t rows = own().size();
+    ids_ = placer.Place("head.classes", DType::kInt32, 1, rows);
+    rows_ = placer.Place("head.sampled_rows", setting_.type, rows, setting_.width);
+    gradient_ = placer.Place("head.sampled_gradient", setting_.sum_type(), rows, setting_.width);
+    workspace_ = placer.Place("head.sampled_order", DType::kInt32, 1, 2 * rows);
+  }
+
+  // Gathers the rows of W that this rank has of `sample`, ascending. Waits for the stream.
+  absl::Status Gather(absl::Span<const int32_t> sample, const Linear& whole, Stream& stream) {
+    const auto* first = std::lower_bound(sample.begin(), sample.end(), own().begin);
+    const auto* last = std::lower_bound(first, sample.end(), own().end);
+    classes_ = {first - sample.begin(), last - sample.begin()};
+    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(ConstTensor(first, DType::kInt32, 1, classes_.size()), ids(), stream));
+    product_.Bind(rows_.RowSlice(0, classes_.size()), gradient_.RowSlice(0, classes_.size()));
+    return EmbeddingForward({.ids = ids(), .table = whole.weight, .first_row = own().begin, .y = product_.weight()},
+                            stream);
+  }
+  // Adds their gradient to that of W.
+  absl::Status AddGradient(const Linear& whole, Stream& stream) const {
+    return EmbeddingBackward({.ids = ids(),
+                              .grad_y = product_.gradient(),
+                              .first_row = own().begin,
+                              .grad_table = whole.gradient,
+                              .workspace = workspace_.ColumnSlice(0, 2 * classes_.size())},
+                             stream);
+  }
+  // Takes it from that of W instead.
+  absl::Status TakeGradient(const Linear& whole, Stream& stream) const {
+    return EmbeddingForward({.ids = ids(), .table = whole.gradient, .first_row = own().begin, .y = product_.gradient()},
+                            stream);
+  }
+
+  // Returns this rank's part of the sample.
+  Range classes() const { return classes_; }
+  // Returns the product with the rows. Its gradient is theirs.
+  const VocabularyProduct& product() const { return product_; }
+
+ private:
+  Range own() const { return setting_.Share(setting_.vocabulary); }
+  Tensor ids() const { return ids_.ColumnSlice(0, classes_.size()); }
+
+  const PartSetting& setting_;
+  VocabularyProduct product_;
+  Range classes_;
+  Tensor ids_;              // int32 [1, V_i]: rows of the vocabulary
+  Tensor rows_, gradient_;  // [V_i, D]
+  Tensor workspace_;        // int32
+};
+
 class SampledHead : public LmHead {
  public:
   explicit SampledHead(const HeadRequest& request)
@@ -40,7 +100,7 @@ class SampledHead : public LmHead {
         stages_(request.config.head().sampled().begin(), request.config.head().sampled().end()),
         tied_(request.config.tied_embeddings()),
         whole_(FindHead(tied_ ? "tied" : "full")->make(request)),
-        product_(setting_, setting_.width) {}
+        rows_(setting_) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
     whole_->Declare(embedding, parameters);
@@ -48,18 +108,12 @@ class SampledHead : public LmHead {
   void Place(int64_t chunk, TensorPlacer& placer) override {
     whole_->Place(chunk, placer);
     if (!setting_.training) return;
-    product_.Place(chunk, placer);
     targets_ = placer.Place("head.sampled_targets", DType::kInt32, 1, setting_.batch.tokens());
-    // The targets of a step may be all rows of a rank.
-    const int64_t rows = own().size();
-    classes_ = placer.Place("head.classes", DType::kInt32, 1, rows);
-    rows_ = placer.Place("head.sampled_rows", setting_.type, rows, setting_.width);
-    row_gradient_ = placer.Place("head.sampled_gradient", setting_.sum_type(), rows, setting_.width);
-    workspace_ = placer.Place("head.sampled_order", DType::kInt32, 1, 2 * rows);
+    rows_.Place(chunk, placer);
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     whole_->Bind(parameters, region, stream);
-    parameters_ = &parameters;
+    of_whole_ = {parameters.Weight(parameter()), parameters.Gradient(parameter())};
     region_ = &region;
     stream_ = &stream;
     sampling_ = false;
@@ -72,7 +126,7 @@ class SampledHead : public LmHead {
     if (!sampling_) return absl::OkStatus();
     ISTHMUS_ASSIGN_OR_RETURN(view_.rows, Sample(step, count));
     ISTHMUS_RETURN_IF_ERROR(TakeTargets(step.targets));
-    return Gather();
+    return rows_.Gather(view_.rows, of_whole_, *stream_);
   }
 
   absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss) override {
@@ -81,31 +135,26 @@ class SampledHead : public LmHead {
     const Tensor targets = targets_.ColumnSlice(0, tokens);
     view_.targets = targets;
     ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(view_.step_targets.ColumnSlice(batch.begin, tokens), targets, *stream_));
-    const Tensor rows = rows_.RowSlice(0, sampled_.size()), gradient = row_gradient_.RowSlice(0, sampled_.size());
-    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gradient}, *stream_));
-    product_.Bind(rows, gradient);
+    const VocabularyProduct& product = rows_.product();
+    const Range classes = rows_.classes();
+    ISTHMUS_RETURN_IF_ERROR(SetZero({.x = product.gradient()}, *stream_));
     HeadObservation observed = batch.observed == nullptr ? HeadObservation() : *batch.observed;
-    if (batch.observed != nullptr) observed.row_energy = observed.row_energy.ColumnSlice(0, sampled_.size());
+    if (batch.observed != nullptr) observed.row_energy = observed.row_energy.ColumnSlice(0, classes.size());
     const auto train = [&](int64_t begin, int64_t count) -> absl::Status {
       const Tensor hidden = batch.hidden.RowSlice(begin, count);
-      const SoftmaxChunk chunk = {.logits = loss.Logits(count, sampled_.size()),
+      const SoftmaxChunk chunk = {.logits = loss.Logits(count, classes.size()),
                                   .targets = targets.ColumnSlice(begin, count),
-                                  .first_class = sampled_.begin};
-      ISTHMUS_RETURN_IF_ERROR(product_.Forward(hidden, chunk.logits, *stream_));
+                                  .first_class = classes.begin};
+      ISTHMUS_RETURN_IF_ERROR(product.Forward(hidden, chunk.logits, *stream_));
       ISTHMUS_RETURN_IF_ERROR(loss.Add(chunk));
       if (batch.observed != nullptr) ISTHMUS_RETURN_IF_ERROR(loss.Observe(begin, count, observed));
       ISTHMUS_ASSIGN_OR_RETURN(const Tensor grad_logits,
                                loss.Gradient(chunk, batch.scale, batch.observed == nullptr ? nullptr : &observed));
       const Tensor signal = observed.signal.defined() ? observed.signal.RowSlice(begin, count) : Tensor();
-      return product_.Backward(grad_logits, hidden, batch.grad_hidden.RowSlice(begin, count), signal, *stream_);
+      return product.Backward(grad_logits, hidden, batch.grad_hidden.RowSlice(begin, count), signal, *stream_);
     };
     ISTHMUS_RETURN_IF_ERROR(loss.ForChunks(tokens, train));
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingBackward({.ids = classes_.ColumnSlice(0, sampled_.size()),
-                                               .grad_y = gradient,
-                                               .first_row = own().begin,
-                                               .grad_table = parameters_->Gradient(parameter()),
-                                               .workspace = workspace_.ColumnSlice(0, 2 * sampled_.size())},
-                                              *stream_));
+    ISTHMUS_RETURN_IF_ERROR(rows_.AddGradient(of_whole_, *stream_));
     signal_ = region_->LocalPart(batch.grad_hidden);
     return region_->Leave(batch.grad_hidden, signal_);
   }
@@ -121,16 +170,11 @@ class SampledHead : public LmHead {
     if (!sampling_) return whole_->View();
     if (tied_) return HeadView{.not_linear = kTied};
     // Train has added this memory's gradient to that of W, from which the sums over the data ranks come back.
-    const Tensor gradient = row_gradient_.RowSlice(0, sampled_.size());
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = classes_.ColumnSlice(0, sampled_.size()),
-                                              .table = parameters_->Gradient(parameter()),
-                                              .first_row = own().begin,
-                                              .y = gradient},
-                                             *stream_));
-    return HeadView{.rows = sampled_,
+    ISTHMUS_RETURN_IF_ERROR(rows_.TakeGradient(of_whole_, *stream_));
+    return HeadView{.rows = rows_.classes(),
                     .classes = &view_,
-                    .weight = rows_.RowSlice(0, sampled_.size()),
-                    .gradient = gradient,
+                    .weight = rows_.product().weight(),
+                    .gradient = rows_.product().gradient(),
                     .signal = signal_,
                     .signal_is_local = region_->sequence_parallel()};
   }
@@ -144,7 +188,6 @@ class SampledHead : public LmHead {
   }
 
  private:
-  Range own() const { return setting_.Share(setting_.vocabulary); }
   // Returns K of a step's stage.
   int64_t ClassesOf(int64_t step) const {
     int64_t classes = 0;
@@ -182,39 +225,19 @@ class SampledHead : public LmHead {
     return absl::OkStatus();
   }
 
-  // Takes this rank's part of the sample.
-  absl::Status Gather() {
-    const std::vector<int32_t>& sample = view_.rows;
-    const auto first = std::lower_bound(sample.begin(), sample.end(), own().begin);
-    std::vector<int32_t> classes(first, std::lower_bound(first, sample.end(), own().end));
-    const auto count = static_cast<int64_t>(classes.size());
-    sampled_ = {first - sample.begin(), first - sample.begin() + count};
-    const Tensor ids = classes_.ColumnSlice(0, count);
-    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(Tensor(classes.data(), DType::kInt32, 1, count), ids, *stream_));
-    return EmbeddingForward({.ids = ids,
-                             .table = parameters_->Weight(parameter()),
-                             .first_row = own().begin,
-                             .y = rows_.RowSlice(0, count)},
-                            *stream_);
-  }
-
   const PartSetting& setting_;
   const std::vector<proto::SampledStageConfig> stages_;
   const bool tied_;
   const std::unique_ptr<LmHead> whole_;  // of the whole vocabulary
-  VocabularyProduct product_;            // with the sampled rows
-  const ParameterStore* parameters_ = nullptr;
+  SampledRows rows_;
+  Linear of_whole_;  // W [V_i, D]
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
   bool sampling_ = false;  // in this step
-  Range sampled_;          // this rank's classes, in the sample
   HeadClasses view_;
   HostBuffer host_targets_;
-  Tensor targets_;              // int32 [1, N]: those of a micro-batch
-  Tensor classes_;              // int32 [1, V_i]: rows of the vocabulary
-  Tensor rows_, row_gradient_;  // [V_i, D]
-  Tensor workspace_;
-  Tensor signal_;  // the local part of the hidden states' gradient
+  Tensor targets_;  // int32 [1, N]: those of a micro-batch
+  Tensor signal_;   // the local part of the hidden states' gradient
 };
 
 std::string CheckSampled(const proto::ModelConfig& config) {

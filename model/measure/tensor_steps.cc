@@ -81,8 +81,8 @@ class TensorStepPass {
     if (any && own_.size() > 0) {
       Allocate();
       for (const TensorHead::Shard& shard : head_.shards()) {
-        for (int64_t row = 0; row < shard.rows.size(); row += block_rows_) {
-          ISTHMUS_RETURN_IF_ERROR(AddBlock(shard, row, std::min(block_rows_, shard.rows.size() - row)));
+        for (int64_t row = 0; row < shard.rows.size(); row += block_.rows) {
+          ISTHMUS_RETURN_IF_ERROR(AddBlock(shard, row, std::min(block_.rows, shard.rows.size() - row)));
         }
       }
       ISTHMUS_RETURN_IF_ERROR(AddLosses(absl::MakeSpan(losses)));
@@ -130,10 +130,10 @@ class TensorStepPass {
 
   void Allocate() {
     const int64_t count = sample_.count(), own = own_.size();
-    block_rows_ = std::clamp<int64_t>(kBlockLogits / count, 64, 4096);
-    logits_ = gradient_ = Matrix(count, block_rows_);
-    direction_ = moved_ = Matrix(own, block_rows_);
-    block_statistics_ = Matrix(own, kCrossEntropyStatistics);
+    block_.rows = std::clamp<int64_t>(kBlockLogits / count, 64, 4096);
+    block_.logits = block_.gradient = Matrix(count, block_.rows);
+    block_.direction = block_.moved = Matrix(own, block_.rows);
+    block_.statistics = Matrix(own, kCrossEntropyStatistics);
     for (auto& sizes : statistics_) {
       for (Matrix& statistics : sizes) {
         statistics = Matrix::Zero(own, kCrossEntropyStatistics);
@@ -149,7 +149,7 @@ class TensorStepPass {
   absl::Status AddBlock(const TensorHead::Shard& shard, int64_t row, int64_t rows) {
     const LogitGradientTokens all = sample_.All();
     const int64_t first_row = shard.rows.begin + row;
-    const Tensor logits = Columns(logits_, rows), gradient = Columns(gradient_, rows);
+    const Tensor logits = Columns(block_.logits, rows), gradient = Columns(block_.gradient, rows);
     ISTHMUS_RETURN_IF_ERROR(FormLogits(all, head_.LogitFactor(shard).RowSlice(row, rows), logits, stream_));
     ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
                                                   .targets = all.targets,
@@ -161,7 +161,7 @@ class TensorStepPass {
                                                  stream_));
     const Tensor own_gradient = gradient.RowSlice(own_.begin, own_.size());
     const ConstTensor basis = TensorOf(shard.basis).RowSlice(row, rows);
-    const Tensor formed = Columns(direction_, rows);
+    const Tensor formed = Columns(block_.direction, rows);
     for (size_t i = 0; i < kStepDirections; ++i) {
       if (!Measures(i)) continue;
       Tensor direction = formed;
@@ -180,7 +180,7 @@ class TensorStepPass {
 
   // Takes the steps of all sizes along `x`, a block of direction number `direction`.
   absl::Status AddSteps(size_t direction, const Tensor& logits, const Tensor& x, int64_t first_row) {
-    const Tensor moved = Columns(moved_, logits.columns);
+    const Tensor moved = Columns(block_.moved, logits.columns);
     const ConstMatrixView from = ConstViewOf(logits), along = ConstViewOf(x);
     MatrixView to = ViewOf(moved);
     for (size_t i = 0; i < kStepSizes.size(); ++i) {
@@ -192,10 +192,10 @@ class TensorStepPass {
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = moved,
                                                       .targets = sample_.In(own_).targets,
                                                       .first_row = first_row,
-                                                      .statistics = TensorOf(block_statistics_)},
+                                                      .statistics = TensorOf(block_.statistics)},
                                                      stream_));
       Matrix& sums = statistics_[direction][i];
-      for (int64_t n = 0; n < sums.rows(); ++n) AddStatistics(block_statistics_.row(n).data(), sums.row(n).data());
+      for (int64_t n = 0; n < sums.rows(); ++n) AddStatistics(block_.statistics.row(n).data(), sums.row(n).data());
     }
     return absl::OkStatus();
   }
@@ -229,10 +229,13 @@ class TensorStepPass {
   std::array<double, kStepDirections> norms_{};       // ‖X‖
   std::array<Matrix, kStepDirections> coefficients_;  // of X = C Qᵀ, of own tokens
   Matrix projection_;                                 // rows of U Uᵀ of own tokens; empty if the best is G itself
-  int64_t block_rows_ = 0;
-  Matrix logits_, gradient_;  // [n, rows]
-  Matrix direction_, moved_;  // X and Z' of own tokens
-  Matrix block_statistics_;
+  // These are of a block of vocabulary rows.
+  struct Block {
+    int64_t rows = 0;         // at most
+    Matrix logits, gradient;  // [n, rows]
+    Matrix direction, moved;  // X and Z' of own tokens
+    Matrix statistics;
+  } block_;
   std::array<std::array<Matrix, kStepSizes.size()>, kStepDirections> statistics_;  // of Z' over the rows so far
 };
 

@@ -54,67 +54,75 @@ class HostileManifest : public ::testing::Test {
   proto::CheckpointManifest sound_;
 };
 
-TEST_F(HostileManifest, NoLengthAndNoNameIsBelieved) {
-  using Manifest = proto::CheckpointManifest;
-  struct Case {
-    std::function<void(Manifest&)> change;
-    const char* said;
+using Manifest = proto::CheckpointManifest;
+using Slice = proto::TensorSlice;
+using Change = std::function<void(Manifest&)>;
+
+struct HostileCase {
+  Change change;
+  const char* said;
+};
+
+// Changes the shape of the first tensor, whose first slice is all of it.
+Change Shape(int64_t rows, int64_t columns) {
+  return [=](Manifest& m) {
+    auto& tensor = *m.mutable_tensors(0);
+    tensor.set_rows(rows);
+    tensor.set_columns(columns);
+    auto& slice = *tensor.mutable_slices(0);
+    slice.set_row_end(rows);
+    slice.set_column_end(columns);
+    slice.set_chunk_rows(rows);
   };
-  // Changes the shape of the first tensor, whose first slice is all of it.
-  const auto shape = [](int64_t rows, int64_t columns) {
-    return [=](Manifest& m) {
-      auto& tensor = *m.mutable_tensors(0);
-      tensor.set_rows(rows);
-      tensor.set_columns(columns);
-      auto& slice = *tensor.mutable_slices(0);
-      slice.set_row_end(rows);
-      slice.set_column_end(columns);
-      slice.set_chunk_rows(rows);
-    };
-  };
-  const auto slice = [](void (proto::TensorSlice::*set)(int64_t), int64_t value) {
-    return [=](Manifest& m) { (m.mutable_tensors(0)->mutable_slices(0)->*set)(value); };
-  };
-  const auto file = [](const std::string& name) {
-    return [=](Manifest& m) { m.mutable_tensors(0)->mutable_slices(0)->set_file(name); };
-  };
-  const auto name = [](const std::string& text) { return [=](Manifest& m) { m.mutable_tensors(0)->set_name(text); }; };
-  const auto count = [](void (Manifest::*set)(int64_t), int64_t value) {
-    return [=](Manifest& m) { (m.*set)(value); };
-  };
-  const auto refused = [](int64_t batch, int64_t batches) {
-    return [=](Manifest& m) {
+}
+Change InSlice(void (Slice::*set)(int64_t), int64_t value) {
+  return [=](Manifest& m) { (m.mutable_tensors(0)->mutable_slices(0)->*set)(value); };
+}
+Change File(const std::string& name) {
+  return [=](Manifest& m) { m.mutable_tensors(0)->mutable_slices(0)->set_file(name); };
+}
+Change Name(const std::string& text) {
+  return [=](Manifest& m) { m.mutable_tensors(0)->set_name(text); };
+}
+Change Count(void (Manifest::*set)(int64_t), int64_t value) {
+  return [=](Manifest& m) { (m.*set)(value); };
+}
+Change Refused(int64_t batch, int64_t batches, int times = 1) {
+  return [=](Manifest& m) {
+    for (int i = 0; i < times; ++i) {
       auto& one = *m.mutable_stability()->add_refused();
       one.set_step(1);
       one.set_batch(batch);
       one.set_batches(batches);
-    };
+    }
   };
-  using Slice = proto::TensorSlice;
-  const std::vector<Case> cases = {
-      {shape(int64_t{1} << 33, int64_t{1} << 31), "[8589934592, 2147483648]; accepted: 1 to 134217728 columns"},
-      {shape(int64_t{1} << 60, int64_t{1} << 4), "make less than 2^63 bytes"},
-      {shape(1, int64_t{1} << 60), "; accepted: 1 to 134217728 columns"},
-      {shape(-1, -44), "[-1, -44]; accepted"},
-      {shape(0, 4), "[0, 4]; accepted"},
-      {shape(int64_t{1} << 34, 4), " bytes; accepted: at most 1073741824"},
-      {shape(1000, 4), "a slice ends at byte 32000 of rank-0000.tensors, which has "},
-      {slice(&Slice::set_offset, kHuge), "no file has so many"},
-      {slice(&Slice::set_offset, int64_t{1} << 40), "a slice ends at byte "},
-      {slice(&Slice::set_offset, -1), "a slice lies outside of the tensor"},
-      {slice(&Slice::set_row_begin, std::numeric_limits<int64_t>::min()), "a slice lies outside of the tensor"},
-      {slice(&Slice::set_column_end, kHuge), "a slice lies outside of the tensor"},
-      {slice(&Slice::set_chunk_rows, 0), "another number of checksums than of chunks"},
-      {slice(&Slice::set_chunk_rows, 1), "another number of checksums than of chunks"},
-      {file("../rank-0000.tensors"), "it names a file that is none of the checkpoint's folder"},
-      {file("/etc/passwd"), "it names a file that is none of the checkpoint's folder"},
-      {file(".."), "it names a file that is none of the checkpoint's folder"},
-      {file(""), "it names a file that is none of the checkpoint's folder"},
-      {file("a\x1b[2J"), "\"a\\x1b[2J\": it names a file"},
-      {file("other"), "a slice is in other, which is not among the files"},
-      {name("../../x"), "tensor \"../../x\": accepted as a name"},
-      {name(""), "tensor \"\": accepted as a name"},
-      {name(std::string(100000, 'x')), "accepted as a name"},
+}
+
+std::vector<HostileCase> TensorCases() {
+  return {
+      {Shape(int64_t{1} << 33, int64_t{1} << 31), "[8589934592, 2147483648]; accepted: 1 to 134217728 columns"},
+      {Shape(int64_t{1} << 60, int64_t{1} << 4), "make less than 2^63 bytes"},
+      {Shape(1, int64_t{1} << 60), "; accepted: 1 to 134217728 columns"},
+      {Shape(-1, -44), "[-1, -44]; accepted"},
+      {Shape(0, 4), "[0, 4]; accepted"},
+      {Shape(int64_t{1} << 34, 4), " bytes; accepted: at most 1073741824"},
+      {Shape(1000, 4), "a slice ends at byte 32000 of rank-0000.tensors, which has "},
+      {InSlice(&Slice::set_offset, kHuge), "no file has so many"},
+      {InSlice(&Slice::set_offset, int64_t{1} << 40), "a slice ends at byte "},
+      {InSlice(&Slice::set_offset, -1), "a slice lies outside of the tensor"},
+      {InSlice(&Slice::set_row_begin, std::numeric_limits<int64_t>::min()), "a slice lies outside of the tensor"},
+      {InSlice(&Slice::set_column_end, kHuge), "a slice lies outside of the tensor"},
+      {InSlice(&Slice::set_chunk_rows, 0), "another number of checksums than of chunks"},
+      {InSlice(&Slice::set_chunk_rows, 1), "another number of checksums than of chunks"},
+      {File("../rank-0000.tensors"), "it names a file that is none of the checkpoint's folder"},
+      {File("/etc/passwd"), "it names a file that is none of the checkpoint's folder"},
+      {File(".."), "it names a file that is none of the checkpoint's folder"},
+      {File(""), "it names a file that is none of the checkpoint's folder"},
+      {File("a\x1b[2J"), "\"a\\x1b[2J\": it names a file"},
+      {File("other"), "a slice is in other, which is not among the files"},
+      {Name("../../x"), "tensor \"../../x\": accepted as a name"},
+      {Name(""), "tensor \"\": accepted as a name"},
+      {Name(std::string(100000, 'x')), "accepted as a name"},
       {[](Manifest& m) { m.mutable_tensors(0)->set_dtype("int4"); }, "accepted: fp32, fp64, bf16"},
       {[](Manifest& m) { *m.add_tensors() = m.tensors(0); }, "is there twice"},
       {[](Manifest& m) { *m.add_files() = m.files(0); }, "is there twice"},
@@ -122,39 +130,51 @@ TEST_F(HostileManifest, NoLengthAndNoNameIsBelieved) {
       {[](Manifest& m) { m.mutable_files(1)->set_name("../../tokenizer.model"); }, "it names a file that is none of"},
       {[](Manifest& m) { m.mutable_tensors(1)->mutable_slices(0)->set_offset(0); }, "are also those of tensor "},
       {[](Manifest& m) { m.mutable_tensors(0)->clear_slices(); }, "its slices do not cover it"},
-      {count(&Manifest::set_samples, -8), "samples: -8; accepted: 0 to "},
-      {count(&Manifest::set_tokens, kHuge), "tokens: 9223372036854775807; accepted: 0 to "},
-      {count(&Manifest::set_training_samples, -1), "training_samples: -1; accepted"},
+  };
+}
+
+std::vector<HostileCase> OtherCases() {
+  return {
+      {Count(&Manifest::set_samples, -8), "samples: -8; accepted: 0 to "},
+      {Count(&Manifest::set_tokens, kHuge), "tokens: 9223372036854775807; accepted: 0 to "},
+      {Count(&Manifest::set_training_samples, -1), "training_samples: -1; accepted"},
       {[](Manifest& m) { m.set_elapsed_seconds(NAN); }, "elapsed_seconds: nan; accepted: a finite number"},
       {[](Manifest& m) { m.set_elapsed_seconds(-1); }, "elapsed_seconds: -1; accepted"},
-      {refused(int64_t{1} << 60, int64_t{1} << 60), "stability.refused.batch: 1152921504606846976; accepted"},
-      {refused(int64_t{1} << 50, int64_t{1} << 50), "stability.refused.batches: 1125899906842624; accepted: 1 to "},
-      {refused(5, 6), "stability.refused.batches: 6; accepted: 1 to 5"},
-      {refused(5, -1), "stability.refused.batches: -1; accepted"},
-      {refused(0, 0), "stability.refused.batch: 0; accepted"},
-      {[&](Manifest& m) {
-         for (int i = 0; i < 3; ++i) refused(kMostPassedOver, kMostPassedOver / 2)(m);
-       },
-       "stability.refused.batches: 8388608; accepted: 1 to 0"},
+      {Refused(int64_t{1} << 60, int64_t{1} << 60), "stability.refused.batch: 1152921504606846976; accepted"},
+      {Refused(int64_t{1} << 50, int64_t{1} << 50), "stability.refused.batches: 1125899906842624; accepted: 1 to "},
+      {Refused(5, 6), "stability.refused.batches: 6; accepted: 1 to 5"},
+      {Refused(5, -1), "stability.refused.batches: -1; accepted"},
+      {Refused(0, 0), "stability.refused.batch: 0; accepted"},
+      {Refused(kMostPassedOver, kMostPassedOver / 2, 3), "stability.refused.batches: 8388608; accepted: 1 to 0"},
       {[](Manifest& m) { m.mutable_stability()->add_losses(NAN); }, "stability.losses: nan; accepted: finite"},
       {[](Manifest& m) { m.mutable_stability()->set_rollbacks_total(-1); }, "stability.rollbacks_total: -1"},
       {[](Manifest& m) { m.set_program_version("\x1b]0;x"); }, "program_version: \"\\x1b]0;x\"; accepted"},
   };
-  ASSERT_TRUE(LoadIt().ok()) << LoadIt();
-  for (const Case& one : cases) {
-    SCOPED_TRACE(one.said);
-    proto::CheckpointManifest changed = sound_;
-    one.change(changed);
-    ASSERT_TRUE(WriteManifest(checkpoint_, changed).ok());
-    const auto problems = VerifyCheckpoint(checkpoint_).problems;
-    ASSERT_THAT(problems, SizeIs(1));
-    EXPECT_THAT(problems.front(), HasSubstr(checkpoint_ + "/manifest.pb: "));
-    EXPECT_THAT(problems.front(), HasSubstr(one.said));
-    EXPECT_TRUE(absl::IsDataLoss(LoadIt())) << LoadIt();
-  }
-  ASSERT_TRUE(WriteManifest(checkpoint_, sound_).ok());
-  EXPECT_THAT(VerifyCheckpoint(checkpoint_).problems, IsEmpty());
 }
+
+// Each change of a sound manifest is found, and the message says what was.
+class HostileChange : public HostileManifest {
+ protected:
+  void ExpectFound(const std::vector<HostileCase>& cases) {
+    ASSERT_TRUE(LoadIt().ok()) << LoadIt();
+    for (const HostileCase& one : cases) {
+      SCOPED_TRACE(one.said);
+      Manifest changed = sound_;
+      one.change(changed);
+      ASSERT_TRUE(WriteManifest(checkpoint_, changed).ok());
+      const auto problems = VerifyCheckpoint(checkpoint_).problems;
+      ASSERT_THAT(problems, SizeIs(1));
+      EXPECT_THAT(problems.front(), HasSubstr(checkpoint_ + "/manifest.pb: "));
+      EXPECT_THAT(problems.front(), HasSubstr(one.said));
+      EXPECT_TRUE(absl::IsDataLoss(LoadIt())) << LoadIt();
+    }
+    ASSERT_TRUE(WriteManifest(checkpoint_, sound_).ok());
+    EXPECT_THAT(VerifyCheckpoint(checkpoint_).problems, IsEmpty());
+  }
+};
+
+TEST_F(HostileChange, NoTensorIsBelieved) { ExpectFound(TensorCases()); }
+TEST_F(HostileChange, NoLengthIsBelieved) { ExpectFound(OtherCases()); }
 
 // A file that is larger than a manifest can be is not read, even if it takes little room on the disk.
 TEST_F(HostileManifest, ManifestsWithoutEndAreRefusedByTheirSize) {

@@ -58,8 +58,7 @@ class GatedAverage : public Block {
   void Bind(const ParameterStore& parameters) override {
     in_ = {parameters.Weight(in_parameters_), parameters.Gradient(in_parameters_)};
     out_ = {parameters.Weight(out_parameter_), parameters.Gradient(out_parameter_)};
-    decay_ = parameters.Weight(decay_parameter_);
-    grad_decay_ = parameters.Gradient(decay_parameter_);
+    decay_ = {parameters.Weight(decay_parameter_), parameters.Gradient(decay_parameter_)};
   }
   void PlaceSaved(const std::string& prefix, TensorPlacer& placer) override {
     const int64_t tokens = setting_.batch.tokens();
@@ -78,7 +77,7 @@ class GatedAverage : public Block {
     ISTHMUS_RETURN_IF_ERROR(in_.Forward(x, ug_, stream));
     ISTHMUS_RETURN_IF_ERROR(DispatchOwn(MemoryPass("moving average", {ug_, average_}), stream, [&] {
       ForEach([&](int64_t f, int64_t n, bool first) {
-        const double decay = Sigmoid(At(decay_, f, 0));
+        const double decay = Sigmoid(At(decay_.weight, f, 0));
         At(average_, n, f) = (first ? 0 : decay * At(average_, n - 1, f)) + (1 - decay) * At(ug_, n, f);
       });
     }));
@@ -103,7 +102,7 @@ class GatedAverage : public Block {
   void AverageBackward() const {
     const int64_t length = setting_.batch.sequence_length;
     for (int64_t f = 0; f < share_.size(); ++f) {
-      const double decay = Sigmoid(At(decay_, f, 0));
+      const double decay = Sigmoid(At(decay_.weight, f, 0));
       for (int64_t s = 0; s < setting_.batch.sequences; ++s) {
         double grad_average = 0;
         for (int64_t n = (s + 1) * length - 1; n >= s * length; --n) {
@@ -112,7 +111,7 @@ class GatedAverage : public Block {
           grad_average = decay * grad_average + At(grad_gated_, n, f) * gate;
           At(grad_ug_, n, share_.size() + f) = At(grad_gated_, n, f) * At(average_, n, f) * gate * (1 - gate);
           At(grad_ug_, n, f) = grad_average * (1 - decay);
-          At(grad_decay_, f, 0) += grad_average * (before - At(ug_, n, f)) * decay * (1 - decay);
+          At(decay_.gradient, f, 0) += grad_average * (before - At(ug_, n, f)) * decay * (1 - decay);
         }
       }
     }
@@ -138,9 +137,8 @@ class GatedAverage : public Block {
   const int64_t features_;
   const Range share_;
   ParameterHandle in_parameters_, decay_parameter_, out_parameter_;
-  Linear in_, out_;
-  Tensor decay_, grad_decay_;  // p [F_i, 1]
-  Tensor ug_, average_;        // kept
+  Linear in_, out_, decay_;  // decay_: p [F_i, 1]
+  Tensor ug_, average_;      // kept
   Tensor gated_, grad_gated_, grad_ug_;
 };
 

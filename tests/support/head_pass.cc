@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "model/chunked_loss.h"
+
 namespace isthmus::testing {
 
 Matrix MatrixOf(const Tensor& tensor) {
@@ -15,22 +17,40 @@ Matrix MatrixOf(const Tensor& tensor) {
   return copy;
 }
 
-HeadPass::HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change) : replica_(options) {
+TrainPass::TrainPass(const TinyOptions& options, int64_t step, const std::function<void(ParameterStore&)>& change)
+    : replica_(options) {
   if (change) change(model().parameters());
-  batch_ = MakeBatch(options, 1);
-  const Tensor ids = PartOf(batch_.ids, 0, 1), targets = PartOf(batch_.targets, 0, 1);
-  EXPECT_TRUE(model().loss().BeginStep({.step = 1, .targets = targets}).ok());
-  EXPECT_TRUE(model().backbone().Forward(ids).ok());
-  const double scale = 1.0 / static_cast<double>(ids.columns);
-  EXPECT_TRUE(model()
-                  .loss()
-                  .Train({.hidden = model().backbone().hidden(),
-                          .targets = targets,
+  TokenBatch batch = MakeBatch(options, 1);
+  targets = batch.targets;
+  scale = 1.0 / static_cast<double>(targets.size());
+  const Tensor all = PartOf(batch.targets, 0, 1);
+  ChunkedLoss& loss = model().loss();
+  EXPECT_TRUE(loss.BeginStep({.step = step, .targets = all}).ok());
+  EXPECT_TRUE(model().backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
+  EXPECT_TRUE(loss.ResetSums().ok());
+  EXPECT_TRUE(loss.Train({.hidden = model().backbone().hidden(),
+                          .targets = all,
                           .scale = scale,
                           .grad_hidden = model().backbone().grad_hidden()})
                   .ok());
+  const auto found = loss.Sums();
+  EXPECT_TRUE(found.ok()) << found.status();
+  if (found.ok()) sums = *found;
   hidden = MatrixOf(model().backbone().hidden());
   passed = MatrixOf(model().backbone().grad_hidden());
+}
+
+int TrainPass::Find(absl::string_view name) {
+  const auto& specs = model().parameters().specs();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (specs[i].name == name) return static_cast<int>(i);
+  }
+  ADD_FAILURE() << "no parameter " << name;
+  return 0;
+}
+
+HeadPass::HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change)
+    : TrainPass(options, 1, change) {
   const auto view = model().loss().View();
   EXPECT_TRUE(view.ok());
   up = MatrixOf(view->weight);
@@ -39,7 +59,7 @@ HeadPass::HeadPass(const TinyOptions& options, const std::function<void(Paramete
   for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
     const Eigen::VectorXd shifted = (gradient.row(n).array() - gradient.row(n).maxCoeff()).exp();
     gradient.row(n) = scale * shifted.transpose() / shifted.sum();
-    gradient(n, batch_.targets[static_cast<size_t>(n)]) -= scale;
+    gradient(n, targets[static_cast<size_t>(n)]) -= scale;
   }
   signal = MatrixOf(view->signal);
 }

@@ -2,9 +2,14 @@
 #ifndef ISTHMUS_TESTS_SUPPORT_HEAD_PASS_H_
 #define ISTHMUS_TESTS_SUPPORT_HEAD_PASS_H_
 
+#include <absl/strings/string_view.h>
+
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "model/algebra/matrix.h"
+#include "model/heads/softmax_loss.h"
 #include "model/parameters.h"
 #include "tests/support/tiny_model.h"
 
@@ -13,23 +18,40 @@ namespace isthmus::testing {
 // Copies an fp64 tensor.
 Matrix MatrixOf(const Tensor& tensor);
 
-// Runs BeginStep, the forward pass and the head's backward pass.
-class HeadPass {
+// Runs BeginStep, the forward pass and the head's Train.
+class TrainPass {
  public:
-  // `change`, if given, changes the initial weights.
-  explicit HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change = nullptr);
+  // `change`, if given, changes the initial weights. The gradients are those of the tokens' mean loss.
+  explicit TrainPass(const TinyOptions& options, int64_t step = 1,
+                     const std::function<void(ParameterStore&)>& change = nullptr);
 
   TrainingModel& model() { return replica_.model(); }
-  // The gradient of U as it is now.
+  // Return a parameter of this name, which must exist, and its gradient as it is now.
+  Matrix Weight(absl::string_view name) { return MatrixOf(model().parameters().Weight(Find(name))); }
+  Matrix Gradient(absl::string_view name) { return MatrixOf(model().parameters().Gradient(Find(name))); }
+  // Returns the gradient of U as it is now.
   Matrix WeightGradient() { return MatrixOf(model().parameters().Gradient(model().loss().parameter())); }
 
-  Matrix hidden, weight, up;  // H, W, U
-  Matrix gradient;            // G
-  Matrix passed, signal;      // what was passed back; G U, as the decomposition sees it
+  std::vector<int32_t> targets;
+  double scale = 0;  // of the tokens' losses
+  LossSums sums;
+  Matrix hidden;  // H
+  Matrix passed;  // what was passed back: the gradient of H
 
  private:
+  int Find(absl::string_view name);
+
   Replica replica_;
-  TokenBatch batch_;
+};
+
+// The same with what belongs to a head with logits = H Wᵀ.
+class HeadPass : public TrainPass {
+ public:
+  explicit HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change = nullptr);
+
+  Matrix weight, up;  // W, U
+  Matrix gradient;    // G
+  Matrix signal;      // G U, as the decomposition sees it
 };
 
 }  // namespace isthmus::testing

@@ -206,6 +206,27 @@ nlohmann::json Report(const std::string& name, const Case& test, proto::Precisio
   return row;
 }
 
+// Returns tokens by chance, as many as a step has.
+std::vector<int32_t> TokensOf(const Case& test) {
+  std::vector<int32_t> ids(static_cast<size_t>(test.sequences * test.sequence_length));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<int32_t>(Philox::Words(1, RandomPurpose::kTest, 0, i)[0] %
+                                  static_cast<uint32_t>(test.model.vocabulary()));
+  }
+  return ids;
+}
+
+// Measures the peak of products of this type on all ranks at once, in FLOP per second of all. Matrices are no larger
+// than a case of this width has.
+absl::StatusOr<double> MeasurePeak(DType type, int64_t width, Stream& stream, Communicator& world) {
+  ISTHMUS_RETURN_IF_ERROR(world.Barrier());
+  const int64_t size = std::min(MatmulPeakSize(stream.device(), type), 16 * width);
+  ISTHMUS_ASSIGN_OR_RETURN(double rate, MeasureMatmulPeak(type, absl::Milliseconds(200), stream, size));
+  ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
+  ISTHMUS_RETURN_IF_ERROR(world.Barrier());
+  return rate;
+}
+
 absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test,
                                        proto::PrecisionConfig::Kind precision, int64_t steps, ChosenDevice& device,
                                        Communicator& world) {
@@ -215,12 +236,8 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
   ISTHMUS_ASSIGN_OR_RETURN(const auto decomposition, HeadDecomposition::Create(config, mesh, stream));
   ISTHMUS_ASSIGN_OR_RETURN(auto model, TrainingModel::Create(config, mesh, stream, decomposition.get()));
   ISTHMUS_RETURN_IF_ERROR(model->InitializeWeights(1));
-  const int64_t tokens = test.sequences * test.sequence_length;
-  std::vector<int32_t> ids(static_cast<size_t>(tokens));
-  for (size_t i = 0; i < ids.size(); ++i) {
-    ids[i] = static_cast<int32_t>(Philox::Words(1, RandomPurpose::kTest, 0, i)[0] %
-                                  static_cast<uint32_t>(test.model.vocabulary()));
-  }
+  std::vector<int32_t> ids = TokensOf(test);
+  const auto tokens = static_cast<int64_t>(ids.size());
   const Tensor batch(ids.data(), DType::kInt32, 1, tokens);
   // Libraries prepare all that they need in one micro-batch that is the last of its step and one that isn't.
   const Tensor beginning = batch.ColumnSlice(0, std::min(tokens, 2 * test.micro_batch * test.sequence_length));
@@ -241,15 +258,9 @@ absl::StatusOr<nlohmann::json> RunCase(const std::string& name, const Case& test
     // The first measured step of a ten finds the head's singular values. If no thread is at those of the one before, it
     // only begins to find them. The second doesn't.
     while (decomposition->finding()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ISTHMUS_RETURN_IF_ERROR(world.Barrier());
-    double rate = 0;
-    const int64_t size =
-        std::min(MatmulPeakSize(stream.device(), model->parameters().compute_type()), 16 * test.model.width());
-    ISTHMUS_ASSIGN_OR_RETURN(
-        rate, MeasureMatmulPeak(model->parameters().compute_type(), absl::Milliseconds(200), stream, size));
-    ISTHMUS_RETURN_IF_ERROR(world.AllReduceNumbers(absl::MakeSpan(&rate, 1)));
+    ISTHMUS_ASSIGN_OR_RETURN(const double rate,
+                             MeasurePeak(model->parameters().compute_type(), test.model.width(), stream, world));
     peak = std::max(peak, rate);
-    ISTHMUS_RETURN_IF_ERROR(world.Barrier());
     const int64_t number = 10 * step + 1;
     double seconds = 0, spectrum_seconds = 0, measured_seconds = 0;
     // The step that measures nothing is between the others, so that a device that grows warm favours neither.

@@ -1,6 +1,9 @@
 #include "model/heads/levels/level_targets.h"
 
-#include <cstddef>
+#include <algorithm>
+
+#include "runtime/device.h"
+#include "runtime/status.h"
 
 namespace isthmus {
 
@@ -31,6 +34,34 @@ LevelTargets OrderTargets(const TwoLevels& levels, const int32_t* targets, const
     member[next] = levels.member_of(targets[n]);
   }
   return result;
+}
+
+void StepLevelTargets::Place(TensorPlacer& placer) {
+  memory_ = placer.Place("head.level_targets", DType::kInt32, kLevelRows, setting_.batch.tokens());
+}
+
+absl::Status StepLevelTargets::Take(const Tensor& targets, const Stream& stream) {
+  const int64_t all = targets.size(), tokens = std::min(all, setting_.batch.tokens());
+  ISTHMUS_ASSIGN_OR_RETURN(host_, staging_.Room(DType::kInt32, kLevelRows * (all / tokens), tokens, stream));
+  std::vector<int32_t> even;
+  const int32_t* ids = targets.As<const int32_t>();
+  if (stream.dry()) {
+    for (int64_t n = 0; n < all; ++n) even.push_back(static_cast<int32_t>(n * setting_.vocabulary / all));
+    ids = even.data();
+  }
+  orders_.clear();
+  for (int64_t begin = 0; begin < all; begin += tokens) {
+    const Tensor rows = host_.RowSlice(kLevelRows * (begin / tokens), kLevelRows);
+    orders_.push_back(OrderTargets(levels_, ids + begin, rows));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepLevelTargets::Put(int64_t begin, const Stream& stream) {
+  micro_batch_ = begin / host_.columns;
+  const Tensor rows = host_.RowSlice(kLevelRows * micro_batch_, kLevelRows);
+  put_ = Tensor(memory_.data, DType::kInt32, kLevelRows, rows.columns);
+  return StartCopyFromHost(rows, put_, stream);
 }
 
 }  // namespace isthmus

@@ -2,11 +2,18 @@
 #ifndef ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_TARGETS_H_
 #define ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_TARGETS_H_
 
+#include <absl/status/status.h>
+
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "model/heads/levels/two_levels.h"
+#include "model/part_setting.h"
 #include "parallel/shard.h"
+#include "runtime/arena.h"
+#include "runtime/host_buffer.h"
+#include "runtime/stream.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {
@@ -34,6 +41,35 @@ struct LevelTargets {
 // targets: N tokens of the vocabulary. rows: int32 [kLevelRows, N] in host memory, contiguous; rows kOrder and kMember
 // are filled up to `count`. Tokens of one cluster keep their order.
 LevelTargets OrderTargets(const TwoLevels& levels, const int32_t* targets, const Tensor& rows);
+
+// The targets of a step: of all micro-batches in host memory, and of one on the device.
+class StepLevelTargets {
+ public:
+  // Both must outlive it.
+  StepLevelTargets(const PartSetting& setting, const TwoLevels& levels) : setting_(setting), levels_(levels) {}
+
+  void Place(TensorPlacer& placer);
+  // Orders the targets of all micro-batches, int32 [1, n] in host memory. Where nothing is computed nobody knows them,
+  // and they are spread evenly over the vocabulary.
+  absl::Status Take(const Tensor& targets, const Stream& stream);
+  // Brings those of the micro-batch that begins with the token `begin` to the device, in the order of the stream.
+  absl::Status Put(int64_t begin, const Stream& stream);
+
+  // Return what belongs to that micro-batch of N tokens: its order, and `count` of a row's numbers, int32 [1, count].
+  const LevelTargets& order() const { return orders_[static_cast<size_t>(micro_batch_)]; }
+  Tensor Row(LevelRow row, int64_t begin, int64_t count) const {
+    return put_.RowSlice(row, 1).ColumnSlice(begin, count);
+  }
+
+ private:
+  const PartSetting& setting_;
+  const TwoLevels& levels_;
+  HostBuffer staging_;
+  Tensor host_;  // int32 [kLevelRows · micro-batches, N] in host memory
+  std::vector<LevelTargets> orders_;
+  int64_t micro_batch_ = 0;
+  Tensor memory_, put_;  // int32 [kLevelRows, N] on the device; `put_` has the tokens of this micro-batch
+};
 
 }  // namespace isthmus
 

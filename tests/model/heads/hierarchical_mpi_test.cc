@@ -129,87 +129,82 @@ Eigen::RowVectorXd LogSoftmax(const Eigen::RowVectorXd& z) {
   return (z.array() - largest - std::log((z.array() - largest).exp().sum())).matrix();
 }
 
-// Loss and gradients on one rank, beside the formulas of all matrices.
-void ExpectFormulas(const TinyOptions& options) {
-  SCOPED_TRACE(options.Name());
-  Replica replica(options);
-  TrainingModel& model = replica.model();
-  TokenBatch batch = MakeBatch(options, 1);
-  const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
-  ASSERT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
-  ASSERT_TRUE(model.backbone().Forward(ids).ok());
-  ASSERT_TRUE(model.loss().ResetSums().ok());
-  const double scale = 0.25;
-  ASSERT_TRUE(model.loss()
-                  .Train({.hidden = model.backbone().hidden(),
-                          .targets = targets,
-                          .scale = scale,
-                          .grad_hidden = model.backbone().grad_hidden()})
-                  .ok());
-  const auto sums = model.loss().Sums();
-  ASSERT_TRUE(sums.ok()) << sums.status();
+// Loss and gradients on one rank by the formulas of all matrices.
+struct LevelFormulas {
+  LevelFormulas(const TinyOptions& options, TrainPass& pass);
+  // Adds token `n`, whose target belongs to this cluster.
+  void Add(Eigen::Index n, int32_t target, int32_t cluster);
 
+  std::vector<Eigen::Index> singles;  // tokens of the first level
+  std::vector<std::vector<Eigen::Index>> members;
+  const double scale;
+  const Matrix hidden, up;
+  Matrix first_rows;  // clusters, then tokens of the first level
+  Matrix grad_up, grad_first, grad_hidden;
+  double loss = 0;
+  double whole = 0;  // the sum of all tokens' probabilities, over all n
+};
+
+LevelFormulas::LevelFormulas(const TinyOptions& options, TrainPass& pass)
+    : scale(pass.scale), hidden(pass.hidden), up(pass.Weight("head.weight")) {
   const std::vector<int32_t> clusters = ClustersOfCase(options);
-  std::vector<Eigen::Index> singles;
-  std::vector<std::vector<Eigen::Index>> members(
-      static_cast<size_t>(*std::max_element(clusters.begin(), clusters.end())) + 1);
+  members.resize(static_cast<size_t>(*std::max_element(clusters.begin(), clusters.end())) + 1);
   for (size_t token = 0; token < clusters.size(); ++token) {
     (clusters[token] < 0 ? singles : members[static_cast<size_t>(clusters[token])])
         .push_back(static_cast<Eigen::Index>(token));
   }
-  int up_spec = -1, cluster_spec = -1;
-  const auto& specs = model.parameters().specs();
-  for (int i = 0; i < static_cast<int>(specs.size()); ++i) {
-    if (specs[static_cast<size_t>(i)].name == "head.weight") up_spec = i;
-    if (specs[static_cast<size_t>(i)].name == "head.cluster.weight") cluster_spec = i;
-  }
-  ASSERT_TRUE(up_spec >= 0 && cluster_spec >= 0);
-  const Matrix hidden = MatrixOf(model.backbone().hidden());
-  const Matrix up = MatrixOf(model.parameters().Weight(up_spec)),
-               of_clusters = MatrixOf(model.parameters().Weight(cluster_spec));
-  const auto count = static_cast<Eigen::Index>(members.size()), alone = static_cast<Eigen::Index>(singles.size());
-  Matrix first_rows(count + alone, hidden.cols());
-  first_rows << of_clusters, up(singles, Eigen::all);
-
-  Matrix grad_up = Matrix::Zero(up.rows(), up.cols()), grad_first = Matrix::Zero(first_rows.rows(), up.cols());
-  Matrix grad_hidden = Matrix::Zero(hidden.rows(), hidden.cols());
-  double loss = 0, whole = 0;
+  first_rows.resize(static_cast<Eigen::Index>(members.size() + singles.size()), hidden.cols());
+  first_rows << pass.Weight("head.cluster.weight"), up(singles, Eigen::all);
+  grad_up = Matrix::Zero(up.rows(), up.cols());
+  grad_first = Matrix::Zero(first_rows.rows(), up.cols());
+  grad_hidden = Matrix::Zero(hidden.rows(), hidden.cols());
   for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
-    const int32_t target = batch.targets[static_cast<size_t>(n)];
-    const int32_t cluster = clusters[static_cast<size_t>(target)];
-    const Eigen::RowVectorXd h = hidden.row(n), first = LogSoftmax(h * first_rows.transpose());
-    const auto single = std::lower_bound(singles.begin(), singles.end(), target) - singles.begin();
-    const Eigen::Index first_target = cluster < 0 ? count + single : cluster;
-    loss -= first(first_target);
-    Eigen::RowVectorXd g = scale * first.array().exp().matrix();
-    g(first_target) -= scale;
-    grad_first += g.transpose() * h;
-    grad_hidden.row(n) += g * first_rows;
-    // The probabilities of all tokens add up to one.
-    for (Eigen::Index i = 0; i < alone; ++i) whole += std::exp(first(count + i));
-    for (Eigen::Index c = 0; c < count; ++c) {
-      const std::vector<Eigen::Index>& tokens = members[static_cast<size_t>(c)];
-      const Matrix rows = up(tokens, Eigen::all);
-      const Eigen::RowVectorXd second = LogSoftmax(h * rows.transpose());
-      whole += std::exp(first(c)) * second.array().exp().sum();
-      if (c != cluster) continue;
-      const auto place = std::lower_bound(tokens.begin(), tokens.end(), target) - tokens.begin();
-      loss -= second(place);
-      Eigen::RowVectorXd g2 = scale * second.array().exp().matrix();
-      g2(place) -= scale;
-      grad_up(tokens, Eigen::all) += g2.transpose() * h;
-      grad_hidden.row(n) += g2 * rows;
-    }
+    const int32_t target = pass.targets[static_cast<size_t>(n)];
+    Add(n, target, clusters[static_cast<size_t>(target)]);
   }
-  grad_up(singles, Eigen::all) += grad_first.bottomRows(alone);
-  EXPECT_NEAR(whole, static_cast<double>(hidden.rows()), 1e-9);
-  EXPECT_NEAR(sums->loss, loss, 1e-10 * loss);
-  const auto expect = [](const Matrix& found, const Matrix& expected) {
-    EXPECT_LE((found - expected).norm(), 1e-10 * expected.norm());
+  grad_up(singles, Eigen::all) += grad_first.bottomRows(static_cast<Eigen::Index>(singles.size()));
+}
+
+void LevelFormulas::Add(Eigen::Index n, int32_t target, int32_t cluster) {
+  const auto count = static_cast<Eigen::Index>(members.size());
+  const Eigen::RowVectorXd h = hidden.row(n), first = LogSoftmax(h * first_rows.transpose());
+  const auto single = std::lower_bound(singles.begin(), singles.end(), target) - singles.begin();
+  const Eigen::Index first_target = cluster < 0 ? count + single : cluster;
+  loss -= first(first_target);
+  Eigen::RowVectorXd g = scale * first.array().exp().matrix();
+  g(first_target) -= scale;
+  grad_first += g.transpose() * h;
+  grad_hidden.row(n) += g * first_rows;
+  whole += first.tail(first.size() - count).array().exp().sum();
+  for (Eigen::Index c = 0; c < count; ++c) {
+    const std::vector<Eigen::Index>& tokens = members[static_cast<size_t>(c)];
+    const Matrix rows = up(tokens, Eigen::all);
+    const Eigen::RowVectorXd second = LogSoftmax(h * rows.transpose());
+    whole += std::exp(first(c)) * second.array().exp().sum();
+    if (c != cluster) continue;
+    const auto place = std::lower_bound(tokens.begin(), tokens.end(), target) - tokens.begin();
+    loss -= second(place);
+    Eigen::RowVectorXd g2 = scale * second.array().exp().matrix();
+    g2(place) -= scale;
+    grad_up(tokens, Eigen::all) += g2.transpose() * h;
+    grad_hidden.row(n) += g2 * rows;
+  }
+}
+
+void ExpectFormulas(const TinyOptions& options) {
+  SCOPED_TRACE(options.Name());
+  TrainPass pass(options);
+  const LevelFormulas expected(options, pass);
+  // The probabilities of all tokens add up to one.
+  EXPECT_NEAR(expected.whole, static_cast<double>(pass.hidden.rows()), 1e-9);
+  EXPECT_NEAR(pass.sums.loss, expected.loss, 1e-10 * expected.loss);
+  const auto expect = [](const Matrix& found, const Matrix& formula) {
+    EXPECT_LE((found - formula).norm(), 1e-10 * formula.norm());
   };
-  expect(MatrixOf(model.parameters().Gradient(up_spec)), grad_up);
-  expect(MatrixOf(model.parameters().Gradient(cluster_spec)), grad_first.topRows(count));
-  expect(MatrixOf(model.backbone().grad_hidden()), grad_hidden);
+  expect(pass.Gradient("head.weight"), expected.grad_up);
+  expect(pass.Gradient("head.cluster.weight"),
+         expected.grad_first.topRows(static_cast<Eigen::Index>(expected.members.size())));
+  expect(pass.passed, expected.grad_hidden);
 }
 
 TEST(HierarchicalHead, FollowsTheFormulasOfTwoLevels) {

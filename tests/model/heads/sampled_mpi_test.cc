@@ -83,32 +83,15 @@ TEST(ClassSample, DrawsOthersWithEqualChances) {
 // One step's head on one rank in fp64, beside the formulas.
 void ExpectFormulas(const TinyOptions& options, int64_t classes) {
   SCOPED_TRACE(options.Name());
-  Replica replica(options);
-  TrainingModel& model = replica.model();
-  TokenBatch batch = MakeBatch(options, 1);
-  const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
-  ASSERT_TRUE(model.loss().BeginStep({.step = kStep, .targets = targets}).ok());
-  ASSERT_TRUE(model.backbone().Forward(ids).ok());
-  ASSERT_TRUE(model.loss().ResetSums().ok());
-  const double scale = 0.25;
-  ASSERT_TRUE(model.loss()
-                  .Train({.hidden = model.backbone().hidden(),
-                          .targets = targets,
-                          .scale = scale,
-                          .grad_hidden = model.backbone().grad_hidden()})
-                  .ok());
-  const auto sums = model.loss().Sums();
-  ASSERT_TRUE(sums.ok()) << sums.status();
-
+  TrainPass pass(options, kStep);
   const std::vector<int32_t> sample =
-      SampleClasses(Flags(options.vocabulary, batch.targets), classes, TinyConfig(options).seed(), kStep);
-  const Matrix hidden = MatrixOf(model.backbone().hidden());
-  const Matrix weight = MatrixOf(model.parameters().Weight(model.loss().parameter()));
+      SampleClasses(Flags(options.vocabulary, pass.targets), classes, TinyConfig(options).seed(), kStep);
+  const Matrix weight = MatrixOf(pass.model().parameters().Weight(pass.model().loss().parameter()));
   const Matrix rows = weight(sample, Eigen::all);
-  Matrix gradient = hidden * rows.transpose();
+  Matrix gradient = pass.hidden * rows.transpose();
   double loss = 0, energy = 0;
   for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
-    const auto place = std::lower_bound(sample.begin(), sample.end(), batch.targets[static_cast<size_t>(n)]);
+    const auto place = std::lower_bound(sample.begin(), sample.end(), pass.targets[static_cast<size_t>(n)]);
     const auto target = static_cast<Eigen::Index>(place - sample.begin());
     const Eigen::RowVectorXd e = gradient.row(n).array().exp();
     loss += std::log(e.sum()) - gradient(n, target);
@@ -116,19 +99,19 @@ void ExpectFormulas(const TinyOptions& options, int64_t classes) {
     gradient(n, target) -= 1;
     energy += gradient.row(n).squaredNorm();
   }
-  gradient *= scale;
-  EXPECT_NEAR(sums->loss, loss, 1e-10 * loss);
-  EXPECT_NEAR(sums->energy[0], energy, 1e-10 * energy);
+  gradient *= pass.scale;
+  EXPECT_NEAR(pass.sums.loss, loss, 1e-10 * loss);
+  EXPECT_NEAR(pass.sums.energy[0], energy, 1e-10 * energy);
   Matrix expected = Matrix::Zero(weight.rows(), weight.cols());
-  expected(sample, Eigen::all) = gradient.transpose() * hidden;
-  const Matrix found = MatrixOf(model.parameters().Gradient(model.loss().parameter()));
+  expected(sample, Eigen::all) = gradient.transpose() * pass.hidden;
+  const Matrix found = pass.WeightGradient();
   EXPECT_LT((found - expected).norm(), 1e-10 * expected.norm());
   for (Eigen::Index row = 0; row < weight.rows(); ++row) {
     const bool sampled = std::binary_search(sample.begin(), sample.end(), row);
     EXPECT_EQ(found.row(row).norm() > 0, sampled) << row;
   }
   const Matrix passed = gradient * rows;
-  EXPECT_LT((MatrixOf(model.backbone().grad_hidden()) - passed).norm(), 1e-10 * passed.norm());
+  EXPECT_LT((pass.passed - passed).norm(), 1e-10 * passed.norm());
 }
 
 TEST(SampledHead, FollowsTheFormulasOfItsSample) {
