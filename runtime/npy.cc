@@ -265,8 +265,9 @@ std::string NpyBytes(absl::Span<const int32_t> vector) {
                       absl::string_view(reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(int32_t)));
 }
 
-absl::StatusOr<NpyWriter> NpyWriter::Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape) {
-  ISTHMUS_ASSIGN_OR_RETURN(auto file, DurableFile::Create(path));
+absl::StatusOr<NpyWriter> NpyWriter::Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape,
+                                            FileOwner owner) {
+  ISTHMUS_ASSIGN_OR_RETURN(auto file, DurableFile::Create(path, owner));
   const std::string header = HeaderOf(type, shape);
   ISTHMUS_RETURN_IF_ERROR(file->Append(header.data(), static_cast<int64_t>(header.size())));
   return NpyWriter(std::move(file));

@@ -71,7 +71,8 @@ std::string NpyBytes(absl::Span<const int32_t> vector);
 // called.
 class NpyWriter {
  public:
-  static absl::StatusOr<NpyWriter> Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape);
+  static absl::StatusOr<NpyWriter> Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape,
+                                          FileOwner owner = FileOwner::kProgram);
   // Appends the next elements, as they lie in memory.
   absl::Status Append(const void* elements, int64_t bytes) { return file_->Append(elements, bytes); }
   absl::Status Commit() { return file_->Commit(); }

@@ -13,8 +13,9 @@
 namespace isthmus {
 
 absl::Status WriteTokenClusters(const std::string& path, absl::Span<const int32_t> cluster_of) {
-  ISTHMUS_ASSIGN_OR_RETURN(NpyWriter writer,
-                           NpyWriter::Create(path, NpyType::kInt32, {static_cast<int64_t>(cluster_of.size())}));
+  ISTHMUS_ASSIGN_OR_RETURN(
+      NpyWriter writer,
+      NpyWriter::Create(path, NpyType::kInt32, {static_cast<int64_t>(cluster_of.size())}, FileOwner::kUser));
   ISTHMUS_RETURN_IF_ERROR(
       writer.Append(cluster_of.data(), static_cast<int64_t>(cluster_of.size() * sizeof(cluster_of[0]))));
   return writer.Commit();
@@ -24,7 +25,8 @@ absl::StatusOr<std::vector<int32_t>> ReadTokenClusters(const std::string& path, 
   ISTHMUS_ASSIGN_OR_RETURN(const auto array, NpyArray::Open(path));
   if (array->type() != NpyType::kInt32 || array->shape() != std::vector<int64_t>{vocabulary}) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": found ", array->Describe(), "; accepts int32 (", vocabulary,
-                                                   ",), the cluster of each token of the vocabulary"));
+                                                   ",), the cluster of each token of the vocabulary, as `isthmus "
+                                                   "tokenizer cluster` makes it"));
   }
   std::vector<int64_t> numbers(static_cast<size_t>(vocabulary));
   ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, vocabulary, numbers.data()));
