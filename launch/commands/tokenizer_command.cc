@@ -1,4 +1,5 @@
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
 #include <absl/strings/str_join.h>
 
 #include <algorithm>
@@ -14,7 +15,14 @@
 #include "launch/commands/result_path.h"
 #include "launch/options.h"
 #include "launch/threads.h"
+#include "runtime/data/bigram_counts.h"
+#include "runtime/data/class_bigram.h"
 #include "runtime/data/document_reader.h"
+#include "runtime/data/equal_clusters.h"
+#include "runtime/data/frequency_clusters.h"
+#include "runtime/data/token_cluster_file.h"
+#include "runtime/data/token_clusters.h"
+#include "runtime/data/token_dataset.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/durable_file.h"
 #include "runtime/parallel_for.h"
@@ -121,20 +129,82 @@ absl::Status Encode(absl::Span<const std::string> arguments, std::ostream& out) 
   return absl::OkStatus();
 }
 
+// Says how good the clusters are, by held-out text, beside clusters that know less.
+std::string QualityText(const CorpusBigrams& bigrams, absl::Span<const int32_t> cluster_of, int64_t clusters,
+                        uint64_t seed) {
+  const ClassBigram model(bigrams);
+  if (model.held_out_pairs() == 0) return "too few tokens to say how good the clusters are";
+  const auto vocabulary = static_cast<int64_t>(cluster_of.size());
+  const double alone = model.Loss(std::vector<int32_t>(cluster_of.size(), 0), 1);
+  const auto explained = [&](absl::Span<const int32_t> of) { return alone - model.Loss(of, clusters); };
+  return absl::StrFormat(
+      "clusters explain %.4f of %.4f nats per token of held-out text; random ones %.4f, clusters by frequency %.4f",
+      explained(cluster_of), alone, explained(ShuffledClusters(vocabulary, clusters, seed)),
+      explained(FrequencyClusters(bigrams.training.RowSums(), clusters, 1)));
+}
+
+absl::Status Cluster(absl::Span<const std::string> arguments, std::ostream& out) {
+  std::vector<std::string> paths;
+  std::string path;
+  int64_t clusters = 0, tokens = 1'000'000'000, seed = 1;
+  Options options("isthmus tokenizer cluster",
+                  "Clusters the vocabulary into equal parts: tokens of a cluster come after the same tokens.");
+  options.Add("out", "FILE", "the .npy file to write, int32, the cluster of each token", &path, true)
+      .Add("clusters", "N", "number of clusters, 1 to the vocabulary", &clusters, true)
+      .Add("tokens", "N", "learn from about as many, blocks chosen at random if there are more", &tokens)
+      .Add("seed", "N", "of the choice of blocks, and of the random clusters to compare with", &seed)
+      .Positional("SHARD...", "token shards (.ids) or folders of them", &paths, 1);
+  ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
+  if (options.help_wanted()) {
+    out << options.Help();
+    return absl::OkStatus();
+  }
+  if (clusters < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--clusters: ", clusters, "; accepts 1 to the vocabulary"));
+  }
+  if (tokens < 1 || tokens > kMostBigrams) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: ", tokens, "; accepts 1 to ", kMostBigrams));
+  }
+  ISTHMUS_RETURN_IF_ERROR(CheckOutput(path));
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<std::string> files, FindTokenShards(paths));
+  ISTHMUS_RETURN_IF_ERROR(CheckResultPath("--out", path, {.files = files, .folders = {}}));
+  ISTHMUS_ASSIGN_OR_RETURN(const auto dataset, TokenDataset::Open(files, 1));
+  if (clusters > dataset->vocabulary()) {
+    return absl::InvalidArgumentError(absl::StrCat("--clusters: ", clusters, "; ", files.front(),
+                                                   " has a vocabulary of ", dataset->vocabulary(), "; accepts 1 to ",
+                                                   dataset->vocabulary()));
+  }
+  ISTHMUS_RETURN_IF_ERROR(StartThreads(MaxThreads()));
+  const BigramSampling sampling = {.tokens = tokens, .seed = static_cast<uint64_t>(seed)};
+  ISTHMUS_ASSIGN_OR_RETURN(const CorpusBigrams bigrams, CountBigrams(*dataset, sampling));
+  const std::vector<int32_t> cluster_of = ClusterTokens(bigrams.training, clusters);
+  const std::string quality = QualityText(bigrams, cluster_of, clusters, sampling.seed);
+  std::ostream& says = IsStandardOutput(path) ? std::cerr : out;
+  ISTHMUS_RETURN_IF_ERROR(WriteTokenClusters(path, cluster_of));
+  const int64_t least = dataset->vocabulary() / clusters;
+  says << path << ": " << clusters << " clusters of " << least;
+  if (dataset->vocabulary() % clusters > 0) says << " or " << least + 1;
+  says << " tokens\n" << quality << "\n";
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostream& out) {
   const std::string action = arguments.empty() ? "" : arguments.front();
   if (action == "train") return Train(arguments.subspan(1), out);
   if (action == "encode") return Encode(arguments.subspan(1), out);
+  if (action == "cluster") return Cluster(arguments.subspan(1), out);
   if (action == "--help" || action == "-h") {
-    out << "usage: isthmus tokenizer train|encode ...\n\n"
-           "  train   learn a vocabulary from text\n"
-           "  encode  turn text into token shards\n\n"
+    out << "usage: isthmus tokenizer train|encode|cluster ...\n\n"
+           "  train    learn a vocabulary from text\n"
+           "  encode   turn text into token shards\n"
+           "  cluster  group the vocabulary by the tokens that come before\n\n"
            "`isthmus tokenizer train --help` lists the options of each.\n";
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("isthmus tokenizer: found \"", action, "\"; accepts train or encode"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("isthmus tokenizer: found \"", action, "\"; accepts train, encode or cluster"));
 }
 
 }  // namespace isthmus

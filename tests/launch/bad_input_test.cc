@@ -337,7 +337,7 @@ TEST_F(BadInput, CheckpointsThatAreDamagedOrForeignAreRejected) {
 TEST_F(BadInput, CommandsNameWhatTheyAccept) {
   EXPECT_EQ(RunIsthmus("").exit_status, 2);
   EXPECT_EQ(RunIsthmus("fly").Count("unknown command \"fly\""), 1);
-  ExpectFails("tokenizer fly", "accepts train or encode");
+  ExpectFails("tokenizer fly", "accepts train, encode or cluster");
   ExpectFails("data fly", "accepts inspect");
   ExpectFails("train", "--config FILE is missing");
   ExpectFails("tokenizer train --out", "--out needs a value");
