@@ -69,8 +69,10 @@ void CheckClusterSource(const proto::RunConfig& config, ConfigRules& rules) {
     return;
   }
   if (kind == kOfFile) {
-    rules.Require(has_file, "data.token_clusters", file,
-                  "model.head.clusters.kind file needs the cluster of each token, int32 [V] in a .npy file");
+    rules.Require(
+        has_file, "data.token_clusters", file,
+        "model.head.clusters.kind file needs the cluster of each token, int32 [V] in a .npy file, as `isthmus "
+        "tokenizer cluster` makes it");
     return;
   }
   rules.Require(!has_file, "data.token_clusters", file,
