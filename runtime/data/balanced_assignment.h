@@ -16,8 +16,8 @@ namespace isthmus {
 //   tolerance  above 0; the sum of the scores may be lower than the largest by N·tolerance. This holds if the room's
 //              sum is N, and if prices settle within 256 bids per row. Later rows take the best column with room.
 //
-// Rows bid for columns (Bertsekas and Castañon 1989, "The auction algorithm for the transportation problem"). What a row
-// bids is its gain over its second choice, and the lowest bid of a full column gives way. Deterministic.
+// Rows bid for columns (Bertsekas and Castañon 1989, "The auction algorithm for the transportation problem"). A row bids
+// its gain over its second choice, and the lowest bid of a full column gives way. Deterministic.
 std::vector<int32_t> AssignBalanced(absl::Span<const float> scores, absl::Span<const int64_t> room, double tolerance);
 
 }  // namespace isthmus
