@@ -10,6 +10,7 @@ struct Range {
   int64_t begin = 0;
   int64_t end = 0;
   constexpr int64_t size() const { return end - begin; }
+  constexpr bool Contains(int64_t i) const { return i >= begin && i < end; }
   friend constexpr bool operator==(const Range&, const Range&) = default;
 };
 

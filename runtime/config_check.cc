@@ -89,6 +89,7 @@ void CheckTraining(const proto::RunConfig& config, ConfigRules& rules) {
   rules.AtLeast<int64_t>(0, "telemetry.validation_interval", telemetry.validation_interval());
   rules.AtLeast<int64_t>(1, "telemetry.validation_batches", telemetry.validation_batches());
   rules.Within(1, 16384, "telemetry.sample_tokens", telemetry.sample_tokens());
+  rules.Within(0, 16384, "telemetry.jacobian_tokens", telemetry.jacobian_tokens());
   rules.Require(telemetry.dump_step() >= 0 && telemetry.dump_step() <= schedule.steps(), "telemetry.dump_step",
                 telemetry.dump_step(), absl::StrCat("accepts 0 to schedule.steps (", schedule.steps(), ")"));
   const auto& checkpoint = config.checkpoint();

@@ -81,6 +81,12 @@ void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record
   if (losses.alignment.has_value()) record.mutable_head_loss()->set_alignment(*losses.alignment);
 }
 
+void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& record) {
+  record.set_tokens(shares.tokens);
+  if (shares.logits.whole > 0) record.set_logit_cosine(shares.logits.cosine());
+  if (shares.log_probabilities.whole > 0) record.set_log_probability_cosine(shares.log_probabilities.cosine());
+}
+
 void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record) {
   for (size_t layer = 0; layer < norms.size(); ++layer) {
     auto& entry = *record.add_layers();

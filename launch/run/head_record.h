@@ -6,6 +6,7 @@
 
 #include "model/heads/lm_head.h"
 #include "model/measure/head_figures.h"
+#include "model/measure/visible_shares.h"
 #include "proto/telemetry.pb.h"
 
 namespace isthmus {
@@ -16,6 +17,9 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record);
 
 // Fills in the losses on the head itself, if there are any.
 void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record);
+
+// Fills in the shares of single tokens' gradients. One whose gradient is zero has none.
+void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& record);
 
 // `norms` are HeadDecomposition::Result::layer_gradient_norms.
 void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record);

@@ -92,6 +92,9 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
   ISTHMUS_RETURN_IF_ERROR(FillTimes(taken, record));
   if (taken.measured.has_value()) {
     FillHeadRecord(taken.measured->head, *record.mutable_head());
+    if (const auto& visible = taken.measured->visible; visible.has_value()) {
+      FillVisibleShares(*visible, *record.mutable_visible_share());
+    }
     FillHeadLosses(taken.result.head_losses, record);
     FillLayerRecords(taken.measured->layer_gradient_norms, record);
     if (taken.result.decrease.has_value()) FillUpdateRecords(*taken.result.decrease, record);

@@ -9,12 +9,14 @@
 // only the first level and the target's cluster are computed. Text is generated from the probabilities of all tokens.
 //
 // The logits of both levels are linear in h. Which of them a token has depends on its target, so that there is no one
-// matrix W, and the decomposition says so.
+// matrix W, and the decomposition says so. The Jacobian of a token is that of its own logits: the first level, and its
+// target's cluster (levels/level_jacobians.h).
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +24,7 @@
 #include "model/algebra/host_copy.h"
 #include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
+#include "model/heads/levels/level_jacobians.h"
 #include "model/heads/levels/level_probabilities.h"
 #include "model/heads/levels/level_targets.h"
 #include "model/heads/levels/packed_levels.h"
@@ -105,6 +108,7 @@ class HierarchicalHead : public LmHead {
     };
     tokens_of_rank_ = linear(parameter_);
     rows_.Bind(linear(cluster_parameter_), tokens_of_rank_, stream);
+    jacobians_.emplace(levels_, linear(cluster_parameter_), tokens_of_rank_, region.tensor(), stream);
     region_ = &region;
     stream_ = &stream;
     in_step_ = false;
@@ -155,7 +159,9 @@ class HierarchicalHead : public LmHead {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<HeadView> View() override { return HeadView{.not_linear = kLevels}; }
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.not_linear = kLevels, .jacobians = jacobians_.has_value() ? &*jacobians_ : nullptr};
+  }
   ParameterHandle parameter() const override { return parameter_; }
   // Targets are spread as the tokens of the training data, or evenly over the vocabulary where those are not known.
   double ForwardFlopsPerToken() const override {
@@ -258,6 +264,7 @@ class HierarchicalHead : public LmHead {
   bool in_step_ = false;
   Tensor ordered_, grad_ordered_;  // [N, D] in the order of the clusters
   Tensor cluster_logits_;          // [chunk, C_i]
+  std::optional<LevelJacobians> jacobians_;
 };
 
 std::string CheckHierarchical(const proto::ModelConfig& config) {

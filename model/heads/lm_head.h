@@ -29,6 +29,8 @@
 
 namespace isthmus {
 
+class TokenJacobians;  // model/heads/token_jacobians.h
+
 // The classes of a step whose softmax is not over the rows of the vocabulary.
 struct HeadClasses {
   std::vector<int32_t> rows;  // of the vocabulary, one for each class of all tensor ranks, ascending
@@ -48,6 +50,8 @@ struct HeadView {
   // from Finish until the backbone's backward pass, which uses the same memory.
   Tensor signal;
   bool signal_is_local = false;
+  // Also of a head that is not linear. Null: those of the softmax over the vocabulary with the logits h Wᵀ.
+  TokenJacobians* jacobians = nullptr;
 };
 
 // The tokens of a step of training.

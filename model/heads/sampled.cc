@@ -19,8 +19,11 @@
 #include <utility>
 #include <vector>
 
+#include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "model/heads/class_sample.h"
 #include "model/heads/heads.h"
+#include "model/heads/token_jacobians.h"
 #include "model/heads/vocabulary_product.h"
 #include "model/linear.h"
 #include "ops/elementwise.h"
@@ -93,6 +96,41 @@ class SampledRows {
   Tensor workspace_;        // int32
 };
 
+// The loss is that of the sample. The probabilities of the vocabulary are those of the whole head.
+class SampledJacobians : public TokenJacobians {
+ public:
+  // All must outlive this object. `classes` are those of the step.
+  SampledJacobians(LmHead& whole, const SampledRows& rows, const HeadClasses& classes)
+      : whole_(whole), rows_(rows), classes_(classes) {}
+  void Bind(Communicator& tensor, Stream& stream) {
+    tensor_ = &tensor;
+    stream_ = &stream;
+  }
+
+  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadView whole, whole_.View());
+    ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(rows_.product().weight(), *stream_));
+    const auto shared = std::make_shared<const Matrix>(std::move(weight));
+    Eigen::Index n = 0;
+    return LinearJacobians(whole, *tensor_, *stream_)->Visit(hidden, targets, [&](TokenJacobian token) -> absl::Status {
+      token.logits = shared;
+      ISTHMUS_ASSIGN_OR_RETURN(token.gradient, ShardedSoftmax(*shared * hidden.row(n).transpose(), *tensor_));
+      const auto place =
+          std::lower_bound(classes_.rows.begin(), classes_.rows.end(), targets[static_cast<size_t>(n++)]);
+      const int64_t target = place - classes_.rows.begin();
+      if (rows_.classes().Contains(target)) token.gradient(target - rows_.classes().begin) -= 1;
+      return visit(std::move(token));
+    });
+  }
+
+ private:
+  LmHead& whole_;
+  const SampledRows& rows_;
+  const HeadClasses& classes_;
+  Communicator* tensor_ = nullptr;
+  Stream* stream_ = nullptr;
+};
+
 class SampledHead : public LmHead {
  public:
   explicit SampledHead(const HeadRequest& request)
@@ -100,7 +138,8 @@ class SampledHead : public LmHead {
         stages_(request.config.head().sampled().begin(), request.config.head().sampled().end()),
         tied_(request.config.tied_embeddings()),
         whole_(FindHead(tied_ ? "tied" : "full")->make(request)),
-        rows_(setting_) {}
+        rows_(setting_),
+        jacobians_(*whole_, rows_, view_) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
     whole_->Declare(embedding, parameters);
@@ -113,6 +152,7 @@ class SampledHead : public LmHead {
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     whole_->Bind(parameters, region, stream);
+    jacobians_.Bind(region.tensor(), stream);
     of_whole_ = {parameters.Weight(parameter()), parameters.Gradient(parameter())};
     region_ = &region;
     stream_ = &stream;
@@ -168,7 +208,7 @@ class SampledHead : public LmHead {
 
   absl::StatusOr<HeadView> View() override {
     if (!sampling_) return whole_->View();
-    if (tied_) return HeadView{.not_linear = kTied};
+    if (tied_) return HeadView{.not_linear = kTied, .jacobians = &jacobians_};
     // Train has added this memory's gradient to that of W, from which the sums over the data ranks come back.
     ISTHMUS_RETURN_IF_ERROR(rows_.TakeGradient(of_whole_, *stream_));
     return HeadView{.rows = rows_.classes(),
@@ -176,7 +216,8 @@ class SampledHead : public LmHead {
                     .weight = rows_.product().weight(),
                     .gradient = rows_.product().gradient(),
                     .signal = signal_,
-                    .signal_is_local = region_->sequence_parallel()};
+                    .signal_is_local = region_->sequence_parallel(),
+                    .jacobians = &jacobians_};
   }
   ParameterHandle parameter() const override { return whole_->parameter(); }
   // They are those of the first stage.
@@ -238,6 +279,7 @@ class SampledHead : public LmHead {
   HostBuffer host_targets_;
   Tensor targets_;  // int32 [1, N]: those of a micro-batch
   Tensor signal_;   // the local part of the hidden states' gradient
+  SampledJacobians jacobians_;
 };
 
 std::string CheckSampled(const proto::ModelConfig& config) {

@@ -15,6 +15,7 @@
 #include "model/measure/head_projector.h"
 #include "model/measure/head_sums.h"
 #include "model/measure/head_update.h"
+#include "model/measure/jacobian_sample.h"
 #include "model/measure/mesh_sum.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"
@@ -55,6 +56,7 @@ struct HeadDecomposition::StepState {
   std::string not_linear;  // HeadView::not_linear
   HeadDump* dump = nullptr;
   Matrix layer_squares;  // from EndStep on
+  std::optional<VisibleShares> visible;
 };
 
 ArenaLayout HeadDecomposition::Layout(const MeasurementShape& shape) {
@@ -83,6 +85,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   made->memory_ = MeasurementMemory::Place(shape, placer);
   made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
   made->tokens_ = std::make_unique<StepTokens>(made->shape_, made->memory_, mesh, *made->projector_, stream);
+  made->jacobians_ = std::make_unique<JacobianSample>(config.telemetry().jacobian_tokens(), mesh, stream);
   made->parts_ = std::make_unique<PartShares>(made->shape_, made->memory_, mesh, stream);
   made->sample_finder_ = std::make_unique<SpectrumFinder>(shape.sampled, [](const Tensor& gram) {
     const Eigen::VectorXd values = Eigenvalues(gram);
@@ -104,7 +107,7 @@ StepObserver::Observed HeadDecomposition::observed() const {
 
 bool HeadDecomposition::linear() const { return state_->not_linear.empty(); }
 
-bool HeadDecomposition::capturable() const { return state_->dump == nullptr; }
+bool HeadDecomposition::capturable() const { return state_->dump == nullptr && !jacobians_->takes_any(); }
 
 absl::Status HeadDecomposition::UseClasses(const HeadView& head) {
   if (head.classes == nullptr && over_vocabulary_) return absl::OkStatus();
@@ -118,6 +121,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   const TraceRange range(stream_, "projector");
   StepState& state = *state_;
   state.not_linear = head.not_linear;
+  jacobians_->Begin(begun.local_tokens, begun.targets);
   if (!head.not_linear.empty()) return SetZero({.x = memory_.layer_squares}, stream_);
   ISTHMUS_RETURN_IF_ERROR(UseClasses(head));
   const Tensor targets = over_vocabulary_ ? begun.targets : head.classes->step_targets;
@@ -166,6 +170,7 @@ absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
 
 absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) {
   const TraceRange range(stream_, "tokens");
+  ISTHMUS_RETURN_IF_ERROR(jacobians_->Add(hidden));
   // A rehearsal has no step, and its head may have no view.
   if (!linear() || !head.not_linear.empty()) return absl::OkStatus();
   if (state_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(state_->dump->Add(hidden, stream_));
@@ -220,6 +225,7 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
 
 absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
   const TraceRange range(stream_, "sums");
+  ISTHMUS_ASSIGN_OR_RETURN(state_->visible, jacobians_->Measure(head));
   if (!linear()) {
     ISTHMUS_RETURN_IF_ERROR(TakeLayerSquares());
     return mesh_.world().AllReduceNumbers(LayerSquares());
@@ -313,6 +319,7 @@ void HeadDecomposition::Conclude() {
   StepState& state = *state_;
   result_ = {};
   state.dump = nullptr;
+  result_.visible = state.visible;
   for (const double square : state.layer_squares.reshaped()) result_.layer_gradient_norms.push_back(std::sqrt(square));
   if (!state.not_linear.empty()) {
     result_.head.not_measured = state.not_linear;

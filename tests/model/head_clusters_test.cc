@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
             "be a spike; use NONE or one stage"},
         ClusterRule{"",
                     "x: data.token_clusters: \"\"; model.head.clusters.kind file needs the cluster of each token, "
-                    "int32 [V] in a .npy file"},
+                    "int32 [V] in a .npy file, as `isthmus tokenizer cluster` makes it"},
         ClusterRule{"model.head.clusters.kind=order model.head.clusters.count=7 data.token_clusters=c.npy",
                     "x: data.token_clusters: \"c.npy\"; model.head.clusters.kind order reads no file; leave it empty, "
                     "or choose kind file"},

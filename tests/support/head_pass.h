@@ -26,6 +26,7 @@ class TrainPass {
                      const std::function<void(ParameterStore&)>& change = nullptr);
 
   TrainingModel& model() { return replica_.model(); }
+  const Mesh& mesh() const { return replica_.mesh(); }
   // Return a parameter of this name, which must exist, and its gradient as it is now.
   Matrix Weight(absl::string_view name) { return MatrixOf(model().parameters().Weight(Find(name))); }
   Matrix Gradient(absl::string_view name) { return MatrixOf(model().parameters().Gradient(Find(name))); }

@@ -206,14 +206,33 @@ void ExpectResumeOnEveryMesh(const TinyOptions& options) {
   }
 }
 
+namespace {
+
+void ExpectSameShares(const std::optional<VisibleShares>& found, const std::optional<VisibleShares>& expected) {
+  ASSERT_EQ(found.has_value(), expected.has_value());
+  if (!found.has_value()) return;
+  EXPECT_EQ(found->tokens, expected->tokens);
+  for (const auto energies : {&VisibleShares::logits, &VisibleShares::log_probabilities}) {
+    const VisibleShares::Energies &one = (*found).*energies, &other = (*expected).*energies;
+    EXPECT_NEAR(one.whole, other.whole, 1e-9 * other.whole);
+    EXPECT_NEAR(one.cosine(), other.cosine(), 1e-9);
+    EXPECT_GT(one.cosine(), 0);
+    EXPECT_LE(one.cosine(), 1 + 1e-12);
+  }
+}
+
+}  // namespace
+
 void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
   for (TinyOptions mesh : MeshesOf(options)) {
     for (const bool sequence_parallel : {false, true}) {
       mesh.sequence_parallel = mesh.shard_optimizer = sequence_parallel;
+      mesh.jacobian_tokens = 7;
       SCOPED_TRACE(mesh.Name());
       Replica alone(mesh), meshed(mesh, &World());
       for (int64_t step = 1; step <= 2; ++step) {
         const StepWithFigures expected = alone.Step(step, /*measure_head=*/true), found = meshed.Step(step, true);
+        ExpectSameShares(found.visible, expected.visible);
         ASSERT_TRUE(expected.head.has_value() && found.head.has_value());
         ASSERT_EQ(found.head->linear, expected.head->linear);
         EXPECT_EQ(found.head->not_measured, expected.head->not_measured);

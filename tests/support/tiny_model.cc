@@ -67,6 +67,7 @@ proto::RunConfig TinyConfig(const TinyOptions& options) {
   precision.set_fp8_layers(options.fp8);
   precision.set_loss_chunk(options.loss_chunk);
   config.mutable_telemetry()->set_sample_tokens(options.sample_tokens);
+  config.mutable_telemetry()->set_jacobian_tokens(options.jacobian_tokens);
   if (!options.measured) config.mutable_telemetry()->set_interval(0);
   config.mutable_cuda()->set_graph(options.cuda_graph);
   return config;
@@ -119,10 +120,11 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
 }
 
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition) {
-  StepWithFigures step{result, std::nullopt, {}};
+  StepWithFigures step{result, std::nullopt, {}, std::nullopt};
   if (!measured || !result.applied) return step;
   step.head = decomposition->result().head;
   step.layer_gradient_norms = decomposition->result().layer_gradient_norms;
+  step.visible = decomposition->result().visible;
   return step;
 }
 

@@ -33,7 +33,7 @@ struct TinyOptions {
   int64_t sequences = 8;
   int64_t sequence_length = 8;
   int64_t loss_chunk = 10;
-  int64_t sample_tokens = 256;
+  int64_t sample_tokens = 256, jacobian_tokens = 0;
   bool measured = true;  // whether the head is measured at any step
   bool cuda_graph = false;
   std::string optimizer;          // text of more settings of the optimizer
@@ -62,6 +62,7 @@ std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 struct StepWithFigures : StepResult {
   std::optional<HeadFigures> head;
   std::vector<double> layer_gradient_norms;  // with `head`
+  std::optional<VisibleShares> visible;      // of jacobian_tokens
 };
 // `measured` says whether `decomposition` observed the step, if it was applied.
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition);

@@ -1,0 +1,93 @@
+#include "model/measure/measure_visible_shares.h"
+
+#include <Eigen/QR>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "model/measure/tall_qr.h"
+#include "parallel/shard.h"
+#include "runtime/status.h"
+
+namespace isthmus {
+namespace {
+
+// The part of a gradient that lies in the column space of a matrix J whose rows are spread over the ranks.
+class ColumnSpace {
+ public:
+  // Factors J Π = Q R. A Gram matrix would square the condition.
+  static absl::StatusOr<ColumnSpace> Of(const Matrix& rows, Communicator& tensor) {
+    const Matrix none = Matrix::Zero(rows.rows() > 0 ? 0 : 1, rows.cols());
+    const Matrix& own_rows = rows.rows() > 0 ? rows : none;
+    std::vector<double> sizes(static_cast<size_t>(tensor.size()));
+    sizes[static_cast<size_t>(tensor.rank())] = static_cast<double>(own_rows.rows());
+    if (tensor.size() > 1) ISTHMUS_RETURN_IF_ERROR(tensor.AllReduceNumbers(absl::MakeSpan(sizes)));
+    std::vector<Range> ranges;
+    for (const double size : sizes) {
+      const int64_t begin = ranges.empty() ? 0 : ranges.back().end;
+      ranges.push_back({begin, begin + static_cast<int64_t>(size)});
+    }
+    const ConstTensor shard = TensorOf(own_rows);
+    ISTHMUS_ASSIGN_OR_RETURN(const ShardedQr qr, ShardedQr::Factor(absl::MakeConstSpan(&shard, 1),
+                                                                   static_cast<size_t>(tensor.rank()), ranges, tensor));
+    return ColumnSpace(qr.r());
+  }
+
+  // Returns the squared length of the projection of g, from b = Jᵀ g: it is ‖y‖² with R₁₁ᵀ y = (Πᵀ b)₁, where R₁₁ has
+  // the rank of J.
+  double ProjectedSquare(const Eigen::VectorXd& b) const {
+    const Eigen::Index rank = qr_.rank();
+    const Eigen::VectorXd ordered = (qr_.colsPermutation().transpose() * b).head(rank);
+    const auto leading = qr_.matrixR().topLeftCorner(rank, rank).triangularView<Eigen::Upper>();
+    return leading.transpose().solve(ordered).squaredNorm();
+  }
+
+ private:
+  explicit ColumnSpace(const Eigen::MatrixXd& r) {
+    // Directions below so small a part of the largest are rounding.
+    constexpr double kLeastDirection = 1e-12;
+    qr_.setThreshold(kLeastDirection);
+    qr_.compute(r);
+  }
+
+  Eigen::ColPivHouseholderQR<Eigen::MatrixXd> qr_;
+};
+
+// Adds a token, whose gradient's squared length on this rank is `square` and b = Jᵀ g of this rank's rows.
+absl::Status AddToken(const ColumnSpace& space, double square, Eigen::VectorXd b, Communicator& tensor,
+                      VisibleShares::Energies& energies) {
+  Eigen::VectorXd whole = Eigen::VectorXd::Constant(1, square);
+  ISTHMUS_RETURN_IF_ERROR(SumOver(tensor, whole));
+  ISTHMUS_RETURN_IF_ERROR(SumOver(tensor, b));
+  energies.whole += whole(0);
+  energies.visible += space.ProjectedSquare(b);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<VisibleShares> MeasureVisibleShares(TokenJacobians& jacobians, const Matrix& hidden,
+                                                   absl::Span<const int32_t> targets, Communicator& tensor) {
+  VisibleShares shares;
+  shares.tokens = hidden.rows();
+  std::shared_ptr<const Matrix> factored;
+  std::unique_ptr<const ColumnSpace> of_logits;
+  const auto add = [&](TokenJacobian token) -> absl::Status {
+    // Whether it is the same matrix is the same on all ranks.
+    if (token.logits != factored) {
+      ISTHMUS_ASSIGN_OR_RETURN(ColumnSpace space, ColumnSpace::Of(*token.logits, tensor));
+      of_logits = std::make_unique<const ColumnSpace>(std::move(space));
+      factored = token.logits;
+    }
+    const Eigen::VectorXd b = token.logits->transpose() * token.gradient;
+    ISTHMUS_RETURN_IF_ERROR(AddToken(*of_logits, token.gradient.squaredNorm(), b, tensor, shares.logits));
+    // Jᵀ(p − y) is the same b, but for rounding.
+    ISTHMUS_ASSIGN_OR_RETURN(const ColumnSpace space, ColumnSpace::Of(token.log_probabilities, tensor));
+    return AddToken(space, token.probability_gradient.squaredNorm(),
+                    token.log_probabilities.transpose() * token.probability_gradient, tensor, shares.log_probabilities);
+  };
+  ISTHMUS_RETURN_IF_ERROR(jacobians.Visit(hidden, targets, add));
+  return shares;
+}
+
+}  // namespace isthmus
