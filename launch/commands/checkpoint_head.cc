@@ -9,6 +9,7 @@
 #include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
+#include "model/measure/jacobian_sample.h"
 #include "model/model.h"
 #include "model/resolve.h"
 #include "ops/elementwise.h"
@@ -110,10 +111,13 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   head.counts_.resize(static_cast<size_t>(head.vocabulary_), 0);
   head.targets_ = std::move(batch->target_values);
   ISTHMUS_ASSIGN_OR_RETURN(const HeadView view, model->loss().View());
-  if (!view.not_linear.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(head.folder_, ": the head can't be decomposed: ", view.not_linear));
+  head.not_linear_ = view.not_linear;
+  if (!view.not_linear.empty() && (request.jacobian_tokens == 0 || view.jacobians == nullptr)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(head.folder_, ": the head can't be decomposed: ", view.not_linear,
+                     view.jacobians == nullptr ? "" : "; --jacobian-tokens measures single tokens' gradients"));
   }
-  head.weight_ = Widened(view.weight);
+  if (view.not_linear.empty()) head.weight_ = Widened(view.weight);
   if (view.down != nullptr) head.down_ = Widened(view.down->weight);
 
   const int64_t width = config.model().width();
@@ -124,6 +128,10 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
     ISTHMUS_RETURN_IF_ERROR(
         Cast({.x = model->backbone().hidden(), .y = head.hidden_.tensor().RowSlice(begin, length)}, stream));
   }
+  JacobianSample jacobians(request.jacobian_tokens, mesh, stream);
+  jacobians.Begin(head.hidden_.rows, Tensor(head.targets_.data(), DType::kInt32, 1, head.hidden_.rows));
+  ISTHMUS_RETURN_IF_ERROR(jacobians.Add(head.hidden_.tensor()));
+  ISTHMUS_ASSIGN_OR_RETURN(head.visible_, jacobians.Measure(view));
   return head;
 }
 

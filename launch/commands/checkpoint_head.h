@@ -5,11 +5,13 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "launch/commands/host_block.h"
 #include "model/measure/tensor_decomposition.h"
+#include "model/measure/visible_shares.h"
 #include "parallel/mesh.h"
 
 namespace isthmus {
@@ -18,6 +20,7 @@ struct CheckpointRequest {
   std::string checkpoint;  // or a run folder: its newest one
   std::string corpus;      // token shards (.ids) or a folder of them, of the tokenizer that the model was trained with
   int64_t tokens = 4096;   // at least one sequence for each data rank, else rounded down to whole ones
+  int64_t jacobian_tokens = 0;  // at most, for the shares of single tokens' gradients
 };
 
 class CheckpointHead {
@@ -29,13 +32,17 @@ class CheckpointHead {
   // was made with another tokenizer or is smaller than a sequence for each data rank.
   static absl::StatusOr<CheckpointHead> Load(const CheckpointRequest& request, int tensor, int data, const Mesh& mesh);
 
+  // Returns why the head has no tensors; empty if it has. Such a head has `visible` alone.
+  const std::string& not_linear() const { return not_linear_; }
   // Returns views of this object's memory.
   HeadTensors Tensors() const;
+  // Returns the shares of single tokens' gradients, if they were asked for.
+  const std::optional<VisibleShares>& visible() const { return visible_; }
 
  private:
   static HostBlock Widened(const ConstTensor& tensor);
 
-  std::string folder_;
+  std::string folder_, not_linear_;
   int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all
   int first_shard_ = 0, first_part_ = 0;
   bool alone_ = true;
@@ -43,6 +50,7 @@ class CheckpointHead {
   HostBlock weight_, down_, hidden_;
   std::vector<int32_t> targets_;
   std::vector<uint64_t> counts_;
+  std::optional<VisibleShares> visible_;
 };
 
 }  // namespace isthmus

@@ -45,6 +45,11 @@ absl::Status CheckSource(const Request& request) {
     return absl::OkStatus();
   }
   const bool has_down = !paths.up.empty() && !paths.down.empty();
+  if (request.checkpoint.jacobian_tokens > 0) {
+    return absl::InvalidArgumentError(
+        "--jacobian-tokens: tensors alone don't say what a head does; accepted with "
+        "--checkpoint alone");
+  }
   const bool half = paths.up.empty() != paths.down.empty();
   if (half || has_down != paths.head.empty()) {
     return absl::InvalidArgumentError("isthmus decompose: accepts either --head, or both --head-up and --head-down");
@@ -63,6 +68,7 @@ absl::Status CheckRequest(Request& request, int world) {
   ISTHMUS_RETURN_IF_ERROR(accepts("data", request.data, 0, kMostRanks));
   ISTHMUS_RETURN_IF_ERROR(accepts("tokens", request.checkpoint.tokens, 1, int64_t{1} << 31));
   ISTHMUS_RETURN_IF_ERROR(accepts("sample-tokens", request.sample_tokens, 1, kMostSampled));
+  ISTHMUS_RETURN_IF_ERROR(accepts("jacobian-tokens", request.checkpoint.jacobian_tokens, 0, kMostSampled));
   if (world == 1) {
     if (request.data == 0) request.data = 1;
     return absl::OkStatus();
@@ -74,10 +80,27 @@ absl::Status CheckRequest(Request& request, int world) {
                                                  " ranks that were started; start that many, or one alone"));
 }
 
-absl::Status WriteFigures(const Request& request, HeadTensors tensors, const Mesh& mesh, CommandContext& context) {
+absl::StatusOr<HeadFigures> FiguresOf(const Request& request, HeadTensors tensors, const Mesh& mesh) {
   tensors.sample_tokens = request.sample_tokens;
   tensors.equal_norm_steps = request.equal_norm_steps;
-  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures measurement, DecomposeTensors(tensors, mesh.tensor(), mesh.data()));
+  return DecomposeTensors(tensors, mesh.tensor(), mesh.data());
+}
+
+// A head that is not linear has the shares of single tokens' gradients alone.
+absl::StatusOr<HeadFigures> FiguresOf(const Request& request, const CheckpointHead& head, const Mesh& mesh) {
+  HeadFigures figures = {.not_measured = head.not_linear(), .linear = head.not_linear().empty()};
+  if (!figures.linear && request.equal_norm_steps) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--equal-norm-steps: leave it out; the head has no such steps: ", head.not_linear()));
+  }
+  if (figures.linear) {
+    ISTHMUS_ASSIGN_OR_RETURN(figures, FiguresOf(request, head.Tensors(), mesh));
+  }
+  figures.visible = head.visible();
+  return figures;
+}
+
+absl::Status WriteFigures(const Request& request, const HeadFigures& measurement, CommandContext& context) {
   absl::Status written;
   if (context.world.rank() == 0) {
     const std::string json = HeadJson(measurement);
@@ -117,7 +140,8 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
     ISTHMUS_ASSIGN_OR_RETURN(const CheckpointHead head,
                              CheckpointHead::Load(request.checkpoint, static_cast<int>(request.tensor),
                                                   static_cast<int>(request.data), mesh));
-    return WriteFigures(request, head.Tensors(), mesh, context);
+    ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures figures, FiguresOf(request, head, mesh));
+    return WriteFigures(request, figures, context);
   }
   DumpShards shards{.tensor_ranks = static_cast<int>(request.tensor),
                     .tensor_first = mesh.tensor_rank(),
@@ -129,7 +153,8 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
   }
   auto dump = DumpedHead::Load(request.paths, shards);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
-  return WriteFigures(request, dump->Tensors(), mesh, context);
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures figures, FiguresOf(request, dump->Tensors(), mesh));
+  return WriteFigures(request, figures, context);
 }
 
 }  // namespace
@@ -163,6 +188,10 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
            "that the head passes on, what a gradient step on the hidden states does, and the best of twice the "
            "head's rank; takes two to three times as long",
            &request.equal_norm_steps)
+      .Add("jacobian-tokens", "N",
+           "with --checkpoint: also the share of single tokens' gradients that a change of their hidden states can "
+           "follow, over at most N of them, for heads of any kind",
+           &request.checkpoint.jacobian_tokens)
       .Add("json", "FILE", "where the figures go, one JSON object; else to standard output", &request.json);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {

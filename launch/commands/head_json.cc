@@ -92,9 +92,18 @@ Json StepsJson(const EqualNormSteps& steps, AbsentFigures& missing) {
   return json;
 }
 
+// A share of no gradient is null.
+Json SharesJson(const VisibleShares& shares) {
+  return {{"tokens", shares.tokens},
+          {"logit_cosine", shares.logits.cosine()},
+          {"log_probability_cosine", shares.log_probabilities.cosine()}};
+}
+
 }  // namespace
 
 std::string HeadJson(const HeadFigures& m) {
+  const Json visible = m.visible.has_value() ? SharesJson(*m.visible) : Json();
+  if (!m.linear) return Json({{"not_measured", m.not_measured}, {"visible_share", visible}}).dump(1) + "\n";
   Json json = {{"tokens", m.tokens}, {"vocabulary", m.vocabulary}, {"width", m.width}, {"loss", m.loss}};
   json.update(ScalarsJson(m.scalars));
   Json shards = Json::array(), buckets = Json::array();
@@ -110,6 +119,7 @@ std::string HeadJson(const HeadFigures& m) {
   json["token_gradient_histogram"] = HistogramJson(m.token_gradient);
   json["head_singular_values"] = m.singular_values;
   json["sampled_singular_values"] = m.sampled_singular_values;
+  if (m.visible.has_value()) json["visible_share"] = visible;
   AbsentFigures missing;
   if (m.equal_norm_steps.has_value()) json["equal_norm_steps"] = StepsJson(*m.equal_norm_steps, missing);
   std::vector<std::string> names;

@@ -9,7 +9,7 @@
 namespace isthmus {
 
 // The object is indented, with a newline at the end. Doubles keep all their digits; lists of singular values are
-// complete. If a figure is null, `not_measured` names it and gives the reason.
+// complete. A head that is not linear has `visible_share` and the reason alone. If a figure is null, `not_measured` names it and gives the reason.
 std::string HeadJson(const HeadFigures& measurement);
 
 }  // namespace isthmus

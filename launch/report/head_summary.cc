@@ -104,6 +104,9 @@ double CommonTokens(absl::Span<const Run> runs) {
 HeadSummary SummariseHead(const Run& run, double common_tokens) {
   const std::vector<SeriesPoint> loss = Smooth(run.Figure("train/loss").points());
   const auto latest = [&](const char* name) { return MeanOfLastPart(run.Figure(absl::StrCat("head/", name)), kTenth); };
+  const auto of_tokens = [&](const char* name) {
+    return MeanOfLastPart(run.Figure(absl::StrCat("visible_share/", name)), kTenth);
+  };
   const auto share = [&](const char* part) { return LastDecreaseShare(run, PartDecreaseKey(part)); };
   return {.title = run.config.has_value() ? FullHeadTitle(run.config->model()) : "",
           .parameters = run.config.has_value() ? HeadParameters(run) : kNotKnown,
@@ -113,6 +116,8 @@ HeadSummary SummariseHead(const Run& run, double common_tokens) {
           .lost_norm_ratio = latest("lost_norm_ratio"),
           .isotropic_lost_norm_ratio = latest("isotropic_lost_norm_ratio"),
           .alignment_gain = latest("alignment_gain"),
+          .logit_cosine = of_tokens("logit_cosine"),
+          .log_probability_cosine = of_tokens("log_probability_cosine"),
           .visible_cosine = latest("visible_cosine"),
           .hidden_update_cosine = latest("hidden_update_cosine"),
           .conditioning_cosine = latest("conditioning_cosine"),

@@ -19,6 +19,7 @@ struct HeadSummary {
   double common_loss = 0;
   double validation_loss = 0;  // the last
   double lost_norm_ratio = 0, isotropic_lost_norm_ratio = 0, alignment_gain = 0;
+  double logit_cosine = 0, log_probability_cosine = 0;  // of single tokens' gradients
   double visible_cosine = 0, hidden_update_cosine = 0, conditioning_cosine = 0;
   double head_share = 0, blocks_share = 0, embedding_share = 0;  // of the first-order decrease
   double seconds_per_token = 0;                                  // by the median of the records' rates

@@ -17,14 +17,12 @@ constexpr const char* kHeadsNote =
     "<p class=\"note\">Figures of the head and shares of the decrease are means over the last tenth of the records "
     "that "
     "have them, at least one. Training losses are smoothed as in the plots above, and taken at the centre of their "
-    "window. "
-    "Isotropic: what a head of the same rank in random position loses; the alignment gain is how many times more of "
-    "the "
-    "norm this one passes on. Conditioning: how much of the visible cosine the hidden update keeps. Decrease: whose "
-    "update "
-    "lowers the loss, to first order. A head that is the embedding’s own matrix has no parameters besides, and its "
-    "update "
-    "counts as the embedding’s. Time per token: by the median rate of the records. “–”: not recorded.</p>\n";
+    "window. Isotropic: what a head of the same rank in random position loses; the alignment gain is how many times "
+    "more of the norm this one passes on. Token cosine: how much of single tokens’ gradients a change of their hidden "
+    "state can follow, by the logits of the head’s own loss and by the log-probabilities of the vocabulary, which "
+    "compare all kinds of heads. Conditioning: how much of the visible cosine the hidden update keeps. Decrease: whose "
+    "update lowers the loss, to first order. A head that is the embedding’s own matrix has no parameters besides, and "
+    "its update counts as the embedding’s. Time per token: by the median rate of the records. “–”: not recorded.</p>\n";
 
 // A column is shown if a run has its figure.
 struct HeadColumn {
@@ -50,6 +48,8 @@ std::vector<HeadColumn> ColumnsOf(absl::Span<const HeadSummary> summaries, doubl
       {"isotropic", &HeadSummary::isotropic_lost_norm_ratio, Unit::kPercent},
       {"alignment gain", &HeadSummary::alignment_gain, Unit::kNumber},
       {"visible cosine", &HeadSummary::visible_cosine, Unit::kNumber},
+      {"token cosine, own logits", &HeadSummary::logit_cosine, Unit::kNumber},
+      {"token cosine, vocab\u00ADulary", &HeadSummary::log_probability_cosine, Unit::kNumber},
       {"hidden-update cosine", &HeadSummary::hidden_update_cosine, Unit::kNumber},
       {"condition\u00ADing", &HeadSummary::conditioning_cosine, Unit::kNumber},
       {"decrease by head", &HeadSummary::head_share, Unit::kPercent},
@@ -74,7 +74,7 @@ std::string TimeText(absl::Span<const HeadSummary> summaries, size_t run) {
 bool HaveHeadFigures(absl::Span<const HeadSummary> summaries) {
   return std::any_of(summaries.begin(), summaries.end(), [](const HeadSummary& summary) {
     return std::isfinite(summary.visible_cosine) || std::isfinite(summary.lost_norm_ratio) ||
-           std::isfinite(summary.head_share);
+           std::isfinite(summary.head_share) || std::isfinite(summary.log_probability_cosine);
   });
 }
 

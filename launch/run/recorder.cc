@@ -92,7 +92,7 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
   ISTHMUS_RETURN_IF_ERROR(FillTimes(taken, record));
   if (taken.measured.has_value()) {
     FillHeadRecord(taken.measured->head, *record.mutable_head());
-    if (const auto& visible = taken.measured->visible; visible.has_value()) {
+    if (const auto& visible = taken.measured->head.visible; visible.has_value()) {
       FillVisibleShares(*visible, *record.mutable_visible_share());
     }
     FillHeadLosses(taken.result.head_losses, record);

@@ -319,11 +319,11 @@ void HeadDecomposition::Conclude() {
   StepState& state = *state_;
   result_ = {};
   state.dump = nullptr;
-  result_.visible = state.visible;
   for (const double square : state.layer_squares.reshaped()) result_.layer_gradient_norms.push_back(std::sqrt(square));
   if (!state.not_linear.empty()) {
     result_.head.not_measured = state.not_linear;
     result_.head.linear = false;
+    result_.head.visible = state.visible;
     return;
   }
   HeadSums& sums = state.sums;
@@ -333,6 +333,7 @@ void HeadDecomposition::Conclude() {
   sums.singular_values_step = spectrum.step;
   sums.sample_step = UseFoundSampleSpectrum();
   result_.head = MakeMeasurement(sums);
+  result_.head.visible = state.visible;
   seconds_.figures = laps.Next();
 }
 

@@ -25,14 +25,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "model/heads/softmax_loss.h"
 #include "model/measure/head_dump.h"
 #include "model/measure/head_figures.h"
 #include "model/measure/measurement_memory.h"
-#include "model/measure/visible_shares.h"
 #include "model/step_observer.h"
 #include "parallel/mesh.h"
 #include "proto/config.pb.h"
@@ -82,7 +80,6 @@ class HeadDecomposition : public StepObserver {
     HeadFigures head;
     // Norms of the gradient of the residual stream that enters each layer, and at last the final norm.
     std::vector<double> layer_gradient_norms;
-    std::optional<VisibleShares> visible;  // of telemetry.jacobian_tokens; of heads that are not linear, too
   };
   // The figures of the step that was concluded last.
   const Result& result() const { return result_; }

@@ -11,6 +11,7 @@
 
 #include "model/measure/equal_norm_steps.h"
 #include "model/measure/histogram.h"
+#include "model/measure/visible_shares.h"
 #include "proto/telemetry.pb.h"
 
 namespace isthmus {
@@ -31,7 +32,8 @@ struct HeadFigures {
   // Empty if everything was measured; otherwise the reason. In that case the figures of `scalars` that need G_∥ are
   // absent, the retained energies of shards and buckets are NaN, and `retained_ratio` is empty.
   std::string not_measured;
-  bool linear = true;  // false: of a head that is not linear nothing is measured, and there are no figures
+  // Of a head that is not linear only `visible` is measured.
+  bool linear = true;
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;
   // All figures that are one number. The record's definition is their list (proto/telemetry.proto), and head_sums.cc
@@ -50,6 +52,7 @@ struct HeadFigures {
   // rounding unit of the arithmetic of G Gᵀ. They are roots of its eigenvalues, so smaller ones are not known.
   std::vector<double> sampled_singular_values;
   std::optional<EqualNormSteps> equal_norm_steps;  // of the same tokens; of tensors in memory alone, if asked for
+  std::optional<VisibleShares> visible;            // if asked for; of a head that is not linear, too
 };
 
 }  // namespace isthmus

@@ -120,11 +120,10 @@ Replica::Replica(const TinyOptions& options, Communicator* world, uint64_t seed,
 }
 
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition) {
-  StepWithFigures step{result, std::nullopt, {}, std::nullopt};
+  StepWithFigures step{result, std::nullopt, {}};
   if (!measured || !result.applied) return step;
   step.head = decomposition->result().head;
   step.layer_gradient_norms = decomposition->result().layer_gradient_norms;
-  step.visible = decomposition->result().visible;
   return step;
 }
 

@@ -62,7 +62,6 @@ std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 struct StepWithFigures : StepResult {
   std::optional<HeadFigures> head;
   std::vector<double> layer_gradient_norms;  // with `head`
-  std::optional<VisibleShares> visible;      // of jacobian_tokens
 };
 // `measured` says whether `decomposition` observed the step, if it was applied.
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition);
