@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/heads/heads.h"
+#include "ops/cross_entropy.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -12,7 +13,7 @@ ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& se
     : setting_(setting),
       chunk_(std::min(loss_chunk, setting.batch.tokens())),
       head_(MakeHead({.config = config, .setting = setting, .tables = tables})),
-      softmax_(setting, chunk_) {}
+      softmax_(setting, chunk_, LossFormOf(config)) {}
 
 void ChunkedLoss::Place(TensorPlacer& placer) {
   softmax_.Place(setting_.Share(setting_.vocabulary).size() + head_->MoreClasses(), placer);
@@ -29,6 +30,7 @@ absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const Tenso
   ISTHMUS_ASSIGN_OR_RETURN(arena_, Arena::Allocate("head and loss", Layout().bytes(), stream));
   TensorPlacer placer(&arena_);
   Place(placer);
+  stream_ = &stream;
   softmax_.Bind(region, stream);
   head_->Bind(parameters, region, stream);
   return absl::OkStatus();
@@ -38,6 +40,9 @@ absl::StatusOr<Tensor> ChunkedLoss::Logits(const Tensor& hidden) {
   const Tensor logits = softmax_.Logits(hidden.rows, softmax_.rows().size());
   ISTHMUS_RETURN_IF_ERROR(head_->BeginReading(hidden));
   ISTHMUS_RETURN_IF_ERROR(head_->Logits(hidden, 0, logits));
+  if (softmax_.form().capped() && !head_->log_probabilities()) {
+    ISTHMUS_RETURN_IF_ERROR(CapLogits({.logits = logits, .soft_cap = softmax_.form().soft_cap}, *stream_));
+  }
   return logits;
 }
 

@@ -14,6 +14,7 @@
 #include "model/heads/softmax_loss.h"
 #include "model/part_setting.h"
 #include "model/tensor_region.h"
+#include "ops/loss_form.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
 #include "runtime/data/token_tables.h"
@@ -52,7 +53,7 @@ class ChunkedLoss {
   absl::Status Train(const HeadBatch& batch) { return head_->Train(batch, softmax_); }
 
   // Returns logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the loss's
-  // memory.
+  // memory. Their softmax are the probabilities: a soft cap is on them.
   absl::StatusOr<Tensor> Logits(const Tensor& hidden);
 
   // These work as in LmHead.
@@ -62,6 +63,7 @@ class ChunkedLoss {
   absl::Status ChangeGradient(double energy) { return head_->ChangeGradient(energy); }
   absl::Status RestoreGradient() { return head_->RestoreGradient(); }
   HeadLossValues head_losses() const { return head_->losses(); }
+  const LossForm& form() const { return softmax_.form(); }
   absl::StatusOr<HeadView> View() { return head_->View(); }
   ParameterHandle parameter() const { return head_->parameter(); }
   double ForwardFlopsPerToken() const { return head_->ForwardFlopsPerToken(); }
@@ -75,6 +77,7 @@ class ChunkedLoss {
   std::unique_ptr<LmHead> head_;
   SoftmaxLoss softmax_;
   Arena arena_;
+  Stream* stream_ = nullptr;
 };
 
 }  // namespace isthmus

@@ -2,6 +2,8 @@
 
 #include <absl/strings/str_cat.h>
 
+#include <cmath>
+
 #include "ops/check.h"
 #include "ops/cost.h"
 #include "ops/operator.h"
@@ -15,8 +17,18 @@ absl::Status CheckLogits(const char* op, const ConstTensor& logits) {
   return absl::InvalidArgumentError(absl::StrCat(op, ": logits are ", logits.Describe(), "; need fp32 or fp64"));
 }
 
+absl::Status CheckForm(const char* op, const LossForm& form) {
+  for (const double value : {form.soft_cap, form.z_loss}) {
+    if (std::isfinite(value) && value >= 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(op, ": soft cap ", form.soft_cap, ", z-loss ", form.z_loss, "; need finite numbers from 0 on"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckArguments(const CrossEntropyStatisticsArgs& args, Device device) {
   constexpr char kOp[] = "CrossEntropyStatistics";
+  ISTHMUS_RETURN_IF_ERROR(CheckForm(kOp, args.form));
   ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, args.logits.rows));
   ISTHMUS_RETURN_IF_ERROR(
@@ -26,6 +38,7 @@ absl::Status CheckArguments(const CrossEntropyStatisticsArgs& args, Device devic
 
 absl::Status CheckArguments(const CrossEntropyCombineArgs& args, Device device) {
   constexpr char kOp[] = "CrossEntropyCombine";
+  ISTHMUS_RETURN_IF_ERROR(CheckForm(kOp, args.form));
   const int64_t tokens = args.loss.columns;
   const DType type = args.gathered.dtype;
   ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.gathered));
@@ -41,6 +54,7 @@ absl::Status CheckArguments(const CrossEntropyCombineArgs& args, Device device) 
 
 absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device) {
   constexpr char kOp[] = "CrossEntropyGradient";
+  ISTHMUS_RETURN_IF_ERROR(CheckForm(kOp, args.form));
   const int64_t tokens = args.logits.rows;
   const DType type = args.logits.dtype;
   ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
@@ -50,6 +64,16 @@ absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device)
   const bool rounded = type == DType::kFloat32 && args.grad_logits.dtype == DType::kBFloat16;
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_logits", args.grad_logits, rounded ? DType::kBFloat16 : type, tokens,
                                       args.logits.columns));
+  return CheckDevice(kOp, args.logits, device);
+}
+
+absl::Status CheckArguments(const CapLogitsArgs& args, Device device) {
+  constexpr char kOp[] = "CapLogits";
+  ISTHMUS_RETURN_IF_ERROR(CheckLogits(kOp, args.logits));
+  if (!(args.soft_cap > 0 && std::isfinite(args.soft_cap))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kOp, ": soft cap ", args.soft_cap, "; needs a finite number above 0"));
+  }
   return CheckDevice(kOp, args.logits, device);
 }
 
@@ -74,6 +98,13 @@ OperatorCost CrossEntropyGradientArgs::Cost() const { return MemoryPass("logit g
 absl::Status CrossEntropyGradient(const CrossEntropyGradientArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
   return Dispatch<cpu::CrossEntropyGradient, cuda::CrossEntropyGradient>(args, stream);
+}
+
+OperatorCost CapLogitsArgs::Cost() const { return MemoryPass("soft cap", {logits, logits}); }
+
+absl::Status CapLogits(const CapLogitsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::CapLogits, cuda::CapLogits>(args, stream);
 }
 
 }  // namespace isthmus

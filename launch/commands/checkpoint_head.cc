@@ -9,6 +9,7 @@
 #include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
+#include "model/heads/heads.h"
 #include "model/measure/jacobian_sample.h"
 #include "model/model.h"
 #include "model/resolve.h"
@@ -107,6 +108,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   head.first_part_ = mesh.data_rank();
   head.tokens_ = opened->sequences * length;
   head.vocabulary_ = config.model().vocabulary();
+  head.form_ = LossFormOf(config.model());
   head.counts_ = opened->corpus->Counts();
   head.counts_.resize(static_cast<size_t>(head.vocabulary_), 0);
   head.targets_ = std::move(batch->target_values);
@@ -128,7 +130,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
     ISTHMUS_RETURN_IF_ERROR(
         Cast({.x = model->backbone().hidden(), .y = head.hidden_.tensor().RowSlice(begin, length)}, stream));
   }
-  JacobianSample jacobians(request.jacobian_tokens, mesh, stream);
+  JacobianSample jacobians(request.jacobian_tokens, LossFormOf(config.model()), mesh, stream);
   jacobians.Begin(head.hidden_.rows, Tensor(head.targets_.data(), DType::kInt32, 1, head.hidden_.rows));
   ISTHMUS_RETURN_IF_ERROR(jacobians.Add(head.hidden_.tensor()));
   ISTHMUS_ASSIGN_OR_RETURN(head.visible_, jacobians.Measure(view));
@@ -139,6 +141,7 @@ HeadTensors CheckpointHead::Tensors() const {
   HeadTensors tensors;
   tensors.tokens = tokens_;
   tensors.vocabulary = vocabulary_;
+  tensors.form = form_;
   for (int rank = 0; rank < tensor_; ++rank) {
     tensors.shards.push_back(ShardOf(vocabulary_, tensor_, rank));
     if (alone_)

@@ -12,6 +12,7 @@
 #include "launch/commands/host_block.h"
 #include "model/measure/tensor_decomposition.h"
 #include "model/measure/visible_shares.h"
+#include "ops/loss_form.h"
 #include "parallel/mesh.h"
 
 namespace isthmus {
@@ -47,6 +48,7 @@ class CheckpointHead {
   int first_shard_ = 0, first_part_ = 0;
   bool alone_ = true;
   int64_t tokens_ = 0, vocabulary_ = 0;  // of all ranks
+  LossForm form_;
   HostBlock weight_, down_, hidden_;
   std::vector<int32_t> targets_;
   std::vector<uint64_t> counts_;

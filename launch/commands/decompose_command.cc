@@ -1,7 +1,9 @@
 #include <absl/strings/str_cat.h>
 
+#include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "launch/commands.h"
 #include "launch/commands/checkpoint_head.h"
@@ -11,6 +13,7 @@
 #include "launch/options.h"
 #include "launch/threads.h"
 #include "model/measure/tensor_decomposition.h"
+#include "ops/loss_form.h"
 #include "parallel/mesh.h"
 #include "runtime/data/token_dataset.h"
 #include "runtime/durable_file.h"
@@ -21,6 +24,7 @@ namespace {
 
 struct Request {
   DumpPaths paths;
+  LossForm form;  // of a dump
   CheckpointRequest checkpoint;
   std::string json;
   int64_t tensor = 1, data = 0, sample_tokens = 2048;
@@ -41,6 +45,9 @@ absl::Status CheckSource(const Request& request) {
   if (checkpoint) {
     if (!paths.counts.empty()) {
       return absl::InvalidArgumentError("--counts: a corpus has its own; accepted with --hidden alone");
+    }
+    if (!request.form.plain()) {
+      return absl::InvalidArgumentError("--soft-cap, --z-loss: a checkpoint has its own; accepted with --hidden alone");
     }
     return absl::OkStatus();
   }
@@ -69,6 +76,12 @@ absl::Status CheckRequest(Request& request, int world) {
   ISTHMUS_RETURN_IF_ERROR(accepts("tokens", request.checkpoint.tokens, 1, int64_t{1} << 31));
   ISTHMUS_RETURN_IF_ERROR(accepts("sample-tokens", request.sample_tokens, 1, kMostSampled));
   ISTHMUS_RETURN_IF_ERROR(accepts("jacobian-tokens", request.checkpoint.jacobian_tokens, 0, kMostSampled));
+  for (const auto& [option, value] :
+       {std::pair("soft-cap", request.form.soft_cap), std::pair("z-loss", request.form.z_loss)}) {
+    if (std::isfinite(value) && value >= 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", option, ": ", value, "; accepts 0 (none) and finite numbers above"));
+  }
   if (world == 1) {
     if (request.data == 0) request.data = 1;
     return absl::OkStatus();
@@ -153,7 +166,9 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
   }
   auto dump = DumpedHead::Load(request.paths, shards);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
-  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures figures, FiguresOf(request, dump->Tensors(), mesh));
+  HeadTensors tensors = dump->Tensors();
+  tensors.form = request.form;
+  ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures figures, FiguresOf(request, std::move(tensors), mesh));
   return WriteFigures(request, figures, context);
 }
 
@@ -180,6 +195,8 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("counts", "FILE",
            "int32 or int64 [V]: how often each token occurs, for the buckets of frequency; else counted in the targets",
            &request.paths.counts)
+      .Add("soft-cap", "C", "of the dumped step's logits, as model.head.soft_cap; 0: none", &request.form.soft_cap)
+      .Add("z-loss", "L", "of the dumped step, as model.head.z_loss", &request.form.z_loss)
       .Add("tensor", "T", "tensor ranks: shards of the vocabulary", &request.tensor)
       .Add("data", "R", "data ranks: shards of the tokens; 0: one, under mpirun as many as fit", &request.data)
       .Add("sample-tokens", "N", "tokens at most for the singular values of the gradient", &request.sample_tokens)

@@ -79,6 +79,7 @@ void FillHeadRecord(const HeadFigures& head, proto::HeadRecord& record) {
 void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record) {
   if (losses.orthogonality.has_value()) record.mutable_head_loss()->set_orthogonality(*losses.orthogonality);
   if (losses.alignment.has_value()) record.mutable_head_loss()->set_alignment(*losses.alignment);
+  if (losses.z_loss.has_value()) record.mutable_head_loss()->set_z_loss(*losses.z_loss);
 }
 
 void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& record) {

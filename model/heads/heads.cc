@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
+#include <cmath>
 #include <utility>
 
 #include "model/heads/gradient/hooked_head.h"
@@ -36,6 +37,18 @@ std::string NameOf(const proto::ModelConfig& config) {
   return HeadRankOf(config) != 0 ? "factorised" : config.tied_embeddings() ? "tied" : "full";
 }
 
+// Works as HeadKind::check.
+std::string CheckLossForm(const proto::HeadConfig& config) {
+  constexpr double kLeastCap = 1e-3, kMostCap = 1e6;  // fp32 has their squares and inverses
+  if (const double cap = config.soft_cap(); cap != 0 && !(cap >= kLeastCap && cap <= kMostCap)) {
+    return absl::StrCat("model.head.soft_cap: ", cap, "; accepts 0 (none) and ", kLeastCap, " to ", kMostCap);
+  }
+  if (const double weight = config.z_loss(); !(weight >= 0 && std::isfinite(weight))) {
+    return absl::StrCat("model.head.z_loss: ", weight, "; accepts 0 (off) and finite numbers above");
+  }
+  return "";
+}
+
 }  // namespace
 
 std::unique_ptr<LmHead> MakeHead(const HeadRequest& request) {
@@ -67,6 +80,10 @@ HeadShape HeadShapeOf(const proto::ModelConfig& config) {
   return kind.shape ? kind.shape(config) : HeadShape{.width = config.width()};
 }
 
+LossForm LossFormOf(const proto::ModelConfig& config) {
+  return {.soft_cap = config.head().soft_cap(), .z_loss = config.head().z_loss()};
+}
+
 bool HeadHasClusters(const proto::ModelConfig& config) {
   const HeadKind* kind = FindHead(NameOf(config));
   return kind != nullptr && kind->has_clusters;
@@ -95,6 +112,7 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
   }
   std::string wrong = kind->check ? kind->check(config) : "";
   if (wrong.empty()) wrong = CheckHooks(config, *kind);
+  if (wrong.empty()) wrong = CheckLossForm(config.head());
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));
 }
 

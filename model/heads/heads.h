@@ -12,6 +12,7 @@
 
 #include "model/heads/lm_head.h"
 #include "model/part_setting.h"
+#include "ops/loss_form.h"
 #include "proto/config.pb.h"
 #include "runtime/data/token_tables.h"
 
@@ -58,6 +59,8 @@ std::unique_ptr<LmHead> MakeHead(const HeadRequest& request);
 // Returns the kind that a configuration names. It must have passed CheckHead.
 const HeadKind& HeadKindOf(const proto::ModelConfig& config);
 HeadShape HeadShapeOf(const proto::ModelConfig& config);
+// Returns the form of the loss that any head trains by.
+LossForm LossFormOf(const proto::ModelConfig& config);
 // Returns whether the configured head needs clusters; false for a kind that this program does not have.
 bool HeadHasClusters(const proto::ModelConfig& config);
 // Returns whether the head trains by losses that do not compare from step to step.

@@ -8,6 +8,8 @@
 // U and R are cut by rows over the tensor ranks, so that a rank has part of every level. In training and in evaluation
 // only the first level and the target's cluster are computed. Text is generated from the probabilities of all tokens.
 //
+// A soft cap is on the logits of both levels, and a z-loss on the softmax of each.
+//
 // The logits of both levels are linear in h. Which of them a token has depends on its target, so that there is no one
 // matrix W, and the decomposition says so. The Jacobian of a token is that of its own logits: the first level, and its
 // target's cluster (levels/level_jacobians.h).
@@ -32,6 +34,7 @@
 #include "model/linear.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/loss_form.h"
 #include "runtime/data/equal_clusters.h"
 #include "runtime/data/frequency_clusters.h"
 #include "runtime/device.h"
@@ -76,6 +79,7 @@ class HierarchicalHead : public LmHead {
  public:
   explicit HierarchicalHead(const HeadRequest& request)
       : setting_(request.setting),
+        form_(LossFormOf(request.config)),
         levels_(LevelsOf(request)),
         shares_(SharesOf(levels_, request.tables.counts)),
         rows_(setting_, levels_),
@@ -108,7 +112,7 @@ class HierarchicalHead : public LmHead {
     };
     tokens_of_rank_ = linear(parameter_);
     rows_.Bind(linear(cluster_parameter_), tokens_of_rank_, stream);
-    jacobians_.emplace(levels_, linear(cluster_parameter_), tokens_of_rank_, region.tensor(), stream);
+    jacobians_.emplace(levels_, form_, linear(cluster_parameter_), tokens_of_rank_, region.tensor(), stream);
     region_ = &region;
     stream_ = &stream;
     in_step_ = false;
@@ -147,10 +151,13 @@ class HierarchicalHead : public LmHead {
     ISTHMUS_RETURN_IF_ERROR(tokens_of_rank_.Forward(rows, logits, *stream_));
     ISTHMUS_RETURN_IF_ERROR(rows_.Forward(rows_.clusters(), rows, cluster_logits));
     if (stream_->dry()) return absl::OkStatus();
-    ISTHMUS_ASSIGN_OR_RETURN(const Matrix found_clusters, HostCopy(cluster_logits, *stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(Matrix found_clusters, HostCopy(cluster_logits, *stream_));
     Matrix found(tokens, logits.columns);
     for (int64_t n = 0; n < tokens; ++n) {
       ISTHMUS_ASSIGN_OR_RETURN(found.row(n), HostCopy(logits.RowSlice(n, 1), *stream_));
+    }
+    for (Matrix* level : {&found_clusters, &found}) {
+      if (form_.capped()) *level = level->unaryExpr([&](double logit) { return form_.Capped(logit); }).eval();
     }
     ISTHMUS_RETURN_IF_ERROR(ToLogProbabilities(levels_, found_clusters, found, region_->tensor()));
     for (int64_t n = 0; n < tokens; ++n) {
@@ -158,6 +165,8 @@ class HierarchicalHead : public LmHead {
     }
     return absl::OkStatus();
   }
+
+  bool log_probabilities() const override { return true; }
 
   absl::StatusOr<HeadView> View() override {
     return HeadView{.not_linear = kLevels, .jacobians = jacobians_.has_value() ? &*jacobians_ : nullptr};
@@ -253,6 +262,7 @@ class HierarchicalHead : public LmHead {
   }
 
   const PartSetting& setting_;
+  const LossForm form_;
   const TwoLevels levels_;
   const std::vector<double> shares_;  // of the targets, by cluster
   PackedLevels rows_;

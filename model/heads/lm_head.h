@@ -70,10 +70,10 @@ struct HeadBatch {
   const HeadObservation* observed = nullptr;
 };
 
-// These values were added to a step's loss by losses on the head itself (model/heads/gradient/head_losses.h). They are
-// empty without such losses.
+// These values were added to a step's loss: by losses on the head itself (model/heads/gradient/head_losses.h), and by
+// the z-loss of its tokens. They are empty without such losses.
 struct HeadLossValues {
-  std::optional<double> orthogonality, alignment;
+  std::optional<double> orthogonality, alignment, z_loss;
 };
 
 class LmHead {
@@ -106,8 +106,10 @@ class LmHead {
   virtual absl::Status Begin(const Tensor& hidden) = 0;
   // Begins in the same way where only logits are read. Weights may have changed since any other call.
   virtual absl::Status BeginReading(const Tensor& hidden) { return Begin(hidden); }
-  // logits [n, V_i] accumulation type = those of tokens [begin, begin + n).
+  // logits [n, V_i] accumulation type = those of tokens [begin, begin + n), before a soft cap.
   virtual absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) = 0;
+  // Whether Logits are log-probabilities instead, of softmaxes that have their soft cap.
+  virtual bool log_probabilities() const { return false; }
   // Adds the gradients of parameters, from the gradient of the same logits [n, V_i], compute type. Leaves this shard's
   // part of the gradient of `hidden` for Finish, perhaps in grad_hidden [N, D]. `signal` [n, width], if defined, gets
   // this shard's part of A before it is rounded (HeadView). It is of the accumulation type. Where that is the compute
@@ -125,7 +127,7 @@ class LmHead {
   virtual bool changes_gradient() const { return false; }
   virtual absl::Status ChangeGradient(double /*energy*/) { return absl::OkStatus(); }
   virtual absl::Status RestoreGradient() { return absl::OkStatus(); }
-  // The values of the last ChangeGradient.
+  // The values of the last ChangeGradient, of losses on the head itself.
   virtual HeadLossValues losses() const { return {}; }
 
   // The head as it is now. Gradients are those that the parameters have. A head whose U is derived from its parameters

@@ -28,6 +28,7 @@
 #include "model/linear.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/loss_form.h"
 #include "runtime/device.h"
 #include "runtime/host_buffer.h"
 #include "runtime/status.h"
@@ -100,8 +101,8 @@ class SampledRows {
 class SampledJacobians : public TokenJacobians {
  public:
   // All must outlive this object. `classes` are those of the step.
-  SampledJacobians(LmHead& whole, const SampledRows& rows, const HeadClasses& classes)
-      : whole_(whole), rows_(rows), classes_(classes) {}
+  SampledJacobians(LmHead& whole, const SampledRows& rows, const HeadClasses& classes, const LossForm& form)
+      : whole_(whole), rows_(rows), classes_(classes), form_(form) {}
   void Bind(Communicator& tensor, Stream& stream) {
     tensor_ = &tensor;
     stream_ = &stream;
@@ -112,21 +113,23 @@ class SampledJacobians : public TokenJacobians {
     ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(rows_.product().weight(), *stream_));
     const auto shared = std::make_shared<const Matrix>(std::move(weight));
     Eigen::Index n = 0;
-    return LinearJacobians(whole, *tensor_, *stream_)->Visit(hidden, targets, [&](TokenJacobian token) -> absl::Status {
-      token.logits = shared;
-      ISTHMUS_ASSIGN_OR_RETURN(token.gradient, ShardedSoftmax(*shared * hidden.row(n).transpose(), *tensor_));
-      const auto place =
-          std::lower_bound(classes_.rows.begin(), classes_.rows.end(), targets[static_cast<size_t>(n++)]);
-      const int64_t target = place - classes_.rows.begin();
-      if (rows_.classes().Contains(target)) token.gradient(target - rows_.classes().begin) -= 1;
-      return visit(std::move(token));
-    });
+    return LinearJacobians(whole, form_, *tensor_, *stream_)
+        ->Visit(hidden, targets, [&](TokenJacobian token) -> absl::Status {
+          token.logits = shared;
+          ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
+                                   ShardedSoftmax::Of(*shared * hidden.row(n).transpose(), form_, *tensor_));
+          const auto place =
+              std::lower_bound(classes_.rows.begin(), classes_.rows.end(), targets[static_cast<size_t>(n++)]);
+          token.gradient = softmax.Gradient(place - classes_.rows.begin() - rows_.classes().begin, form_);
+          return visit(std::move(token));
+        });
   }
 
  private:
   LmHead& whole_;
   const SampledRows& rows_;
   const HeadClasses& classes_;
+  const LossForm form_;
   Communicator* tensor_ = nullptr;
   Stream* stream_ = nullptr;
 };
@@ -139,7 +142,7 @@ class SampledHead : public LmHead {
         tied_(request.config.tied_embeddings()),
         whole_(FindHead(tied_ ? "tied" : "full")->make(request)),
         rows_(setting_),
-        jacobians_(*whole_, rows_, view_) {}
+        jacobians_(*whole_, rows_, view_, LossFormOf(request.config)) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
     whole_->Declare(embedding, parameters);

@@ -29,7 +29,7 @@ void SoftmaxLoss::Place(int64_t classes, TensorPlacer& placer) {
   workspace_.loss = placer.Place("head.loss", sum_type, 1, chunk_);
   workspace_.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk_);
   workspace_.energy = placer.Place("head.energy", DType::kFloat64, ranks, chunk_);
-  workspace_.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + ranks);
+  workspace_.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + ranks + (form_.z_loss != 0 ? 1 : 0));
 }
 
 void SoftmaxLoss::Bind(const TensorRegion& region, Stream& stream) {
@@ -44,6 +44,7 @@ absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
         CrossEntropyStatistics({.logits = part.logits,
                                 .targets = part.targets,
                                 .first_row = part.first_class,
+                                .form = form_,
                                 .statistics = workspace_.statistics.RowSlice(tokens, part.logits.rows)},
                                *stream_));
     tokens += part.logits.rows;
@@ -57,10 +58,12 @@ absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
   }
   const Tensor loss = workspace_.loss.ColumnSlice(0, tokens);
   const Tensor energy = workspace_.energy.ColumnSlice(0, tokens);
+  const Tensor log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens);
   ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = gathered,
                                                .shards = tensor.size(),
+                                               .form = form_,
                                                .loss = loss,
-                                               .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(0, tokens),
+                                               .log_sum_exp = log_sum_exp,
                                                .energy = energy},
                                               *stream_));
   ISTHMUS_RETURN_IF_ERROR(AddSum({.x = loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
@@ -68,7 +71,8 @@ absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
     ISTHMUS_RETURN_IF_ERROR(
         AddSum({.x = energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
   }
-  return absl::OkStatus();
+  if (form_.z_loss == 0) return absl::OkStatus();
+  return AddSumOfSquares({.x = log_sum_exp, .total = workspace_.sums.ColumnSlice(1 + tensor.size(), 1)}, *stream_);
 }
 
 absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {
@@ -89,6 +93,7 @@ absl::StatusOr<Tensor> SoftmaxLoss::Gradient(const SoftmaxChunk& chunk, double s
                                                 .first_row = chunk.first_class,
                                                 .loss = workspace_.loss.ColumnSlice(first, tokens),
                                                 .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(first, tokens),
+                                                .form = form_,
                                                 .scale = scale,
                                                 .grad_logits = gradient},
                                                *stream_));
@@ -101,11 +106,13 @@ absl::StatusOr<Tensor> SoftmaxLoss::Gradient(const SoftmaxChunk& chunk, double s
 absl::Status SoftmaxLoss::ResetSums() { return SetZero({.x = workspace_.sums}, *stream_); }
 
 absl::StatusOr<LossSums> SoftmaxLoss::Sums() {
-  const int64_t count = workspace_.sums.columns;
+  const int64_t count = workspace_.sums.columns, shards = region_->tensor().size();
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor sums, host_sums_.Room(DType::kFloat64, 1, count, *stream_));
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(workspace_.sums, sums, *stream_));
   const double* values = sums.As<const double>();
-  return LossSums{values[0], {values + 1, values + count}};
+  return LossSums{.loss = values[0],
+                  .energy = {values + 1, values + 1 + shards},
+                  .z_loss = form_.z_loss == 0 ? 0 : form_.z_loss * values[1 + shards]};
 }
 
 }  // namespace isthmus

@@ -1,6 +1,9 @@
 // Computes the softmax cross-entropy over classes that the tensor ranks share, a chunk of tokens at a time (DESIGN
 // 3.5). The classes are the rows of the vocabulary, or others that a head trains with. A chunk takes these steps: every
 // rank's logits and statistics, one packed all-gather, and the gradient of the logits.
+//
+// A soft cap and a z-loss (ops/loss_form.h) belong to the loss, and so to every head. A head gives logits that are
+// linear in its input, and G is the gradient by these: the decomposition of G (DESIGN 4) holds as it is.
 #ifndef ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
 #define ISTHMUS_MODEL_HEADS_SOFTMAX_LOSS_H_
 
@@ -14,6 +17,7 @@
 
 #include "model/part_setting.h"
 #include "model/tensor_region.h"
+#include "ops/loss_form.h"
 #include "parallel/shard.h"
 #include "runtime/arena.h"
 #include "runtime/host_buffer.h"
@@ -25,8 +29,9 @@ namespace isthmus {
 
 // These are sums over the tokens that went through the head since ResetSums.
 struct LossSums {
-  double loss = 0;             // nats
-  std::vector<double> energy;  // by shard: Σ_n Σ_{v in S_i} (p_nv - y_nv)²; times scale² it is the shard's part of ‖G‖²
+  double loss = 0;             // nats, of the cross-entropy alone
+  std::vector<double> energy;  // by shard: of the tokens' gradients by its logits; times scale² its part of ‖G‖²
+  double z_loss = 0;           // Σ_n λ log_sum_exp_n²
 };
 
 // A measured step fills these tensors for its tokens and vocabulary rows, in memory of the stream's device.
@@ -51,7 +56,8 @@ struct SoftmaxChunk {
 class SoftmaxLoss {
  public:
   // `chunk` is the number of tokens whose logits exist at once. `setting` must outlive the loss.
-  SoftmaxLoss(const PartSetting& setting, int64_t chunk) : setting_(setting), chunk_(chunk) {}
+  SoftmaxLoss(const PartSetting& setting, int64_t chunk, const LossForm& form)
+      : setting_(setting), chunk_(chunk), form_(form) {}
   SoftmaxLoss(const SoftmaxLoss&) = delete;
   SoftmaxLoss& operator=(const SoftmaxLoss&) = delete;
 
@@ -63,6 +69,7 @@ class SoftmaxLoss {
   // Returns the rows of the vocabulary on this rank.
   Range rows() const { return setting_.Share(setting_.vocabulary); }
   int64_t chunk() const { return chunk_; }
+  const LossForm& form() const { return form_; }
   // Calls visit(begin, count) for each chunk of `tokens` tokens, until one fails.
   template <typename Visit>
   absl::Status ForChunks(int64_t tokens, const Visit& visit) const {
@@ -87,7 +94,7 @@ class SoftmaxLoss {
   absl::Status Add(absl::Span<const SoftmaxChunk> parts);
   // Copies what Add has left of the chunk of tokens that begins at `begin`.
   absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
-  // Returns the gradient of scale · Σ_n loss_n by the logits of the chunk that was added last, or of its part from the
+  // Returns the gradient of scale · Σ_n loss_n, with the z-loss, by the logits of the chunk that was added last, or of its part from the
   // token `first` on: [n, classes] compute type. It may lie in the memory of the logits. Its squares are added to
   // observed->row_energy, unless it is null.
   absl::StatusOr<Tensor> Gradient(const SoftmaxChunk& chunk, double scale, const HeadObservation* observed,
@@ -98,11 +105,12 @@ class SoftmaxLoss {
     Tensor logits;       // [C, classes] accumulation type
     Tensor grad_logits;  // [C, classes] compute type; the memory of `logits` where the types agree
     Tensor statistics, gathered, loss, log_sum_exp, energy;
-    Tensor sums;  // fp64 [1, 1 + shards]: LossSums
+    Tensor sums;  // fp64 [1, 1 + shards]: LossSums; with a z-loss one more, Σ log_sum_exp²
   };
 
   const PartSetting& setting_;
   const int64_t chunk_;
+  const LossForm form_;
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
   Workspace workspace_;

@@ -13,8 +13,8 @@ namespace {
 
 class JacobiansOfRows : public TokenJacobians {
  public:
-  JacobiansOfRows(HeadView view, Communicator& tensor, const Stream& stream)
-      : view_(std::move(view)), tensor_(tensor), stream_(stream) {}
+  JacobiansOfRows(HeadView view, const LossForm& form, Communicator& tensor, const Stream& stream)
+      : view_(std::move(view)), form_(form), tensor_(tensor), stream_(stream) {}
 
   absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
     ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(view_.weight, stream_));
@@ -26,13 +26,16 @@ class JacobiansOfRows : public TokenJacobians {
     for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
       TokenJacobian token;
       token.logits = shared;
-      ISTHMUS_ASSIGN_OR_RETURN(token.gradient, ShardedSoftmax(*shared * hidden.row(n).transpose(), tensor_));
-      Eigen::VectorXd mean = shared->transpose() * token.gradient;
+      ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
+                               ShardedSoftmax::Of(*shared * hidden.row(n).transpose(), form_, tensor_));
+      const int64_t target = targets[static_cast<size_t>(n)] - view_.rows.begin;
+      token.gradient = softmax.Gradient(target, form_);
+      token.log_probabilities = softmax.slopes.asDiagonal() * *shared;
+      Eigen::VectorXd mean = token.log_probabilities.transpose() * softmax.probabilities;
       ISTHMUS_RETURN_IF_ERROR(SumOver(tensor_, mean));
-      token.log_probabilities = shared->rowwise() - mean.transpose();
-      const int64_t target = targets[static_cast<size_t>(n)];
-      if (view_.rows.Contains(target)) token.gradient(target - view_.rows.begin) -= 1;
-      token.probability_gradient = token.gradient;
+      token.log_probabilities.rowwise() -= mean.transpose();
+      token.probability_gradient = softmax.probabilities;
+      if (target >= 0 && target < view_.rows.size()) token.probability_gradient(target) -= 1;
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();
@@ -40,14 +43,16 @@ class JacobiansOfRows : public TokenJacobians {
 
  private:
   const HeadView view_;
+  const LossForm form_;
   Communicator& tensor_;
   const Stream& stream_;
 };
 
 }  // namespace
 
-std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, Communicator& tensor, const Stream& stream) {
-  return std::make_unique<JacobiansOfRows>(view, tensor, stream);
+std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
+                                                const Stream& stream) {
+  return std::make_unique<JacobiansOfRows>(view, form, tensor, stream);
 }
 
 absl::Status SumOver(Communicator& tensor, Eigen::Ref<Eigen::VectorXd> values) {
@@ -55,15 +60,27 @@ absl::Status SumOver(Communicator& tensor, Eigen::Ref<Eigen::VectorXd> values) {
   return tensor.AllReduceNumbers(absl::MakeSpan(values.data(), static_cast<size_t>(values.size())));
 }
 
-absl::StatusOr<Eigen::VectorXd> ShardedSoftmax(const Eigen::VectorXd& logits, Communicator& tensor) {
-  Eigen::VectorXd largest = Eigen::VectorXd::Constant(1, logits.size() == 0 ? -HUGE_VAL : logits.maxCoeff());
+absl::StatusOr<ShardedSoftmax> ShardedSoftmax::Of(const Eigen::VectorXd& logits, const LossForm& form,
+                                                  Communicator& tensor) {
+  const Eigen::VectorXd capped = logits.unaryExpr([&](double logit) { return form.Capped(logit); });
+  Eigen::VectorXd largest = Eigen::VectorXd::Constant(1, capped.size() == 0 ? -HUGE_VAL : capped.maxCoeff());
   if (tensor.size() > 1) {
     ISTHMUS_RETURN_IF_ERROR(tensor.AllReduceNumbers(absl::MakeSpan(largest.data(), 1), Reduction::kMax));
   }
-  const Eigen::VectorXd exponentials = (logits.array() - largest(0)).exp();
-  Eigen::VectorXd sum = Eigen::VectorXd::Constant(1, exponentials.sum());
+  ShardedSoftmax softmax;
+  softmax.probabilities = (capped.array() - largest(0)).exp();
+  Eigen::VectorXd sum = Eigen::VectorXd::Constant(1, softmax.probabilities.sum());
   ISTHMUS_RETURN_IF_ERROR(SumOver(tensor, sum));
-  return exponentials / sum(0);
+  softmax.probabilities /= sum(0);
+  softmax.slopes = capped.unaryExpr([&](double logit) { return form.Slope(logit); });
+  softmax.log_sum_exp = largest(0) + std::log(sum(0));
+  return softmax;
+}
+
+Eigen::VectorXd ShardedSoftmax::Gradient(int64_t target, const LossForm& form) const {
+  Eigen::VectorXd gradient = form.ProbabilityFactor(log_sum_exp) * probabilities;
+  if (target >= 0 && target < gradient.size()) gradient(target) -= 1;
+  return slopes.cwiseProduct(gradient);
 }
 
 }  // namespace isthmus

@@ -3,7 +3,8 @@
 //
 // Any head gives probabilities of the whole vocabulary, and log P(v | h) may stand for the logits of a softmax over it.
 // The gradient of a token's loss by them is p − y, whatever the head. J = ∂ log P / ∂h says which part of it a change
-// of h can follow: its projection on the column space of J. Jᵀ(p − y) = ∂loss/∂h, because Jᵀp = 0.
+// of h can follow: its projection on the column space of J. Jᵀ(p − y) = ∂loss/∂h, because Jᵀp = 0. A z-loss is not
+// counted there: it is no loss of the probabilities.
 #ifndef ISTHMUS_MODEL_HEADS_TOKEN_JACOBIANS_H_
 #define ISTHMUS_MODEL_HEADS_TOKEN_JACOBIANS_H_
 
@@ -16,6 +17,7 @@
 #include <memory>
 
 #include "model/algebra/matrix.h"
+#include "ops/loss_form.h"
 #include "parallel/communicator.h"
 #include "runtime/stream.h"
 
@@ -25,9 +27,9 @@ struct HeadView;
 
 // These are the rows of one tensor rank, in fp64 on the host.
 struct TokenJacobian {
-  // ∂z/∂h [classes, D] of the logits z that the loss is computed from. Tokens may share the matrix.
+  // ∂z/∂h [classes, D] of the logits z that the loss is computed from, before a soft cap. Tokens may share the matrix.
   std::shared_ptr<const Matrix> logits;
-  Eigen::VectorXd gradient;              // ∂loss/∂z [classes]
+  Eigen::VectorXd gradient;              // ∂loss/∂z [classes], with a z-loss
   Matrix log_probabilities;              // J [V_i, D]
   Eigen::VectorXd probability_gradient;  // p − y [V_i]
 };
@@ -44,10 +46,22 @@ class TokenJacobians {
 
 // Returns those of the softmax over the vocabulary with the logits h Wᵀ of `view`. `tensor` and `stream` must outlive
 // them.
-std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, Communicator& tensor, const Stream& stream);
+std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
+                                                const Stream& stream);
 
-// Returns this rank's part of the softmax of logits that the ranks of `tensor` share. Collective.
-absl::StatusOr<Eigen::VectorXd> ShardedSoftmax(const Eigen::VectorXd& logits, Communicator& tensor);
+// This rank's part of a softmax over classes that the ranks of a group share.
+struct ShardedSoftmax {
+  // Takes this rank's logits, before a soft cap. Collective.
+  static absl::StatusOr<ShardedSoftmax> Of(const Eigen::VectorXd& logits, const LossForm& form, Communicator& tensor);
+
+  // Returns the gradient of the trained loss by the logits. `target` is the class among this rank's; another rank's is
+  // outside of them.
+  Eigen::VectorXd Gradient(int64_t target, const LossForm& form) const;
+
+  Eigen::VectorXd probabilities;
+  Eigen::VectorXd slopes;  // of the soft cap
+  double log_sum_exp = 0;  // over all ranks
+};
 
 // Sums `values` over the ranks of `tensor`. Collective.
 absl::Status SumOver(Communicator& tensor, Eigen::Ref<Eigen::VectorXd> values);

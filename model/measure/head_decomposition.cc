@@ -85,7 +85,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   made->memory_ = MeasurementMemory::Place(shape, placer);
   made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
   made->tokens_ = std::make_unique<StepTokens>(made->shape_, made->memory_, mesh, *made->projector_, stream);
-  made->jacobians_ = std::make_unique<JacobianSample>(config.telemetry().jacobian_tokens(), mesh, stream);
+  made->jacobians_ = std::make_unique<JacobianSample>(config.telemetry().jacobian_tokens(), shape.form, mesh, stream);
   made->parts_ = std::make_unique<PartShares>(made->shape_, made->memory_, mesh, stream);
   made->sample_finder_ = std::make_unique<SpectrumFinder>(shape.sampled, [](const Tensor& gram) {
     const Eigen::VectorXd values = Eigenvalues(gram);

@@ -42,7 +42,7 @@ absl::StatusOr<std::optional<VisibleShares>> JacobianSample::Measure(const HeadV
   if (!std::exchange(begun_, false)) return std::nullopt;
   if (!head.not_linear.empty() && head.jacobians == nullptr) return std::nullopt;
   Communicator& tensor = mesh_.tensor().host();
-  const auto linear = head.jacobians == nullptr ? LinearJacobians(head, tensor, stream_) : nullptr;
+  const auto linear = head.jacobians == nullptr ? LinearJacobians(head, form_, tensor, stream_) : nullptr;
   Matrix hidden(static_cast<Eigen::Index>(hidden_.size()), hidden_.empty() ? 0 : hidden_.front().cols());
   for (size_t n = 0; n < hidden_.size(); ++n) hidden.row(static_cast<Eigen::Index>(n)) = hidden_[n];
   ISTHMUS_ASSIGN_OR_RETURN(VisibleShares shares, MeasureVisibleShares(linear == nullptr ? *head.jacobians : *linear,

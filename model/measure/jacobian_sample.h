@@ -13,6 +13,7 @@
 #include "model/heads/lm_head.h"
 #include "model/measure/token_sample.h"
 #include "model/measure/visible_shares.h"
+#include "ops/loss_form.h"
 #include "parallel/mesh.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
@@ -22,7 +23,8 @@ namespace isthmus {
 class JacobianSample {
  public:
   // Takes every k-th token of a step, `most` of them at most; none if it is 0. `mesh` and `stream` must outlive it.
-  JacobianSample(int64_t most, const Mesh& mesh, const Stream& stream) : most_(most), mesh_(mesh), stream_(stream) {}
+  JacobianSample(int64_t most, const LossForm& form, const Mesh& mesh, const Stream& stream)
+      : most_(most), form_(form), mesh_(mesh), stream_(stream) {}
 
   bool takes_any() const { return most_ > 0; }
   // Begins a step. targets: int32 [1, local_tokens], this data rank's in host memory; they must stay until Measure.
@@ -35,6 +37,7 @@ class JacobianSample {
 
  private:
   const int64_t most_;
+  const LossForm form_;
   const Mesh& mesh_;
   const Stream& stream_;
   bool begun_ = false;

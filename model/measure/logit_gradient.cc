@@ -23,6 +23,7 @@ absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const ConstTen
                                .first_row = first_row,
                                .loss = tokens.loss,
                                .log_sum_exp = tokens.log_sum_exp,
+                               .form = tokens.form,
                                .scale = tokens.scale,
                                .grad_logits = gradient},
                               stream);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "ops/loss_form.h"
 #include "runtime/stream.h"
 #include "runtime/tensor.h"
 
@@ -16,11 +17,12 @@ struct LogitGradientTokens {
   ConstTensor input;              // [n, width] what enters the vocabulary-sized factor U
   ConstTensor targets;            // int32 [1, n]
   ConstTensor loss, log_sum_exp;  // [1, n] in the type of `gradient`
-  double scale = 1;               // of each token's loss
-  int exponent = 0;               // logits are input Uᵀ times 2^exponent; not 0 in host memory only
+  LossForm form;
+  double scale = 1;  // of each token's loss
+  int exponent = 0;  // logits are input Uᵀ times 2^exponent; not 0 in host memory only
 };
 
-// Computes logits [n, rows] for `rows` [rows, width] of U; fp32 or fp64.
+// Computes logits [n, rows], before a soft cap, for `rows` [rows, width] of U; fp32 or fp64.
 absl::Status FormLogits(const LogitGradientTokens& tokens, const ConstTensor& rows, const Tensor& logits,
                         Stream& stream);
 // Does the same, and then replaces the logits by their gradient. `first_row` is the place of `rows` in the vocabulary.

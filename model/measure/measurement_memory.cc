@@ -154,6 +154,7 @@ MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor
   shape.step_tokens = config.batch().sequences() * config.data().sequence_length();
   shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);
   shape.type = ComputeType(config.precision());
+  shape.form = LossFormOf(model);
   shape.split = device == Device::kCuda && shape.type == DType::kBFloat16;
   return shape;
 }

@@ -9,6 +9,7 @@
 
 #include "model/measure/head_update.h"
 #include "model/measure/token_sample.h"
+#include "ops/loss_form.h"
 #include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
@@ -33,6 +34,7 @@ struct MeasurementShape {
   int64_t step_tokens = 0;  // over all data ranks
   int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
   DType type = DType::kFloat32;
+  LossForm form;
   // Products of wide numbers are made of bf16 ones (ops/split.h) if the weights are bf16 and the device is a GPU.
   bool split = false;
 

@@ -34,7 +34,8 @@ absl::Status SampledGradient::Form(const Tensor& input, const Tensor& rows, int6
   return FormLogitGradient({.input = input,
                             .targets = memory_.sample.targets.ColumnSlice(0, input.rows),
                             .loss = memory_.sample.loss.ColumnSlice(0, input.rows),
-                            .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, input.rows)},
+                            .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, input.rows),
+                            .form = shape_.form},
                            rows, first_row, gradient, stream_);
 }
 

@@ -149,7 +149,7 @@ absl::Status StepTokens::Finish() {
                         .retained_energy = retained(0, n - own.begin),
                         .retained_at_target = target_dots(0, n - own.begin)};
   };
-  for (int64_t n = own.begin; n < own.end; ++n) sums_.Add(figures(n), scale_);
+  for (int64_t n = own.begin; n < own.end; ++n) sums_.Add(figures(n), scale_, shape_.form);
   const TokenSample::Part part = sampled_.sample.In(first_token_ + micro_batch * shape_.tokens, shape_.tokens);
   for (int64_t k = 0; k < part.count; ++k) {
     const int64_t n = part.offset + k * sampled_.sample.stride;

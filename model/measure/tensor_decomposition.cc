@@ -169,7 +169,7 @@ absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communi
   ISTHMUS_ASSIGN_OR_RETURN(const TensorHead head, TensorHead::Make(tensors, scales, tensor));
   ISTHMUS_ASSIGN_OR_RETURN(const TensorTokenSums tokens, SumTensorTokens(tensors, scales, head, tensor, data));
   HeadSums sums = SumsOf(tensors, scales, head, tokens);
-  const TensorSample sample(head, tokens, tensors.tokens);
+  const TensorSample sample(head, tokens, tensors.tokens, tensors.form);
   ISTHMUS_RETURN_IF_ERROR(AddSample(head, tokens, sample, tensor, sums));
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix gradient_gram, AddVocabulary(tensors, head, tokens, tensor, sums));
   ISTHMUS_RETURN_IF_ERROR(AddUpdate(scales, head, tokens, gradient_gram, sums));

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "model/measure/head_figures.h"
+#include "ops/loss_form.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"
 #include "runtime/tensor.h"
@@ -36,8 +37,9 @@ struct HeadTensors {
   ConstTensor down;                    // E fp64 [R, D] of a head W = U E
   std::vector<TokenPart> parts;
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency
-  int64_t sample_tokens = 2048;       // at most, for the spectrum of G
-  bool equal_norm_steps = false;      // whether to find HeadFigures::equal_norm_steps (model/measure/tensor_steps.h)
+  LossForm form;
+  int64_t sample_tokens = 2048;   // at most, for the spectrum of G
+  bool equal_norm_steps = false;  // whether to find HeadFigures::equal_norm_steps (model/measure/tensor_steps.h)
   // The names of H, the head (or U) and E in messages.
   std::string hidden_name = "hidden states", head_name = "head", down_name = "head's factor E";
 };

@@ -9,16 +9,18 @@
 #include "model/measure/logit_gradient.h"
 #include "model/measure/tensor_head.h"
 #include "model/measure/tensor_tokens.h"
+#include "ops/loss_form.h"
 #include "parallel/shard.h"
 
 namespace isthmus {
 
 class TensorSample {
  public:
-  // `tokens` is N: the gradient is that of the mean loss over all of them.
-  TensorSample(const TensorHead& head, const TensorTokenSums& sums, int64_t tokens);
+  // `tokens` is N: the gradient is that of the mean loss over all of them, of the given form.
+  TensorSample(const TensorHead& head, const TensorTokenSums& sums, int64_t tokens, const LossForm& form);
 
   int64_t count() const { return input_.rows(); }
+  const LossForm& form() const { return form_; }
   // Views some of the sampled tokens. The view must not outlive this object.
   LogitGradientTokens In(const Range& range) const;
   LogitGradientTokens All() const { return In({0, count()}); }
@@ -28,6 +30,7 @@ class TensorSample {
   std::vector<int32_t> targets_;
   double scale_;
   int exponent_;
+  LossForm form_;
 };
 
 }  // namespace isthmus

@@ -156,6 +156,7 @@ class TensorStepPass {
                                                   .first_row = first_row,
                                                   .loss = all.loss,
                                                   .log_sum_exp = all.log_sum_exp,
+                                                  .form = all.form,
                                                   .scale = all.scale,
                                                   .grad_logits = gradient},
                                                  stream_));
@@ -192,6 +193,7 @@ class TensorStepPass {
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = moved,
                                                       .targets = sample_.In(own_).targets,
                                                       .first_row = first_row,
+                                                      .form = sample_.form(),
                                                       .statistics = TensorOf(block_.statistics)},
                                                      stream_));
       Matrix& sums = statistics_[direction][i];
@@ -211,6 +213,7 @@ class TensorStepPass {
       ISTHMUS_RETURN_IF_ERROR(tensor_.AllGather(TensorOf(statistics), TensorOf(gathered)));
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = TensorOf(gathered),
                                                    .shards = tensor_.size(),
+                                                   .form = sample_.form(),
                                                    .loss = TensorOf(loss),
                                                    .log_sum_exp = TensorOf(log_sum_exp)},
                                                   stream_));

@@ -84,6 +84,7 @@ class TensorTokenPass {
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = logits,
                                                       .targets = targets,
                                                       .first_row = shard.rows.begin,
+                                                      .form = tensors_.form,
                                                       .statistics = TensorOf(statistics).RowSlice(i * tokens, tokens)},
                                                      stream_));
     }
@@ -91,6 +92,7 @@ class TensorTokenPass {
     ChunkLoss result{Matrix(1, tokens), Matrix(1, tokens), Matrix(all, tokens)};
     ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = TensorOf(gathered),
                                                  .shards = all,
+                                                 .form = tensors_.form,
                                                  .loss = TensorOf(result.loss),
                                                  .log_sum_exp = TensorOf(result.log_sum_exp),
                                                  .energy = TensorOf(result.energy)},
@@ -103,6 +105,7 @@ class TensorTokenPass {
                                                     .first_row = head_.shards()[static_cast<size_t>(i)].rows.begin,
                                                     .loss = TensorOf(result.loss),
                                                     .log_sum_exp = TensorOf(result.log_sum_exp),
+                                                    .form = tensors_.form,
                                                     .scale = scale_,
                                                     .grad_logits = logits},
                                                    stream_));
@@ -154,7 +157,7 @@ class TensorTokenPass {
                           .retained_energy = projected.row(n).head(head_.rank()).squaredNorm(),
                           .retained_at_target = at_target(n)};
     };
-    for (int64_t n = 0; n < given.rows(); ++n) sums_.token.Add(figures(n), scale_);
+    for (int64_t n = 0; n < given.rows(); ++n) sums_.token.Add(figures(n), scale_, tensors_.form);
     const TokenSample& sample = sums_.sampled.sample;
     const TokenSample::Part part = sample.In(first_token, given.rows());
     for (int64_t i = 0; i < part.count; ++i) {

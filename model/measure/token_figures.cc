@@ -4,8 +4,9 @@
 
 namespace isthmus {
 
-void TokenSums::Add(const TokenFigures& token, double scale) {
-  const double target = std::expm1(-token.loss);  // p_y - 1
+void TokenSums::Add(const TokenFigures& token, double scale, const LossForm& form) {
+  const double capped_logit = token.log_sum_exp - token.loss;
+  const double target = form.TargetGradient(std::expm1(-token.loss), token.log_sum_exp, capped_logit);
   const double norm = std::sqrt(token.energy);
   loss += token.loss * scale;
   retained_energy += token.retained_energy;

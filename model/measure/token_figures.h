@@ -10,13 +10,14 @@
 #include "model/measure/histogram.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/token_sample.h"
+#include "ops/loss_form.h"
 
 namespace isthmus {
 
 struct TokenFigures {
-  double loss = 0, log_sum_exp = 0;
+  double loss = 0, log_sum_exp = 0;  // the loss without the z-loss
   int32_t target = 0;
-  double energy = 0;              // ‖p - y‖², of the token's own loss: N² ‖G_n‖²
+  double energy = 0;  // of the gradient of the token's own loss: N² ‖G_n‖²; ‖p - y‖² in the plain form
   double retained_energy = 0;     // ‖G_∥,n‖² = ‖F_n‖²
   double retained_at_target = 0;  // G_∥[n, y_n]
 };
@@ -30,7 +31,7 @@ struct TokenSums {
   Histogram retained_ratio{RetainedRatioBounds()}, token_gradient{TokenGradientBounds()};
 
   // Adds a token to all but `sampled_retained`. `scale` is the factor of its loss in the mean, 1/N.
-  void Add(const TokenFigures& token, double scale);
+  void Add(const TokenFigures& token, double scale, const LossForm& form);
   // Adds the sums to those that are summed over ranks. They must stay where they are until then.
   void AddTo(PackedSum& packed);
 };

@@ -285,9 +285,18 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
     if (!stream_.dry()) observer_->Conclude();
     if (loss.changes_gradient()) ISTHMUS_RETURN_IF_ERROR(loss.RestoreGradient());
     ISTHMUS_ASSIGN_OR_RETURN(result.decrease, decrease->End(mesh_));
-    result.head_losses = loss.head_losses();
+    ISTHMUS_ASSIGN_OR_RETURN(result.head_losses, HeadLosses(sums, scale));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<HeadLossValues> TrainingModel::HeadLosses(const LossSums& sums, double scale) const {
+  HeadLossValues values = model_->loss().head_losses();
+  if (model_->loss().form().z_loss == 0) return values;
+  double z_loss = scale * sums.z_loss;
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&z_loss, 1)));
+  values.z_loss = z_loss;
+  return values;
 }
 
 std::vector<NamedTensor> TrainingModel::NamedWeights() const {

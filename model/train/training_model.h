@@ -144,6 +144,8 @@ class TrainingModel {
   // Updates the weights, and adds to the result what is known of a measured step's update.
   // `scale` is that of the loss.
   absl::Status Apply(const StepRequest& request, const LossSums& sums, double scale, StepResult& result);
+  // Returns what was added to the loss, over all data ranks. Collective over them.
+  absl::StatusOr<HeadLossValues> HeadLosses(const LossSums& sums, double scale) const;
   // Returns the factor for a gradient of this norm.
   double ClipFactor(double gradient_norm) const;
   int64_t MicroBatchTokens() const { return model_->setting().batch.tokens(); }

@@ -58,7 +58,8 @@ class HeadDump : public ::testing::Test {
   struct Run {
     nlohmann::json record, later, decomposed;
   };
-  static Run TrainAndDecompose(const std::string& name, int tensor, int data, const std::string& more) {
+  static Run TrainAndDecompose(const std::string& name, int tensor, int data, const std::string& more,
+                               const std::string& of_dump = "") {
     const std::string config = project_->WriteConfig(name), run = *project_ / name;
     const int ranks = tensor * data;
     Run result;
@@ -76,9 +77,9 @@ class HeadDump : public ::testing::Test {
     const std::string head = factorised
                                  ? absl::StrCat(" --head-up ", dump, "head-up.npy --head-down ", dump, "head-down.npy")
                                  : absl::StrCat(" --head ", dump, "head.npy");
-    const ProgramResult decomposed =
-        RunIsthmus(absl::StrCat("decompose --hidden ", dump, "hidden.npy --targets ", dump, "targets.npy --counts ",
-                                dump, "counts.npy", head, " --sample-tokens 100 --tensor ", tensor, " --json ", json));
+    const ProgramResult decomposed = RunIsthmus(
+        absl::StrCat("decompose --hidden ", dump, "hidden.npy --targets ", dump, "targets.npy --counts ", dump,
+                     "counts.npy", head, " ", of_dump, " --sample-tokens 100 --tensor ", tensor, " --json ", json));
     EXPECT_EQ(decomposed.exit_status, 0) << decomposed.out;
     result.decomposed = nlohmann::json::parse(ReadText(json));
     return result;
@@ -105,6 +106,40 @@ TEST_F(HeadDump, ExportedFiguresAreThoseOfTheDumpedTensorsAtEveryMesh) {
       // The figures of another step differ.
       EXPECT_NE(DifferentFigures(AsDecomposed(run.later, run.decomposed), run.decomposed, 1e-4), "");
     }
+  }
+}
+
+// The tensors of a dump do not say by which loss they were trained.
+TEST_F(HeadDump, OfACappedHeadWithAZLossHasItsFigures) {
+  for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 2)}) {
+    SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data));
+    const std::string name = absl::StrCat("capped", tensor);
+    const Run run = TrainAndDecompose(name, tensor, data, "--set model.head.soft_cap=0.4 --set model.head.z_loss=0.02",
+                                      "--soft-cap 0.4 --z-loss 0.02");
+    EXPECT_EQ(DifferentFigures(AsDecomposed(run.record, run.decomposed), run.decomposed, 1e-4), "");
+    EXPECT_GT(run.record["head_loss/z_loss"].get<double>(), 0.1);
+    if (tensor > 1) continue;
+    for (const char* lacks : {"--soft-cap 0.4", "--z-loss 0.02"}) {
+      const Run other = TrainAndDecompose(name + lacks[2], tensor, data,
+                                          "--set model.head.soft_cap=0.4 --set model.head.z_loss=0.02", lacks);
+      EXPECT_NE(DifferentFigures(AsDecomposed(other.record, other.decomposed), other.decomposed, 1e-4), "");
+    }
+    // A checkpoint knows its loss, and has that of the run's evaluation.
+    const std::string from =
+        absl::StrCat("decompose --checkpoint ", project() / name, " --corpus ", project() / "tokens/validation",
+                     " --tokens 512 --json ", project() / name, "/checkpoint.json");
+    const ProgramResult decomposed = RunIsthmus(from);
+    EXPECT_EQ(decomposed.exit_status, 0) << decomposed.out;
+    const auto figures = nlohmann::json::parse(ReadText(project() / name + "/checkpoint.json"));
+    EXPECT_NEAR(figures["loss"], Records(project() / name).back()["validation/loss"].get<double>(), 1e-5);
+    const ProgramResult refused = RunIsthmus(from + " --z-loss 0.02");
+    EXPECT_EQ(refused.exit_status, 2);
+    EXPECT_EQ(refused.Count("--soft-cap, --z-loss: a checkpoint has its own"), 1) << refused.out;
+  }
+  for (const char* wrong : {"--soft-cap -1", "--soft-cap nan", "--z-loss inf", "--z-loss -0.1"}) {
+    const ProgramResult refused = RunIsthmus(absl::StrCat("decompose --hidden h --targets t --head w ", wrong));
+    EXPECT_EQ(refused.exit_status, 2) << wrong;
+    EXPECT_EQ(refused.Count("accepts 0 (none) and finite numbers above"), 1) << refused.out;
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
-#include "tests/support/tiny_project.h"
+#include "tests/support/program.h"
 
 namespace isthmus::testing {
 namespace {

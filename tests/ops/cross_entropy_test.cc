@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "tests/support/reference.h"
 
@@ -24,8 +26,17 @@ struct CrossEntropyResult {
   Matrix loss, log_sum_exp, energy, grad;
 };
 
-// Computes the whole softmax at once, in fp64. Sums leave the target out, so that nothing cancels.
-CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& targets, const std::vector<int64_t>& bounds) {
+// Computes the whole softmax at once, in fp64. Sums leave the target out, so that nothing cancels. The slope of a cap is
+// the derivative of tanh in another form than the operators have.
+CrossEntropyResult Reference(const Matrix& logits, const std::vector<int32_t>& targets,
+                             const std::vector<int64_t>& bounds, const LossForm& form = {}) {
+  Matrix z = logits;
+  const auto slope = [&](int64_t n, int64_t v) {
+    return form.soft_cap > 0 ? std::pow(std::cosh(logits(n, v) / form.soft_cap), -2) : 1.0;
+  };
+  if (form.soft_cap > 0) {
+    for (double& value : z.values) value = form.soft_cap * std::tanh(value / form.soft_cap);
+  }
   const int64_t shards = static_cast<int64_t>(bounds.size()) - 1;
   CrossEntropyResult r{Matrix(1, z.rows), Matrix(1, z.rows), Matrix(shards, z.rows), Matrix(z.rows, z.columns)};
   for (int64_t n = 0; n < z.rows; ++n) {
@@ -38,7 +49,9 @@ CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& target
     r.log_sum_exp(0, n) = top + std::log(total);
     for (int64_t shard = 0; shard < shards; ++shard) {
       for (int64_t v = bounds[static_cast<size_t>(shard)]; v < bounds[static_cast<size_t>(shard) + 1]; ++v) {
-        const double difference = v == y ? -others / total : std::exp(z(n, v) - top) / total;
+        const double p = std::exp(z(n, v) - top) / total;
+        const double difference =
+            slope(n, v) * ((v == y ? -others / total : p) + 2 * form.z_loss * r.log_sum_exp(0, n) * p);
         r.energy(shard, n) += difference * difference;
         r.grad(n, v) = kScale * difference;
       }
@@ -49,7 +62,8 @@ CrossEntropyResult Reference(const Matrix& z, const std::vector<int32_t>& target
 
 // Runs the three operators as P tensor ranks would.
 CrossEntropyResult OnShards(const Buffer& logits, const std::vector<int32_t>& targets,
-                            const std::vector<int64_t>& bounds, DType dtype, DType grad_dtype, bool in_place = false) {
+                            const std::vector<int64_t>& bounds, DType dtype, DType grad_dtype, bool in_place = false,
+                            const LossForm& form = {}) {
   Stream& stream = reference::TestStream();
   const Tensor all = logits;
   const int64_t tokens = all.rows, shards = static_cast<int64_t>(bounds.size()) - 1;
@@ -67,14 +81,19 @@ CrossEntropyResult OnShards(const Buffer& logits, const std::vector<int32_t>& ta
     EXPECT_TRUE(CrossEntropyStatistics({.logits = shard_of(all, i),
                                         .targets = target_tensor,
                                         .first_row = bounds[static_cast<size_t>(i)],
+                                        .form = form,
                                         .statistics = gathered.tensor().RowSlice(i * tokens, tokens)},
                                        stream)
                     .ok());
   }
-  EXPECT_TRUE(
-      CrossEntropyCombine(
-          {.gathered = gathered, .shards = shards, .loss = loss, .log_sum_exp = log_sum_exp, .energy = energy}, stream)
-          .ok());
+  EXPECT_TRUE(CrossEntropyCombine({.gathered = gathered,
+                                   .shards = shards,
+                                   .form = form,
+                                   .loss = loss,
+                                   .log_sum_exp = log_sum_exp,
+                                   .energy = energy},
+                                  stream)
+                  .ok());
   const Tensor out = in_place ? all : grad.tensor();
   for (int64_t i = 0; i < shards; ++i) {
     EXPECT_TRUE(CrossEntropyGradient({.logits = shard_of(all, i),
@@ -82,6 +101,7 @@ CrossEntropyResult OnShards(const Buffer& logits, const std::vector<int32_t>& ta
                                       .first_row = bounds[static_cast<size_t>(i)],
                                       .loss = loss,
                                       .log_sum_exp = log_sum_exp,
+                                      .form = form,
                                       .scale = kScale,
                                       .grad_logits = shard_of(out, i)},
                                      stream)
@@ -109,6 +129,8 @@ const std::vector<std::vector<int64_t>> kShards = {{0, 1},
                                                    {0, 5000, 5001, 5001, 5509},
                                                    {0, 1024, 2048, 2048, 3001}};
 
+const LossForm kForms[] = {{.soft_cap = 3}, {.z_loss = 0.05}, {.soft_cap = 5, .z_loss = 0.02}};
+
 TEST(CrossEntropy, AnyShardsEqualTheWholeSoftmax) {
   for (const DType dtype : reference::SumTypes()) {
     for (const auto& bounds : kShards) {
@@ -130,11 +152,80 @@ TEST(CrossEntropy, AnyShardsEqualTheWholeSoftmax) {
 }
 
 TEST(CrossEntropy, GradientOfFp32LogitsCanBeBf16) {
-  const Buffer logits(DType::kFloat32, Normal(7, 509, 1, 4));
-  const auto targets = SomeTargets(7, 509);
-  const CrossEntropyResult expected = Reference(logits.Get(), targets, {0, 200, 509});
-  const CrossEntropyResult found = OnShards(logits, targets, {0, 200, 509}, DType::kFloat32, DType::kBFloat16);
-  ExpectAgrees("grad", found.grad, expected.grad, reference::Tolerance(DType::kBFloat16));
+  for (const LossForm& form : {LossForm(), kForms[2]}) {
+    const Buffer logits(DType::kFloat32, Normal(7, 509, 1, 4));
+    const auto targets = SomeTargets(7, 509);
+    const std::vector<int64_t> bounds = {0, 200, 509};
+    const CrossEntropyResult expected = Reference(logits.Get(), targets, bounds, form);
+    const CrossEntropyResult found =
+        OnShards(logits, targets, bounds, DType::kFloat32, DType::kBFloat16, /*in_place=*/false, form);
+    ExpectAgrees("grad", found.grad, expected.grad, reference::Tolerance(DType::kBFloat16));
+  }
+}
+
+// Many logits are far beyond the cap.
+TEST(CrossEntropy, ACapAndAZLossHaveTheirLossGradientAndEnergyOnAnyShards) {
+  for (const LossForm& form : kForms) {
+    for (const DType dtype : reference::SumTypes()) {
+      for (const auto& bounds : kShards) {
+        for (const bool in_place : {false, true}) {
+          const int64_t vocabulary = bounds.back(), tokens = 13;
+          SCOPED_TRACE(testing::Message() << Name(dtype) << " " << testing::PrintToString(bounds) << " cap "
+                                          << form.soft_cap << " z-loss " << form.z_loss);
+          const Buffer logits(dtype, Normal(tokens, vocabulary, 1, 4), 2);
+          const auto targets = SomeTargets(tokens, vocabulary);
+          const CrossEntropyResult expected = Reference(logits.Get(), targets, bounds, form);
+          const CrossEntropyResult found = OnShards(logits, targets, bounds, dtype, dtype, in_place, form);
+          const double tolerance = reference::Tolerance(dtype);
+          ExpectAgrees("loss", found.loss, expected.loss, tolerance);
+          ExpectAgrees("log_sum_exp", found.log_sum_exp, expected.log_sum_exp, tolerance);
+          ExpectAgrees("energy", found.energy, expected.energy, tolerance);
+          ExpectAgrees("grad", found.grad, expected.grad, tolerance);
+        }
+      }
+    }
+  }
+}
+
+// The energy is the sum of the squares of the gradient that is trained by.
+TEST(CrossEntropy, EnergyIsThatOfTheGradient) {
+  for (const LossForm& form : kForms) {
+    for (const DType dtype : reference::SumTypes()) {
+      const Buffer logits(dtype, Normal(7, 509, 1, 4));
+      const CrossEntropyResult found =
+          OnShards(logits, SomeTargets(7, 509), {0, 200, 509}, dtype, dtype, /*in_place=*/false, form);
+      for (int64_t n = 0; n < 7; ++n) {
+        double squares[2] = {};
+        for (int64_t v = 0; v < 509; ++v) squares[v < 200 ? 0 : 1] += std::pow(found.grad(n, v) / kScale, 2);
+        for (int64_t shard = 0; shard < 2; ++shard) {
+          EXPECT_NEAR(found.energy(shard, n) / squares[shard], 1, 10 * reference::Tolerance(dtype));
+        }
+      }
+    }
+  }
+}
+
+TEST(CrossEntropy, CappedLogitsAreThoseOfTheSoftmax) {
+  for (const DType dtype : reference::SumTypes()) {
+    for (const int64_t columns : {1, 17, 512, 1003}) {
+      Matrix z = Normal(5, columns, 1, 20);
+      z(0, columns - 1) = std::numeric_limits<double>::infinity();
+      z(1, 0) = -std::numeric_limits<double>::infinity();
+      z(2, columns / 2) = std::nan("");
+      const Buffer logits(dtype, z, 2);
+      Matrix expected = logits.Get();
+      ASSERT_TRUE(CapLogits({.logits = logits, .soft_cap = 15}, reference::TestStream()).ok());
+      EXPECT_TRUE(logits.PaddingUntouched());
+      Matrix found = logits.Get();
+      for (const auto& [row, column] : {std::pair<int64_t, int64_t>(0, columns - 1), {1, 0}, {2, columns / 2}}) {
+        // What is not finite stays as it is.
+        EXPECT_FALSE(std::isfinite(found(row, column)));
+        found(row, column) = expected(row, column) = 1;
+      }
+      for (double& value : expected.values) value = value == 1 ? 1 : 15 * std::tanh(value / 15);
+      ExpectAgrees("capped", found, expected, reference::Tolerance(dtype));
+    }
+  }
 }
 
 TEST(CrossEntropy, SumsOfALargeVocabularyKeepSixDigits) {
@@ -153,16 +244,21 @@ TEST(CrossEntropy, GradientMatchesFiniteDifferences) {
   if (reference::OnGpu()) GTEST_SKIP() << "fp64 runs on the CPU";
   const Matrix z = Normal(3, 17, 1, 2);
   const std::vector<int32_t> targets = {4, 16, 0};
-  const auto loss = [&](const Matrix& values) {
-    const Buffer logits(DType::kFloat64, values);
-    double sum = 0;
-    for (const double value : OnShards(logits, targets, {0, 5, 17}, DType::kFloat64, DType::kFloat64).loss.values)
-      sum += value;
-    return kScale * sum;
-  };
-  const Buffer logits(DType::kFloat64, z);
-  ExpectAgrees("grad", OnShards(logits, targets, {0, 5, 17}, DType::kFloat64, DType::kFloat64).grad,
-               reference::FiniteDifferences(z, loss), 1e-6);
+  for (const LossForm& form : {LossForm(), kForms[0], kForms[1], kForms[2]}) {
+    const auto run = [&](const Matrix& values) {
+      const Buffer logits(DType::kFloat64, values);
+      return OnShards(logits, targets, {0, 5, 17}, DType::kFloat64, DType::kFloat64, /*in_place=*/false, form);
+    };
+    const auto loss = [&](const Matrix& values) {
+      const CrossEntropyResult found = run(values);
+      double sum = 0;
+      for (int64_t n = 0; n < 3; ++n) {
+        sum += found.loss(0, n) + form.z_loss * found.log_sum_exp(0, n) * found.log_sum_exp(0, n);
+      }
+      return kScale * sum;
+    };
+    ExpectAgrees("grad", run(z).grad, reference::FiniteDifferences(z, loss), 1e-6);
+  }
 }
 
 TEST(CrossEntropy, NearlyCertainTargetKeepsItsRelativeAccuracy) {
@@ -208,16 +304,19 @@ TEST(CrossEntropy, HugeAndFarLogitsNeitherOverflowNorVanish) {
 TEST(CrossEntropy, NonFiniteLogitsGiveNonFiniteLossAndGradient) {
   const double infinity = std::numeric_limits<double>::infinity();
   for (const DType dtype : reference::SumTypes()) {
-    for (const double bad : {std::nan(""), infinity}) {
-      for (const int64_t at : {0, 5, 16, 18, 1999}) {
-        SCOPED_TRACE(testing::Message() << Name(dtype) << " " << bad << " at " << at);
-        Matrix z = Normal(2, 2000, 1);
-        z(0, at) = bad;
-        const Buffer logits(dtype, z);
-        const CrossEntropyResult found = OnShards(logits, {5, 5}, {0, 17, 2000}, dtype, dtype);
-        EXPECT_FALSE(std::isfinite(found.loss(0, 0)));
-        EXPECT_FALSE(std::isfinite(found.grad(0, 1)));
-        EXPECT_TRUE(std::isfinite(found.loss(0, 1)));
+    for (const LossForm& form : {LossForm(), kForms[2]}) {
+      for (const double bad : {std::nan(""), infinity}) {
+        for (const int64_t at : {0, 5, 16, 18, 1999}) {
+          SCOPED_TRACE(testing::Message() << Name(dtype) << " " << bad << " at " << at << ", cap " << form.soft_cap);
+          Matrix z = Normal(2, 2000, 1);
+          z(0, at) = bad;
+          const Buffer logits(dtype, z);
+          const CrossEntropyResult found =
+              OnShards(logits, {5, 5}, {0, 17, 2000}, dtype, dtype, /*in_place=*/false, form);
+          EXPECT_FALSE(std::isfinite(found.loss(0, 0)));
+          EXPECT_FALSE(std::isfinite(found.grad(0, 1)));
+          EXPECT_TRUE(std::isfinite(found.loss(0, 1)));
+        }
       }
     }
   }
@@ -265,6 +364,16 @@ TEST(CrossEntropy, RejectsTensorsThatDisagree) {
       CrossEntropyGradient(
           {.logits = logits, .targets = targets, .loss = four, .log_sum_exp = three, .grad_logits = logits}, stream)
           .ok());
+  for (const double bad : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    for (const LossForm& form : {LossForm{.soft_cap = bad}, LossForm{.z_loss = bad}}) {
+      const absl::Status refused = CrossEntropyStatistics(
+          {.logits = logits, .targets = targets, .form = form, .statistics = statistics}, stream);
+      EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("need finite numbers from 0 on"));
+    }
+    EXPECT_FALSE(CapLogits({.logits = logits, .soft_cap = bad}, stream).ok());
+  }
+  EXPECT_FALSE(CapLogits({.logits = logits, .soft_cap = 0}, stream).ok());
+  EXPECT_FALSE(CapLogits({.logits = narrow, .soft_cap = 9}, stream).ok());
 }
 
 }  // namespace

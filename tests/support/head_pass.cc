@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -55,12 +56,18 @@ HeadPass::HeadPass(const TinyOptions& options, const std::function<void(Paramete
   EXPECT_TRUE(view.ok());
   up = MatrixOf(view->weight);
   weight = view->down == nullptr ? up : Matrix(up * MatrixOf(view->down->weight));
-  gradient = hidden * weight.transpose();
+  logits = hidden * weight.transpose();
+  const proto::HeadConfig head = TinyConfig(options).model().head();
+  const double cap = head.soft_cap();
+  gradient = cap == 0 ? logits : Matrix(cap * (logits.array() / cap).tanh());
   for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
-    const Eigen::VectorXd shifted = (gradient.row(n).array() - gradient.row(n).maxCoeff()).exp();
-    gradient.row(n) = scale * shifted.transpose() / shifted.sum();
+    const double largest = gradient.row(n).maxCoeff();
+    const Eigen::VectorXd shifted = (gradient.row(n).array() - largest).exp();
+    const double factor = 1 + 2 * head.z_loss() * (largest + std::log(shifted.sum()));
+    gradient.row(n) = scale * factor * shifted.transpose() / shifted.sum();
     gradient(n, targets[static_cast<size_t>(n)]) -= scale;
   }
+  if (cap != 0) gradient = gradient.array() * (logits.array() / cap).cosh().square().inverse();
   signal = MatrixOf(view->signal);
 }
 

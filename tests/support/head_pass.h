@@ -51,7 +51,8 @@ class HeadPass : public TrainPass {
   explicit HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change = nullptr);
 
   Matrix weight, up;  // W, U
-  Matrix gradient;    // G
+  Matrix logits;      // Z, before a soft cap
+  Matrix gradient;    // G, of the loss that a step trains by
   Matrix signal;      // G U, as the decomposition sees it
 };
 

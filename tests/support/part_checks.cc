@@ -48,7 +48,7 @@ void ExpectNear(const std::vector<double>& found, const std::vector<double>& exp
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], kTolerance * expected[i]) << i;
 }
 
-// Trains the first batch up to the gradients, in fp64, and returns its loss. They are added to those there are.
+// Trains the first batch up to the gradients, in fp64, and returns the loss that they are of. They are added to those there are.
 double TrainOnce(TrainingModel& model, TokenBatch& batch) {
   const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
   EXPECT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
@@ -64,7 +64,7 @@ double TrainOnce(TrainingModel& model, TokenBatch& batch) {
   EXPECT_TRUE(model.backbone().Backward(ids, nullptr).ok());
   const auto sums = model.loss().Sums();
   EXPECT_TRUE(sums.ok()) << sums.status();
-  return scale * sums->loss;
+  return scale * (sums->loss + sums->z_loss);
 }
 
 }  // namespace

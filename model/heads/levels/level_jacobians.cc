@@ -23,8 +23,9 @@ struct LevelMatrices {
 
 // The second level of one token, all clusters.
 struct SecondLevel {
-  Eigen::VectorXd shares;  // P(v | c, h) of each row of `members`
-  Matrix means;            // ū [C, D]
+  Eigen::VectorXd shares, slopes;  // P(v | c, h) of each row of `members`, and the soft cap's slope
+  Eigen::VectorXd log_sum_exp;     // [C]
+  Matrix means;                    // ū [C, D]
 };
 
 absl::Status SumMatrix(Communicator& tensor, Matrix& matrix) {
@@ -33,33 +34,37 @@ absl::Status SumMatrix(Communicator& tensor, Matrix& matrix) {
 
 // Returns the softmax of each cluster's tokens, and their mean.
 absl::StatusOr<SecondLevel> SecondLevelOf(const LevelMatrices& matrices, const Eigen::VectorXd& hidden,
-                                          Communicator& tensor) {
-  const Eigen::VectorXd logits = matrices.members * hidden;
+                                          const LossForm& form, Communicator& tensor) {
+  const Eigen::VectorXd logits =
+      (matrices.members * hidden).unaryExpr([&](double logit) { return form.Capped(logit); });
   const auto clusters = static_cast<Eigen::Index>(matrices.ranges.size());
   Eigen::VectorXd largest = Eigen::VectorXd::Constant(clusters, -HUGE_VAL), sums = Eigen::VectorXd::Zero(clusters);
-  const auto part = [&](auto&& vector, Eigen::Index c) {
-    const Range range = matrices.ranges[static_cast<size_t>(c)];
-    return vector.segment(range.begin, range.size());
-  };
   for (Eigen::Index c = 0; c < clusters; ++c) {
-    if (part(logits, c).size() > 0) largest(c) = part(logits, c).maxCoeff();
+    const Range range = matrices.ranges[static_cast<size_t>(c)];
+    if (range.size() > 0) largest(c) = logits.segment(range.begin, range.size()).maxCoeff();
   }
   if (tensor.size() > 1) {
     ISTHMUS_RETURN_IF_ERROR(
         tensor.AllReduceNumbers(absl::MakeSpan(largest.data(), static_cast<size_t>(clusters)), Reduction::kMax));
   }
-  SecondLevel second = {logits, Matrix::Zero(clusters, hidden.size())};
+  SecondLevel second;
+  second.shares = logits;
+  second.slopes = logits.unaryExpr([&](double logit) { return form.Slope(logit); });
   for (Eigen::Index c = 0; c < clusters; ++c) {
-    auto of_cluster = part(second.shares, c);
+    const Range range = matrices.ranges[static_cast<size_t>(c)];
+    auto of_cluster = second.shares.segment(range.begin, range.size());
     of_cluster = (of_cluster.array() - largest(c)).exp().matrix();
     sums(c) = of_cluster.sum();
   }
   ISTHMUS_RETURN_IF_ERROR(SumOver(tensor, sums));
+  second.log_sum_exp = largest.array() + sums.array().log();
+  second.means = Matrix::Zero(clusters, hidden.size());
   for (Eigen::Index c = 0; c < clusters; ++c) {
     const Range range = matrices.ranges[static_cast<size_t>(c)];
-    auto of_cluster = part(second.shares, c);
+    auto of_cluster = second.shares.segment(range.begin, range.size());
     of_cluster /= sums(c);
-    second.means.row(c) = of_cluster.transpose() * matrices.members.middleRows(range.begin, range.size());
+    const Eigen::VectorXd weights = of_cluster.cwiseProduct(second.slopes.segment(range.begin, range.size()));
+    second.means.row(c) = weights.transpose() * matrices.members.middleRows(range.begin, range.size());
   }
   ISTHMUS_RETURN_IF_ERROR(SumMatrix(tensor, second.means));
   return second;
@@ -94,27 +99,25 @@ absl::StatusOr<LevelMatrices> MatricesOf(const TwoLevels& levels, const Linear& 
   return matrices;
 }
 
-// Returns the logits' Jacobian and gradient of a token: the first level, and its target's cluster.
-void SetLogits(const TwoLevels& levels, const LevelMatrices& matrices, const Eigen::VectorXd& first,
-               const SecondLevel& second, int32_t target, TokenJacobian& token) {
+// Sets the logits' Jacobian and gradient of a token: the first level, and its target's cluster.
+void SetLogits(const TwoLevels& levels, const LevelMatrices& matrices, const LossForm& form,
+               const ShardedSoftmax& first, const SecondLevel& second, int32_t target, TokenJacobian& token) {
   const int32_t cluster = levels.cluster_of(target);
-  const Range members = cluster == TwoLevels::kNoCluster ? Range() : matrices.ranges[static_cast<size_t>(cluster)];
-  Matrix logits(first.size() + members.size(), matrices.first.cols());
-  logits << matrices.first, matrices.members.middleRows(members.begin, members.size());
-  token.gradient.resize(logits.rows());
-  token.gradient << first, second.shares.segment(members.begin, members.size());
-  const Range own_first = {levels.first_class(), levels.first_class() + first.size()};
-  if (own_first.Contains(levels.first_class_of(target))) {
-    token.gradient(levels.first_class_of(target) - own_first.begin) -= 1;
-  }
+  const Eigen::VectorXd of_first = first.Gradient(levels.first_class_of(target) - levels.first_class(), form);
+  Range members;
+  Eigen::VectorXd of_members;
   if (cluster != TwoLevels::kNoCluster) {
-    const int64_t begin = levels.first_member(cluster);
-    const Range own_members = {begin, begin + members.size()};
-    if (own_members.Contains(levels.member_of(target))) {
-      token.gradient(first.size() + levels.member_of(target) - begin) -= 1;
-    }
+    members = matrices.ranges[static_cast<size_t>(cluster)];
+    const ShardedSoftmax softmax = {.probabilities = second.shares.segment(members.begin, members.size()),
+                                    .slopes = second.slopes.segment(members.begin, members.size()),
+                                    .log_sum_exp = second.log_sum_exp(cluster)};
+    of_members = softmax.Gradient(levels.member_of(target) - levels.first_member(cluster), form);
   }
+  Matrix logits(of_first.size() + members.size(), matrices.first.cols());
+  logits << matrices.first, matrices.members.middleRows(members.begin, members.size());
   token.logits = std::make_shared<const Matrix>(std::move(logits));
+  token.gradient.resize(of_first.size() + members.size());
+  token.gradient << of_first, of_members;
 }
 
 }  // namespace
@@ -124,13 +127,17 @@ absl::Status LevelJacobians::Visit(const Matrix& hidden, absl::Span<const int32_
   const Range own = levels_.own_tokens(), own_clusters = levels_.own_clusters();
   for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
     const Eigen::VectorXd h = hidden.row(n).transpose();
-    ISTHMUS_ASSIGN_OR_RETURN(const Eigen::VectorXd first, ShardedSoftmax(matrices.first * h, tensor_));
-    Eigen::VectorXd first_mean = matrices.first.transpose() * first;
+    ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax first, ShardedSoftmax::Of(matrices.first * h, form_, tensor_));
+    const Matrix first_rows = first.slopes.asDiagonal() * matrices.first;
+    Eigen::VectorXd first_mean = first_rows.transpose() * first.probabilities;
     ISTHMUS_RETURN_IF_ERROR(SumOver(tensor_, first_mean));
-    Eigen::VectorXd of_clusters = Eigen::VectorXd::Zero(levels_.clusters());  // P(c | h)
-    of_clusters.segment(own_clusters.begin, own_clusters.size()) = first.head(own_clusters.size());
+    // P(c | h), and the clusters' rows times their slopes.
+    Eigen::VectorXd of_clusters = Eigen::VectorXd::Zero(levels_.clusters());
+    of_clusters.segment(own_clusters.begin, own_clusters.size()) = first.probabilities.head(own_clusters.size());
     ISTHMUS_RETURN_IF_ERROR(SumOver(tensor_, of_clusters));
-    ISTHMUS_ASSIGN_OR_RETURN(const SecondLevel second, SecondLevelOf(matrices, h, tensor_));
+    const Eigen::VectorXd cluster_slopes =
+        (matrices.clusters * h).unaryExpr([&](double logit) { return form_.Slope(form_.Capped(logit)); });
+    ISTHMUS_ASSIGN_OR_RETURN(const SecondLevel second, SecondLevelOf(matrices, h, form_, tensor_));
     TokenJacobian token;
     token.log_probabilities.resize(own.size(), hidden.cols());
     token.probability_gradient.resize(own.size());
@@ -138,17 +145,18 @@ absl::Status LevelJacobians::Visit(const Matrix& hidden, absl::Span<const int32_
       const int32_t id = levels_.rows()[static_cast<size_t>(place)], cluster = levels_.cluster_of(id);
       const Eigen::Index row = id - own.begin, member = place - levels_.own_singles();
       if (cluster == TwoLevels::kNoCluster) {
-        token.log_probabilities.row(row) = matrices.first.row(own_clusters.size() + place) - first_mean.transpose();
-        token.probability_gradient(row) = first(own_clusters.size() + place);
+        token.log_probabilities.row(row) = first_rows.row(own_clusters.size() + place) - first_mean.transpose();
+        token.probability_gradient(row) = first.probabilities(own_clusters.size() + place);
       } else {
-        token.log_probabilities.row(row) = matrices.clusters.row(cluster) - first_mean.transpose() +
-                                           matrices.members.row(member) - second.means.row(cluster);
+        token.log_probabilities.row(row) =
+            cluster_slopes(cluster) * matrices.clusters.row(cluster) - first_mean.transpose() +
+            second.slopes(member) * matrices.members.row(member) - second.means.row(cluster);
         token.probability_gradient(row) = of_clusters(cluster) * second.shares(member);
       }
     }
     const int32_t target = targets[static_cast<size_t>(n)];
     if (own.Contains(target)) token.probability_gradient(target - own.begin) -= 1;
-    SetLogits(levels_, matrices, first, second, target, token);
+    SetLogits(levels_, matrices, form_, first, second, target, token);
     ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
   }
   return absl::OkStatus();

@@ -10,6 +10,7 @@
 #include "model/heads/levels/two_levels.h"
 #include "model/heads/token_jacobians.h"
 #include "model/linear.h"
+#include "ops/loss_form.h"
 #include "parallel/communicator.h"
 #include "runtime/stream.h"
 
@@ -20,17 +21,20 @@ namespace isthmus {
 //
 //   ∂ log P(v | h)/∂h = r_c − r̄ + u_v − ū_c   for a token of cluster c
 //   ∂ log P(v | h)/∂h = u_v − r̄               for one of the first level
+//
+// A soft cap scales each row by its slope first.
 class LevelJacobians : public TokenJacobians {
  public:
   // clusters: R [C_i, D], tokens: U [V_i, D]. All references must outlive this object.
-  LevelJacobians(const TwoLevels& levels, const Linear& clusters, const Linear& tokens, Communicator& tensor,
-                 const Stream& stream)
-      : levels_(levels), clusters_(clusters), tokens_(tokens), tensor_(tensor), stream_(stream) {}
+  LevelJacobians(const TwoLevels& levels, const LossForm& form, const Linear& clusters, const Linear& tokens,
+                 Communicator& tensor, const Stream& stream)
+      : levels_(levels), form_(form), clusters_(clusters), tokens_(tokens), tensor_(tensor), stream_(stream) {}
 
   absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override;
 
  private:
   const TwoLevels& levels_;
+  const LossForm form_;
   const Linear clusters_, tokens_;
   Communicator& tensor_;
   const Stream& stream_;

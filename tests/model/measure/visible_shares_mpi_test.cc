@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "model/algebra/matrix.h"
+#include "model/heads/heads.h"
 #include "model/heads/levels/level_jacobians.h"
 #include "model/heads/levels/two_levels.h"
 #include "model/heads/lm_head.h"
 #include "model/heads/token_jacobians.h"
 #include "model/measure/measure_visible_shares.h"
+#include "ops/loss_form.h"
 #include "parallel/shard.h"
 #include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
@@ -64,16 +66,16 @@ TEST(VisibleShares, AreThoseOfExplicitJacobians) {
   Stream stream;
   Matrix up = OwnRows(Waves(kVocabulary, kWidth, 0.3)), clusters = OwnRows(Waves(3, kWidth, 1.1));
   const HeadView full = {.rows = Own(kVocabulary), .weight = TensorOf(up)};
-  ExpectCosines(CosinesOf(*LinearJacobians(full, World(), stream)), {0.288198277812, 0.246206957281});
+  ExpectCosines(CosinesOf(*LinearJacobians(full, {}, World(), stream)), {0.288198277812, 0.246206957281});
 
   Matrix narrow = up.leftCols(3), down = Waves(3, kWidth, 2.2);
   const Linear projection = {TensorOf(down), Tensor()};
   const HeadView factorised = {.rows = full.rows, .weight = TensorOf(narrow), .down = &projection};
-  ExpectCosines(CosinesOf(*LinearJacobians(factorised, World(), stream)), {0.283700505791, 0.241748786676});
+  ExpectCosines(CosinesOf(*LinearJacobians(factorised, {}, World(), stream)), {0.283700505791, 0.241748786676});
 
   const TwoLevels levels({1, -1, 0, 1, -1, 1, 0, 2, 2, 2, 0, 1, 1, 1, -1, 2, 0, 0, 1, 2, 2, 2, 1}, 3, World().size(),
                          World().rank());
-  LevelJacobians of_levels(levels, {TensorOf(clusters), Tensor()}, {TensorOf(up), Tensor()}, World(), stream);
+  LevelJacobians of_levels(levels, {}, {TensorOf(clusters), Tensor()}, {TensorOf(up), Tensor()}, World(), stream);
   ExpectCosines(CosinesOf(of_levels), {0.407081996627, 0.278613593026});
 }
 
@@ -94,6 +96,10 @@ std::vector<TinyOptions> HeadCases() {
   cases.back().head = "kind: 'sampled' sampled { classes: 60 }";
   cases.push_back(PartOptions());
   cases.back().head_rank = 5;
+  for (size_t i : {0, 3, 4}) {
+    cases.push_back(cases[i]);
+    cases.back().head += " soft_cap: 0.05 z_loss: 0.3";
+  }
   return cases;
 }
 
@@ -130,8 +136,9 @@ TEST(VisibleShares, JacobiansAreDerivativesAndPassOnWhatTheHeadPassesOn) {
     const auto view = pass.model().loss().View();
     ASSERT_TRUE(view.ok());
     Stream stream;
+    const LossForm form = LossFormOf(TinyConfig(options).model());
     Communicator& tensor = pass.mesh().tensor();
-    const auto linear = view->jacobians == nullptr ? LinearJacobians(*view, tensor, stream) : nullptr;
+    const auto linear = view->jacobians == nullptr ? LinearJacobians(*view, form, tensor, stream) : nullptr;
     TokenJacobians& jacobians = linear == nullptr ? *view->jacobians : *linear;
     std::vector<TokenJacobian> found;
     const auto take = [&](TokenJacobian token) {
@@ -146,7 +153,8 @@ TEST(VisibleShares, JacobiansAreDerivativesAndPassOnWhatTheHeadPassesOn) {
       const Eigen::RowVectorXd by_logits = found[n].gradient.transpose() * *found[n].logits;
       EXPECT_LT((by_logits - passed).norm(), 1e-10 * passed.norm());
       energy += found[n].gradient.squaredNorm();
-      if (options.head.find("classes: 60") == std::string::npos) {  // the loss is that of a sample
+      // The loss of a sample is another one, and a z-loss is none of the probabilities.
+      if (options.head.find("classes: 60") == std::string::npos && form.z_loss == 0) {
         const Eigen::RowVectorXd by_probabilities =
             found[n].probability_gradient.transpose() * found[n].log_probabilities;
         EXPECT_LT((by_probabilities - passed).norm(), 1e-10 * passed.norm());
@@ -171,7 +179,7 @@ TEST(VisibleShares, AreProjections) {
   const auto view = pass.model().loss().View();
   ASSERT_TRUE(view.ok());
   Stream stream;
-  const auto linear = LinearJacobians(*view, pass.mesh().tensor(), stream);
+  const auto linear = LinearJacobians(*view, {}, pass.mesh().tensor(), stream);
   const auto shares = MeasureVisibleShares(*linear, pass.hidden, pass.targets, pass.mesh().tensor());
   ASSERT_TRUE(shares.ok()) << shares.status();
   HeadPass whole(options);

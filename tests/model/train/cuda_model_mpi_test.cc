@@ -99,10 +99,11 @@ TEST_F(CudaModelTest, SampledClassesAgreeWithOneRankOnTheCpu) {
 
 // Compares what goes back from the head, and the part of its own gradient that the optimizer gets.
 TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
-  for (const char* head : {"backward { kind: 'preconditioned' damping: 0.1 }",
-                           "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
-                           "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
-                           "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7"}) {
+  for (const char* head :
+       {"backward { kind: 'preconditioned' damping: 0.1 }",
+        "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
+        "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
+        "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7", "soft_cap: 0.3 z_loss: 0.05"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
       TinyOptions options;
       options.tensor = World().size() == 4 ? 2 : World().size();

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "model/heads/heads.h"
 #include "model/measure/tensor_decomposition.h"
 #include "parallel/communicator.h"
 #include "proto/telemetry.pb.h"
@@ -311,6 +312,7 @@ class MeasuredStep {
     const std::vector<uint64_t> counts = TinyCounts(options_);
     tensors.counts = counts;
     tensors.sample_tokens = options_.sample_tokens;
+    tensors.form = LossFormOf(TinyConfig(options_).model());
     const auto self = MakeSelfCommunicator();
     const auto figures = DecomposeTensors(tensors, *self, *self);
     EXPECT_TRUE(figures.ok()) << figures.status();
