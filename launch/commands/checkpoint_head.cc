@@ -101,11 +101,11 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
 
   CheckpointHead head;
   head.folder_ = opened->folder;
-  head.tensor_ = tensor;
-  head.data_ = data;
-  head.alone_ = mesh.world().size() == 1;
-  head.first_shard_ = mesh.tensor_rank();
-  head.first_part_ = mesh.data_rank();
+  head.ranks_.tensor = tensor;
+  head.ranks_.data = data;
+  head.ranks_.alone = mesh.world().size() == 1;
+  head.ranks_.first_shard = mesh.tensor_rank();
+  head.ranks_.first_part = mesh.data_rank();
   head.tokens_ = opened->sequences * length;
   head.vocabulary_ = config.model().vocabulary();
   head.form_ = LossFormOf(config.model());
@@ -142,20 +142,20 @@ HeadTensors CheckpointHead::Tensors() const {
   tensors.tokens = tokens_;
   tensors.vocabulary = vocabulary_;
   tensors.form = form_;
-  for (int rank = 0; rank < tensor_; ++rank) {
-    tensors.shards.push_back(ShardOf(vocabulary_, tensor_, rank));
-    if (alone_)
+  for (int rank = 0; rank < ranks_.tensor; ++rank) {
+    tensors.shards.push_back(ShardOf(vocabulary_, ranks_.tensor, rank));
+    if (ranks_.alone)
       tensors.weights.push_back(weight_.tensor().RowSlice(tensors.shards[rank].begin, tensors.shards[rank].size()));
   }
-  if (!alone_) tensors.weights.push_back(weight_.tensor());
-  tensors.first_shard = static_cast<size_t>(first_shard_);
+  if (!ranks_.alone) tensors.weights.push_back(weight_.tensor());
+  tensors.first_shard = static_cast<size_t>(ranks_.first_shard);
   if (down_.rows > 0) tensors.down = down_.tensor();
   const ConstTensor targets(targets_.data(), DType::kInt32, 1, hidden_.rows);
-  for (int rank = 0; rank < (alone_ ? data_ : 1); ++rank) {
-    const Range part = alone_ ? ShardOf(tokens_, data_, rank) : Range{0, hidden_.rows};
+  for (int rank = 0; rank < (ranks_.alone ? ranks_.data : 1); ++rank) {
+    const Range part = ranks_.alone ? ShardOf(tokens_, ranks_.data, rank) : Range{0, hidden_.rows};
     tensors.parts.push_back({hidden_.tensor().RowSlice(part.begin, part.size()),
                              targets.ColumnSlice(part.begin, part.size()),
-                             alone_ ? part.begin : first_part_ * hidden_.rows});
+                             ranks_.alone ? part.begin : ranks_.first_part * hidden_.rows});
   }
   tensors.counts = counts_;
   tensors.hidden_name = absl::StrCat("hidden states of ", folder_);

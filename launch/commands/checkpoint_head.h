@@ -44,9 +44,11 @@ class CheckpointHead {
   static HostBlock Widened(const ConstTensor& tensor);
 
   std::string folder_, not_linear_;
-  int tensor_ = 1, data_ = 1;  // ranks whose work is done, by this rank alone or by all
-  int first_shard_ = 0, first_part_ = 0;
-  bool alone_ = true;
+  struct Ranks {
+    int tensor = 1, data = 1;  // ranks whose work is done, by this rank alone or by all
+    int first_shard = 0, first_part = 0;
+    bool alone = true;
+  } ranks_;
   int64_t tokens_ = 0, vocabulary_ = 0;  // of all ranks
   LossForm form_;
   HostBlock weight_, down_, hidden_;

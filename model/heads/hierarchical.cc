@@ -102,9 +102,9 @@ class HierarchicalHead : public LmHead {
     const int64_t width = setting_.width, tokens = setting_.batch.tokens();
     rows_.Place(chunk, placer);
     targets_.Place(placer);
-    ordered_ = placer.Place("head.ordered_hidden", setting_.type, tokens, width);
-    cluster_logits_ = placer.Place("head.cluster_logits", setting_.sum_type(), chunk, rows_.clusters().size());
-    if (setting_.training) grad_ordered_ = placer.Place("head.grad_ordered", setting_.type, tokens, width);
+    memory_.ordered = placer.Place("head.ordered_hidden", setting_.type, tokens, width);
+    memory_.cluster_logits = placer.Place("head.cluster_logits", setting_.sum_type(), chunk, rows_.clusters().size());
+    if (setting_.training) memory_.grad_ordered = placer.Place("head.grad_ordered", setting_.type, tokens, width);
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     const auto linear = [&](ParameterHandle handle) {
@@ -147,7 +147,7 @@ class HierarchicalHead : public LmHead {
   // Computes log P(v | h), whose log-sum-exp is 0. The host does all but the products.
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
     const int64_t tokens = logits.rows;
-    const Tensor rows = hidden.RowSlice(begin, tokens), cluster_logits = cluster_logits_.RowSlice(0, tokens);
+    const Tensor rows = hidden.RowSlice(begin, tokens), cluster_logits = memory_.cluster_logits.RowSlice(0, tokens);
     ISTHMUS_RETURN_IF_ERROR(tokens_of_rank_.Forward(rows, logits, *stream_));
     ISTHMUS_RETURN_IF_ERROR(rows_.Forward(rows_.clusters(), rows, cluster_logits));
     if (stream_->dry()) return absl::OkStatus();
@@ -213,7 +213,7 @@ class HierarchicalHead : public LmHead {
   absl::Status SecondLevel(const Tensor& hidden, SoftmaxLoss& loss, const HeadBatch* batch) {
     const LevelTargets& targets = targets_.order();
     if (targets.count == 0) return absl::OkStatus();
-    const Tensor ordered = ordered_.RowSlice(0, targets.count);
+    const Tensor ordered = memory_.ordered.RowSlice(0, targets.count);
     ISTHMUS_RETURN_IF_ERROR(
         EmbeddingForward({.ids = targets_.Row(kOrder, 0, targets.count), .table = hidden, .y = ordered}, *stream_));
     size_t part = 0;
@@ -224,10 +224,11 @@ class HierarchicalHead : public LmHead {
     }
     if (batch == nullptr) return absl::OkStatus();
     // Each token's gradient goes back to its place; those without a second level read as zero.
-    const Tensor found = ordered_.RowSlice(0, hidden.rows);
-    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
-        {.ids = targets_.Row(kPlace, 0, hidden.rows), .table = grad_ordered_.RowSlice(0, targets.count), .y = found},
-        *stream_));
+    const Tensor found = memory_.ordered.RowSlice(0, hidden.rows);
+    ISTHMUS_RETURN_IF_ERROR(EmbeddingForward({.ids = targets_.Row(kPlace, 0, hidden.rows),
+                                              .table = memory_.grad_ordered.RowSlice(0, targets.count),
+                                              .y = found},
+                                             *stream_));
     return Add({.x = found, .y = batch->grad_hidden}, *stream_);
   }
 
@@ -243,7 +244,8 @@ class HierarchicalHead : public LmHead {
       chunks.push_back({.logits = loss.Logits(tokens, rows.back().size(), begin - places.begin),
                         .targets = targets_.Row(kMember, begin, tokens),
                         .first_class = levels_.first_member(cluster)});
-      ISTHMUS_RETURN_IF_ERROR(rows_.Forward(rows.back(), ordered_.RowSlice(begin, tokens), chunks.back().logits));
+      ISTHMUS_RETURN_IF_ERROR(
+          rows_.Forward(rows.back(), memory_.ordered.RowSlice(begin, tokens), chunks.back().logits));
       begin = end;
       if (end == places.end) break;
     }
@@ -254,8 +256,8 @@ class HierarchicalHead : public LmHead {
       const int64_t tokens = chunks[i].logits.rows;
       ISTHMUS_ASSIGN_OR_RETURN(const Tensor gradient,
                                loss.Gradient(chunks[i], batch->scale, nullptr, begin - places.begin));
-      ISTHMUS_RETURN_IF_ERROR(
-          rows_.Backward(rows[i], gradient, ordered_.RowSlice(begin, tokens), grad_ordered_.RowSlice(begin, tokens)));
+      ISTHMUS_RETURN_IF_ERROR(rows_.Backward(rows[i], gradient, memory_.ordered.RowSlice(begin, tokens),
+                                             memory_.grad_ordered.RowSlice(begin, tokens)));
       begin += tokens;
     }
     return absl::OkStatus();
@@ -272,8 +274,10 @@ class HierarchicalHead : public LmHead {
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
   bool in_step_ = false;
-  Tensor ordered_, grad_ordered_;  // [N, D] in the order of the clusters
-  Tensor cluster_logits_;          // [chunk, C_i]
+  struct Memory {
+    Tensor ordered, grad_ordered;  // [N, D] in the order of the clusters
+    Tensor cluster_logits;         // [chunk, C_i]
+  } memory_;
   std::optional<LevelJacobians> jacobians_;
 };
 

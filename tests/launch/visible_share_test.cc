@@ -8,7 +8,6 @@
 
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
-#include "tests/support/program.h"
 
 namespace isthmus::testing {
 namespace {
