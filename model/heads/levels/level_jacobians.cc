@@ -28,7 +28,7 @@ struct SecondLevel {
   Matrix means;                    // ū [C, D]
 };
 
-absl::Status SumMatrix(Communicator& tensor, Matrix& matrix) {
+absl::Status SumRows(Communicator& tensor, Matrix& matrix) {
   return SumOver(tensor, Eigen::Map<Eigen::VectorXd>(matrix.data(), matrix.size()));
 }
 
@@ -66,7 +66,7 @@ absl::StatusOr<SecondLevel> SecondLevelOf(const LevelMatrices& matrices, const E
     const Eigen::VectorXd weights = of_cluster.cwiseProduct(second.slopes.segment(range.begin, range.size()));
     second.means.row(c) = weights.transpose() * matrices.members.middleRows(range.begin, range.size());
   }
-  ISTHMUS_RETURN_IF_ERROR(SumMatrix(tensor, second.means));
+  ISTHMUS_RETURN_IF_ERROR(SumRows(tensor, second.means));
   return second;
 }
 
@@ -95,7 +95,7 @@ absl::StatusOr<LevelMatrices> MatricesOf(const TwoLevels& levels, const Linear& 
   }
   matrices.clusters = Matrix::Zero(levels.clusters(), own_clusters.cols());
   matrices.clusters.middleRows(levels.own_clusters().begin, own_clusters.rows()) = own_clusters;
-  ISTHMUS_RETURN_IF_ERROR(SumMatrix(tensor, matrices.clusters));
+  ISTHMUS_RETURN_IF_ERROR(SumRows(tensor, matrices.clusters));
   return matrices;
 }
 
