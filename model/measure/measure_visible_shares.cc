@@ -1,12 +1,10 @@
 #include "model/measure/measure_visible_shares.h"
 
 #include <Eigen/QR>
-#include <cstddef>
 #include <memory>
-#include <vector>
+#include <utility>
 
 #include "model/measure/tall_qr.h"
-#include "parallel/shard.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -16,21 +14,17 @@ namespace {
 class ColumnSpace {
  public:
   // Factors J Π = Q R. A Gram matrix would square the condition.
-  static absl::StatusOr<ColumnSpace> Of(const Matrix& rows, Communicator& tensor) {
-    const Matrix none = Matrix::Zero(rows.rows() > 0 ? 0 : 1, rows.cols());
-    const Matrix& own_rows = rows.rows() > 0 ? rows : none;
-    std::vector<double> sizes(static_cast<size_t>(tensor.size()));
-    sizes[static_cast<size_t>(tensor.rank())] = static_cast<double>(own_rows.rows());
-    if (tensor.size() > 1) ISTHMUS_RETURN_IF_ERROR(tensor.AllReduceNumbers(absl::MakeSpan(sizes)));
-    std::vector<Range> ranges;
-    for (const double size : sizes) {
-      const int64_t begin = ranges.empty() ? 0 : ranges.back().end;
-      ranges.push_back({begin, begin + static_cast<int64_t>(size)});
+  static absl::StatusOr<ColumnSpace> Of(const Matrix& own_rows, Communicator& tensor) {
+    // Rows of zeros change no R.
+    Matrix own = Matrix::Zero(own_rows.cols(), own_rows.cols());
+    if (own_rows.rows() > 0) {
+      const TallQr qr(own_rows);
+      own.topRows(qr.r().rows()) = qr.r();
     }
-    const ConstTensor shard = TensorOf(own_rows);
-    ISTHMUS_ASSIGN_OR_RETURN(const ShardedQr qr, ShardedQr::Factor(absl::MakeConstSpan(&shard, 1),
-                                                                   static_cast<size_t>(tensor.rank()), ranges, tensor));
-    return ColumnSpace(qr.r());
+    if (tensor.size() == 1) return ColumnSpace(own);
+    Matrix all(tensor.size() * own.rows(), own.cols());
+    ISTHMUS_RETURN_IF_ERROR(tensor.AllGather(TensorOf(own), TensorOf(all)));
+    return ColumnSpace(TallQr(all).r());
   }
 
   // Returns the squared length of the projection of g, from b = Jᵀ g: it is ‖y‖² with R₁₁ᵀ y = (Πᵀ b)₁, where R₁₁ has
