@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "model/heads/token_jacobians.h"
 #include "model/measure/measure_visible_shares.h"
 #include "runtime/status.h"
@@ -30,8 +31,8 @@ absl::Status JacobianSample::Add(const Tensor& hidden) {
   const TokenSample::Part part = sample_.In(first_token_ + passed_, hidden.rows);
   for (int64_t i = 0; i < part.count; ++i) {
     const int64_t token = part.offset + i * sample_.stride;
-    ISTHMUS_ASSIGN_OR_RETURN(Matrix row, HostCopy(hidden.RowSlice(token, 1), stream_));
-    hidden_.push_back(std::move(row));
+    ISTHMUS_ASSIGN_OR_RETURN(const Matrix row, HostCopy(hidden.RowSlice(token, 1), stream_));
+    hidden_.insert(hidden_.end(), row.data(), row.data() + row.size());
     targets_.push_back(step_targets_.As<int32_t>()[passed_ + token]);
   }
   passed_ += hidden.rows;
@@ -43,8 +44,9 @@ absl::StatusOr<std::optional<VisibleShares>> JacobianSample::Measure(const HeadV
   if (!head.not_linear.empty() && head.jacobians == nullptr) return std::nullopt;
   Communicator& tensor = mesh_.tensor().host();
   const auto linear = head.jacobians == nullptr ? LinearJacobians(head, form_, tensor, stream_) : nullptr;
-  Matrix hidden(static_cast<Eigen::Index>(hidden_.size()), hidden_.empty() ? 0 : hidden_.front().cols());
-  for (size_t n = 0; n < hidden_.size(); ++n) hidden.row(static_cast<Eigen::Index>(n)) = hidden_[n];
+  const auto tokens = static_cast<Eigen::Index>(targets_.size());
+  const Eigen::Index width = tokens == 0 ? 0 : static_cast<Eigen::Index>(hidden_.size()) / tokens;
+  const Matrix hidden = Eigen::Map<const Matrix>(hidden_.data(), tokens, width);
   ISTHMUS_ASSIGN_OR_RETURN(VisibleShares shares, MeasureVisibleShares(linear == nullptr ? *head.jacobians : *linear,
                                                                       hidden, targets_, tensor));
   std::array<double, 5> sums = {static_cast<double>(shares.tokens), shares.logits.whole, shares.logits.visible,

@@ -9,7 +9,6 @@
 #include <optional>
 #include <vector>
 
-#include "model/algebra/matrix.h"
 #include "model/heads/lm_head.h"
 #include "model/measure/token_sample.h"
 #include "model/measure/visible_shares.h"
@@ -46,7 +45,7 @@ class JacobianSample {
   int64_t passed_ = 0;       // tokens of its micro-batches so far
   Tensor step_targets_;
   std::vector<int32_t> targets_;
-  std::vector<Matrix> hidden_;  // [1, D] each
+  std::vector<double> hidden_;  // [tokens, D]
 };
 
 }  // namespace isthmus
