@@ -64,7 +64,7 @@ struct FormLosses {
   double cross_entropy = 0, z_loss = 0;  // sums over the tokens
 };
 
-FormLosses LossesOf(const HeadPass& pass, const proto::HeadConfig& config) {
+FormLosses FormLossesOf(const HeadPass& pass, const proto::HeadConfig& config) {
   const Matrix logits = WithCap(pass.logits, config.soft_cap());
   const Eigen::VectorXd log_sums = LogSums(logits);
   FormLosses losses{log_sums.sum(), config.z_loss() * log_sums.squaredNorm()};
@@ -74,22 +74,22 @@ FormLosses LossesOf(const HeadPass& pass, const proto::HeadConfig& config) {
   return losses;
 }
 
-double ErrorOf(const Matrix& found, const Matrix& expected) { return (found - expected).norm() / expected.norm(); }
+double FormError(const Matrix& found, const Matrix& expected) { return (found - expected).norm() / expected.norm(); }
 
 TEST(LossForm, LossAndGradientsFollowTheFormulas) {
   for (const char* form : kForms) {
     for (const TinyOptions& head : LinearHeadsOf(form)) {
       SCOPED_TRACE(head.Name());
       HeadPass pass(head);
-      const FormLosses losses = LossesOf(pass, ConfigOf(head));
+      const FormLosses losses = FormLossesOf(pass, ConfigOf(head));
       EXPECT_NEAR(pass.sums.loss, losses.cross_entropy, kSameNumber * losses.cross_entropy);
       EXPECT_NEAR(pass.sums.z_loss, losses.z_loss, kSameNumber * losses.cross_entropy);
       const double energy = pass.gradient.squaredNorm() / (pass.scale * pass.scale);
       EXPECT_NEAR(pass.sums.energy[0], energy, kSameNumber * energy);
-      EXPECT_LT(ErrorOf(pass.passed, pass.gradient * pass.weight), kSameNumber);
+      EXPECT_LT(FormError(pass.passed, pass.gradient * pass.weight), kSameNumber);
       const Matrix input =
           head.head_rank > 0 ? Matrix(pass.hidden * pass.Weight("head.down.weight").transpose()) : pass.hidden;
-      EXPECT_LT(ErrorOf(pass.WeightGradient(), pass.gradient.transpose() * input), kSameNumber);
+      EXPECT_LT(FormError(pass.WeightGradient(), pass.gradient.transpose() * input), kSameNumber);
     }
   }
 }
@@ -102,7 +102,7 @@ TEST(LossForm, EveryFactorOfTheGradientMatters) {
     HeadPass with(options);
     options.head = "";
     HeadPass without(options);
-    EXPECT_GT(ErrorOf(with.passed, without.passed), 1e-2);
+    EXPECT_GT(FormError(with.passed, without.passed), 1e-2);
     EXPECT_GT(std::abs(with.sums.energy[0] / without.sums.energy[0] - 1), 1e-2);
   }
 }
@@ -144,7 +144,7 @@ TEST(LossForm, FiguresAreOfTheGradientByTheLogitsOfTheHead) {
       EXPECT_LT(found.decomposition_error(), 1e-9);
       EXPECT_LT(sum_at_targets, 0);
       // The loss of the step is the cross-entropy alone.
-      const FormLosses losses = LossesOf(pass, ConfigOf(head));
+      const FormLosses losses = FormLossesOf(pass, ConfigOf(head));
       EXPECT_NEAR(step.loss, pass.scale * losses.cross_entropy, 1e-10);
       EXPECT_EQ(step.head_losses.z_loss.has_value(), ConfigOf(head).z_loss() > 0);
       EXPECT_NEAR(step.head_losses.z_loss.value_or(0), pass.scale * losses.z_loss, 1e-10);
@@ -221,7 +221,7 @@ TEST(LossForm, EvaluationAndLogitsHaveTheCap) {
     Replica replica(head);
     const auto evaluated = replica.model().Evaluate(PartOf(batch.ids, 0, 1), PartOf(batch.targets, 0, 1));
     ASSERT_TRUE(evaluated.ok()) << evaluated.status();
-    EXPECT_NEAR(*evaluated, pass.scale * LossesOf(pass, ConfigOf(head)).cross_entropy, 1e-10);
+    EXPECT_NEAR(*evaluated, pass.scale * FormLossesOf(pass, ConfigOf(head)).cross_entropy, 1e-10);
     const int64_t count = head.loss_chunk;
     const auto logits = pass.model().loss().Logits(pass.model().backbone().hidden().RowSlice(0, count));
     ASSERT_TRUE(logits.ok()) << logits.status();

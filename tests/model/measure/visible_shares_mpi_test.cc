@@ -113,15 +113,15 @@ Eigen::VectorXd LogProbabilities(TrainingModel& model, Eigen::RowVectorXd hidden
 
 // Differences of fourth order.
 Matrix DifferencesOf(TrainingModel& model, const Eigen::RowVectorXd& hidden) {
-  constexpr double kStep = 1e-3;
+  constexpr double kDifference = 1e-3;
   Matrix jacobian(LogProbabilities(model, hidden).size(), hidden.size());
   for (Eigen::Index i = 0; i < hidden.size(); ++i) {
     const auto at = [&](double steps) {
       Eigen::RowVectorXd moved = hidden;
-      moved(i) += steps * kStep;
+      moved(i) += steps * kDifference;
       return LogProbabilities(model, moved);
     };
-    jacobian.col(i) = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * kStep);
+    jacobian.col(i) = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * kDifference);
   }
   return jacobian;
 }
