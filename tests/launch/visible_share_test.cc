@@ -41,11 +41,10 @@ constexpr char kLevels[] =
 
 TEST_F(VisibleShare, OfAFullHeadIsRecordedAndDecomposed) {
   const nlohmann::json record = Train("full", 2, "--set mesh.tensor=2");
-  const nlohmann::json& share = record.at("visible_share");
-  EXPECT_EQ(share.at("tokens"), 5);
-  for (const char* cosine : {"logit_cosine", "log_probability_cosine"}) {
-    EXPECT_GT(share.at(cosine), 0.0);
-    EXPECT_LT(share.at(cosine), 1.0);
+  EXPECT_EQ(record.at("visible_share/tokens"), 5);
+  for (const char* cosine : {"visible_share/logit_cosine", "visible_share/log_probability_cosine"}) {
+    EXPECT_GT(record.at(cosine), 0.0);
+    EXPECT_LT(record.at(cosine), 1.0);
   }
   const ProgramResult plain = Decompose("full", "");
   EXPECT_EQ(plain.exit_status, 0) << plain.out;
@@ -60,8 +59,8 @@ TEST_F(VisibleShare, OfAFullHeadIsRecordedAndDecomposed) {
 
 TEST_F(VisibleShare, OfTwoLevelsIsAllThatIsMeasured) {
   const nlohmann::json record = Train("levels", 0, kLevels);
-  EXPECT_EQ(record.at("visible_share").at("tokens"), 5);
-  EXPECT_FALSE(record.at("head").contains("visible_cosine"));
+  EXPECT_EQ(record.at("visible_share/tokens"), 5);
+  EXPECT_FALSE(record.contains("head/visible_cosine"));
   const ProgramResult refused = Decompose("levels", "");
   EXPECT_EQ(refused.exit_status, 2) << refused.out;
   EXPECT_THAT(refused.out, HasSubstr("whose classes depend on the target; --jacobian-tokens measures single tokens'"));
