@@ -3,7 +3,6 @@
 #include <absl/strings/str_cat.h>
 
 #include <limits>
-#include <thread>
 #include <utility>
 
 #include "parallel/wait_clock.h"
@@ -218,7 +217,7 @@ absl::Status MpiCommunicator::Poll(Pending& pending) {
           size_, " (world rank ", world_rank_, "); another rank is late, stopped or failed"));
       return failure_;
     }
-    std::this_thread::yield();
+    give_way_();
   }
 }
 

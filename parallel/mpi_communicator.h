@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/give_way.h"
 
 namespace isthmus {
 
@@ -72,6 +73,7 @@ class MpiCommunicator : public Communicator {
   std::vector<std::unique_ptr<Pending>> pending_;
   MPI_Op bf16_sum_ = MPI_OP_NULL;
   absl::Status failure_;
+  GiveWay give_way_;
 };
 
 }  // namespace isthmus
