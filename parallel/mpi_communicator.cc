@@ -49,9 +49,6 @@ int WorldRankOf(MPI_Comm comm, int rank) {
   return world_rank;
 }
 
-// Number of polls without yielding: a collective within a node ends sooner than the scheduler returns.
-constexpr int kSpins = 200;
-
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, int world_rank, std::string name, std::shared_ptr<CollectiveRing> ring)
@@ -201,6 +198,7 @@ void MpiCommunicator::Ended(Pending& pending) {
 absl::Status MpiCommunicator::Poll(Pending& pending) {
   const absl::Duration start = MonotonicNow();
   WaitClock clock(start);
+  const int spins = give_way_.Spins();
   for (int64_t polls = 0;; ++polls) {
     int done = 0;
     ISTHMUS_RETURN_IF_ERROR(Check(pending.operation, MPI_Test(&pending.request, &done, MPI_STATUS_IGNORE)));
@@ -209,8 +207,8 @@ absl::Status MpiCommunicator::Poll(Pending& pending) {
       ring_->whereabouts().AddWait(absl::ToDoubleSeconds(MonotonicNow() - start));
       return absl::OkStatus();
     }
-    if (polls < kSpins) continue;
-    if (polls == kSpins) ring_->Wait(pending.number);
+    if (polls < spins) continue;
+    if (polls == spins) ring_->Wait(pending.number);
     if (clock.Elapsed(MonotonicNow()) * FaultHaste() > deadline_) {
       failure_ = absl::DeadlineExceededError(absl::StrCat(
           Describe(pending), " did not complete within ", absl::FormatDuration(deadline_), " on rank ", rank_, " of ",

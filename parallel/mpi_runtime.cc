@@ -129,6 +129,9 @@ absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
   if (!initialized) {
     ISTHMUS_RETURN_IF_ERROR(CheckTasksCanMeet());
     StayWithinTheMachine();
+    // Where ranks share cores Open MPI would yield whenever a request is tested. A rank gives way by itself, for less
+    // than a time slice (parallel/give_way.h).
+    setenv("OMPI_MCA_mpi_yield_when_idle", "0", /*replace=*/0);
     int provided = 0;
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
       return absl::UnavailableError("MPI could not be initialised; see the message of the MPI library above");
