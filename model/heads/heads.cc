@@ -17,6 +17,7 @@ HeadKind FactorisedHeadKind();
 HeadKind SampledHeadKind();
 HeadKind ClusterHeadKind();
 HeadKind HierarchicalHeadKind();
+HeadKind WideHeadKind();
 
 namespace {
 
@@ -28,6 +29,7 @@ KindList<HeadKind>& Heads() {
       SampledHeadKind(),
       ClusterHeadKind(),
       HierarchicalHeadKind(),
+      WideHeadKind(),
   });
   return list;
 }
@@ -45,6 +47,21 @@ std::string CheckLossForm(const proto::HeadConfig& config) {
   }
   if (const double weight = config.z_loss(); !(weight >= 0 && std::isfinite(weight))) {
     return absl::StrCat("model.head.z_loss: ", weight, "; accepts 0 (off) and finite numbers above");
+  }
+  return "";
+}
+
+// Returns what is wrong if a setting is set that only another kind of head has.
+std::string CheckOthersSettings(const std::string& name, const proto::HeadConfig& head) {
+  const auto only = [&](const char* kind) {
+    return absl::StrCat("model.head.kind is ", name, ", and only a head of kind ", kind, " has ");
+  };
+  if (name != "sampled" && !head.sampled().empty()) {
+    return absl::StrCat("model.head.sampled: has stages; ", only("sampled"), "them");
+  }
+  const proto::HeadConfig unset;
+  if (name != "wide" && head.expansion() != unset.expansion()) {
+    return absl::StrCat("model.head.expansion: ", head.expansion(), "; ", only("wide"), "it; leave it unset");
   }
   return "";
 }
@@ -106,11 +123,8 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
     return absl::InvalidArgumentError(absl::StrCat(source, ": model.head_rank: ", older, "; model.head.rank is ", rank,
                                                    ", and both name the head's rank; set one of them"));
   }
-  if (name != "sampled" && !config.head().sampled().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": model.head.sampled: has stages; model.head.kind is ",
-                                                   name, ", and only a head of kind sampled has them"));
-  }
-  std::string wrong = kind->check ? kind->check(config) : "";
+  std::string wrong = CheckOthersSettings(name, config.head());
+  if (wrong.empty() && kind->check) wrong = kind->check(config);
   if (wrong.empty()) wrong = CheckHooks(config, *kind);
   if (wrong.empty()) wrong = CheckLossForm(config.head());
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));

@@ -4,14 +4,15 @@
 set -euo pipefail
 cd "$1"
 
-# Names of kinds as the files of the rooms are called, and of the settings that choose one. "full" and "attention" are
-# words of other meanings too: as kinds they stand in quotes.
+# Names of kinds as the files of the rooms are called, and of the settings that choose one. "full", "wide" and
+# "attention" are words of other meanings too: as kinds they stand in quotes.
 kinds() {
   for file in model/heads/*.cc model/families/*.cc model/blocks/*.cc; do
     case $(basename "$file" .cc) in
       heads | lm_head | softmax_loss | token_jacobians | class_sample | vocabulary_product | family | blocks) ;;
       full) echo '"full"' ;;
       cluster) echo 'ClusterHead' ;;
+      wide) echo 'WideHead|"wide"' ;;
       sampled) echo 'SampledHead|"sampled"' ;;
       attention) echo 'AttentionKind|"attention"' ;;
       *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|${name^}Kind" ;;
@@ -34,6 +35,7 @@ if (config.head_rank() > 0) return;
 const BlockKind kind = SwigluKind();
 if (family == "llama") return;
 bool tied = false;
+if (kind == "wide") return;
 BAD
 
 # Utilisation counts attention "causal" or "full", and a step goes along the "full" gradient or the "visible" part.

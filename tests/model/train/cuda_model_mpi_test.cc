@@ -123,6 +123,28 @@ TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
   }
 }
 
+TEST_F(CudaModelTest, HeadsThatAreNotLinearAgreeWithOneRankOnTheCpu) {
+  for (const char* head : {"kind: 'wide' expansion: 3"}) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options;
+      options.tensor = World().size() == 4 ? 2 : World().size();
+      options.data = World().size() / options.tensor;
+      options.sequence_parallel = options.shard_optimizer = true;
+      options.micro_batch = 2;
+      options.head = head;
+      SCOPED_TRACE(options.Name());
+      Replica cpu(options);
+      options.precision = precision;
+      Replica gpu(options, &World(), 7, stream_);
+      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
+      for (int64_t step = 1; step <= 5; ++step) {
+        const double expected = cpu.Step(step).loss;
+        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
+      }
+    }
+  }
+}
+
 TEST_F(CudaModelTest, TwoLevelsAgreeWithOneRankOnTheCpu) {
   for (const char* clusters : {"kind: 'random' count: 23", "kind: 'frequency' count: 4"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
