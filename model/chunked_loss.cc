@@ -11,8 +11,8 @@ namespace isthmus {
 ChunkedLoss::ChunkedLoss(const proto::ModelConfig& config, const PartSetting& setting, int64_t loss_chunk,
                          const TokenTables& tables)
     : setting_(setting),
-      chunk_(std::min(loss_chunk, setting.batch.tokens())),
       head_(MakeHead({.config = config, .setting = setting, .tables = tables})),
+      chunk_(std::max(std::min(loss_chunk, setting.batch.tokens()), head_->LeastChunk())),
       softmax_(setting, chunk_, LossFormOf(config)) {}
 
 void ChunkedLoss::Place(TensorPlacer& placer) {

@@ -73,8 +73,8 @@ class ChunkedLoss {
   void Place(TensorPlacer& placer);
 
   const PartSetting& setting_;
-  const int64_t chunk_;
   std::unique_ptr<LmHead> head_;
+  const int64_t chunk_;
   SoftmaxLoss softmax_;
   Arena arena_;
   Stream* stream_ = nullptr;

@@ -18,6 +18,7 @@ HeadKind SampledHeadKind();
 HeadKind ClusterHeadKind();
 HeadKind HierarchicalHeadKind();
 HeadKind WideHeadKind();
+HeadKind MixtureHeadKind();
 
 namespace {
 
@@ -30,6 +31,7 @@ KindList<HeadKind>& Heads() {
       ClusterHeadKind(),
       HierarchicalHeadKind(),
       WideHeadKind(),
+      MixtureHeadKind(),
   });
   return list;
 }
@@ -62,6 +64,9 @@ std::string CheckOthersSettings(const std::string& name, const proto::HeadConfig
   const proto::HeadConfig unset;
   if (name != "wide" && head.expansion() != unset.expansion()) {
     return absl::StrCat("model.head.expansion: ", head.expansion(), "; ", only("wide"), "it; leave it unset");
+  }
+  if (const int64_t count = head.mixture().count(); name != "mixture" && count != unset.mixture().count()) {
+    return absl::StrCat("model.head.mixture.count: ", count, "; ", only("mixture"), "it; leave it unset");
   }
   return "";
 }

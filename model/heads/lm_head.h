@@ -94,6 +94,8 @@ class LmHead {
   virtual absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss);
   // Returns how many more classes than V_i a chunk of Train or Evaluate has on this rank, at most.
   virtual int64_t MoreClasses() const { return 0; }
+  // Returns how many rows of logits a chunk must have room for, however few tokens it is set to.
+  virtual int64_t LeastChunk() const { return 1; }
   // Whether the work of Train is the same for all micro-batches of one kind, whatever their tokens: a device may then
   // repeat it (runtime/captured_work.h).
   virtual bool capturable() const { return true; }

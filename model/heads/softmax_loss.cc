@@ -38,6 +38,14 @@ void SoftmaxLoss::Bind(const TensorRegion& region, Stream& stream) {
 }
 
 absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
+  ISTHMUS_ASSIGN_OR_RETURN(const SoftmaxTokens tokens, Compare(parts));
+  ISTHMUS_RETURN_IF_ERROR(AddToSums(tokens.loss, tokens.energy));
+  if (form_.z_loss == 0) return absl::OkStatus();
+  const Tensor total = workspace_.sums.ColumnSlice(1 + region_->tensor().size(), 1);
+  return AddSumOfSquares({.x = tokens.log_sum_exp, .total = total}, *stream_);
+}
+
+absl::StatusOr<SoftmaxTokens> SoftmaxLoss::Compare(absl::Span<const SoftmaxChunk> parts) {
   int64_t tokens = 0;
   for (const SoftmaxChunk& part : parts) {
     ISTHMUS_RETURN_IF_ERROR(
@@ -66,13 +74,16 @@ absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
                                                .log_sum_exp = log_sum_exp,
                                                .energy = energy},
                                               *stream_));
+  return SoftmaxTokens{loss, log_sum_exp, energy};
+}
+
+absl::Status SoftmaxLoss::AddToSums(const Tensor& loss, const Tensor& energy) {
   ISTHMUS_RETURN_IF_ERROR(AddSum({.x = loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
-  for (int shard = 0; shard < tensor.size(); ++shard) {
+  for (int shard = 0; shard < region_->tensor().size(); ++shard) {
     ISTHMUS_RETURN_IF_ERROR(
         AddSum({.x = energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
   }
-  if (form_.z_loss == 0) return absl::OkStatus();
-  return AddSumOfSquares({.x = log_sum_exp, .total = workspace_.sums.ColumnSlice(1 + tensor.size(), 1)}, *stream_);
+  return absl::OkStatus();
 }
 
 absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {

@@ -53,6 +53,12 @@ struct SoftmaxChunk {
   int64_t first_class = 0;  // on this rank
 };
 
+// These are the results of a chunk's tokens, until the next chunk.
+struct SoftmaxTokens {
+  Tensor loss, log_sum_exp;  // [1, n] accumulation type
+  Tensor energy;             // fp64 [shards, n]: of one token, as LossSums::energy
+};
+
 class SoftmaxLoss {
  public:
   // `chunk` is the number of tokens whose logits exist at once. `setting` must outlive the loss.
@@ -92,6 +98,10 @@ class SoftmaxLoss {
   absl::Status Add(const SoftmaxChunk& chunk) { return Add(absl::MakeConstSpan(&chunk, 1)); }
   // Does the same for a chunk whose tokens have different classes. Its parts follow one another without a gap.
   absl::Status Add(absl::Span<const SoftmaxChunk> parts);
+  // Computes the same, as Gradient needs it, and adds nothing to the sums. Collective over the tensor group.
+  absl::StatusOr<SoftmaxTokens> Compare(absl::Span<const SoftmaxChunk> parts);
+  // Adds what a head makes of compared losses, with the shapes of SoftmaxTokens.
+  absl::Status AddToSums(const Tensor& loss, const Tensor& energy);
   // Copies what Add has left of the chunk of tokens that begins at `begin`.
   absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
   // Returns the gradient of scale · Σ_n loss_n, with the z-loss, by the logits of the chunk that was added last, or of its part from the

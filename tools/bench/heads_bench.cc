@@ -65,6 +65,7 @@ std::vector<std::string> HeadsOf(const HeadSize& size) {
       "kind: 'hierarchical' clusters { kind: 'frequency' count: 4 }",
       absl::StrCat("kind: 'sampled' sampled { classes: ", size.vocabulary / 4, " }"),
       "kind: 'wide' expansion: 2",
+      "kind: 'mixture' mixture { count: 4 }",
       absl::StrCat("kind: 'full' backward { kind: 'rank' rank: ", size.width / 2, " interval: 10 }"),
       "kind: 'full' backward { kind: 'random' }",
   };

@@ -124,7 +124,7 @@ TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
 }
 
 TEST_F(CudaModelTest, HeadsThatAreNotLinearAgreeWithOneRankOnTheCpu) {
-  for (const char* head : {"kind: 'wide' expansion: 3"}) {
+  for (const char* head : {"kind: 'wide' expansion: 3", "kind: 'mixture' mixture { count: 3 }"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
       TinyOptions options;
       options.tensor = World().size() == 4 ? 2 : World().size();
