@@ -139,7 +139,21 @@ TEST_F(CudaGraphTest, TrainingGivesTheSameBits) {
   EXPECT_THAT(stream_.TakeNotes(), Contains(HasSubstr("cuda.graph has no effect")).Times(World().size() == 1 ? 0 : 1));
 }
 
-// Without this the test above could compare a graph that ignores its input with itself.
+TEST_F(CudaGraphTest, HeadsThatAreNotLinearGiveTheSameBits) {
+  for (const char* head : {"kind: 'wide'", "kind: 'mixture' mixture { count: 3 }"}) {
+    TinyOptions options = GraphOptions(0, false);
+    options.head = head;
+    SCOPED_TRACE(options.Name());
+    Replica plain(options, &World(), 7, stream_);
+    options.cuda_graph = true;
+    Replica graph(options, &World(), 7, stream_);
+    for (int64_t step = 1; step <= 3; ++step) EXPECT_EQ(graph.Step(step).loss, plain.Step(step).loss);
+    EXPECT_EQ(Weights(graph, stream_), Weights(plain, stream_));
+    EXPECT_EQ(graph.model().captured(), World().size() == 1 ? 2 : 0);
+  }
+}
+
+// Without this the first test could compare a graph that ignores its input with itself.
 TEST_F(CudaGraphTest, AReplaySeesNewTokensAndNewWeights) {
   if (World().size() > 1) GTEST_SKIP() << "captures need a group of one here";
   const TinyOptions options = GraphOptions(0, true);
