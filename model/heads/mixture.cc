@@ -11,7 +11,11 @@
 // statistics of all components of a pass at once. γ is a factor of rows: it goes to the D columns of h_k and of its
 // gradient, rather than to the V columns of the logits' gradient.
 //
-// log p is no linear function of h, and has no one matrix W: the decomposition says so.
+// A soft cap is on the logits of all components. A z-loss is refused: the components have a normaliser each, and its
+// gradient would have other factors than γ.
+//
+// log p is no linear function of h, and has no one matrix W: the decomposition says so. The Jacobian of a token is that
+// of its own logits, those of all components and of the prior (mixture/mixture_jacobians.h).
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
@@ -25,8 +29,10 @@
 #include "model/algebra/host_copy.h"
 #include "model/heads/heads.h"
 #include "model/heads/mixture/mixed_probabilities.h"
+#include "model/heads/mixture/mixture_jacobians.h"
 #include "model/heads/vocabulary_product.h"
 #include "model/linear.h"
+#include "ops/loss_form.h"
 #include "ops/mixture_loss.h"
 #include "ops/tanh.h"
 #include "runtime/status.h"
@@ -45,6 +51,7 @@ class MixtureHead : public LmHead {
  public:
   explicit MixtureHead(const HeadRequest& request)
       : setting_(request.setting),
+        form_(LossFormOf(request.config)),
         count_(request.config.head().mixture().count()),
         classes_(setting_.Share(setting_.vocabulary)),
         product_(setting_, setting_.width),
@@ -92,6 +99,7 @@ class MixtureHead : public LmHead {
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     down_ = {parameters.Weight(down_parameters_), parameters.Gradient(down_parameters_)};
     product_.Bind(parameters, parameter_);
+    jacobians_.emplace(down_.weight, product_.weight(), classes_, form_, region.tensor(), stream);
     region_ = &region;
     stream_ = &stream;
   }
@@ -119,7 +127,11 @@ class MixtureHead : public LmHead {
     });
   }
 
-  absl::StatusOr<HeadView> View() override { return HeadView{.not_linear = kMixes}; }
+  bool log_probabilities() const override { return true; }
+
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.not_linear = kMixes, .jacobians = jacobians_.has_value() ? &*jacobians_ : nullptr};
+  }
   ParameterHandle parameter() const override { return parameter_; }
   double ForwardFlopsPerToken() const override {
     return 2 * static_cast<double>(count_ * setting_.width * (setting_.vocabulary + setting_.width + 1));
@@ -238,6 +250,7 @@ class MixtureHead : public LmHead {
       for (int64_t n = 0; n < tokens; ++n) {
         ISTHMUS_ASSIGN_OR_RETURN(found.row(n), HostCopy(logits.RowSlice(n, 1), *stream_));
       }
+      if (form_.capped()) found = found.unaryExpr([&](double logit) { return form_.Capped(logit); }).eval();
       ISTHMUS_RETURN_IF_ERROR(mixed->Add(k, found, region_->tensor()));
     }
     for (int64_t n = 0; n < tokens && mixed.has_value(); ++n) {
@@ -247,6 +260,7 @@ class MixtureHead : public LmHead {
   }
 
   const PartSetting& setting_;
+  const LossForm form_;
   const int64_t count_;        // K
   const Range classes_;        // the vocabulary rows of this rank
   int64_t pass_ = 0;           // C / K
@@ -257,6 +271,7 @@ class MixtureHead : public LmHead {
   Stream* stream_ = nullptr;
   Memory memory_;
   std::vector<SoftmaxChunk> parts_;  // of the last pass, by component
+  std::optional<MixtureJacobians> jacobians_;
 };
 
 std::string CheckMixture(const proto::ModelConfig& config) {
@@ -264,6 +279,10 @@ std::string CheckMixture(const proto::ModelConfig& config) {
     return absl::StrCat(HeadRankField(config), ": ", HeadRankOf(config), "; a head of kind mixture accepts 0");
   }
   if (config.tied_embeddings()) return "model.tied_embeddings: true; a head of kind mixture accepts false";
+  if (const double weight = config.head().z_loss(); weight != 0) {
+    return absl::StrCat("model.head.z_loss: ", weight,
+                        "; a head of kind mixture accepts 0: its softmaxes have a normaliser each");
+  }
   const int64_t count = config.head().mixture().count();
   if (count >= 1 && count <= kMostComponents) return "";
   return absl::StrCat("model.head.mixture.count: ", count, "; accepts 1 to ", kMostComponents);

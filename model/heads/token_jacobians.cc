@@ -24,18 +24,9 @@ class JacobiansOfRows : public TokenJacobians {
     }
     const auto shared = std::make_shared<const Matrix>(std::move(weight));
     for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
-      TokenJacobian token;
-      token.logits = shared;
-      ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
-                               ShardedSoftmax::Of(*shared * hidden.row(n).transpose(), form_, tensor_));
       const int64_t target = targets[static_cast<size_t>(n)] - view_.rows.begin;
-      token.gradient = softmax.Gradient(target, form_);
-      token.log_probabilities = softmax.slopes.asDiagonal() * *shared;
-      Eigen::VectorXd mean = token.log_probabilities.transpose() * softmax.probabilities;
-      ISTHMUS_RETURN_IF_ERROR(SumOver(tensor_, mean));
-      token.log_probabilities.rowwise() -= mean.transpose();
-      token.probability_gradient = softmax.probabilities;
-      if (target >= 0 && target < view_.rows.size()) token.probability_gradient(target) -= 1;
+      ISTHMUS_ASSIGN_OR_RETURN(TokenJacobian token,
+                               SoftmaxJacobian(shared, *shared * hidden.row(n).transpose(), target, form_, tensor_));
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();
@@ -53,6 +44,21 @@ class JacobiansOfRows : public TokenJacobians {
 std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
                                                 const Stream& stream) {
   return std::make_unique<JacobiansOfRows>(view, form, tensor, stream);
+}
+
+absl::StatusOr<TokenJacobian> SoftmaxJacobian(std::shared_ptr<const Matrix> logits, const Eigen::VectorXd& values,
+                                              int64_t target, const LossForm& form, Communicator& tensor) {
+  TokenJacobian token;
+  token.logits = std::move(logits);
+  ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax, ShardedSoftmax::Of(values, form, tensor));
+  token.gradient = softmax.Gradient(target, form);
+  token.log_probabilities = softmax.slopes.asDiagonal() * *token.logits;
+  Eigen::VectorXd mean = token.log_probabilities.transpose() * softmax.probabilities;
+  ISTHMUS_RETURN_IF_ERROR(SumOver(tensor, mean));
+  token.log_probabilities.rowwise() -= mean.transpose();
+  token.probability_gradient = softmax.probabilities;
+  if (target >= 0 && target < softmax.probabilities.size()) token.probability_gradient(target) -= 1;
+  return token;
 }
 
 absl::Status SumOver(Communicator& tensor, Eigen::Ref<Eigen::VectorXd> values) {

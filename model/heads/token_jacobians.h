@@ -63,6 +63,12 @@ struct ShardedSoftmax {
   double log_sum_exp = 0;  // over all ranks
 };
 
+// Returns those of one token, of a softmax over the vocabulary with the logits `values` [V_i], before a soft cap.
+// `logits` are their derivatives. `target` is the token among this rank's rows; another rank's is outside of them.
+// Collective.
+absl::StatusOr<TokenJacobian> SoftmaxJacobian(std::shared_ptr<const Matrix> logits, const Eigen::VectorXd& values,
+                                              int64_t target, const LossForm& form, Communicator& tensor);
+
 // Sums `values` over the ranks of `tensor`. Collective.
 absl::Status SumOver(Communicator& tensor, Eigen::Ref<Eigen::VectorXd> values);
 

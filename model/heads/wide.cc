@@ -10,16 +10,25 @@
 // The gradient of f, G U, has m D columns. What reaches the hidden state of token n is J_nᵀ of it, with the Jacobian
 // J_n = diag(silu'(a) ∘ b) E_g + diag(silu(a)) E_u, where a = E_g h and b = E_u h are the token's own. Its logits move
 // in the D columns of U J_n, which differ from token to token. There is no one matrix W, and the decomposition says so.
+// The shares of single tokens' gradients (token_jacobians.h) take U J_n for each.
 #include <absl/strings/str_cat.h>
 
 #include <cmath>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "model/algebra/host_copy.h"
+#include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
+#include "model/heads/token_jacobians.h"
 #include "model/heads/vocabulary_product.h"
 #include "model/linear.h"
+#include "ops/loss_form.h"
 #include "ops/swiglu.h"
+#include "parallel/shard.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -31,10 +40,50 @@ constexpr int64_t kMostExpansion = 64;
 // The mean of (silu(a) b)² of independent normal numbers a and b: ∫ silu(a)² φ(a) da, by quadrature.
 constexpr double kMeanSquare = 0.35577551982;
 
+double SigmoidOf(double x) { return 1 / (1 + std::exp(-x)); }
+double SiluOf(double x) { return x * SigmoidOf(x); }
+double SiluSlopeOf(double x) { return SigmoidOf(x) * (1 + x * (1 - SigmoidOf(x))); }
+
+class WideJacobians : public TokenJacobians {
+ public:
+  // Takes E_g above E_u, and U of this rank's `rows`. `tensor` and `stream` must outlive this object.
+  WideJacobians(const Linear& expansion, const Tensor& weight, Range rows, const LossForm& form, Communicator& tensor,
+                const Stream& stream)
+      : expansion_(expansion), weight_(weight), rows_(rows), form_(form), tensor_(tensor), stream_(stream) {}
+
+  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
+    ISTHMUS_ASSIGN_OR_RETURN(const Matrix expansion, HostCopy(expansion_.weight, stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(const Matrix weight, HostCopy(weight_, stream_));
+    const Eigen::Index features = weight.cols();
+    for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
+      const Eigen::VectorXd gate_up = expansion * hidden.row(n).transpose();
+      const auto gate = gate_up.head(features), up = gate_up.tail(features);
+      const Eigen::VectorXd silu = gate.unaryExpr(&SiluOf), slope = gate.unaryExpr(&SiluSlopeOf);
+      const Matrix jacobian = slope.cwiseProduct(up).asDiagonal() * expansion.topRows(features) +
+                              silu.asDiagonal() * expansion.bottomRows(features);
+      ISTHMUS_ASSIGN_OR_RETURN(
+          TokenJacobian token,
+          SoftmaxJacobian(std::make_shared<const Matrix>(weight * jacobian), weight * silu.cwiseProduct(up),
+                          targets[static_cast<size_t>(n)] - rows_.begin, form_, tensor_));
+      ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const Linear expansion_;
+  const Tensor weight_;
+  const Range rows_;
+  const LossForm form_;
+  Communicator& tensor_;
+  const Stream& stream_;
+};
+
 class WideHead : public LmHead {
  public:
   explicit WideHead(const HeadRequest& request)
       : setting_(request.setting),
+        form_(LossFormOf(request.config)),
         features_(request.config.head().expansion() * setting_.width),
         product_(setting_, features_) {}
 
@@ -70,6 +119,8 @@ class WideHead : public LmHead {
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
     expansion_ = {parameters.Weight(expansion_parameters_), parameters.Gradient(expansion_parameters_)};
     product_.Bind(parameters, parameter_);
+    jacobians_.emplace(expansion_, product_.weight(), setting_.Share(setting_.vocabulary), form_, region.tensor(),
+                       stream);
     region_ = &region;
     stream_ = &stream;
   }
@@ -96,7 +147,9 @@ class WideHead : public LmHead {
     return region_->Leave(grad_hidden, region_->LocalPart(grad_hidden));
   }
 
-  absl::StatusOr<HeadView> View() override { return HeadView{.not_linear = kExpands}; }
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.not_linear = kExpands, .jacobians = jacobians_.has_value() ? &*jacobians_ : nullptr};
+  }
   ParameterHandle parameter() const override { return parameter_; }
   double ForwardFlopsPerToken() const override {
     return 2 * static_cast<double>(features_ * (setting_.vocabulary + 2 * setting_.width));
@@ -104,6 +157,7 @@ class WideHead : public LmHead {
 
  private:
   const PartSetting& setting_;
+  const LossForm form_;
   const int64_t features_;     // m D
   VocabularyProduct product_;  // with U
   Linear expansion_;           // E_g above E_u
@@ -112,6 +166,7 @@ class WideHead : public LmHead {
   Stream* stream_ = nullptr;
   Tensor gate_up_;                   // of a chunk: [C, 2 m D] a and b, then their gradients
   Tensor expanded_, grad_expanded_;  // [C, m D] f
+  std::optional<WideJacobians> jacobians_;
 };
 
 std::string CheckWide(const proto::ModelConfig& config) {

@@ -56,6 +56,14 @@ TEST(MixtureHead, TakesChunksOfFewerTokensThanSoftmaxes) {
   }
 }
 
+TEST(MixtureHead, MayHaveACap) {
+  TinyOptions options = MixtureOf(3);
+  options.head += " soft_cap: 0.3";
+  EXPECT_LT(WorstGradientError(options), 1e-6);
+  ExpectSameTrainingOnEveryMesh(options);
+  ExpectNarrowHeadsAgree(options);
+}
+
 // Four ranks share 101 rows unevenly.
 TEST(MixtureHead, WorksOnFourTensorRanks) {
   if (World().size() != 4) GTEST_SKIP() << "needs 4 ranks";
@@ -193,7 +201,9 @@ TEST(MixtureHead, PrecisionsAgree) {
 // The host's log-probabilities, from which text is generated, give the loss of evaluation, at every mesh. They are those
 // of all tokens, so that they add up to one.
 TEST(MixtureHead, LogitsAreTheLogProbabilitiesOfAllTokens) {
-  for (TinyOptions options : {MixtureOf(1), MixtureOf(3), MixtureOf(10)}) {
+  TinyOptions capped = MixtureOf(3);
+  capped.head += " soft_cap: 0.3";
+  for (TinyOptions options : {MixtureOf(1), MixtureOf(3), MixtureOf(10), capped}) {
     options.tensor = World().size();
     if (options.tensor > 3) continue;
     SCOPED_TRACE(options.Name());
@@ -299,6 +309,8 @@ TEST(MixtureHead, WrongSettingsAreRefused) {
   EXPECT_EQ(refusal("kind: 'mixture' rank: 8"), "here: model.head.rank: 8; a head of kind mixture accepts 0");
   EXPECT_EQ(refusal("kind: 'mixture'", /*tied=*/true),
             "here: model.tied_embeddings: true; a head of kind mixture accepts false");
+  EXPECT_EQ(refusal("kind: 'mixture' z_loss: 0.5"),
+            "here: model.head.z_loss: 0.5; a head of kind mixture accepts 0: its softmaxes have a normaliser each");
   for (const char* found : {"0", "-1", "65", "9223372036854775807", "-9223372036854775808"}) {
     EXPECT_EQ(refusal(std::string("kind: 'mixture' mixture { count: ") + found + " }"),
               std::string("here: model.head.mixture.count: ") + found + "; accepts 1 to 64");

@@ -39,6 +39,14 @@ TEST(WideHead, WorksWithOtherExpansions) {
   }
 }
 
+TEST(WideHead, MayHaveACapAndAZLoss) {
+  TinyOptions options = Expanded(2);
+  options.head += " soft_cap: 0.3 z_loss: 0.05";
+  EXPECT_LT(WorstGradientError(options), 1e-6);
+  ExpectSameTrainingOnEveryMesh(options);
+  ExpectNarrowHeadsAgree(options);
+}
+
 // Four ranks share 101 rows unevenly.
 TEST(WideHead, WorksOnFourTensorRanks) {
   if (World().size() != 4) GTEST_SKIP() << "needs 4 ranks";
