@@ -15,6 +15,12 @@ absl::Status CheckArguments(const RowDotsArgs& args) {
   return absl::OkStatus();
 }
 
+absl::Status CheckArguments(const AddColumnSumsArgs& args, Device device) {
+  ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSums", "x", args.x));
+  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSums", "total", args.total, DType::kFloat64, 1, args.x.columns));
+  return CheckDevice("AddColumnSums", args.x, device);
+}
+
 absl::Status CheckArguments(const AddColumnSquaresArgs& args, Device device) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSquares", "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSquares", "total", args.total, DType::kFloat64, 1, args.x.columns));
@@ -38,6 +44,13 @@ OperatorCost RowDotsArgs::Cost() const {
 absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::RowDots, cuda::RowDots>(args, stream);
+}
+
+OperatorCost AddColumnSumsArgs::Cost() const { return MemoryPass("column sums", {x, total, total}); }
+
+absl::Status AddColumnSums(const AddColumnSumsArgs& args, Stream& stream) {
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  return Dispatch<cpu::AddColumnSums, cuda::AddColumnSums>(args, stream);
 }
 
 OperatorCost AddColumnSquaresArgs::Cost() const { return MemoryPass("column squares", {x, total, total}); }

@@ -1,6 +1,7 @@
 // Sums along the rows and the columns of a matrix, in fp64.
 //
 //   RowDots            dots[n]   = Σ_d x[n, d] y[n, d]
+//   AddColumnSums      total[d] += Σ_n x[n, d]
 //   AddColumnSquares   total[d] += Σ_n x[n, d]²
 //   AddUnitRows        total[d] += Σ_n x[n, d] / √squares[n]     a row with squares[n] = 0 counts as zero
 //
@@ -32,6 +33,14 @@ struct RowDotsArgs {
 };
 absl::Status RowDots(const RowDotsArgs& args, Stream& stream);
 
+struct AddColumnSumsArgs {
+  ConstTensor x;
+  Tensor total;
+
+  OperatorCost Cost() const;
+};
+absl::Status AddColumnSums(const AddColumnSumsArgs& args, Stream& stream);
+
 struct AddColumnSquaresArgs {
   ConstTensor x;
   Tensor total;
@@ -52,11 +61,13 @@ absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream);
 // The implementations take checked arguments.
 namespace cpu {
 absl::Status RowDots(const RowDotsArgs& args);
+absl::Status AddColumnSums(const AddColumnSumsArgs& args);
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args);
 absl::Status AddUnitRows(const AddUnitRowsArgs& args);
 }  // namespace cpu
 namespace cuda {
 absl::Status RowDots(const RowDotsArgs& args, const Context& context);
+absl::Status AddColumnSums(const AddColumnSumsArgs& args, const Context& context);
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, const Context& context);
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, const Context& context);
 }  // namespace cuda

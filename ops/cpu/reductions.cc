@@ -66,6 +66,11 @@ void AddColumns(const ConstTensor& x, const Tensor& total, const Term& term) {
 }
 
 template <typename T>
+void Sums(const AddColumnSumsArgs& args) {
+  AddColumns<T>(args.x, args.total, [](auto value, int64_t, auto sum) { return hn::Add(value, sum); });
+}
+
+template <typename T>
 void Squares(const AddColumnSquaresArgs& args) {
   AddColumns<T>(args.x, args.total, [](auto value, int64_t, auto sum) { return hn::MulAdd(value, value, sum); });
 }
@@ -83,6 +88,9 @@ void UnitRows(const AddUnitRowsArgs& args) {
 void DotsAny(const RowDotsArgs& args) {
   VisitFloating(args.x.dtype, [&](auto zero) { Dots<decltype(zero)>(args); });
 }
+void SumsAny(const AddColumnSumsArgs& args) {
+  VisitFloating(args.x.dtype, [&](auto zero) { Sums<decltype(zero)>(args); });
+}
 void SquaresAny(const AddColumnSquaresArgs& args) {
   VisitFloating(args.x.dtype, [&](auto zero) { Squares<decltype(zero)>(args); });
 }
@@ -99,11 +107,17 @@ HWY_AFTER_NAMESPACE();
 namespace isthmus::cpu {
 
 HWY_EXPORT(DotsAny);
+HWY_EXPORT(SumsAny);
 HWY_EXPORT(SquaresAny);
 HWY_EXPORT(UnitRowsAny);
 
 absl::Status RowDots(const RowDotsArgs& args) {
   HWY_DYNAMIC_DISPATCH(DotsAny)(args);
+  return absl::OkStatus();
+}
+
+absl::Status AddColumnSums(const AddColumnSumsArgs& args) {
+  HWY_DYNAMIC_DISPATCH(SumsAny)(args);
   return absl::OkStatus();
 }
 

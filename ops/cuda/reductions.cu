@@ -31,9 +31,11 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) dots[row] = sum;
 }
 
-// One thread handles a column of a part of the rows, so that neighbours read neighbouring elements. With `squares` the
-// rows are divided by their roots; without it the elements are squared.
-template <typename T>
+// Kernels sum this term of each element. The roots of `squares` divide the rows of kUnitRow.
+enum class ColumnTerm { kValue, kSquare, kUnitRow };
+
+// One thread handles a column of a part of the rows, so that neighbours read neighbouring elements.
+template <typename T, ColumnTerm kTerm>
 __global__ void __launch_bounds__(kColumnThreads)
     SumColumnsKernel(Rows<const T> x, int64_t rows, int64_t columns, const double* squares, double* sums) {
   const int64_t c = int64_t{blockIdx.x} * kColumnThreads + threadIdx.x;
@@ -43,7 +45,9 @@ __global__ void __launch_bounds__(kColumnThreads)
 #pragma unroll 8
   for (int64_t row = begin; row < end; ++row) {
     const double value = Exactly(x[row][c]);
-    if (squares == nullptr) {
+    if constexpr (kTerm == ColumnTerm::kValue) {
+      sum += value;
+    } else if constexpr (kTerm == ColumnTerm::kSquare) {
       sum += value * value;
     } else if (squares[row] != 0) {
       sum += value / sqrt(squares[row]);
@@ -62,6 +66,8 @@ __global__ void __launch_bounds__(kColumnThreads)
   total[c] += sum;
 }
 
+// Only kUnitRow reads `squares`.
+template <ColumnTerm kTerm>
 absl::Status AddColumns(const ConstTensor& x, const double* squares, const Tensor& total, const Context& context) {
   if (x.size() == 0) return absl::OkStatus();
   // A pass takes as many rows as there is room for the sums of their parts, and a grid for them.
@@ -74,7 +80,7 @@ absl::Status AddColumns(const ConstTensor& x, const double* squares, const Tenso
     const int64_t parts = (rows.rows + kPartRows - 1) / kPartRows;
     ISTHMUS_RETURN_IF_ERROR(VisitElements(x.dtype, [&](auto zero) {
       using T = decltype(zero);
-      return Launch("AddColumns", SumColumnsKernel<T>,
+      return Launch("AddColumns", SumColumnsKernel<T, kTerm>,
                     {dim3(blocks, static_cast<unsigned>(parts)), dim3(kColumnThreads)}, context, Rows<const T>(rows),
                     rows.rows, rows.columns, squares == nullptr ? nullptr : squares + begin, sums);
     }));
@@ -94,12 +100,16 @@ absl::Status RowDots(const RowDotsArgs& args, const Context& context) {
   });
 }
 
+absl::Status AddColumnSums(const AddColumnSumsArgs& args, const Context& context) {
+  return AddColumns<ColumnTerm::kValue>(args.x, nullptr, args.total, context);
+}
+
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, const Context& context) {
-  return AddColumns(args.x, nullptr, args.total, context);
+  return AddColumns<ColumnTerm::kSquare>(args.x, nullptr, args.total, context);
 }
 
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, const Context& context) {
-  return AddColumns(args.x, args.squares.As<double>(), args.total, context);
+  return AddColumns<ColumnTerm::kUnitRow>(args.x, args.squares.As<double>(), args.total, context);
 }
 
 }  // namespace isthmus::cuda

@@ -47,6 +47,23 @@ TEST(Reductions, RowDotsMatchReference) {
   }
 }
 
+TEST(Reductions, ColumnSumsMatchReferenceAndAdd) {
+  for (const DType dtype : reference::FloatTypes()) {
+    for (const ReductionShape& shape : kReductionShapes) {
+      SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
+      const Buffer x(dtype, Normal(shape.rows, shape.columns, 1), shape.padding);
+      const Buffer total(DType::kFloat64, Normal(1, shape.columns, 2));
+      Matrix expected = total.Get();
+      const Matrix values = x.Get();
+      for (int64_t n = 0; n < shape.rows; ++n) {
+        for (int64_t d = 0; d < shape.columns; ++d) expected(0, d) += values(n, d);
+      }
+      ASSERT_TRUE(AddColumnSums({.x = x, .total = total}, reference::TestStream()).ok());
+      ExpectAgrees("total", total.Get(), expected, kTolerance);
+    }
+  }
+}
+
 TEST(Reductions, ColumnSquaresMatchReferenceAndAdd) {
   for (const DType dtype : reference::FloatTypes()) {
     for (const ReductionShape& shape : kReductionShapes) {
