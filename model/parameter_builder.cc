@@ -36,6 +36,7 @@ void ParameterBuilder::Append(const ParameterDeclaration& declaration, bool pack
   spec.shard = spec.sharding == Sharding::kReplicated ? Range{0, declaration.rows} : declaration.shard;
   spec.init_mean = declaration.init_mean;
   spec.init_std = declaration.init_std;
+  spec.init_values = declaration.init_values;
   spec.decay = declaration.decay;
   spec.multiplies = declaration.multiplies;
   spec.gradient = declaration.gradient;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,10 @@ struct ParameterDeclaration {
   Sharding sharding = Sharding::kReplicated;
   Range shard;                         // rows or columns of this rank; ignored if replicated
   double init_mean = 0, init_std = 0;  // of the normal initial values
-  bool decay = true;                   // weight decay applies
-  bool multiplies = false;             // each token is multiplied by the matrix once (FlopsPerToken in model/model.h)
+  // The initial values of the whole parameter, row by row, in place of normal ones. Null: none.
+  std::shared_ptr<const std::vector<double>> init_values;
+  bool decay = true;        // weight decay applies
+  bool multiplies = false;  // each token is multiplied by the matrix once (FlopsPerToken in model/model.h)
   GradientPart gradient = GradientPart::kWhole;
 };
 

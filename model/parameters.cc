@@ -35,6 +35,10 @@ void ForInitialValues(const ParameterTable& table, uint64_t seed, Range range, c
       for (int64_t e = begin + from; e < begin + to; ++e) {
         const int64_t local = e - spec.offset;
         const int64_t index = spec.GlobalIndex(local / spec.local_columns(), local % spec.local_columns());
+        if (spec.init_values != nullptr) {
+          write(e, (*spec.init_values)[static_cast<size_t>(index)]);
+          continue;
+        }
         const double normal = spec.init_std == 0 ? 0
                                                  : Philox::Normal(seed, RandomPurpose::kInitialWeights, stream,
                                                                   static_cast<uint64_t>(index));

@@ -12,6 +12,7 @@
 #include <absl/types/span.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,8 +52,10 @@ struct ParameterSpec {
   Sharding sharding = Sharding::kReplicated;
   Range shard;                         // rows or columns of this tensor rank; with kReplicated all rows
   double init_mean = 0, init_std = 0;  // of the normal initial values
-  bool decay = true;                   // weight decay applies (matrices)
-  bool multiplies = false;             // each token is multiplied by the matrix once
+  // The initial values of the whole parameter, row by row, in place of normal ones. Null: none.
+  std::shared_ptr<const std::vector<double>> init_values;
+  bool decay = true;        // weight decay applies (matrices)
+  bool multiplies = false;  // each token is multiplied by the matrix once
   GradientPart gradient = GradientPart::kWhole;
   int segment = 0;
   int64_t offset = 0;  // first element in the arenas
@@ -123,7 +126,8 @@ class ParameterStore {
   // Elements of the gradients' arena as [1, elements.size()].
   Tensor GradientsAt(Range elements) const;
 
-  // Initial weights: element e of a parameter is a function of (seed, name, e in the whole parameter) alone.
+  // Initial weights: element e of a parameter is a function of (seed, name, e in the whole parameter) alone, or one of
+  // its init_values.
   absl::Status Initialize(uint64_t seed);
 
  private:

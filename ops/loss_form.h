@@ -1,5 +1,5 @@
-// The forms that a softmax cross-entropy may have, with the formulas that all devices share. The functions are
-// constexpr, so that both compilers accept them.
+// A softmax cross-entropy may have these forms. All devices share their formulas: the functions are constexpr, so that
+// both compilers accept them.
 //
 //   z' = c tanh(z / c)                                a soft cap of the logits (Gemma 2, arXiv:2408.00118, section 2)
 //   trained loss = log_sum_exp(z') - z'_y + λ log_sum_exp(z')²    with a z-loss (PaLM, arXiv:2204.02311, section 5;

@@ -120,6 +120,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
                      view.jacobians == nullptr ? "" : "; --jacobian-tokens measures single tokens' gradients"));
   }
   if (view.not_linear.empty()) head.weight_ = Widened(view.weight);
+  if (view.bias.defined()) head.bias_ = Widened(view.bias);
   if (view.down != nullptr) head.down_ = Widened(view.down->weight);
 
   const int64_t width = config.model().width();
@@ -142,12 +143,15 @@ HeadTensors CheckpointHead::Tensors() const {
   tensors.tokens = tokens_;
   tensors.vocabulary = vocabulary_;
   tensors.form = form_;
+  const bool has_bias = bias_.columns > 0;
   for (int rank = 0; rank < ranks_.tensor; ++rank) {
-    tensors.shards.push_back(ShardOf(vocabulary_, ranks_.tensor, rank));
-    if (ranks_.alone)
-      tensors.weights.push_back(weight_.tensor().RowSlice(tensors.shards[rank].begin, tensors.shards[rank].size()));
+    const Range rows = tensors.shards.emplace_back(ShardOf(vocabulary_, ranks_.tensor, rank));
+    if (!ranks_.alone) continue;
+    tensors.weights.push_back(weight_.tensor().RowSlice(rows.begin, rows.size()));
+    if (has_bias) tensors.biases.push_back(bias_.tensor().RowSlice(rows.begin, rows.size()));
   }
   if (!ranks_.alone) tensors.weights.push_back(weight_.tensor());
+  if (!ranks_.alone && has_bias) tensors.biases.push_back(bias_.tensor());
   tensors.first_shard = static_cast<size_t>(ranks_.first_shard);
   if (down_.rows > 0) tensors.down = down_.tensor();
   const ConstTensor targets(targets_.data(), DType::kInt32, 1, hidden_.rows);

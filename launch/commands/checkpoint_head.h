@@ -51,7 +51,7 @@ class CheckpointHead {
   } ranks_;
   int64_t tokens_ = 0, vocabulary_ = 0;  // of all ranks
   LossForm form_;
-  HostBlock weight_, down_, hidden_;
+  HostBlock weight_, bias_, down_, hidden_;
   std::vector<int32_t> targets_;
   std::vector<uint64_t> counts_;
   std::optional<VisibleShares> visible_;

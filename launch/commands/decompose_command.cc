@@ -34,7 +34,8 @@ struct Request {
 // Checks that the request names either the files of a dump or a checkpoint and a data set.
 absl::Status CheckSource(const Request& request) {
   const DumpPaths& paths = request.paths;
-  const bool any_dump = !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down).empty();
+  const bool any_dump =
+      !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down, paths.bias).empty();
   const bool any_checkpoint = !absl::StrCat(request.checkpoint.checkpoint, request.checkpoint.corpus).empty();
   const bool checkpoint = !request.checkpoint.checkpoint.empty() && !request.checkpoint.corpus.empty();
   const bool dump = !paths.hidden.empty() && !paths.targets.empty();
@@ -128,8 +129,8 @@ absl::Status WriteFigures(const Request& request, const HeadFigures& measurement
 absl::Status CheckJsonPath(const Request& request) {
   const DumpPaths& paths = request.paths;
   CommandInputs inputs;
-  for (const std::string& file :
-       {paths.hidden, paths.targets, paths.head, paths.up, paths.down, paths.counts, request.checkpoint.corpus}) {
+  for (const std::string& file : {paths.hidden, paths.targets, paths.head, paths.up, paths.down, paths.bias,
+                                  paths.counts, request.checkpoint.corpus}) {
     if (!file.empty()) inputs.files.push_back(file);
   }
   if (!request.checkpoint.checkpoint.empty()) inputs.folders.push_back(request.checkpoint.checkpoint);
@@ -192,6 +193,8 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("head", "FILE", "the head's weights, float32 or float64 [V, D]", &request.paths.head)
       .Add("head-up", "FILE", "of a head W = U E: U [V, R]", &request.paths.up)
       .Add("head-down", "FILE", "of a head W = U E: E [R, D]", &request.paths.down)
+      .Add("head-bias", "FILE", "the bias of the logits, float32 or float64 [V, 1]; without it there is none",
+           &request.paths.bias)
       .Add("counts", "FILE",
            "int32 or int64 [V]: how often each token occurs, for the buckets of frequency; else counted in the targets",
            &request.paths.counts)

@@ -112,6 +112,13 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
     return Wrong(head, absl::StrCat("needs ", input, has_down ? " columns, the rows of " : " columns, as many as ",
                                     has_down ? paths.down : paths.hidden));
   }
+  Array bias;
+  if (!paths.bias.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(bias, OpenMatrix(paths.bias));
+    if (bias->shape()[0] != dump.vocabulary_ || bias->shape()[1] != 1) {
+      return Wrong(bias, absl::StrCat("needs one column and ", dump.vocabulary_, " rows, as many as ", head->path()));
+    }
+  }
   if (dump.vocabulary_ > std::numeric_limits<int32_t>::max() || dump.vocabulary_ < shards.tensor_ranks) {
     return Wrong(head, absl::StrCat("needs a vocabulary from the number of tensor ranks (", shards.tensor_ranks,
                                     ") to 2147483647"));
@@ -129,8 +136,12 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
   for (int i = 0; i < shards.tensor_ranks; ++i) {
     dump.shards_.push_back(ShardOf(dump.vocabulary_, shards.tensor_ranks, i));
     if (i < shards.tensor_first || i >= shards.tensor_first + shards.tensor_count) continue;
-    ISTHMUS_ASSIGN_OR_RETURN(HostBlock weight, ReadBlock(*head, dump.shards_.back().begin, dump.shards_.back().size()));
+    const Range rows = dump.shards_.back();
+    ISTHMUS_ASSIGN_OR_RETURN(HostBlock weight, ReadBlock(*head, rows.begin, rows.size()));
     dump.weights_.push_back(std::move(weight));
+    if (bias == nullptr) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(HostBlock part, ReadBlock(*bias, rows.begin, rows.size()));
+    dump.biases_.push_back(std::move(part));
   }
   dump.first_shard_ = static_cast<size_t>(shards.tensor_first);
   for (int i = shards.data_first; i < shards.data_first + shards.data_count; ++i) {
@@ -151,6 +162,7 @@ HeadTensors DumpedHead::Tensors() const {
   tensors.shards = shards_;
   tensors.first_shard = first_shard_;
   for (const HostBlock& weight : weights_) tensors.weights.push_back(weight.tensor());
+  for (const HostBlock& bias : biases_) tensors.biases.push_back(bias.tensor());
   if (!down_.values.empty()) tensors.down = down_.tensor();
   for (const Part& part : parts_) {
     tensors.parts.push_back(

@@ -18,6 +18,7 @@ struct DumpPaths {
   std::string hidden;    // float [N, D]
   std::string head;      // float [V, D]; or, of a head W = U E,
   std::string up, down;  // float [V, R] and [R, D]
+  std::string bias;      // float [V, 1], optional
   std::string targets;   // integers [N]
   std::string counts;    // integers [V], optional: how often each token occurs; else counted in `targets`
 };
@@ -50,7 +51,7 @@ class DumpedHead {
   int64_t tokens_ = 0, vocabulary_ = 0;
   std::vector<Range> shards_;
   size_t first_shard_ = 0;
-  std::vector<HostBlock> weights_;
+  std::vector<HostBlock> weights_, biases_;  // biases_: empty if the head has none
   HostBlock down_;
   std::vector<Part> parts_;
   std::vector<uint64_t> counts_;

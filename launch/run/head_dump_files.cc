@@ -98,16 +98,19 @@ absl::Status WriteHeadDump(const std::string& folder, HeadDump& dump, absl::Span
   ISTHMUS_RETURN_IF_ERROR(hidden.Close());
   ISTHMUS_RETURN_IF_ERROR(targets.Close());
 
-  ArrayGathering head(mesh, folder + (has_down ? "/head-up.npy" : "/head.npy"), dump.weight.type,
-                      {rows, dump.weight.columns});
-  head.Open();
-  for (int rank = 0; rank < tensor; ++rank) {
-    const Range own_rows = ShardOf(vocabulary, tensor, rank);
-    const int64_t own_classes = std::count_if(classes.begin(), classes.end(),
-                                              [&](int32_t row) { return row >= own_rows.begin && row < own_rows.end; });
-    ISTHMUS_RETURN_IF_ERROR(head.Append(rank, dump.weight.tensor(), own_classes * dump.weight.columns));
-  }
-  ISTHMUS_RETURN_IF_ERROR(head.Close());
+  const auto write_rows = [&](const std::string& path, HeadDump::Matrix& part) -> absl::Status {
+    ArrayGathering array(mesh, path, part.type, {rows, part.columns});
+    array.Open();
+    for (int rank = 0; rank < tensor; ++rank) {
+      const Range own_rows = ShardOf(vocabulary, tensor, rank);
+      const int64_t own_classes = std::count_if(
+          classes.begin(), classes.end(), [&](int32_t row) { return row >= own_rows.begin && row < own_rows.end; });
+      ISTHMUS_RETURN_IF_ERROR(array.Append(rank, part.tensor(), own_classes * part.columns));
+    }
+    return array.Close();
+  };
+  ISTHMUS_RETURN_IF_ERROR(write_rows(folder + (has_down ? "/head-up.npy" : "/head.npy"), dump.weight));
+  if (dump.bias.columns > 0) ISTHMUS_RETURN_IF_ERROR(write_rows(folder + "/head-bias.npy", dump.bias));
   if (has_down) {
     ArrayGathering down(mesh, folder + "/head-down.npy", dump.down.type, {dump.down.rows, dump.down.columns});
     down.Open();

@@ -14,7 +14,7 @@
 namespace isthmus {
 
 // Writes folder/hidden.npy [N, D], targets.npy [N], head.npy [V, D] or head-up.npy [V, R] and head-down.npy [R, D], and
-// counts.npy [V]. The counts say how often each token occurs in the training shards. A step with K other classes has
+// counts.npy [V]; for a head with a bias head-bias.npy [V, 1]. The counts say how often each token occurs in the training shards. A step with K other classes has
 // head.npy [K, D], counts.npy [K], targets among the classes, and classes.npy [K]: the row of the vocabulary of each.
 // Rank 0 writes what all ranks hold, one rank's part after the other. Collective over the mesh; fails on all ranks or
 // none.

@@ -1,9 +1,9 @@
-// The full head: logits = h Wᵀ with W [V, D] cut by rows. A tied head's W is the table of token embeddings (Press &
+// The full head: logits = h Wᵀ with W [V, D] cut by rows, and what its rows may have (head_rows.h). A tied head's W is the table of token embeddings (Press &
 // Wolf 2017, arXiv:1608.05859).
 #include <absl/strings/str_cat.h>
 
+#include "model/heads/head_rows.h"
 #include "model/heads/heads.h"
-#include "model/heads/vocabulary_product.h"
 #include "runtime/status.h"
 
 namespace isthmus {
@@ -11,57 +11,56 @@ namespace {
 
 class FullHead : public LmHead {
  public:
-  FullHead(const PartSetting& setting, bool tied) : setting_(setting), tied_(tied), product_(setting, setting.width) {}
+  FullHead(const HeadRequest& request, bool tied)
+      : setting_(request.setting), tied_(tied), rows_(request, setting_.width) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
-    parameter_ = tied_ ? embedding
-                       : parameters.Add({.name = "head.weight",
-                                         .role = ParameterRole::kHead,
-                                         .rows = setting_.vocabulary,
-                                         .columns = setting_.width,
-                                         .sharding = Sharding::kRows,
-                                         .shard = setting_.Share(setting_.vocabulary),
-                                         .init_std = setting_.init_std});
+    const ParameterHandle rows = tied_ ? embedding
+                                       : parameters.Add({.name = "head.weight",
+                                                         .role = ParameterRole::kHead,
+                                                         .rows = setting_.vocabulary,
+                                                         .columns = setting_.width,
+                                                         .sharding = Sharding::kRows,
+                                                         .shard = setting_.Share(setting_.vocabulary),
+                                                         .init_std = setting_.init_std});
+    rows_.Declare(rows, parameters);
   }
-  void Place(int64_t chunk, TensorPlacer& placer) override { product_.Place(chunk, placer); }
+  void Place(int64_t chunk, TensorPlacer& placer) override { rows_.Place(chunk, placer); }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
-    product_.Bind(parameters, parameter_);
+    rows_.Bind(parameters, stream);
     region_ = &region;
-    stream_ = &stream;
   }
 
-  absl::Status Begin(const Tensor& /*hidden*/) override { return absl::OkStatus(); }
+  absl::Status BeginStep(const HeadStep& /*step*/) override { return rows_.BeginStep(); }
+  absl::Status Begin(const Tensor& /*hidden*/) override { return rows_.Begin(); }
+  absl::Status BeginReading(const Tensor& /*hidden*/) override { return rows_.BeginReading(); }
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
-    return product_.Forward(hidden.RowSlice(begin, logits.rows), logits, *stream_);
+    return rows_.Forward(hidden.RowSlice(begin, logits.rows), logits);
   }
   absl::Status Backward(const Tensor& hidden, int64_t begin, const Tensor& grad_logits, const Tensor& grad_hidden,
                         const Tensor& signal) override {
     const int64_t tokens = grad_logits.rows;
-    return product_.Backward(grad_logits, hidden.RowSlice(begin, tokens), grad_hidden.RowSlice(begin, tokens), signal,
-                             *stream_);
+    return rows_.Backward(grad_logits, hidden.RowSlice(begin, tokens), grad_hidden.RowSlice(begin, tokens), signal);
   }
   absl::Status Finish(const Tensor& /*hidden*/, const Tensor& grad_hidden) override {
+    ISTHMUS_RETURN_IF_ERROR(rows_.Finish());
     signal_ = region_->LocalPart(grad_hidden);
     return region_->Leave(grad_hidden, signal_);
   }
 
   absl::StatusOr<HeadView> View() override {
-    return HeadView{.rows = setting_.Share(setting_.vocabulary),
-                    .weight = product_.weight(),
-                    .gradient = product_.gradient(),
-                    .signal = signal_,
-                    .signal_is_local = region_->sequence_parallel()};
+    HeadView view = {.signal = signal_, .signal_is_local = region_->sequence_parallel()};
+    ISTHMUS_RETURN_IF_ERROR(rows_.AddTo(view));
+    return view;
   }
-  ParameterHandle parameter() const override { return parameter_; }
+  ParameterHandle parameter() const override { return rows_.parameter(); }
   double ForwardFlopsPerToken() const override { return 2 * static_cast<double>(setting_.vocabulary * setting_.width); }
 
  private:
   const PartSetting& setting_;
   const bool tied_;
-  VocabularyProduct product_;
-  ParameterHandle parameter_;
+  HeadRows rows_;
   const TensorRegion* region_ = nullptr;
-  Stream* stream_ = nullptr;
   Tensor signal_;  // the local part of the hidden states' gradient
 };
 
@@ -80,8 +79,10 @@ std::string CheckFull(const proto::ModelConfig& config, bool tied) {
 HeadKind KindOf(const char* name, bool tied) {
   return {
       .name = name,
-      .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request.setting, tied); },
+      .make = [tied](const HeadRequest& request) { return std::make_unique<FullHead>(request, tied); },
       .plain_rows = true,
+      .takes_bias = true,
+      .takes_row_scale = !tied,
       .shape =
           [tied](const proto::ModelConfig& config) { return HeadShape{.width = config.width(), .in_embedding = tied}; },
       .title = [tied](const proto::ModelConfig&) { return tied ? "tied head" : "head at full width"; },

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "model/heads/gradient/hooked_head.h"
+#include "model/heads/head_rows.h"
 #include "model/kind_list.h"
 
 namespace isthmus {
@@ -132,6 +133,7 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
   if (wrong.empty() && kind->check) wrong = kind->check(config);
   if (wrong.empty()) wrong = CheckHooks(config, *kind);
   if (wrong.empty()) wrong = CheckLossForm(config.head());
+  if (wrong.empty()) wrong = CheckHeadRows(config, *kind);
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));
 }
 

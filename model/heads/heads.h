@@ -40,6 +40,8 @@ struct HeadKind {
   // Whether its U, or the gradient of its U, is a parameter's: the hooks of model/heads/gradient work around such heads
   // only.
   bool plain_rows = false;
+  // Whether it takes model.head.bias, and model.head.row_scale.
+  bool takes_bias = false, takes_row_scale = false;
   // Whether it needs the clusters of model.head.clusters.
   bool has_clusters = false;
   // If it is null, the head has U [V, D] of its own.

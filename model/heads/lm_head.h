@@ -38,7 +38,7 @@ struct HeadClasses {
   Tensor targets;             // int32 [1, N] on the stream's device: those of the last micro-batch
 };
 
-// A head that is linear, as the decomposition of its gradient sees it: logits = h Wᵀ with W = U, or W = U E.
+// A head that is linear, as the decomposition of its gradient sees it: logits = h Wᵀ + b with W = U, or W = U E.
 struct HeadView {
   std::string not_linear;  // why there is no such view; the rest is empty then
   Range rows;              // the vocabulary rows of this shard, or its part of `classes`
@@ -46,6 +46,7 @@ struct HeadView {
   const HeadClasses* classes = nullptr;
   Tensor weight, gradient;       // U [V_i, width] and its gradient; of tied embeddings the sum of both uses'
   const Linear* down = nullptr;  // E [width, D]; null: W = U
+  Tensor bias;                   // b [V_i, 1]; undefined: none
   // A = G U (DESIGN 4.1) of the last micro-batch: [rows, width]. Rows are the local tokens or all of them. It is valid
   // from Finish until the backbone's backward pass, which uses the same memory.
   Tensor signal;

@@ -16,6 +16,7 @@
 #include "model/measure/head_sums.h"
 #include "model/measure/head_update.h"
 #include "model/measure/jacobian_sample.h"
+#include "model/measure/logit_gradient.h"
 #include "model/measure/mesh_sum.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"
@@ -207,8 +208,8 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
     ISTHMUS_RETURN_IF_ERROR(head.down->Forward(hidden, input, stream_));
   }
   const Range own = own_rows();
-  SampledGradient gradient(shape_, memory_, mesh_, head.weight.RowSlice(own.begin, own.size()),
-                           head.rows.begin + own.begin, input, sampled.figures, stream_);
+  const LogitRows rows = LogitRows{head.weight, head.bias}.Slice(own.begin, own.size());
+  SampledGradient gradient(shape_, memory_, mesh_, rows, head.rows.begin + own.begin, input, sampled.figures, stream_);
   const double square = tokens_->scale() * tokens_->scale();
   ISTHMUS_ASSIGN_OR_RETURN(sums.sample_gram, gradient.Gram());
   sums.sample_gram *= square;

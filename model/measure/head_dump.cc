@@ -31,6 +31,7 @@ absl::Status HeadDump::Begin(const HeadView& head, const Tensor& host_targets, i
   };
   ISTHMUS_RETURN_IF_ERROR(copy(head.weight, weight));
   if (head.down != nullptr) ISTHMUS_RETURN_IF_ERROR(copy(head.down->weight, down));
+  if (head.bias.defined()) ISTHMUS_RETURN_IF_ERROR(copy(head.bias, bias));
   classes = head.classes == nullptr ? std::vector<int32_t>() : head.classes->rows;
   hidden = MakeRoom(type, host_targets.columns, width);
   const auto* ids = host_targets.As<int32_t>();

@@ -27,6 +27,7 @@ struct HeadDump {
   Matrix weight;                 // [V_i, D], or U of a head W = U E; as they were before the step's update
   std::vector<int32_t> classes;  // of all ranks, the row of the vocabulary of each class (HeadClasses); empty: all rows
   Matrix down;                   // E of a head W = U E, else empty
+  Matrix bias;                   // b [V_i, 1] of a head that has one, else empty
   int64_t filled = 0;            // rows of `hidden`
 
   // Copies the head and targets int32 [1, n] in host memory, and makes room for hidden states of `width` columns. Waits

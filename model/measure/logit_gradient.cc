@@ -2,20 +2,22 @@
 
 #include "model/algebra/matrix.h"
 #include "model/measure/tensor_scales.h"
+#include "ops/broadcast.h"
 #include "ops/cross_entropy.h"
 #include "ops/matmul.h"
 #include "runtime/status.h"
 
 namespace isthmus {
 
-absl::Status FormLogits(const LogitGradientTokens& tokens, const ConstTensor& rows, const Tensor& logits,
+absl::Status FormLogits(const LogitGradientTokens& tokens, const LogitRows& rows, const Tensor& logits,
                         Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = tokens.input, .b = rows, .c = logits, .transpose_b = true}, stream));
+  ISTHMUS_RETURN_IF_ERROR(Matmul({.a = tokens.input, .b = rows.weight, .c = logits, .transpose_b = true}, stream));
   if (tokens.exponent != 0) ViewOf(logits) = TimesPowerOfTwo(ViewOf(logits), tokens.exponent);
-  return absl::OkStatus();
+  if (!rows.bias.defined()) return absl::OkStatus();
+  return AddRow({.x = rows.bias.Reshape(1, logits.columns), .y = logits}, stream);
 }
 
-absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const ConstTensor& rows, int64_t first_row,
+absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const LogitRows& rows, int64_t first_row,
                                const Tensor& gradient, Stream& stream) {
   ISTHMUS_RETURN_IF_ERROR(FormLogits(tokens, rows, gradient, stream));
   return CrossEntropyGradient({.logits = gradient,

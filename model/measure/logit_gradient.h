@@ -19,14 +19,23 @@ struct LogitGradientTokens {
   ConstTensor loss, log_sum_exp;  // [1, n] in the type of `gradient`
   LossForm form;
   double scale = 1;  // of each token's loss
-  int exponent = 0;  // logits are input Uᵀ times 2^exponent; not 0 in host memory only
+  int exponent = 0;  // logits are input Uᵀ times 2^exponent, plus a bias; not 0 in host memory only
 };
 
-// Computes logits [n, rows], before a soft cap, for `rows` [rows, width] of U; fp32 or fp64.
-absl::Status FormLogits(const LogitGradientTokens& tokens, const ConstTensor& rows, const Tensor& logits,
-                        Stream& stream);
+// There are some rows of the head.
+struct LogitRows {
+  ConstTensor weight;  // [rows, width] of U
+  ConstTensor bias;    // [rows, 1], of the same type; undefined: none
+
+  LogitRows Slice(int64_t begin, int64_t count) const {
+    return {weight.RowSlice(begin, count), bias.defined() ? bias.RowSlice(begin, count) : ConstTensor()};
+  }
+};
+
+// Computes logits [n, rows], before a soft cap; fp32 or fp64.
+absl::Status FormLogits(const LogitGradientTokens& tokens, const LogitRows& rows, const Tensor& logits, Stream& stream);
 // Does the same, and then replaces the logits by their gradient. `first_row` is the place of `rows` in the vocabulary.
-absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const ConstTensor& rows, int64_t first_row,
+absl::Status FormLogitGradient(const LogitGradientTokens& tokens, const LogitRows& rows, int64_t first_row,
                                const Tensor& gradient, Stream& stream);
 
 }  // namespace isthmus

@@ -30,13 +30,13 @@ absl::Status SampledGradient::Place(int64_t stride, int64_t count) {
                       stream_);
 }
 
-absl::Status SampledGradient::Form(const Tensor& input, const Tensor& rows, int64_t first_row, const Tensor& gradient) {
+absl::Status SampledGradient::Form(const Tensor& input, Range rows, const Tensor& gradient) {
   return FormLogitGradient({.input = input,
                             .targets = memory_.sample.targets.ColumnSlice(0, input.rows),
                             .loss = memory_.sample.loss.ColumnSlice(0, input.rows),
                             .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, input.rows),
                             .form = shape_.form},
-                           rows, first_row, gradient, stream_);
+                           rows_.Slice(rows.begin, rows.size()), first_row_ + rows.begin, gradient, stream_);
 }
 
 absl::StatusOr<Matrix> SampledGradient::Gram() {
@@ -44,10 +44,10 @@ absl::StatusOr<Matrix> SampledGradient::Gram() {
   ISTHMUS_RETURN_IF_ERROR(Place(1, count));
   const Tensor gram(memory_.sample.gram.data, memory_.sample.gram.dtype, count, count);
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = gram}, stream_));
-  for (int64_t row = 0; row < weight_.rows; row += shape_.row_block()) {
-    const Tensor rows = weight_.RowSlice(row, std::min(shape_.row_block(), weight_.rows - row));
-    const Tensor gradient = memory_.sample.logits.RowSlice(0, count).ColumnSlice(0, rows.rows);
-    ISTHMUS_RETURN_IF_ERROR(Form(input_, rows, first_row_ + row, gradient));
+  for (int64_t row = 0; row < rows_.weight.rows; row += shape_.row_block()) {
+    const Range rows = {row, std::min(row + shape_.row_block(), rows_.weight.rows)};
+    const Tensor gradient = memory_.sample.logits.RowSlice(0, count).ColumnSlice(0, rows.size());
+    ISTHMUS_RETURN_IF_ERROR(Form(input_, rows, gradient));
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = gradient, .b = gradient, .c = gram, .transpose_b = true, .accumulate = true}, stream_));
   }
@@ -58,10 +58,10 @@ absl::StatusOr<Matrix> SampledGradient::Gram() {
 
 template <typename Use>
 absl::Status SampledGradient::ForEachWideBlock(const Tensor& input, const Use& use) {
-  for (int64_t row = 0; row < weight_.rows; row += shape_.wide_rows()) {
-    const Tensor rows = weight_.RowSlice(row, std::min(shape_.wide_rows(), weight_.rows - row));
+  for (int64_t row = 0; row < rows_.weight.rows; row += shape_.wide_rows()) {
+    const ConstTensor rows = rows_.weight.RowSlice(row, std::min(shape_.wide_rows(), rows_.weight.rows - row));
     const Tensor gradient = memory_.sample.logits.RowSlice(0, input.rows).ColumnSlice(0, rows.rows);
-    ISTHMUS_RETURN_IF_ERROR(Form(input, rows, first_row_ + row, gradient));
+    ISTHMUS_RETURN_IF_ERROR(Form(input, {row, row + rows.rows}, gradient));
     if (!memory_.sample.tested_gradient.defined()) {
       ISTHMUS_RETURN_IF_ERROR(use(gradient, rows));
       continue;
@@ -106,7 +106,7 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   const Tensor projected = memory_.sample.tested_projected.RowSlice(0, tested.count);
   const Tensor sums = memory_.update.sums.ColumnSlice(0, 2);
   for (const Tensor& sum : {signal, sums}) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
-  const auto add_signal = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
+  const auto add_signal = [&](const Tensor& gradient, const ConstTensor& rows) -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = gradient, .total = sums.ColumnSlice(0, 1)}, stream_));
     return Matmul({.a = gradient, .b = rows, .c = signal, .accumulate = true}, stream_);
   };
@@ -120,7 +120,7 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
   ISTHMUS_RETURN_IF_ERROR(Matmul({.a = projected, .b = projector, .c = coefficients, .transpose_b = true}, stream_));
   const Tensor& lost_signal = projected;  // (G - G_∥) U
   ISTHMUS_RETURN_IF_ERROR(SetZero({.x = lost_signal}, stream_));
-  const auto add_lost = [&](const Tensor& gradient, const Tensor& rows) -> absl::Status {
+  const auto add_lost = [&](const Tensor& gradient, const ConstTensor& rows) -> absl::Status {
     ISTHMUS_RETURN_IF_ERROR(
         Matmul({.a = coefficients, .b = rows, .c = gradient, .transpose_b = true, .accumulate = true}, stream_));
     ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = gradient, .total = sums.ColumnSlice(1, 1)}, stream_));

@@ -8,24 +8,26 @@
 #include <cstdint>
 
 #include "model/algebra/matrix.h"
+#include "model/measure/logit_gradient.h"
 #include "model/measure/measurement_memory.h"
 #include "model/measure/token_figures.h"
 #include "parallel/mesh.h"
+#include "parallel/shard.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 
 class SampledGradient {
  public:
-  // `weight` has this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width] is what
+  // `rows` are this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width] is what
   // enters U for each sampled token. `figures` are SampledTokens::figures, the same on every rank. All must outlive
   // this object.
   SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
-                  const Tensor& weight, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
+                  const LogitRows& rows, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
       : shape_(shape),
         memory_(memory),
         mesh_(mesh),
-        weight_(weight),
+        rows_(rows),
         first_row_(first_row),
         input_(input),
         figures_(figures),
@@ -48,8 +50,8 @@ class SampledGradient {
  private:
   // Copies every stride-th token's figures to where Form finds them.
   absl::Status Place(int64_t stride, int64_t count);
-  // Computes G of the placed tokens for some of the rows of `weight`.
-  absl::Status Form(const Tensor& input, const Tensor& rows, int64_t first_row, const Tensor& gradient);
+  // Computes G of the placed tokens for some of the rows.
+  absl::Status Form(const Tensor& input, Range rows, const Tensor& gradient);
   // Calls `use` with G and U of one block of rows after the other, both in fp64.
   template <typename Use>
   absl::Status ForEachWideBlock(const Tensor& input, const Use& use);
@@ -59,7 +61,7 @@ class SampledGradient {
   const MeasurementShape& shape_;
   const MeasurementMemory& memory_;
   const Mesh& mesh_;
-  const Tensor weight_;
+  const LogitRows rows_;
   const int64_t first_row_;
   const Tensor input_;
   const Matrix& figures_;

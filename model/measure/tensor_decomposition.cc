@@ -60,7 +60,7 @@ absl::Status AddSample(const TensorHead& head, const TensorTokenSums& tokens, co
     for (int64_t row = 0; row < shard.rows.size(); row += step) {
       const int64_t rows = std::min(step, shard.rows.size() - row);
       const Tensor gradient = TensorOf(block).ColumnSlice(0, rows);
-      ISTHMUS_RETURN_IF_ERROR(FormLogitGradient(sampled, head.LogitFactor(shard).RowSlice(row, rows),
+      ISTHMUS_RETURN_IF_ERROR(FormLogitGradient(sampled, head.LogitRowsOf(shard).Slice(row, rows),
                                                 shard.rows.begin + row, gradient, stream));
       ISTHMUS_RETURN_IF_ERROR(Matmul(
           {.a = gradient, .b = gradient, .c = TensorOf(sums.sample_gram), .transpose_b = true, .accumulate = true},

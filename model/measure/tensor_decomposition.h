@@ -34,6 +34,7 @@ struct HeadTensors {
   std::vector<Range> shards;           // vocabulary rows of every tensor rank; none is empty
   size_t first_shard = 0;              // that this rank holds
   std::vector<ConstTensor> weights;    // fp64 [V_i, D], or U [V_i, R] of a head W = U E
+  std::vector<ConstTensor> biases;     // b fp64 [V_i, 1] of each of them; empty: the head has none
   ConstTensor down;                    // E fp64 [R, D] of a head W = U E
   std::vector<TokenPart> parts;
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency

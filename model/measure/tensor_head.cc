@@ -24,6 +24,7 @@ TensorHead::TensorHead(const HeadTensors& tensors, const TensorScales& scales)
     Shard& shard = shards_.emplace_back();
     shard.rows = tensors.shards[tensors.first_shard + i];
     shard.weight = tensors.weights[i];
+    if (!tensors.biases.empty()) shard.bias = tensors.biases[i];
     if (!scales.up.empty()) {
       shard.scaled = ScaledColumns(ConstViewOf(shard.weight), Negative(scales.up));
     } else if (scales.head != 0) {

@@ -10,6 +10,7 @@
 
 #include "model/algebra/matrix.h"
 #include "model/measure/head_factor.h"
+#include "model/measure/logit_gradient.h"
 #include "model/measure/tensor_scales.h"
 #include "parallel/communicator.h"
 #include "parallel/shard.h"
@@ -25,6 +26,7 @@ class TensorHead {
   struct Shard {
     Range rows;
     ConstTensor weight;  // [V_i, width] as given
+    ConstTensor bias;    // [V_i, 1]; undefined: none
     Matrix scaled;       // U_s [V_i, width]; empty if not scaled
     Matrix basis;        // Q_i [V_i, k]: rows of an orthonormal basis, whose first `rank` columns span the head's
     ConstTensor factor() const { return scaled.size() > 0 ? TensorOf(scaled) : weight; }
@@ -46,10 +48,10 @@ class TensorHead {
   // Returns E with all rows scaled alike; empty if it is E_s.
   const Matrix& step_down() const { return step_down_; }
 
-  // Returns what enters U for hidden [n, D] as given. Its product with LogitFactor, times 2^LogitExponent, is the
-  // logits. For a plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
+  // Returns what enters U for hidden [n, D] as given. Its product with the weights of LogitRowsOf, times
+  // 2^LogitExponent, and the bias are the logits. For a plain head both are the given tensors: numbers that vanish in that product do not matter to a logit.
   Matrix Input(const Matrix& hidden) const;
-  ConstTensor LogitFactor(const Shard& shard) const { return has_down() ? shard.factor() : shard.weight; }
+  LogitRows LogitRowsOf(const Shard& shard) const { return {has_down() ? shard.factor() : shard.weight, shard.bias}; }
   int LogitExponent() const { return has_down() ? scales_.hidden + scales_.head : 0; }
   // Returns the matrix that the gradient of U is formed with, from H_s [n, D]. `input` is Input of the same tokens.
   Matrix GradientInput(const Matrix& hidden, const Matrix& input) const;

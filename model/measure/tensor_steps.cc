@@ -150,7 +150,7 @@ class TensorStepPass {
     const LogitGradientTokens all = sample_.All();
     const int64_t first_row = shard.rows.begin + row;
     const Tensor logits = Columns(block_.logits, rows), gradient = Columns(block_.gradient, rows);
-    ISTHMUS_RETURN_IF_ERROR(FormLogits(all, head_.LogitFactor(shard).RowSlice(row, rows), logits, stream_));
+    ISTHMUS_RETURN_IF_ERROR(FormLogits(all, head_.LogitRowsOf(shard).Slice(row, rows), logits, stream_));
     ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
                                                   .targets = all.targets,
                                                   .first_row = first_row,

@@ -79,7 +79,7 @@ class TensorTokenPass {
     for (int64_t i = 0; i < local; ++i) {
       const TensorHead::Shard& shard = head_.shards()[static_cast<size_t>(i)];
       const Tensor logits = Logits(i, tokens);
-      ISTHMUS_RETURN_IF_ERROR(FormLogits(rows, head_.LogitFactor(shard), logits, stream_));
+      ISTHMUS_RETURN_IF_ERROR(FormLogits(rows, head_.LogitRowsOf(shard), logits, stream_));
       bad_logit_.Search(ConstViewOf(logits), first_token, shard.rows.begin);
       ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = logits,
                                                       .targets = targets,

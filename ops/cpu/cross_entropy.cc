@@ -30,7 +30,7 @@ HWY_INLINE hn::Vec<D> LoadLogits(D d, const T* p, size_t n) {
   return hn::IfThenElse(hn::FirstN(d, n), value, hn::Set(d, -std::numeric_limits<T>::infinity()));
 }
 
-// A soft cap (ops/loss_form.h).
+// This is the soft cap of ops/loss_form.h.
 template <class D>
 class SoftCap {
  public:

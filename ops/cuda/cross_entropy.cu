@@ -13,7 +13,7 @@ constexpr int kThreads = 512;
 // e^x. The hardware's power of two is twice as fast as expf, and its argument's rounding costs |x|·1e-7 of the value.
 __device__ __forceinline__ float Exp(float x) { return exp2f(x * 1.44269504F); }
 
-// A soft cap (ops/loss_form.h).
+// This is the soft cap of ops/loss_form.h.
 struct SoftCap {
   float cap = 1;
 

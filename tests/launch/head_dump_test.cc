@@ -74,9 +74,9 @@ class HeadDump : public ::testing::Test {
     result.later = records.at(kDumpStep + 1);
     const std::string dump = absl::StrCat(run, "/head-step-0000000", kDumpStep, "/"), json = run + "/head.json";
     const bool factorised = std::filesystem::exists(dump + "head-up.npy");
-    const std::string head = factorised
-                                 ? absl::StrCat(" --head-up ", dump, "head-up.npy --head-down ", dump, "head-down.npy")
-                                 : absl::StrCat(" --head ", dump, "head.npy");
+    std::string head = factorised ? absl::StrCat(" --head-up ", dump, "head-up.npy --head-down ", dump, "head-down.npy")
+                                  : absl::StrCat(" --head ", dump, "head.npy");
+    if (std::filesystem::exists(dump + "head-bias.npy")) absl::StrAppend(&head, " --head-bias ", dump, "head-bias.npy");
     const ProgramResult decomposed = RunIsthmus(
         absl::StrCat("decompose --hidden ", dump, "hidden.npy --targets ", dump, "targets.npy --counts ", dump,
                      "counts.npy", head, " ", of_dump, " --sample-tokens 100 --tensor ", tensor, " --json ", json));
@@ -142,6 +142,32 @@ TEST_F(HeadDump, OfACappedHeadWithAZLossHasItsFigures) {
     EXPECT_EQ(refused.Count("accepts 0 (none) and finite numbers above") + refused.Count("accepts a finite number"), 1)
         << refused.out;
   }
+}
+
+// A checkpoint needs no training data for the factors of rows.
+TEST_F(HeadDump, OfRowsWithABiasAndFactorsHasTheirFigures) {
+  int number = 0;
+  for (const auto& [tensor, data] : {std::pair(1, 1), std::pair(2, 2)}) {
+    for (const char* model : {"", "--set model.head.rank=12"}) {
+      SCOPED_TRACE(absl::StrCat("tensor ", tensor, ", data ", data, " ", model));
+      const std::string name = absl::StrCat("rows", number++), run = project() / name;
+      const Run found = TrainAndDecompose(
+          name, tensor, data, absl::StrCat("--set model.head.bias=true --set model.head.row_scale=-0.2 ", model));
+      EXPECT_EQ(DifferentFigures(AsDecomposed(found.record, found.decomposed), found.decomposed, 1e-4), "");
+      const ProgramResult decomposed =
+          RunIsthmus(absl::StrCat("decompose --checkpoint ", run, " --corpus ", project() / "tokens/validation",
+                                  " --tokens 512 --tensor 2 --json ", run, "/checkpoint.json"));
+      EXPECT_EQ(decomposed.exit_status, 0) << decomposed.out;
+      const auto figures = nlohmann::json::parse(ReadText(run + "/checkpoint.json"));
+      EXPECT_NEAR(figures["loss"], Records(run).back()["validation/loss"].get<double>(), 1e-5);
+    }
+  }
+  const std::string dump = project() / "rows0/head-step-00000005/";
+  const ProgramResult refused =
+      RunIsthmus(absl::StrCat("decompose --hidden ", dump, "hidden.npy --targets ", dump, "targets.npy --head ", dump,
+                              "head.npy --head-bias ", dump, "head.npy"));
+  EXPECT_EQ(refused.exit_status, 2);
+  EXPECT_EQ(refused.Count("needs one column and "), 1) << refused.out;
 }
 
 // A dump of a step with a sample of the classes is that of a head with so many.

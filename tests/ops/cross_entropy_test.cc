@@ -218,7 +218,7 @@ TEST(CrossEntropy, CappedLogitsAreThoseOfTheSoftmax) {
       EXPECT_TRUE(logits.PaddingUntouched());
       Matrix found = logits.Get();
       for (const auto& [row, column] : {std::pair<int64_t, int64_t>(0, columns - 1), {1, 0}, {2, columns / 2}}) {
-        // What is not finite stays as it is.
+        // A logit that is not finite stays as it is.
         EXPECT_FALSE(std::isfinite(found(row, column)));
         found(row, column) = expected(row, column) = 1;
       }

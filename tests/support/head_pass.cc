@@ -56,7 +56,8 @@ HeadPass::HeadPass(const TinyOptions& options, const std::function<void(Paramete
   EXPECT_TRUE(view.ok());
   up = MatrixOf(view->weight);
   weight = view->down == nullptr ? up : Matrix(up * MatrixOf(view->down->weight));
-  logits = hidden * weight.transpose();
+  bias = view->bias.defined() ? Eigen::VectorXd(MatrixOf(view->bias)) : Eigen::VectorXd::Zero(weight.rows());
+  logits = (hidden * weight.transpose()).rowwise() + bias.transpose();
   const proto::HeadConfig head = TinyConfig(options).model().head();
   const double cap = head.soft_cap();
   gradient = cap == 0 ? logits : Matrix(cap * (logits.array() / cap).tanh());

@@ -50,10 +50,11 @@ class HeadPass : public TrainPass {
  public:
   explicit HeadPass(const TinyOptions& options, const std::function<void(ParameterStore&)>& change = nullptr);
 
-  Matrix weight, up;  // W, U
-  Matrix logits;      // Z, before a soft cap
-  Matrix gradient;    // G, of the loss that a step trains by
-  Matrix signal;      // G U, as the decomposition sees it
+  Matrix weight, up;     // W, U
+  Eigen::VectorXd bias;  // b; zeros if there is none
+  Matrix logits;         // Z, before a soft cap
+  Matrix gradient;       // G, of the loss that a step trains by
+  Matrix signal;         // G U, as the decomposition sees it
 };
 
 }  // namespace isthmus::testing

@@ -28,7 +28,7 @@ constexpr double kSameNumber = 1e-10;
 // The logits of a tiny model are some tenths, and many are beyond these caps.
 const char* const kForms[] = {"soft_cap: 0.15", "z_loss: 0.3", "soft_cap: 0.25 z_loss: 0.1"};
 
-// Heads with one matrix W, whose formulas HeadPass knows.
+// These heads have one matrix W, and HeadPass knows their formulas.
 std::vector<TinyOptions> LinearHeadsOf(const std::string& form) {
   TinyOptions full = PartOptions();
   full.head = form;
@@ -38,7 +38,7 @@ std::vector<TinyOptions> LinearHeadsOf(const std::string& form) {
   return {full, tied, factorised};
 }
 
-// Heads that make logits in their own ways.
+// These heads make logits in their own ways.
 std::vector<TinyOptions> OtherHeadsOf(const std::string& form) {
   TinyOptions sampled = PartOptions(), cluster = sampled, levels = sampled, single = sampled;
   sampled.head_kind = "sampled";

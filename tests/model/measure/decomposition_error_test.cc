@@ -121,7 +121,7 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
       figures.row(n) << log_sum_exp - logits(n, target), log_sum_exp, static_cast<double>(target), retained;
     }
     Stream stream;
-    SampledGradient sampled(shape_, memory_, mesh_, TensorOf(head_), 0, TensorOf(hidden_), figures, stream);
+    SampledGradient sampled(shape_, memory_, mesh_, {TensorOf(head_), {}}, 0, TensorOf(hidden_), figures, stream);
     const auto found = sampled.Test();
     EXPECT_TRUE(found.ok()) << found.status();
     EXPECT_NEAR(found->energy, gradient.squaredNorm(), 1e-12);

@@ -86,14 +86,14 @@ void ExpectLogitGradient(const LossForm& form) {
                                       .scale = 1.0 / 3};
   isthmus::Matrix found(3, 3);
   Stream stream;
-  ASSERT_TRUE(FormLogitGradient(tokens, TensorOf(head).RowSlice(1, 3), 1, TensorOf(found), stream).ok());
+  ASSERT_TRUE(FormLogitGradient(tokens, {TensorOf(head).RowSlice(1, 3), {}}, 1, TensorOf(found), stream).ok());
   EXPECT_LT((found - expected.middleCols(1, 3)).cwiseAbs().maxCoeff(), 1e-15);
 
   // The same logits from a head that is scaled by 2⁻⁶⁰.
   const isthmus::Matrix small = std::ldexp(1.0, -60) * head;
   LogitGradientTokens scaled = tokens;
   scaled.exponent = 60;
-  ASSERT_TRUE(FormLogitGradient(scaled, TensorOf(small).RowSlice(1, 3), 1, TensorOf(found), stream).ok());
+  ASSERT_TRUE(FormLogitGradient(scaled, {TensorOf(small).RowSlice(1, 3), {}}, 1, TensorOf(found), stream).ok());
   EXPECT_LT((found - expected.middleCols(1, 3)).cwiseAbs().maxCoeff(), 1e-15);
 }
 

@@ -103,7 +103,8 @@ TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
        {"backward { kind: 'preconditioned' damping: 0.1 }",
         "backward { kind: 'rank' rank: 5 match_norm: true } weight_gradient { kind: 'visible' }",
         "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
-        "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7", "soft_cap: 0.3 z_loss: 0.05"}) {
+        "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7", "soft_cap: 0.3 z_loss: 0.05",
+        "bias: true row_scale: -0.2", "soft_cap: 3 z_loss: 0.02 bias: true backward { kind: 'rank' rank: 5 }"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
       TinyOptions options;
       options.tensor = World().size() == 4 ? 2 : World().size();

@@ -307,6 +307,11 @@ class MeasuredStep {
       tensors.shards.push_back(ShardOf(options_.vocabulary, options_.tensor, rank));
       tensors.weights.push_back(all_weight.RowSlice(tensors.shards.back().begin, tensors.shards.back().size()));
     }
+    std::vector<double> bias;
+    if (const Tensor given = model.loss().View()->bias; given.defined()) {
+      const Tensor all_bias = Widened(given, bias);
+      for (const Range& rows : tensors.shards) tensors.biases.push_back(all_bias.RowSlice(rows.begin, rows.size()));
+    }
     if (options_.head_rank > 0) tensors.down = Widened(model.loss().View()->down->weight, down);
     tensors.parts.push_back({all_hidden, PartOf(batch.targets, 0, 1), 0});
     const std::vector<uint64_t> counts = TinyCounts(options_);
@@ -332,6 +337,22 @@ class MeasuredStep {
   TinyOptions options_;
   Replica meshed_, alone_;
 };
+
+// Data ranks share the rows of the vocabulary, and so its bias, when they form G again.
+TEST_F(MeshTest, HeadFiguresHoldForEveryFormOfTheLossAndOfTheRows) {
+  for (const TinyOptions& mesh : Meshes()) {
+    for (TinyOptions options : Heads(mesh)) {
+      for (const char* head : {"soft_cap: 0.2 z_loss: 0.1", "bias: true", "row_scale: -0.3",
+                               "soft_cap: 2 z_loss: 0.1 bias: true row_scale: 0.2"}) {
+        options.head = head;
+        if (options.tied && options.head.find("row_scale") != std::string::npos) continue;
+        SCOPED_TRACE(options.Name());
+        MeasuredStep step(options, world_);
+        ExpectSameFigures(step.Found(), step.Expected(), 1e-9);
+      }
+    }
+  }
+}
 
 TEST_F(MeshTest, EveryHeadFigureEqualsTheDecompositionOfTheWholeTensors) {
   for (const TinyOptions& mesh : Meshes()) {
