@@ -51,7 +51,7 @@ struct HeadView {
   // from Finish until the backbone's backward pass, which uses the same memory.
   Tensor signal;
   bool signal_is_local = false;
-  // Also of a head that is not linear. Null: those of the softmax over the vocabulary with the logits h Wᵀ.
+  // Also of a head that is not linear. Null: those of the softmax over the vocabulary with the logits h Wᵀ + b.
   TokenJacobians* jacobians = nullptr;
 };
 

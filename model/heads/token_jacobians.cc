@@ -22,11 +22,15 @@ class JacobiansOfRows : public TokenJacobians {
       ISTHMUS_ASSIGN_OR_RETURN(const Matrix down, HostCopy(view_.down->weight, stream_));
       weight = (weight * down).eval();
     }
+    Matrix bias = Matrix::Zero(weight.rows(), 1);
+    if (view_.bias.defined()) {
+      ISTHMUS_ASSIGN_OR_RETURN(bias, HostCopy(view_.bias, stream_));
+    }
     const auto shared = std::make_shared<const Matrix>(std::move(weight));
     for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
       const int64_t target = targets[static_cast<size_t>(n)] - view_.rows.begin;
       ISTHMUS_ASSIGN_OR_RETURN(TokenJacobian token,
-                               SoftmaxJacobian(shared, *shared * hidden.row(n).transpose(), target, form_, tensor_));
+                               SoftmaxJacobian(shared, *shared * hidden.row(n).transpose() + bias, target, form_, tensor_));
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();

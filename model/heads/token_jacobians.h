@@ -44,7 +44,7 @@ class TokenJacobians {
   virtual absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) = 0;
 };
 
-// Returns those of the softmax over the vocabulary with the logits h Wᵀ of `view`. `tensor` and `stream` must outlive
+// Returns those of the softmax over the vocabulary with the logits h Wᵀ + b of `view`. `tensor` and `stream` must outlive
 // them.
 std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
                                                 const Stream& stream);
