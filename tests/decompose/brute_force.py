@@ -27,6 +27,19 @@ def softmax_gradient(logits, targets):
     return losses, gradient / len(targets)
 
 
+def loss_gradient(logits, targets, soft_cap=0, z_loss=0):
+    """Losses [N] without the z-loss, and the gradient of the mean of all of the loss with respect to the logits, which
+    are those before the cap."""
+    capped = soft_cap * np.tanh(logits / soft_cap) if soft_cap else logits
+    losses, gradient = softmax_gradient(capped, targets)
+    if z_loss:
+        largest = capped.max(axis=1, keepdims=True)
+        weights = np.exp(capped - largest)
+        total = weights.sum(axis=1, keepdims=True)
+        gradient = gradient + 2 * z_loss * (largest + np.log(total)) * weights / total / len(targets)
+    return losses, gradient / np.cosh(logits / soft_cap) ** 2 if soft_cap else gradient
+
+
 def is_extreme(matrix):
     """Whether squares of its numbers, or products of a few of them, might leave the range of float64."""
     return matrix is not None and not 1e-30 < np.abs(matrix).max() < 1e30
@@ -88,28 +101,29 @@ def step_directions(gradient, retained, head, width):
     return directions
 
 
-def steps_along(directions, logits, targets, norm=np.linalg.norm):
+def steps_along(directions, logits, targets, norm=np.linalg.norm, soft_cap=0):
     """The losses after steps of every size along the directions: each is divided by its norm."""
+    loss = lambda moved: float(loss_gradient(moved, targets, soft_cap)[0].mean())
 
     def along(x):
         if x is None:
             return None
         moves = [size * len(logits) ** 0.5 * (x / norm(x)) for size in STEP_SIZES]
-        losses = [float(softmax_gradient(logits - move, targets)[0].mean()) for move in moves]
+        losses = [loss(logits - move) for move in moves]
         best = int(np.argmin(losses))
         return {"losses": losses, "best_loss": losses[best], "best_size": STEP_SIZES[best]}
 
     return {
         "tokens": len(logits),
         "sizes": list(STEP_SIZES),
-        "loss_before": float(softmax_gradient(logits, targets)[0].mean()),
+        "loss_before": loss(logits),
         **{name: along(x) for name, x in directions.items()},
     }
 
 
 def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, sample_tokens=2048,
-              steps=steps_along):
-    """`head` [V, D], or `up` [V, R] and `down` [R, D]. Keys as the program's. `steps` makes what stands beside them for
+              steps=steps_along, bias=None, soft_cap=0, z_loss=0):
+    """`head` [V, D], or `up` [V, R] and `down` [R, D]; `bias` [V, 1] of the logits. Keys as the program's. `steps` makes what stands beside them for
     steps of equal norm; None: there is nothing."""
     factorised = up is not None
     up = up if factorised else head
@@ -122,7 +136,9 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     tokens, vocabulary, width = len(hidden), len(up), up.shape[1]
     n = np.arange(tokens)
     logits = (hidden @ head.T).astype(np.float64)
-    losses, grad = softmax_gradient(logits, targets)
+    if bias is not None:
+        logits = logits + bias[:, 0]
+    losses, grad = loss_gradient(logits, targets, soft_cap, z_loss)
     energy = float((grad**2).sum())
     norm = energy**0.5
 
@@ -176,7 +192,8 @@ def decompose(hidden, head, targets, tensor=1, counts=None, up=None, down=None, 
     if steps:
         unit = (usual_head / (singular[0] or 1)).astype(np.float64)
         directions = step_directions(sampled, retained[::stride], unit, width)
-        after_steps["equal_norm_steps"] = steps(directions, logits[::stride], targets[::stride])
+        after_steps["equal_norm_steps"] = steps(directions, logits[::stride], targets[::stride],
+                                                **({"soft_cap": soft_cap} if soft_cap else {}))
     return {
         **after_steps,
         "tokens": tokens,

@@ -291,6 +291,14 @@ def without_steps(case):
     return {**case, "steps": False}
 
 
+def with_loss(case, **form):
+    """The same logits under another loss: a cap, a z-loss, or a bias of a deviation of 2."""
+    if form.pop("bias", False):
+        vocabulary = len(case["head"] if "head" in case else case["up"])
+        case["bias"] = np.random.default_rng(6).normal(0, 2, (vocabulary, 1))
+    return {**case, "form": form}
+
+
 def cases():
     """name, case, its condition, [(tensor, data, really distributed)], more options."""
     alone, few = [(1, 1, False), (3, 2, False)], [(2, 2, True)]
@@ -309,6 +317,11 @@ def cases():
     yield "factorised", factorised(11, 70, 110, 6, 15), 10, alone + few
     yield "factorised, deficient down", factorised(12, 70, 110, 6, 15, True), 10, alone
     yield "large", random_case(13, 700, 5003, 64), 10, [(1, 1, False), (3, 2, False), (2, 2, True)]
+    yield "capped", with_loss(random_case(31, 70, 131, 9), soft_cap=1.5), 10, alone + few
+    yield "z-loss", with_loss(random_case(32, 70, 131, 9), z_loss=0.03), 10, alone + few
+    yield "bias", with_loss(random_case(33, 70, 131, 9), bias=True), 10, alone + few
+    yield ("factorised, capped, with z-loss and bias",
+           with_loss(factorised(34, 70, 110, 6, 15), soft_cap=4, z_loss=0.02, bias=True), 10, alone + few)
     yield "without steps", without_steps(random_case(15, 70, 110, 9)), 10, alone + few
     for number, (name, case) in enumerate(extremes()):
         more = few if number % 7 == 0 else [(2, 3, False)] if number % 4 == 1 else []
@@ -318,8 +331,8 @@ def cases():
     yield "sampled", {**random_case(14, 101, 150, 6), "sample_tokens": 30}, 10, [(1, 1, False), (3, 4, False), (1, 3, True)]
 
 
-OPTIONS = {"hidden": "hidden", "head": "head", "up": "head-up", "down": "head-down", "targets": "targets",
-           "counts": "counts"}
+OPTIONS = {"hidden": "hidden", "head": "head", "up": "head-up", "down": "head-down", "bias": "head-bias",
+           "targets": "targets", "counts": "counts"}
 
 
 class Program:
@@ -336,7 +349,8 @@ class Program:
                 np.save(f"{self.folder}/{key}.npy", case[key])
                 options += [f"--{option}", f"{self.folder}/{key}.npy"]
         steps = ["--equal-norm-steps"] if case.get("steps", True) else []
-        return options + steps + ["--sample-tokens", str(case.get("sample_tokens", 2048))]
+        form = [f"--{key.replace('_', '-')}={value}" for key, value in case.get("form", {}).items()]
+        return options + form + steps + ["--sample-tokens", str(case.get("sample_tokens", 2048))]
 
     def run(self, options, tensor, data, distributed, **more):
         ranks = ["--oversubscribe", "--bind-to", "none", "-n", str(tensor * data)]
@@ -360,7 +374,7 @@ def check_figures(program):
             program.run(options, tensor, data, distributed, check=True)
             found = program.figures()
             steps = steps_along if case.get("steps", True) else None
-            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample, steps=steps)
+            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample, steps=steps, **case.get("form", {}))
             faults = Comparison(expected, condition).run(found)
             for key, copy in perturbed(found):
                 if not Comparison(expected, condition).run(copy):
