@@ -61,6 +61,10 @@ absl::Status CheckArguments(const CrossEntropyGradientArgs& args, Device device)
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "targets", args.targets, DType::kInt32, 1, tokens));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "loss", args.loss, type, 1, tokens));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "log_sum_exp", args.log_sum_exp, type, 1, tokens));
+  if (args.target_weight.defined() || args.excess_weight.defined()) {
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "target_weight", args.target_weight, type, 1, tokens));
+    ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "excess_weight", args.excess_weight, type, 1, tokens));
+  }
   const bool rounded = type == DType::kFloat32 && args.grad_logits.dtype == DType::kBFloat16;
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "grad_logits", args.grad_logits, rounded ? DType::kBFloat16 : type, tokens,
                                       args.logits.columns));

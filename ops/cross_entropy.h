@@ -68,6 +68,7 @@ absl::Status CrossEntropyCombine(const CrossEntropyCombineArgs& args, Stream& st
 // grad_logits[n, v] = scale * s_v (β exp(z'_v - log_sum_exp[n]) - [v + first_row = targets[n]]), by logits[n, v]
 //   grad_logits  [C, V_i]  dtype of logits (may then alias logits), or bf16 from fp32 logits
 //   loss         [1, C]    of CrossEntropyCombine: p_y - 1 of the target is expm1(-loss), free of cancellation
+//   target_weight, excess_weight  [1, C]  dtype of logits; both or none: τ and ε of each token (ops/loss_form.h)
 struct CrossEntropyGradientArgs {
   ConstTensor logits;
   ConstTensor targets;
@@ -75,6 +76,7 @@ struct CrossEntropyGradientArgs {
   ConstTensor loss;
   ConstTensor log_sum_exp;
   LossForm form;
+  ConstTensor target_weight, excess_weight;
   double scale = 1;
   Tensor grad_logits;
 

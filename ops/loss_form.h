@@ -6,6 +6,10 @@
 //                                                     ST-MoE, arXiv:2202.08906, eq. 5)
 //   ∂/∂z_v = s_v (β p_v - [v = y])    with p = softmax(z'),  β = 1 + 2 λ log_sum_exp(z'),  s_v = 1 - (z'_v / c)²
 //
+// A loss that mixes the softmax with something else has weights τ and ε for each token. They take the place of 1 and 0:
+//
+//   ∂/∂z_v = s_v (τ (p_v - [v = y]) + (ε + 2 λ log_sum_exp(z')) p_v)
+//
 // The gradient is that by the logits before the cap, so that a head stays linear. The loss that is reported is the
 // cross-entropy alone. A logit that is not finite stays as it is, so that no check misses it.
 #ifndef ISTHMUS_OPS_LOSS_FORM_H_
@@ -14,6 +18,12 @@
 #include <cmath>
 
 namespace isthmus {
+
+// The weights of one token's gradient.
+struct TokenWeights {
+  double target = 1;  // τ
+  double excess = 0;  // ε
+};
 
 struct LossForm {
   double soft_cap = 0;  // c; 0: z' = z
@@ -30,15 +40,17 @@ struct LossForm {
     const double share = capped() ? capped_logit / soft_cap : 0;
     return (1 - share) * (1 + share);
   }
-  // Returns β.
-  constexpr double ProbabilityFactor(double log_sum_exp) const {
-    return z_loss == 0 ? 1 : 1 + 2 * z_loss * log_sum_exp;
+  // Returns β, or τ + ε + 2 λ log_sum_exp.
+  constexpr double ProbabilityFactor(double log_sum_exp, TokenWeights weights = {}) const {
+    const double factor = weights.target + weights.excess;
+    return z_loss == 0 ? factor : factor + 2 * z_loss * log_sum_exp;
   }
   // Returns the gradient by the target's logit, from miss = p_y - 1, which the caller knows without cancellation.
-  constexpr double TargetGradient(double miss, double log_sum_exp, double capped_logit) const {
-    if (plain()) return miss;
-    const double more = z_loss == 0 ? 0 : 2 * z_loss * log_sum_exp * (1 + miss);
-    return Slope(capped_logit) * (miss + more);
+  constexpr double TargetGradient(double miss, double log_sum_exp, double capped_logit,
+                                  TokenWeights weights = {}) const {
+    if (plain() && weights.excess == 0) return weights.target * miss;
+    const double more = z_loss == 0 ? weights.excess : weights.excess + 2 * z_loss * log_sum_exp;
+    return Slope(capped_logit) * (weights.target * miss + more * (1 + miss));
   }
 };
 

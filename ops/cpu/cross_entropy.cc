@@ -119,7 +119,9 @@ void Gradient(const CrossEntropyGradientArgs& args) {
       Out* grad = args.grad_logits.Row<Out>(row);
       const T log_sum_exp = args.log_sum_exp.As<T>()[row];
       const auto shift = hn::Set(d, log_sum_exp);
-      const auto factor = hn::Set(d, static_cast<T>(args.scale * args.form.ProbabilityFactor(log_sum_exp)));
+      TokenWeights weights;
+      if (args.target_weight.defined()) weights = {args.target_weight.As<T>()[row], args.excess_weight.As<T>()[row]};
+      const auto factor = hn::Set(d, static_cast<T>(args.scale * args.form.ProbabilityFactor(log_sum_exp, weights)));
       // The memory of the target's logit may be that of its gradient.
       const int64_t target = targets[row] - args.first_row;
       const bool owns_target = target >= 0 && target < args.logits.columns;
@@ -136,7 +138,7 @@ void Gradient(const CrossEntropyGradientArgs& args) {
       if (owns_target) {
         const double miss = std::expm1(-double{args.loss.As<T>()[row]});
         grad[target] = static_cast<Out>(
-            static_cast<T>(args.scale * args.form.TargetGradient(miss, double{log_sum_exp}, target_logit)));
+            static_cast<T>(args.scale * args.form.TargetGradient(miss, double{log_sum_exp}, target_logit, weights)));
       }
     }
   });

@@ -129,13 +129,18 @@ __global__ void CombineKernel(Rows<const float> gathered, int shards, int tokens
 template <typename Out, int kWidth, bool kCapped>
 __global__ void __launch_bounds__(kThreads)
     GradientKernel(Rows<const float> logits, const int32_t* targets, int64_t first_row, const float* loss,
-                   const float* log_sum_exp, LossForm form, SoftCap cap, float scale, Rows<Out> grad_logits,
-                   int columns) {
+                   const float* log_sum_exp, LossForm form, const float* target_weight, const float* excess_weight,
+                   SoftCap cap, float scale, Rows<Out> grad_logits, int columns) {
   const int64_t row = blockIdx.x, target = targets[row] - first_row;
-  const float shift = log_sum_exp[row], factor = scale * static_cast<float>(form.ProbabilityFactor(shift));
+  const bool weighted = target_weight != nullptr;
+  TokenWeights weights;
+  if (weighted) weights = {target_weight[row], excess_weight[row]};
+  const float shift = log_sum_exp[row], factor = scale * static_cast<float>(form.ProbabilityFactor(shift, weights));
   // The softmax has z'_y = log_sum_exp - loss, whatever memory the logit has by now.
   float at_target = expm1f(-loss[row]);
-  if (!form.plain()) at_target = static_cast<float>(form.TargetGradient(at_target, shift, shift - loss[row]));
+  if (!form.plain() || weighted) {
+    at_target = static_cast<float>(form.TargetGradient(at_target, shift, shift - loss[row], weights));
+  }
   at_target *= scale;
   for (int c = static_cast<int>(threadIdx.x) * kWidth; c < columns; c += kThreads * kWidth) {
     float value[kWidth];
@@ -182,7 +187,8 @@ absl::Status Gradient(const CrossEntropyGradientArgs& args, const Context& conte
   return Launch("CrossEntropyGradient", GradientKernel<Out, kWidth, kCapped>,
                 {dim3(static_cast<unsigned>(args.logits.rows)), dim3(kThreads)}, context,
                 Rows<const float>(args.logits), args.targets.As<const int32_t>(), args.first_row,
-                args.loss.As<const float>(), args.log_sum_exp.As<const float>(), args.form, CapOf(args.form),
+                args.loss.As<const float>(), args.log_sum_exp.As<const float>(), args.form,
+                args.target_weight.As<const float>(), args.excess_weight.As<const float>(), CapOf(args.form),
                 static_cast<float>(args.scale), Rows<Out>(args.grad_logits), static_cast<int>(args.logits.columns));
 }
 

@@ -1,8 +1,7 @@
 // Causal attention block by block with an online softmax (Dao et al. 2022, arXiv:2205.14135, algorithms 1 and 4). A
 // warp owns a few rows. Its lanes share first the columns of a score tile, then those of the head. There are no
 // atomics: gradients of keys and values are made by blocks that own keys.
-#include <absl/strings/str_cat.h>
-
+#include "ops/cuda/attention_tiles.cuh"
 #include "ops/cuda/dynamic_shared.cuh"
 #include "ops/cuda/flash_attention.h"
 #include "ops/cuda/launch.cuh"
@@ -13,105 +12,6 @@
 namespace isthmus::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kRowsPerWarp = 4;
-constexpr int kOwnRows = kWarps * kRowsPerWarp;  // rows that a block owns
-constexpr int kTile = kWarp;                     // rows of the other side that it meets at once: one per lane
-
-struct Sizes {
-  int sequence_length, heads, kv_heads, head_dim;
-  float scale;
-  __host__ __device__ int padded() const { return head_dim + 1; }  // row of a tile: lanes meet different banks
-};
-
-// The layout [sequence][position][head] of q, k, v or one of their gradients.
-template <typename T>
-struct HeadRows {
-  T* data;
-  int64_t stride;
-  __device__ __forceinline__ T* At(const Sizes& sizes, int sequence, int position, int head) const {
-    return data + (int64_t{sequence} * sizes.sequence_length + position) * stride + int64_t{head} * sizes.head_dim;
-  }
-};
-template <typename T>
-HeadRows<T> HeadRowsOf(const ViewFor<T>& tensor) {
-  return {tensor.template As<T>(), tensor.row_stride};
-}
-
-// Loads rows [first, first + count) of one head to shared memory, `pitch` floats apart, with zeros beyond the sequence.
-template <typename T>
-__device__ void LoadRows(const HeadRows<const T>& from, const Sizes& sizes, int sequence, int head, int first,
-                         int count, float* to, int pitch) {
-  for (int i = static_cast<int>(threadIdx.x); i < count * sizes.head_dim; i += kThreads) {
-    const int row = i / sizes.head_dim, c = i % sizes.head_dim, position = first + row;
-    to[row * pitch + c] = position < sizes.sequence_length ? Widen(from.At(sizes, sequence, position, head)[c]) : 0.0F;
-  }
-}
-
-// Computes products[r] = row r of the warp's own rows · this lane's row of the tile.
-__device__ __forceinline__ void Products(const float* own, const float* tile, const Sizes& sizes,
-                                         float (&products)[kRowsPerWarp]) {
-  const float* mine = tile + (threadIdx.x % kWarp) * sizes.padded();
-#pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) products[r] = 0;
-  for (int c = 0; c < sizes.head_dim; ++c) {
-    const float value = mine[c];
-#pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) products[r] += own[r * sizes.head_dim + c] * value;
-  }
-}
-
-// Computes sums[r][part] += Σ over lanes j of weights[r] of lane j · row j of the tile, column lane + 32 part.
-template <int kParts>
-__device__ __forceinline__ void AddWeightedRows(const float (&weights)[kRowsPerWarp], const float* tile,
-                                                const Sizes& sizes, float (&sums)[kRowsPerWarp][kParts]) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int j = 0; j < kTile; ++j) {
-    float weight[kRowsPerWarp];
-#pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) weight[r] = __shfl_sync(0xffffffffu, weights[r], j);
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      const int c = lane + part * kWarp;
-      const float value = c < sizes.head_dim ? tile[j * sizes.padded() + c] : 0.0F;
-#pragma unroll
-      for (int r = 0; r < kRowsPerWarp; ++r) sums[r][part] += weight[r] * value;
-    }
-  }
-}
-
-// Writes the warp's rows of one head, times `factors`.
-template <typename T, int kParts>
-__device__ __forceinline__ void StoreRows(const float (&sums)[kRowsPerWarp][kParts],
-                                          const float (&factors)[kRowsPerWarp], const HeadRows<T>& to,
-                                          const Sizes& sizes, int sequence, int head, int first) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) {
-    if (first + r >= sizes.sequence_length) return;
-    T* row = to.At(sizes, sequence, first + r, head);
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      const int c = lane + part * kWarp;
-      if (c < sizes.head_dim) row[c] = Narrow<T>(sums[r][part] * factors[r]);
-    }
-  }
-}
-
-// The work of a block: blockIdx (rows of kOwnRows, head, sequence), and its warp's first row.
-struct Place {
-  int block_first, first, head, sequence, lane, warp;
-  __device__ __forceinline__ Place()
-      : block_first(static_cast<int>(blockIdx.x) * kOwnRows),
-        head(static_cast<int>(blockIdx.y)),
-        sequence(static_cast<int>(blockIdx.z)),
-        lane(static_cast<int>(threadIdx.x) % kWarp),
-        warp(static_cast<int>(threadIdx.x) / kWarp) {
-    first = block_first + warp * kRowsPerWarp;
-  }
-};
-
 // A block owns queries and meets keys.
 template <typename T, int kParts>
 __global__ void __launch_bounds__(kThreads)
@@ -121,7 +21,7 @@ __global__ void __launch_bounds__(kThreads)
   const int kv_head = at.head * sizes.kv_heads / sizes.heads;
   auto* queries = DynamicShared<float>();
   float* keys = queries + kOwnRows * sizes.head_dim;
-  float* values = keys + kTile * sizes.padded();
+  float* values = keys + kTileRows * sizes.padded();
   LoadRows(q, sizes, at.sequence, at.head, at.block_first, kOwnRows, queries, sizes.head_dim);
   const float* own = queries + at.warp * kRowsPerWarp * sizes.head_dim;
 
@@ -132,10 +32,10 @@ __global__ void __launch_bounds__(kThreads)
     sum[r] = 0;
   }
   const int end = min(at.block_first + kOwnRows, sizes.sequence_length);
-  for (int tile = 0; tile < end; tile += kTile) {
+  for (int tile = 0; tile < end; tile += kTileRows) {
     __syncthreads();
-    LoadRows(k, sizes, at.sequence, kv_head, tile, kTile, keys, sizes.padded());
-    LoadRows(v, sizes, at.sequence, kv_head, tile, kTile, values, sizes.padded());
+    LoadRows(k, sizes, at.sequence, kv_head, tile, kTileRows, keys, sizes.padded());
+    LoadRows(v, sizes, at.sequence, kv_head, tile, kTileRows, values, sizes.padded());
     __syncthreads();
     float weights[kRowsPerWarp];
     Products(own, keys, sizes, weights);
@@ -194,7 +94,7 @@ __global__ void __launch_bounds__(kThreads)
   auto* queries = DynamicShared<float>();
   float* grads = queries + kOwnRows * sizes.head_dim;
   float* keys = grads + kOwnRows * sizes.head_dim;
-  float* values = keys + kTile * sizes.padded();
+  float* values = keys + kTileRows * sizes.padded();
   LoadRows(q, sizes, at.sequence, at.head, at.block_first, kOwnRows, queries, sizes.head_dim);
   LoadRows(grad_out, sizes, at.sequence, at.head, at.block_first, kOwnRows, grads, sizes.head_dim);
   const int own = at.warp * kRowsPerWarp * sizes.head_dim;
@@ -208,10 +108,10 @@ __global__ void __launch_bounds__(kThreads)
     ones[r] = 1.0F;
   }
   const int end = min(at.block_first + kOwnRows, sizes.sequence_length);
-  for (int tile = 0; tile < end; tile += kTile) {
+  for (int tile = 0; tile < end; tile += kTileRows) {
     __syncthreads();
-    LoadRows(k, sizes, at.sequence, kv_head, tile, kTile, keys, sizes.padded());
-    LoadRows(v, sizes, at.sequence, kv_head, tile, kTile, values, sizes.padded());
+    LoadRows(k, sizes, at.sequence, kv_head, tile, kTileRows, keys, sizes.padded());
+    LoadRows(v, sizes, at.sequence, kv_head, tile, kTileRows, values, sizes.padded());
     __syncthreads();
     float scores[kRowsPerWarp], weights[kRowsPerWarp];
     Products(queries + own, keys, sizes, scores);
@@ -238,7 +138,7 @@ __global__ void __launch_bounds__(kThreads)
   auto* keys = DynamicShared<float>();
   float* values = keys + kOwnRows * sizes.head_dim;
   float* queries = values + kOwnRows * sizes.head_dim;
-  float* grads = queries + kTile * sizes.padded();
+  float* grads = queries + kTileRows * sizes.padded();
   LoadRows(k, sizes, at.sequence, at.head, at.block_first, kOwnRows, keys, sizes.head_dim);
   LoadRows(v, sizes, at.sequence, at.head, at.block_first, kOwnRows, values, sizes.head_dim);
   const int own = at.warp * kRowsPerWarp * sizes.head_dim;
@@ -247,10 +147,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) ones[r] = 1.0F;
   for (int head = at.head * group; head < (at.head + 1) * group; ++head) {
-    for (int tile = at.block_first / kTile * kTile; tile < sizes.sequence_length; tile += kTile) {
+    for (int tile = at.block_first / kTileRows * kTileRows; tile < sizes.sequence_length; tile += kTileRows) {
       __syncthreads();
-      LoadRows(q, sizes, at.sequence, head, tile, kTile, queries, sizes.padded());
-      LoadRows(grad_out, sizes, at.sequence, head, tile, kTile, grads, sizes.padded());
+      LoadRows(q, sizes, at.sequence, head, tile, kTileRows, queries, sizes.padded());
+      LoadRows(grad_out, sizes, at.sequence, head, tile, kTileRows, grads, sizes.padded());
       __syncthreads();
       const int t = tile + at.lane, inside = min(t, sizes.sequence_length - 1);
       const float normaliser =
@@ -271,19 +171,6 @@ __global__ void __launch_bounds__(kThreads)
   }
   StoreRows(of_keys, ones, grad_k, sizes, at.sequence, at.head, at.first);
   StoreRows(of_values, ones, grad_v, sizes, at.sequence, at.head, at.first);
-}
-
-Sizes SizesOf(const AttentionShape& shape, double scale) {
-  return {static_cast<int>(shape.sequence_length), static_cast<int>(shape.heads), static_cast<int>(shape.kv_heads),
-          static_cast<int>(shape.head_dim), static_cast<float>(scale)};
-}
-
-// `own` and `tiles` say how many arrays of either kind a kernel keeps in shared memory.
-LaunchShape ShapeFor(const AttentionShape& shape, int64_t heads, int own, int tiles) {
-  const int64_t floats = own * kOwnRows * shape.head_dim + tiles * kTile * (shape.head_dim + 1);
-  return {dim3(BlocksFor(shape.sequence_length, kOwnRows), static_cast<unsigned>(heads),
-               static_cast<unsigned>(shape.sequences)),
-          dim3(kThreads), floats * int64_t{sizeof(float)}};
 }
 
 template <typename T, int kParts>
@@ -313,21 +200,6 @@ absl::Status Backward(const AttentionBackwardArgs& args, const Context& context)
   return Launch("AttentionBackward", GradKeyValueKernel<T, kParts>, ShapeFor(args.shape, args.shape.kv_heads, 2, 2),
                 context, q, k, v, grad_out, log_sum_exp, args.log_sum_exp.row_stride, delta, HeadRowsOf<T>(args.grad_k),
                 HeadRowsOf<T>(args.grad_v), sizes);
-}
-
-// Calls visit(T{}, parts) with the element type and the number of 32-column parts of a head as a constant.
-template <typename Visit>
-absl::Status Specialise(DType dtype, int64_t head_dim, const Visit& visit) {
-  if (head_dim > kLargestFlashHeadDim) {
-    return absl::UnimplementedError(
-        absl::StrCat("attention: head_dim ", head_dim, "; GPUs take up to ", kLargestFlashHeadDim));
-  }
-  return VisitElements(dtype, [&](auto zero) {
-    if (head_dim <= kWarp) return visit(zero, std::integral_constant<int, 1>());
-    if (head_dim <= 2 * kWarp) return visit(zero, std::integral_constant<int, 2>());
-    if (head_dim <= 4 * kWarp) return visit(zero, std::integral_constant<int, 4>());
-    return visit(zero, std::integral_constant<int, 8>());
-  });
 }
 
 }  // namespace

@@ -188,6 +188,50 @@ TEST(CrossEntropy, ACapAndAZLossHaveTheirLossGradientAndEnergyOnAnyShards) {
 }
 
 // The energy is the sum of the squares of the gradient that is trained by.
+// The formula of ops/loss_form.h, on two shards, with a cap and a z-loss and without.
+TEST(CrossEntropy, WeightsOfTokensAreThoseOfTargetAndExcess) {
+  Stream& stream = reference::TestStream();
+  constexpr int64_t kTokens = 5, kClasses = 41, kFirst = 17;
+  const std::vector<int32_t> targets = SomeTargets(kTokens, kClasses);
+  Matrix target_values(1, kTokens);
+  std::copy(targets.begin(), targets.end(), target_values.values.begin());
+  for (const DType dtype : reference::SumTypes()) {
+    for (const LossForm& form : {LossForm{}, LossForm{.soft_cap = 2.5, .z_loss = 0.1}}) {
+      const Buffer logits(dtype, Normal(kTokens, kClasses, 1)), grad(dtype, kTokens, kClasses);
+      const Buffer target_tensor(DType::kInt32, target_values);
+      const Buffer target_weight(dtype, Normal(1, kTokens, 2)), excess_weight(dtype, Normal(1, kTokens, 3));
+      const CrossEntropyResult plain = Reference(logits.Get(), targets, {0, kClasses}, form);
+      const Buffer loss(dtype, plain.loss), log_sum_exp(dtype, plain.log_sum_exp);
+      const auto shard = [&](int64_t begin, int64_t end) {
+        return CrossEntropyGradient({.logits = logits.tensor().ColumnSlice(begin, end - begin),
+                                     .targets = target_tensor,
+                                     .first_row = begin,
+                                     .loss = loss,
+                                     .log_sum_exp = log_sum_exp,
+                                     .form = form,
+                                     .target_weight = target_weight,
+                                     .excess_weight = excess_weight,
+                                     .scale = kScale,
+                                     .grad_logits = grad.tensor().ColumnSlice(begin, end - begin)},
+                                    stream);
+      };
+      ASSERT_TRUE(shard(0, kFirst).ok());
+      ASSERT_TRUE(shard(kFirst, kClasses).ok());
+      const Matrix z = logits.Get(), of_target = target_weight.Get(), excess = excess_weight.Get();
+      Matrix expected(kTokens, kClasses);
+      for (int64_t n = 0; n < kTokens; ++n) {
+        for (int64_t v = 0; v < kClasses; ++v) {
+          const double capped = form.Capped(z(n, v)), p = std::exp(capped - plain.log_sum_exp(0, n));
+          const double miss = p - (v == targets[static_cast<size_t>(n)] ? 1 : 0);
+          const double more = excess(0, n) + 2 * form.z_loss * plain.log_sum_exp(0, n);
+          expected(n, v) = kScale * form.Slope(capped) * (of_target(0, n) * miss + more * p);
+        }
+      }
+      ExpectAgrees("gradient", grad, expected, dtype);
+    }
+  }
+}
+
 TEST(CrossEntropy, EnergyIsThatOfTheGradient) {
   for (const LossForm& form : kForms) {
     for (const DType dtype : reference::SumTypes()) {
