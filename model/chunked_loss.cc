@@ -37,9 +37,20 @@ absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const Tenso
 }
 
 absl::StatusOr<Tensor> ChunkedLoss::Logits(const Tensor& hidden) {
-  const Tensor logits = softmax_.Logits(hidden.rows, softmax_.rows().size());
+  head_->TakeInputs(Tensor());
+  return RowLogits({0, hidden.rows}, hidden);
+}
+
+absl::StatusOr<Tensor> ChunkedLoss::LogitsOf(int64_t token, const Tensor& hidden, const Tensor& ids) {
+  if (!head_->reads_inputs()) return Logits(hidden.RowSlice(token, 1));
+  head_->TakeInputs(ids);
+  return RowLogits({token, token + 1}, hidden);
+}
+
+absl::StatusOr<Tensor> ChunkedLoss::RowLogits(Range rows, const Tensor& hidden) {
+  const Tensor logits = softmax_.Logits(rows.size(), softmax_.rows().size());
   ISTHMUS_RETURN_IF_ERROR(head_->BeginReading(hidden));
-  ISTHMUS_RETURN_IF_ERROR(head_->Logits(hidden, 0, logits));
+  ISTHMUS_RETURN_IF_ERROR(head_->Logits(hidden, rows.begin, logits));
   if (softmax_.form().capped() && !head_->log_probabilities()) {
     ISTHMUS_RETURN_IF_ERROR(CapLogits({.logits = logits, .soft_cap = softmax_.form().soft_cap}, *stream_));
   }

@@ -15,6 +15,7 @@
 #include "model/part_setting.h"
 #include "model/tensor_region.h"
 #include "ops/loss_form.h"
+#include "parallel/shard.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
 #include "runtime/data/token_tables.h"
@@ -44,8 +45,10 @@ class ChunkedLoss {
   // Returns the sums since then; waits for the stream.
   absl::StatusOr<LossSums> Sums() { return softmax_.Sums(); }
 
-  // hidden is [N, D] on every tensor rank, targets int32 [1, N]. Adds to the sums.
-  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets) {
+  // hidden is [N, D] on every tensor rank, targets int32 [1, N]. `ids` are the tokens that went into the model, which
+  // some heads read (LmHead::reads_inputs). Adds to the sums.
+  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, const Tensor& ids = {}) {
+    head_->TakeInputs(ids);
     return head_->Evaluate(hidden, targets, softmax_);
   }
 
@@ -55,6 +58,8 @@ class ChunkedLoss {
   // Returns logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the loss's
   // memory. Their softmax are the probabilities: a soft cap is on them.
   absl::StatusOr<Tensor> Logits(const Tensor& hidden);
+  // Returns those of the row `token`, of any head: it may read the rows and the `ids` before it.
+  absl::StatusOr<Tensor> LogitsOf(int64_t token, const Tensor& hidden, const Tensor& ids);
 
   // These work as in LmHead.
   absl::Status BeginStep(const HeadStep& step) { return head_->BeginStep(step); }
@@ -71,6 +76,7 @@ class ChunkedLoss {
 
  private:
   void Place(TensorPlacer& placer);
+  absl::StatusOr<Tensor> RowLogits(Range rows, const Tensor& hidden);
 
   const PartSetting& setting_;
   std::unique_ptr<LmHead> head_;

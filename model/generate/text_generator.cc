@@ -26,8 +26,8 @@ absl::StatusOr<std::unique_ptr<TextGenerator>> TextGenerator::Create(const proto
   return generator;
 }
 
-absl::Status TextGenerator::GatherLogits(int64_t last) {
-  ISTHMUS_ASSIGN_OR_RETURN(const Tensor computed, model_->loss().Logits(model_->backbone().hidden().RowSlice(last, 1)));
+absl::Status TextGenerator::GatherLogits(int64_t last, const Tensor& ids) {
+  ISTHMUS_ASSIGN_OR_RETURN(const Tensor computed, model_->loss().LogitsOf(last, model_->backbone().hidden(), ids));
   head_logits_.resize(static_cast<size_t>(computed.bytes()));
   const Tensor logits(head_logits_.data(), computed.dtype, 1, computed.columns);
   ISTHMUS_RETURN_IF_ERROR(CopyToHost(computed, logits, stream_));
@@ -56,7 +56,7 @@ absl::StatusOr<int32_t> TextGenerator::Next(const std::vector<int32_t>& tokens, 
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids,
                            device_ids_.OnDevice(Tensor(ids_.data(), DType::kInt32, 1, window_), stream_));
   ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
-  ISTHMUS_RETURN_IF_ERROR(GatherLogits(count - 1));
+  ISTHMUS_RETURN_IF_ERROR(GatherLogits(count - 1, ids));
   for (const double logit : logits_) {
     if (!std::isfinite(logit)) {
       return absl::AbortedError(

@@ -37,8 +37,8 @@ class TextGenerator {
 
  private:
   TextGenerator(const Mesh& mesh, int64_t window, Stream& stream) : mesh_(mesh), window_(window), stream_(stream) {}
-  // Gathers the logits after token `last` of the window, on all ranks.
-  absl::Status GatherLogits(int64_t last);
+  // Gathers the logits after token `last` of the window with these `ids`, on all ranks.
+  absl::Status GatherLogits(int64_t last, const Tensor& ids);
 
   const Mesh& mesh_;
   int64_t window_;

@@ -20,6 +20,7 @@ HeadKind ClusterHeadKind();
 HeadKind HierarchicalHeadKind();
 HeadKind WideHeadKind();
 HeadKind MixtureHeadKind();
+HeadKind CopyHeadKind();
 
 namespace {
 
@@ -33,6 +34,7 @@ KindList<HeadKind>& Heads() {
       HierarchicalHeadKind(),
       WideHeadKind(),
       MixtureHeadKind(),
+      CopyHeadKind(),
   });
   return list;
 }
@@ -68,6 +70,9 @@ std::string CheckOthersSettings(const std::string& name, const proto::HeadConfig
   }
   if (const int64_t count = head.mixture().count(); name != "mixture" && count != unset.mixture().count()) {
     return absl::StrCat("model.head.mixture.count: ", count, "; ", only("mixture"), "it; leave it unset");
+  }
+  if (name != "copy" && head.copy_width() != unset.copy_width()) {
+    return absl::StrCat("model.head.copy_width: ", head.copy_width(), "; ", only("copy"), "it; leave it unset");
   }
   return "";
 }

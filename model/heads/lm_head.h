@@ -65,6 +65,7 @@ struct HeadStep {
 struct HeadBatch {
   Tensor hidden;       // [N, D], the same on all tensor ranks
   Tensor targets;      // int32 [1, N]
+  Tensor ids;          // int32 [1, N]: the tokens that went into the model; only for a head that reads_inputs()
   int64_t begin = 0;   // of its tokens among those of HeadStep
   double scale = 1;    // gradients are those of scale · Σ_n loss_n
   Tensor grad_hidden;  // [N, D]: the local part gets the gradient of `hidden`, complete
@@ -100,6 +101,10 @@ class LmHead {
   // Whether the work of Train is the same for all micro-batches of one kind, whatever their tokens: a device may then
   // repeat it (runtime/captured_work.h).
   virtual bool capturable() const { return true; }
+  // Whether it reads the tokens that went into the model, of whole sequences: HeadBatch::ids, or those of TakeInputs,
+  // which are int32 [1, N] and belong to the rows of `hidden` of the next Evaluate or BeginReading.
+  virtual bool reads_inputs() const { return false; }
+  virtual void TakeInputs(const Tensor& /*ids*/) {}
   // Adds the loss of the tokens, by the softmax of the whole vocabulary, to the sums of `loss`. Targets are as in
   // HeadBatch. Collective over the tensor group.
   virtual absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);

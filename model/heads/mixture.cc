@@ -203,7 +203,7 @@ class MixtureHead : public LmHead {
                                          .energy = energy,
                                          .grad_prior = grad_prior},
                                         *stream_));
-    return loss.AddToSums(mixed, energy);
+    return loss.AddToSums({.loss = mixed, .energy = energy, .log_sum_exp = Tensor()});
   }
 
   // Adds the gradients of the parameters, and makes this shard's part of that of `hidden`.

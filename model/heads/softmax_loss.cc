@@ -39,10 +39,7 @@ void SoftmaxLoss::Bind(const TensorRegion& region, Stream& stream) {
 
 absl::Status SoftmaxLoss::Add(absl::Span<const SoftmaxChunk> parts) {
   ISTHMUS_ASSIGN_OR_RETURN(const SoftmaxTokens tokens, Compare(parts));
-  ISTHMUS_RETURN_IF_ERROR(AddToSums(tokens.loss, tokens.energy));
-  if (form_.z_loss == 0) return absl::OkStatus();
-  const Tensor total = workspace_.sums.ColumnSlice(1 + region_->tensor().size(), 1);
-  return AddSumOfSquares({.x = tokens.log_sum_exp, .total = total}, *stream_);
+  return AddToSums(tokens);
 }
 
 absl::StatusOr<SoftmaxTokens> SoftmaxLoss::Compare(absl::Span<const SoftmaxChunk> parts) {
@@ -74,16 +71,18 @@ absl::StatusOr<SoftmaxTokens> SoftmaxLoss::Compare(absl::Span<const SoftmaxChunk
                                                .log_sum_exp = log_sum_exp,
                                                .energy = energy},
                                               *stream_));
-  return SoftmaxTokens{loss, log_sum_exp, energy};
+  return SoftmaxTokens{.loss = loss, .energy = energy, .log_sum_exp = log_sum_exp};
 }
 
-absl::Status SoftmaxLoss::AddToSums(const Tensor& loss, const Tensor& energy) {
-  ISTHMUS_RETURN_IF_ERROR(AddSum({.x = loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
-  for (int shard = 0; shard < region_->tensor().size(); ++shard) {
+absl::Status SoftmaxLoss::AddToSums(const SoftmaxTokens& tokens) {
+  const int shards = region_->tensor().size();
+  ISTHMUS_RETURN_IF_ERROR(AddSum({.x = tokens.loss, .total = workspace_.sums.ColumnSlice(0, 1)}, *stream_));
+  for (int shard = 0; tokens.energy.defined() && shard < shards; ++shard) {
     ISTHMUS_RETURN_IF_ERROR(
-        AddSum({.x = energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
+        AddSum({.x = tokens.energy.RowSlice(shard, 1), .total = workspace_.sums.ColumnSlice(1 + shard, 1)}, *stream_));
   }
-  return absl::OkStatus();
+  if (form_.z_loss == 0) return absl::OkStatus();
+  return AddSumOfSquares({.x = tokens.log_sum_exp, .total = workspace_.sums.ColumnSlice(1 + shards, 1)}, *stream_);
 }
 
 absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {
@@ -96,7 +95,7 @@ absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObser
 }
 
 absl::StatusOr<Tensor> SoftmaxLoss::Gradient(const SoftmaxChunk& chunk, double scale, const HeadObservation* observed,
-                                             int64_t first) {
+                                             int64_t first, const SoftmaxWeights& weights) {
   const int64_t tokens = chunk.logits.rows;
   const Tensor gradient = workspace_.grad_logits.RowSlice(first, tokens).ColumnSlice(0, chunk.logits.columns);
   ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = chunk.logits,
@@ -105,6 +104,8 @@ absl::StatusOr<Tensor> SoftmaxLoss::Gradient(const SoftmaxChunk& chunk, double s
                                                 .loss = workspace_.loss.ColumnSlice(first, tokens),
                                                 .log_sum_exp = workspace_.log_sum_exp.ColumnSlice(first, tokens),
                                                 .form = form_,
+                                                .target_weight = weights.target,
+                                                .excess_weight = weights.excess,
                                                 .scale = scale,
                                                 .grad_logits = gradient},
                                                *stream_));

@@ -55,8 +55,15 @@ struct SoftmaxChunk {
 
 // These are the results of a chunk's tokens, until the next chunk.
 struct SoftmaxTokens {
-  Tensor loss, log_sum_exp;  // [1, n] accumulation type
-  Tensor energy;             // fp64 [shards, n]: of one token, as LossSums::energy
+  Tensor loss;         // [1, n] accumulation type, nats
+  Tensor energy;       // fp64 [shards, n]: of one token, as LossSums::energy
+  Tensor log_sum_exp;  // [1, n] accumulation type
+};
+
+// The weights of each token's gradient (ops/loss_form.h), where a head mixes the softmax with something else. Both are
+// [1, n] accumulation type, or undefined.
+struct SoftmaxWeights {
+  ConstTensor target, excess;
 };
 
 class SoftmaxLoss {
@@ -100,15 +107,15 @@ class SoftmaxLoss {
   absl::Status Add(absl::Span<const SoftmaxChunk> parts);
   // Computes the same, as Gradient needs it, and adds nothing to the sums. Collective over the tensor group.
   absl::StatusOr<SoftmaxTokens> Compare(absl::Span<const SoftmaxChunk> parts);
-  // Adds what a head makes of compared losses, with the shapes of SoftmaxTokens.
-  absl::Status AddToSums(const Tensor& loss, const Tensor& energy);
+  // Adds a loss that the head makes of compared ones: of SoftmaxTokens' shapes. An undefined energy is left out.
+  absl::Status AddToSums(const SoftmaxTokens& tokens);
   // Copies what Add has left of the chunk of tokens that begins at `begin`.
   absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
   // Returns the gradient of scale · Σ_n loss_n, with the z-loss, by the logits of the chunk that was added last, or of its part from the
   // token `first` on: [n, classes] compute type. It may lie in the memory of the logits. Its squares are added to
   // observed->row_energy, unless it is null.
   absl::StatusOr<Tensor> Gradient(const SoftmaxChunk& chunk, double scale, const HeadObservation* observed,
-                                  int64_t first = 0);
+                                  int64_t first = 0, const SoftmaxWeights& weights = {});
 
  private:
   struct Workspace {

@@ -87,6 +87,7 @@ absl::Status TrainingModel::MicroBatch(const MicroBatchInput& tokens, const Micr
     const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
     ISTHMUS_RETURN_IF_ERROR(loss.Train({.hidden = backbone.hidden(),
                                         .targets = tokens.targets,
+                                        .ids = tokens.ids,
                                         .begin = tokens.begin,
                                         .scale = kind.scale,
                                         .grad_hidden = backbone.grad_hidden(),
@@ -349,7 +350,7 @@ absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Ten
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
     ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
-    ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets));
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets, ids));
   }
   ISTHMUS_ASSIGN_OR_RETURN(LossSums sums, model_->loss().Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());

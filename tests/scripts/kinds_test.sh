@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$1"
 
-# Names of kinds as the files of the rooms are called, and of the settings that choose one. "full", "wide" and
+# Names of kinds as the files of the rooms are called, and of the settings that choose one. "full", "wide", "copy" and
 # "attention" are words of other meanings too: as kinds they stand in quotes.
 kinds() {
   for file in model/heads/*.cc model/families/*.cc model/blocks/*.cc; do
@@ -13,6 +13,7 @@ kinds() {
       full) echo '"full"' ;;
       cluster) echo 'ClusterHead' ;;
       wide) echo 'WideHead|"wide"' ;;
+      copy) echo 'CopyHead|"copy"' ;;
       sampled) echo 'SampledHead|"sampled"' ;;
       attention) echo 'AttentionKind|"attention"' ;;
       *) name=$(basename "$file" .cc); echo "\\b${name}\\b|\\b${name^}\\b|${name^}Kind" ;;
@@ -36,6 +37,7 @@ const BlockKind kind = SwigluKind();
 if (family == "llama") return;
 bool tied = false;
 if (kind == "wide") return;
+if (kind == "copy") return;
 BAD
 
 # Utilisation counts attention "causal" or "full", and a step goes along the "full" gradient or the "visible" part.

@@ -22,6 +22,7 @@ TrainPass::TrainPass(const TinyOptions& options, int64_t step, const std::functi
     : replica_(options) {
   if (change) change(model().parameters());
   TokenBatch batch = MakeBatch(options, 1);
+  ids = batch.ids;
   targets = batch.targets;
   scale = 1.0 / static_cast<double>(targets.size());
   const Tensor all = PartOf(batch.targets, 0, 1);
@@ -31,6 +32,7 @@ TrainPass::TrainPass(const TinyOptions& options, int64_t step, const std::functi
   EXPECT_TRUE(loss.ResetSums().ok());
   EXPECT_TRUE(loss.Train({.hidden = model().backbone().hidden(),
                           .targets = all,
+                          .ids = PartOf(batch.ids, 0, 1),
                           .scale = scale,
                           .grad_hidden = model().backbone().grad_hidden()})
                   .ok());

@@ -33,7 +33,7 @@ class TrainPass {
   // Returns the gradient of U as it is now.
   Matrix WeightGradient() { return MatrixOf(model().parameters().Gradient(model().loss().parameter())); }
 
-  std::vector<int32_t> targets;
+  std::vector<int32_t> ids, targets;
   double scale = 0;  // of the tokens' losses
   LossSums sums;
   Matrix hidden;  // H

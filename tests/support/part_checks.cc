@@ -58,6 +58,7 @@ double TrainOnce(TrainingModel& model, TokenBatch& batch) {
   EXPECT_TRUE(model.loss()
                   .Train({.hidden = model.backbone().hidden(),
                           .targets = targets,
+                          .ids = ids,
                           .scale = scale,
                           .grad_hidden = model.backbone().grad_hidden()})
                   .ok());

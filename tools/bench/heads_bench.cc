@@ -63,6 +63,7 @@ std::vector<std::string> HeadsOf(const HeadSize& size) {
       absl::StrCat("kind: 'cluster' clusters { kind: 'random' count: ", root, " }"),
       absl::StrCat("kind: 'hierarchical' clusters { kind: 'random' count: ", root, " }"),
       "kind: 'hierarchical' clusters { kind: 'frequency' count: 4 }",
+      "kind: 'copy'",
       absl::StrCat("kind: 'sampled' sampled { classes: ", size.vocabulary / 4, " }"),
       "kind: 'wide' expansion: 2",
       "kind: 'mixture' mixture { count: 4 }",
@@ -144,6 +145,7 @@ absl::StatusOr<HeadCost> MeasureHead(const proto::RunConfig& config, int64_t ste
     ISTHMUS_RETURN_IF_ERROR(loss.BeginStep({.step = step + 2, .targets = host}));
     ISTHMUS_RETURN_IF_ERROR(loss.Train({.hidden = model->backbone().hidden(),
                                         .targets = on_device,
+                                        .ids = on_device,
                                         .scale = 1.0 / static_cast<double>(tokens),
                                         .grad_hidden = model->backbone().grad_hidden()}));
     ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());

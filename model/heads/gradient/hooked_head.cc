@@ -57,6 +57,8 @@ class HookedHead : public LmHead {
     return backward_->BeginStep(head, step.step);
   }
   absl::Status Begin(const Tensor& hidden) override { return head_->Begin(hidden); }
+  bool reads_inputs() const override { return head_->reads_inputs(); }
+  void TakeInputs(const Tensor& ids) override { head_->TakeInputs(ids); }
   absl::Status BeginReading(const Tensor& hidden) override { return head_->BeginReading(hidden); }
   absl::Status Logits(const Tensor& hidden, int64_t begin, const Tensor& logits) override {
     return head_->Logits(hidden, begin, logits);

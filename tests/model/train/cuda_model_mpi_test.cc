@@ -176,6 +176,37 @@ TEST_F(CudaModelTest, TwoLevelsAgreeWithOneRankOnTheCpu) {
   }
 }
 
+// The vocabulary is small, so that sequences repeat tokens and the slot has mass from the first step on.
+TEST_F(CudaModelTest, CopiedTokensAgreeWithOneRankOnTheCpu) {
+  for (const char* more : {"", "soft_cap: 3 z_loss: 0.1"}) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options;
+      options.tensor = World().size() == 4 ? 2 : World().size();
+      options.data = World().size() / options.tensor;
+      options.sequence_parallel = options.shard_optimizer = true;
+      options.micro_batch = 2;
+      options.vocabulary = 13;
+      options.head = std::string("kind: 'copy' copy_width: 35 ") + more;
+      SCOPED_TRACE(options.Name());
+      Replica cpu(options);
+      options.precision = precision;
+      Replica gpu(options, &World(), 7, stream_);
+      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
+      for (int64_t step = 1; step <= 3; ++step) {
+        const double expected = cpu.Step(step).loss;
+        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
+      }
+      TokenBatch batch = MakeBatch(options, 1);
+      const auto evaluate = [&](Replica& replica, int index, int parts) {
+        return replica.model().Evaluate(PartOf(batch.ids, index, parts), PartOf(batch.targets, index, parts));
+      };
+      const auto expected = evaluate(cpu, 0, 1), found = evaluate(gpu, gpu.mesh().data_rank(), options.data);
+      ASSERT_TRUE(expected.ok() && found.ok()) << expected.status() << found.status();
+      EXPECT_NEAR(*found, *expected, tolerance * *expected);
+    }
+  }
+}
+
 TEST_F(CudaModelTest, AHeadOfClustersAgreesWithOneRankOnTheCpu) {
   for (const char* more : {"", "backward { kind: 'preconditioned' damping: 0.1 }"}) {
     for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {

@@ -20,6 +20,7 @@ class GradientCheck {
     EXPECT_TRUE(model.loss()
                     .Train({.hidden = model.backbone().hidden(),
                             .targets = Targets(),
+                            .ids = Ids(),
                             .scale = 1.0 / tokens,
                             .grad_hidden = model.backbone().grad_hidden()})
                     .ok());
