@@ -29,8 +29,8 @@ class JacobiansOfRows : public TokenJacobians {
     const auto shared = std::make_shared<const Matrix>(std::move(weight));
     for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
       const int64_t target = targets[static_cast<size_t>(n)] - view_.rows.begin;
-      ISTHMUS_ASSIGN_OR_RETURN(TokenJacobian token,
-                               SoftmaxJacobian(shared, *shared * hidden.row(n).transpose() + bias, target, form_, tensor_));
+      ISTHMUS_ASSIGN_OR_RETURN(TokenJacobian token, SoftmaxJacobian(shared, *shared * hidden.row(n).transpose() + bias,
+                                                                    target, form_, tensor_));
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();
