@@ -21,6 +21,7 @@ HeadKind HierarchicalHeadKind();
 HeadKind WideHeadKind();
 HeadKind MixtureHeadKind();
 HeadKind CopyHeadKind();
+HeadKind ContrastiveHeadKind();
 
 namespace {
 
@@ -35,6 +36,7 @@ KindList<HeadKind>& Heads() {
       WideHeadKind(),
       MixtureHeadKind(),
       CopyHeadKind(),
+      ContrastiveHeadKind(),
   });
   return list;
 }
@@ -71,6 +73,11 @@ std::string CheckOthersSettings(const std::string& name, const proto::HeadConfig
   if (const int64_t count = head.mixture().count(); name != "mixture" && count != unset.mixture().count()) {
     return absl::StrCat("model.head.mixture.count: ", count, "; ", only("mixture"), "it; leave it unset");
   }
+  const auto& contrastive = head.contrastive();
+  if (name != "contrastive" &&
+      (contrastive.gather() || !contrastive.duplicates() || contrastive.vocabulary_from_step() != 0)) {
+    return absl::StrCat("model.head.contrastive: is set; ", only("contrastive"), "it; leave it unset");
+  }
   if (name != "copy" && head.copy_width() != unset.copy_width()) {
     return absl::StrCat("model.head.copy_width: ", head.copy_width(), "; ", only("copy"), "it; leave it unset");
   }
@@ -87,7 +94,9 @@ const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(
 
 const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
 
-bool HeadLossChanges(const proto::ModelConfig& config) { return config.head().sampled_size() > 1; }
+bool HeadLossChanges(const proto::ModelConfig& config) {
+  return config.head().sampled_size() > 1 || config.head().contrastive().vocabulary_from_step() > 1;
+}
 
 int64_t HeadRankOf(const proto::ModelConfig& config) {
   return config.head().rank() != 0 ? config.head().rank() : config.head_rank();

@@ -23,6 +23,7 @@
 #include "model/algebra/matrix.h"
 #include "model/heads/class_sample.h"
 #include "model/heads/heads.h"
+#include "model/heads/sampled_rows.h"
 #include "model/heads/token_jacobians.h"
 #include "model/heads/vocabulary_product.h"
 #include "model/linear.h"
@@ -38,64 +39,6 @@ namespace {
 
 constexpr char kTied[] =
     "the softmax of this step is over a sample of the rows of tied embeddings, whose gradient is that of both uses";
-
-// This rank's rows of the sample, gathered from those of W.
-class SampledRows {
- public:
-  // `setting` must outlive it.
-  explicit SampledRows(const PartSetting& setting) : setting_(setting), product_(setting, setting.width) {}
-
-  void Place(int64_t chunk, TensorPlacer& placer) {
-    product_.Place(chunk, placer);
-    // The targets of a step may be all rows of a rank.
-    const int64_t rows = own().size();
-    ids_ = placer.Place("head.classes", DType::kInt32, 1, rows);
-    rows_ = placer.Place("head.sampled_rows", setting_.type, rows, setting_.width);
-    gradient_ = placer.Place("head.sampled_gradient", setting_.sum_type(), rows, setting_.width);
-    workspace_ = placer.Place("head.sampled_order", DType::kInt32, 1, 2 * rows);
-  }
-
-  // Gathers the rows of W that this rank has of `sample`, ascending. Waits for the stream.
-  absl::Status Gather(absl::Span<const int32_t> sample, const Linear& whole, Stream& stream) {
-    const auto* first = std::lower_bound(sample.begin(), sample.end(), own().begin);
-    const auto* last = std::lower_bound(first, sample.end(), own().end);
-    classes_ = {first - sample.begin(), last - sample.begin()};
-    ISTHMUS_RETURN_IF_ERROR(CopyFromHost(ConstTensor(first, DType::kInt32, 1, classes_.size()), ids(), stream));
-    product_.Bind(rows_.RowSlice(0, classes_.size()), gradient_.RowSlice(0, classes_.size()));
-    return EmbeddingForward({.ids = ids(), .table = whole.weight, .first_row = own().begin, .y = product_.weight()},
-                            stream);
-  }
-  // Adds their gradient to that of W.
-  absl::Status AddGradient(const Linear& whole, Stream& stream) const {
-    return EmbeddingBackward({.ids = ids(),
-                              .grad_y = product_.gradient(),
-                              .first_row = own().begin,
-                              .grad_table = whole.gradient,
-                              .workspace = workspace_.ColumnSlice(0, 2 * classes_.size())},
-                             stream);
-  }
-  // Takes it from that of W instead.
-  absl::Status TakeGradient(const Linear& whole, Stream& stream) const {
-    return EmbeddingForward({.ids = ids(), .table = whole.gradient, .first_row = own().begin, .y = product_.gradient()},
-                            stream);
-  }
-
-  // Returns this rank's part of the sample.
-  Range classes() const { return classes_; }
-  // Returns the product with the rows. Its gradient is theirs.
-  const VocabularyProduct& product() const { return product_; }
-
- private:
-  Range own() const { return setting_.Share(setting_.vocabulary); }
-  Tensor ids() const { return ids_.ColumnSlice(0, classes_.size()); }
-
-  const PartSetting& setting_;
-  VocabularyProduct product_;
-  Range classes_;
-  Tensor ids_;              // int32 [1, V_i]: rows of the vocabulary
-  Tensor rows_, gradient_;  // [V_i, D]
-  Tensor workspace_;        // int32
-};
 
 // The loss is that of the sample. The probabilities of the vocabulary are those of the whole head.
 class SampledJacobians : public TokenJacobians {

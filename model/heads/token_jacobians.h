@@ -28,6 +28,7 @@ struct HeadView;
 // These are the rows of one tensor rank, in fp64 on the host.
 struct TokenJacobian {
   // ∂z/∂h [classes, D] of the logits z that the loss is computed from, before a soft cap. Tokens may share the matrix.
+  // Null if they are not known; `gradient` is empty then.
   std::shared_ptr<const Matrix> logits;
   Eigen::VectorXd gradient;              // ∂loss/∂z [classes], with a z-loss
   Matrix log_probabilities;              // J [V_i, D]

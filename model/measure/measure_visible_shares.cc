@@ -67,15 +67,16 @@ absl::StatusOr<VisibleShares> MeasureVisibleShares(TokenJacobians& jacobians, co
   std::shared_ptr<const Matrix> factored;
   std::unique_ptr<const ColumnSpace> of_logits;
   const auto add = [&](TokenJacobian token) -> absl::Status {
-    // Whether it is the same matrix is the same on all ranks.
-    if (token.logits != factored) {
-      ISTHMUS_ASSIGN_OR_RETURN(ColumnSpace space, ColumnSpace::Of(*token.logits, tensor));
-      of_logits = std::make_unique<const ColumnSpace>(std::move(space));
-      factored = token.logits;
+    if (token.logits != nullptr) {
+      // Whether it is the same matrix is the same on all ranks.
+      if (token.logits != factored) {
+        ISTHMUS_ASSIGN_OR_RETURN(ColumnSpace space, ColumnSpace::Of(*token.logits, tensor));
+        of_logits = std::make_unique<const ColumnSpace>(std::move(space));
+        factored = token.logits;
+      }
+      const Eigen::VectorXd b = token.logits->transpose() * token.gradient;
+      ISTHMUS_RETURN_IF_ERROR(AddToken(*of_logits, token.gradient.squaredNorm(), b, tensor, shares.logits));
     }
-    const Eigen::VectorXd b = token.logits->transpose() * token.gradient;
-    ISTHMUS_RETURN_IF_ERROR(AddToken(*of_logits, token.gradient.squaredNorm(), b, tensor, shares.logits));
-    // Jᵀ(p − y) is the same b, but for rounding.
     ISTHMUS_ASSIGN_OR_RETURN(const ColumnSpace space, ColumnSpace::Of(token.log_probabilities, tensor));
     return AddToken(space, token.probability_gradient.squaredNorm(),
                     token.log_probabilities.transpose() * token.probability_gradient, tensor, shares.log_probabilities);

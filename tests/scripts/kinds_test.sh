@@ -9,7 +9,7 @@ cd "$1"
 kinds() {
   for file in model/heads/*.cc model/families/*.cc model/blocks/*.cc; do
     case $(basename "$file" .cc) in
-      heads | lm_head | softmax_loss | token_jacobians | class_sample | vocabulary_product | family | blocks) ;;
+      heads | lm_head | softmax_loss | token_jacobians | class_sample | sampled_rows | vocabulary_product | family | blocks) ;;
       full) echo '"full"' ;;
       cluster) echo 'ClusterHead' ;;
       wide) echo 'WideHead|"wide"' ;;

@@ -65,6 +65,7 @@ std::vector<std::string> HeadsOf(const HeadSize& size) {
       "kind: 'hierarchical' clusters { kind: 'frequency' count: 4 }",
       "kind: 'copy'",
       absl::StrCat("kind: 'sampled' sampled { classes: ", size.vocabulary / 4, " }"),
+      "kind: 'contrastive'",
       "kind: 'wide' expansion: 2",
       "kind: 'mixture' mixture { count: 4 }",
       absl::StrCat("kind: 'full' backward { kind: 'rank' rank: ", size.width / 2, " interval: 10 }"),
@@ -93,6 +94,7 @@ absl::StatusOr<proto::RunConfig> HeadConfigOf(const HeadSize& size, const std::s
   if (!google::protobuf::TextFormat::MergeFromString(head, model.mutable_head())) {
     return absl::InvalidArgumentError(absl::StrCat("--head: found \"", head, "\"; accepts text of model.head"));
   }
+  model.set_tied_embeddings(model.head().kind() == "tied" || model.head().kind() == "contrastive");
   ISTHMUS_RETURN_IF_ERROR(CheckHead(model, "--head"));
   ConfigRules rules("--head");
   CheckClusterSource(config, rules);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "model/train/training_memory.h"
@@ -58,6 +60,36 @@ class CudaModelTest : public ::testing::Test {
     return variants;
   }
 
+  // Compares some steps, of which the second is measured, and an evaluation. `head` is text of model.head.
+  void ExpectHeadAsOnTheCpu(const std::string& head, int64_t steps,
+                            const std::function<void(TinyOptions&)>& change = nullptr) {
+    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
+      TinyOptions options;
+      options.tensor = World().size() == 4 ? 2 : World().size();
+      options.data = World().size() / options.tensor;
+      options.sequence_parallel = options.shard_optimizer = true;
+      options.micro_batch = 2;
+      options.head = head;
+      if (change) change(options);
+      SCOPED_TRACE(options.Name());
+      Replica cpu(options);
+      options.precision = precision;
+      Replica gpu(options, &World(), 7, stream_);
+      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
+      for (int64_t step = 1; step <= steps; ++step) {
+        const double expected = cpu.Step(step).loss;
+        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
+      }
+      TokenBatch batch = MakeBatch(options, 1);
+      const auto evaluate = [&](Replica& replica, int index, int parts) {
+        return replica.model().Evaluate(PartOf(batch.ids, index, parts), PartOf(batch.targets, index, parts));
+      };
+      const auto expected = evaluate(cpu, 0, 1), found = evaluate(gpu, gpu.mesh().data_rank(), options.data);
+      ASSERT_TRUE(expected.ok() && found.ok()) << expected.status() << found.status();
+      EXPECT_NEAR(*found, *expected, tolerance * *expected);
+    }
+  }
+
   Stream stream_;
 };
 
@@ -75,26 +107,21 @@ TEST_F(CudaModelTest, LossesAgreeWithOneRankOnTheCpu) {
 
 TEST_F(CudaModelTest, SampledClassesAgreeWithOneRankOnTheCpu) {
   for (const bool tied : {false, true}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.micro_batch = 2;
-      options.tied = tied;
-      options.head_kind = "sampled";
-      options.head = "sampled { classes: 150 } sampled { from_step: 3 classes: 200 } sampled { from_step: 5 }";
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 5; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step % 2 == 0).loss, expected, tolerance * expected) << step;
-      }
-    }
+    ExpectHeadAsOnTheCpu(
+        "kind: 'sampled' sampled { classes: 150 } sampled { from_step: 3 classes: 200 } "
+        "sampled { from_step: 5 }",
+        5, [&](TinyOptions& options) { options.tied = tied; });
   }
+}
+
+// All data ranks' tokens are the classes, as those of the rank alone.
+TEST_F(CudaModelTest, ContrastedTokensAgreeWithOneRankOnTheCpu) {
+  ExpectHeadAsOnTheCpu("kind: 'contrastive' contrastive { gather: true vocabulary_from_step: 4 }", 5,
+                       [](TinyOptions& options) {
+                         options.tied = true;
+                         options.micro_batch = 0;
+                         options.jacobian_tokens = 3;
+                       });
 }
 
 // Compares what goes back from the head, and the part of its own gradient that the optimizer gets.
@@ -105,127 +132,34 @@ TEST_F(CudaModelTest, HooksOnTheHeadAgreeWithOneRankOnTheCpu) {
         "backward { kind: 'random' } weight_gradient { kind: 'lost' match_norm: true }",
         "backward { kind: 'dense_feedback' }", "orthogonality: 0.3 alignment: 0.7", "soft_cap: 0.3 z_loss: 0.05",
         "bias: true row_scale: -0.2", "soft_cap: 3 z_loss: 0.02 bias: true backward { kind: 'rank' rank: 5 }"}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.head = head;
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 3; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
-      }
-    }
+    ExpectHeadAsOnTheCpu(head, 3, [](TinyOptions& options) { options.micro_batch = 0; });
   }
 }
 
 TEST_F(CudaModelTest, HeadsThatAreNotLinearAgreeWithOneRankOnTheCpu) {
   for (const char* head : {"kind: 'wide' expansion: 3", "kind: 'mixture' mixture { count: 3 }"}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.micro_batch = 2;
-      options.head = head;
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 5; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
-      }
-    }
+    ExpectHeadAsOnTheCpu(head, 5);
   }
 }
 
 TEST_F(CudaModelTest, TwoLevelsAgreeWithOneRankOnTheCpu) {
   for (const char* clusters : {"kind: 'random' count: 23", "kind: 'frequency' count: 4"}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.micro_batch = 2;
-      options.head_kind = "hierarchical";
-      options.head = std::string("clusters { ") + clusters + " }";
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 3; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
-      }
-      TokenBatch batch = MakeBatch(options, 1);
-      const auto evaluate = [&](Replica& replica, int index, int parts) {
-        return replica.model().Evaluate(PartOf(batch.ids, index, parts), PartOf(batch.targets, index, parts));
-      };
-      const auto expected = evaluate(cpu, 0, 1), found = evaluate(gpu, gpu.mesh().data_rank(), options.data);
-      ASSERT_TRUE(expected.ok() && found.ok()) << expected.status() << found.status();
-      EXPECT_NEAR(*found, *expected, tolerance * *expected);
-    }
+    ExpectHeadAsOnTheCpu(std::string("kind: 'hierarchical' clusters { ") + clusters + " }", 3,
+                         [](TinyOptions& options) { options.jacobian_tokens = 3; });
   }
 }
 
 // The vocabulary is small, so that sequences repeat tokens and the slot has mass from the first step on.
 TEST_F(CudaModelTest, CopiedTokensAgreeWithOneRankOnTheCpu) {
   for (const char* more : {"", "soft_cap: 3 z_loss: 0.1"}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.micro_batch = 2;
-      options.vocabulary = 13;
-      options.head = std::string("kind: 'copy' copy_width: 35 ") + more;
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 3; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
-      }
-      TokenBatch batch = MakeBatch(options, 1);
-      const auto evaluate = [&](Replica& replica, int index, int parts) {
-        return replica.model().Evaluate(PartOf(batch.ids, index, parts), PartOf(batch.targets, index, parts));
-      };
-      const auto expected = evaluate(cpu, 0, 1), found = evaluate(gpu, gpu.mesh().data_rank(), options.data);
-      ASSERT_TRUE(expected.ok() && found.ok()) << expected.status() << found.status();
-      EXPECT_NEAR(*found, *expected, tolerance * *expected);
-    }
+    ExpectHeadAsOnTheCpu(std::string("kind: 'copy' copy_width: 35 ") + more, 3,
+                         [](TinyOptions& options) { options.vocabulary = 13; });
   }
 }
 
 TEST_F(CudaModelTest, AHeadOfClustersAgreesWithOneRankOnTheCpu) {
   for (const char* more : {"", "backward { kind: 'preconditioned' damping: 0.1 }"}) {
-    for (const auto precision : {proto::PrecisionConfig::FP32, proto::PrecisionConfig::BF16}) {
-      TinyOptions options;
-      options.tensor = World().size() == 4 ? 2 : World().size();
-      options.data = World().size() / options.tensor;
-      options.sequence_parallel = options.shard_optimizer = true;
-      options.micro_batch = 2;
-      options.head = std::string("kind: 'cluster' clusters { kind: 'random' count: 37 } ") + more;
-      SCOPED_TRACE(options.Name());
-      Replica cpu(options);
-      options.precision = precision;
-      Replica gpu(options, &World(), 7, stream_);
-      const double tolerance = precision == proto::PrecisionConfig::FP32 ? 1e-4 : 2e-2;
-      for (int64_t step = 1; step <= 3; ++step) {
-        const double expected = cpu.Step(step).loss;
-        EXPECT_NEAR(gpu.Step(step, /*measure_head=*/step == 2).loss, expected, tolerance * expected) << step;
-      }
-    }
+    ExpectHeadAsOnTheCpu(std::string("kind: 'cluster' clusters { kind: 'random' count: 37 } ") + more, 3);
   }
 }
 
