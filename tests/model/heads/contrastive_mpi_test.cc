@@ -86,7 +86,7 @@ TEST(ContrastiveHead, GradientsMatchFiniteDifferences) {
   }
 }
 
-std::vector<double> LossesOf(Replica& replica, int64_t steps) {
+std::vector<double> LossesOfSteps(Replica& replica, int64_t steps) {
   std::vector<double> losses;
   for (int64_t step = 1; step <= steps; ++step) losses.push_back(replica.Step(step).loss);
   return losses;
@@ -104,7 +104,7 @@ TEST(ContrastiveHead, EveryMeshTrainsAsOneRank) {
       options.micro_batch = sharded && options.data == 1 ? 2 : 0;
       SCOPED_TRACE(options.Name());
       Replica alone(options), meshed(options, &World());
-      const std::vector<double> expected = LossesOf(alone, 8), found = LossesOf(meshed, 8);
+      const std::vector<double> expected = LossesOfSteps(alone, 8), found = LossesOfSteps(meshed, 8);
       for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-10 * expected[i]) << i;
       EXPECT_LT(expected[4], expected[0]);
       EXPECT_GT(expected[5], expected[4]);  // the whole vocabulary has more classes
