@@ -73,10 +73,13 @@ std::string CheckOthersSettings(const std::string& name, const proto::HeadConfig
   if (const int64_t count = head.mixture().count(); name != "mixture" && count != unset.mixture().count()) {
     return absl::StrCat("model.head.mixture.count: ", count, "; ", only("mixture"), "it; leave it unset");
   }
-  const auto& contrastive = head.contrastive();
-  if (name != "contrastive" &&
-      (contrastive.gather() || !contrastive.duplicates() || contrastive.vocabulary_from_step() != 0)) {
-    return absl::StrCat("model.head.contrastive: is set; ", only("contrastive"), "it; leave it unset");
+  if (const auto& contrastive = head.contrastive(); name != "contrastive") {
+    const std::string refusal = absl::StrCat("; ", only("contrastive"), "it; leave it unset");
+    if (contrastive.gather()) return absl::StrCat("model.head.contrastive.gather: true", refusal);
+    if (!contrastive.duplicates()) return absl::StrCat("model.head.contrastive.duplicates: false", refusal);
+    if (const int64_t from = contrastive.vocabulary_from_step(); from != 0) {
+      return absl::StrCat("model.head.contrastive.vocabulary_from_step: ", from, refusal);
+    }
   }
   if (name != "copy" && head.copy_width() != unset.copy_width()) {
     return absl::StrCat("model.head.copy_width: ", head.copy_width(), "; ", only("copy"), "it; leave it unset");

@@ -185,7 +185,7 @@ TEST(ContrastiveHead, WrongSettingsAreRefused) {
   EXPECT_THAT(refusal(Contrasted("vocabulary_from_step: -1")), HasSubstr("vocabulary_from_step: -1; accepts 0"));
   TinyOptions other = Contrasted("gather: true");
   other.head_kind = "tied";
-  EXPECT_THAT(refusal(other), HasSubstr("model.head.contrastive: is set; model.head.kind is tied"));
+  EXPECT_THAT(refusal(other), HasSubstr("model.head.contrastive.gather: true; model.head.kind is tied"));
   TinyOptions hooked = Contrasted();
   hooked.head = "backward { kind: 'random' }";
   EXPECT_THAT(refusal(hooked), HasSubstr("set those to their defaults"));
