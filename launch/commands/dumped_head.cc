@@ -64,6 +64,15 @@ absl::StatusOr<std::vector<uint64_t>> CountsOf(const DumpPaths& paths, int64_t v
   return counts;
 }
 
+// Returns null if there is none.
+absl::StatusOr<Array> OpenBias(const DumpPaths& paths, const NpyArray& head) {
+  if (paths.bias.empty()) return Array();
+  ISTHMUS_ASSIGN_OR_RETURN(const Array bias, OpenMatrix(paths.bias));
+  const int64_t rows = head.shape()[0];
+  if (bias->shape()[0] == rows && bias->shape()[1] == 1) return bias;
+  return Wrong(bias, absl::StrCat("needs one column and ", rows, " rows, as many as ", head.path()));
+}
+
 }  // namespace
 
 absl::StatusOr<HostBlock> DumpedHead::ReadBlock(const NpyArray& array, int64_t begin, int64_t rows) {
@@ -112,13 +121,7 @@ absl::StatusOr<DumpedHead> DumpedHead::Load(const DumpPaths& paths, const DumpSh
     return Wrong(head, absl::StrCat("needs ", input, has_down ? " columns, the rows of " : " columns, as many as ",
                                     has_down ? paths.down : paths.hidden));
   }
-  Array bias;
-  if (!paths.bias.empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(bias, OpenMatrix(paths.bias));
-    if (bias->shape()[0] != dump.vocabulary_ || bias->shape()[1] != 1) {
-      return Wrong(bias, absl::StrCat("needs one column and ", dump.vocabulary_, " rows, as many as ", head->path()));
-    }
-  }
+  ISTHMUS_ASSIGN_OR_RETURN(const Array bias, OpenBias(paths, *head));
   if (dump.vocabulary_ > std::numeric_limits<int32_t>::max() || dump.vocabulary_ < shards.tensor_ranks) {
     return Wrong(head, absl::StrCat("needs a vocabulary from the number of tensor ranks (", shards.tensor_ranks,
                                     ") to 2147483647"));

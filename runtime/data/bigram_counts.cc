@@ -1,6 +1,5 @@
 #include "runtime/data/bigram_counts.h"
 
-#include <absl/container/flat_hash_map.h>
 #include <absl/strings/str_cat.h>
 #include <absl/types/span.h>
 
@@ -23,6 +22,49 @@ constexpr uint64_t PairKey(int32_t previous, int32_t next) {
   return static_cast<uint64_t>(next) << 32 | static_cast<uint32_t>(previous);
 }
 
+// Counts keys by sorting them.
+class KeyCounts {
+ public:
+  struct Entry {
+    uint64_t key;
+    uint32_t count;
+  };
+
+  void Add(uint64_t key) {
+    waiting_.push_back(key);
+    // Keys wait until they are twice as many as the entries: the work for each then grows with the logarithm alone.
+    if (waiting_.size() >= std::max(kFewest, 2 * entries_.size())) Merge();
+  }
+  // Returns the entries by ascending key, and keeps none.
+  std::vector<Entry> Take() {
+    Merge();
+    return std::exchange(entries_, {});
+  }
+
+ private:
+  static constexpr size_t kFewest = size_t{1} << 20;
+
+  void Merge() {
+    std::sort(waiting_.begin(), waiting_.end());
+    std::vector<Entry> merged;
+    merged.reserve(entries_.size());
+    auto old = entries_.begin();
+    for (auto key = waiting_.begin(); key != waiting_.end();) {
+      const auto end = std::find_if(key, waiting_.end(), [&](uint64_t other) { return other != *key; });
+      for (; old != entries_.end() && old->key < *key; ++old) merged.push_back(*old);
+      const uint32_t before = old != entries_.end() && old->key == *key ? (old++)->count : 0;
+      merged.push_back({*key, before + static_cast<uint32_t>(end - key)});
+      key = end;
+    }
+    merged.insert(merged.end(), old, entries_.end());
+    entries_ = std::move(merged);
+    waiting_.clear();
+  }
+
+  std::vector<Entry> entries_;
+  std::vector<uint64_t> waiting_;
+};
+
 // Counts pairs. Each thread has the pairs of one share of the keys, so that no two write to the same table.
 class PairTable {
  public:
@@ -31,9 +73,9 @@ class PairTable {
   void Add(absl::Span<const uint64_t> keys) {
     ParallelFor(static_cast<int64_t>(shares_.size()), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t share = begin; share < end; ++share) {
-        auto& counts = shares_[static_cast<size_t>(share)];
+        KeyCounts& counts = shares_[static_cast<size_t>(share)];
         for (const uint64_t key : keys) {
-          if (ShareOf(key) == static_cast<uint64_t>(share)) ++counts[key];
+          if (ShareOf(key) == static_cast<uint64_t>(share)) counts.Add(key);
         }
       }
     });
@@ -42,19 +84,21 @@ class PairTable {
   // Empties the table.
   SparseCounts Take(int64_t vocabulary) {
     const auto next_of = [](uint64_t key) { return static_cast<size_t>(key >> 32); };
+    std::vector<std::vector<KeyCounts::Entry>> shares;
+    for (KeyCounts& share : shares_) shares.push_back(share.Take());
     std::vector<int64_t> starts(static_cast<size_t>(vocabulary) + 1, 0);
-    for (const auto& share : shares_) {
+    for (const auto& share : shares) {
       for (const auto& [key, count] : share) ++starts[next_of(key) + 1];
     }
     for (size_t i = 1; i < starts.size(); ++i) starts[i] += starts[i - 1];
     std::vector<int64_t> place(starts.begin(), starts.end() - 1);
     std::vector<SparseCounts::Entry> entries(static_cast<size_t>(starts.back()));
-    for (auto& share : shares_) {
+    for (auto& share : shares) {
       for (const auto& [key, count] : share) {
         entries[static_cast<size_t>(place[next_of(key)]++)] = {
             .column = static_cast<int32_t>(static_cast<uint32_t>(key)), .count = count};
       }
-      Counts().swap(share);
+      share = {};
     }
     constexpr int64_t kRows = 64;
     ParallelFor(vocabulary, kRows, [&](int64_t begin, int64_t end, int) {
@@ -67,11 +111,9 @@ class PairTable {
   }
 
  private:
-  using Counts = absl::flat_hash_map<uint64_t, uint32_t>;
-
   uint64_t ShareOf(uint64_t key) const { return (key * 0x9E3779B97F4A7C15u >> 40) % shares_.size(); }
 
-  std::vector<Counts> shares_;
+  std::vector<KeyCounts> shares_;
 };
 
 // The blocks of all shards, numbered from the first shard to the last.
