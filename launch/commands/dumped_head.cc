@@ -67,7 +67,7 @@ absl::StatusOr<std::vector<uint64_t>> CountsOf(const DumpPaths& paths, int64_t v
 // Returns null if there is none.
 absl::StatusOr<Array> OpenBias(const DumpPaths& paths, const NpyArray& head) {
   if (paths.bias.empty()) return Array();
-  ISTHMUS_ASSIGN_OR_RETURN(const Array bias, OpenMatrix(paths.bias));
+  ISTHMUS_ASSIGN_OR_RETURN(Array bias, OpenMatrix(paths.bias));
   const int64_t rows = head.shape()[0];
   if (bias->shape()[0] == rows && bias->shape()[1] == 1) return bias;
   return Wrong(bias, absl::StrCat("needs one column and ", rows, " rows, as many as ", head.path()));

@@ -14,7 +14,7 @@ anchors() {
 dead_links() {  # PAGE
   local folder target file anchor
   folder=$(dirname "$1")
-  awk '/^```/ { code = !code } !code' "$1" | grep -oE '\]\([^)]+\)' | sed -E 's/^\]\(//; s/\)$//' |
+  awk '/^```/ { code = !code } !code' "$1" | { grep -oE '\]\([^)]+\)' || true; } | sed -E 's/^\]\(//; s/\)$//' |
     while read -r target; do
       case $target in http:* | https:*) continue ;; esac
       file=${target%%#*} anchor=
