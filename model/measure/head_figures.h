@@ -32,7 +32,7 @@ struct HeadFigures {
   // Empty if everything was measured; otherwise the reason. In that case the figures of `scalars` that need G_∥ are
   // absent, the retained energies of shards and buckets are NaN, and `retained_ratio` is empty.
   std::string not_measured;
-  // Of a head that is not linear only `visible` is measured.
+  // Only `visible` is measured of a head that is not linear.
   bool linear = true;
   int64_t tokens = 0, vocabulary = 0, width = 0;
   double loss = 0;

@@ -108,7 +108,7 @@ void Forward(const PointerAttentionForwardArgs& args) {
                });
 }
 
-// What the scores of one query have in common.
+// The scores of one query have this in common.
 template <typename C>
 struct QueryGradient {
   C log_sum_exp, log_match, of_match, of_all;

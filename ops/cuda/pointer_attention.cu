@@ -18,7 +18,7 @@ struct PointerTokens {
   const int32_t *ids, *targets;
   const float *log_sum_exp, *log_match, *grad_log_match, *grad_log_sink;
 
-  // What the scores of query n have in common.
+  // The scores of query n have this in common.
   struct Query {
     float log_sum_exp, log_match, of_match, of_all;
     int target;

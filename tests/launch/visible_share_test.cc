@@ -49,7 +49,7 @@ TEST_F(VisibleShare, OfAFullHeadIsRecordedAndDecomposed) {
   const ProgramResult plain = Decompose("full", "");
   EXPECT_EQ(plain.exit_status, 0) << plain.out;
   EXPECT_EQ(plain.Count("visible_share"), 0);
-  // Of all tokens it is the visible cosine, but for the weight of each token's length.
+  // Over all tokens it is the visible cosine.
   const ProgramResult all = Decompose("full", "--jacobian-tokens 256");
   ASSERT_EQ(all.exit_status, 0) << all.out;
   const nlohmann::json figures = nlohmann::json::parse(all.out);

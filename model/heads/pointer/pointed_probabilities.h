@@ -14,7 +14,7 @@
 
 namespace isthmus {
 
-// What one token points at, the same on all ranks.
+// One token points at this, the same on all ranks.
 struct PointedTokens {
   double slot = 0, sink = 0;  // scores of the slot among the vocabulary's logits, and of the sink among the positions
   std::vector<double> scores;
