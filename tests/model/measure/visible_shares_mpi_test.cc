@@ -105,7 +105,7 @@ std::vector<TinyOptions> HeadCases() {
     cases.back().head += " soft_cap: 0.05 z_loss: 0.3";
   }
   cases.push_back(cases[0]);
-  cases.back().head = "bias: true row_scale: 0.5 soft_cap: 0.05";
+  cases.back().head = "bias: true row_scale: 0.5 soft_cap: 5";
   return cases;
 }
 
