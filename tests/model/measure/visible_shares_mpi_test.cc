@@ -158,7 +158,7 @@ TEST(VisibleShares, JacobiansAreDerivativesAndPassOnWhatTheHeadPassesOn) {
       const Eigen::RowVectorXd passed = pass.passed.row(static_cast<Eigen::Index>(n)) / pass.scale;
       const Eigen::RowVectorXd by_logits = found[n].gradient.transpose() * *found[n].logits;
       EXPECT_LT((by_logits - passed).norm(), 1e-10 * passed.norm());
-      // What is reported as the energy of a mixture is without its prior.
+      // The reported energy of a mixture leaves its prior out.
       const bool mixed = options.head.rfind(kMixture, 0) == 0;
       energy += found[n].gradient.head(found[n].gradient.size() - (mixed ? 3 : 0)).squaredNorm();
       // The loss of a sample is another one, and a z-loss is none of the probabilities.
