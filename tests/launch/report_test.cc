@@ -354,7 +354,7 @@ TEST_F(Report, LongRunMakesASmallPage) {
   const std::string run = MakeRun("long", "");
   std::ofstream lines(run + "/metrics.jsonl");
   // There are fewer where everything takes many times as long.
-  const int steps = TestSteps() < 20 ? 20000 : 100000;
+  const int steps = TestsAreFew() ? 20000 : 100000;
   for (int step = 1; step <= steps; ++step) {
     lines << RecordLine(step, 3 + (step % 10) * 0.1, step,
                         ",\"head/lost_norm_ratio\":0.97,\"head/lost_energy_ratio\":0.94");

@@ -190,7 +190,7 @@ TEST_F(Train, FiguresOfAHeadWhoseConditionIsBeyondFp32AreAbsentAndSaidToBe) {
 }
 
 TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
-  if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
+  if (TestsAreFew()) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
   const std::string precision = "precision { compute: FP64 }";
   const auto run = [&](const std::string& name, int ranks, const std::string& more) {
     const std::string config = project().WriteConfig(name, precision + more);
@@ -212,7 +212,7 @@ TEST_F(Train, TheSameRunTwiceGivesTheSameBitsAndAnotherMeshTheSameLosses) {
 }
 
 TEST_F(Train, ResolvedConfigurationStartsTheSameRun) {
-  if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
+  if (TestsAreFew()) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
   const std::string config = project().WriteConfig("original");
   ASSERT_EQ(RunIsthmus("train --config " + config + " --set schedule.steps=4 --set seed=77").exit_status, 0);
   const ProgramResult again = RunIsthmus("train --config " + (project() / "original/config.textproto") +
@@ -263,7 +263,7 @@ TEST_F(Train, WeightsOfOneMeshContinueAPromptOnAnyOther) {
   EXPECT_EQ(one.out.rfind("the cat", 0), 0u) << one.out;
   EXPECT_GT(one.out.size(), 12u);
   EXPECT_EQ(one.out, two.out);
-  if (TestSteps() < 20) return;  // more of the same under sanitizers
+  if (TestsAreFew()) return;  // more of the same under sanitizers
   EXPECT_EQ(one.out, RunIsthmus(arguments, 4).out);
   EXPECT_NE(RunIsthmus(arguments + " --seed 4").out, one.out);
   const std::string greedy = "sample --checkpoint " + (project() / "weights") + " --prompt \"the\" --temperature 0";

@@ -26,7 +26,8 @@ namespace {
 constexpr double kTolerance = 1e-10;
 constexpr int64_t kFewSteps = 4;
 
-// Meshes of {1, 2, 3} tensor × {1, 2} data ranks that the world makes.
+// Meshes of {1, 2, 3} tensor × {1, 2} data ranks that the world makes. Where tests are few, it is that with most tensor
+// ranks.
 std::vector<TinyOptions> MeshesOf(TinyOptions options) {
   std::vector<TinyOptions> meshes;
   for (const int tensor : {1, 2, 3}) {
@@ -34,7 +35,7 @@ std::vector<TinyOptions> MeshesOf(TinyOptions options) {
     options.data = World().size() / tensor;
     if (World().size() % tensor == 0 && options.data <= 2) meshes.push_back(options);
   }
-  return meshes;
+  return SomeOf(meshes);
 }
 
 std::vector<double> LossesFrom(Replica& replica, int64_t first, int64_t count) {
@@ -257,7 +258,9 @@ void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
 }
 
 void CheckPart(const TinyOptions& options) {
-  EXPECT_LT(WorstGradientError(options), 1e-6) << options.Name();
+  if (!TestsAreFew()) {
+    EXPECT_LT(WorstGradientError(options), 1e-6) << options.Name();
+  }
   ExpectSameTrainingOnEveryMesh(options);
   ExpectPlannedMemory(options);
   ExpectStatedProducts(options);

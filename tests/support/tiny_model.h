@@ -91,10 +91,18 @@ class Replica {
 
 // The number of steps that tests train: 20, or the value of ISTHMUS_TEST_STEPS, where kernels or sanitizers are slow.
 int64_t TestSteps();
+// Whether fewer steps than usual are trained. Tests then leave out more of the same.
+inline bool TestsAreFew() { return TestSteps() < 20; }
+// Returns all of them, or the last where tests are few.
+template <typename T>
+std::vector<T> SomeOf(std::vector<T> all) {
+  if (TestsAreFew() && all.size() > 1) all.erase(all.begin(), all.end() - 1);
+  return all;
+}
 
 // The ways in which `options` options can be on or off, as bits: all of them. With `in_pairs`, any two of three or more
 // options still meet in each of their four ways; that is the default where steps are few.
-std::vector<int> Switches(int options, bool in_pairs = TestSteps() < 20);
+std::vector<int> Switches(int options, bool in_pairs = TestsAreFew());
 
 // How far the loss of `step` (from 1) of 8-bit training may lie from that of another device, as a share of it. Devices
 // add 8-bit products differently, and the effect on a run grows (Fp8Layers.LossesMoveSoFarAfterASmallChange).

@@ -91,7 +91,7 @@ TEST(ExtremeConfig, ProductsOfLargeNumbersAreRefusedOrPlanned) {
     return int64_t{1} << std::uniform_int_distribution<int>(least, most)(random);
   };
   int planned = 0;
-  const int trials = testing::TestSteps() < 20 ? 200 : 2000;
+  const int trials = testing::TestsAreFew() ? 200 : 2000;
   for (int i = 0; i < trials; ++i) {
     const int64_t tensor = power(0, 6), data = power(0, 8), heads = tensor * power(0, 8);
     const std::vector<std::string> overrides = {

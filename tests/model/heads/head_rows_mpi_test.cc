@@ -33,8 +33,8 @@ std::vector<TinyOptions> HeadsOfRows(const std::string& head) {
   TinyOptions tied = full, factorised = full;
   tied.tied = true;
   factorised.head_rank = 9;
-  if (head.find("row_scale") != std::string::npos) return {full, factorised};
-  return {full, tied, factorised};
+  if (head.find("row_scale") != std::string::npos) return SomeOf(std::vector{full, factorised});
+  return SomeOf(std::vector{full, tied, factorised});
 }
 
 double DistanceOf(const Matrix& found, const Matrix& expected) { return (found - expected).norm() / expected.norm(); }

@@ -45,7 +45,7 @@ std::vector<TinyOptions> HookedHeads(bool with_tied = true) {
   TinyOptions full = PartOptions(), tied = full, factorised = full;
   tied.tied = true;
   factorised.head_rank = 9;
-  return with_tied ? std::vector{full, tied, factorised} : std::vector{full, factorised};
+  return SomeOf(with_tied ? std::vector{full, tied, factorised} : std::vector{full, factorised});
 }
 
 const char* const kHooks[] = {

@@ -35,7 +35,7 @@ std::vector<TinyOptions> LinearHeadsOf(const std::string& form) {
   TinyOptions tied = full, factorised = full;
   tied.tied = true;
   factorised.head_rank = 9;
-  return {full, tied, factorised};
+  return SomeOf(std::vector{full, tied, factorised});
 }
 
 // These heads make logits in their own ways.

@@ -93,7 +93,7 @@ Communicator* MeshTest::world_ = nullptr;
 // the options in pairs.
 std::vector<TinyOptions> Variants(const TinyOptions& mesh) {
   std::vector<TinyOptions> variants;
-  for (const int bits : Switches(4, TestSteps() < 20 || mesh.tensor * mesh.data >= 4)) {
+  for (const int bits : Switches(4, TestsAreFew() || mesh.tensor * mesh.data >= 4)) {
     TinyOptions options = mesh;
     options.sequence_parallel = (bits & 1) != 0;
     options.shard_optimizer = (bits & 2) != 0;
@@ -546,7 +546,7 @@ TEST_F(MeshTest, MeasuredStepsTrainTheSameBits) {
 
 // The comparison would notice any figure that is wrong.
 TEST_F(MeshTest, ComparisonOfHeadFiguresNoticesEachFault) {
-  if (TestSteps() < 20) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
+  if (TestsAreFew()) GTEST_SKIP() << "compares numbers, which no sanitizer changes";
   TinyOptions options = Meshes().front();
   MeasuredStep step(options, world_);
   const HeadFigures figures = step.Found();
