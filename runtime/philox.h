@@ -20,7 +20,8 @@ enum class RandomPurpose : uint32_t {
   kTokenizerSample = 6,
   kValidationSplit = 7,
   kSampledClasses = 8,
-  kTokenClusters = 9
+  kTokenClusters = 9,
+  kResample = 10
 };
 
 struct Philox {
