@@ -24,7 +24,8 @@ namespace isthmus::testing {
 namespace {
 
 constexpr double kTolerance = 1e-10;
-constexpr int64_t kFewSteps = 4;
+// Steps before a checkpoint and after it.
+int64_t FewSteps() { return TestsAreFew() ? 2 : 4; }
 
 // Meshes of {1, 2, 3} tensor × {1, 2} data ranks that the world makes. Where tests are few, it is that with most tensor
 // ranks.
@@ -124,7 +125,7 @@ double WorstGradientError(const TinyOptions& options) {
 
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options) {
   for (TinyOptions mesh : MeshesOf(options)) {
-    for (const int bits : Switches(2)) {
+    for (const int bits : SomeOf(Switches(2))) {
       mesh.sequence_parallel = mesh.shard_optimizer = (bits & 1) != 0;
       mesh.recompute = (bits & 2) != 0;
       mesh.micro_batch = (bits & 2) != 0 ? 2 : 0;
@@ -183,21 +184,21 @@ void ExpectResumeOnEveryMesh(const TinyOptions& options) {
   int number = 0;
   for (const TinyOptions& from : MeshesOf(options)) {
     Replica saved(from, &World());
-    LossesFrom(saved, 1, kFewSteps);
+    LossesFrom(saved, 1, FewSteps());
     CheckpointContents contents;
-    contents.manifest.set_step(kFewSteps);
+    contents.manifest.set_step(FewSteps());
     const std::string path = folder / ("checkpoints/" + std::to_string(number++));
     const auto status =
         SaveCheckpoint(path, contents, saved.model().parameters(), saved.mesh(), &saved.model().optimizer());
     ASSERT_TRUE(status.ok()) << status.status();
     const auto manifest = ReadManifest(path);
     ASSERT_TRUE(manifest.ok()) << manifest.status();
-    const std::vector<double> expected = LossesFrom(saved, kFewSteps + 1, kFewSteps);
+    const std::vector<double> expected = LossesFrom(saved, FewSteps() + 1, FewSteps());
     const auto go_on = [&](Replica& other) {
       const absl::Status loaded =
           LoadTrainingState(path, *manifest, other.model().parameters(), other.model().optimizer());
       EXPECT_TRUE(loaded.ok()) << loaded;
-      return LossesFrom(other, kFewSteps + 1, kFewSteps);
+      return LossesFrom(other, FewSteps() + 1, FewSteps());
     };
     for (const TinyOptions& to : MeshesOf(options)) {
       SCOPED_TRACE("from " + from.Name() + " to " + to.Name());
@@ -233,8 +234,8 @@ void ExpectSameShares(const std::optional<VisibleShares>& found, const std::opti
 
 void ExpectSameFiguresOnEveryMesh(const TinyOptions& options) {
   for (TinyOptions mesh : MeshesOf(options)) {
-    for (const bool sequence_parallel : {false, true}) {
-      mesh.sequence_parallel = mesh.shard_optimizer = sequence_parallel;
+    for (const int sequence_parallel : SomeOf(Switches(1))) {
+      mesh.sequence_parallel = mesh.shard_optimizer = sequence_parallel != 0;
       mesh.jacobian_tokens = 7;
       SCOPED_TRACE(mesh.Name());
       Replica alone(mesh), meshed(mesh, &World());
