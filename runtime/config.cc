@@ -6,7 +6,6 @@
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
 #include <google/protobuf/descriptor.h>
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/text_format.h>
 
@@ -16,6 +15,7 @@
 
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
+#include "runtime/text_format.h"
 
 namespace isthmus {
 namespace {
@@ -30,27 +30,6 @@ std::string FieldNames(const Descriptor& descriptor) {
   for (int i = 0; i < descriptor.field_count(); ++i) names.push_back(descriptor.field(i)->name());
   return absl::StrJoin(names, ", ");
 }
-
-// Most levels of nested messages; configurations have four.
-constexpr int kDeepest = 32;
-
-// Keeps the first error of the text parser.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  explicit FirstError(absl::string_view source) : source_(source) {}
-  void AddError(int line, int column, const std::string& message) override {
-    if (!message_.empty()) return;
-    // The parser counts from 0, people from 1; it reports -1 for the message as a whole.
-    message_ = line < 0 ? absl::StrCat(source_, ": ", message)
-                        : absl::StrCat(source_, ":", line + 1, ":", column + 1, ": ", message);
-  }
-  void AddWarning(int, int, const std::string&) override {}
-  const std::string& message() const { return message_; }
-
- private:
-  std::string source_;
-  std::string message_;
-};
 
 // Sets one scalar, or adds it to a repeated field.
 absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std::string& text,
@@ -116,13 +95,11 @@ absl::Status SetScalar(Message& message, const FieldDescriptor& field, const std
 absl::Status AddMessage(Message& message, const FieldDescriptor& field, const std::string& text,
                         const std::string& override) {
   if (text.empty()) return absl::OkStatus();
-  FirstError errors(absl::StrCat("--set ", override));
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&errors);
-  parser.SetRecursionLimit(kDeepest);
-  if (parser.ParseFromString(text, message.GetReflection()->AddMessage(&message, &field))) return absl::OkStatus();
+  Message& added = *message.GetReflection()->AddMessage(&message, &field);
+  const absl::Status parsed = ParseTextFormat(text, absl::StrCat("--set ", override), added);
+  if (parsed.ok()) return parsed;
   return absl::InvalidArgumentError(
-      absl::StrCat(errors.message(), "; accepted fields: ", FieldNames(*field.message_type())));
+      absl::StrCat(parsed.message(), "; accepted fields: ", FieldNames(*field.message_type())));
 }
 
 absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override) {
@@ -212,11 +189,7 @@ void FillDefaults(Message& message) {
 absl::StatusOr<proto::RunConfig> ParseConfig(const std::string& text, absl::string_view source,
                                              absl::Span<const std::string> overrides) {
   proto::RunConfig config;
-  FirstError error(source);
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&error);
-  parser.SetRecursionLimit(kDeepest);
-  if (!parser.ParseFromString(text, &config)) return absl::InvalidArgumentError(error.message());
+  ISTHMUS_RETURN_IF_ERROR(ParseTextFormat(text, source, config));
   for (const std::string& override : overrides) {
     ISTHMUS_RETURN_IF_ERROR(ApplyOverride(config, override));
   }

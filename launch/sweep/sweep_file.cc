@@ -1,0 +1,138 @@
+#include "launch/sweep/sweep_file.h"
+
+#include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/string_view.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include "runtime/config.h"
+#include "runtime/config_rules.h"
+#include "runtime/durable_file.h"
+#include "runtime/status.h"
+#include "runtime/text_format.h"
+
+namespace isthmus::sweep {
+namespace {
+
+constexpr size_t kMostNameBytes = 100;
+constexpr int64_t kMostExtensions = 20;
+constexpr char kNames[] = "accepts 1 to 100 letters, digits, '.', '_' and '-', not '.' first, each name once";
+
+bool IsName(const std::string& name) {
+  return !name.empty() && name.size() <= kMostNameBytes && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("._-", std::string(1, c));
+         });
+}
+
+// Judges names, which are all of one list, and overrides.
+class SweepRules {
+ public:
+  explicit SweepRules(ConfigRules& rules) : rules_(rules) {}
+
+  void Name(absl::string_view field, const std::string& name, std::set<std::string>& taken) {
+    rules_.Require(IsName(name) && taken.insert(name).second, field, absl::StrCat("\"", name, "\""), kNames);
+  }
+  template <typename Overrides>
+  void Set(absl::string_view field, const Overrides& overrides) {
+    for (const std::string& override : overrides) {
+      rules_.Require(absl::StrContains(override, "="), field, absl::StrCat("\"", override, "\""),
+                     "accepts path=value, as after --set");
+      for (const char* own : {"seed=", "folder="}) {
+        rules_.Require(!absl::StartsWith(override, own), field, absl::StrCat("\"", override, "\""),
+                       "the sweep sets seed and folder of its runs itself");
+      }
+    }
+  }
+  template <typename List>
+  void Choices(absl::string_view field, const List& choices) {
+    rules_.Require(!choices.empty(), field, "empty", "needs one at least");
+    std::set<std::string> taken;
+    for (const proto::SweepChoice& choice : choices) {
+      Name(absl::StrCat(field, ".name"), choice.name(), taken);
+      Set(absl::StrCat(field, ".set"), choice.set());
+    }
+  }
+
+ private:
+  ConfigRules& rules_;
+};
+
+void CheckTunings(const proto::SweepConfig& config, ConfigRules& rules) {
+  SweepRules sweep(rules);
+  std::set<std::string> taken;
+  for (const proto::SweepTuning& tuning : config.tunings()) {
+    sweep.Name("tunings.name", tuning.name(), taken);
+    sweep.Set("tunings.set", tuning.set());
+    const bool has_place = std::all_of(tuning.set().begin(), tuning.set().end(),
+                                       [](const std::string& set) { return absl::StrContains(set, "{}"); });
+    rules.Require(has_place && !tuning.set().empty(), "tunings.set", tuning.name(),
+                  "needs overrides, each with {} in place of the value");
+    rules.Require(!tuning.values().empty(), "tunings.values", "empty", "needs one at least");
+    std::set<double> values;
+    for (const double value : tuning.values()) {
+      rules.Require(std::isfinite(value) && value > 0 && values.insert(value).second, "tunings.values", value,
+                    "accepts finite numbers above 0, each once");
+    }
+    rules.Within(1, std::max(1, config.seeds_size()), "tunings.seeds", tuning.seeds());
+    rules.Within(0, kMostExtensions, "tunings.extend", tuning.extend());
+  }
+}
+
+void CheckSize(const proto::SweepConfig& config, ConfigRules& rules) {
+  double runs = static_cast<double>(config.seeds_size()) * config.arms_size();
+  for (const proto::SweepTuning& tuning : config.tunings()) {
+    runs += static_cast<double>(tuning.seeds()) * tuning.values_size() * config.arms_size();
+  }
+  for (const proto::SweepAxis& axis : config.axes()) runs *= axis.values_size();
+  rules.Require(runs <= static_cast<double>(kMostRuns), "arms, axes, seeds and tunings", absl::StrCat(runs, " runs"),
+                absl::StrCat("accepts ", kMostRuns, " at most"));
+}
+
+absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& path) {
+  ConfigRules rules(path);
+  SweepRules sweep(rules);
+  rules.Require(!config.base().empty(), "base", "\"\"", "needs the path of a run configuration");
+  rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the path of a folder");
+  sweep.Set("set", config.set());
+  std::set<std::string> axes;
+  for (const proto::SweepAxis& axis : config.axes()) {
+    sweep.Name("axes.name", axis.name(), axes);
+    sweep.Choices("axes.values", axis.values());
+  }
+  sweep.Choices("arms", config.arms());
+  const bool known = std::any_of(config.arms().begin(), config.arms().end(), [&](const proto::SweepChoice& arm) {
+    return config.baseline().empty() || arm.name() == config.baseline();
+  });
+  rules.Require(known, "baseline", absl::StrCat("\"", config.baseline(), "\""), "accepts the name of an arm");
+  rules.Require(!config.seeds().empty(), "seeds", "empty", "needs one at least; intervals need two");
+  rules.Require(std::set<uint64_t>(config.seeds().begin(), config.seeds().end()).size() ==
+                    static_cast<size_t>(config.seeds_size()),
+                "seeds", "a seed twice", "accepts each once");
+  rules.Require(config.confidence() > 0 && config.confidence() < 1, "confidence", config.confidence(),
+                "accepts numbers between 0 and 1");
+  CheckTunings(config, rules);
+  CheckSize(config, rules);
+  return rules.status();
+}
+
+}  // namespace
+
+absl::StatusOr<proto::SweepConfig> LoadSweep(const std::string& path) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostConfigBytes));
+  proto::SweepConfig config;
+  ISTHMUS_RETURN_IF_ERROR(ParseTextFormat(text, path, config));
+  ISTHMUS_RETURN_IF_ERROR(CheckSweep(config, path));
+  config.set_base((std::filesystem::path(path).parent_path() / config.base()).lexically_normal().string());
+  if (config.baseline().empty()) config.set_baseline(config.arms(0).name());
+  return config;
+}
+
+}  // namespace isthmus::sweep
