@@ -32,6 +32,7 @@ absl::Status TokenizerCommand(absl::Span<const std::string> arguments, std::ostr
 absl::Status PlanCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status DoctorCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status DataCommand(absl::Span<const std::string> arguments, std::ostream& out);
+absl::Status SweepCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status ReportCommand(absl::Span<const std::string> arguments, std::ostream& out);
 absl::Status CheckpointCommand(absl::Span<const std::string> arguments, std::ostream& out);
 

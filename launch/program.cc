@@ -41,6 +41,7 @@ constexpr Command kCommands[] = {
     {"data", "check and show token shards", nullptr, DataCommand},
     {"checkpoint", "check and show what training saved", nullptr, CheckpointCommand},
     {"plan", "parameters, memory and predicted speed of a run, without a GPU", nullptr, PlanCommand},
+    {"sweep", "compare arms over seeds, each at its own best settings", nullptr, SweepCommand},
     {"report", "one page that compares runs", nullptr, ReportCommand},
     {"doctor", "what this machine has, and how to get the rest", nullptr, DoctorCommand},
 };

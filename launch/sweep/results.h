@@ -1,0 +1,38 @@
+// What a sweep found, for people and for programs.
+#ifndef ISTHMUS_LAUNCH_SWEEP_RESULTS_H_
+#define ISTHMUS_LAUNCH_SWEEP_RESULTS_H_
+
+#include <absl/types/span.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/sweep/statistics.h"
+#include "launch/sweep/survey.h"
+#include "proto/sweep.pb.h"
+
+namespace isthmus::sweep {
+
+// An arm with its losses, and its difference to the baseline of the same combination.
+struct ArmResult {
+  ArmSurvey survey;
+  std::optional<Estimate> loss;        // over its finished seeds; needs two
+  std::optional<double> lone_loss;     // of an arm with one
+  std::optional<Estimate> difference;  // to the baseline, paired by seed; not of the baseline itself
+  std::vector<std::string> missing;    // runs that the difference lacks
+  // Settings whose best value is an end of its values, or the only one: the arm is not tuned in them.
+  std::vector<std::string> not_tuned;
+};
+
+// Returns the results of all arms, in the order of the survey.
+std::vector<ArmResult> ResultsOf(const proto::SweepConfig& config, std::vector<ArmSurvey> arms);
+
+// Returns a line for each arm, and what is missing.
+std::string ResultsText(const proto::SweepConfig& config, absl::Span<const ArmResult> results);
+// Returns everything as JSON.
+std::string ResultsJson(const proto::SweepConfig& config, absl::Span<const ArmResult> results);
+
+}  // namespace isthmus::sweep
+
+#endif  // ISTHMUS_LAUNCH_SWEEP_RESULTS_H_
