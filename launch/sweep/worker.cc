@@ -37,6 +37,12 @@ absl::Status MakeFolder(const std::string& path) {
   return error ? FileError(path, "can't make the folder", error.value()) : absl::OkStatus();
 }
 
+// Whether a run ended because somebody asked it to: it has saved, or had not yet begun to listen.
+bool WasAsked(int exit_status) {
+  return exit_status == kExitPreempted || exit_status == 128 + SIGTERM || exit_status == 128 + SIGINT ||
+         exit_status == 128 + SIGHUP || exit_status == 128 + SIGUSR1;
+}
+
 std::vector<std::string> CommandLine(const std::string& base, const std::string& folder, const PlannedRun& run) {
   std::vector<std::string> line = {"train", "--config", base, "--resume", "auto", "--progress", "plain"};
   for (const std::string& override : run.overrides) line.insert(line.end(), {"--set", override});
@@ -147,7 +153,7 @@ absl::Status Worker::EndRuns() {
     }
     const Running running = std::move(running_[i]);
     running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
-    if (*status == kExitPreempted) continue;  // it goes on another time
+    if (WasAsked(*status)) continue;  // it goes on another time
     ISTHMUS_RETURN_IF_ERROR(Keep(running, *status));
     ended = true;
   }

@@ -64,7 +64,7 @@ TEST_F(SweepCommand, ComparesTunedArmsAndNeverRepeatsARun) {
   ASSERT_EQ(result.exit_status, 0) << result.out;
   const auto runs = Runs();
   EXPECT_EQ(runs.size(), static_cast<size_t>(kRuns));
-  EXPECT_EQ(result.Count("s\n"), kRuns) << result.out;
+  EXPECT_EQ(result.Count(": loss "), kRuns) << result.out;
   EXPECT_THAT(result.out, HasSubstr("8 of 8 runs"));
   const json found = Results();
   EXPECT_EQ(found["question"], "Does rank 4 lose?");
@@ -95,7 +95,7 @@ TEST_F(SweepCommand, ComparesTunedArmsAndNeverRepeatsARun) {
 TEST_F(SweepCommand, GoesOnAfterAnInterruptionAndMayBeSeveral) {
   const std::string command = absl::StrCat(ProgramPath(), " ", Command());
   const ProgramResult stopped = RunShell(absl::StrCat(
-      command, " >", project_ / "out", " 2>&1 & sweep=$!; until grep -q ' runs, ' ", project_ / "out",
+      command, " >", project_ / "out", " 2>&1 & sweep=$!; until grep -q runs, ", project_ / "out",
       "; do sleep 0.05; done; kill -TERM $sweep; wait $sweep; status=$?; cat ", project_ / "out", "; exit $status"));
   EXPECT_EQ(stopped.exit_status, 5) << stopped.out;
   EXPECT_THAT(stopped.out, HasSubstr("SIGTERM: the sweep's runs have saved; start it again to go on"));
