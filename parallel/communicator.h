@@ -123,7 +123,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> MakeNcclCommunicator(std::unique_p
 std::unique_ptr<Communicator> MakeSelfCommunicator(std::string name = "world");
 
 // Holds the MPI library for its own lifetime: initialises it with MPI_THREAD_FUNNELED or better, and finalises it at
-// the end. A process that was not started by mpirun or srun is a world of one.
+// the end. A process that no launcher started is a world of one, without MPI.
 class MpiRuntime {
  public:
   // Errors: FailedPrecondition, with the remedy, when Slurm or Open MPI says that several tasks were started but MPI

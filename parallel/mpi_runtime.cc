@@ -25,6 +25,15 @@ int EnvironmentNumber(const char* name) {
   return text != nullptr && absl::SimpleAtoi(text, &value) ? value : 0;
 }
 
+// True if a launcher has started this process, perhaps with others. Otherwise MPI, which takes half a second to start,
+// has nothing to do.
+bool IsLaunched() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_NAMESPACE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "PMI_FD"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  return false;
+}
+
 // If Slurm starts tasks without a way to find each other, Open MPI ends the process. Its message names the options of
 // its build rather than what was typed.
 absl::Status CheckTasksCanMeet() {
@@ -79,6 +88,18 @@ void StayWithinTheMachine() {
   setenv("OMPI_MCA_btl_tcp_if_include", "127.0.0.0/8", /*replace=*/0);
 }
 
+// A world of one, for which MPI is not started.
+class LoneRuntime : public MpiRuntime {
+ public:
+  std::unique_ptr<Communicator> World() override { return MakeSelfCommunicator(); }
+  const std::shared_ptr<CollectiveRing>& ring() const override { return ring_; }
+  int local_rank() const override { return 0; }
+  int local_size() const override { return 1; }
+
+ private:
+  const std::shared_ptr<CollectiveRing> ring_ = std::make_shared<CollectiveRing>();
+};
+
 class MpiRuntimeImplementation : public MpiRuntime {
  public:
   explicit MpiRuntimeImplementation(bool finalize) : finalize_(finalize) {
@@ -128,6 +149,7 @@ absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Initialize() {
   MPI_Initialized(&initialized);
   if (!initialized) {
     ISTHMUS_RETURN_IF_ERROR(CheckTasksCanMeet());
+    if (!IsLaunched()) return std::make_unique<LoneRuntime>();
     StayWithinTheMachine();
     // Where ranks share cores Open MPI would yield whenever a request is tested. A rank gives way by itself, for less
     // than a time slice (parallel/give_way.h).

@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <iterator>
 #include <vector>
 
 #include "runtime/durable_file.h"
@@ -18,11 +20,18 @@ namespace {
 
 constexpr int kNotStarted = 127;
 
-// Returns the environment with another OMP_NUM_THREADS.
+// By these a launcher tells a process which of several ranks it is (parallel/mpi_runtime.cc). A sweep may be one of
+// several that mpirun or srun started, and its runs are nobody's ranks.
+constexpr const char* kOfLaunchers[] = {"OMPI_COMM_WORLD_", "PMIX_", "PMI_", "SLURM_PROCID=", "SLURM_STEP_NUM_TASKS="};
+
+// Returns the environment of a run of one rank with `threads`.
 std::vector<std::string> EnvironmentWith(int threads) {
   std::vector<std::string> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (!absl::StartsWith(*variable, "OMP_NUM_THREADS=")) variables.emplace_back(*variable);
+    const bool dropped = absl::StartsWith(*variable, "OMP_NUM_THREADS=") ||
+                         std::any_of(std::begin(kOfLaunchers), std::end(kOfLaunchers),
+                                     [&](const char* name) { return absl::StartsWith(*variable, name); });
+    if (!dropped) variables.emplace_back(*variable);
   }
   variables.push_back(absl::StrCat("OMP_NUM_THREADS=", threads));
   return variables;

@@ -53,6 +53,19 @@ TEST(OneMachine, RanksSayNothingOfNetworks) {
   }
 }
 
+// A process that no launcher started needs no MPI: here MPI could not start.
+TEST(OneMachine, ALoneRankStartsWithoutMpi) {
+  const TinyProject project;
+  const std::string train =
+      absl::StrCat(ProgramPath(), " train --config ", project.WriteConfig("run"), " --set schedule.steps=3");
+  const ProgramResult alone = RunShell("export OMPI_MCA_pml=none\n" + train);
+  EXPECT_EQ(alone.exit_status, 0) << alone.out;
+  EXPECT_THAT(alone.out, HasSubstr("trained 3 steps"));
+  const ProgramResult launched =
+      RunShell(absl::StrCat("export OMPI_MCA_pml=none\n", LauncherPath(), " --allow-run-as-root -n 1 ", train));
+  EXPECT_NE(launched.exit_status, 0) << launched.out;
+}
+
 // Open MPI warns of a choice in the environment beside the one in a file, and says what both are.
 TEST(OneMachine, AChoiceOfNetworksInAFileOfOpenMpiStays) {
   const TinyProject project;
