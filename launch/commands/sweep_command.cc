@@ -9,6 +9,7 @@
 
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/sweep/page.h"
 #include "launch/sweep/results.h"
 #include "launch/sweep/survey.h"
 #include "launch/sweep/sweep_file.h"
@@ -96,7 +97,9 @@ absl::Status SweepCommand(absl::Span<const std::string> arguments, std::ostream&
   const absl::Status status = worker.Work();
   const std::vector<sweep::ArmResult> results = sweep::ResultsOf(config, worker.Survey());
   ISTHMUS_RETURN_IF_ERROR(WriteDurably(config.folder() + "/results.json", sweep::ResultsJson(config, results)));
-  out << sweep::ResultsText(config, results);
+  const std::string page = config.folder() + "/report.html";
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(page, sweep::SweepPageHtml(config, results)));
+  out << sweep::ResultsText(config, results) << page << ": open it in a browser\n";
   ISTHMUS_RETURN_IF_ERROR(status);
   const auto failed = std::count_if(worker.results().begin(), worker.results().end(), [](const auto& result) {
     return result.second.end == sweep::RunResult::End::kFailed;

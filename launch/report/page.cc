@@ -27,8 +27,8 @@ std::string TitleOf(absl::Span<const Run> runs) {
 
 }  // namespace
 
-std::string PageHtml(absl::Span<const Run> runs) {
-  const std::string title = Escape(TitleOf(runs));
+std::string FramedPage(const PageFrame& frame, const std::string& sections) {
+  const std::string title = Escape(frame.title);
   return absl::StrCat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
@@ -36,15 +36,21 @@ std::string PageHtml(absl::Span<const Run> runs) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"generator\" content=\"isthmus ",
       kVersion, "\">\n<link rel=\"icon\" href=\"data:,\">\n<title>", title, " – Isthmus</title>\n<style>\n",
-      Embedded(kReportStyle), "</style>\n</head>\n<body>\n<header><p>Isthmus report</p><h1>", title,
-      "</h1></header>\n<main>\n", RunsSection(runs), LossSection(runs), SpeedUpSection(runs), HeadsSection(runs),
-      HeadSection(runs), UpdateSection(runs), TokenGapsSection(runs), ThroughputSection(runs),
-      ConfigurationSection(runs), FiguresSection(runs),
-      "</main>\n<footer>Made by <code>isthmus report</code>, version ", kVersion,
-      ", from <code>metrics.jsonl</code> and <code>config.textproto</code> of each run. Long series are thinned: a "
-      "point "
-      "then stands for the mean of several records.</footer>\n<script>\n",
+      Embedded(kReportStyle), "</style>\n</head>\n<body>\n<header><p>", Escape(frame.kind), "</p><h1>", title,
+      "</h1></header>\n<main>\n", sections, "</main>\n<footer>", frame.footer, "</footer>\n<script>\n",
       Embedded(kReportScript), "</script>\n</body>\n</html>\n");
+}
+
+std::string PageHtml(absl::Span<const Run> runs) {
+  return FramedPage(
+      {.title = TitleOf(runs),
+       .kind = "Isthmus report",
+       .footer = absl::StrCat("Made by <code>isthmus report</code>, version ", kVersion,
+                              ", from <code>metrics.jsonl</code> and <code>config.textproto</code> of each run. Long "
+                              "series are thinned: a point then stands for the mean of several records.")},
+      absl::StrCat(RunsSection(runs), LossSection(runs), SpeedUpSection(runs), HeadsSection(runs), HeadSection(runs),
+                   UpdateSection(runs), TokenGapsSection(runs), ThroughputSection(runs), ConfigurationSection(runs),
+                   FiguresSection(runs)));
 }
 
 }  // namespace isthmus::report

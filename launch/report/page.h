@@ -14,6 +14,13 @@ namespace isthmus::report {
 // content security policy forbids every request.
 std::string PageHtml(absl::Span<const Run> runs);
 
+// A page around sections that are HTML, with the same style, script and content security policy. `title` and `kind`
+// (above it) are text, `footer` HTML.
+struct PageFrame {
+  std::string title, kind, footer;
+};
+std::string FramedPage(const PageFrame& frame, const std::string& sections);
+
 }  // namespace isthmus::report
 
 #endif  // ISTHMUS_LAUNCH_REPORT_PAGE_H_

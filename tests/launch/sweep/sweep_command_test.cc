@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tests/support/markup.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 
@@ -84,6 +85,14 @@ TEST_F(SweepCommand, ComparesTunedArmsAndNeverRepeatsARun) {
   const std::string record =
       ReadText(project_ / ("sweep/" + arm["seeds"][1]["run"].get<std::string>() + "/metrics.jsonl"));
   EXPECT_THAT(record, HasSubstr(absl::StrCat("\"validation/loss\":", json(arm["seeds"][1]["loss"]).dump())));
+
+  const std::string page = ReadText(project_ / "sweep/report.html");
+  const size_t main = page.find("<main>"), end = page.find("</main>");
+  ASSERT_TRUE(main < end && end < page.size());
+  EXPECT_EQ(WrongMarkup(page.substr(main, end + 7 - main)), "");
+  EXPECT_THAT(page, HasSubstr("<h1>Does rank 4 lose?</h1>"));
+  EXPECT_THAT(page, HasSubstr("rank-4 against full: "));
+  EXPECT_THAT(page, HasSubstr("Tuning of rate"));
 
   const ProgramResult again = RunIsthmus(Command());
   EXPECT_EQ(again.exit_status, 0) << again.out;
