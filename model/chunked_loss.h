@@ -6,10 +6,13 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "model/future_schedule.h"
 #include "model/heads/lm_head.h"
 #include "model/heads/softmax_loss.h"
 #include "model/part_setting.h"
@@ -52,8 +55,22 @@ class ChunkedLoss {
     return head_->Evaluate(hidden, targets, softmax_);
   }
 
-  // Does the same, with gradients (HeadBatch), by the loss that the head trains with.
-  absl::Status Train(const HeadBatch& batch) { return head_->Train(batch, softmax_); }
+  // Returns a step's targets with the later ones that it trains towards, as BeginStep takes them. `targets` are the
+  // ordinary ones, int32 [1, n] in host memory. The result lives until the next call, and is `targets` itself in a step
+  // without later ones.
+  Tensor StepTargets(int64_t step, const Tensor& targets);
+  // Returns how many later targets a step has at most.
+  int64_t offsets() const { return schedule_.offsets(); }
+  // Returns their weights in the step that has begun. They are empty in a step without.
+  absl::Span<const double> future_weights() const { return future_.weights; }
+  // Returns whether that step finds the loss of the offset k >= 1. A head that takes one row of targets at a time leaves
+  // out those whose weight is 0.
+  bool trains_offset(int64_t offset) const {
+    return !future_.by_offset || future_.weights[static_cast<size_t>(offset - 1)] != 0;
+  }
+
+  // Does the same as Evaluate, with gradients (HeadBatch), by the loss that the head trains with.
+  absl::Status Train(const HeadBatch& batch);
 
   // Returns logits of the rows of `hidden` [n, D], n <= loss_chunk, on this shard: fp32 (fp64) [n, V_i] in the loss's
   // memory. Their softmax are the probabilities: a soft cap is on them.
@@ -62,8 +79,8 @@ class ChunkedLoss {
   absl::StatusOr<Tensor> LogitsOf(int64_t token, const Tensor& hidden, const Tensor& ids);
 
   // These work as in LmHead.
-  absl::Status BeginStep(const HeadStep& step) { return head_->BeginStep(step); }
-  bool capturable() const { return head_->capturable(); }
+  absl::Status BeginStep(const HeadStep& step);
+  bool capturable() const { return head_->capturable() && !future_.by_offset; }
   bool changes_gradient() const { return head_->changes_gradient(); }
   absl::Status ChangeGradient(double energy) { return head_->ChangeGradient(energy); }
   absl::Status RestoreGradient() { return head_->RestoreGradient(); }
@@ -71,18 +88,36 @@ class ChunkedLoss {
   const LossForm& form() const { return softmax_.form(); }
   absl::StatusOr<HeadView> View() { return head_->View(); }
   ParameterHandle parameter() const { return head_->parameter(); }
-  double ForwardFlopsPerToken() const { return head_->ForwardFlopsPerToken(); }
+  // It is that of the first step.
+  double ForwardFlopsPerToken() const {
+    const int64_t more = head_->takes_future(1) ? 0 : schedule_.CountAt(1);
+    return static_cast<double>(1 + more) * head_->ForwardFlopsPerToken();
+  }
   double MoreBackwardFlopsPerToken() const { return head_->MoreBackwardFlopsPerToken(); }
 
  private:
+  // What belongs to the later targets of the step that has begun.
+  struct Future {
+    std::vector<int32_t> targets;  // [1 + K, n]
+    std::vector<double> weights;
+    bool by_offset = false;   // the head takes one row of targets at a time
+    int64_t step_tokens = 0;  // n
+    Tensor grad_hidden;       // [N, D], of one row of targets; undefined for a head that takes all at once
+  };
+
   void Place(TensorPlacer& placer);
+  // Trains by one row of targets after the other, the ordinary ones last.
+  absl::Status TrainByOffset(const HeadBatch& batch);
   absl::StatusOr<Tensor> RowLogits(Range rows, const Tensor& hidden);
 
   const PartSetting& setting_;
   std::unique_ptr<LmHead> head_;
   const int64_t chunk_;
+  const FutureSchedule schedule_;
   SoftmaxLoss softmax_;
+  Future future_;
   Arena arena_;
+  const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
 };
 

@@ -4,6 +4,7 @@
 #define ISTHMUS_MODEL_STEP_OBSERVER_H_
 
 #include <absl/status/status.h>
+#include <absl/types/span.h>
 
 #include <cstdint>
 #include <vector>
@@ -22,8 +23,10 @@ class StepObserver {
   struct Beginning {
     int64_t step = 0;          // from 1; not above the one before: training has gone back
     int64_t local_tokens = 0;  // of every data rank
-    Tensor targets;            // int32 [1, local_tokens] in host memory, which lives until the step ends
-    bool last = false;         // of the run
+    // int32 [1 + K, local_tokens] in host memory, which lives until the step ends (HeadStep), and w_1 to w_K.
+    Tensor targets;
+    absl::Span<const double> future_weights;
+    bool last = false;  // of the run
   };
   // A step fills these tensors while it runs, in memory of the stream's device.
   struct Observed {
@@ -44,8 +47,8 @@ class StepObserver {
   virtual bool capturable() const = 0;
   // Is called before each micro-batch; `index` counts from 0. Local.
   virtual absl::Status BeginMicroBatch(int64_t index) = 0;
-  // Is called after the head's backward pass and before the backbone's. hidden is [N, D]; targets are int32 [1, N] on
-  // the stream's device. Only starts work on the stream if `capturable`. Collective over the tensor group.
+  // Is called after the head's backward pass and before the backbone's. hidden is [N, D]; targets are int32 [1 + K, N]
+  // on the stream's device. Only starts work on the stream if `capturable`. Collective over the tensor group.
   virtual absl::Status AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) = 0;
   // Is called after the micro-batch, for which it does not wait. Local.
   virtual absl::Status EndMicroBatch() = 0;

@@ -23,7 +23,7 @@ absl::Status TokenBuffer::Reserve(int64_t tokens, const Stream& stream) {
 absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
   tokens_ = tokens;
   if (stream.device() == Device::kCpu || stream.dry()) return absl::OkStatus();
-  ISTHMUS_ASSIGN_OR_RETURN(tokens_, staging_.Room(tokens.dtype, 1, tokens.columns, stream));
+  ISTHMUS_ASSIGN_OR_RETURN(tokens_, staging_.Room(tokens.dtype, tokens.rows, tokens.columns, stream));
   std::memcpy(tokens_.data, tokens.data, static_cast<size_t>(tokens.bytes()));
   return absl::OkStatus();
 }
@@ -31,9 +31,11 @@ absl::Status TokenBuffer::Take(const Tensor& tokens, const Stream& stream) {
 absl::StatusOr<Tensor> TokenBuffer::Part(int64_t begin, int64_t count, const Stream& stream) {
   const Tensor part = tokens_.ColumnSlice(begin, count);
   if (stream.device() == Device::kCpu) return part;
-  ISTHMUS_RETURN_IF_ERROR(Reserve(count, stream));
-  const Tensor copy = memory_.At(0, part.dtype, 1, count);
-  ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(part, copy, stream));
+  ISTHMUS_RETURN_IF_ERROR(Reserve(part.size(), stream));
+  const Tensor copy = memory_.At(0, part.dtype, part.rows, count);
+  for (int64_t row = 0; row < part.rows; ++row) {
+    ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(part.RowSlice(row, 1), copy.RowSlice(row, 1), stream));
+  }
   return copy;
 }
 

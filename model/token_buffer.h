@@ -23,11 +23,11 @@ class TokenBuffer {
   // Returns the bytes held on the device.
   int64_t bytes() const { return memory_.bytes(); }
 
-  // Takes int32 [1, n] in host memory. On the CPU it keeps a view of it, on a GPU a copy, so that it may be used again.
+  // Takes int32 [rows, n] in host memory, contiguous. On the CPU it keeps a view of it, on a GPU a copy, so that it may be used again.
   // The stream must have finished with what was taken before. Errors: ResourceExhausted.
   absl::Status Take(const Tensor& tokens, const Stream& stream);
-  // Returns tokens [begin, begin + count) of them on the stream's device; valid until the next call. The address
-  // changes only if `count` grows. Errors: ResourceExhausted.
+  // Returns tokens [begin, begin + count) of each row on the stream's device; valid until the next call. The address
+  // changes only if there are more than ever before. Errors: ResourceExhausted.
   absl::StatusOr<Tensor> Part(int64_t begin, int64_t count, const Stream& stream);
 
   // Does both, for all of `tokens`.

@@ -92,6 +92,9 @@ void CheckTraining(const proto::RunConfig& config, ConfigRules& rules) {
   rules.Within(0, 16384, "telemetry.jacobian_tokens", telemetry.jacobian_tokens());
   rules.Require(telemetry.dump_step() >= 0 && telemetry.dump_step() <= schedule.steps(), "telemetry.dump_step",
                 telemetry.dump_step(), absl::StrCat("accepts 0 to schedule.steps (", schedule.steps(), ")"));
+  rules.Require(telemetry.dump_step() == 0 || config.model().head().future().empty(), "telemetry.dump_step",
+                telemetry.dump_step(),
+                "accepts 0 with model.head.future: a dump has the ordinary targets alone, and not those of the loss");
   const auto& checkpoint = config.checkpoint();
   rules.AtLeast<int64_t>(0, "checkpoint.interval", checkpoint.interval());
   rules.AtLeast<int64_t>(1, "checkpoint.keep", checkpoint.keep());

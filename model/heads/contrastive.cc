@@ -117,8 +117,7 @@ class ContrastiveHead : public LmHead {
 
   absl::Status BeginStep(const HeadStep& step) override {
     ISTHMUS_RETURN_IF_ERROR(whole_->BeginStep(step));
-    const int64_t from = config_.vocabulary_from_step();
-    contrasting_ = from == 0 || step.step < from;
+    contrasting_ = Contrasts(step.step);
     if (!contrasting_) return absl::OkStatus();
     ISTHMUS_ASSIGN_OR_RETURN(memory_.host_targets,
                              target_buffer_.Room(DType::kInt32, 1, step.targets.size(), *stream_));
@@ -148,6 +147,7 @@ class ContrastiveHead : public LmHead {
     ISTHMUS_RETURN_IF_ERROR(rows_.AddGradient(of_whole_, *stream_));
     return region_->Leave(batch.grad_hidden, region_->LocalPart(batch.grad_hidden));
   }
+  bool takes_future(int64_t step) const override { return !Contrasts(step); }
   // The sizes of its work follow from the targets.
   bool capturable() const override { return !contrasting_; }
 
@@ -170,6 +170,9 @@ class ContrastiveHead : public LmHead {
   }
 
  private:
+  bool Contrasts(int64_t step) const {
+    return config_.vocabulary_from_step() == 0 || step < config_.vocabulary_from_step();
+  }
   // Keeps the targets of the step, [ranks, n]: this data rank's, or those of all in their order.
   absl::Status TakeTargets(const Tensor& targets) {
     const int64_t count = targets.size();

@@ -121,6 +121,7 @@ class CopyHead : public LmHead {
     }));
     return PassBack(batch, loss);
   }
+  bool takes_future(int64_t /*step*/) const override { return false; }
   absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss) override {
     ISTHMUS_RETURN_IF_ERROR(BeginReading(hidden));
     ISTHMUS_RETURN_IF_ERROR(Attend(targets));

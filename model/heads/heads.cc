@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "model/future_schedule.h"
 #include "model/heads/gradient/hooked_head.h"
 #include "model/heads/head_rows.h"
 #include "model/kind_list.h"
@@ -150,6 +151,7 @@ absl::Status CheckHead(const proto::ModelConfig& config, absl::string_view sourc
   if (wrong.empty() && kind->check) wrong = kind->check(config);
   if (wrong.empty()) wrong = CheckHooks(config, *kind);
   if (wrong.empty()) wrong = CheckLossForm(config.head());
+  if (wrong.empty()) wrong = CheckFuture(config.head());
   if (wrong.empty()) wrong = CheckHeadRows(config, *kind);
   return wrong.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat(source, ": ", wrong));
 }

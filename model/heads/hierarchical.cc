@@ -133,6 +133,7 @@ class HierarchicalHead : public LmHead {
     ISTHMUS_RETURN_IF_ERROR(rows_.AddGradient());
     return region_->Leave(batch.grad_hidden, region_->LocalPart(batch.grad_hidden));
   }
+  bool takes_future(int64_t /*step*/) const override { return false; }
   // The sizes of its work follow from the targets.
   bool capturable() const override { return false; }
 

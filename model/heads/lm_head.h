@@ -34,8 +34,8 @@ class TokenJacobians;  // model/heads/token_jacobians.h
 // The classes of a step whose softmax is not over the rows of the vocabulary.
 struct HeadClasses {
   std::vector<int32_t> rows;  // of the vocabulary, one for each class of all tensor ranks, ascending
-  Tensor step_targets;        // int32 [1, n] in host memory: the classes of HeadStep::targets
-  Tensor targets;             // int32 [1, N] on the stream's device: those of the last micro-batch
+  Tensor step_targets;        // int32 [1 + K, n] in host memory: the classes of HeadStep::targets
+  Tensor targets;             // int32 [1 + K, N] on the stream's device: those of the last micro-batch
 };
 
 // A head that is linear, as the decomposition of its gradient sees it: logits = h Wᵀ + b with W = U, or W = U E.
@@ -58,15 +58,17 @@ struct HeadView {
 // The tokens of a step of training.
 struct HeadStep {
   int64_t step = 0;  // from 1; not above the one before: training has gone back
-  Tensor targets;    // int32 [1, n] in host memory: those of this data rank, in all micro-batches
+  // int32 [1 + K, n] in host memory, contiguous: those of this data rank, in all micro-batches. Row k has the targets of
+  // offset k (model/future_schedule.h). A step without later targets has K = 0.
+  Tensor targets;
 };
 
 // A micro-batch of training.
 struct HeadBatch {
   Tensor hidden;       // [N, D], the same on all tensor ranks
-  Tensor targets;      // int32 [1, N]
+  Tensor targets;      // int32 [1 + K, N]; [1, N] for a head that does not take_future
   Tensor ids;          // int32 [1, N]: the tokens that went into the model; only for a head that reads_inputs()
-  int64_t begin = 0;   // of its tokens among those of HeadStep
+  int64_t begin = 0;   // of its targets among all elements of HeadStep::targets
   double scale = 1;    // gradients are those of scale · Σ_n loss_n
   Tensor grad_hidden;  // [N, D]: the local part gets the gradient of `hidden`, complete
   const HeadObservation* observed = nullptr;
@@ -76,6 +78,7 @@ struct HeadBatch {
 // the z-loss of its tokens. They are empty without such losses.
 struct HeadLossValues {
   std::optional<double> orthogonality, alignment, z_loss;
+  std::vector<std::optional<double>> future;  // mean cross-entropy of each later target, without its weight
 };
 
 class LmHead {
@@ -94,6 +97,9 @@ class LmHead {
   // Adds the loss of the tokens to the sums of `loss`, and their gradients to those of the parameters. Collective over
   // the tensor group.
   virtual absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss);
+  // Whether Train takes all rows of a step's targets at once. That is so wherever SoftmaxLoss gets the targets as they
+  // are. Another head's Train is called for one row after the other, and each call adds the gradients of its row.
+  virtual bool takes_future(int64_t /*step*/) const { return true; }
   // Returns how many more classes than V_i a chunk of Train or Evaluate has on this rank, at most.
   virtual int64_t MoreClasses() const { return 0; }
   // Returns how many rows of logits a chunk must have room for, however few tokens it is set to.

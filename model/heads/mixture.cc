@@ -113,6 +113,7 @@ class MixtureHead : public LmHead {
     ISTHMUS_RETURN_IF_ERROR(ForPasses(batch.hidden.rows, train));
     return region_->Leave(batch.grad_hidden, region_->LocalPart(batch.grad_hidden));
   }
+  bool takes_future(int64_t /*step*/) const override { return false; }
   absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss) override {
     return ForPasses(hidden.rows, [&](int64_t begin, int64_t tokens) {
       return AddLoss(hidden.RowSlice(begin, tokens), targets.ColumnSlice(begin, tokens), 1, /*gradient=*/false, loss);

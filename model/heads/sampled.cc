@@ -21,6 +21,7 @@
 
 #include "model/algebra/host_copy.h"
 #include "model/algebra/matrix.h"
+#include "model/future_schedule.h"
 #include "model/heads/class_sample.h"
 #include "model/heads/heads.h"
 #include "model/heads/sampled_rows.h"
@@ -83,6 +84,7 @@ class SampledHead : public LmHead {
       : setting_(request.setting),
         stages_(request.config.head().sampled().begin(), request.config.head().sampled().end()),
         tied_(request.config.tied_embeddings()),
+        offsets_(FutureSchedule(request.config.head()).offsets()),
         whole_(FindHead(tied_ ? "tied" : "full")->make(request)),
         rows_(setting_),
         jacobians_(*whole_, rows_, view_, LossFormOf(request.config)) {}
@@ -93,7 +95,7 @@ class SampledHead : public LmHead {
   void Place(int64_t chunk, TensorPlacer& placer) override {
     whole_->Place(chunk, placer);
     if (!setting_.training) return;
-    targets_ = placer.Place("head.sampled_targets", DType::kInt32, 1, setting_.batch.tokens());
+    targets_ = placer.Place("head.sampled_targets", DType::kInt32, 1 + offsets_, setting_.batch.tokens());
     rows_.Place(chunk, placer);
   }
   void Bind(const ParameterStore& parameters, const TensorRegion& region, Stream& stream) override {
@@ -118,9 +120,12 @@ class SampledHead : public LmHead {
   absl::Status Train(const HeadBatch& batch, SoftmaxLoss& loss) override {
     if (!sampling_) return whole_->Train(batch, loss);
     const int64_t tokens = batch.hidden.rows;
-    const Tensor targets = targets_.ColumnSlice(0, tokens);
+    const Tensor of_batch = view_.step_targets.ColumnSlice(batch.begin, tokens);
+    const Tensor targets = targets_.ColumnSlice(0, tokens).RowSlice(0, of_batch.rows);
     view_.targets = targets;
-    ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(view_.step_targets.ColumnSlice(batch.begin, tokens), targets, *stream_));
+    for (int64_t k = 0; k < targets.rows; ++k) {
+      ISTHMUS_RETURN_IF_ERROR(StartCopyFromHost(of_batch.RowSlice(k, 1), targets.RowSlice(k, 1), *stream_));
+    }
     const VocabularyProduct& product = rows_.product();
     const Range classes = rows_.classes();
     ISTHMUS_RETURN_IF_ERROR(SetZero({.x = product.gradient()}, *stream_));
@@ -204,7 +209,8 @@ class SampledHead : public LmHead {
       return absl::OkStatus();
     }
     const std::vector<int32_t>& sample = view_.rows;
-    ISTHMUS_ASSIGN_OR_RETURN(view_.step_targets, host_targets_.Room(DType::kInt32, 1, targets.size(), *stream_));
+    ISTHMUS_ASSIGN_OR_RETURN(view_.step_targets,
+                             host_targets_.Room(DType::kInt32, targets.rows, targets.columns, *stream_));
     const auto* ids = targets.As<const int32_t>();
     std::transform(ids, ids + targets.size(), view_.step_targets.As<int32_t>(), [&](int32_t id) {
       return static_cast<int32_t>(std::lower_bound(sample.begin(), sample.end(), id) - sample.begin());
@@ -215,6 +221,7 @@ class SampledHead : public LmHead {
   const PartSetting& setting_;
   const std::vector<proto::SampledStageConfig> stages_;
   const bool tied_;
+  const int64_t offsets_;                // K, of later targets
   const std::unique_ptr<LmHead> whole_;  // of the whole vocabulary
   SampledRows rows_;
   Linear of_whole_;  // W [V_i, D]
@@ -223,7 +230,7 @@ class SampledHead : public LmHead {
   bool sampling_ = false;  // in this step
   HeadClasses view_;
   HostBuffer host_targets_;
-  Tensor targets_;  // int32 [1, N]: those of a micro-batch
+  Tensor targets_;  // int32 [1 + K, N]: those of a micro-batch
   Tensor signal_;   // the local part of the hidden states' gradient
   SampledJacobians jacobians_;
 };

@@ -122,12 +122,12 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   const TraceRange range(stream_, "projector");
   StepState& state = *state_;
   state.not_linear = head.not_linear;
-  jacobians_->Begin(begun.local_tokens, begun.targets);
+  jacobians_->Begin(begun.local_tokens, begun.targets.RowSlice(0, 1));
   if (!head.not_linear.empty()) return SetZero({.x = memory_.layer_squares}, stream_);
   ISTHMUS_RETURN_IF_ERROR(UseClasses(head));
   const Tensor targets = over_vocabulary_ ? begun.targets : head.classes->step_targets;
   if (state.dump != nullptr) {
-    ISTHMUS_RETURN_IF_ERROR(state.dump->Begin(head, targets, shape_.hidden_width, stream_));
+    ISTHMUS_RETURN_IF_ERROR(state.dump->Begin(head, targets.RowSlice(0, 1), shape_.hidden_width, stream_));
   }
   Laps laps;
   seconds_ = {};
@@ -138,7 +138,7 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   state.sums.arithmetic = shape_.sum_type();
   state.step = begun.step;
   state.fresh = begun.last || state.dump != nullptr;
-  ISTHMUS_RETURN_IF_ERROR(tokens_->Begin(begun.local_tokens, targets));
+  ISTHMUS_RETURN_IF_ERROR(tokens_->Begin(begun.local_tokens, targets, begun.future_weights));
   for (const Tensor& sum : {memory_.sums.all, memory_.head.unit_sum, memory_.layer_squares, memory_.parts.row_energy,
                             memory_.sample.hidden, memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
@@ -209,7 +209,7 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
   }
   const Range own = own_rows();
   const LogitRows rows = LogitRows{head.weight, head.bias}.Slice(own.begin, own.size());
-  SampledGradient gradient(shape_, memory_, mesh_, rows, head.rows.begin + own.begin, input, sampled.figures, stream_);
+  SampledGradient gradient(shape_, memory_, mesh_, rows, head.rows.begin + own.begin, input, sampled, stream_);
   const double square = tokens_->scale() * tokens_->scale();
   ISTHMUS_ASSIGN_OR_RETURN(sums.sample_gram, gradient.Gram());
   sums.sample_gram *= square;

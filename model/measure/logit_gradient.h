@@ -12,11 +12,20 @@
 
 namespace isthmus {
 
+// The loss has later targets besides (ops/future_targets.h). All tensors lie in memory of the stream's device.
+struct LaterTargets {
+  ConstTensor targets;                       // int32 [1 + K, n], the ordinary ones first; undefined: there are none
+  ConstTensor weights;                       // fp64 [1, K]
+  ConstTensor target_weight, excess_weight;  // [1, n] in the type of `gradient`
+  Tensor target_logits;                      // [n, K] in that type: scratch
+};
+
 // There are n tokens. All tensors lie in memory of the stream's device.
 struct LogitGradientTokens {
   ConstTensor input;              // [n, width] what enters the vocabulary-sized factor U
   ConstTensor targets;            // int32 [1, n]
   ConstTensor loss, log_sum_exp;  // [1, n] in the type of `gradient`
+  LaterTargets later;
   LossForm form;
   double scale = 1;  // of each token's loss
   int exponent = 0;  // logits are input Uᵀ times 2^exponent, plus a bias; not 0 in host memory only

@@ -4,6 +4,7 @@
 
 #include "model/algebra/gram_factor.h"
 #include "model/compute_type.h"
+#include "model/future_schedule.h"
 #include "model/heads/heads.h"
 #include "model/parameters.h"
 #include "ops/gram.h"
@@ -114,7 +115,13 @@ void PlaceSample(const MeasurementShape& shape, TensorPlacer& placer, Measuremen
   const int64_t sampled = shape.sampled;
   const DType type = shape.type, wide = shape.sum_type();
   m.tokens.positions = placer.Place("measurement.positions", DType::kInt32, 1, sampled);
-  m.sample.targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1, sampled);
+  m.sample.targets = placer.Place("measurement.sampled_targets", DType::kInt32, 1 + shape.offsets, sampled);
+  if (shape.offsets > 0) {
+    m.sample.future_weights = placer.Place("measurement.future_weights", kSum, 1, shape.offsets);
+    m.sample.target_weight = placer.Place("measurement.sampled_target_weight", wide, 1, sampled);
+    m.sample.excess_weight = placer.Place("measurement.sampled_excess_weight", wide, 1, sampled);
+    m.sample.target_logits = placer.Place("measurement.sampled_target_logits", wide, sampled, shape.offsets);
+  }
   m.tokens.found_hidden = placer.Place("measurement.found_hidden", type, sampled, hidden);
   m.sample.hidden = placer.Place("measurement.sampled_hidden", type, sampled, hidden);
   if (shape.has_down) m.sample.input = placer.Place("measurement.sampled_input", type, sampled, width);
@@ -155,6 +162,7 @@ MeasurementShape MeasurementShape::Of(const proto::RunConfig& config, int tensor
   shape.sampled = std::min<int64_t>(config.telemetry().sample_tokens(), shape.step_tokens);
   shape.type = ComputeType(config.precision());
   shape.form = LossFormOf(model);
+  shape.offsets = FutureSchedule(model.head()).offsets();
   shape.split = device == Device::kCuda && shape.type == DType::kBFloat16;
   return shape;
 }

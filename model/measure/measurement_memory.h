@@ -35,6 +35,7 @@ struct MeasurementShape {
   int64_t sampled = 0;      // tokens of a step whose gradient's spectrum is taken, at most
   DType type = DType::kFloat32;
   LossForm form;
+  int64_t offsets = 0;  // K, later targets of a token at most
   // Products of wide numbers are made of bf16 ones (ops/split.h) if the weights are bf16 and the device is a GPU.
   bool split = false;
 
@@ -128,12 +129,14 @@ struct PartMemory {
 
 // This belongs to the sampled tokens of a step (model/measure/sampled_gradient.h).
 struct SampleMemory {
-  Tensor targets;            // int32 [1, sampled]
+  Tensor targets;            // int32 [1 + K, sampled]
   Tensor hidden;             // [sampled, D] compute type
   Tensor input;              // [sampled, width] compute type; only of a head W = U E
   Tensor loss, log_sum_exp;  // [1, sampled] sum type
-  Tensor logits;             // [sampled, row block] sum type
-  Tensor gram;               // [sampled, sampled] sum type
+  // Of K later targets, as LaterTargets has them (model/measure/logit_gradient.h); not allocated without.
+  Tensor future_weights, target_weight, excess_weight, target_logits;
+  Tensor logits;  // [sampled, row block] sum type
+  Tensor gram;    // [sampled, sampled] sum type
   // Tensors of the self-test's tokens: G of some rows (not allocated with fp64), A_U, F and then (G - G_∥) U. The last
   // one times E is only allocated for a head W = U E.
   Tensor tested_gradient;                  // [tested, wide_rows()]

@@ -10,6 +10,7 @@
 #include "model/measure/mesh_sum.h"
 #include "model/measure/token_sample.h"
 #include "ops/elementwise.h"
+#include "ops/future_targets.h"
 #include "ops/matmul.h"
 #include "ops/reductions.h"
 #include "runtime/device.h"
@@ -18,23 +19,51 @@
 namespace isthmus {
 
 absl::Status SampledGradient::Place(int64_t stride, int64_t count) {
-  const Matrix placed = figures_(Eigen::seqN(0, count, stride), Eigen::all);
+  const Matrix placed = sampled_.figures(Eigen::seqN(0, count, stride), Eigen::all);
   const auto place = [&](SampledTokens::Figure figure, const Tensor& tensor) {
     return CopyToTensor(placed.col(figure).transpose(), tensor.ColumnSlice(0, count), stream_);
   };
   ISTHMUS_RETURN_IF_ERROR(place(SampledTokens::kLoss, memory_.sample.loss));
   ISTHMUS_RETURN_IF_ERROR(place(SampledTokens::kLogSumExp, memory_.sample.log_sum_exp));
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(placed(i, SampledTokens::kTarget)));
-  return CopyFromHost(Tensor(ids.data(), DType::kInt32, 1, count), memory_.sample.targets.ColumnSlice(0, count),
-                      stream_);
+  for (int64_t k = 0; k <= offsets(); ++k) {
+    const int64_t column = k == 0 ? int64_t{SampledTokens::kTarget} : SampledTokens::kFigures + k - 1;
+    for (int64_t i = 0; i < count; ++i) ids.push_back(static_cast<int32_t>(placed(i, column)));
+  }
+  ISTHMUS_RETURN_IF_ERROR(
+      CopyFromHost(Tensor(ids.data(), DType::kInt32, 1 + offsets(), count), Targets(count), stream_));
+  return offsets() > 0 ? PlaceLater(ids, count) : absl::OkStatus();
+}
+
+absl::Status SampledGradient::PlaceLater(const std::vector<int32_t>& targets, int64_t count) {
+  Matrix weights(2, count);
+  for (int64_t n = 0; n < count; ++n) {
+    const FutureTargetsOfToken of_token = {targets.data() + n, count, sampled_.future_weights.data(),
+                                           static_cast<int>(offsets())};
+    const TokenWeights at_first = of_token.Of(of_token.target(0));
+    weights.col(n) << at_first.target, at_first.excess;
+  }
+  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(weights.row(0), memory_.sample.target_weight.ColumnSlice(0, count), stream_));
+  ISTHMUS_RETURN_IF_ERROR(CopyToTensor(weights.row(1), memory_.sample.excess_weight.ColumnSlice(0, count), stream_));
+  return CopyFromHost(ConstTensor(sampled_.future_weights.data(), DType::kFloat64, 1, offsets()),
+                      memory_.sample.future_weights, stream_);
 }
 
 absl::Status SampledGradient::Form(const Tensor& input, Range rows, const Tensor& gradient) {
+  const int64_t count = input.rows;
+  LaterTargets later;
+  if (offsets() > 0) {
+    later = {.targets = Targets(count),
+             .weights = memory_.sample.future_weights,
+             .target_weight = memory_.sample.target_weight.ColumnSlice(0, count),
+             .excess_weight = memory_.sample.excess_weight.ColumnSlice(0, count),
+             .target_logits = memory_.sample.target_logits.RowSlice(0, count)};
+  }
   return FormLogitGradient({.input = input,
-                            .targets = memory_.sample.targets.ColumnSlice(0, input.rows),
-                            .loss = memory_.sample.loss.ColumnSlice(0, input.rows),
-                            .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, input.rows),
+                            .targets = Targets(count).RowSlice(0, 1),
+                            .loss = memory_.sample.loss.ColumnSlice(0, count),
+                            .log_sum_exp = memory_.sample.log_sum_exp.ColumnSlice(0, count),
+                            .later = later,
                             .form = shape_.form},
                            rows_.Slice(rows.begin, rows.size()), first_row_ + rows.begin, gradient, stream_);
 }
@@ -135,7 +164,7 @@ absl::StatusOr<SampledGradient::Energies> SampledGradient::Test() {
       .energy = found(0, 0),
       .lost = found(0, 1),
       .lost_passed_on = passed_on,
-      .retained = figures_.col(SampledTokens::kRetained)(Eigen::seqN(0, tested.count, tested.stride)).sum()};
+      .retained = sampled_.figures.col(SampledTokens::kRetained)(Eigen::seqN(0, tested.count, tested.stride)).sum()};
 }
 
 }  // namespace isthmus

@@ -6,6 +6,8 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <iterator>
+#include <vector>
 
 #include "model/algebra/matrix.h"
 #include "model/measure/logit_gradient.h"
@@ -20,17 +22,17 @@ namespace isthmus {
 class SampledGradient {
  public:
   // `rows` are this rank's rows of U, which begin at row `first_row` of the vocabulary. `input` [n, width] is what
-  // enters U for each sampled token. `figures` are SampledTokens::figures, the same on every rank. All must outlive
-  // this object.
+  // enters U for each sampled token. `sampled` is the same on every rank. All must outlive this object.
   SampledGradient(const MeasurementShape& shape, const MeasurementMemory& memory, const Mesh& mesh,
-                  const LogitRows& rows, int64_t first_row, const Tensor& input, const Matrix& figures, Stream& stream)
+                  const LogitRows& rows, int64_t first_row, const Tensor& input, const SampledTokens& sampled,
+                  Stream& stream)
       : shape_(shape),
         memory_(memory),
         mesh_(mesh),
         rows_(rows),
         first_row_(first_row),
         input_(input),
-        figures_(figures),
+        sampled_(sampled),
         stream_(stream) {}
 
   // Computes G Gᵀ in memory.sample.gram, summed over the mesh. Losses are not divided by N. Collective over the mesh.
@@ -50,6 +52,11 @@ class SampledGradient {
  private:
   // Copies every stride-th token's figures to where Form finds them.
   absl::Status Place(int64_t stride, int64_t count);
+  // Does the same for what belongs to later targets. `targets` is [1 + K, count].
+  absl::Status PlaceLater(const std::vector<int32_t>& targets, int64_t count);
+  // Views the placed targets of the first `count` tokens, one row after the other.
+  Tensor Targets(int64_t count) const { return {memory_.sample.targets.data, DType::kInt32, 1 + offsets(), count}; }
+  int64_t offsets() const { return std::ssize(sampled_.future_weights); }
   // Computes G of the placed tokens for some of the rows.
   absl::Status Form(const Tensor& input, Range rows, const Tensor& gradient);
   // Calls `use` with G and U of one block of rows after the other, both in fp64.
@@ -64,7 +71,7 @@ class SampledGradient {
   const LogitRows rows_;
   const int64_t first_row_;
   const Tensor input_;
-  const Matrix& figures_;
+  const SampledTokens& sampled_;
   Stream& stream_;
 };
 

@@ -6,6 +6,7 @@
 #include "model/algebra/matrix.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/future_targets.h"
 #include "ops/reductions.h"
 #include "parallel/shard.h"
 #include "runtime/device.h"
@@ -14,13 +15,13 @@
 
 namespace isthmus {
 
-absl::Status StepTokens::Begin(int64_t local_tokens, const Tensor& targets) {
+absl::Status StepTokens::Begin(int64_t local_tokens, const Tensor& targets, absl::Span<const double> future_weights) {
   const int64_t tokens = local_tokens * mesh_.data_ranks();
   targets_ = targets;
   scale_ = 1.0 / static_cast<double>(tokens);
   first_token_ = local_tokens * mesh_.data_rank();
   sums_ = TokenSums();
-  sampled_ = SampledTokens(TokenSample::Of(tokens, shape_.sampled));
+  sampled_ = SampledTokens(TokenSample::Of(tokens, shape_.sampled), future_weights);
   waiting_.reset();
   return PlaceSample(local_tokens / shape_.tokens);
 }
@@ -84,7 +85,7 @@ absl::Status StepTokens::Add(const HeadView& head, const Tensor& all_hidden, con
   ISTHMUS_RETURN_IF_ERROR(RowDots({.x = hidden, .y = hidden, .dots = squares}, stream_));
   ISTHMUS_RETURN_IF_ERROR(
       AddUnitRows({.x = hidden, .squares = squares, .total = memory_.sums.hidden_unit_sum}, stream_));
-  ISTHMUS_RETURN_IF_ERROR(Project(head, signal, targets));
+  ISTHMUS_RETURN_IF_ERROR(Project(head, signal, targets.RowSlice(0, 1)));
   // Tokens that are not of this micro-batch read as zero.
   ISTHMUS_RETURN_IF_ERROR(EmbeddingForward(
       {.ids = memory_.tokens.positions, .table = all_hidden, .first_row = 0, .y = memory_.tokens.found_hidden},
@@ -140,11 +141,19 @@ absl::Status StepTokens::Finish() {
   const auto energy = ViewOf(copies[kEnergy]), retained = ViewOf(copies[kRetained]),
              target_dots = ViewOf(copies[kTargetDot]);
   const Range own = shape_.OwnTokens(mesh_.tensor_rank());
-  const auto* targets = targets_.As<int32_t>() + micro_batch * shape_.tokens;
+  const Tensor all_targets = targets_.ColumnSlice(micro_batch * shape_.tokens, shape_.tokens);
+  const auto* targets = all_targets.As<int32_t>();
+  const std::vector<double>& later_weights = sampled_.future_weights;
+  const auto weights = [&](int64_t n) {
+    const FutureTargetsOfToken token = {targets + n, all_targets.row_stride, later_weights.data(),
+                                        static_cast<int>(later_weights.size())};
+    return token.Of(targets[n]);
+  };
   const auto figures = [&](int64_t n) {
     return TokenFigures{.loss = loss(0, n),
                         .log_sum_exp = log_sum_exp(0, n),
                         .target = targets[n],
+                        .weights = weights(n),
                         .energy = energy.col(n).sum(),
                         .retained_energy = retained(0, n - own.begin),
                         .retained_at_target = target_dots(0, n - own.begin)};
@@ -155,6 +164,9 @@ absl::Status StepTokens::Finish() {
     const int64_t n = part.offset + k * sampled_.sample.stride;
     if (n < own.begin || n >= own.end) continue;  // another tensor rank's
     sampled_.Set(part.first + k, figures(n));
+    for (int64_t offset = 1; offset < all_targets.rows; ++offset) {
+      sampled_.figures(part.first + k, SampledTokens::kFigures + offset - 1) = all_targets.Row<int32_t>(offset)[n];
+    }
     sums_.sampled_retained += figures(n).retained_energy;
   }
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/types/span.h>
 
 #include <array>
 #include <cstdint>
@@ -30,10 +31,11 @@ class StepTokens {
              Stream& stream)
       : shape_(shape), memory_(memory), mesh_(mesh), projector_(projector), stream_(stream) {}
 
-  // Begins a step. `targets` is int32 [1, local_tokens], this data rank's in host memory; it must stay until Finish.
-  absl::Status Begin(int64_t local_tokens, const Tensor& targets);
+  // Begins a step. `targets` is int32 [1 + K, local_tokens], this data rank's in host memory; it must stay until Finish,
+  // as must `future_weights`, w_1 to w_K.
+  absl::Status Begin(int64_t local_tokens, const Tensor& targets, absl::Span<const double> future_weights);
   // Calls come in this order for each micro-batch. Add takes hidden [N, D], the same on all tensor ranks, and targets
-  // int32 [1, N] on the stream's device. It adds to memory.sums.all and memory.sample.hidden. Collective over the
+  // int32 [1 + K, N] on the stream's device. It adds to memory.sums.all and memory.sample.hidden. Collective over the
   // tensor ranks.
   absl::Status BeginMicroBatch(int64_t index);
   absl::Status Add(const HeadView& head, const Tensor& hidden, const Tensor& targets);

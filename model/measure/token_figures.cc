@@ -6,7 +6,7 @@ namespace isthmus {
 
 void TokenSums::Add(const TokenFigures& token, double scale, const LossForm& form) {
   const double capped_logit = token.log_sum_exp - token.loss;
-  const double target = form.TargetGradient(std::expm1(-token.loss), token.log_sum_exp, capped_logit);
+  const double target = form.TargetGradient(std::expm1(-token.loss), token.log_sum_exp, capped_logit, token.weights);
   const double norm = std::sqrt(token.energy);
   loss += token.loss * scale;
   retained_energy += token.retained_energy;

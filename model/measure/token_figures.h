@@ -4,7 +4,11 @@
 #ifndef ISTHMUS_MODEL_MEASURE_TOKEN_FIGURES_H_
 #define ISTHMUS_MODEL_MEASURE_TOKEN_FIGURES_H_
 
+#include <absl/types/span.h>
+
 #include <cstdint>
+#include <iterator>
+#include <vector>
 
 #include "model/algebra/matrix.h"
 #include "model/measure/histogram.h"
@@ -17,7 +21,8 @@ namespace isthmus {
 struct TokenFigures {
   double loss = 0, log_sum_exp = 0;  // the loss without the z-loss
   int32_t target = 0;
-  double energy = 0;  // of the gradient of the token's own loss: N² ‖G_n‖²; ‖p - y‖² in the plain form
+  TokenWeights weights;  // of the gradient by the target's logit
+  double energy = 0;     // of the gradient of the token's own loss: N² ‖G_n‖²; ‖p - y‖² in the plain form
   double retained_energy = 0;     // ‖G_∥,n‖² = ‖F_n‖²
   double retained_at_target = 0;  // G_∥[n, y_n]
 };
@@ -38,17 +43,21 @@ struct TokenSums {
 
 // Keeps figures of the sampled tokens one by one, from which their logit gradient can be formed again.
 struct SampledTokens {
-  // These are the columns of `figures`.
+  // These are the columns of `figures`. Those of K later targets follow.
   enum Figure { kLoss, kLogSumExp, kTarget, kRetained, kFigures };
 
   TokenSample sample;
-  Matrix figures;  // [sample.count, kFigures]; zeros for tokens that this rank has not seen
+  std::vector<double> future_weights;  // w_1 to w_K of the loss (ops/future_targets.h)
+  Matrix figures;                      // [sample.count, kFigures + K]; zeros for tokens that this rank has not seen
 
   SampledTokens() = default;
-  explicit SampledTokens(const TokenSample& of) : sample(of), figures(Matrix::Zero(of.count, kFigures)) {}
-  // `place` is the place among the sampled tokens.
+  explicit SampledTokens(const TokenSample& of, absl::Span<const double> weights = {})
+      : sample(of),
+        future_weights(weights.begin(), weights.end()),
+        figures(Matrix::Zero(of.count, kFigures + std::ssize(weights))) {}
+  // `place` is the place among the sampled tokens. Later targets stay as they are.
   void Set(int64_t place, const TokenFigures& token) {
-    figures.row(place) << token.loss, token.log_sum_exp, token.target, token.retained_energy;
+    figures.row(place).head(kFigures) << token.loss, token.log_sum_exp, token.target, token.retained_energy;
   }
 };
 

@@ -35,7 +35,9 @@ TrainingMemory PlanTrainingMemory(const proto::RunConfig& config, int tensor_ran
   if (MeasuresHead(config)) {
     memory.decomposition = HeadDecomposition::Layout(MeasurementShape::Of(config, tensor_rank, device));
   }
-  memory.ids = memory.targets = TokenBuffer::Layout(model.setting().batch.tokens(), device);
+  const int64_t tokens = model.setting().batch.tokens();
+  memory.ids = TokenBuffer::Layout(tokens, device);
+  memory.targets = TokenBuffer::Layout((1 + model.loss().offsets()) * tokens, device);
   memory.scratch.Add("scratch of the stream", DType::kUInt8, 1, StreamScratchBytes(device));
   return memory;
 }

@@ -44,7 +44,7 @@ absl::StatusOr<std::unique_ptr<TrainingModel>> TrainingModel::Create(const proto
   model->reducer_ = std::make_unique<GradientReducer>(std::move(reducer));
   ISTHMUS_ASSIGN_OR_RETURN(model->optimizer_, Optimizer::Create(parameters, mesh, config, stream));
   ISTHMUS_RETURN_IF_ERROR(model->ids_.Reserve(model->MicroBatchTokens(), stream));
-  ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve(model->MicroBatchTokens(), stream));
+  ISTHMUS_RETURN_IF_ERROR(model->targets_.Reserve((1 + model->loss().offsets()) * model->MicroBatchTokens(), stream));
   model->registered_.push_back(mesh.data().Register(parameters.gradients()));
   if (config.mesh().shard_optimizer()) model->registered_.push_back(mesh.data().Register(parameters.weights()));
   model->capture_ = model->CanCapture(config.cuda());
@@ -171,7 +171,8 @@ absl::Status TrainingModel::Rehearse() {
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.OnDevice(host, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.OnDevice(host, stream_));
   ISTHMUS_RETURN_IF_ERROR(
-      MicroBatch({.ids = ids, .targets = targets}, {.last = false, .measured = observer_ != nullptr, .scale = 1}));
+      MicroBatch({.ids = ids, .targets = targets},
+                 {.last = false, .measured = observer_ != nullptr, .later_targets = false, .scale = 1}));
   return stream_.Synchronize();
 }
 
@@ -204,30 +205,35 @@ absl::Status TrainingModel::CheckRequest(const StepRequest& request) const {
 absl::Status TrainingModel::BeginStep(const StepRequest& request) {
   timer_->Reset();
   seconds_ = {};
+  const Tensor targets = model_->loss().StepTargets(request.step, request.targets);
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(request.ids, stream_));
-  ISTHMUS_RETURN_IF_ERROR(targets_.Take(request.targets, stream_));
+  ISTHMUS_RETURN_IF_ERROR(targets_.Take(targets, stream_));
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kOptimizer, seconds_);
     ISTHMUS_RETURN_IF_ERROR(SetZero({.x = parameters().gradients()}, stream_));
   }
   {
     const PhaseTimer::Scope phase(*timer_, StepPhase::kHead, seconds_);
-    ISTHMUS_RETURN_IF_ERROR(model_->loss().BeginStep({.step = request.step, .targets = request.targets}));
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().BeginStep({.step = request.step, .targets = targets}));
   }
   if (!request.measure) return absl::OkStatus();
   const PhaseTimer::Scope phase(*timer_, StepPhase::kTelemetry, seconds_);
   ISTHMUS_ASSIGN_OR_RETURN(const HeadView head, model_->loss().View());
-  return observer_->BeginStep(
-      head,
-      {.step = request.step, .local_tokens = request.ids.columns, .targets = request.targets, .last = request.last});
+  return observer_->BeginStep(head, {.step = request.step,
+                                     .local_tokens = request.ids.columns,
+                                     .targets = targets,
+                                     .future_weights = model_->loss().future_weights(),
+                                     .last = request.last});
 }
 
 absl::StatusOr<LossSums> TrainingModel::RunMicroBatches(const StepRequest& request, double scale) {
   const int64_t tokens = MicroBatchTokens(), micro_batches = request.ids.columns / tokens;
   ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
   ISTHMUS_RETURN_IF_ERROR(ForEachAlike(stream_, micro_batches, [&](int64_t index) {
-    return MeasuredMicroBatch(index * tokens,
-                              {.last = index + 1 == micro_batches, .measured = request.measure, .scale = scale});
+    return MeasuredMicroBatch(index * tokens, {.last = index + 1 == micro_batches,
+                                               .measured = request.measure,
+                                               .later_targets = !model_->loss().future_weights().empty(),
+                                               .scale = scale});
   }));
   const PhaseTimer::Scope phase(*timer_, StepPhase::kReduce, seconds_);
   return model_->loss().Sums();
@@ -292,11 +298,19 @@ absl::Status TrainingModel::Apply(const StepRequest& request, const LossSums& su
 }
 
 absl::StatusOr<HeadLossValues> TrainingModel::HeadLosses(const LossSums& sums, double scale) const {
-  HeadLossValues values = model_->loss().head_losses();
-  if (model_->loss().form().z_loss == 0) return values;
-  double z_loss = scale * sums.z_loss;
-  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&z_loss, 1)));
-  values.z_loss = z_loss;
+  const ChunkedLoss& loss = model_->loss();
+  HeadLossValues values = loss.head_losses();
+  std::vector<double> means = {scale * sums.z_loss};
+  for (const double sum : sums.future) means.push_back(scale * sum);
+  const bool later_targets = !loss.future_weights().empty(), z_loss = loss.form().z_loss != 0;
+  if (!z_loss && !later_targets) return values;
+  ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(means)));
+  if (z_loss) values.z_loss = means.front();
+  if (!later_targets) return values;
+  for (int64_t offset = 1; offset <= loss.offsets(); ++offset) {
+    values.future.push_back(loss.trains_offset(offset) ? std::optional(means[static_cast<size_t>(offset)])
+                                                       : std::nullopt);
+  }
   return values;
 }
 

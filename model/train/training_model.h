@@ -96,7 +96,7 @@ class TrainingModel {
   MemoryBytes memory() const;
 
  private:
-  // The tokens of a micro-batch on the stream's device: int32 [1, n].
+  // The tokens of a micro-batch on the stream's device: int32 [1, N]; targets as in HeadBatch.
   struct MicroBatchInput {
     Tensor ids, targets;
     int64_t begin = 0;  // among this rank's tokens of the step
@@ -105,9 +105,11 @@ class TrainingModel {
   struct MicroBatchKind {
     bool last;  // of the step: gradients are reduced
     bool measured;
-    double scale;  // of the loss
+    bool later_targets;  // the step has some
+    double scale;        // of the loss
     friend bool operator<(const MicroBatchKind& a, const MicroBatchKind& b) {
-      return std::tuple(a.last, a.measured, a.scale) < std::tuple(b.last, b.measured, b.scale);
+      return std::tuple(a.last, a.measured, a.later_targets, a.scale) <
+             std::tuple(b.last, b.measured, b.later_targets, b.scale);
     }
   };
   // This is a kind that has occurred.

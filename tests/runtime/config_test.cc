@@ -187,6 +187,8 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"telemetry.dump_step=-1", 1, "telemetry.dump_step: -1"},
         Rule{"schedule.steps=20 schedule.warmup_steps=0 telemetry.dump_step=21", 1,
              "telemetry.dump_step: 21; accepts 0 to schedule.steps (20)"},
+        Rule{"telemetry.dump_step=2 model.head.future+=weights:1", 1,
+             "telemetry.dump_step: 2; accepts 0 with model.head.future"},
         Rule{"telemetry.prometheus.port=65536", 1, "telemetry.prometheus.port: 65536; accepts 1 to 65535, or 0"},
         Rule{"telemetry.prometheus.address=here", 1, "telemetry.prometheus.address: \"here\"; accepts an address"},
         Rule{"stability.spike.window=3", 1, "stability.spike.window: 3; accepts 4 to 65536"},

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 
 #include "model/chunked_loss.h"
 
@@ -25,8 +27,8 @@ TrainPass::TrainPass(const TinyOptions& options, int64_t step, const std::functi
   ids = batch.ids;
   targets = batch.targets;
   scale = 1.0 / static_cast<double>(targets.size());
-  const Tensor all = PartOf(batch.targets, 0, 1);
   ChunkedLoss& loss = model().loss();
+  const Tensor all = loss.StepTargets(step, PartOf(batch.targets, 0, 1));
   EXPECT_TRUE(loss.BeginStep({.step = step, .targets = all}).ok());
   EXPECT_TRUE(model().backbone().Forward(PartOf(batch.ids, 0, 1)).ok());
   EXPECT_TRUE(loss.ResetSums().ok());
@@ -41,6 +43,11 @@ TrainPass::TrainPass(const TinyOptions& options, int64_t step, const std::functi
   if (found.ok()) sums = *found;
   hidden = MatrixOf(model().backbone().hidden());
   passed = MatrixOf(model().backbone().grad_hidden());
+}
+
+int32_t TrainPass::LaterTarget(int64_t n, int64_t offset) const {
+  const int64_t length = replica_.options().sequence_length, place = n % length;
+  return targets[static_cast<size_t>(n - place + std::min(place + offset, length - 1))];
 }
 
 int TrainPass::Find(absl::string_view name) {
@@ -62,13 +69,18 @@ HeadPass::HeadPass(const TinyOptions& options, const std::function<void(Paramete
   logits = (hidden * weight.transpose()).rowwise() + bias.transpose();
   const proto::HeadConfig head = TinyConfig(options).model().head();
   const double cap = head.soft_cap();
+  const absl::Span<const double> weights = model().loss().future_weights();
+  const double whole = std::accumulate(weights.begin(), weights.end(), 1.0);
   gradient = cap == 0 ? logits : Matrix(cap * (logits.array() / cap).tanh());
   for (Eigen::Index n = 0; n < gradient.rows(); ++n) {
     const double largest = gradient.row(n).maxCoeff();
     const Eigen::VectorXd shifted = (gradient.row(n).array() - largest).exp();
-    const double factor = 1 + 2 * head.z_loss() * (largest + std::log(shifted.sum()));
+    const double factor = whole + 2 * head.z_loss() * (largest + std::log(shifted.sum()));
     gradient.row(n) = scale * factor * shifted.transpose() / shifted.sum();
     gradient(n, targets[static_cast<size_t>(n)]) -= scale;
+    for (size_t k = 1; k <= weights.size(); ++k) {
+      gradient(n, LaterTarget(n, static_cast<int64_t>(k))) -= scale * weights[k - 1];
+    }
   }
   if (cap != 0) gradient = gradient.array() * (logits.array() / cap).cosh().square().inverse();
   signal = MatrixOf(view->signal);

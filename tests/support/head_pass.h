@@ -30,6 +30,8 @@ class TrainPass {
   // Return a parameter of this name, which must exist, and its gradient as it is now.
   Matrix Weight(absl::string_view name) { return MatrixOf(model().parameters().Weight(Find(name))); }
   Matrix Gradient(absl::string_view name) { return MatrixOf(model().parameters().Gradient(Find(name))); }
+  // Returns the token `offset` places after the target of token n, or the last one of its sequence.
+  int32_t LaterTarget(int64_t n, int64_t offset) const;
   // Returns the gradient of U as it is now.
   Matrix WeightGradient() { return MatrixOf(model().parameters().Gradient(model().loss().parameter())); }
 

@@ -50,7 +50,7 @@ LoneHead TrainLoneHead(const TinyOptions& options) {
   const Tensor hidden = model.backbone().hidden(), grad_hidden = model.backbone().grad_hidden();
   FillDrawn(hidden, 0, 1);
   TokenBatch batch = MakeBatch(options, 1);
-  const Tensor targets = PartOf(batch.targets, 0, 1);
+  const Tensor targets = model.loss().StepTargets(1, PartOf(batch.targets, 0, 1));
   const double scale = 1.0 / static_cast<double>(targets.columns);
   EXPECT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
   EXPECT_TRUE(model.loss().ResetSums().ok());

@@ -52,7 +52,7 @@ void ExpectNear(const std::vector<double>& found, const std::vector<double>& exp
 
 // Trains the first batch up to the gradients, in fp64, and returns the loss that they are of. They are added to those there are.
 double TrainOnce(TrainingModel& model, TokenBatch& batch) {
-  const Tensor ids = PartOf(batch.ids, 0, 1), targets = PartOf(batch.targets, 0, 1);
+  const Tensor ids = PartOf(batch.ids, 0, 1), targets = model.loss().StepTargets(1, PartOf(batch.targets, 0, 1));
   EXPECT_TRUE(model.loss().BeginStep({.step = 1, .targets = targets}).ok());
   EXPECT_TRUE(model.backbone().Forward(ids).ok());
   EXPECT_TRUE(model.loss().ResetSums().ok());
@@ -67,7 +67,11 @@ double TrainOnce(TrainingModel& model, TokenBatch& batch) {
   EXPECT_TRUE(model.backbone().Backward(ids, nullptr).ok());
   const auto sums = model.loss().Sums();
   EXPECT_TRUE(sums.ok()) << sums.status();
-  return scale * (sums->loss + sums->z_loss);
+  double loss = sums->loss + sums->z_loss;
+  for (size_t k = 0; k < model.loss().future_weights().size(); ++k) {
+    loss += model.loss().future_weights()[k] * sums->future[k];
+  }
+  return scale * loss;
 }
 
 }  // namespace

@@ -49,10 +49,10 @@ class StepLevelTargets {
   StepLevelTargets(const PartSetting& setting, const TwoLevels& levels) : setting_(setting), levels_(levels) {}
 
   void Place(TensorPlacer& placer);
-  // Orders the targets of all micro-batches, int32 [1, n] in host memory. Where nothing is computed nobody knows them,
-  // and they are spread evenly over the vocabulary.
+  // Orders the targets of all micro-batches, int32 [1 + K, n] in host memory. Where nothing is computed nobody knows
+  // them, and they are spread evenly over the vocabulary.
   absl::Status Take(const Tensor& targets, const Stream& stream);
-  // Brings those of the micro-batch that begins with the token `begin` to the device, in the order of the stream.
+  // Brings those of the micro-batch that begins with the element `begin` to the device, in the order of the stream.
   absl::Status Put(int64_t begin, const Stream& stream);
 
   // Return what belongs to that micro-batch of N tokens: its order, and `count` of a row's numbers, int32 [1, count].

@@ -111,17 +111,18 @@ class StepSelfTest : public ::testing::TestWithParam<bool> {
   double ErrorWith(const Matrix& projector) {
     ViewOf(memory_.head.wide_projector) = projector;
     const Matrix logits = hidden_ * head_.transpose();
-    Matrix figures(kHeadTokens, SampledTokens::kFigures), gradient(kHeadTokens, kHeadRows);
+    SampledTokens tokens({.stride = 1, .count = kHeadTokens});
+    Matrix gradient(kHeadTokens, kHeadRows);
     for (int64_t n = 0; n < kHeadTokens; ++n) {
       const int64_t target = 2 * n;
       const double log_sum_exp = std::log(logits.row(n).array().exp().sum());
       gradient.row(n) = (logits.row(n).array() - log_sum_exp).exp();
       gradient(n, target) -= 1;
       const double retained = (gradient.row(n) * head_ * projector).squaredNorm();
-      figures.row(n) << log_sum_exp - logits(n, target), log_sum_exp, static_cast<double>(target), retained;
+      tokens.figures.row(n) << log_sum_exp - logits(n, target), log_sum_exp, static_cast<double>(target), retained;
     }
     Stream stream;
-    SampledGradient sampled(shape_, memory_, mesh_, {TensorOf(head_), {}}, 0, TensorOf(hidden_), figures, stream);
+    SampledGradient sampled(shape_, memory_, mesh_, {TensorOf(head_), {}}, 0, TensorOf(hidden_), tokens, stream);
     const auto found = sampled.Test();
     EXPECT_TRUE(found.ok()) << found.status();
     EXPECT_NEAR(found->energy, gradient.squaredNorm(), 1e-12);
