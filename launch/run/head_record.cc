@@ -1,10 +1,12 @@
 #include "launch/run/head_record.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "model/future_schedule.h"
 #include "model/measure/frequency_buckets.h"
 
 namespace isthmus {
@@ -80,6 +82,14 @@ void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record
   if (losses.orthogonality.has_value()) record.mutable_head_loss()->set_orthogonality(*losses.orthogonality);
   if (losses.alignment.has_value()) record.mutable_head_loss()->set_alignment(*losses.alignment);
   if (losses.z_loss.has_value()) record.mutable_head_loss()->set_z_loss(*losses.z_loss);
+  using SetFuture = void (proto::HeadLossRecord::*)(double);
+  using Record = proto::HeadLossRecord;
+  constexpr std::array<SetFuture, kMostFutureOffsets> kSetters = {
+      &Record::set_future_1, &Record::set_future_2, &Record::set_future_3, &Record::set_future_4,
+      &Record::set_future_5, &Record::set_future_6, &Record::set_future_7, &Record::set_future_8};
+  for (size_t i = 0; i < losses.future.size(); ++i) {
+    if (losses.future[i].has_value()) (record.mutable_head_loss()->*kSetters[i])(*losses.future[i]);
+  }
 }
 
 void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& record) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
 
 #include "tests/support/head_scalars.h"
 
@@ -59,6 +60,17 @@ TEST(HeadRecord, HasSomeOfTheSingularValues) {
   ASSERT_EQ(record.sampled_singular_values_size(), 2);
   EXPECT_EQ(record.sampled_singular_values(1).index(), 2);
   EXPECT_EQ(record.sampled_singular_values(1).value(), 4);
+}
+
+TEST(HeadRecord, HasTheLossesOfLaterTargets) {
+  proto::TelemetryRecord record;
+  FillHeadLosses({}, record);
+  EXPECT_FALSE(record.has_head_loss());
+  FillHeadLosses({.future = {1.5, std::nullopt, 3, 4, 5, 6, 7, 8}}, record);
+  EXPECT_EQ(record.head_loss().future_1(), 1.5);
+  EXPECT_FALSE(record.head_loss().has_future_2());
+  EXPECT_EQ(record.head_loss().future_3(), 3);
+  EXPECT_EQ(record.head_loss().future_8(), 8);
 }
 
 TEST(HeadRecord, OfAHeadThatIsNotLinearHasNoFigures) {
