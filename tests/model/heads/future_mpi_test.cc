@@ -133,6 +133,68 @@ TEST(FutureTokens, LossesAndGradientsFollowTheFormulas) {
   }
 }
 
+// One micro-batch of a head whose ordinary targets are those `offset` places later, up to the head's backward pass.
+struct OffsetPass {
+  double loss = 0;  // sum over the tokens
+  std::vector<double> future;
+  Matrix hidden, parameters;  // gradients
+};
+
+OffsetPass TrainAtOffset(const TinyOptions& options, int64_t offset) {
+  Replica replica(options);
+  TrainingModel& model = replica.model();
+  ChunkedLoss& loss = model.loss();
+  TokenBatch batch = MakeBatch(options, 1);
+  const auto count = static_cast<int64_t>(batch.targets.size());
+  const std::vector<int32_t> rows = WithFutureTargets(batch.targets, options.sequence_length, offset);
+  batch.targets.assign(rows.end() - count, rows.end());
+  const Tensor ids = PartOf(batch.ids, 0, 1), targets = loss.StepTargets(1, PartOf(batch.targets, 0, 1));
+  EXPECT_TRUE(loss.BeginStep({.step = 1, .targets = targets}).ok());
+  EXPECT_TRUE(model.backbone().Forward(ids).ok());
+  EXPECT_TRUE(loss.ResetSums().ok());
+  const Tensor grad_hidden = model.backbone().grad_hidden();
+  const absl::Status trained = loss.Train({.hidden = model.backbone().hidden(),
+                                           .targets = targets,
+                                           .ids = ids,
+                                           .scale = 1.0 / static_cast<double>(count),
+                                           .grad_hidden = grad_hidden});
+  EXPECT_TRUE(trained.ok()) << trained;
+  const auto sums = loss.Sums();
+  EXPECT_TRUE(sums.ok()) << sums.status();
+  return {sums->loss, sums->future, MatrixOf(grad_hidden), MatrixOf(model.parameters().gradients())};
+}
+
+// The loss is linear in those of the offsets, of which each is that of a plain head with other targets. The classes of a
+// sample depend on the targets, so a head that samples is not among these.
+TEST(FutureTokens, GradientsAreTheSumOfThoseOfPlainHeads) {
+  if (World().size() > 1) GTEST_SKIP() << "one rank shows it";
+  const std::vector<TinyOptions> heads = AllHeads(kThreeLater), plain_heads = AllHeads("");
+  const double weights[] = {1, 0.5, 0, 1.25};
+  for (size_t i = 0; i < heads.size(); ++i) {
+    if (heads[i].head_kind == "sampled") continue;
+    SCOPED_TRACE(heads[i].Name());
+    const OffsetPass found = TrainAtOffset(heads[i], 0);
+    const bool by_offset = found.future.at(1) == 0;  // it leaves out the offset without weight
+    EXPECT_EQ(by_offset, i >= 6);
+    OffsetPass sum;
+    for (int64_t k = 0; k <= 3; ++k) {
+      const OffsetPass plain = TrainAtOffset(plain_heads[i], k);
+      const double weight = weights[k];
+      if (k == 0) {
+        EXPECT_EQ(found.loss, plain.loss);
+        sum = plain;
+        continue;
+      }
+      sum.hidden += weight * plain.hidden;
+      sum.parameters += weight * plain.parameters;
+      if (by_offset && weight == 0) continue;
+      EXPECT_NEAR(found.future[static_cast<size_t>(k - 1)], plain.loss, kFutureExact * plain.loss) << k;
+    }
+    EXPECT_LT(FutureError(found.hidden, sum.hidden), kFutureExact);
+    EXPECT_LT(FutureError(found.parameters, sum.parameters), kFutureExact);
+  }
+}
+
 TEST(FutureTokens, GradientsMatchFiniteDifferences) {
   if (World().size() > 1) GTEST_SKIP() << "one rank shows it";
   for (const char* settings : {kThreeLater, kLaterAndForm}) {
