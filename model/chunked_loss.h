@@ -96,7 +96,7 @@ class ChunkedLoss {
   double MoreBackwardFlopsPerToken() const { return head_->MoreBackwardFlopsPerToken(); }
 
  private:
-  // What belongs to the later targets of the step that has begun.
+  // This belongs to the later targets of the step that has begun.
   struct Future {
     std::vector<int32_t> targets;  // [1 + K, n]
     std::vector<double> weights;

@@ -1,6 +1,6 @@
-// Softmax cross-entropy of a chunk of tokens whose logits must also predict later tokens: multi-token prediction by the
-// same logits. (Gloeckle et al. 2024, arXiv:2404.19737, predict them by heads of their own.) These operators stand
-// beside those of ops/cross_entropy.h, which are of the first target alone.
+// These operators make the softmax cross-entropy of a chunk of tokens whose logits must also predict later tokens. It is
+// multi-token prediction by the same logits; Gloeckle et al. 2024, arXiv:2404.19737, have heads of their own for it. The
+// operators stand beside those of ops/cross_entropy.h, which know the first target alone.
 //
 // A token has the targets y_0, which is its ordinary one, and y_k with the weights w_k, k in 1 to K. Logits z', s and λ
 // are those of ops/loss_form.h:

@@ -29,7 +29,7 @@ class FutureLoss {
   // same address. The stream must have finished the step before.
   absl::Status BeginStep(absl::Span<const double> weights, Stream& stream);
 
-  // A chunk of n tokens on this rank. Targets are int32 [1 + K, n].
+  // This is a chunk of n tokens on this rank. Its targets are int32 [1 + K, n].
   struct Chunk {
     Tensor targets;
     int64_t first_class = 0;

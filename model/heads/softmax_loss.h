@@ -100,8 +100,8 @@ class SoftmaxLoss {
 
   // Takes the weights of a step's later targets, w_1 to w_K, or none for a step without them.
   absl::Status BeginStep(absl::Span<const double> weights) { return future_.BeginStep(weights, *stream_); }
-  // What is added from now on is the loss of these later targets alone, without the z-loss; 0: of the ordinary ones. A
-  // head that takes one row of targets at a time trains in this way.
+  // From now on the loss of these later targets alone is added, without the z-loss; 0: that of the ordinary ones. A head
+  // that takes one row of targets at a time trains in this way.
   void TakeOffset(int64_t offset) { offset_ = offset; }
 
   // Forgets what was summed.

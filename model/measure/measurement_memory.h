@@ -133,7 +133,7 @@ struct SampleMemory {
   Tensor hidden;             // [sampled, D] compute type
   Tensor input;              // [sampled, width] compute type; only of a head W = U E
   Tensor loss, log_sum_exp;  // [1, sampled] sum type
-  // Of K later targets, as LaterTargets has them (model/measure/logit_gradient.h); not allocated without.
+  // LaterTargets says what these are (model/measure/logit_gradient.h). They are not allocated without later targets.
   Tensor future_weights, target_weight, excess_weight, target_logits;
   Tensor logits;  // [sampled, row block] sum type
   Tensor gram;    // [sampled, sampled] sum type

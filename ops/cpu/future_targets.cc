@@ -76,7 +76,7 @@ void LossesOfToken(const FutureTargetLossesArgs& args, int64_t n) {
       const double slope = args.form.Slope(logit), weight = targets.Of(targets.target(k)).target;
       energy += slope * slope * weight * (weight - 2 * factor * std::exp(logit - maximum) / total);
     }
-    args.energy.Row<double>(shard)[n] = energy < 0 ? 0 : energy;  // of rounding; NaN stays
+    args.energy.Row<double>(shard)[n] = energy < 0 ? 0 : energy;  // rounding may make it negative; NaN stays
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kTokensPerBlock = 64;
 
-// The targets of all tokens of a chunk.
+// This views the targets of all tokens of a chunk.
 struct FutureTargetsOfChunk {
   const int32_t* targets;
   int64_t stride;

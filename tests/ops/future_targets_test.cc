@@ -22,7 +22,7 @@ constexpr double kFutureScale = 0.125;
 const LossForm kFutureForms[] = {{}, {.soft_cap = 3}, {.z_loss = 0.05}, {.soft_cap = 5, .z_loss = 0.02}};
 const std::vector<double> kSomeWeights[] = {{0.5}, {1, 0, 0.25}, {0.3, 0.7, 2}};
 
-// The targets [1 + K, C] of tokens, uneven shards of the vocabulary, and the form of their loss.
+// A case has the targets [1 + K, C] of tokens, uneven shards of the vocabulary, and the form of the loss.
 struct FutureCase {
   std::vector<int64_t> bounds;
   std::vector<double> weights;
@@ -58,7 +58,7 @@ FutureResult FutureReference(const Matrix& logits, const FutureCase& on) {
       z.push_back(cap > 0 ? cap * std::tanh(logits(n, v) / cap) : logits(n, v));
       slopes.push_back(cap > 0 ? std::pow(std::cosh(logits(n, v) / cap), -2) : 1);
     }
-    // 1 - p_v without cancellation: the mass of all others.
+    // 1 - p_v is the mass of all others, so that nothing cancels.
     const double top = *std::max_element(z.begin(), z.end());
     const auto mass = [&](int64_t without) {
       double sum = 0;

@@ -29,7 +29,7 @@ using ::testing::HasSubstr;
 constexpr double kFutureExact = 1e-10;
 constexpr char kThreeLater[] = "future { weights: [0.5, 0, 1.25] } ";
 constexpr char kLaterAndForm[] = "future { weights: [0.5, 0, 1.25] } soft_cap: 0.25 z_loss: 0.1 ";
-// Ends within the steps of a test. ExpectResumeOnEveryMesh resumes at step 5.
+// These end within the steps of a test. ExpectResumeOnEveryMesh resumes at step 5.
 constexpr char kLaterInStages[] =
     "future { from_step: 1 weights: [0.5, 0.25] } future { from_step: 4 weights: [0.2, 0] } "
     "future { from_step: 7 weights: [0, 0] } ";
@@ -133,7 +133,8 @@ TEST(FutureTokens, LossesAndGradientsFollowTheFormulas) {
   }
 }
 
-// One micro-batch of a head whose ordinary targets are those `offset` places later, up to the head's backward pass.
+// This is one micro-batch of a head whose ordinary targets are those `offset` places later, up to the head's backward
+// pass.
 struct OffsetPass {
   double loss = 0;  // sum over the tokens
   std::vector<double> future;
