@@ -70,6 +70,7 @@ std::vector<std::string> HeadsOf(const HeadSize& size) {
       "kind: 'mixture' mixture { count: 4 }",
       absl::StrCat("kind: 'full' backward { kind: 'rank' rank: ", size.width / 2, " interval: 10 }"),
       "kind: 'full' backward { kind: 'random' }",
+      "kind: 'full' future { weights: [0.5, 0.25] }",
   };
 }
 
@@ -129,12 +130,12 @@ absl::StatusOr<HeadCost> MeasureHead(const proto::RunConfig& config, int64_t ste
   ISTHMUS_ASSIGN_OR_RETURN(tables.clusters, MakeClusters(config, vocabulary, tables.counts));
   ISTHMUS_ASSIGN_OR_RETURN(const auto model, Model::Build(config, mesh, stream, Purpose::Training(config), tables));
   ISTHMUS_RETURN_IF_ERROR(model->parameters().Initialize(1));
-  const Tensor host(targets.data(), DType::kInt32, 1, tokens);
-  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("targets", host.bytes(), stream));
-  const Tensor on_device = arena.At(0, DType::kInt32, 1, tokens);
-  ISTHMUS_RETURN_IF_ERROR(CopyFromHost(host, on_device, stream));
-  ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(on_device));
   ChunkedLoss& loss = model->loss();
+  const Tensor host = loss.StepTargets(1, Tensor(targets.data(), DType::kInt32, 1, tokens));
+  ISTHMUS_ASSIGN_OR_RETURN(const Arena arena, Arena::Allocate("targets", host.bytes(), stream));
+  const Tensor on_device = arena.At(0, DType::kInt32, host.rows, tokens), ids = on_device.RowSlice(0, 1);
+  ISTHMUS_RETURN_IF_ERROR(CopyFromHost(host, on_device, stream));
+  ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(ids));
   HeadCost cost{.bytes = loss.bytes()};
   cost.flops = (3 * loss.ForwardFlopsPerToken() + loss.MoreBackwardFlopsPerToken()) * static_cast<double>(tokens) /
                mesh.tensor_ranks();
@@ -147,7 +148,7 @@ absl::StatusOr<HeadCost> MeasureHead(const proto::RunConfig& config, int64_t ste
     ISTHMUS_RETURN_IF_ERROR(loss.BeginStep({.step = step + 2, .targets = host}));
     ISTHMUS_RETURN_IF_ERROR(loss.Train({.hidden = model->backbone().hidden(),
                                         .targets = on_device,
-                                        .ids = on_device,
+                                        .ids = ids,
                                         .scale = 1.0 / static_cast<double>(tokens),
                                         .grad_hidden = model->backbone().grad_hidden()}));
     ISTHMUS_RETURN_IF_ERROR(stream.Synchronize());
