@@ -79,6 +79,7 @@ class ChunkedLoss {
   absl::StatusOr<Tensor> LogitsOf(int64_t token, const Tensor& hidden, const Tensor& ids);
 
   // These work as in LmHead.
+  void TakeInputs(const Tensor& ids) { head_->TakeInputs(ids); }
   absl::Status BeginStep(const HeadStep& step);
   bool capturable() const { return head_->capturable() && !future_.by_offset; }
   bool changes_gradient() const { return head_->changes_gradient(); }

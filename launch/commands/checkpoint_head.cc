@@ -126,15 +126,16 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   const int64_t width = config.model().width();
   head.hidden_ = {std::vector<double>(head.targets_.size() * static_cast<size_t>(width)),
                   static_cast<int64_t>(head.targets_.size()), width};
-  for (int64_t begin = 0; begin < head.hidden_.rows; begin += length) {
-    ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(batch->ids().ColumnSlice(begin, length)));
-    ISTHMUS_RETURN_IF_ERROR(
-        Cast({.x = model->backbone().hidden(), .y = head.hidden_.tensor().RowSlice(begin, length)}, stream));
-  }
   JacobianSample jacobians(request.jacobian_tokens, LossFormOf(config.model()), mesh, stream);
   jacobians.Begin(head.hidden_.rows, Tensor(head.targets_.data(), DType::kInt32, 1, head.hidden_.rows));
-  ISTHMUS_RETURN_IF_ERROR(jacobians.Add(head.hidden_.tensor()));
-  ISTHMUS_ASSIGN_OR_RETURN(head.visible_, jacobians.Measure(view));
+  for (int64_t begin = 0; begin < head.hidden_.rows; begin += length) {
+    const Tensor ids = batch->ids().ColumnSlice(begin, length), hidden = head.hidden_.tensor().RowSlice(begin, length);
+    ISTHMUS_RETURN_IF_ERROR(model->backbone().Forward(ids));
+    ISTHMUS_RETURN_IF_ERROR(Cast({.x = model->backbone().hidden(), .y = hidden}, stream));
+    model->loss().TakeInputs(ids);
+    ISTHMUS_RETURN_IF_ERROR(jacobians.Add(view, hidden));
+  }
+  ISTHMUS_ASSIGN_OR_RETURN(head.visible_, jacobians.Sum());
   return head;
 }
 

@@ -13,10 +13,8 @@
 // have that softmax. The paper copies the embeddings then; here they stay tied.
 //
 // The embeddings' gradient is that of both uses, and the classes change with each micro-batch: the decomposition of a
-// contrastive step has no one matrix W, and says so. The Jacobian of a token is that of the whole vocabulary's
-// log-probabilities.
+// contrastive step has no one matrix W, and says so. The Jacobian of a token is that of its own micro-batch's classes.
 #include <absl/strings/str_cat.h>
-#include <absl/types/span.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,6 +31,7 @@
 #include "model/linear.h"
 #include "ops/broadcast.h"
 #include "ops/elementwise.h"
+#include "ops/loss_form.h"
 #include "runtime/device.h"
 #include "runtime/host_buffer.h"
 #include "runtime/status.h"
@@ -44,6 +43,7 @@ constexpr char kChanging[] = "the classes of its softmax change with each micro-
 
 // The classes of one micro-batch: rows of the vocabulary, ascending, and how often each is a target.
 struct ContrastedClasses {
+  ContrastedClasses() = default;
   explicit ContrastedClasses(std::vector<int32_t> targets) {
     std::sort(targets.begin(), targets.end());
     for (const int32_t id : targets) {
@@ -54,6 +54,14 @@ struct ContrastedClasses {
       ++counts.back();
     }
   }
+  // Returns log m of the classes of a range [1, n].
+  Matrix LogCounts(Range range) const {
+    Matrix logs(1, range.size());
+    for (int64_t i = 0; i < range.size(); ++i) {
+      logs(0, i) = std::log(static_cast<double>(counts[static_cast<size_t>(range.begin + i)]));
+    }
+    return logs;
+  }
   // Returns the class of a target.
   int32_t Find(int32_t id) const {
     return static_cast<int32_t>(std::lower_bound(rows.begin(), rows.end(), id) - rows.begin());
@@ -63,25 +71,40 @@ struct ContrastedClasses {
   std::vector<int64_t> counts;
 };
 
-// The probabilities of the vocabulary are those of the whole head.
+// The loss is that of the micro-batch's classes. The probabilities of the vocabulary are those of the whole head.
 class ContrastiveJacobians : public TokenJacobians {
  public:
-  explicit ContrastiveJacobians(LmHead& whole) : whole_(whole) {}
+  // All must outlive this object. `rows` and `classes` are those of the last micro-batch.
+  ContrastiveJacobians(LmHead& whole, const SampledRows& rows, const ContrastedClasses& classes, bool duplicates,
+                       const LossForm& form)
+      : whole_(whole), rows_(rows), classes_(classes), duplicates_(duplicates), form_(form) {}
   void Bind(Communicator& tensor, Stream& stream) {
     tensor_ = &tensor;
     stream_ = &stream;
   }
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override {
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView whole, whole_.View());
-    return LinearJacobians(whole, {}, *tensor_, *stream_)->Visit(hidden, targets, [&](TokenJacobian token) {
-      token.logits = nullptr;
-      token.gradient.resize(0);
+    ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(rows_.product().weight(), *stream_));
+    const auto shared = std::make_shared<const Matrix>(std::move(weight));
+    const Range part = rows_.classes();
+    Eigen::VectorXd bias = Eigen::VectorXd::Zero(part.size());
+    if (duplicates_) bias = classes_.LogCounts(part).row(0);
+    Eigen::Index n = 0;
+    return LinearJacobians(whole, form_, *tensor_, *stream_)->Visit(tokens, [&](TokenJacobian token) -> absl::Status {
+      token.logits = shared;
+      ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
+                               ShardedSoftmax::Of(*shared * tokens.hidden.row(n).transpose() + bias, form_, *tensor_));
+      token.gradient = softmax.Gradient(classes_.Find(tokens.targets[static_cast<size_t>(n++)]) - part.begin, form_);
       return visit(std::move(token));
     });
   }
 
  private:
   LmHead& whole_;
+  const SampledRows& rows_;
+  const ContrastedClasses& classes_;
+  const bool duplicates_;
+  const LossForm form_;
   Communicator* tensor_ = nullptr;
   Stream* stream_ = nullptr;
 };
@@ -93,7 +116,7 @@ class ContrastiveHead : public LmHead {
         config_(request.config.head().contrastive()),
         whole_(FindHead("tied")->make(request)),
         rows_(setting_),
-        jacobians_(*whole_) {}
+        jacobians_(*whole_, rows_, classes_, config_.duplicates(), LossFormOf(request.config)) {}
 
   void Declare(ParameterHandle embedding, ParameterBuilder& parameters) override {
     whole_->Declare(embedding, parameters);
@@ -197,17 +220,12 @@ class ContrastiveHead : public LmHead {
       const auto first = all_targets_.begin() + row + begin;
       all.insert(all.end(), first, first + tokens);
     }
-    const ContrastedClasses classes(std::move(all));
-    ISTHMUS_RETURN_IF_ERROR(rows_.Gather(classes.rows, of_whole_, *stream_));
-    const Range part = rows_.classes();
-    std::vector<double> biases;
-    for (int64_t i = part.begin; i < part.end; ++i) {
-      biases.push_back(std::log(static_cast<double>(classes.counts[static_cast<size_t>(i)])));
-    }
-    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(Eigen::Map<const Matrix>(biases.data(), 1, part.size()), Bias(), *stream_));
+    classes_ = ContrastedClasses(std::move(all));
+    ISTHMUS_RETURN_IF_ERROR(rows_.Gather(classes_.rows, of_whole_, *stream_));
+    ISTHMUS_RETURN_IF_ERROR(CopyToTensor(classes_.LogCounts(rows_.classes()), Bias(), *stream_));
     const Tensor targets = memory_.host_targets.ColumnSlice(begin, tokens);
     for (int64_t n = 0; n < tokens; ++n) {
-      targets.As<int32_t>()[n] = classes.Find(all_targets_[static_cast<size_t>(own + begin + n)]);
+      targets.As<int32_t>()[n] = classes_.Find(all_targets_[static_cast<size_t>(own + begin + n)]);
     }
     return StartCopyFromHost(targets, memory_.targets.ColumnSlice(0, tokens), *stream_);
   }
@@ -219,6 +237,7 @@ class ContrastiveHead : public LmHead {
   const proto::HeadContrastiveConfig config_;
   const std::unique_ptr<LmHead> whole_;  // of the whole vocabulary
   SampledRows rows_;
+  ContrastedClasses classes_;  // of the last micro-batch
   ContrastiveJacobians jacobians_;
   Linear of_whole_;  // the embeddings [V_i, D]
   const TensorRegion* region_ = nullptr;

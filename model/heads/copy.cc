@@ -17,13 +17,15 @@
 // The gradient of the hidden states comes through W, and past it: by w_s and Q to the token itself, and by K to all
 // tokens that it points at. The Jacobian of a token's own state, ∂ log P_n / ∂h_n, has the rows (1 - c_v) (w_v - w̄) with
 // w̄ = Σ_u p_u w_u and c_v the share of P_n(v) that was copied. It has more directions besides: w_s - w̄, by σ, and those
-// of the scores. They differ from token to token, so that there is no one matrix W, and the decomposition says so.
+// of the scores. They differ from token to token, so that there is no one matrix W, and the decomposition says so. The
+// shares of single tokens' gradients take each token's own (pointer/pointer_jacobians.h).
 #include <absl/strings/str_cat.h>
 #include <absl/types/span.h>
 
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,7 @@
 #include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
 #include "model/heads/pointer/pointed_probabilities.h"
+#include "model/heads/pointer/pointer_jacobians.h"
 #include "model/heads/vocabulary_product.h"
 #include "model/linear.h"
 #include "ops/elementwise.h"
@@ -98,6 +101,13 @@ class CopyHead : public LmHead {
     down_ = {parameters.Weight(down_parameters_), parameters.Gradient(down_parameters_)};
     sink_ = {parameters.Weight(sink_parameter_), parameters.Gradient(sink_parameter_)};
     product_.Bind(parameters, parameter_);
+    jacobians_.emplace(PointerHead{.weight = product_.weight(),
+                                   .rows = classes_,
+                                   .down = down_.weight,
+                                   .sink = sink_.weight,
+                                   .form = form_,
+                                   .sequence_length = setting_.batch.sequence_length},
+                       ids_, region.tensor(), stream);
     region_ = &region;
     stream_ = &stream;
   }
@@ -157,7 +167,9 @@ class CopyHead : public LmHead {
   }
   bool log_probabilities() const override { return true; }
 
-  absl::StatusOr<HeadView> View() override { return HeadView{.not_linear = kCopies}; }
+  absl::StatusOr<HeadView> View() override {
+    return HeadView{.not_linear = kCopies, .jacobians = jacobians_.has_value() ? &*jacobians_ : nullptr};
+  }
   ParameterHandle parameter() const override { return parameter_; }
   // The causal mask leaves half of the pairs.
   double ForwardFlopsPerToken() const override {
@@ -293,8 +305,9 @@ class CopyHead : public LmHead {
   ParameterHandle parameter_, down_parameters_, sink_parameter_;
   const TensorRegion* region_ = nullptr;
   Stream* stream_ = nullptr;
-  Tensor ids_;
+  Tensor ids_;  // of the micro-batch that was trained or read last
   Memory memory_;
+  std::optional<PointerJacobians> jacobians_;
 };
 
 std::string CheckCopy(const proto::ModelConfig& config) {

@@ -108,7 +108,8 @@ class LmHead {
   // repeat it (runtime/captured_work.h).
   virtual bool capturable() const { return true; }
   // Whether it reads the tokens that went into the model, of whole sequences: HeadBatch::ids, or those of TakeInputs,
-  // which are int32 [1, N] and belong to the rows of `hidden` of the next Evaluate or BeginReading.
+  // which are int32 [1, N] and belong to the rows of `hidden` of the next Evaluate or BeginReading, or of its
+  // TokenJacobians.
   virtual bool reads_inputs() const { return false; }
   virtual void TakeInputs(const Tensor& /*ids*/) {}
   // Adds the loss of the tokens, by the softmax of the whole vocabulary, to the sums of `loss`. Targets are as in

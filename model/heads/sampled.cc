@@ -52,21 +52,20 @@ class SampledJacobians : public TokenJacobians {
     stream_ = &stream;
   }
 
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override {
     ISTHMUS_ASSIGN_OR_RETURN(const HeadView whole, whole_.View());
     ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(rows_.product().weight(), *stream_));
     const auto shared = std::make_shared<const Matrix>(std::move(weight));
     Eigen::Index n = 0;
-    return LinearJacobians(whole, form_, *tensor_, *stream_)
-        ->Visit(hidden, targets, [&](TokenJacobian token) -> absl::Status {
-          token.logits = shared;
-          ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
-                                   ShardedSoftmax::Of(*shared * hidden.row(n).transpose(), form_, *tensor_));
-          const auto place =
-              std::lower_bound(classes_.rows.begin(), classes_.rows.end(), targets[static_cast<size_t>(n++)]);
-          token.gradient = softmax.Gradient(place - classes_.rows.begin() - rows_.classes().begin, form_);
-          return visit(std::move(token));
-        });
+    return LinearJacobians(whole, form_, *tensor_, *stream_)->Visit(tokens, [&](TokenJacobian token) -> absl::Status {
+      token.logits = shared;
+      ISTHMUS_ASSIGN_OR_RETURN(const ShardedSoftmax softmax,
+                               ShardedSoftmax::Of(*shared * tokens.hidden.row(n).transpose(), form_, *tensor_));
+      const auto place =
+          std::lower_bound(classes_.rows.begin(), classes_.rows.end(), tokens.targets[static_cast<size_t>(n++)]);
+      token.gradient = softmax.Gradient(place - classes_.rows.begin() - rows_.classes().begin, form_);
+      return visit(std::move(token));
+    });
   }
 
  private:

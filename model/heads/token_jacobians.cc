@@ -16,34 +16,55 @@ class JacobiansOfRows : public TokenJacobians {
   JacobiansOfRows(HeadView view, const LossForm& form, Communicator& tensor, const Stream& stream)
       : view_(std::move(view)), form_(form), tensor_(tensor), stream_(stream) {}
 
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
-    ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(view_.weight, stream_));
-    if (view_.down != nullptr) {
-      ISTHMUS_ASSIGN_OR_RETURN(const Matrix down, HostCopy(view_.down->weight, stream_));
-      weight = (weight * down).eval();
-    }
-    Matrix bias = Matrix::Zero(weight.rows(), 1);
-    if (view_.bias.defined()) {
-      ISTHMUS_ASSIGN_OR_RETURN(bias, HostCopy(view_.bias, stream_));
-    }
-    const auto shared = std::make_shared<const Matrix>(std::move(weight));
-    for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
-      const int64_t target = targets[static_cast<size_t>(n)] - view_.rows.begin;
-      ISTHMUS_ASSIGN_OR_RETURN(TokenJacobian token, SoftmaxJacobian(shared, *shared * hidden.row(n).transpose() + bias,
-                                                                    target, form_, tensor_));
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override {
+    if (weight_ == nullptr) ISTHMUS_RETURN_IF_ERROR(TakeWeights());
+    for (Eigen::Index n = 0; n < tokens.hidden.rows(); ++n) {
+      const int64_t target = tokens.targets[static_cast<size_t>(n)] - view_.rows.begin;
+      ISTHMUS_ASSIGN_OR_RETURN(
+          TokenJacobian token,
+          SoftmaxJacobian(weight_, *weight_ * tokens.hidden.row(n).transpose() + bias_, target, form_, tensor_));
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();
   }
 
  private:
+  absl::Status TakeWeights() {
+    ISTHMUS_ASSIGN_OR_RETURN(Matrix weight, HostCopy(view_.weight, stream_));
+    if (view_.down != nullptr) {
+      ISTHMUS_ASSIGN_OR_RETURN(const Matrix down, HostCopy(view_.down->weight, stream_));
+      weight = (weight * down).eval();
+    }
+    bias_ = Matrix::Zero(weight.rows(), 1);
+    if (view_.bias.defined()) {
+      ISTHMUS_ASSIGN_OR_RETURN(bias_, HostCopy(view_.bias, stream_));
+    }
+    weight_ = std::make_shared<const Matrix>(std::move(weight));
+    return absl::OkStatus();
+  }
+
   const HeadView view_;
   const LossForm form_;
   Communicator& tensor_;
   const Stream& stream_;
+  std::shared_ptr<const Matrix> weight_;  // W [V_i, D]
+  Matrix bias_;
 };
 
 }  // namespace
+
+absl::StatusOr<PlacedTokens> PlacedTokens::Of(const Tensor& micro_batch, std::vector<int64_t> places,
+                                              std::vector<int32_t> targets, const Stream& stream) {
+  PlacedTokens tokens = {.hidden = Matrix(static_cast<Eigen::Index>(places.size()), micro_batch.columns),
+                         .targets = std::move(targets),
+                         .micro_batch = micro_batch,
+                         .places = std::move(places)};
+  Eigen::Index n = 0;
+  for (const int64_t place : tokens.places) {
+    ISTHMUS_ASSIGN_OR_RETURN(tokens.hidden.row(n++), HostCopy(micro_batch.RowSlice(place, 1), stream));
+  }
+  return tokens;
+}
 
 std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
                                                 const Stream& stream) {

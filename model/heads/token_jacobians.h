@@ -10,16 +10,17 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
-#include <absl/types/span.h>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "model/algebra/matrix.h"
 #include "ops/loss_form.h"
 #include "parallel/communicator.h"
 #include "runtime/stream.h"
+#include "runtime/tensor.h"
 
 namespace isthmus {
 
@@ -28,11 +29,24 @@ struct HeadView;
 // These are the rows of one tensor rank, in fp64 on the host.
 struct TokenJacobian {
   // ∂z/∂h [classes, D] of the logits z that the loss is computed from, before a soft cap. Tokens may share the matrix.
-  // Null if they are not known; `gradient` is empty then.
   std::shared_ptr<const Matrix> logits;
   Eigen::VectorXd gradient;              // ∂loss/∂z [classes], with a z-loss
   Matrix log_probabilities;              // J [V_i, D]
   Eigen::VectorXd probability_gradient;  // p − y [V_i]
+};
+
+// Some tokens of the micro-batch that the head has trained last, or whose inputs it took last (LmHead::TakeInputs). They
+// are the same on all tensor ranks.
+struct PlacedTokens {
+  // Takes the rows `places` of `micro_batch`, and waits for the stream.
+  static absl::StatusOr<PlacedTokens> Of(const Tensor& micro_batch, std::vector<int64_t> places,
+                                         std::vector<int32_t> targets, const Stream& stream);
+
+  Matrix hidden;  // [n, D]
+  std::vector<int32_t> targets;
+  // Where the states of one token depend on those of others, their Jacobians find them here.
+  Tensor micro_batch;           // [N, D] on the stream's device
+  std::vector<int64_t> places;  // rows of `micro_batch`
 };
 
 class TokenJacobians {
@@ -40,13 +54,13 @@ class TokenJacobians {
   using Visitor = std::function<absl::Status(TokenJacobian)>;
 
   virtual ~TokenJacobians() = default;
-  // Calls visit for each token in order, until one fails. Row n of hidden [n, D], the same on all tensor ranks, is the
-  // state of a token with targets[n]. Weights are those of now. Waits for the stream. Collective over the tensor group.
-  virtual absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) = 0;
+  // Calls visit for each token in order, until one fails. A Jacobian is by the token's own state, with those of other
+  // tokens fixed. Weights are those of now. Waits for the stream. Collective over the tensor group.
+  virtual absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) = 0;
 };
 
-// Returns those of the softmax over the vocabulary with the logits h Wᵀ + b of `view`. `tensor` and `stream` must outlive
-// them.
+// Returns those of the softmax over the vocabulary with the logits h Wᵀ + b of `view`. They keep the weights that their
+// first Visit finds. `tensor` and `stream` must outlive them.
 std::unique_ptr<TokenJacobians> LinearJacobians(const HeadView& view, const LossForm& form, Communicator& tensor,
                                                 const Stream& stream);
 

@@ -51,12 +51,12 @@ class WideJacobians : public TokenJacobians {
                 const Stream& stream)
       : expansion_(expansion), weight_(weight), rows_(rows), form_(form), tensor_(tensor), stream_(stream) {}
 
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override {
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override {
     ISTHMUS_ASSIGN_OR_RETURN(const Matrix expansion, HostCopy(expansion_.weight, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const Matrix weight, HostCopy(weight_, stream_));
     const Eigen::Index features = weight.cols();
-    for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
-      const Eigen::VectorXd gate_up = expansion * hidden.row(n).transpose();
+    for (Eigen::Index n = 0; n < tokens.hidden.rows(); ++n) {
+      const Eigen::VectorXd gate_up = expansion * tokens.hidden.row(n).transpose();
       const auto gate = gate_up.head(features), up = gate_up.tail(features);
       const Eigen::VectorXd silu = gate.unaryExpr(&SiluOf), slope = gate.unaryExpr(&SiluSlopeOf);
       const Matrix jacobian = slope.cwiseProduct(up).asDiagonal() * expansion.topRows(features) +
@@ -64,7 +64,7 @@ class WideJacobians : public TokenJacobians {
       ISTHMUS_ASSIGN_OR_RETURN(
           TokenJacobian token,
           SoftmaxJacobian(std::make_shared<const Matrix>(weight * jacobian), weight * silu.cwiseProduct(up),
-                          targets[static_cast<size_t>(n)] - rows_.begin, form_, tensor_));
+                          tokens.targets[static_cast<size_t>(n)] - rows_.begin, form_, tensor_));
       ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));
     }
     return absl::OkStatus();

@@ -171,7 +171,7 @@ absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
 
 absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor& hidden, const Tensor& targets) {
   const TraceRange range(stream_, "tokens");
-  ISTHMUS_RETURN_IF_ERROR(jacobians_->Add(hidden));
+  ISTHMUS_RETURN_IF_ERROR(jacobians_->Add(head, hidden));
   // A rehearsal has no step, and its head may have no view.
   if (!linear() || !head.not_linear.empty()) return absl::OkStatus();
   if (state_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(state_->dump->Add(hidden, stream_));
@@ -226,7 +226,7 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
 
 absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
   const TraceRange range(stream_, "sums");
-  ISTHMUS_ASSIGN_OR_RETURN(state_->visible, jacobians_->Measure(head));
+  ISTHMUS_ASSIGN_OR_RETURN(state_->visible, jacobians_->Sum());
   if (!linear()) {
     ISTHMUS_RETURN_IF_ERROR(TakeLayerSquares());
     return mesh_.world().AllReduceNumbers(LayerSquares());

@@ -22,9 +22,13 @@ DOWN = matrix(3, WIDTH, 2.2)
 HIDDEN = matrix(TOKENS, WIDTH, 0.7)
 
 
-def log_softmax(z):
+def log_sum_exp(z):
     shift = z.real.max()
-    return z - shift - np.log(np.exp(z - shift).sum())
+    return shift + np.log(np.exp(z - shift).sum())
+
+
+def log_softmax(z):
+    return z - log_sum_exp(z)
 
 
 def full(h, rows=U):
@@ -81,6 +85,39 @@ def of_logits(h, target):
     return np.concatenate(rows), np.concatenate(gradient)
 
 
+class Copying:
+    """Tokens of sequences of four that point at tokens before them. `IDS` were read."""
+
+    IDS = [3, 9, 3, 7, 22, 7, 22, 22]
+    PLACES, LENGTH, SINK = [2, 3, 4, 7], 4, 0.4
+    DOWN = matrix(7, WIDTH, 1.9)
+    QUERY, KEY, SLOT = DOWN[:3], DOWN[3:6], DOWN[6]
+    HIDDEN = matrix(8, WIDTH, 0.7)
+
+    def __init__(self, place):
+        first = place // self.LENGTH * self.LENGTH
+        self.ids = self.IDS[first:place + 1]
+        self.earlier = self.HIDDEN[first:place]
+        self.hidden = self.HIDDEN[place]
+
+    def outputs(self, h):
+        """Logits of the vocabulary, then the slot's, the sink's and the positions' scores."""
+        keys = np.concatenate([self.earlier, h[None, :]]) @ self.KEY.T
+        return np.concatenate([U @ h, [self.SLOT @ h, self.SINK], keys @ (self.QUERY @ h) / np.sqrt(3)])
+
+    def of_outputs(self, outputs):
+        vocabulary, slot, scores = np.split(outputs, [VOCABULARY, VOCABULARY + 1])
+        share = 1 / (1 + np.exp(log_sum_exp(vocabulary) - slot))
+        masses = np.exp(log_softmax(scores))
+        probabilities = np.exp(log_softmax(vocabulary)) * (1 - share * (1 - masses[0]))
+        for mass, token in zip(masses[1:], self.ids):
+            probabilities[token] += share[0] * mass
+        return np.log(probabilities)
+
+    def __call__(self, h):
+        return self.of_outputs(self.outputs(h))
+
+
 product = U[:, :3] @ DOWN
 print("full:        logits %.12f" % cosine([(U, np.exp(full(h)) - one_hot(VOCABULARY, t)) for h, t in zip(HIDDEN, TARGETS)]))
 print("full:        log-probabilities %.12f" % of_vocabulary(full))
@@ -88,3 +125,8 @@ print("factorised:  logits %.12f" % cosine([(product, np.exp(full(h, product)) -
 print("factorised:  log-probabilities %.12f" % of_vocabulary(lambda h: full(h, product)))
 print("two levels:  logits %.12f" % cosine([of_logits(h, t) for h, t in zip(HIDDEN, TARGETS)]))
 print("two levels:  log-probabilities %.12f" % of_vocabulary(levels))
+copies = [(Copying(place), t) for place, t in zip(Copying.PLACES, TARGETS)]
+print("copies:      logits %.12f" % cosine([(jacobian(f.outputs, f.hidden),
+                                             -jacobian(f.of_outputs, f.outputs(f.hidden))[t]) for f, t in copies]))
+print("copies:      log-probabilities %.12f" % cosine([(jacobian(f, f.hidden),
+                                                        np.exp(f(f.hidden)) - one_hot(VOCABULARY, t)) for f, t in copies]))

@@ -122,7 +122,8 @@ void SetLogits(const TwoLevels& levels, const LevelMatrices& matrices, const Los
 
 }  // namespace
 
-absl::Status LevelJacobians::Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) {
+absl::Status LevelJacobians::Visit(const PlacedTokens& tokens, const Visitor& visit) {
+  const Matrix& hidden = tokens.hidden;
   ISTHMUS_ASSIGN_OR_RETURN(const LevelMatrices matrices, MatricesOf(levels_, clusters_, tokens_, tensor_, stream_));
   const Range own = levels_.own_tokens(), own_clusters = levels_.own_clusters();
   for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
@@ -154,7 +155,7 @@ absl::Status LevelJacobians::Visit(const Matrix& hidden, absl::Span<const int32_
         token.probability_gradient(row) = of_clusters(cluster) * second.shares(member);
       }
     }
-    const int32_t target = targets[static_cast<size_t>(n)];
+    const int32_t target = tokens.targets[static_cast<size_t>(n)];
     if (own.Contains(target)) token.probability_gradient(target - own.begin) -= 1;
     SetLogits(levels_, matrices, form_, first, second, target, token);
     ISTHMUS_RETURN_IF_ERROR(visit(std::move(token)));

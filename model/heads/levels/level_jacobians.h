@@ -3,9 +3,6 @@
 #define ISTHMUS_MODEL_HEADS_LEVELS_LEVEL_JACOBIANS_H_
 
 #include <absl/status/status.h>
-#include <absl/types/span.h>
-
-#include <cstdint>
 
 #include "model/heads/levels/two_levels.h"
 #include "model/heads/token_jacobians.h"
@@ -30,7 +27,7 @@ class LevelJacobians : public TokenJacobians {
                  Communicator& tensor, const Stream& stream)
       : levels_(levels), form_(form), clusters_(clusters), tokens_(tokens), tensor_(tensor), stream_(stream) {}
 
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override;
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override;
 
  private:
   const TwoLevels& levels_;

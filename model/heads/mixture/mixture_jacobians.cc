@@ -72,14 +72,14 @@ void SetMixedLogits(const MixtureMatrices& matrices, const MixedToken& mixed, bo
 
 }  // namespace
 
-absl::Status MixtureJacobians::Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) {
+absl::Status MixtureJacobians::Visit(const PlacedTokens& tokens, const Visitor& visit) {
   MixtureMatrices matrices;
   ISTHMUS_ASSIGN_OR_RETURN(matrices.down, HostCopy(down_, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(matrices.weight, HostCopy(weight_, stream_));
-  for (Eigen::Index n = 0; n < hidden.rows(); ++n) {
-    const int64_t target = targets[static_cast<size_t>(n)] - rows_.begin;
+  for (Eigen::Index n = 0; n < tokens.hidden.rows(); ++n) {
+    const int64_t target = tokens.targets[static_cast<size_t>(n)] - rows_.begin;
     ISTHMUS_ASSIGN_OR_RETURN(const MixedToken mixed,
-                             Mixed(matrices, hidden.row(n).transpose(), target, form_, tensor_));
+                             Mixed(matrices, tokens.hidden.row(n).transpose(), target, form_, tensor_));
     TokenJacobian token;
     SetMixedLogits(matrices, mixed, tensor_.rank() == 0, token);
     const Eigen::RowVectorXd mean = mixed.prior.transpose() * matrices.prior();

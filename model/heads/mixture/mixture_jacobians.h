@@ -7,9 +7,6 @@
 #define ISTHMUS_MODEL_HEADS_MIXTURE_MIXTURE_JACOBIANS_H_
 
 #include <absl/status/status.h>
-#include <absl/types/span.h>
-
-#include <cstdint>
 
 #include "model/algebra/matrix.h"
 #include "model/heads/token_jacobians.h"
@@ -29,7 +26,7 @@ class MixtureJacobians : public TokenJacobians {
                    const Stream& stream)
       : down_(down), weight_(weight), rows_(rows), form_(form), tensor_(tensor), stream_(stream) {}
 
-  absl::Status Visit(const Matrix& hidden, absl::Span<const int32_t> targets, const Visitor& visit) override;
+  absl::Status Visit(const PlacedTokens& tokens, const Visitor& visit) override;
 
  private:
   const Tensor down_, weight_;

@@ -125,7 +125,7 @@ TEST(ContrastiveHead, PlansCheckpointsAndFiguresHold) {
   ExpectSameFiguresOnEveryMesh(Contrasted("gather: true vocabulary_from_step: 2"));
 }
 
-TEST(ContrastiveHead, SaysWhyAStepIsNotMeasuredAndHasTheVocabularysShares) {
+TEST(ContrastiveHead, SaysWhyAStepIsNotMeasuredAndHasItsTokensShares) {
   TinyOptions options = Contrasted("vocabulary_from_step: 2");
   options.jacobian_tokens = 5;
   Replica replica(options);
@@ -134,9 +134,57 @@ TEST(ContrastiveHead, SaysWhyAStepIsNotMeasuredAndHasTheVocabularysShares) {
   EXPECT_FALSE(contrasted.head->linear);
   EXPECT_THAT(contrasted.head->not_measured, HasSubstr("change with each micro-batch"));
   ASSERT_TRUE(contrasted.head->visible.has_value());
-  EXPECT_EQ(contrasted.head->visible->logits.whole, 0);
+  EXPECT_GT(contrasted.head->visible->logits.cosine(), 0);
   EXPECT_GT(contrasted.head->visible->log_probabilities.cosine(), 0);
   EXPECT_TRUE(whole.head->linear);
+}
+
+// The shares of all tokens by their definition, each with the classes of its own micro-batch.
+TEST(ContrastiveHead, SharesOfTokensAreThoseByTheClassesOfTheirMicroBatch) {
+  for (const std::string& settings : {std::string("contrastive { duplicates: true }"),
+                                      std::string("contrastive { duplicates: false } z_loss: 0.3")}) {
+    TinyOptions options = Contrasted();
+    options.head = settings;
+    TrainPass pass(options);
+    const Matrix table = pass.Weight("embedding.weight");
+    const LossForm form = LossFormOf(TinyConfig(options).model());
+    constexpr Eigen::Index kMicroBatches = 2;
+    const Eigen::Index tokens = pass.hidden.rows() / kMicroBatches;
+    double whole = 0, visible = 0;
+    for (Eigen::Index begin = 0; begin < pass.hidden.rows(); begin += tokens) {
+      const std::vector<int32_t> targets(pass.targets.begin() + begin, pass.targets.begin() + begin + tokens);
+      std::vector<int32_t> classes = targets;
+      std::sort(classes.begin(), classes.end());
+      classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
+      const Matrix rows = table(classes, Eigen::all);
+      const Eigen::BDCSVD<Eigen::MatrixXd> svd(rows, Eigen::ComputeThinU);
+      const Eigen::MatrixXd basis = svd.matrixU().leftCols(svd.rank());
+      for (Eigen::Index n = 0; n < tokens; ++n) {
+        Eigen::VectorXd gradient = (rows * pass.hidden.row(begin + n).transpose()).array().exp();
+        for (size_t k = 0; k < classes.size(); ++k) {
+          const auto times = std::count(targets.begin(), targets.end(), classes[k]);
+          if (form.z_loss == 0) gradient(static_cast<Eigen::Index>(k)) *= static_cast<double>(times);
+        }
+        const double sum = gradient.sum();
+        gradient *= (1 + 2 * form.z_loss * std::log(sum)) / sum;
+        const int32_t target = targets[static_cast<size_t>(n)];
+        gradient(std::find(classes.begin(), classes.end(), target) - classes.begin()) -= 1;
+        whole += gradient.squaredNorm();
+        visible += (basis.transpose() * gradient).squaredNorm();
+      }
+    }
+    options.tensor = World().size();
+    options.micro_batch = options.sequences / kMicroBatches;
+    options.jacobian_tokens = pass.hidden.rows();
+    SCOPED_TRACE(options.Name());
+    Replica replica(options, &World());
+    const StepWithFigures step = replica.Step(1, /*measure_head=*/true);
+    ASSERT_TRUE(step.head.has_value() && step.head->visible.has_value());
+    EXPECT_EQ(step.head->visible->tokens, pass.hidden.rows());
+    EXPECT_NEAR(step.head->visible->logits.whole, whole, 1e-10 * whole);
+    EXPECT_NEAR(step.head->visible->logits.visible, visible, 1e-10 * visible);
+    EXPECT_LT(visible, 0.97 * whole);
+  }
 }
 
 // Evaluation is over the whole vocabulary.

@@ -6,12 +6,15 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "model/algebra/matrix.h"
 #include "model/heads/heads.h"
+#include "model/heads/token_jacobians.h"
 #include "model/model.h"
 #include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
@@ -54,6 +57,9 @@ struct CopyFormulas {
   const Matrix hidden, up, query, key, slot;
   const double sink, scale;
   Matrix grad_hidden, grad_up, grad_query, grad_key, grad_slot;
+  Matrix grad_own;                               // of each hidden state by the loss of its own token
+  std::vector<Eigen::VectorXd> vocabulary;       // of each token by the vocabulary's logits
+  std::vector<Eigen::VectorXd> slot_and_scores;  // and by the slot, the sink and the positions
   double grad_sink = 0, loss = 0;
   double copied = 0;         // Σ_n σ (1 - a_n0)
   double probabilities = 0;  // Σ_n Σ_v P_n(v)
@@ -69,8 +75,8 @@ CopyFormulas::CopyFormulas(const TinyOptions& options, TrainPass& pass)
       sink(pass.Weight("head.sink")(0, 0)),
       scale(pass.scale) {
   for (const auto& [gradient, like] :
-       {std::pair(&grad_hidden, &hidden), std::pair(&grad_up, &up), std::pair(&grad_query, &query),
-        std::pair(&grad_key, &key), std::pair(&grad_slot, &slot)}) {
+       {std::pair(&grad_hidden, &hidden), std::pair(&grad_own, &hidden), std::pair(&grad_up, &up),
+        std::pair(&grad_query, &query), std::pair(&grad_key, &key), std::pair(&grad_slot, &slot)}) {
     *gradient = Matrix::Zero(like->rows(), like->cols());
   }
   for (Eigen::Index n = 0; n < hidden.rows(); ++n) Add(n, n / options.sequence_length * options.sequence_length, pass);
@@ -120,9 +126,15 @@ void CopyFormulas::Add(Eigen::Index n, Eigen::Index first, TrainPass& pass) {
   const Eigen::VectorXd grad_q = key * (earlier.transpose() * by_score);
   grad_query += grad_q * h.transpose();
   grad_key += q * (earlier.transpose() * by_score).transpose();
-  grad_hidden.row(n) +=
+  const Eigen::RowVectorXd by_query =
       (up.transpose() * g + scale * by_slot * slot.row(0).transpose() + query.transpose() * grad_q).transpose();
-  grad_hidden.middleRows(first, count) += by_score * (key.transpose() * q).transpose();
+  const Matrix by_keys = by_score * (key.transpose() * q).transpose();
+  grad_hidden.row(n) += by_query;
+  grad_hidden.middleRows(first, count) += by_keys;
+  grad_own.row(n) = by_query + by_keys.row(count - 1);
+  vocabulary.push_back(g / scale);
+  slot_and_scores.emplace_back(2 + count);
+  slot_and_scores.back() << by_slot, sink_mass * (by_sink - mean), by_score * root / scale;
 }
 
 // Expects agreement of a gradient that is not next to nothing.
@@ -148,6 +160,49 @@ TEST(CopyHead, FollowsTheFormulasOfItsMixture) {
     ExpectFormula("key", pass.Gradient("head.key.weight"), expected.grad_key);
     ExpectFormula("slot", pass.Gradient("head.slot.weight"), expected.grad_slot);
     ExpectFormula("sink", pass.Gradient("head.sink"), Matrix::Constant(1, 1, expected.grad_sink));
+  }
+}
+
+// A token's gradients by its own outputs, on every tensor rank: those of the formulas. They come back as the part of the
+// hidden state's gradient that is of its own loss.
+TEST(CopyHead, TokensHaveTheGradientsOfTheirOwnOutputs) {
+  if (World().size() > 3) return;
+  for (const char* more : {"", "soft_cap: 0.7 z_loss: 0.3"}) {
+    TinyOptions options = Copying(more);
+    TrainPass pass(options, 1, CopyMuch);
+    const CopyFormulas expected(options, pass);
+    options.tensor = World().size();
+    SCOPED_TRACE(options.Name());
+    Replica replica(options, &World());
+    CopyMuch(replica.model().parameters());
+    const auto view = replica.model().loss().View();
+    ASSERT_TRUE(view.ok() && view->jacobians != nullptr);
+    replica.model().loss().TakeInputs(Tensor(pass.ids.data(), DType::kInt32, 1, pass.hidden.rows()));
+    const Range own = ShardOf(options.vocabulary, options.tensor, replica.mesh().tensor_rank());
+    const bool first = replica.mesh().tensor_rank() == 0;
+    std::vector<int64_t> places(pass.targets.size());
+    std::iota(places.begin(), places.end(), 0);
+    const auto tokens = PlacedTokens::Of(TensorOf(pass.hidden), places, pass.targets, Stream());
+    ASSERT_TRUE(tokens.ok()) << tokens.status();
+    Eigen::Index n = 0;
+    const auto visit = [&](const TokenJacobian& token) -> absl::Status {
+      const auto of_token = static_cast<size_t>(n);
+      Eigen::VectorXd gradient = expected.vocabulary[of_token].segment(own.begin, own.size());
+      if (first) {
+        gradient.conservativeResize(own.size() + expected.slot_and_scores[of_token].size());
+        gradient.tail(expected.slot_and_scores[of_token].size()) = expected.slot_and_scores[of_token];
+      }
+      EXPECT_EQ(token.gradient.size(), gradient.size());
+      EXPECT_EQ(token.logits->rows(), gradient.size());
+      EXPECT_LE((token.gradient - gradient).norm(), 1e-10 * gradient.norm()) << n;
+      Eigen::VectorXd passed = token.logits->transpose() * token.gradient;
+      const absl::Status status = SumOver(replica.mesh().tensor(), passed);
+      const Eigen::VectorXd wanted = expected.grad_own.row(n++).transpose() / expected.scale;
+      EXPECT_LE((passed - wanted).norm(), 1e-10 * wanted.norm()) << n;
+      return status;
+    };
+    ASSERT_TRUE(view->jacobians->Visit(*tokens, visit).ok());
+    EXPECT_EQ(n, pass.hidden.rows());
   }
 }
 

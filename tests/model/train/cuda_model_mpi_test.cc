@@ -152,8 +152,10 @@ TEST_F(CudaModelTest, TwoLevelsAgreeWithOneRankOnTheCpu) {
 // The vocabulary is small, so that sequences repeat tokens and the slot has mass from the first step on.
 TEST_F(CudaModelTest, CopiedTokensAgreeWithOneRankOnTheCpu) {
   for (const char* more : {"", "soft_cap: 3 z_loss: 0.1"}) {
-    ExpectHeadAsOnTheCpu(std::string("kind: 'copy' copy_width: 35 ") + more, 3,
-                         [](TinyOptions& options) { options.vocabulary = 13; });
+    ExpectHeadAsOnTheCpu(std::string("kind: 'copy' copy_width: 35 ") + more, 3, [](TinyOptions& options) {
+      options.vocabulary = 13;
+      options.jacobian_tokens = 3;
+    });
   }
 }
 
