@@ -96,6 +96,8 @@ std::unique_ptr<LmHead> MakeHead(const HeadRequest& request) {
 
 const HeadKind& HeadKindOf(const proto::ModelConfig& config) { return *FindHead(NameOf(config)); }
 
+std::vector<std::string> HeadNames() { return Heads().Names(); }
+
 const HeadKind* FindHead(const std::string& name) { return Heads().Find(name); }
 
 bool HeadLossChanges(const proto::ModelConfig& config) {

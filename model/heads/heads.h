@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "model/heads/lm_head.h"
 #include "model/part_setting.h"
@@ -75,6 +76,8 @@ const char* HeadRankField(const proto::ModelConfig& config);
 void NormaliseHead(proto::ModelConfig& config);
 // Returns the title for people. For a kind that this program does not have, it is the kind's name.
 std::string HeadTitle(const proto::ModelConfig& config);
+// Returns the names of all kinds, in the order of the list.
+std::vector<std::string> HeadNames();
 // Returns null if there is none of that name.
 const HeadKind* FindHead(const std::string& name);
 // Errors: InvalidArgument "source: field: what was found; what is accepted".
