@@ -140,9 +140,11 @@ TEST_F(CudaGraphTest, TrainingGivesTheSameBits) {
 }
 
 TEST_F(CudaGraphTest, HeadsThatAreNotLinearGiveTheSameBits) {
-  for (const char* head : {"kind: 'wide'", "kind: 'mixture' mixture { count: 3 }"}) {
+  for (const char* head : {"kind: 'wide'", "kind: 'mixture' mixture { count: 3 }", "kind: 'copy' copy_width: 35",
+                           "kind: 'copy' copy_width: 8 soft_cap: 3 z_loss: 0.1"}) {
     TinyOptions options = GraphOptions(0, false);
     options.head = head;
+    options.vocabulary = 13;  // few tokens, so that sequences repeat them
     SCOPED_TRACE(options.Name());
     Replica plain(options, &World(), 7, stream_);
     options.cuda_graph = true;
