@@ -30,7 +30,6 @@ struct PointerMatrices {
 struct PointedScores {
   Eigen::VectorXd masses;  // a_n
   Matrix scores;           // their derivatives [1 + positions, D]
-  Eigen::VectorXd mean;    // of the rows of `scores` by `masses`
   // The places of each token that was read, whose masses are parts of a_nv.
   std::map<int32_t, std::vector<Eigen::Index>> places;
 };
@@ -59,7 +58,6 @@ PointedScores PointedScoresOf(const PointerMatrices& matrices, const Matrix& hid
   attention.scores = Matrix::Zero(1 + positions, hidden.cols());
   attention.scores.bottomRows(positions) = scale * keys * matrices.query();
   attention.scores.row(positions) += scale * query.transpose() * matrices.key();
-  attention.mean = attention.scores.transpose() * attention.masses;
   for (Eigen::Index j = 0; j < positions; ++j) attention.places[ids[static_cast<size_t>(j)]].push_back(1 + j);
   return attention;
 }
