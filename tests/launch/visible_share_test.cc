@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
@@ -27,9 +28,10 @@ class VisibleShare : public ::testing::Test {
     const size_t last = records.rfind('\n', records.size() - 2);
     return nlohmann::json::parse(records.substr(last == std::string::npos ? 0 : last + 1));
   }
-  ProgramResult Decompose(const std::string& name, const std::string& more) {
+  ProgramResult Decompose(const std::string& name, const std::string& more, int ranks = 0) {
     return RunIsthmus(absl::StrCat("decompose --checkpoint ", project_ / name, " --corpus ",
-                                   project_ / "tokens/validation", " --tokens 256 ", more));
+                                   project_ / "tokens/validation", " --tokens 256 ", more),
+                      ranks);
   }
 
   TinyProject project_;
@@ -74,6 +76,26 @@ TEST_F(VisibleShare, OfTwoLevelsIsAllThatIsMeasured) {
   const ProgramResult steps = Decompose("levels", "--jacobian-tokens 7 --equal-norm-steps");
   EXPECT_EQ(steps.exit_status, 2) << steps.out;
   EXPECT_THAT(steps.out, HasSubstr("--equal-norm-steps: leave it out"));
+}
+
+// Each sequence has its own tokens to point at, on whichever rank it is.
+TEST_F(VisibleShare, OfACopyingHeadAreTheSameOnAnyMesh) {
+  const nlohmann::json record =
+      Train("copies", 2, "--set mesh.tensor=2 --set model.head.kind=copy --set model.head.copy_width=6");
+  EXPECT_EQ(record.at("visible_share/tokens"), 5);
+  const auto cosines = [&](const std::string& mesh, int ranks) {
+    const ProgramResult result = Decompose("copies", "--jacobian-tokens 256 " + mesh, ranks);
+    EXPECT_EQ(result.exit_status, 0) << result.out;
+    const nlohmann::json shares = nlohmann::json::parse(result.out).at("visible_share");
+    EXPECT_EQ(shares.at("tokens"), 256);
+    return std::pair<double, double>(shares.at("logit_cosine"), shares.at("log_probability_cosine"));
+  };
+  const auto alone = cosines("", 0), apart = cosines("--data 2", 2), split = cosines("--tensor 2", 2);
+  EXPECT_NEAR(apart.first, alone.first, 1e-9);
+  EXPECT_NEAR(apart.second, alone.second, 1e-9);
+  // The ranks of a layer sum in fp32.
+  EXPECT_NEAR(split.first, alone.first, 1e-5);
+  EXPECT_NEAR(split.second, alone.second, 1e-5);
 }
 
 TEST_F(VisibleShare, WrongSettingsAreRefused) {
