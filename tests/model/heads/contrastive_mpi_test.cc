@@ -66,6 +66,28 @@ TEST(ContrastiveHead, FollowsThePapersFormula) {
   EXPECT_LT((pass.passed - passed).norm(), 1e-10 * passed.norm());
 }
 
+// The same of a step with several micro-batches, each of which has its own targets alone.
+TEST(ContrastiveHead, EachMicroBatchHasItsOwnTargets) {
+  TinyOptions options = Contrasted();
+  TrainPass pass(options);
+  const Matrix table = pass.Weight("embedding.weight");
+  constexpr Eigen::Index kMicroBatches = 4;
+  const Eigen::Index tokens = pass.hidden.rows() / kMicroBatches;
+  double loss = 0;
+  for (Eigen::Index begin = 0; begin < pass.hidden.rows(); begin += tokens) {
+    const std::vector<int32_t> targets(pass.targets.begin() + begin, pass.targets.begin() + begin + tokens);
+    const Matrix logits = pass.hidden.middleRows(begin, tokens) * table(targets, Eigen::all).transpose();
+    for (Eigen::Index n = 0; n < tokens; ++n) {
+      const auto times = std::count(targets.begin(), targets.end(), targets[static_cast<size_t>(n)]);
+      loss += std::log(logits.row(n).array().exp().sum()) - logits(n, n) - std::log(static_cast<double>(times));
+    }
+  }
+  options.tensor = World().size();
+  options.micro_batch = options.sequences / kMicroBatches;
+  Replica replica(options, &World());
+  EXPECT_NEAR(replica.Step(1).loss, loss * pass.scale, 1e-10 * loss * pass.scale);
+}
+
 // Without duplicates it is the softmax over the different targets alone.
 TEST(ContrastiveHead, WithoutDuplicatesHasTheBitsOfASampleOfTheTargets) {
   TinyOptions sample = PartOptions();
