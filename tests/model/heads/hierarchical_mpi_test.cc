@@ -223,9 +223,11 @@ TEST(HierarchicalHead, OfOneClusterIsTheFullHead) {
 }
 
 TEST(HierarchicalHead, WorksEverywhere) {
-  for (const TinyOptions& options : LevelCases()) {
+  for (const TinyOptions& options : SomeOf(LevelCases())) {
     SCOPED_TRACE(options.Name());
-    EXPECT_LT(WorstGradientError(options), 1e-6);
+    if (!TestsAreFew()) {
+      EXPECT_LT(WorstGradientError(options), 1e-6);
+    }
     ExpectSameTrainingOnEveryMesh(options);
     ExpectPlannedMemory(options);
     ExpectResumeOnEveryMesh(options);
