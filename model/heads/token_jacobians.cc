@@ -55,7 +55,8 @@ class JacobiansOfRows : public TokenJacobians {
 
 absl::StatusOr<PlacedTokens> PlacedTokens::Of(const Tensor& micro_batch, std::vector<int64_t> places,
                                               std::vector<int32_t> targets, const Stream& stream) {
-  PlacedTokens tokens = {.hidden = Matrix(static_cast<Eigen::Index>(places.size()), micro_batch.columns),
+  const auto count = static_cast<Eigen::Index>(places.size());
+  PlacedTokens tokens = {.hidden = Matrix(count, micro_batch.columns),
                          .targets = std::move(targets),
                          .micro_batch = micro_batch,
                          .places = std::move(places)};
