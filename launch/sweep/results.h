@@ -1,4 +1,4 @@
-// What a sweep found, for people and for programs.
+// The findings of a sweep, for people and for programs.
 #ifndef ISTHMUS_LAUNCH_SWEEP_RESULTS_H_
 #define ISTHMUS_LAUNCH_SWEEP_RESULTS_H_
 

@@ -15,7 +15,7 @@ namespace isthmus::sweep {
 
 class RunProcess {
  public:
-  // Starts this very program with `arguments`, and OMP_NUM_THREADS = `threads`. What it prints goes to the file `log`,
+  // Starts this very program with `arguments`, and OMP_NUM_THREADS = `threads`. Its output goes to the file `log`,
   // after what is there. It gets SIGTERM when the calling thread ends. Errors: by errno.
   static absl::StatusOr<std::unique_ptr<RunProcess>> Start(absl::Span<const std::string> arguments,
                                                            const std::string& log, int threads);

@@ -1,4 +1,4 @@
-// What a sweep keeps of a run that has ended: sweep.json in the run's folder.
+// A sweep keeps this of a run that has ended: sweep.json in the run's folder.
 #ifndef ISTHMUS_LAUNCH_SWEEP_RUN_RECORD_H_
 #define ISTHMUS_LAUNCH_SWEEP_RUN_RECORD_H_
 

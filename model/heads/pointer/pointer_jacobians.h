@@ -29,7 +29,7 @@
 
 namespace isthmus {
 
-// What the probabilities of a head that copies are made of.
+// The probabilities of a head that copies are made of these.
 struct PointerHead {
   Tensor weight;  // W [V_i, D]
   Range rows;     // of the vocabulary in `weight`

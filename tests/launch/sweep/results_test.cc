@@ -1,4 +1,4 @@
-// What a sweep says of results that are known.
+// Results that are known, and the findings that a sweep makes of them.
 #include "launch/sweep/results.h"
 
 #include <gmock/gmock.h>
