@@ -46,7 +46,7 @@ TinyOptions FutureHead(const std::string& settings, const std::string& kind = ""
 std::vector<TinyOptions> LinearHeadsWith(const std::string& settings) {
   TinyOptions factorised = FutureHead(settings);
   factorised.head_rank = 9;
-  return {FutureHead(settings), FutureHead(settings, "", true), factorised};
+  return SomeOf(std::vector{FutureHead(settings), FutureHead(settings, "", true), factorised});
 }
 
 // These heads take all rows of targets at once, too.
