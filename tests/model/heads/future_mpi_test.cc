@@ -205,7 +205,7 @@ TEST(FutureTokens, GradientsMatchFiniteDifferences) {
 
 TEST(FutureTokens, EveryMeshTrainsAsOneRank) {
   const std::string form = "soft_cap: 2 z_loss: 0.01 ";
-  TinyOptions factorised = LinearHeadsWith(kLaterInStages + form)[2];
+  TinyOptions factorised = LinearHeadsWith(kLaterInStages + form).back();
   ExpectSameTrainingOnEveryMesh(factorised);
   ExpectSameTrainingOnEveryMesh(FutureHead(kThreeLater, "", true));
   for (const TinyOptions& head : HeadsByOffset(std::string(kLaterInStages) + form)) ExpectSameTrainingOnEveryMesh(head);
@@ -277,7 +277,7 @@ TEST(FutureTokens, FiguresAreOfTheGradientOfTheWholeLoss) {
 
 TEST(FutureTokens, FiguresHoldOnEveryMesh) {
   const std::string form = "soft_cap: 2 z_loss: 0.01 ";
-  ExpectSameFiguresOnEveryMesh(LinearHeadsWith(kLaterInStages + form)[2]);
+  ExpectSameFiguresOnEveryMesh(LinearHeadsWith(kLaterInStages + form).back());
   ExpectSameFiguresOnEveryMesh(OtherFusedHeads(kThreeLater)[0]);
   ExpectSameFiguresOnEveryMesh(OtherFusedHeads(kThreeLater)[1]);
   ExpectSameFiguresOnEveryMesh(HeadsByOffset(kThreeLater)[0]);
