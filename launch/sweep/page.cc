@@ -35,11 +35,7 @@ std::vector<SweepCell> CellsOf(const proto::SweepConfig& config, absl::Span<cons
   std::vector<SweepCell> cells;
   for (const ArmResult& arm : results) {
     if (cells.empty() || cells.back().arms[0]->survey.cell != arm.survey.cell) {
-      std::vector<std::string> parts;
-      for (size_t i = 0; i < arm.survey.cell.size(); ++i) {
-        parts.push_back(absl::StrCat(config.axes(static_cast<int>(i)).name(), " ", arm.survey.cell[i]));
-      }
-      cells.push_back({.title = absl::StrJoin(parts, ", ")});
+      cells.push_back({.title = CellText(config, arm.survey)});
     }
     SweepCell& cell = cells.back();
     cell.arms.push_back(&arm);
@@ -64,13 +60,6 @@ int WorstOf(const SweepCell& cell) {
     }
   }
   return worst;
-}
-
-std::string LossCell(const ArmResult& arm) {
-  if (arm.loss.has_value()) {
-    return absl::StrFormat("%.4f ± %.4f", arm.loss->mean, arm.loss->student.high - arm.loss->mean);
-  }
-  return arm.lone_loss.has_value() ? absl::StrFormat("%.4f", *arm.lone_loss) : "–";
 }
 
 std::string SettingsCell(const ArmResult& arm) {
@@ -98,7 +87,7 @@ std::string ArmsTable(const SweepCell& cell, double confidence) {
   for (size_t i = 0; i < cell.arms.size(); ++i) {
     const ArmResult& arm = *cell.arms[i];
     std::vector<std::string> row = {absl::StrCat(Escape(arm.survey.arm), &arm == cell.baseline ? " (baseline)" : ""),
-                                    SettingsCell(arm), LossCell(arm),
+                                    SettingsCell(arm), LossText(arm),
                                     absl::StrCat(arm.loss.has_value()        ? arm.loss->count
                                                  : arm.lone_loss.has_value() ? 1
                                                                              : 0)};

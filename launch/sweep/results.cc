@@ -59,21 +59,6 @@ Json SeedJson(const SeedResult& seed) {
   return json;
 }
 
-std::string CellText(const proto::SweepConfig& config, const ArmSurvey& arm) {
-  std::vector<std::string> parts;
-  for (size_t i = 0; i < arm.cell.size(); ++i) {
-    parts.push_back(absl::StrCat(config.axes(static_cast<int>(i)).name(), " ", arm.cell[i]));
-  }
-  return absl::StrJoin(parts, ", ");
-}
-
-std::string LossText(const ArmResult& arm) {
-  if (arm.loss.has_value()) {
-    return absl::StrFormat("%.4f ± %.4f", arm.loss->mean, arm.loss->student.high - arm.loss->mean);
-  }
-  return arm.lone_loss.has_value() ? absl::StrFormat("%.4f", *arm.lone_loss) : "–";
-}
-
 std::string DifferenceText(const ArmResult& arm, double confidence) {
   if (!arm.difference.has_value()) return "";
   const Interval& interval = arm.difference->student;
@@ -91,6 +76,21 @@ std::string SettingsText(const ArmSurvey& arm) {
 }
 
 }  // namespace
+
+std::string CellText(const proto::SweepConfig& config, const ArmSurvey& arm) {
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < arm.cell.size(); ++i) {
+    parts.push_back(absl::StrCat(config.axes(static_cast<int>(i)).name(), " ", arm.cell[i]));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+std::string LossText(const ArmResult& arm) {
+  if (arm.loss.has_value()) {
+    return absl::StrFormat("%.4f ± %.4f", arm.loss->mean, arm.loss->student.high - arm.loss->mean);
+  }
+  return arm.lone_loss.has_value() ? absl::StrFormat("%.4f", *arm.lone_loss) : "–";
+}
 
 std::vector<ArmResult> ResultsOf(const proto::SweepConfig& config, std::vector<ArmSurvey> arms) {
   std::vector<ArmResult> results;

@@ -28,6 +28,11 @@ struct ArmResult {
 // Returns the results of all arms, in the order of the survey.
 std::vector<ArmResult> ResultsOf(const proto::SweepConfig& config, std::vector<ArmSurvey> arms);
 
+// Returns the combination of the axes' values: "V 1024, D 16", empty without axes.
+std::string CellText(const proto::SweepConfig& config, const ArmSurvey& arm);
+// Returns "3.5642 ± 0.0123" with Student's interval, the one loss of an arm with one seed, or "–".
+std::string LossText(const ArmResult& arm);
+
 // Returns a line for each arm, and what is missing.
 std::string ResultsText(const proto::SweepConfig& config, absl::Span<const ArmResult> results);
 // Returns everything as JSON.
