@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <memory>
 #include <vector>
 
 #include "runtime/durable_file.h"
@@ -102,6 +103,26 @@ absl::Status AddMessage(Message& message, const FieldDescriptor& field, const st
       absl::StrCat(parsed.message(), "; accepted fields: ", FieldNames(*field.message_type())));
 }
 
+// Returns the element of a list of messages whose field `name` is `wanted`.
+absl::StatusOr<Message*> NamedElement(Message& message, const FieldDescriptor& field, const std::string& wanted,
+                                      const std::string& override) {
+  const Reflection& reflection = *message.GetReflection();
+  const FieldDescriptor* name = field.message_type()->FindFieldByName("name");
+  if (name == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", field.name(), " is a list; add to it with ",
+                                                   field.name(), "+=FIELD: VALUE …, or name the fields in a file"));
+  }
+  std::vector<std::string> names;
+  for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+    Message* element = reflection.MutableRepeatedMessage(&message, &field, i);
+    names.push_back(element->GetReflection()->GetString(*element, name));
+    if (names.back() == wanted) return element;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--set ", override, ": found \"", wanted, "\"; ", field.name(), " accepts the name of an element: ",
+      names.empty() ? "there is none" : absl::StrJoin(names, ", "), "; add one with ", field.name(), "+=FIELD: VALUE …"));
+}
+
 absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override) {
   const size_t equals = override.find('=');
   if (equals == std::string::npos || equals == 0) {
@@ -122,13 +143,14 @@ absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override
         return absl::InvalidArgumentError(
             absl::StrCat("--set ", override, ": ", names[i], " is a value, it has no field \"", names[i + 1], "\""));
       }
-      if (field->is_repeated()) {
-        return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", names[i],
-                                                       " is a list; add to it with ", names[i],
-                                                       "+=FIELD: VALUE …, or name the fields in a file"));
+      if (!field->is_repeated()) {
+        message = message->GetReflection()->MutableMessage(message, field);
+        continue;
       }
-      message = message->GetReflection()->MutableMessage(message, field);
-      continue;
+      ISTHMUS_ASSIGN_OR_RETURN(message, NamedElement(*message, *field, names[++i], override));
+      if (i + 1 < names.size()) continue;
+      return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", path, " has fields; name one of ",
+                                                     FieldNames(*message->GetDescriptor())));
     }
     if (append && !field->is_repeated()) {
       return absl::InvalidArgumentError(
@@ -144,7 +166,7 @@ absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override
   return absl::OkStatus();
 }
 
-// States every field at its default, in all sub-messages.
+// States every field at its default, in all sub-messages. A field without one stays unset: that says something of its own.
 void FillDefaults(Message& message) {
   const Reflection& reflection = *message.GetReflection();
   const Descriptor& descriptor = *message.GetDescriptor();
@@ -155,7 +177,7 @@ void FillDefaults(Message& message) {
       FillDefaults(*reflection.MutableMessage(&message, field));
       continue;
     }
-    if (reflection.HasField(message, field)) continue;
+    if (reflection.HasField(message, field) || !field->has_default_value()) continue;
     switch (field->cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
         reflection.SetString(&message, field, field->default_value_string());
@@ -180,6 +202,27 @@ void FillDefaults(Message& message) {
         break;
       default:
         break;
+    }
+  }
+}
+
+// Does the reverse: clears fields that have their default, and messages that have nothing else. Elements of lists stay.
+void ClearDefaults(Message& message) {
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> set;
+  reflection.ListFields(message, &set);
+  for (const FieldDescriptor* field : set) {
+    if (field->is_repeated()) continue;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      Message& part = *reflection.MutableMessage(&message, field);
+      ClearDefaults(part);
+      if (part.ByteSizeLong() == 0) reflection.ClearField(&message, field);
+    } else if (field->has_default_value()) {
+      std::string found, standard;
+      google::protobuf::TextFormat::PrintFieldValueToString(message, field, -1, &found);
+      const std::unique_ptr<Message> empty(message.New());
+      google::protobuf::TextFormat::PrintFieldValueToString(*empty, field, -1, &standard);
+      if (found == standard) reflection.ClearField(&message, field);
     }
   }
 }
@@ -216,6 +259,11 @@ std::string ConfigText(const proto::RunConfig& config) {
   std::string text;
   google::protobuf::TextFormat::PrintToString(config, &text);
   return text;
+}
+
+std::string ShortConfigText(proto::RunConfig config) {
+  ClearDefaults(config);
+  return ConfigText(config);
 }
 
 }  // namespace isthmus

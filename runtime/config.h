@@ -20,7 +20,8 @@ namespace isthmus {
 inline constexpr int64_t kMostConfigBytes = int64_t{16} << 20;
 
 // Reads `path` and applies overrides "path.to.field=value" in order. A repeated field's value is a comma-separated list
-// that replaces the field; "field+=value" appends to it. Numbers must be finite. Errors: NotFound or PermissionDenied
+// that replaces the field; "field+=value" appends to it. In a list of messages with names, the path goes on with the
+// name of an element: "optimizer.groups.head.beta2=0.99". Numbers must be finite. Errors: NotFound or PermissionDenied
 // for the file. InvalidArgument if the file has more than kMostConfigBytes, or if its text is no configuration, with
 // "file:line:column: …". InvalidArgument naming an override, what was found and what is accepted.
 absl::StatusOr<proto::RunConfig> LoadConfig(const std::string& path, absl::Span<const std::string> overrides);
@@ -39,6 +40,8 @@ void ResolveRunSettings(proto::RunConfig& config, int world_size, ConfigRules& r
 
 // Returns the text format, for the resolved copy in the run folder. ParseConfig reads it back.
 std::string ConfigText(const proto::RunConfig& config);
+// Returns the same without fields that have their default: a program with more fields writes the same text.
+std::string ShortConfigText(proto::RunConfig config);
 
 }  // namespace isthmus
 

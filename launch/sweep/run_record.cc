@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "launch/report/run.h"
@@ -43,7 +44,7 @@ std::string LastLines(const std::string& log) {
 absl::StatusOr<std::string> SettingsDigest(const std::string& base, const PlannedRun& run) {
   ISTHMUS_ASSIGN_OR_RETURN(proto::RunConfig config, LoadConfig(base, run.overrides));
   config.clear_folder();
-  const std::string text = ConfigText(config);
+  const std::string text = ShortConfigText(std::move(config));
   return absl::StrFormat("%016x", XXH3_64bits(text.data(), text.size()));
 }
 

@@ -64,6 +64,30 @@ TEST(Config, OverridesSetEveryKindOfFieldInOrder) {
   EXPECT_EQ(config.device(), proto::CUDA);
 }
 
+TEST(Config, AnElementOfAListIsFoundByItsName) {
+  const proto::RunConfig config =
+      Parsed(kGood, {"optimizer.groups+=name: \"head\" learning_rate_factor: 2", "optimizer.groups+=name: \"body\"",
+                     "optimizer.groups.head.learning_rate_factor=5", "optimizer.groups.body.parameters=a*,b*"});
+  ASSERT_EQ(config.optimizer().groups_size(), 2);
+  EXPECT_EQ(config.optimizer().groups(0).learning_rate_factor(), 5);
+  EXPECT_FALSE(config.optimizer().groups(1).has_learning_rate_factor());
+  EXPECT_THAT(config.optimizer().groups(1).parameters(), ::testing::ElementsAre("a*", "b*"));
+}
+
+TEST(Config, AFieldWithoutDefaultStaysUnset) {
+  EXPECT_FALSE(Parsed(kGood).model().head().backward().has_match_norm());
+  EXPECT_TRUE(Parsed(kGood, {"model.head.backward.match_norm=false"}).model().head().backward().has_match_norm());
+}
+
+TEST(Config, TheShortTextHasWhatIsNotStandard) {
+  proto::RunConfig config = Parsed("model { layers: 7 norm_epsilon: 1e-5 } optimizer { groups { name: 'a' beta1: 0.9 } }",
+                                   {"model.head.backward.match_norm=false", "batch.sequences=32", "folder="});
+  EXPECT_EQ(ShortConfigText(config),
+            "folder: \"\"\nmodel {\n  layers: 7\n  head {\n    backward {\n      match_norm: false\n    }\n  }\n}\n"
+            "optimizer {\n  groups {\n    name: \"a\"\n    beta1: 0.9\n  }\n}\n");
+  EXPECT_EQ(ConfigText(Parsed(ShortConfigText(config))), ConfigText(config));
+}
+
 struct Override {
   const char* text;
   const char* message;
@@ -87,7 +111,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Override{"layers=3", "unknown field \"layers\""},
                       Override{"model=3", "a path to one of its fields: vocabulary"},
                       Override{"model.layers.x=3", "is a value, it has no field \"x\""},
-                      Override{"optimizer.groups.name=a", "groups is a list; add to it with groups+="},
+                      Override{"optimizer.groups.name=a", "groups accepts the name of an element: there is none"},
+                      Override{"optimizer.groups.head.beta2=a", "add one with groups+="},
+                      Override{"model.head.sampled.classes=8", "sampled is a list; add to it with sampled+="},
                       Override{"optimizer.groups+=nam: \"a\"", "accepted fields: name, parameters, "},
                       Override{"model.layers=many", "a whole number"}, Override{"model.layers=2.5", "a whole number"},
                       Override{"model.layers=9999999999999999999", "a whole number"},
