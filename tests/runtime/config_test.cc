@@ -80,8 +80,9 @@ TEST(Config, AFieldWithoutDefaultStaysUnset) {
 }
 
 TEST(Config, TheShortTextHasWhatIsNotStandard) {
-  proto::RunConfig config = Parsed("model { layers: 7 norm_epsilon: 1e-5 } optimizer { groups { name: 'a' beta1: 0.9 } }",
-                                   {"model.head.backward.match_norm=false", "batch.sequences=32", "folder="});
+  proto::RunConfig config =
+      Parsed("model { layers: 7 norm_epsilon: 1e-5 } optimizer { groups { name: 'a' beta1: 0.9 } }",
+             {"model.head.backward.match_norm=false", "batch.sequences=32", "folder="});
   EXPECT_EQ(ShortConfigText(config),
             "folder: \"\"\nmodel {\n  layers: 7\n  head {\n    backward {\n      match_norm: false\n    }\n  }\n}\n"
             "optimizer {\n  groups {\n    name: \"a\"\n    beta1: 0.9\n  }\n}\n");
