@@ -11,6 +11,7 @@
 #include "launch/options.h"
 #include "launch/sweep/page.h"
 #include "launch/sweep/results.h"
+#include "launch/sweep/results_json.h"
 #include "launch/sweep/survey.h"
 #include "launch/sweep/sweep_file.h"
 #include "launch/sweep/worker.h"

@@ -223,8 +223,14 @@ class RecordReader {
       if (!value.is_number() || !absl::ConsumePrefix(&name, "run/")) continue;
       if (run_.facts.size() < kMostFigures) run_.facts[std::string(name)] = value.get<double>();
     }
-    if (const std::string version = TextOf(record, "run/version"); !version.empty()) run_.version = version;
-    if (const std::string device = TextOf(record, "run/device"); !device.empty()) run_.device = device;
+    const std::pair<const char*, std::string*> texts[] = {{"run/version", &run_.version},
+                                                          {"run/commit", &run_.commit},
+                                                          {"run/device", &run_.device},
+                                                          {"run/processor", &run_.processor},
+                                                          {"run/data", &run_.data}};
+    for (const auto& [key, fact] : texts) {
+      if (const std::string text = TextOf(record, key); !text.empty()) *fact = text;
+    }
   }
 
   void GoBackTo(double tokens) {

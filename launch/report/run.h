@@ -38,7 +38,9 @@ struct Run {
   std::string folder;  // as given
   std::string name;    // short, no other run of the report has it
   std::optional<proto::RunConfig> config;
-  std::string version, device;          // empty: not recorded
+  // Facts in words; empty: not recorded.
+  std::string version, commit, device, processor;
+  std::string data;                     // digest of the training data
   std::map<std::string, double> facts;  // run/* of metrics.jsonl without the prefix, numbers only
 
   // By key: "train/loss", "updates/head/first_order_decrease".

@@ -4,7 +4,9 @@
 
 #include "launch/run/count_text.h"
 #include "model/model.h"
+#include "runtime/commit.h"
 #include "runtime/parallel_for.h"
+#include "runtime/processor_name.h"
 #include "runtime/version.h"
 
 namespace isthmus {
@@ -24,6 +26,9 @@ proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double 
   facts.set_unigram_entropy(run.data.unigram_entropy);
   facts.set_log_interval(run.config.telemetry().log_interval());
   facts.set_device(device);
+  if (*SourceCommit() != '\0') facts.set_commit(SourceCommit());
+  facts.set_data(absl::StrFormat("%016x", run.data.training.dataset->fingerprint()));
+  if (const std::string processor = ProcessorName(); !processor.empty()) facts.set_processor(processor);
   if (peak_flops > 0) facts.set_peak_flops(peak_flops);
   facts.set_causal_flops_per_token(FlopsPerToken(run.config, /*causal=*/true, run.data.tables));
   facts.set_full_flops_per_token(FlopsPerToken(run.config, /*causal=*/false, run.data.tables));

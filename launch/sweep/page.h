@@ -11,7 +11,7 @@
 
 namespace isthmus::sweep {
 
-// Returns one self-contained HTML file, a function of results and runs alone. The curves are read from the runs.
+// Returns one self-contained HTML file, a function of the results alone.
 std::string SweepPageHtml(const proto::SweepConfig& config, absl::Span<const ArmResult> results);
 
 // Returns the sentence that says what an arm's difference shows, as text. It is no finding unless the interval excludes

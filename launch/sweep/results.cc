@@ -4,59 +4,49 @@
 #include <absl/strings/str_format.h>
 #include <absl/strings/str_join.h>
 
+#include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <limits>
 #include <utility>
 
 namespace isthmus::sweep {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-// JSON has no infinity: a loss that diverged is null.
-Json NumberJson(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-Json IntervalJson(const Interval& interval) { return {interval.low, interval.high}; }
-
-Json EstimateJson(const Estimate& estimate) {
-  return {{"count", estimate.count},
-          {"mean", estimate.mean},
-          {"deviation", estimate.deviation},
-          {"student_interval", IntervalJson(estimate.student)},
-          {"bootstrap_interval", IntervalJson(estimate.bootstrap)},
-          {"probability", estimate.probability}};
+// Takes one figure of an arm, and of the baseline where the arm has one.
+FigureResult FigureOf(const FigureRuns& own, const FigureRuns* baseline, double confidence) {
+  FigureResult figure;
+  std::vector<double> values, first, second;
+  for (size_t seed = 0; seed < own.last.size(); ++seed) {
+    if (!std::isfinite(own.last[seed])) continue;
+    values.push_back(own.last[seed]);
+    if (baseline == nullptr || seed >= baseline->last.size() || !std::isfinite(baseline->last[seed])) continue;
+    first.push_back(own.last[seed]);
+    second.push_back(baseline->last[seed]);
+  }
+  if (const auto mean = EstimateMean(values, confidence); mean.ok()) figure.mean = *mean;
+  if (values.size() == 1) figure.lone = values[0];
+  if (const auto difference = EstimateDifference(first, second, confidence); difference.ok()) {
+    figure.difference = *difference;
+  }
+  return figure;
 }
 
-Json TuningJson(const TunedSetting& setting) {
-  Json json = {{"name", setting.name}, {"values", Json::array()}};
-  for (const RatedLoss& value : setting.values) {
-    json["values"].push_back({{"value", value.rate}, {"loss", NumberJson(value.loss)}});
+// Compares the arms of one combination with its baseline and with its worst arm.
+void CompareCell(const proto::SweepConfig& config, absl::Span<ArmResult> cell) {
+  const auto found =
+      std::find_if(cell.begin(), cell.end(), [&](const ArmResult& arm) { return arm.survey.arm == config.baseline(); });
+  const ArmResult* worst = WorstOf(cell);
+  for (ArmResult& arm : cell) {
+    const ArmResult* baseline = found == cell.end() || &arm == &*found ? nullptr : &*found;
+    for (size_t i = 0; i < arm.runs.figures.size(); ++i) {
+      const FigureRuns* other = baseline == nullptr ? nullptr : &baseline->runs.figures[i];
+      arm.figures.push_back(FigureOf(arm.runs.figures[i], other, config.confidence()));
+    }
+    if (worst != nullptr && &arm != worst) arm.factors = FactorsOver(worst->runs, arm.runs);
+    if (baseline == nullptr) continue;
+    const auto difference = CompareArms(arm.survey, baseline->survey, config.confidence(), arm.missing);
+    if (difference.ok()) arm.difference = *difference;
   }
-  if (setting.best.has_value()) {
-    json["best"] = {{"value", setting.best->rate},
-                    {"loss", setting.best->loss},
-                    {"inside", setting.best->inside},
-                    {"parabola_value", setting.best->parabola_rate},
-                    {"parabola_loss", setting.best->parabola_loss}};
-  }
-  return json;
-}
-
-Json SeedJson(const SeedResult& seed) {
-  Json json = {{"seed", seed.seed}, {"run", seed.run}};
-  if (!seed.result.has_value()) return json;
-  switch (seed.result->end) {
-    case RunResult::End::kFinished:
-      json["loss"] = seed.result->loss;
-      break;
-    case RunResult::End::kDiverged:
-      json["diverged"] = seed.result->reason;
-      break;
-    case RunResult::End::kFailed:
-      json["failed"] = seed.result->reason;
-      break;
-  }
-  return json;
 }
 
 std::string DifferenceText(const ArmResult& arm, double confidence) {
@@ -85,6 +75,10 @@ std::string CellText(const proto::SweepConfig& config, const ArmSurvey& arm) {
   return absl::StrJoin(parts, ", ");
 }
 
+std::string FigureTitle(const proto::SweepFigure& figure) {
+  return figure.title().empty() ? figure.key() : figure.title();
+}
+
 std::string LossText(const ArmResult& arm) {
   if (arm.loss.has_value()) {
     return absl::StrFormat("%.4f ± %.4f", arm.loss->mean, arm.loss->student.high - arm.loss->mean);
@@ -92,27 +86,49 @@ std::string LossText(const ArmResult& arm) {
   return arm.lone_loss.has_value() ? absl::StrFormat("%.4f", *arm.lone_loss) : "–";
 }
 
+double FigureResult::value() const {
+  return mean.has_value() ? mean->mean : lone.value_or(std::numeric_limits<double>::quiet_NaN());
+}
+
 std::vector<ArmResult> ResultsOf(const proto::SweepConfig& config, std::vector<ArmSurvey> arms) {
   std::vector<ArmResult> results;
-  for (const ArmSurvey& arm : arms) {
-    ArmResult result{.survey = arm};
+  for (ArmSurvey& arm : arms) {
+    ArmResult result{.survey = std::move(arm)};
+    result.runs = ReadArmRuns(config, result.survey);
     std::vector<double> losses;
-    for (const SeedResult& seed : arm.seeds) {
+    for (const SeedResult& seed : result.survey.seeds) {
       if (seed.result.has_value() && seed.result->end == RunResult::End::kFinished) losses.push_back(seed.result->loss);
     }
     if (const auto loss = EstimateMean(losses, config.confidence()); loss.ok()) result.loss = *loss;
     if (losses.size() == 1) result.lone_loss = losses[0];
-    for (const TunedSetting& setting : arm.tunings) {
+    for (const TunedSetting& setting : result.survey.tunings) {
       if (setting.best.has_value() && !setting.best->inside) result.not_tuned.push_back(setting.name);
-    }
-    for (const ArmSurvey& other : arms) {
-      if (other.cell != arm.cell || other.arm != config.baseline() || arm.arm == config.baseline()) continue;
-      const auto difference = CompareArms(arm, other, config.confidence(), result.missing);
-      if (difference.ok()) result.difference = *difference;
     }
     results.push_back(std::move(result));
   }
+  for (const auto& cell : CellsOf(results)) {
+    const auto begin = static_cast<size_t>(cell.data() - results.data());
+    CompareCell(config, absl::MakeSpan(results).subspan(begin, cell.size()));
+  }
   return results;
+}
+
+std::vector<absl::Span<const ArmResult>> CellsOf(absl::Span<const ArmResult> results) {
+  std::vector<absl::Span<const ArmResult>> cells;
+  for (size_t begin = 0, end = 0; begin < results.size(); begin = end) {
+    while (end < results.size() && results[end].survey.cell == results[begin].survey.cell) ++end;
+    cells.push_back(results.subspan(begin, end - begin));
+  }
+  return cells;
+}
+
+const ArmResult* WorstOf(absl::Span<const ArmResult> cell) {
+  const ArmResult* worst = nullptr;
+  for (const ArmResult& arm : cell) {
+    const auto& mean = arm.runs.mean;
+    if (!mean.empty() && (worst == nullptr || mean.back().value > worst->runs.mean.back().value)) worst = &arm;
+  }
+  return worst;
 }
 
 std::string ResultsText(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
@@ -132,30 +148,6 @@ std::string ResultsText(const proto::SweepConfig& config, absl::Span<const ArmRe
     for (const std::string& run : arm.missing) absl::StrAppend(&text, "  left out of the difference: ", run, "\n");
   }
   return text;
-}
-
-std::string ResultsJson(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
-  Json json = {{"question", config.question()},
-               {"base", config.base()},
-               {"baseline", config.baseline()},
-               {"confidence", config.confidence()},
-               {"arms", Json::array()}};
-  for (const ArmResult& result : results) {
-    Json arm = {
-        {"arm", result.survey.arm}, {"cell", Json::object()}, {"tunings", Json::array()}, {"seeds", Json::array()}};
-    for (size_t i = 0; i < result.survey.cell.size(); ++i) {
-      arm["cell"][config.axes(static_cast<int>(i)).name()] = result.survey.cell[i];
-    }
-    for (const TunedSetting& setting : result.survey.tunings) arm["tunings"].push_back(TuningJson(setting));
-    for (const SeedResult& seed : result.survey.seeds) arm["seeds"].push_back(SeedJson(seed));
-    if (result.loss.has_value()) arm["loss"] = EstimateJson(*result.loss);
-    if (result.difference.has_value()) arm["difference"] = EstimateJson(*result.difference);
-    arm["not_tuned"] = result.not_tuned;
-    arm["missing"] = result.missing;
-    arm["problems"] = result.survey.problems;
-    json["arms"].push_back(std::move(arm));
-  }
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace isthmus::sweep

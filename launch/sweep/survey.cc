@@ -52,13 +52,13 @@ class ArmWalk {
 
   ArmSurvey Take() {
     for (int stage = 0; stage < config_.tunings_size(); ++stage) {
-      if (!Tune(config_.tunings(stage))) {
-        for (int later = stage + 1; later < config_.tunings_size(); ++later) {
-          survey_.later += config_.tunings(later).values_size() * config_.tunings(later).seeds();
-        }
-        survey_.later += config_.seeds_size();
-        return std::move(survey_);
+      if (!Has(config_.tunings(stage)) || Tune(config_.tunings(stage))) continue;
+      for (int later = stage + 1; later < config_.tunings_size(); ++later) {
+        if (!Has(config_.tunings(later))) continue;
+        survey_.later += config_.tunings(later).values_size() * config_.tunings(later).seeds();
       }
+      survey_.later += config_.seeds_size();
+      return std::move(survey_);
     }
     for (const uint64_t seed : config_.seeds()) {
       const PlannedRun run = Run({}, "", seed);
@@ -68,6 +68,10 @@ class ArmWalk {
   }
 
  private:
+  bool Has(const proto::SweepTuning& tuning) const {
+    return std::find(tuning.without().begin(), tuning.without().end(), survey_.arm) == tuning.without().end();
+  }
+
   // Returns the run of one seed, with settings that are decided and `set` of the setting `name` that is not.
   PlannedRun Run(const std::vector<std::string>& set, const std::string& setting, uint64_t seed) const {
     PlannedRun run{folder_, overrides_};

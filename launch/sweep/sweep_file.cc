@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "runtime/config.h"
 #include "runtime/config_rules.h"
@@ -65,6 +66,15 @@ class SweepRules {
   ConfigRules& rules_;
 };
 
+template <typename List>
+void CheckArms(absl::string_view field, const List& names, const proto::SweepConfig& config, ConfigRules& rules) {
+  for (const std::string& name : names) {
+    const bool known = std::any_of(config.arms().begin(), config.arms().end(),
+                                   [&](const proto::SweepChoice& arm) { return arm.name() == name; });
+    rules.Require(known, field, absl::StrCat("\"", name, "\""), "accepts the name of an arm");
+  }
+}
+
 void CheckTunings(const proto::SweepConfig& config, ConfigRules& rules) {
   SweepRules sweep(rules);
   std::set<std::string> taken;
@@ -83,6 +93,26 @@ void CheckTunings(const proto::SweepConfig& config, ConfigRules& rules) {
     }
     rules.Within(1, std::max(1, config.seeds_size()), "tunings.seeds", tuning.seeds());
     rules.Within(0, kMostExtensions, "tunings.extend", tuning.extend());
+    CheckArms("tunings.without", tuning.without(), config, rules);
+  }
+}
+
+void CheckFigures(const proto::SweepConfig& config, ConfigRules& rules) {
+  std::set<std::string> keys, names;
+  for (const proto::SweepFigure& figure : config.figures()) {
+    rules.Require(!figure.key().empty() && keys.insert(figure.key()).second, "figures.key",
+                  absl::StrCat("\"", figure.key(), "\""), "accepts keys of metrics.jsonl, each once");
+    rules.Require(!figure.map() || config.axes_size() == 2, "figures.map", absl::StrCat(config.axes_size(), " axes"),
+                  "a map needs two axes");
+  }
+  for (const proto::SweepRegression& regression : config.regressions()) {
+    SweepRules(rules).Name("regressions.name", regression.name(), names);
+    rules.Require(!regression.figures().empty(), "regressions.figures", "empty", "needs one at least");
+    for (const std::string& key : regression.figures()) {
+      rules.Require(keys.count(key) > 0, "regressions.figures", absl::StrCat("\"", key, "\""),
+                    "accepts keys of the sweep's figures");
+    }
+    CheckArms("regressions.without", regression.without(), config, rules);
   }
 }
 
@@ -108,10 +138,7 @@ absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& pat
     sweep.Choices("axes.values", axis.values());
   }
   sweep.Choices("arms", config.arms());
-  const bool known = std::any_of(config.arms().begin(), config.arms().end(), [&](const proto::SweepChoice& arm) {
-    return config.baseline().empty() || arm.name() == config.baseline();
-  });
-  rules.Require(known, "baseline", absl::StrCat("\"", config.baseline(), "\""), "accepts the name of an arm");
+  if (!config.baseline().empty()) CheckArms("baseline", std::vector{config.baseline()}, config, rules);
   rules.Require(!config.seeds().empty(), "seeds", "empty", "needs one at least; intervals need two");
   rules.Require(std::set<uint64_t>(config.seeds().begin(), config.seeds().end()).size() ==
                     static_cast<size_t>(config.seeds_size()),
@@ -119,6 +146,7 @@ absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& pat
   rules.Require(config.confidence() > 0 && config.confidence() < 1, "confidence", config.confidence(),
                 "accepts numbers between 0 and 1");
   CheckTunings(config, rules);
+  CheckFigures(config, rules);
   CheckSize(config, rules);
   return rules.status();
 }

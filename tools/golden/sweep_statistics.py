@@ -40,3 +40,21 @@ for rates, losses in [((1e-3, 3e-3, 1e-2), (4.1, 3.9, 4.3)), ((2e-4, 1e-3, 2e-3)
     a, b, c = np.polyfit(np.log(rates), losses, 2)
     print(f"    {{{{{rates[0]}, {losses[0]}}}, {{{rates[1]}, {losses[1]}}}, {{{rates[2]}, {losses[2]}}}, "
           f"{float(np.exp(-b / (2 * a)))!r}, {float(c - b * b / (4 * a))!r}}},")
+print("// a line: x, y, slope, intercept, interval at 95 %, probability, r², the same by points that were left out")
+for x, y in [
+    ((0.991, 0.984, 0.972, 0.993, 0.965), (13.1, 12.9, 12.2, 13.4, 12.5)),
+    ((1.0, 2.0, 3.0, 4.0), (2.0, 1.0, 4.0, 3.5)),
+    ((-3.0, 0.5, 0.25, 8.0, 2.0, 2.0, 1.0), (0.1, -0.2, 0.05, 0.0, 0.3, -0.1, 0.02)),
+]:
+    line = stats.linregress(x, y)
+    half = stats.t.ppf(0.975, len(x) - 2) * line.stderr
+    distances, means = [], []
+    for i in range(len(x)):
+        others_x, others_y = np.delete(x, i), np.delete(y, i)
+        slope, intercept = np.polyfit(others_x, others_y, 1)
+        distances.append(y[i] - intercept - slope * x[i])
+        means.append(y[i] - np.mean(others_y))
+    left_out = 1 - np.dot(distances, distances) / np.dot(means, means)
+    found = [line.slope, line.intercept, line.slope - half, line.slope + half, line.pvalue, line.rvalue**2, left_out]
+    print(f"    {{{{{', '.join(map(repr, x))}}}, {{{', '.join(map(repr, y))}}}, "
+          + ", ".join(repr(float(v)) for v in found) + "},")

@@ -10,8 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "launch/sweep/arm_curves.h"
+#include "launch/sweep/arm_runs.h"
 #include "launch/sweep/page.h"
+#include "launch/sweep/results_json.h"
 
 namespace isthmus::sweep {
 namespace {
@@ -72,7 +73,7 @@ TEST(SweepResults, SayWhatIsNotTunedAndWhatIsMissing) {
 
 TEST(SweepResults, FactorsAreTakenToTheLossOfTheWorstArm) {
   const auto curves = [](double tokens_per_loss, double flops) {
-    ArmCurves arm{.flops_per_token = flops};
+    ArmRuns arm{.flops_per_token = flops};
     for (int i = 0; i <= 10; ++i) {
       const double tokens = 100.0 * i;
       arm.mean.push_back(
