@@ -109,8 +109,9 @@ absl::StatusOr<Message*> NamedElement(Message& message, const FieldDescriptor& f
   const Reflection& reflection = *message.GetReflection();
   const FieldDescriptor* name = field.message_type()->FindFieldByName("name");
   if (name == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", field.name(), " is a list; add to it with ",
-                                                   field.name(), "+=FIELD: VALUE …, or name the fields in a file"));
+    return absl::InvalidArgumentError(absl::StrCat("--set ", override, ": ", field.name(),
+                                                   " is a list; add to it with ", field.name(),
+                                                   "+=FIELD: VALUE …, or name the fields in a file"));
   }
   std::vector<std::string> names;
   for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
@@ -118,9 +119,10 @@ absl::StatusOr<Message*> NamedElement(Message& message, const FieldDescriptor& f
     names.push_back(element->GetReflection()->GetString(*element, name));
     if (names.back() == wanted) return element;
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--set ", override, ": found \"", wanted, "\"; ", field.name(), " accepts the name of an element: ",
-      names.empty() ? "there is none" : absl::StrJoin(names, ", "), "; add one with ", field.name(), "+=FIELD: VALUE …"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--set ", override, ": found \"", wanted, "\"; ", field.name(),
+                   " accepts the name of an element: ", names.empty() ? "there is none" : absl::StrJoin(names, ", "),
+                   "; add one with ", field.name(), "+=FIELD: VALUE …"));
 }
 
 absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override) {
