@@ -2,6 +2,7 @@
 #include "launch/sweep/regressions.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -53,7 +54,8 @@ class SweepFigures : public ::testing::Test {
                         ",\"validation/loss\":", 5 - slope * record);
         // The last tenth of the records has the figure, those before something else.
         if (record > 0)
-          absl::StrAppend(&lines, ",\"head/lost_norm_ratio\":", record <= 18 ? 7 : figure - 0.01 * (2 - seed));
+          absl::StrAppend(&lines, ",\"head/lost_norm_ratio\":",
+                          absl::StrFormat("%.17g", record <= 18 ? 7 : figure - 0.01 * (2 - seed)));
         absl::StrAppend(&lines, "}\n");
       }
       EXPECT_TRUE(WriteDurably(folder + "/metrics.jsonl", lines).ok());

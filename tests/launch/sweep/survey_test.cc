@@ -135,6 +135,23 @@ TEST(SweepSurvey, WithoutTuningsRunsTheSeeds) {
   EXPECT_EQ(config.baseline(), "a");
 }
 
+TEST(SweepSurvey, AnArmIsNotTunedInASettingThatItLacks) {
+  proto::SweepConfig config = SweepOf(kTwoTunings);
+  config.mutable_tunings(1)->add_without("full");
+  RunResults results;
+  RunAll(config, results,
+         [](const PlannedRun& run) { return RunResult{.loss = std::abs(ValueOf(run, kRate) - 0.004)}; });
+  for (const ArmSurvey& arm : SurveyArms(config, results)) {
+    SCOPED_TRACE(arm.arm);
+    EXPECT_EQ(arm.tunings.size(), arm.arm == "full" ? 1 : 2);
+    EXPECT_EQ(absl::StrContains(arm.seeds.at(0).run, "head="), arm.arm != "full");
+  }
+  // Runs that are to come: of one arm its seeds, of the other the values of the second setting too.
+  const std::vector<ArmSurvey> arms = SurveyArms(config, {});
+  EXPECT_EQ(arms[0].later, 3);
+  EXPECT_EQ(arms[1].later, 5);
+}
+
 TEST(SweepSurvey, ADivergedRunIsWorseThanAnyOther) {
   const proto::SweepConfig config = SweepOf(kTwoTunings);
   RunResults results;
@@ -215,7 +232,23 @@ TEST(SweepFile, OfWrongContentIsRefusedByName) {
   EXPECT_THAT(tuning("set: 'a={}' values: 1 values: 1"), HasSubstr("tunings.values: 1; accepts"));
   EXPECT_THAT(tuning("set: 'a={}' values: 1 seeds: 2"), HasSubstr("tunings.seeds: 2"));
   EXPECT_THAT(tuning("set: 'a={}' values: 1 extend: -1"), HasSubstr("tunings.extend: -1"));
-  EXPECT_EQ(tuning("set: 'a={}' values: 1"), "");
+  EXPECT_THAT(tuning("set: 'a={}' values: 1 without: 'b'"),
+              HasSubstr("tunings.without: \"b\"; accepts the name of an arm"));
+  EXPECT_EQ(tuning("set: 'a={}' values: 1 without: 'a'"), "");
+  EXPECT_THAT(message("base: 'b' figures { }" + rest), HasSubstr("figures.key: \"\"; accepts keys of metrics.jsonl"));
+  EXPECT_THAT(message("base: 'b' figures { key: 'k' } figures { key: 'k' }" + rest), HasSubstr("figures.key: \"k\""));
+  EXPECT_THAT(message("base: 'b' figures { key: 'k' map: true }" + rest),
+              HasSubstr("figures.map: 0 axes; a map needs two"));
+  EXPECT_THAT(message("base: 'b' regressions { name: 'r' }" + rest), HasSubstr("regressions.figures: empty"));
+  EXPECT_THAT(message("base: 'b' regressions { name: 'r' figures: 'k' }" + rest),
+              HasSubstr("regressions.figures: \"k\"; accepts keys of the sweep's figures"));
+  const auto regression = [&](const std::string& fields) {
+    return message("base: 'b' figures { key: 'k' } regressions { figures: 'k' " + fields + " }" + rest);
+  };
+  EXPECT_THAT(regression("name: 'r r'"), HasSubstr("regressions.name: \"r r\""));
+  EXPECT_THAT(regression("name: 'r' without: 'z'"),
+              HasSubstr("regressions.without: \"z\"; accepts the name of an arm"));
+  EXPECT_EQ(regression("name: 'r' without: 'a'"), "");
   EXPECT_EQ(LoadSweep(folder / "none").status().code(), absl::StatusCode::kNotFound);
 }
 

@@ -1,0 +1,37 @@
+// The experiments that the project comes with.
+#include <absl/strings/str_cat.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "launch/sweep/sweep_file.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+
+namespace isthmus::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(Experiments, HaveAPlanForEveryArm) {
+  int experiments = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(SourceFolder() + "/launch/experiments")) {
+    if (entry.path().extension() != ".textproto" || entry.path().filename() == "text.textproto") continue;
+    SCOPED_TRACE(entry.path().string());
+    ++experiments;
+    const auto sweep = sweep::LoadSweep(entry.path().string());
+    ASSERT_TRUE(sweep.ok()) << sweep.status();
+    EXPECT_FALSE(sweep->question().empty());
+    EXPECT_GE(sweep->seeds_size(), 3);
+    EXPECT_FALSE(sweep->tunings().empty());
+    const ProgramResult plan = RunIsthmus(absl::StrCat("sweep --plan --config ", entry.path().string()));
+    EXPECT_EQ(plan.exit_status, 0) << plan.out;
+    EXPECT_THAT(plan.out, HasSubstr(" runs, and "));
+  }
+  EXPECT_GE(experiments, 4);
+}
+
+}  // namespace
+}  // namespace isthmus::testing
