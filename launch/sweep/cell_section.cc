@@ -12,7 +12,6 @@
 #include "launch/report/sections.h"
 #include "launch/report/series.h"
 #include "launch/sweep/arm_runs.h"
-#include "launch/sweep/page.h"
 
 namespace isthmus::sweep {
 namespace {
@@ -88,13 +87,8 @@ std::string ArmsTable(const SweepCell& cell, double confidence) {
   return absl::StrCat("<div class=\"dense\">\n", TableHtml(table), "</div>\n");
 }
 
-std::string Findings(const SweepCell& cell, double confidence) {
+std::string Problems(const SweepCell& cell) {
   std::string html;
-  for (const ArmResult& arm : cell.arms) {
-    if (&arm == cell.baseline || cell.baseline == nullptr) continue;
-    absl::StrAppend(&html, "<li>", Escape(FindingOf(arm, *cell.baseline, confidence)), "</li>\n");
-  }
-  if (!html.empty()) html = absl::StrCat("<ul class=\"findings\">\n", html, "</ul>\n");
   for (const ArmResult& arm : cell.arms) {
     for (const std::string& problem : arm.survey.problems) {
       absl::StrAppend(&html, "<p class=\"warning\">", Escape(problem), "</p>\n");
@@ -240,7 +234,7 @@ std::string CellSection(const proto::SweepConfig& config, absl::Span<const ArmRe
   for (const proto::SweepTuning& tuning : config.tunings()) absl::StrAppend(&plots, TuningPlot(cell, tuning.name()));
   const std::string title = CellText(config, arms[0].survey);
   return report::SectionHtml(title.empty() ? "Arms" : title,
-                             absl::StrCat(Findings(cell, config.confidence()), ArmsTable(cell, config.confidence()),
+                             absl::StrCat(Problems(cell), ArmsTable(cell, config.confidence()),
                                           FiguresTable(config, cell), report::PlotGrid(plots)));
 }
 

@@ -11,7 +11,7 @@
 
 namespace isthmus::sweep {
 
-// Returns findings, tables, curves and tunings as HTML. `caption` is text below every plot: where the runs ran.
+// Returns problems, tables, curves and tunings as HTML. `caption` is text below every plot: where the runs ran.
 std::string CellSection(const proto::SweepConfig& config, absl::Span<const ArmResult> arms, const std::string& caption);
 
 }  // namespace isthmus::sweep

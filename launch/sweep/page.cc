@@ -4,6 +4,8 @@
 #include <absl/strings/str_format.h>
 #include <absl/strings/str_join.h>
 
+#include <algorithm>
+
 #include "launch/report/html.h"
 #include "launch/report/page.h"
 #include "launch/report/sections.h"
@@ -26,6 +28,28 @@ constexpr char kNote[] =
     "at which the worst arm ends, by the curves’ means; factors grow without bound where curves are flat. An arm is "
     "tuned "
     "in a setting if a lower and a higher value are worse.</p>\n";
+
+// Sentences of all arms, by combination.
+std::string FindingsSection(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
+  std::string html;
+  for (const auto& cell : CellsOf(results)) {
+    const auto baseline = std::find_if(cell.begin(), cell.end(),
+                                       [&](const ArmResult& arm) { return arm.survey.arm == config.baseline(); });
+    if (baseline == cell.end()) continue;
+    std::string sentences;
+    for (const ArmResult& arm : cell) {
+      if (&arm == &*baseline) continue;
+      absl::StrAppend(&sentences, "<li>", Escape(FindingOf(arm, *baseline, config.confidence())), "</li>\n");
+    }
+    if (sentences.empty()) continue;
+    if (const std::string title = CellText(config, cell[0].survey); !title.empty()) {
+      absl::StrAppend(&html, "<h3>", Escape(title), "</h3>\n");
+    }
+    absl::StrAppend(&html, "<ul class=\"findings\">\n", sentences, "</ul>\n");
+  }
+  return report::SectionHtml("Findings",
+                             html.empty() ? "<p>There is one arm, and nothing to compare it with.</p>\n" : html);
+}
 
 }  // namespace
 
@@ -53,8 +77,8 @@ std::string FindingOf(const ArmResult& arm, const ArmResult& baseline, double co
 
 std::string SweepPageHtml(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
   const std::string caption = ProvenanceText(config, ProvenanceOf(results));
-  std::string sections =
-      absl::StrCat(MapSection(config, results, caption), RegressionSection(config, results, caption));
+  std::string sections = absl::StrCat(FindingsSection(config, results), MapSection(config, results, caption),
+                                      RegressionSection(config, results, caption));
   for (const auto& cell : CellsOf(results)) absl::StrAppend(&sections, CellSection(config, cell, caption));
   absl::StrAppend(&sections, report::SectionHtml("How to read this", kNote));
   return report::FramedPage(

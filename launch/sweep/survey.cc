@@ -102,8 +102,12 @@ class ArmWalk {
     double sum = 0;
     int64_t ended = 0, missing = 0;
     for (int i = 0; i < tuning.seeds(); ++i) {
-      const std::optional<RunResult> result =
-          ResultOf(Run(Overrides(tuning, value), Text(tuning, value), config_.seeds(i)));
+      PlannedRun run = Run(Overrides(tuning, value), Text(tuning, value), config_.seeds(i));
+      if (!tuning.while_tuning().empty()) {
+        run.name += "-tuning";
+        run.overrides.insert(run.overrides.end(), tuning.while_tuning().begin(), tuning.while_tuning().end());
+      }
+      const std::optional<RunResult> result = ResultOf(run);
       if (!result.has_value()) {
         ++missing;
       } else if (result->end != RunResult::End::kFailed) {

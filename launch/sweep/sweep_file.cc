@@ -93,6 +93,7 @@ void CheckTunings(const proto::SweepConfig& config, ConfigRules& rules) {
     }
     rules.Within(1, std::max(1, config.seeds_size()), "tunings.seeds", tuning.seeds());
     rules.Within(0, kMostExtensions, "tunings.extend", tuning.extend());
+    sweep.Set("tunings.while_tuning", tuning.while_tuning());
     CheckArms("tunings.without", tuning.without(), config, rules);
   }
 }

@@ -152,6 +152,22 @@ TEST(SweepSurvey, AnArmIsNotTunedInASettingThatItLacks) {
   EXPECT_EQ(arms[1].later, 5);
 }
 
+TEST(SweepSurvey, RunsThatTuneMayBeShorter) {
+  proto::SweepConfig config = SweepOf(kTwoTunings);
+  config.mutable_tunings(0)->add_while_tuning("schedule.steps=7");
+  RunResults results;
+  int shorter = 0;
+  RunAll(config, results, [&](const PlannedRun& run) {
+    const bool tunes_rate = ValueOf(run, "schedule.steps=") == 7;
+    EXPECT_EQ(tunes_rate, absl::EndsWith(run.name, "-tuning")) << run.name;
+    EXPECT_EQ(tunes_rate, !absl::StrContains(run.name, "head=")) << run.name;
+    shorter += tunes_rate ? 1 : 0;
+    return RunResult{.loss = std::abs(ValueOf(run, kRate) - 0.004)};
+  });
+  EXPECT_EQ(shorter, 4 * 3 * 2);  // arms in combinations, values, seeds
+  for (const ArmSurvey& arm : SurveyArms(config, results)) EXPECT_EQ(arm.tunings[0].best->rate, 0.004);
+}
+
 TEST(SweepSurvey, ADivergedRunIsWorseThanAnyOther) {
   const proto::SweepConfig config = SweepOf(kTwoTunings);
   RunResults results;
@@ -234,6 +250,7 @@ TEST(SweepFile, OfWrongContentIsRefusedByName) {
   EXPECT_THAT(tuning("set: 'a={}' values: 1 extend: -1"), HasSubstr("tunings.extend: -1"));
   EXPECT_THAT(tuning("set: 'a={}' values: 1 without: 'b'"),
               HasSubstr("tunings.without: \"b\"; accepts the name of an arm"));
+  EXPECT_THAT(tuning("set: 'a={}' values: 1 while_tuning: 'seed=1'"), HasSubstr("tunings.while_tuning: \"seed=1\""));
   EXPECT_EQ(tuning("set: 'a={}' values: 1 without: 'a'"), "");
   EXPECT_THAT(message("base: 'b' figures { }" + rest), HasSubstr("figures.key: \"\"; accepts keys of metrics.jsonl"));
   EXPECT_THAT(message("base: 'b' figures { key: 'k' } figures { key: 'k' }" + rest), HasSubstr("figures.key: \"k\""));
