@@ -102,11 +102,10 @@ class ArmWalk {
     double sum = 0;
     int64_t ended = 0, missing = 0;
     for (int i = 0; i < tuning.seeds(); ++i) {
-      PlannedRun run = Run(Overrides(tuning, value), Text(tuning, value), config_.seeds(i));
-      if (!tuning.while_tuning().empty()) {
-        run.name += "-tuning";
-        run.overrides.insert(run.overrides.end(), tuning.while_tuning().begin(), tuning.while_tuning().end());
-      }
+      std::vector<std::string> set = Overrides(tuning, value);
+      set.insert(set.end(), tuning.while_tuning().begin(), tuning.while_tuning().end());
+      PlannedRun run = Run(set, Text(tuning, value), config_.seeds(i));
+      if (!tuning.while_tuning().empty()) run.name += "-tuning";
       const std::optional<RunResult> result = ResultOf(run);
       if (!result.has_value()) {
         ++missing;
