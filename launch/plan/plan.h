@@ -68,6 +68,8 @@ struct Plan {
 
   int64_t TokensPerStep() const { return config.batch().sequences() * config.data().sequence_length(); }
   int64_t Tokens() const { return TokensPerStep() * config.schedule().steps(); }
+  // Returns the hours of the whole run, without its measurements. schedule.max_seconds is not looked at.
+  double Hours() const { return static_cast<double>(Tokens()) / TokensPerSecond() / 3600; }
   double TokensPerSecond() const { return static_cast<double>(TokensPerStep()) / step.time.Total(); }
   double Utilisation(double flops_per_token) const {
     return TokensPerSecond() * flops_per_token / (world * machine.device.peak_flops);

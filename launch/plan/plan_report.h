@@ -11,6 +11,9 @@
 
 namespace isthmus {
 
+// Returns whether the plan fits the device: "fits: 71.3 of 80.0 GB", or "DOES NOT FIT: …".
+std::string FitText(const Plan& plan);
+
 // `source` is the configuration's file. `meshes` are other meshes, the best first. `verbose` lists every tensor in
 // memory and every operator.
 std::string PlanText(const Plan& plan, absl::Span<const Plan> meshes, absl::string_view source, bool verbose);

@@ -70,9 +70,7 @@ void AddMemory(const Plan& plan, bool verbose, std::string& text) {
   row("total", bytes.total());
   row("reserved for libraries", plan.machine.device.reserved_bytes);
   row("host: staged checkpoint", plan.staging_bytes);
-  absl::StrAppendFormat(&text, "  %s %.1f of %.1f GB\n",
-                        plan.Fits() ? "fits:" : "DOES NOT FIT:", Giga(plan.RequiredBytes()),
-                        Giga(plan.machine.device.memory_bytes));
+  absl::StrAppend(&text, "  ", FitText(plan), "\n");
   if (!verbose) return;
   AddEntries("activations", plan.memory.activations, text);
   AddEntries("head", plan.memory.head, text);
@@ -150,14 +148,13 @@ void AddTime(const Plan& plan, std::string& text) {
       text += "  steps at which the head has not full rank, or a condition above 3e5, are not measured\n";
     }
   }
-  const double hours = static_cast<double>(plan.Tokens()) / plan.TokensPerSecond() / 3600;
-  absl::StrAppendFormat(&text,
-                        "  %s tokens/s; utilisation %.1f %% causal, %.1f %% full, of %.1f TFLOP/s per device\n"
-                        "  %s steps, %s tokens: %.1f hours, %.1f device hours\n",
-                        Grouped(static_cast<int64_t>(plan.TokensPerSecond())),
-                        100 * plan.Utilisation(plan.causal_flops_per_token),
-                        100 * plan.Utilisation(plan.full_flops_per_token), plan.machine.device.peak_flops / 1e12,
-                        Grouped(plan.config.schedule().steps()), Grouped(plan.Tokens()), hours, hours * plan.world);
+  absl::StrAppendFormat(
+      &text,
+      "  %s tokens/s; utilisation %.1f %% causal, %.1f %% full, of %.1f TFLOP/s per device\n"
+      "  %s steps, %s tokens: %.1f hours, %.1f device hours\n",
+      Grouped(static_cast<int64_t>(plan.TokensPerSecond())), 100 * plan.Utilisation(plan.causal_flops_per_token),
+      100 * plan.Utilisation(plan.full_flops_per_token), plan.machine.device.peak_flops / 1e12,
+      Grouped(plan.config.schedule().steps()), Grouped(plan.Tokens()), plan.Hours(), plan.Hours() * plan.world);
 }
 
 void AddMeshes(const Plan& plan, absl::Span<const Plan> meshes, std::string& text) {
@@ -180,6 +177,11 @@ void AddMeshes(const Plan& plan, absl::Span<const Plan> meshes, std::string& tex
 }
 
 }  // namespace
+
+std::string FitText(const Plan& plan) {
+  return absl::StrFormat("%s %.1f of %.1f GB", plan.Fits() ? "fits:" : "DOES NOT FIT:", Giga(plan.RequiredBytes()),
+                         Giga(plan.machine.device.memory_bytes));
+}
 
 std::string PlanText(const Plan& plan, absl::Span<const Plan> meshes, absl::string_view source, bool verbose) {
   const LinkSpec& links = plan.machine.links;
