@@ -12,11 +12,21 @@ constexpr int kSignals[] = {SIGTERM, SIGUSR1, SIGINT};
 
 // A handler's data has to be here: a signal comes to the process, not to an object.
 std::atomic<int> received_signal = 0;
-static_assert(std::atomic<int>::is_always_lock_free);
+std::atomic<bool> ignores_later = false;
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+// It is called by the handler and by IgnoreLater, perhaps at the same time.
+void SetLaterEffect() {
+  bool ignored = false;
+  do {
+    ignored = ignores_later;
+    for (const int each : kSignals) std::signal(each, ignored ? SIG_IGN : SIG_DFL);
+  } while (ignored != ignores_later);
+}
 
 void Remember(int signal) {
   received_signal = signal;
-  for (const int each : kSignals) std::signal(each, SIG_DFL);
+  SetLaterEffect();
   // A terminal that is closed may say so twice, by the shell and by the kernel. That is no wish to end at once.
   std::signal(SIGHUP, SIG_IGN);
 }
@@ -31,6 +41,7 @@ bool IsIgnored(int signal) {
 
 StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   received_signal = 0;
+  ignores_later = false;
   sigset_t set;
   sigemptyset(&set);
   struct sigaction action {};
@@ -61,6 +72,11 @@ StopSignals::~StopSignals() {
 }
 
 int StopSignals::latest() { return received_signal; }
+
+void StopSignals::IgnoreLater() const {
+  ignores_later = true;
+  if (received_signal != 0) SetLaterEffect();
+}
 
 std::string SignalName(int signal) {
   switch (signal) {

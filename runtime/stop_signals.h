@@ -11,8 +11,8 @@
 namespace isthmus {
 
 // Takes the signals over for as long as it lives. It remembers the first one. From then on each signal has its default
-// effect again, so that a second one ends the process at once. SIGHUP, which a closed terminal sends, is ignored then
-// instead. If SIGHUP is ignored already (nohup), it is left alone. There may be one object at a time.
+// effect again, so that a second one ends the process at once (see IgnoreLater). SIGHUP, which a closed terminal sends,
+// is ignored then instead. If SIGHUP is ignored already (nohup), it is left alone. There may be one object at a time.
 //
 // No signal interrupts a thread that computes. The handler runs on a thread of its own. The signals are blocked in the
 // thread that makes the object and in every thread that it starts later. oneDNN's generated kernels (2.6: dnnl_sgemm)
@@ -29,6 +29,9 @@ class StopSignals {
   int received() const { return latest(); }
   // Returns the same for the living object.
   static int latest();
+  // From now on signals after the first one are ignored, too. A program whose signals come from several sides at once
+  // needs this: from a sweep, its launcher and Slurm.
+  void IgnoreLater() const;
 
  private:
   const bool hangs_up_;  // SIGHUP was not ignored

@@ -68,6 +68,7 @@ std::string SummaryText(const RunParts& run) {
 absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContext& context) {
   std::string path, progress = "auto", resume = "never";
   std::vector<std::string> overrides;
+  bool stop_once = false;
   Options options("isthmus train", "Pretrains a model. Start it alone, under mpirun, or under srun --mpi=pmix.");
   options.Add("config", "FILE", "run configuration, text format of proto/config.proto", &path, true)
       .Add("set", "PATH=VALUE", "override a field, for example optimizer.learning_rate=1e-3", &overrides)
@@ -77,12 +78,14 @@ absl::Status TrainCommand(absl::Span<const std::string> arguments, CommandContex
            &resume)
       .Add("progress", "HOW",
            "line: one that is rewritten, plain: lines, auto: line on a terminal, but not under mpirun or srun",
-           &progress);
+           &progress)
+      .Add("stop-once", "", "a second signal does not end it at once; for launchers that repeat signals", &stop_once);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     if (context.world.rank() == 0) context.out << options.Help();
     return absl::OkStatus();
   }
+  if (stop_once) context.signals->IgnoreLater();
   if (progress != "auto" && progress != "line" && progress != "plain") {
     return absl::InvalidArgumentError(absl::StrCat("--progress: found \"", progress, "\"; accepts auto, line, plain"));
   }

@@ -26,15 +26,21 @@ namespace {
 constexpr int64_t kMostRecordBytes = 1 << 16;
 constexpr int64_t kMostLogBytes = int64_t{1} << 28;
 constexpr size_t kReasonLines = 3;
+constexpr size_t kLinesOfLaunchers = 12;                         // at most; mpirun says in nine that a rank has failed
 const char* const kEnds[] = {"finished", "diverged", "failed"};  // in the order of RunResult::End
 
 std::string RecordPath(const std::string& folder) { return folder + "/sweep.json"; }
 
-// Returns the last lines of a log that say something.
+// Returns the last lines of a log that say something: from the program's own message on, or else the very last ones.
 std::string LastLines(const std::string& log) {
   const auto text = ReadFile(log, kMostLogBytes);
   if (!text.ok()) return std::string(text.status().message());
   std::vector<std::string> lines = absl::StrSplit(*text, '\n', absl::SkipWhitespace());
+  if (lines.size() > kLinesOfLaunchers) lines.erase(lines.begin(), lines.end() - kLinesOfLaunchers);
+  const auto own = std::find_if(lines.rbegin(), lines.rend(),
+                                [](const std::string& line) { return absl::StartsWith(line, "isthmus: "); });
+  if (own != lines.rend()) lines.erase(lines.begin(), std::prev(own.base()));
+  if (own != lines.rend() && lines.size() > kReasonLines) lines.resize(kReasonLines);
   if (lines.size() > kReasonLines) lines.erase(lines.begin(), lines.end() - kReasonLines);
   return absl::StrJoin(lines, " | ");
 }

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "launch/sweep/lost_runs.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/monotonic.h"
@@ -22,6 +23,7 @@ namespace {
 constexpr absl::Duration kPause = absl::Milliseconds(20);
 // Other workers say nothing: their results are looked for this often.
 constexpr absl::Duration kLongPause = absl::Seconds(1);
+constexpr int kPausesBetweenRequests = 50;  // about a second
 
 // "1:23:45", or "0:41" below an hour.
 std::string DurationText(double seconds) {
@@ -44,7 +46,7 @@ bool WasAsked(int exit_status) {
 }
 
 std::vector<std::string> CommandLine(const std::string& base, const std::string& folder, const PlannedRun& run) {
-  std::vector<std::string> line = {"train", "--config", base, "--resume", "auto", "--progress", "plain"};
+  std::vector<std::string> line = {"train", "--config", base, "--resume", "auto", "--progress", "plain", "--stop-once"};
   for (const std::string& override : run.overrides) line.insert(line.end(), {"--set", override});
   line.insert(line.end(), {"--set", absl::StrCat("folder=", folder)});
   return line;
@@ -57,13 +59,13 @@ absl::Status Worker::Work() {
   for (;;) {
     ISTHMUS_RETURN_IF_ERROR(EndRuns());
     if (const int signal = signals_.received(); signal != 0) {
-      for (const Running& running : running_) running.process->Signal(SIGTERM);
-      while (!running_.empty()) {
-        ISTHMUS_RETURN_IF_ERROR(EndRuns());
-        absl::SleepFor(kPause);
-      }
+      ISTHMUS_RETURN_IF_ERROR(StopRuns());
       return absl::CancelledError(
           absl::StrCat(SignalName(signal), ": the sweep's runs have saved; start it again to go on"));
+    }
+    if (!lost_.ok()) {
+      ISTHMUS_RETURN_IF_ERROR(StopRuns());
+      return lost_;
     }
     ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, Refresh());
     const bool complete = std::all_of(arms.begin(), arms.end(), [](const ArmSurvey& arm) { return arm.complete(); });
@@ -118,9 +120,8 @@ absl::Status Worker::StartRuns(const std::vector<ArmSurvey>& arms) {
     for (const PlannedRun& run : arm.needed) {
       if (static_cast<int>(running_.size()) >= options_.jobs) return absl::OkStatus();
       if (is_here(run)) continue;
-      auto claim =
-          RunLock::Take(absl::StrCat(config_.folder(), "/claims/", run.name),
-                        {.patience = absl::ZeroDuration(), .stop = [] { return false; }, .note = [](const auto&) {}});
+      auto claim = RunLock::Take(
+          ClaimOf(run), {.patience = absl::ZeroDuration(), .stop = [] { return false; }, .note = [](const auto&) {}});
       if (absl::IsFailedPrecondition(claim.status())) continue;  // another worker's
       ISTHMUS_RETURN_IF_ERROR(claim.status());
       // Perhaps it has just ended there.
@@ -137,7 +138,7 @@ absl::Status Worker::StartRun(const PlannedRun& run, std::unique_ptr<RunLock> cl
   ISTHMUS_RETURN_IF_ERROR(DigestOf(run).status());
   ISTHMUS_RETURN_IF_ERROR(MakeFolder(folder));
   retried_.insert(run.name);
-  ISTHMUS_ASSIGN_OR_RETURN(auto process, RunProcess::Start(CommandLine(config_.base(), folder, run),
+  ISTHMUS_ASSIGN_OR_RETURN(auto process, RunProcess::Start(options_.launcher, CommandLine(config_.base(), folder, run),
                                                            folder + "/sweep.log", options_.threads));
   running_.push_back({run, std::move(claim), std::move(process), MonotonicSeconds()});
   return absl::OkStatus();
@@ -153,7 +154,9 @@ absl::Status Worker::EndRuns() {
     }
     const Running running = std::move(running_[i]);
     running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
-    if (WasAsked(*status)) continue;  // it goes on another time
+    // It goes on another time. One that is asked early may be killed by it, when it has nothing to save yet; then the
+    // status is the launcher's.
+    if (WasAsked(*status) || (stops_ && IsLost(*status))) continue;
     ISTHMUS_RETURN_IF_ERROR(Keep(running, *status));
     ended = true;
   }
@@ -161,11 +164,37 @@ absl::Status Worker::EndRuns() {
   return absl::OkStatus();
 }
 
+absl::Status Worker::StopRuns() {
+  stops_ = true;
+  for (int pauses = 0; !running_.empty(); ++pauses) {
+    if (pauses % kPausesBetweenRequests == 0) {
+      for (const Running& running : running_) running.process->AskToSave();
+    }
+    absl::SleepFor(kPause);
+    ISTHMUS_RETURN_IF_ERROR(EndRuns());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Worker::IsTriedAgain(const Running& running, int exit_status, const std::string& reason) {
+  if (!IsLost(exit_status) || options_.lost_runs == 0) return false;
+  ISTHMUS_ASSIGN_OR_RETURN(const int64_t losses, CountLoss(ClaimOf(running.run)));
+  if (losses > options_.lost_runs) return false;
+  const std::string what = absl::StrFormat("%s: lost (%d of %d times before it counts as failed): %s", running.run.name,
+                                           losses, options_.lost_runs, reason);
+  out_ << what << "\n";
+  lost_ = absl::UnavailableError(absl::StrCat(what, "; start the sweep again to go on"));
+  return true;
+}
+
 absl::Status Worker::Keep(const Running& running, int exit_status) {
   const std::string folder = FolderOf(running.run);
   const RunRecord record = {.result = ResultOfRun(folder, exit_status, folder + "/sweep.log"),
                             .seconds = MonotonicSeconds() - running.start,
                             .settings = digests_[running.run.name]};
+  ISTHMUS_ASSIGN_OR_RETURN(const bool again, IsTriedAgain(running, exit_status, record.result.reason));
+  if (again) return absl::OkStatus();
+  ISTHMUS_RETURN_IF_ERROR(ForgetLosses(ClaimOf(running.run)));
   ISTHMUS_RETURN_IF_ERROR(WriteRunRecord(folder, record));
   results_[running.run.name] = record.result;
   run_seconds_ += record.seconds;

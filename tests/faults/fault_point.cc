@@ -142,13 +142,13 @@ void Spoil(const std::string& action, const Tensor& data, const Stream& stream) 
   if (!CopyFromHost(host, first, stream).ok()) Refuse(action);
 }
 
-// Another thread takes the signal (runtime/stop_signals.h), and has given it back its default effect by then.
+// Another thread takes the signal (runtime/stop_signals.h). By then it has its default effect again, or is ignored.
 void WaitUntilRemembered(int signal) {
   struct sigaction now {};
   do {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     sigaction(signal, nullptr, &now);
-  } while (now.sa_handler != SIG_DFL);
+  } while (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN);
 }
 
 // Says whether the action needs no data.

@@ -83,6 +83,24 @@ TEST_F(StopSignalsHangUp, StaysIgnoredUnderNohup) {
   EXPECT_EQ(std::signal(SIGHUP, SIG_DFL), SIG_IGN);
 }
 
+// Whichever comes first, the signal or the wish.
+TEST(StopSignals, LaterOnesCanBeIgnored) {
+  for (const bool before : {true, false}) {
+    const StopSignals signals;
+    if (before) signals.IgnoreLater();
+    kill(getpid(), SIGUSR1);
+    EXPECT_EQ(WaitFor(signals), SIGUSR1);
+    if (!before) signals.IgnoreLater();
+    for (const int signal : kSignals) {
+      // The handler may not have gone through all signals yet.
+      for (struct sigaction now{}; now.sa_handler != SIG_IGN;) sigaction(signal, nullptr, &now);
+      kill(getpid(), signal);
+    }
+    EXPECT_EQ(signals.received(), SIGUSR1);
+  }
+}
+
+// The wish ends with the object.
 TEST(StopSignalsDeathTest, TheSecondOneEndsTheProcess) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_EXIT(
