@@ -61,6 +61,32 @@ expect "$line" "'--ntasks-per-node=4'"
 expect "$line" "'--cpus-per-task=6'"
 ! grep -qE 'exclusive|signal|gpus|partition' <<<"$line" || fail "not wanted: $line"
 
+# A sweep is an array. Its runs have all ranks of a task, where it has several or GPUs.
+echo 'base: "none"' >"$work/sweep of mine"
+sweep=(launch/slurm/submit --sweep "$work/sweep of mine" --program "$program" --logs "$work/logs")
+out=$("${sweep[@]}" --workers 8 --jobs 4 --name n --signal-before 90 --max-requeues 7 --set a=1 --set 'b="c d"' --dry-run)
+expect "$out" 'srun --mpi=pmix'
+expect "$out" 'scontrol requeue'
+line=$(tail -n 1 <<<"$out")
+for part in "'--job-name=n' '--nodes=1' '--ntasks-per-node=1'" "'--array=0-7'" "'--output=$work/logs/%x-%A_%a.log'" \
+  "'--signal=B:USR1@90'" "'$PWD/launch/slurm/sweep.sbatch' '$PWD' 'each' '7' '$program'" \
+  "'sweep' '--config' '$work/sweep of mine' '--jobs' '4' '--lost-runs' '3' '--set' 'a=1' '--set' 'b=\"c d\"'"; do
+  expect "$line" "$part"
+done
+! grep -qE 'resume|gpus' <<<"$line" || fail "not wanted: $line"
+expect "$("${sweep[@]}" --dry-run | tail -n 1)" "'--array=0-0'"
+for more in '--gpus-per-node 1' '--nodes 2' '--tasks-per-node 2'; do
+  expect "$("${sweep[@]}" $more --dry-run | tail -n 1)" "sweep.sbatch' '$PWD' 'all' '20'"
+  refuses '--jobs: found 2; accepts 1 where a task has several ranks or GPUs' "${sweep[@]}" $more --jobs 2 --dry-run
+done
+refuses '--workers: found 0; accepts 1 or more' "${sweep[@]}" --workers 0 --dry-run
+refuses '--workers: found "-1"; accepts a whole number' "${sweep[@]}" --workers -1 --dry-run
+refuses '--jobs: found 0; accepts 1 or more' "${sweep[@]}" --jobs 0 --dry-run
+refuses '--sweep: found --config as well; accepts one of them' "${sweep[@]}" --config "$config" --dry-run
+refuses "--sweep: can't read /nowhere" launch/slurm/submit --sweep /nowhere --program "$program"
+refuses '--workers: found 2; without --sweep accepts 1' launch/slurm/submit --config "$config" --program "$program" --workers 2
+bash -n launch/slurm/job_parts
+
 printf 'one slots=8\n# none\n\ntwo\n' >"$work/hosts"
 line=$(launch/mpirun/train --config "$config" --program "$program" --hosts "$work/hosts" --ranks-per-host 4 --set a=1 --dry-run)
 expect "$(NCCL_IB_HCA=mlx5 LD_LIBRARY_PATH=/lib launch/mpirun/train --config "$config" --program "$program" --dry-run)" \
