@@ -75,6 +75,8 @@ for part in "'--job-name=n' '--nodes=1' '--ntasks-per-node=1'" "'--array=0-7'" "
 done
 ! grep -qE 'resume|gpus' <<<"$line" || fail "not wanted: $line"
 expect "$("${sweep[@]}" --dry-run | tail -n 1)" "'--array=0-0'"
+expect "$("${sweep[@]}" --retry-failed --dry-run | tail -n 1)" "'--lost-runs' '3' '--retry-failed'"
+refuses '--retry-failed needs --sweep' launch/slurm/submit --config "$config" --program "$program" --retry-failed
 for more in '--gpus-per-node 1' '--nodes 2' '--tasks-per-node 2'; do
   expect "$("${sweep[@]}" $more --dry-run | tail -n 1)" "sweep.sbatch' '$PWD' 'all' '20'"
   refuses '--jobs: found 2; accepts 1 where a task has several ranks or GPUs' "${sweep[@]}" $more --jobs 2 --dry-run
