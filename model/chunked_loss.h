@@ -55,6 +55,13 @@ class ChunkedLoss {
     return head_->Evaluate(hidden, targets, softmax_);
   }
 
+  // Whether Evaluate also scores its tokens. Another head's scores take the log-probabilities of the whole vocabulary,
+  // which cost far more than its loss.
+  bool scores_at_once() const { return !head_->log_probabilities(); }
+  // Scores the tokens of the last Evaluate, of any head: for each whether its target is the most probable class
+  // (ops/top_target.h), int32 [1, N], valid until the next call. Takes a chunk of logits at a time.
+  absl::StatusOr<Tensor> Scores(const Tensor& hidden, const Tensor& targets);
+
   // Returns a step's targets with the later ones that it trains towards, as BeginStep takes them. `targets` are the
   // ordinary ones, int32 [1, n] in host memory. The result lives until the next call, and is `targets` itself in a step
   // without later ones.

@@ -127,13 +127,38 @@ void CheckStability(const proto::RunConfig& config, ConfigRules& rules) {
   needs_checkpoints(spike.policy() == proto::SpikeConfig::ROLLBACK, "stability.spike.policy");
 }
 
-void CheckData(const proto::RunConfig& config, ConfigRules& rules) {
-  const auto& data = config.data();
+// Resolves data that are made up: no files belong to them.
+void CheckSpamLang(const proto::ModelConfig& model, proto::DataConfig& data, ConfigRules& rules) {
+  constexpr char kNone[] = "accepts none with data.spamlang, whose samples are made up";
+  const auto no_files = [&](const char* field, const auto& paths) {
+    rules.Require(paths.empty(), field, paths.empty() ? "" : absl::StrCat("\"", paths.Get(0), "\""), kNone);
+  };
+  no_files("data.train", data.train());
+  no_files("data.validation", data.validation());
+  rules.Require(data.tokenizer().empty(), "data.tokenizer", absl::StrCat("\"", data.tokenizer(), "\""), kNone);
+  const int64_t vocabulary = model.vocabulary();
+  rules.Require(vocabulary >= 1, "model.vocabulary", vocabulary,
+                "accepts 1 and more with data.spamlang: no token shards have one");
+  if (!rules.status().ok()) return;
+  auto& spamlang = *data.mutable_spamlang();
+  rules.Require(spamlang.symbols() >= 0 && spamlang.symbols() <= vocabulary, "data.spamlang.symbols",
+                spamlang.symbols(),
+                absl::StrCat("accepts 1 to model.vocabulary (", vocabulary, "), or 0 for all of it"));
+  if (spamlang.symbols() == 0) spamlang.set_symbols(vocabulary);
+}
+
+void CheckData(proto::RunConfig& config, ConfigRules& rules) {
+  auto& data = *config.mutable_data();
   rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the folder that the run is written to");
-  rules.Require(data.train_size() > 0, "data.train", "empty", "needs token shards (.ids) or folders of them");
-  rules.Require(!data.validation().empty() || (data.validation_fraction() > 0 && data.validation_fraction() < 1),
-                "data.validation_fraction", data.validation_fraction(),
-                "needs a number above 0 and below 1 where data.validation is empty");
+  if (data.has_spamlang()) {
+    CheckSpamLang(config.model(), data, rules);
+  } else {
+    rules.Require(data.train_size() > 0, "data.train", "empty",
+                  "needs token shards (.ids) or folders of them, or data.spamlang in their place");
+    rules.Require(!data.validation().empty() || (data.validation_fraction() > 0 && data.validation_fraction() < 1),
+                  "data.validation_fraction", data.validation_fraction(),
+                  "needs a number above 0 and below 1 where data.validation is empty");
+  }
   rules.Within(1, 1024, "data.prefetch_batches", data.prefetch_batches());
   for (const int64_t batch : data.pass_over()) rules.AtLeast<int64_t>(1, "data.pass_over", batch);
 }

@@ -21,7 +21,8 @@ enum class RandomPurpose : uint32_t {
   kValidationSplit = 7,
   kSampledClasses = 8,
   kTokenClusters = 9,
-  kResample = 10
+  kResample = 10,
+  kSpamLang = 11
 };
 
 struct Philox {

@@ -9,12 +9,15 @@
 #include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
+#include "launch/run/run_data.h"
 #include "model/heads/heads.h"
 #include "model/measure/jacobian_sample.h"
 #include "model/model.h"
 #include "model/resolve.h"
 #include "ops/elementwise.h"
 #include "runtime/data/batch_loader.h"
+#include "runtime/data/sample_source.h"
+#include "runtime/data/spamlang.h"
 #include "runtime/data/token_dataset.h"
 #include "runtime/data/token_tables.h"
 #include "runtime/status.h"
@@ -26,10 +29,34 @@ namespace {
 struct Opened {
   std::string folder;
   proto::CheckpointManifest manifest;
-  std::shared_ptr<const TokenDataset> corpus;
+  std::shared_ptr<const SampleSource> corpus;
   int64_t sequences = 0;  // over all data ranks
   TokenTables tables;
 };
+
+// Opens the corpus of the request, or makes the samples that the model was trained for.
+absl::StatusOr<std::shared_ptr<const SampleSource>> OpenCorpus(const std::string& corpus, const Opened& opened) {
+  const proto::RunConfig& config = opened.manifest.config();
+  if (config.data().has_spamlang()) {
+    if (corpus.empty()) return MakeSpamLang(config, SpamLang::Use::kValidation);
+    return absl::InvalidArgumentError(absl::StrCat("--corpus: ", corpus, "; accepts none: the model of ", opened.folder,
+                                                   " was trained on data.spamlang, whose samples are made up"));
+  }
+  if (corpus.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--corpus: is missing; the model of ", opened.folder,
+                                                   " needs token shards (.ids) or a folder of them"));
+  }
+  const std::string paths[] = {corpus};
+  ISTHMUS_ASSIGN_OR_RETURN(std::shared_ptr<const SampleSource> shards,
+                           TokenDataset::Open(paths, config.data().sequence_length()));
+  if (shards->tokenizer_fingerprint() != opened.manifest.tokenizer_fingerprint() ||
+      shards->vocabulary() > config.model().vocabulary()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(corpus, ": was not made with the tokenizer that the model of ", opened.folder,
+                     " was trained with; encode the text with its tokenizer.model (isthmus tokenizer encode)"));
+  }
+  return shards;
+}
 
 // `opened` has folder and manifest, which all ranks have agreed on.
 absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int data, const Mesh& mesh) {
@@ -46,17 +73,11 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int
   ISTHMUS_RETURN_IF_ERROR(CheckHolds(opened.folder, opened.manifest, config));
   ISTHMUS_ASSIGN_OR_RETURN(opened.tables.clusters, LoadClusters(opened.folder, opened.manifest));
 
-  const std::string paths[] = {request.corpus};
-  ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, TokenDataset::Open(paths, length));
-  if (opened.corpus->tokenizer_fingerprint() != opened.manifest.tokenizer_fingerprint() ||
-      opened.corpus->vocabulary() > config.model().vocabulary()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(request.corpus, ": was not made with the tokenizer that the model of ", opened.folder,
-                     " was trained with; encode the text with its tokenizer.model (isthmus tokenizer encode)"));
-  }
+  ISTHMUS_ASSIGN_OR_RETURN(opened.corpus, OpenCorpus(request.corpus, opened));
   if (opened.corpus->samples() < data) {
-    return absl::InvalidArgumentError(absl::StrCat(request.corpus, ": has ", opened.corpus->samples(), " sequences of ",
-                                                   length, " tokens; needs one for each of ", data, " data ranks"));
+    const std::string name = request.corpus.empty() ? "data.spamlang" : request.corpus;
+    return absl::InvalidArgumentError(absl::StrCat(name, ": has ", opened.corpus->samples(), " sequences of ", length,
+                                                   " tokens; needs one for each of ", data, " data ranks"));
   }
   // No sample is read twice.
   opened.sequences = std::min(opened.sequences, opened.corpus->samples() / data * data);

@@ -19,8 +19,10 @@ namespace isthmus {
 
 struct CheckpointRequest {
   std::string checkpoint;  // or a run folder: its newest one
-  std::string corpus;      // token shards (.ids) or a folder of them, of the tokenizer that the model was trained with
-  int64_t tokens = 4096;   // at least one sequence for each data rank, else rounded down to whole ones
+  // Token shards (.ids) or a folder of them, of the tokenizer that the model was trained with. Empty for a model that
+  // was trained on data.spamlang: then its validation samples are read.
+  std::string corpus;
+  int64_t tokens = 4096;        // at least one sequence for each data rank, else rounded down to whole ones
   int64_t jacobian_tokens = 0;  // at most, for the shares of single tokens' gradients
 };
 
@@ -30,7 +32,7 @@ class CheckpointHead {
   // chooses them: for any mesh the same. This rank then holds its shard of the head and its tokens. A rank that is
   // alone holds as many of either as `tensor` and `data` ranks would. Collective over the mesh; fails on all ranks or
   // none. Errors: those of FindCheckpoint, ReadManifest, LoadWeights and TokenDataset. InvalidArgument when the corpus
-  // was made with another tokenizer or is smaller than a sequence for each data rank.
+  // was made with another tokenizer, is smaller than a sequence for each data rank, or is one too many or missing.
   static absl::StatusOr<CheckpointHead> Load(const CheckpointRequest& request, int tensor, int data, const Mesh& mesh);
 
   // Returns why the head has no tensors; empty if it has. Such a head has `visible` alone.

@@ -31,13 +31,13 @@ struct Request {
   bool equal_norm_steps = false;
 };
 
-// Checks that the request names either the files of a dump or a checkpoint and a data set.
+// Checks that the request names either the files of a dump or a checkpoint, which may need a data set.
 absl::Status CheckSource(const Request& request) {
   const DumpPaths& paths = request.paths;
   const bool any_dump =
       !absl::StrCat(paths.hidden, paths.targets, paths.head, paths.up, paths.down, paths.bias).empty();
   const bool any_checkpoint = !absl::StrCat(request.checkpoint.checkpoint, request.checkpoint.corpus).empty();
-  const bool checkpoint = !request.checkpoint.checkpoint.empty() && !request.checkpoint.corpus.empty();
+  const bool checkpoint = !request.checkpoint.checkpoint.empty();
   const bool dump = !paths.hidden.empty() && !paths.targets.empty();
   if (any_dump == any_checkpoint || (any_checkpoint && !checkpoint) || (any_dump && !dump)) {
     return absl::InvalidArgumentError(
@@ -136,7 +136,8 @@ absl::Status CheckJsonPath(const Request& request) {
   if (!request.checkpoint.checkpoint.empty()) inputs.folders.push_back(request.checkpoint.checkpoint);
   // The reader of a folder without shards reports it.
   const auto shards = FindTokenShards(absl::MakeConstSpan(&request.checkpoint.corpus, 1));
-  if (shards.ok()) inputs.files.insert(inputs.files.end(), shards->begin(), shards->end());
+  if (shards.ok() && !request.checkpoint.corpus.empty())
+    inputs.files.insert(inputs.files.end(), shards->begin(), shards->end());
   return CheckResultPath("--json", request.json, inputs);
 }
 
@@ -183,7 +184,10 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       "tensors (.npy), in float64. Hidden states of a checkpoint are computed in its own precision, 8-bit layers in "
       "bf16. Alone it computes as T x R ranks would; under mpirun it uses them.");
   options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint.checkpoint)
-      .Add("corpus", "PATH", "with --checkpoint: token shards (.ids) or a folder of them", &request.checkpoint.corpus)
+      .Add("corpus", "PATH",
+           "with --checkpoint: token shards (.ids) or a folder of them; none for a model that was trained on "
+           "data.spamlang",
+           &request.checkpoint.corpus)
       .Add("tokens", "N",
            "with --checkpoint: about so many tokens, in whole sequences, equally many for each data rank and at least "
            "one",

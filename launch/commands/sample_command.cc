@@ -57,6 +57,12 @@ absl::Status CheckRequest(const SampleRequest& request) {
 // `loaded` has folder and manifest, which all ranks have agreed on.
 absl::StatusOr<Loaded> Load(const SampleRequest& request, Loaded loaded, int world_size) {
   auto& config = *loaded.manifest.mutable_config();
+  if (config.data().has_spamlang()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(loaded.folder,
+                     ": its model was trained on data.spamlang, which has no text and no tokenizer; accepts a "
+                     "checkpoint of a model of text"));
+  }
   // All ranks share one copy of the model, however it was trained.
   config.mutable_mesh()->set_tensor(world_size);
   config.mutable_mesh()->set_data(1);

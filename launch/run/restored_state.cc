@@ -59,6 +59,15 @@ absl::Status SetAsideLaterCheckpoints(RunParts& run) {
 
 void OpenLoader(RunParts& run) {
   const auto& data = run.config.data();
+  if (data.has_spamlang()) {
+    SeenSymbols::Options options{
+        .sequences = run.config.batch().sequences(), .seed = run.config.seed(), .batches = run.state.batches};
+    if (run.restored.has_value()) {
+      const auto& untrained = run.restored->manifest.untrained_batches();
+      options.untrained.assign(untrained.begin(), untrained.end());
+    }
+    run.seen.emplace(MakeSpamLang(run.config, SpamLang::Use::kTraining), std::move(options));
+  }
   std::vector<int64_t> pass_over = run.stability->passed_over();
   pass_over.insert(pass_over.end(), data.pass_over().begin(), data.pass_over().end());
   run.loader =

@@ -16,7 +16,8 @@ absl::Status RestoreState(RunParts& run);
 // name, if it lies in the run folder under another name. Rank 0 does it. Collective. Errors: by errno.
 absl::Status SetAsideLaterCheckpoints(RunParts& run);
 
-// Opens the batches after `run.state.batches`, without those that refused steps or the configuration pass over.
+// Opens the batches after `run.state.batches`, without those that refused steps or the configuration pass over. Takes
+// what is known of those before from `run.restored`.
 void OpenLoader(RunParts& run);
 
 }  // namespace isthmus

@@ -21,6 +21,7 @@
 #include "checkpoint/stored_clusters.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
+#include "launch/run/seen_symbols.h"
 #include "model/heads/heads.h"
 #include "runtime/config.h"
 #include "runtime/durable_file.h"
@@ -152,6 +153,7 @@ proto::RunConfig Essence(const proto::RunConfig& config) {
   NormaliseHead(*essence.mutable_model());
   essence.set_seed(config.seed());
   essence.mutable_data()->set_sequence_length(config.data().sequence_length());
+  if (config.data().has_spamlang()) *essence.mutable_data()->mutable_spamlang() = config.data().spamlang();
   essence.mutable_batch()->set_sequences(config.batch().sequences());
   essence.mutable_precision()->set_compute(config.precision().compute());
   return essence;
@@ -176,7 +178,7 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
                      "; use the run's own configuration, or another folder for another run"));
   };
   if (!differences.empty()) return fail(differences);
-  if (manifest.tokenizer_fingerprint() != samples.dataset->tokenizer_fingerprint()) {
+  if (manifest.tokenizer_fingerprint() != samples.source->tokenizer_fingerprint()) {
     return fail("the token shards were made with another tokenizer");
   }
   // Each step takes one batch, and some more may have been passed over. Other numbers are no position in the data.
@@ -186,11 +188,12 @@ absl::Status CheckSameRun(const std::string& folder, const proto::CheckpointMani
                                             "; accepted: a multiple of batch.sequences (", sequences,
                                             "), one at least for each of ", manifest.step(), " steps"));
   }
+  if (config.data().has_spamlang()) ISTHMUS_RETURN_IF_ERROR(CheckUntrained(manifest, sequences, folder));
   if (manifest.has_training_samples() && manifest.training_samples() != samples.count) {
     return fail(
         absl::StrCat("the data set has ", samples.count, " training samples, it had ", manifest.training_samples()));
   }
-  if (manifest.has_training_shards() && manifest.training_shards() != samples.dataset->fingerprint()) {
+  if (manifest.has_training_shards() && manifest.training_shards() != samples.source->fingerprint()) {
     return fail("the token shards are others, or in another order");
   }
   return absl::OkStatus();

@@ -31,10 +31,11 @@ CheckpointContents ContentsOf(const proto::RunConfig& config, const RunData& dat
   manifest.set_tokens(moment.tokens);
   manifest.set_elapsed_seconds(moment.elapsed_seconds);
   manifest.set_training_samples(data.training.count);
-  manifest.set_training_shards(data.training.dataset->fingerprint());
-  manifest.set_tokenizer_fingerprint(data.training.dataset->tokenizer_fingerprint());
+  manifest.set_training_shards(data.training.source->fingerprint());
+  manifest.set_tokenizer_fingerprint(data.training.source->tokenizer_fingerprint());
   if (moment.validation_loss.has_value()) manifest.set_validation_loss(*moment.validation_loss);
   *manifest.mutable_stability() = moment.stability;
+  manifest.mutable_untrained_batches()->Assign(moment.untrained.begin(), moment.untrained.end());
   *manifest.mutable_config() = config;
   return contents;
 }

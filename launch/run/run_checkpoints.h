@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/background_save.h"
 #include "checkpoint/weights.h"
@@ -28,6 +29,7 @@ struct TrainingMoment {
   double elapsed_seconds = 0;
   proto::StabilityState stability;
   std::optional<double> validation_loss;  // of this step
+  std::vector<int64_t> untrained;         // of the batches, those that were passed over; of a run on data.spamlang
 };
 
 // Saving, polling and waiting are collective over the mesh. Their errors are those of collectives, and of the last

@@ -21,13 +21,13 @@ proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double 
   facts.set_tensor_ranks(run.mesh->tensor_ranks());
   facts.set_data_ranks(run.mesh->data_ranks());
   facts.set_threads_per_rank(MaxThreads());
-  facts.set_training_tokens(run.data.training.count * sequence_length);
+  if (!run.config.data().has_spamlang()) facts.set_training_tokens(run.data.training.count * sequence_length);
   facts.set_validation_tokens(run.data.validation.count * sequence_length);
   facts.set_unigram_entropy(run.data.unigram_entropy);
   facts.set_log_interval(run.config.telemetry().log_interval());
   facts.set_device(device);
   if (*SourceCommit() != '\0') facts.set_commit(SourceCommit());
-  facts.set_data(absl::StrFormat("%016x", run.data.training.dataset->fingerprint()));
+  facts.set_data(absl::StrFormat("%016x", run.data.training.source->fingerprint()));
   if (const std::string processor = ProcessorName(); !processor.empty()) facts.set_processor(processor);
   if (peak_flops > 0) facts.set_peak_flops(peak_flops);
   facts.set_causal_flops_per_token(FlopsPerToken(run.config, /*causal=*/true, run.data.tables));
@@ -42,13 +42,14 @@ proto::RunRecord FactsOf(const RunParts& run, const std::string& device, double 
 
 std::string FactsText(const proto::RunRecord& facts) {
   return absl::StrFormat(
-      "%s parameters, vocabulary %d; %d tensor × %d data ranks with %d %s each on %s; %s\n%s training tokens, unigram "
+      "%s parameters, vocabulary %d; %d tensor × %d data ranks with %d %s each on %s; %s\n%s, unigram "
       "entropy %.4f nats per token",
       CountText(facts.parameters()), facts.vocabulary(), facts.tensor_ranks(), facts.data_ranks(),
       facts.threads_per_rank(), facts.threads_per_rank() == 1 ? "thread" : "threads", facts.device(),
       facts.has_peak_flops() ? absl::StrFormat("%.1f GFLOP/s matrix product peak", facts.peak_flops() / 1e9)
                              : "its matrix product peak is not known: no utilisation is given",
-      CountText(facts.training_tokens()), facts.unigram_entropy());
+      facts.has_training_tokens() ? CountText(facts.training_tokens()) + " training tokens" : "made-up training tokens",
+      facts.unigram_entropy());
 }
 
 }  // namespace isthmus

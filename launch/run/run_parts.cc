@@ -9,6 +9,7 @@ TrainingMoment MomentOf(const RunParts& run) {
                         .elapsed_seconds = run.state.Elapsed(),
                         .stability = run.stability->state()};
   if (run.recorder->has_validation()) moment.validation_loss = run.state.validation_loss;
+  if (run.seen.has_value()) moment.untrained = run.seen->Untrained(run.state.batches);
   return moment;
 }
 

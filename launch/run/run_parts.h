@@ -16,6 +16,7 @@
 #include "launch/run/run_messages.h"
 #include "launch/run/run_request.h"
 #include "launch/run/run_state.h"
+#include "launch/run/seen_symbols.h"
 #include "launch/run/stability.h"
 #include "launch/watch/rank_watch.h"
 #include "model/measure/head_decomposition.h"
@@ -55,6 +56,7 @@ struct RunParts {
   std::unique_ptr<HeadDecomposition> decomposition;  // null if the run never measures its head
   std::unique_ptr<TrainingModel> model;
   std::optional<TokenGaps> gaps;
+  std::optional<SeenSymbols> seen;  // of a run on data.spamlang
   std::unique_ptr<Recorder> recorder;
   std::unique_ptr<RunCheckpoints> checkpoints;
   ResumePlan plan;                             // of this start, or of the latest rollback

@@ -142,15 +142,15 @@ absl::Status RunSetup::ConnectRanks() {
 absl::Status RunSetup::OpenData() {
   proto::RunConfig& config = run_->config;
   const bool verify = config.data().verify() && world_.rank() == 0;
-  auto data = OpenRunData(config.data(), verify, request_.source, request_.signals);
+  auto data = OpenRunData(config, verify, request_.source, request_.signals);
   absl::Status status = data.status();
   if (status.ok()) {
     run_->data = *std::move(data);
-    status = ResolveVocabulary(config, run_->data.training.dataset->vocabulary(), request_.source);
+    status = ResolveVocabulary(config, run_->data.training.source->vocabulary(), request_.source);
   }
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, status));
   CountTokens(config.model().vocabulary(), run_->data);
-  auto clusters = MakeClusters(config, run_->data.training.dataset->vocabulary(), run_->data.tables.counts);
+  auto clusters = MakeClusters(config, run_->data.training.source->vocabulary(), run_->data.tables.counts);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnClusters(std::move(clusters)));
   return CheckSameData(run_->data, world_);
 }
@@ -318,7 +318,7 @@ void RunSetup::TellOfStart() {
   messages.Show(FactsText(facts));
   if (world_.rank() == 0) {
     if (const std::string warning = SampleWarning(run_->config); !warning.empty()) messages.Say(warning);
-    if (const int64_t shards = run_->data.training.dataset->shards_without_samples(); shards > 0) {
+    if (const int64_t shards = run_->data.short_shards; shards > 0) {
       messages.Say(
           absl::StrCat(shards, " of the training shards have no more tokens than a sequence and give no sample"));
     }

@@ -55,17 +55,14 @@ absl::StatusOr<StepResult> StepOnBatch(RunParts& run, const StepPlan& plan, Batc
 }
 
 // Returns nothing if a signal ended it. Collective.
-absl::StatusOr<std::optional<proto::ValidationRecord>> Validate(RunParts& run, bool last) {
+absl::StatusOr<std::optional<proto::ValidationRecord>> ValidateStep(RunParts& run, bool last) {
   run.watch.whereabouts().Enter("evaluation");
-  ISTHMUS_ASSIGN_OR_RETURN(const std::optional<double> loss, ValidationLoss(run, last));
-  if (!loss.has_value()) {
+  ISTHMUS_ASSIGN_OR_RETURN(std::optional<proto::ValidationRecord> record, Validate(run, last));
+  if (record.has_value()) {
+    run.state.validation_loss = record->loss();
+  } else {
     run.messages->log().Info("no validation of this step: a signal ended it");
-    return std::nullopt;
   }
-  run.state.validation_loss = *loss;
-  proto::ValidationRecord record;
-  record.set_loss(*loss);
-  record.set_tokens(ValidationBatches(run) * TokensPerStep(run.config));
   return record;
 }
 
@@ -92,7 +89,7 @@ absl::Status Conclude(RunParts& run, const StepPlan& plan, TakenStep& taken) {
   const auto& telemetry = run.config.telemetry();
   const bool validate = taken.last || IsDue(telemetry.validation_interval(), taken.step);
   if (validate) {
-    ISTHMUS_ASSIGN_OR_RETURN(taken.validation, Validate(run, taken.last));
+    ISTHMUS_ASSIGN_OR_RETURN(taken.validation, ValidateStep(run, taken.last));
   }
   const bool record = validate || plan.measure || IsDue(telemetry.log_interval(), taken.step) ||
                       run.checkpoints->Due(taken.step, taken.last);
@@ -127,6 +124,7 @@ absl::StatusOr<bool> TrainStep(RunParts& run, int64_t step) {
   }
   run.stability->Applied(taken.result);
   run.state.batches = number;
+  if (run.seen.has_value()) run.seen->Train(number);
   if (plan.dump && run.decomposition->result().head.linear) {
     ISTHMUS_RETURN_IF_ERROR(run.recorder->DumpHead(step, dump, run.data.tables.counts));
   }

@@ -31,7 +31,8 @@ absl::Status LmHead::Evaluate(const Tensor& hidden, const Tensor& targets, Softm
                                 .targets = targets.ColumnSlice(begin, tokens),
                                 .first_class = loss.rows().begin};
     ISTHMUS_RETURN_IF_ERROR(Logits(hidden, begin, chunk.logits));
-    return loss.Add(chunk);
+    ISTHMUS_RETURN_IF_ERROR(loss.Add(chunk));
+    return loss.Score(begin, chunk);
   });
 }
 

@@ -113,7 +113,7 @@ class LmHead {
   virtual bool reads_inputs() const { return false; }
   virtual void TakeInputs(const Tensor& /*ids*/) {}
   // Adds the loss of the tokens, by the softmax of the whole vocabulary, to the sums of `loss`. Targets are as in
-  // HeadBatch. Collective over the tensor group.
+  // HeadBatch. Also scores them (SoftmaxLoss::Score), unless log_probabilities(). Collective over the tensor group.
   virtual absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, SoftmaxLoss& loss);
 
   // Begins a micro-batch: what all its chunks share. hidden [N, D], the same on all tensor ranks. Weights are those of

@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/future_targets.h"
 #include "ops/reductions.h"
+#include "ops/top_target.h"
 #include "runtime/device.h"
 #include "runtime/status.h"
 
@@ -32,6 +33,7 @@ void SoftmaxLoss::Place(int64_t classes, TensorPlacer& placer) {
   workspace_.loss = placer.Place("head.loss", sum_type, 1, chunk_);
   workspace_.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk_);
   workspace_.energy = placer.Place("head.energy", DType::kFloat64, ranks, chunk_);
+  workspace_.top = placer.Place("head.top", DType::kInt32, 1, setting_.batch.tokens());
   workspace_.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + ranks + (form_.z_loss != 0 ? 1 : 0) + offsets);
   if (offsets > 0) future_.Place(chunk_, sum_type, placer);
 }
@@ -111,6 +113,24 @@ absl::Status SoftmaxLoss::AddToSums(const SoftmaxTokens& tokens) {
   }
   if (form_.z_loss == 0) return absl::OkStatus();
   return AddSumOfSquares({.x = tokens.log_sum_exp, .total = workspace_.sums.ColumnSlice(1 + shards, 1)}, *stream_);
+}
+
+absl::Status SoftmaxLoss::Score(int64_t begin, const SoftmaxChunk& chunk) {
+  Communicator& tensor = region_->tensor();
+  const int64_t tokens = chunk.logits.rows;
+  const Tensor rivals = RivalsIn(workspace_.statistics, tokens);
+  ISTHMUS_RETURN_IF_ERROR(TargetRivals({.logits = chunk.logits,
+                                        .targets = chunk.targets.RowSlice(0, 1),
+                                        .first_row = chunk.first_class,
+                                        .rivals = rivals},
+                                       *stream_));
+  Tensor gathered = rivals;
+  if (tensor.size() > 1) {
+    gathered = RivalsIn(workspace_.gathered, tokens * tensor.size());
+    ISTHMUS_RETURN_IF_ERROR(tensor.AllGather(rivals, gathered));
+  }
+  return TopTargets({.gathered = gathered, .shards = tensor.size(), .top = workspace_.top.ColumnSlice(begin, tokens)},
+                    *stream_);
 }
 
 absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {

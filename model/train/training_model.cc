@@ -355,8 +355,16 @@ absl::StatusOr<NonFiniteTensors> TrainingModel::FindLargest() {
   return found;
 }
 
-absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Tensor& host_targets) {
+absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& ids, const Tensor& targets) {
+  ISTHMUS_ASSIGN_OR_RETURN(const Evaluation evaluation, EvaluateTokens(ids, targets, /*scores=*/false));
+  return evaluation.loss;
+}
+
+absl::StatusOr<TrainingModel::Evaluation> TrainingModel::EvaluateTokens(const Tensor& host_ids,
+                                                                        const Tensor& host_targets, bool scores) {
   const int64_t tokens = MicroBatchTokens();
+  Evaluation evaluation;
+  evaluation.scores.resize(scores ? static_cast<size_t>(host_ids.columns) : 0);
   ISTHMUS_RETURN_IF_ERROR(ids_.Take(host_ids, stream_));
   ISTHMUS_RETURN_IF_ERROR(targets_.Take(host_targets, stream_));
   ISTHMUS_RETURN_IF_ERROR(model_->loss().ResetSums());
@@ -365,11 +373,16 @@ absl::StatusOr<double> TrainingModel::Evaluate(const Tensor& host_ids, const Ten
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
     ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
     ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets, ids));
+    if (!scores) continue;
+    ISTHMUS_ASSIGN_OR_RETURN(const Tensor found, model_->loss().Scores(model_->backbone().hidden(), targets));
+    ISTHMUS_RETURN_IF_ERROR(
+        CopyToHost(found, Tensor(evaluation.scores.data() + begin, DType::kInt32, 1, tokens), stream_));
   }
   ISTHMUS_ASSIGN_OR_RETURN(LossSums sums, model_->loss().Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());
   ISTHMUS_RETURN_IF_ERROR(mesh_.data().AllReduceNumbers(absl::MakeSpan(&sums.loss, 1)));
-  return sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
+  evaluation.loss = sums.loss / (static_cast<double>(host_ids.columns) * mesh_.data_ranks());
+  return evaluation;
 }
 
 }  // namespace isthmus

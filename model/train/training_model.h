@@ -86,6 +86,13 @@ class TrainingModel {
 
   // Returns the mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
+  // Does the same with the scores of this data rank's tokens (ChunkedLoss::Scores), one after the other, if they are
+  // wanted. The loss has the same bits.
+  struct Evaluation {
+    double loss = 0;
+    std::vector<int32_t> scores;
+  };
+  absl::StatusOr<Evaluation> EvaluateTokens(const Tensor& ids, const Tensor& targets, bool scores);
 
   ParameterStore& parameters() { return model_->parameters(); }
   const ParameterStore& parameters() const { return model_->parameters(); }

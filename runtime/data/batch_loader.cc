@@ -34,7 +34,7 @@ BatchLoader::~BatchLoader() {
 }
 
 absl::Status BatchLoader::Fill(int64_t number, Batch& batch) const {
-  const int64_t length = samples_.dataset->sequence_length();
+  const int64_t length = samples_.source->sequence_length();
   const int64_t sequences = options_.sequences / options_.data_ranks;
   batch.number = number;
   batch.id_values.resize(static_cast<size_t>(sequences * length));
@@ -45,7 +45,7 @@ absl::Status BatchLoader::Fill(int64_t number, Batch& batch) const {
     const auto count = static_cast<uint64_t>(samples_.count), place = static_cast<uint64_t>(position);
     const uint64_t index = options_.shuffle ? SampleAt(place, count, options_.seed) : place % count;
     ISTHMUS_RETURN_IF_ERROR(
-        samples_.dataset->Read(samples_.Sample(static_cast<int64_t>(index)), absl::MakeSpan(sample)));
+        samples_.source->Read(samples_.Sample(static_cast<int64_t>(index)), absl::MakeSpan(sample)));
     std::copy(sample.begin(), sample.end() - 1, batch.id_values.begin() + i * length);
     std::copy(sample.begin() + 1, sample.end(), batch.target_values.begin() + i * length);
   }

@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/data/token_dataset.h"
+#include "runtime/data/sample_source.h"
 #include "runtime/tensor.h"
 
 namespace isthmus {

@@ -7,12 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
-#include "runtime/data/sample_order.h"
 #include "runtime/durable_file.h"
 #include "runtime/status.h"
 
@@ -132,34 +130,6 @@ absl::Status TokenDataset::Read(int64_t index, absl::Span<int32_t> out) const {
   const auto next = std::upper_bound(first_sample_.begin(), first_sample_.end(), index);
   const auto shard = static_cast<size_t>(next - first_sample_.begin() - 1);
   return shards_[shard]->Read((index - first_sample_[shard]) * sequence_length_, out);
-}
-
-int64_t SampleSet::Sample(int64_t index) const {
-  if (!permuted) return begin + index;
-  // The seed is fixed, so that runs with different seeds are judged on the same validation samples.
-  return static_cast<int64_t>(PermutedIndex(static_cast<uint64_t>(begin + index),
-                                            static_cast<uint64_t>(dataset->samples()), 0,
-                                            RandomPurpose::kValidationSplit, 0));
-}
-
-absl::StatusOr<TrainingSplit> SplitSamples(const std::shared_ptr<const TokenDataset>& dataset,
-                                           double validation_fraction) {
-  const int64_t samples = dataset->samples();
-  if (samples < 2) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "data.validation_fraction: the shards hold ", samples, " samples of ", dataset->sequence_length(),
-        " tokens, too few to keep some for validation; lower data.sequence_length or name data.validation"));
-  }
-  const auto wanted = static_cast<int64_t>(std::llround(validation_fraction * static_cast<double>(samples)));
-  const int64_t validation = std::clamp<int64_t>(wanted, 1, samples - 1);
-  return TrainingSplit{
-      .training = {.dataset = dataset, .begin = 0, .count = samples - validation, .permuted = true},
-      .validation = {.dataset = dataset, .begin = samples - validation, .count = validation, .permuted = true}};
-}
-
-SampleSet AllSamples(std::shared_ptr<const TokenDataset> dataset) {
-  const int64_t count = dataset->samples();
-  return {.dataset = std::move(dataset), .begin = 0, .count = count};
 }
 
 }  // namespace isthmus

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/data/sample_source.h"
 #include "runtime/data/token_shard.h"
 #include "runtime/stop_signals.h"
 
@@ -24,7 +25,7 @@ absl::StatusOr<std::vector<std::string>> FindTokenShards(absl::Span<const std::s
 int64_t SamplesOf(int64_t tokens, int64_t sequence_length);
 
 // A sample is a run of T tokens within one shard and the token after it. Sample s of a shard begins at token s·T.
-class TokenDataset {
+class TokenDataset final : public SampleSource {
  public:
   // `paths` are shards, or folders whose *.ids files are taken in order of name. All must have the same vocabulary and
   // tokenizer. A shard of fewer than T + 1 tokens gives no sample. Errors: NotFound, DataLoss (see TokenShard),
@@ -32,23 +33,23 @@ class TokenDataset {
   static absl::StatusOr<std::shared_ptr<const TokenDataset>> Open(absl::Span<const std::string> paths,
                                                                   int64_t sequence_length);
 
-  int64_t samples() const { return samples_; }
-  int64_t sequence_length() const { return sequence_length_; }
+  int64_t samples() const override { return samples_; }
+  int64_t sequence_length() const override { return sequence_length_; }
   int64_t tokens() const;
-  int64_t vocabulary() const { return shards_.front()->vocabulary(); }
-  uint64_t tokenizer_fingerprint() const { return shards_.front()->tokenizer_fingerprint(); }
+  int64_t vocabulary() const override { return shards_.front()->vocabulary(); }
+  uint64_t tokenizer_fingerprint() const override { return shards_.front()->tokenizer_fingerprint(); }
   const std::vector<std::shared_ptr<const TokenShard>>& shards() const { return shards_; }
   // XXH3-64 of the checksums of the shards' payloads, in order. Other shards are other samples.
-  uint64_t fingerprint() const;
+  uint64_t fingerprint() const override;
   // Counts of all shards, [vocabulary()].
-  const std::vector<uint64_t>& Counts() const { return counts_; }
+  const std::vector<uint64_t>& Counts() const override { return counts_; }
   // Number of shards that are too short for a sample.
   int64_t shards_without_samples() const;
   // Reads everything. Errors: those of TokenShard; Cancelled before the next MiB once a signal has come.
   absl::Status VerifyChecksums(const StopSignals& signals) const;
 
   // Copies the T + 1 tokens of sample `index`.
-  absl::Status Read(int64_t index, absl::Span<int32_t> out) const;
+  absl::Status Read(int64_t index, absl::Span<int32_t> out) const override;
 
  private:
   explicit TokenDataset(int64_t sequence_length) : sequence_length_(sequence_length) {}
@@ -59,28 +60,6 @@ class TokenDataset {
   std::vector<int64_t> first_sample_;  // of each shard
   std::vector<uint64_t> counts_;
 };
-
-// Some of a data set's samples, in the set's own numbering.
-struct SampleSet {
-  std::shared_ptr<const TokenDataset> dataset;
-  // Takes places [begin, begin + count) of a fixed permutation of the samples when `permuted`, else samples in order.
-  int64_t begin = 0;
-  int64_t count = 0;
-  bool permuted = false;
-
-  int64_t Sample(int64_t index) const;
-};
-
-// Cuts a set into training and validation samples at random, the same way for every run on the same shards. At least
-// one sample goes to each. Errors: InvalidArgument when there are fewer than two samples.
-struct TrainingSplit {
-  SampleSet training, validation;
-};
-absl::StatusOr<TrainingSplit> SplitSamples(const std::shared_ptr<const TokenDataset>& dataset,
-                                           double validation_fraction);
-
-// All samples.
-SampleSet AllSamples(std::shared_ptr<const TokenDataset> dataset);
 
 }  // namespace isthmus
 

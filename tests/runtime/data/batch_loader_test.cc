@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "runtime/data/sample_order.h"
+#include "runtime/data/token_dataset.h"
 #include "runtime/data/token_shard_writer.h"
 #include "runtime/stop_signals.h"
 #include "tests/support/no_threads.h"
