@@ -168,13 +168,15 @@ absl::Status ApplyOverride(proto::RunConfig& config, const std::string& override
   return absl::OkStatus();
 }
 
-// States every field at its default, in all sub-messages. A field without one stays unset: that says something of its own.
+// States every field at its default, in all sub-messages. A field without one stays unset, and so does a choice among
+// several (oneof): that one is set says something of its own.
 void FillDefaults(Message& message) {
   const Reflection& reflection = *message.GetReflection();
   const Descriptor& descriptor = *message.GetDescriptor();
   for (int i = 0; i < descriptor.field_count(); ++i) {
     const FieldDescriptor* field = descriptor.field(i);
     if (field->is_repeated()) continue;
+    if (field->containing_oneof() != nullptr && !reflection.HasField(message, field)) continue;
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       FillDefaults(*reflection.MutableMessage(&message, field));
       continue;
@@ -208,7 +210,8 @@ void FillDefaults(Message& message) {
   }
 }
 
-// Does the reverse: clears fields that have their default, and messages that have nothing else. Elements of lists stay.
+// Does the reverse: clears fields that have their default, and messages that have nothing else. Elements of lists stay, and
+// so do choices.
 void ClearDefaults(Message& message) {
   const Reflection& reflection = *message.GetReflection();
   std::vector<const FieldDescriptor*> set;
@@ -218,7 +221,7 @@ void ClearDefaults(Message& message) {
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       Message& part = *reflection.MutableMessage(&message, field);
       ClearDefaults(part);
-      if (part.ByteSizeLong() == 0) reflection.ClearField(&message, field);
+      if (part.ByteSizeLong() == 0 && field->containing_oneof() == nullptr) reflection.ClearField(&message, field);
     } else if (field->has_default_value()) {
       std::string found, standard;
       google::protobuf::TextFormat::PrintFieldValueToString(message, field, -1, &found);

@@ -76,6 +76,8 @@ TEST_F(Train, LearnsOnTwoRanksAndLeavesACompleteRunFolder) {
     // The validation takes two batches of a larger set.
     if (i % 10 == 0) {
       EXPECT_EQ(record["validation/tokens"], 2 * 8 * 32);
+      EXPECT_GT(record["validation/accuracy"], 0.01);
+      EXPECT_LT(record["validation/accuracy"], 0.9);
     }
     for (const char* key : {"train/gradient_norm", "train/learning_rate", "train/tokens_per_second",
                             "time/forward_seconds", "time/optimizer_seconds"}) {
