@@ -37,7 +37,7 @@ class SpamLangRun : public ::testing::Test {
               "checkpoint { interval: 60 keep: 9 }\n");
     // These runs are what the tests look at.
     whole_ = Train("whole", "");
-    two_ = Train("two", "--set mesh.data=2 --set schedule.steps=16", 2);
+    two_ = Train("two", "--set mesh.data=2", 2);
   }
   static void TearDownTestSuite() { delete folder_; }
 
@@ -117,11 +117,12 @@ TEST_F(SpamLangRun, SaysWhatItHasSeen) {
 TEST_F(SpamLangRun, HasSeenTheSameAtAnotherMesh) {
   ASSERT_EQ(two_.exit_status, 0) << two_.out;
   auto expected = Validations("whole"), found = Validations("two");
-  ASSERT_EQ(found.size(), 8u);
+  ASSERT_EQ(found.size(), 60u);
   for (auto& [step, figures] : found) {
     for (const char* key : {"validation/seen_symbols", "validation/sequences_per_symbol"}) {
       EXPECT_EQ(figures[key], expected[step][key]) << step;
     }
+    if (step > 16) continue;  // rounding grows
     EXPECT_NEAR(figures["validation/loss"].get<double>(), expected[step]["validation/loss"].get<double>(), 1e-4);
     EXPECT_NEAR(figures["validation/accuracy"].get<double>(), expected[step]["validation/accuracy"].get<double>(),
                 2.0 / 64);
@@ -162,7 +163,8 @@ TEST_F(SpamLangRun, CommandsNeedNoCorpus) {
 // Their logits are log-probabilities, which validation reads besides the loss.
 TEST_F(SpamLangRun, HeadsOfOtherKindsHaveAnAccuracy) {
   for (const std::string head :
-       {"kind=hierarchical --set model.head.clusters.kind=order", "kind=mixture", "kind=copy"}) {
+       {"kind=hierarchical --set model.head.clusters.kind=order --set model.head.clusters.count=8", "kind=mixture",
+        "kind=copy"}) {
     SCOPED_TRACE(head);
     const std::string name = head.substr(5, 4);
     const ProgramResult result = Train(name, "--set schedule.steps=40 --set mesh.tensor=2 --set model.head." + head, 2);
