@@ -32,7 +32,7 @@ TinyOptions ScoredHead(const std::string& kind, const std::string& head = "") {
 // Heads that score at once, and those whose logits are log-probabilities. Two micro-batches have chunks of their own.
 std::vector<TinyOptions> ScoredHeads() {
   std::vector<TinyOptions> all = {ScoredHead("full"),
-                                  ScoredHead("full", "soft_cap: 0.01 z_loss: 0.01"),
+                                  ScoredHead("full", "soft_cap: 0.3 z_loss: 0.01"),
                                   ScoredHead("full", "bias: true"),
                                   ScoredHead("mixture", "mixture { count: 3 }"),
                                   ScoredHead("hierarchical", "clusters { kind: 'order' count: 7 }"),
