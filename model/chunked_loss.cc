@@ -44,18 +44,25 @@ absl::Status ChunkedLoss::Allocate(const ParameterStore& parameters, const Tenso
   return absl::OkStatus();
 }
 
-absl::StatusOr<Tensor> ChunkedLoss::Scores(const Tensor& hidden, const Tensor& targets) {
-  if (scores_at_once()) return softmax_.scores(hidden.rows);
+absl::Status ChunkedLoss::Evaluate(const Tensor& hidden, const Tensor& targets, const Tensor& ids,
+                                   const Tensor& scores) {
+  head_->TakeInputs(ids);
+  softmax_.ScoreInto(scores);
+  absl::Status status = head_->Evaluate(hidden, targets, softmax_);
+  if (status.ok() && scores.defined() && !scores_at_once()) status = ReadScores(hidden, targets);
+  softmax_.ScoreInto(Tensor());
+  return status;
+}
+
+absl::Status ChunkedLoss::ReadScores(const Tensor& hidden, const Tensor& targets) {
   ISTHMUS_RETURN_IF_ERROR(head_->BeginReading(hidden));
-  const auto score = [&](int64_t begin, int64_t tokens) -> absl::Status {
+  return softmax_.ForChunks(hidden.rows, [&](int64_t begin, int64_t tokens) -> absl::Status {
     const SoftmaxChunk chunk = {.logits = softmax_.Logits(tokens, softmax_.rows().size()),
                                 .targets = targets.ColumnSlice(begin, tokens),
                                 .first_class = softmax_.rows().begin};
     ISTHMUS_RETURN_IF_ERROR(head_->Logits(hidden, begin, chunk.logits));
     return softmax_.Score(begin, chunk);
-  };
-  ISTHMUS_RETURN_IF_ERROR(softmax_.ForChunks(hidden.rows, score));
-  return softmax_.scores(hidden.rows);
+  });
 }
 
 Tensor ChunkedLoss::StepTargets(int64_t step, const Tensor& targets) {

@@ -49,18 +49,12 @@ class ChunkedLoss {
   absl::StatusOr<LossSums> Sums() { return softmax_.Sums(); }
 
   // hidden is [N, D] on every tensor rank, targets int32 [1, N]. `ids` are the tokens that went into the model, which
-  // some heads read (LmHead::reads_inputs). Adds to the sums.
-  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, const Tensor& ids = {}) {
-    head_->TakeInputs(ids);
-    return head_->Evaluate(hidden, targets, softmax_);
-  }
-
-  // Whether Evaluate also scores its tokens. Another head's scores take the log-probabilities of the whole vocabulary,
-  // which cost far more than its loss.
+  // some heads read (LmHead::reads_inputs). Adds to the sums. `scores`, int32 [1, N] in host memory, gets 1 where the
+  // target is the most probable class, else 0 (ops/top_target.h); they are left out if it is undefined.
+  absl::Status Evaluate(const Tensor& hidden, const Tensor& targets, const Tensor& ids = {}, const Tensor& scores = {});
+  // Whether the scores come with the loss. Those of another head take the log-probabilities of the whole vocabulary, a
+  // chunk at a time, which cost far more.
   bool scores_at_once() const { return !head_->log_probabilities(); }
-  // Scores the tokens of the last Evaluate, of any head: for each whether its target is the most probable class
-  // (ops/top_target.h), int32 [1, N], valid until the next call. Takes a chunk of logits at a time.
-  absl::StatusOr<Tensor> Scores(const Tensor& hidden, const Tensor& targets);
 
   // Returns a step's targets with the later ones that it trains towards, as BeginStep takes them. `targets` are the
   // ordinary ones, int32 [1, n] in host memory. The result lives until the next call, and is `targets` itself in a step
@@ -116,6 +110,8 @@ class ChunkedLoss {
   void Place(TensorPlacer& placer);
   // Trains by one row of targets after the other, the ordinary ones last.
   absl::Status TrainByOffset(const HeadBatch& batch);
+  // Scores the tokens by the head's Logits.
+  absl::Status ReadScores(const Tensor& hidden, const Tensor& targets);
   absl::StatusOr<Tensor> RowLogits(Range rows, const Tensor& hidden);
 
   const PartSetting& setting_;

@@ -33,7 +33,7 @@ void SoftmaxLoss::Place(int64_t classes, TensorPlacer& placer) {
   workspace_.loss = placer.Place("head.loss", sum_type, 1, chunk_);
   workspace_.log_sum_exp = placer.Place("head.log_sum_exp", sum_type, 1, chunk_);
   workspace_.energy = placer.Place("head.energy", DType::kFloat64, ranks, chunk_);
-  workspace_.top = placer.Place("head.top", DType::kInt32, 1, setting_.batch.tokens());
+  workspace_.top = placer.Place("head.top", DType::kInt32, 1, chunk_);
   workspace_.sums = placer.Place("head.sums", DType::kFloat64, 1, 1 + ranks + (form_.z_loss != 0 ? 1 : 0) + offsets);
   if (offsets > 0) future_.Place(chunk_, sum_type, placer);
 }
@@ -116,8 +116,10 @@ absl::Status SoftmaxLoss::AddToSums(const SoftmaxTokens& tokens) {
 }
 
 absl::Status SoftmaxLoss::Score(int64_t begin, const SoftmaxChunk& chunk) {
+  if (!scores_.defined()) return absl::OkStatus();
   Communicator& tensor = region_->tensor();
   const int64_t tokens = chunk.logits.rows;
+  const Tensor top = workspace_.top.ColumnSlice(0, tokens);
   const Tensor rivals = RivalsIn(workspace_.statistics, tokens);
   ISTHMUS_RETURN_IF_ERROR(TargetRivals({.logits = chunk.logits,
                                         .targets = chunk.targets.RowSlice(0, 1),
@@ -129,8 +131,8 @@ absl::Status SoftmaxLoss::Score(int64_t begin, const SoftmaxChunk& chunk) {
     gathered = RivalsIn(workspace_.gathered, tokens * tensor.size());
     ISTHMUS_RETURN_IF_ERROR(tensor.AllGather(rivals, gathered));
   }
-  return TopTargets({.gathered = gathered, .shards = tensor.size(), .top = workspace_.top.ColumnSlice(begin, tokens)},
-                    *stream_);
+  ISTHMUS_RETURN_IF_ERROR(TopTargets({.gathered = gathered, .shards = tensor.size(), .top = top}, *stream_));
+  return CopyToHost(top, scores_.ColumnSlice(begin, tokens), *stream_);
 }
 
 absl::Status SoftmaxLoss::Observe(int64_t begin, int64_t tokens, const HeadObservation& observed) {

@@ -122,12 +122,12 @@ class SoftmaxLoss {
   // Adds a loss that the head makes of compared ones: of SoftmaxTokens' shapes. An undefined energy is left out. It is
   // that of the ordinary targets, or of those that TakeOffset names.
   absl::Status AddToSums(const SoftmaxTokens& tokens);
-  // Notes of each token of the chunk that begins at `begin` whether its target is the most probable class
+  // Says where Score puts its results from now on: int32 [1, N] in host memory. Undefined: Score does nothing.
+  void ScoreInto(const Tensor& scores) { scores_ = scores; }
+  // Finds of each token of the chunk that begins at `begin` whether its target is the most probable class, 1 or 0
   // (ops/top_target.h). The classes of the chunk are the rows of the vocabulary; its gradient comes before. Collective
-  // over the tensor group.
+  // over the tensor group; waits for the stream.
   absl::Status Score(int64_t begin, const SoftmaxChunk& chunk);
-  // Returns what was noted of the first tokens of the micro-batch: int32 [1, tokens], 1 or 0.
-  Tensor scores(int64_t tokens) const { return workspace_.top.ColumnSlice(0, tokens); }
   // Copies what Add has left of the chunk of tokens that begins at `begin`.
   absl::Status Observe(int64_t begin, int64_t tokens, const HeadObservation& observed);
   // Returns the gradient of scale · Σ_n loss_n, with the z-loss, by the logits of the chunk that was added last, or of
@@ -141,7 +141,7 @@ class SoftmaxLoss {
     Tensor logits;       // [C, classes] accumulation type
     Tensor grad_logits;  // [C, classes] compute type; the memory of `logits` where the types agree
     Tensor statistics, gathered, loss, log_sum_exp, energy;
-    Tensor top;  // int32 [1, N]
+    Tensor top;  // int32 [1, C]
     // fp64 [1, 1 + shards]: LossSums; with a z-loss one more, Σ log_sum_exp². Those of later targets follow.
     Tensor sums;
   };
@@ -171,6 +171,7 @@ class SoftmaxLoss {
   Stream* stream_ = nullptr;
   Workspace workspace_;
   HostBuffer host_sums_;
+  Tensor scores_;  // of ScoreInto
 };
 
 }  // namespace isthmus

@@ -372,11 +372,9 @@ absl::StatusOr<TrainingModel::Evaluation> TrainingModel::EvaluateTokens(const Te
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor ids, ids_.Part(begin, tokens, stream_));
     ISTHMUS_ASSIGN_OR_RETURN(const Tensor targets, targets_.Part(begin, tokens, stream_));
     ISTHMUS_RETURN_IF_ERROR(model_->backbone().Forward(ids));
-    ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets, ids));
-    if (!scores) continue;
-    ISTHMUS_ASSIGN_OR_RETURN(const Tensor found, model_->loss().Scores(model_->backbone().hidden(), targets));
-    ISTHMUS_RETURN_IF_ERROR(
-        CopyToHost(found, Tensor(evaluation.scores.data() + begin, DType::kInt32, 1, tokens), stream_));
+    Tensor found;
+    if (scores) found = Tensor(evaluation.scores.data() + begin, DType::kInt32, 1, tokens);
+    ISTHMUS_RETURN_IF_ERROR(model_->loss().Evaluate(model_->backbone().hidden(), targets, ids, found));
   }
   ISTHMUS_ASSIGN_OR_RETURN(LossSums sums, model_->loss().Sums());
   ISTHMUS_RETURN_IF_ERROR(mesh_.tensor().Progress());

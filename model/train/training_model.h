@@ -86,7 +86,7 @@ class TrainingModel {
 
   // Returns the mean loss over all data ranks of one batch shaped as in Step, without gradients. Collective.
   absl::StatusOr<double> Evaluate(const Tensor& ids, const Tensor& targets);
-  // Does the same with the scores of this data rank's tokens (ChunkedLoss::Scores), one after the other, if they are
+  // Does the same with the scores of this data rank's tokens (ChunkedLoss::Evaluate), one after the other, if they are
   // wanted. The loss has the same bits.
   struct Evaluation {
     double loss = 0;
