@@ -60,7 +60,10 @@ int64_t BatchLoader::Wanted(int64_t number) const {
 absl::Status BatchLoader::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;; next_ = Wanted(next_ + 1)) {
-    changed_.wait(lock, [this] { return stopping_ || static_cast<int64_t>(ready_.size()) < options_.prefetch; });
+    // A full queue is filled again when half of it is left: to wake up for each batch would cost more than to read it.
+    if (static_cast<int64_t>(ready_.size()) >= options_.prefetch) {
+      changed_.wait(lock, [this] { return stopping_ || static_cast<int64_t>(ready_.size()) <= options_.prefetch / 2; });
+    }
     if (stopping_) return absl::OkStatus();
     Batch batch = TakeSpare();
     lock.unlock();
@@ -92,7 +95,7 @@ absl::StatusOr<Batch> BatchLoader::Next() {
   if (ready_.empty()) return status_;
   Batch batch = std::move(ready_.front());
   ready_.pop_front();
-  changed_.notify_all();
+  if (static_cast<int64_t>(ready_.size()) <= options_.prefetch / 2) changed_.notify_all();
   return batch;
 }
 
