@@ -100,8 +100,8 @@ TinyProject* SlurmSweep::project_ = nullptr;
 std::string SlurmSweep::lost_, SlurmSweep::crashed_, SlurmSweep::crashed_node_;
 
 TEST_F(SlurmSweep, TwoTasksCompleteItAndOneThatIsQueuedAgainGoesOn) {
-  constexpr int kSteps = 100;
-  const std::string array = Queue("shared", kSteps, "--workers 2 --tasks-per-node 2 --set mesh.tensor=2", kPause);
+  constexpr int kRunSteps = 100;
+  const std::string array = Queue("shared", kRunSteps, "--workers 2 --tasks-per-node 2 --set mesh.tensor=2", kPause);
   ASSERT_TRUE(WaitForSteps("shared")) << cluster().Describe(array);
   EXPECT_EQ(cluster().Run(absl::StrCat("scancel --batch --signal=USR1 ", array, "_1")).exit_status, 0);
   for (const char* task : {"_0", "_1"}) {
@@ -119,7 +119,7 @@ TEST_F(SlurmSweep, TwoTasksCompleteItAndOneThatIsQueuedAgainGoesOn) {
 
   // The results are those of the same runs without Slurm, which nothing interrupts.
   const ProgramResult alone = RunShell(absl::StrCat(
-      "export OMP_NUM_THREADS=1\n", ProgramPath(), " sweep --config ", Write("alone", kSteps), " --launcher \"",
+      "export OMP_NUM_THREADS=1\n", ProgramPath(), " sweep --config ", Write("alone", kRunSteps), " --launcher \"",
       LauncherPath(), " --allow-run-as-root --oversubscribe --bind-to none -n 2\" --set mesh.tensor=2"));
   ASSERT_EQ(alone.exit_status, 0) << alone.out;
   EXPECT_EQ(Results("shared"), Results("alone"));

@@ -87,6 +87,8 @@ TEST(Config, TheShortTextHasWhatIsNotStandard) {
             "folder: \"\"\nmodel {\n  layers: 7\n  head {\n    backward {\n      match_norm: false\n    }\n  }\n}\n"
             "optimizer {\n  groups {\n    name: \"a\"\n    beta1: 0.9\n  }\n}\n");
   EXPECT_EQ(ConfigText(Parsed(ShortConfigText(config))), ConfigText(config));
+  // A choice without any setting is one.
+  EXPECT_EQ(ShortConfigText(Parsed("", {"data.spamlang.symbols=0"})), "data {\n  spamlang {\n  }\n}\n");
 }
 
 struct Override {

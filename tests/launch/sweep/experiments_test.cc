@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 TEST(Experiments, HaveAPlanForEveryArm) {
   int experiments = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(SourceFolder() + "/launch/experiments")) {
-    if (entry.path().extension() != ".textproto" || entry.path().filename() == "text.textproto") continue;
+    if (entry.path().extension() != ".textproto" || entry.path().parent_path().filename() == "experiments") continue;
     SCOPED_TRACE(entry.path().string());
     ++experiments;
     const auto sweep = sweep::LoadSweep(entry.path().string());
@@ -26,11 +26,13 @@ TEST(Experiments, HaveAPlanForEveryArm) {
     EXPECT_FALSE(sweep->question().empty());
     EXPECT_GE(sweep->seeds_size(), 3);
     EXPECT_FALSE(sweep->tunings().empty());
-    const ProgramResult plan = RunIsthmus(absl::StrCat("sweep --plan --config ", entry.path().string()));
+    const bool large = entry.path().filename() == "gpu.textproto";
+    const ProgramResult plan = RunIsthmus(
+        absl::StrCat("sweep --plan --config ", entry.path().string(), large ? " --device h200 --world 8" : ""));
     EXPECT_EQ(plan.exit_status, 0) << plan.out;
-    EXPECT_THAT(plan.out, HasSubstr(" runs, and "));
+    EXPECT_THAT(plan.out, HasSubstr(large ? " device hours; tunings are not extended" : " runs, and "));
   }
-  EXPECT_GE(experiments, 4);
+  EXPECT_GE(experiments, 7);
 }
 
 }  // namespace
