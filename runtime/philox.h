@@ -22,7 +22,9 @@ enum class RandomPurpose : uint32_t {
   kSampledClasses = 8,
   kTokenClusters = 9,
   kResample = 10,
-  kSpamLang = 11
+  kSpamLang = 11,
+  kControlHead = 12,
+  kControlHidden = 13
 };
 
 struct Philox {

@@ -65,6 +65,7 @@ absl::StatusOr<Opened> Open(const CheckpointRequest& request, Opened opened, int
   config.mutable_mesh()->set_data(mesh.data_ranks());
   config.mutable_mesh()->set_sequence_parallel(false);
   config.mutable_precision()->set_fp8_layers(false);
+  if (request.sequence_length > 0) config.mutable_data()->set_sequence_length(request.sequence_length);
   const int64_t length = config.data().sequence_length();
   opened.sequences = std::max<int64_t>(request.tokens / length / data, 1) * data;
   config.mutable_batch()->set_sequences(opened.sequences);
@@ -129,6 +130,7 @@ absl::StatusOr<CheckpointHead> CheckpointHead::Load(const CheckpointRequest& req
   head.ranks_.first_part = mesh.data_rank();
   head.tokens_ = opened->sequences * length;
   head.vocabulary_ = config.model().vocabulary();
+  head.sequence_length_ = length;
   head.form_ = LossFormOf(config.model());
   head.counts_ = opened->corpus->Counts();
   head.counts_.resize(static_cast<size_t>(head.vocabulary_), 0);

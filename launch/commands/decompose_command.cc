@@ -28,6 +28,7 @@ struct Request {
   CheckpointRequest checkpoint;
   std::string json;
   int64_t tensor = 1, data = 0, sample_tokens = 2048;
+  int64_t resamples = 0, block_tokens = 0, control_draws = 0;
   bool equal_norm_steps = false;
 };
 
@@ -47,6 +48,9 @@ absl::Status CheckSource(const Request& request) {
     if (!paths.counts.empty()) {
       return absl::InvalidArgumentError("--counts: a corpus has its own; accepted with --hidden alone");
     }
+    if (request.block_tokens != 0) {
+      return absl::InvalidArgumentError("--block: a checkpoint's are its sequences; accepted with --hidden alone");
+    }
     if (!request.form.plain()) {
       return absl::InvalidArgumentError("--soft-cap, --z-loss: a checkpoint has its own; accepted with --hidden alone");
     }
@@ -58,6 +62,10 @@ absl::Status CheckSource(const Request& request) {
         "--jacobian-tokens: tensors alone don't say what a head does; accepted with "
         "--checkpoint alone");
   }
+  if (request.checkpoint.sequence_length != 0) {
+    return absl::InvalidArgumentError(
+        "--sequence-length: tensors have their hidden states; accepted with --checkpoint alone");
+  }
   const bool half = paths.up.empty() != paths.down.empty();
   if (half || has_down != paths.head.empty()) {
     return absl::InvalidArgumentError("isthmus decompose: accepts either --head, or both --head-up and --head-down");
@@ -65,8 +73,8 @@ absl::Status CheckSource(const Request& request) {
   return absl::OkStatus();
 }
 
-absl::Status CheckRequest(Request& request, int world) {
-  ISTHMUS_RETURN_IF_ERROR(CheckSource(request));
+// Checks that every number is within its range.
+absl::Status CheckNumbers(const Request& request) {
   constexpr int64_t kMostRanks = 65536, kMostSampled = 16384;
   const auto accepts = [](const char* option, int64_t found, int64_t least, int64_t most) {
     if (found >= least && found <= most) return absl::OkStatus();
@@ -77,12 +85,29 @@ absl::Status CheckRequest(Request& request, int world) {
   ISTHMUS_RETURN_IF_ERROR(accepts("tokens", request.checkpoint.tokens, 1, int64_t{1} << 31));
   ISTHMUS_RETURN_IF_ERROR(accepts("sample-tokens", request.sample_tokens, 1, kMostSampled));
   ISTHMUS_RETURN_IF_ERROR(accepts("jacobian-tokens", request.checkpoint.jacobian_tokens, 0, kMostSampled));
+  // An option that is left out stands for a default of its own.
+  const auto accepts_if_given = [&](const char* option, int64_t found, int64_t least, int64_t most) {
+    return found == 0 ? absl::OkStatus() : accepts(option, found, least, most);
+  };
+  ISTHMUS_RETURN_IF_ERROR(accepts_if_given("sequence-length", request.checkpoint.sequence_length, 1, int64_t{1} << 24));
+  ISTHMUS_RETURN_IF_ERROR(accepts_if_given("block", request.block_tokens, 1, int64_t{1} << 31));
+  ISTHMUS_RETURN_IF_ERROR(accepts("bootstrap", request.resamples, 0, 100'000));
+  if (request.control_draws == 1) {
+    return absl::InvalidArgumentError("--controls: 1; accepts 0 (none), and 2 to 10000 for a deviation");
+  }
+  ISTHMUS_RETURN_IF_ERROR(accepts("controls", request.control_draws, 0, 10'000));
   for (const auto& [option, value] :
        {std::pair("soft-cap", request.form.soft_cap), std::pair("z-loss", request.form.z_loss)}) {
     if (std::isfinite(value) && value >= 0) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("--", option, ": ", value, "; accepts 0 (none) and finite numbers above"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRequest(Request& request, int world) {
+  ISTHMUS_RETURN_IF_ERROR(CheckSource(request));
+  ISTHMUS_RETURN_IF_ERROR(CheckNumbers(request));
   if (world == 1) {
     if (request.data == 0) request.data = 1;
     return absl::OkStatus();
@@ -97,6 +122,9 @@ absl::Status CheckRequest(Request& request, int world) {
 absl::StatusOr<HeadFigures> FiguresOf(const Request& request, HeadTensors tensors, const Mesh& mesh) {
   tensors.sample_tokens = request.sample_tokens;
   tensors.equal_norm_steps = request.equal_norm_steps;
+  tensors.resamples = request.resamples;
+  tensors.control_draws = request.control_draws;
+  if (request.resamples == 0) tensors.block_tokens = 0;
   return DecomposeTensors(tensors, mesh.tensor(), mesh.data());
 }
 
@@ -107,8 +135,14 @@ absl::StatusOr<HeadFigures> FiguresOf(const Request& request, const CheckpointHe
     return absl::InvalidArgumentError(
         absl::StrCat("--equal-norm-steps: leave it out; the head has no such steps: ", head.not_linear()));
   }
+  if (!figures.linear && (request.resamples > 0 || request.control_draws > 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--bootstrap, --controls: leave them out; the head has no such figures: ", head.not_linear()));
+  }
   if (figures.linear) {
-    ISTHMUS_ASSIGN_OR_RETURN(figures, FiguresOf(request, head.Tensors(), mesh));
+    HeadTensors tensors = head.Tensors();
+    tensors.block_tokens = head.sequence_length();
+    ISTHMUS_ASSIGN_OR_RETURN(figures, FiguresOf(request, std::move(tensors), mesh));
   }
   figures.visible = head.visible();
   return figures;
@@ -170,19 +204,14 @@ absl::Status Decompose(const Request& request, CommandContext& context) {
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, dump.status()));
   HeadTensors tensors = dump->Tensors();
   tensors.form = request.form;
+  constexpr int64_t kBlockTokens = 256;
+  tensors.block_tokens = request.block_tokens > 0 ? request.block_tokens : kBlockTokens;
   ISTHMUS_ASSIGN_OR_RETURN(const HeadFigures figures, FiguresOf(request, std::move(tensors), mesh));
   return WriteFigures(request, figures, context);
 }
 
-}  // namespace
-
-absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandContext& context) {
-  Request request;
-  Options options(
-      "isthmus decompose",
-      "How much of the logit gradient an LM head passes on, of a checkpoint on tokens of a data set or from dumped "
-      "tensors (.npy), in float64. Hidden states of a checkpoint are computed in its own precision, 8-bit layers in "
-      "bf16. Alone it computes as T x R ranks would; under mpirun it uses them.");
+// These say what is decomposed.
+void AddSources(Request& request, Options& options) {
   options.Add("checkpoint", "FOLDER", "a checkpoint, or a run folder (its newest one)", &request.checkpoint.checkpoint)
       .Add("corpus", "PATH",
            "with --checkpoint: token shards (.ids) or a folder of them; none for a model that was trained on "
@@ -192,6 +221,9 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
            "with --checkpoint: about so many tokens, in whole sequences, equally many for each data rank and at least "
            "one",
            &request.checkpoint.tokens)
+      .Add("sequence-length", "T",
+           "with --checkpoint: tokens of a sequence, the context of its last hidden state; 0: as the run's",
+           &request.checkpoint.sequence_length)
       .Add("hidden", "FILE", "hidden states after the final norm, float32 or float64 [N, D]", &request.paths.hidden)
       .Add("targets", "FILE", "target tokens, int32 or int64 [N]", &request.paths.targets)
       .Add("head", "FILE", "the head's weights, float32 or float64 [V, D]", &request.paths.head)
@@ -205,8 +237,22 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
       .Add("soft-cap", "C", "of the dumped step's logits, as model.head.soft_cap; 0: none", &request.form.soft_cap)
       .Add("z-loss", "L", "of the dumped step, as model.head.z_loss", &request.form.z_loss)
       .Add("tensor", "T", "tensor ranks: shards of the vocabulary", &request.tensor)
-      .Add("data", "R", "data ranks: shards of the tokens; 0: one, under mpirun as many as fit", &request.data)
-      .Add("sample-tokens", "N", "tokens at most for the singular values of the gradient", &request.sample_tokens)
+      .Add("data", "R", "data ranks: shards of the tokens; 0: one, under mpirun as many as fit", &request.data);
+}
+
+// These say what is found besides.
+void AddFigures(Request& request, Options& options) {
+  options.Add("sample-tokens", "N", "tokens at most for the singular values of the gradient", &request.sample_tokens)
+      .Add("bootstrap", "N",
+           "also intervals at 95 % of the lost and the visible part, from so many resamples of whole sequences; for "
+           "all tokens and by how frequent their target is; 0: none",
+           &request.resamples)
+      .Add("block", "N", "with --hidden and --bootstrap: consecutive tokens that a resample takes together; 0: 256",
+           &request.block_tokens)
+      .Add("controls", "N",
+           "also the visible part for N heads in random position, and for N sets of random hidden states with the mean "
+           "and covariance of the real ones; 0: none; each of both takes about as long as the other figures",
+           &request.control_draws)
       .Add("equal-norm-steps", "",
            "also the sampled tokens' loss after steps of equal norm in their logits: along their gradient, the part "
            "that the head passes on, what a gradient step on the hidden states does, and the best of twice the "
@@ -217,6 +263,19 @@ absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandCo
            "follow, over at most N of them, for heads of any kind",
            &request.checkpoint.jacobian_tokens)
       .Add("json", "FILE", "where the figures go, one JSON object; else to standard output", &request.json);
+}
+
+}  // namespace
+
+absl::Status DecomposeCommand(absl::Span<const std::string> arguments, CommandContext& context) {
+  Request request;
+  Options options(
+      "isthmus decompose",
+      "How much of the logit gradient an LM head passes on, of a checkpoint on tokens of a data set or from dumped "
+      "tensors (.npy), in float64. Hidden states of a checkpoint are computed in its own precision, 8-bit layers in "
+      "bf16. Alone it computes as T x R ranks would; under mpirun it uses them.");
+  AddSources(request, options);
+  AddFigures(request, options);
   ISTHMUS_RETURN_IF_ERROR(options.Parse(arguments));
   if (options.help_wanted()) {
     if (context.world.rank() == 0) context.out << options.Help();

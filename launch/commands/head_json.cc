@@ -92,6 +92,59 @@ Json StepsJson(const EqualNormSteps& steps, AbsentFigures& missing) {
   return json;
 }
 
+Json FigureIntervalJson(const FigureInterval& interval) {
+  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
+}
+
+void AddIntervals(const HeadIntervals::Figures& figures, Json& json) {
+  json["lost_norm_ratio"] = FigureIntervalJson(figures.lost_norm_ratio);
+  json["visible_cosine"] = FigureIntervalJson(figures.visible_cosine);
+  json["alignment_gain"] = FigureIntervalJson(figures.alignment_gain);
+  json["lost_energy_ratio"] = FigureIntervalJson(figures.lost_energy_ratio);
+}
+
+// A bucket that no target is in has no figures.
+Json BootstrapJson(const HeadIntervals& intervals) {
+  Json json = {{"resamples", intervals.resamples},
+               {"confidence", kConfidence},
+               {"blocks", intervals.blocks},
+               {"block_tokens", intervals.block_tokens}};
+  AddIntervals(intervals.all, json);
+  Json& buckets = json["target_buckets"] = Json::array();
+  for (size_t i = 0; i < intervals.target_buckets.size(); ++i) {
+    const HeadIntervals::Figures& figures = intervals.target_buckets[i];
+    Json& bucket = buckets.emplace_back(Json{{"bucket", kBucketNames[i]},
+                                             {"most_frequent_percent", kBucketPercent[i]},
+                                             {"tokens", figures.tokens},
+                                             {"resamples", figures.resamples}});
+    if (figures.tokens > 0) AddIntervals(figures, bucket);
+  }
+  return json;
+}
+
+Json SpreadJson(const HeadControls::Spread& spread) { return {{"mean", spread.mean}, {"deviation", spread.deviation}}; }
+
+// The number of deviations is null if draws are alike, and added to `missing`.
+Json ControlJson(const HeadControls::Control& control, const std::string& name, AbsentFigures& missing) {
+  Json json = {
+      {"visible_cosine", SpreadJson(control.visible_cosine)}, {"lost_norm_ratio", SpreadJson(control.lost_norm_ratio)},
+      {"alignment_gain", SpreadJson(control.alignment_gain)}, {"draws_below", control.draws_below},
+      {"deviations_above", control.deviations_above},         {"visible_cosines", control.visible_cosines}};
+  if (std::isnan(control.deviations_above) && std::isfinite(control.visible_cosine.deviation)) {
+    json["deviations_above"] = nullptr;
+    missing.push_back({{absl::StrCat("controls.", name, ".deviations_above")}, "all draws are alike"});
+  }
+  return json;
+}
+
+Json ControlsJson(const HeadControls& controls, AbsentFigures& missing) {
+  return {{"draws", controls.draws},
+          {"isotropic_visible_cosine", controls.isotropic_visible_cosine},
+          {"isotropic_lost_norm_ratio", controls.isotropic_lost_norm_ratio},
+          {"random_head", ControlJson(controls.random_head, "random_head", missing)},
+          {"random_hidden", ControlJson(controls.random_hidden, "random_hidden", missing)}};
+}
+
 // A share of no gradient is null.
 Json SharesJson(const VisibleShares& shares) {
   return {{"tokens", shares.tokens},
@@ -122,6 +175,8 @@ std::string HeadJson(const HeadFigures& m) {
   if (m.visible.has_value()) json["visible_share"] = visible;
   AbsentFigures missing;
   if (m.equal_norm_steps.has_value()) json["equal_norm_steps"] = StepsJson(*m.equal_norm_steps, missing);
+  if (m.intervals.has_value()) json["bootstrap"] = BootstrapJson(*m.intervals);
+  if (m.controls.has_value()) json["controls"] = ControlsJson(*m.controls, missing);
   std::vector<std::string> names;
   AddMissing(json, "", names);
   if (!names.empty()) {

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "model/measure/equal_norm_steps.h"
+#include "model/measure/head_controls.h"
+#include "model/measure/head_intervals.h"
 #include "model/measure/histogram.h"
 #include "model/measure/visible_shares.h"
 #include "proto/telemetry.pb.h"
@@ -52,6 +54,8 @@ struct HeadFigures {
   // rounding unit of the arithmetic of G Gᵀ. They are roots of its eigenvalues, so smaller ones are not known.
   std::vector<double> sampled_singular_values;
   std::optional<EqualNormSteps> equal_norm_steps;  // of the same tokens; of tensors in memory alone, if asked for
+  std::optional<HeadIntervals> intervals;          // of tensors in memory alone, if asked for
+  std::optional<HeadControls> controls;            // the same
   std::optional<VisibleShares> visible;            // if asked for; of a head that is not linear, too
 };
 

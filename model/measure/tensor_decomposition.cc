@@ -1,5 +1,6 @@
 #include "model/measure/tensor_decomposition.h"
 
+#include <absl/strings/str_cat.h>
 #include <absl/types/span.h>
 
 #include <algorithm>
@@ -12,6 +13,9 @@
 #include "model/measure/lost_part.h"
 #include "model/measure/packed_sum.h"
 #include "model/measure/part_energies.h"
+#include "model/measure/resampled_intervals.h"
+#include "model/measure/tensor_chunk.h"
+#include "model/measure/tensor_controls.h"
 #include "model/measure/tensor_head.h"
 #include "model/measure/tensor_sample.h"
 #include "model/measure/tensor_scales.h"
@@ -162,9 +166,32 @@ absl::Status AddUpdate(const TensorScales& scales, const TensorHead& head, const
   return absl::OkStatus();
 }
 
+// Has no figures where G_∥ was not measured.
+HeadIntervals IntervalsOf(const HeadTensors& tensors, const TensorHead& head, const TensorTokenSums& tokens,
+                          const HeadFigures& figures) {
+  if (!figures.not_measured.empty()) return {};
+  return ResampledIntervals(tokens.blocks, tensors.resamples, head.rank(), tensors.vocabulary);
+}
+
+// Checks that there is something to resample, and that it takes minutes at most.
+absl::Status CheckBlocks(const HeadTensors& tensors) {
+  if (tensors.resamples == 0) return absl::OkStatus();
+  const int64_t blocks = BlockEnergies::Count(tensors.tokens, tensors.block_tokens);
+  if (blocks < 2) {
+    return absl::InvalidArgumentError(absl::StrCat("intervals need two blocks of tokens to resample; ", tensors.tokens,
+                                                   " tokens are one block of ", tensors.block_tokens,
+                                                   "; use more tokens or shorter blocks"));
+  }
+  if (blocks <= kMostResampledBlocks / tensors.resamples) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(tensors.resamples, " resamples of ", blocks, " blocks of ",
+                                                 tensors.block_tokens, " tokens are too many; accepts a product of ",
+                                                 kMostResampledBlocks, "; use longer blocks or fewer resamples"));
+}
+
 }  // namespace
 
 absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data) {
+  ISTHMUS_RETURN_IF_ERROR(CheckBlocks(tensors));
   ISTHMUS_ASSIGN_OR_RETURN(const TensorScales scales, TensorScales::Of(tensors, tensor, data));
   ISTHMUS_ASSIGN_OR_RETURN(const TensorHead head, TensorHead::Make(tensors, scales, tensor));
   ISTHMUS_ASSIGN_OR_RETURN(const TensorTokenSums tokens, SumTensorTokens(tensors, scales, head, tensor, data));
@@ -177,6 +204,10 @@ absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communi
   if (tensors.equal_norm_steps) {
     ISTHMUS_ASSIGN_OR_RETURN(figures.equal_norm_steps,
                              TakeEqualNormSteps(head, tokens, sample, sums.sample_gram, tensor, data));
+  }
+  if (tensors.resamples > 0) figures.intervals = IntervalsOf(tensors, head, tokens, figures);
+  if (tensors.control_draws > 0) {
+    ISTHMUS_ASSIGN_OR_RETURN(figures.controls, MeasureControls(tensors, scales, head, tokens, figures, tensor, data));
   }
   return figures;
 }

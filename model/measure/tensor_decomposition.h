@@ -40,6 +40,9 @@ struct HeadTensors {
   absl::Span<const uint64_t> counts;  // [V] how often each token of the vocabulary occurs: its bucket of frequency
   LossForm form;
   int64_t sample_tokens = 2048;   // at most, for the spectrum of G
+  int64_t block_tokens = 0;       // consecutive tokens that a resample takes together; a checkpoint's are a sequence
+  int64_t resamples = 0;          // for HeadFigures::intervals, with block_tokens; 0: none
+  int64_t control_draws = 0;      // for HeadFigures::controls; 0: none, else at least 2
   bool equal_norm_steps = false;  // whether to find HeadFigures::equal_norm_steps (model/measure/tensor_steps.h)
   // The names of H, the head (or U) and E in messages.
   std::string hidden_name = "hidden states", head_name = "head", down_name = "head's factor E";
@@ -48,8 +51,9 @@ struct HeadTensors {
 // Collective over both groups. Every rank of `tensor` holds equally many shards, and all of them the same tokens. Needs
 // memory beyond the tensors: two times that of `weights`, three times if it is scaled, and logits of a few tokens.
 // Tensors whose squares would overflow or vanish in fp64 are scaled by powers of two (model/measure/tensor_scales.h).
-// Errors: InvalidArgument, naming row and column, if a number of a tensor, a logit or a token's loss is not finite;
-// those of collectives.
+// Controls need as much memory as one Q of the head, and a pass over the tokens for each draw and kind of control.
+// Errors: InvalidArgument, naming row and column, if a number of a tensor, a logit or a token's loss is not finite; for
+// intervals with fewer than two blocks or too many; those of collectives.
 absl::StatusOr<HeadFigures> DecomposeTensors(const HeadTensors& tensors, Communicator& tensor, Communicator& data);
 
 }  // namespace isthmus

@@ -1,27 +1,22 @@
 #include "model/measure/tensor_tokens.h"
 
-#include <absl/strings/str_cat.h>
 #include <absl/types/span.h>
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
+#include "model/measure/frequency_buckets.h"
 #include "model/measure/head_sums.h"
-#include "model/measure/logit_gradient.h"
 #include "model/measure/packed_sum.h"
+#include "model/measure/tensor_chunk.h"
 #include "model/measure/token_sample.h"
-#include "ops/cross_entropy.h"
 #include "ops/gram.h"
 #include "ops/matmul.h"
-#include "parallel/shard.h"
 #include "runtime/status.h"
 #include "runtime/stream.h"
 
 namespace isthmus {
 namespace {
-
-int64_t ChunkTokens(int64_t rows) { return std::clamp<int64_t>(kChunkLogits / std::max<int64_t>(rows, 1), 8, 512); }
 
 class TensorTokenPass {
  public:
@@ -32,16 +27,17 @@ class TensorTokenPass {
         head_(head),
         tensor_(tensor),
         data_(data),
-        scale_(1.0 / static_cast<double>(tensors.tokens)) {}
+        scale_(1.0 / static_cast<double>(tensors.tokens)),
+        chunk_(tensors, head, tensor) {}
 
   absl::StatusOr<TensorTokenSums> Run() {
     Allocate();
     for (const TokenPart& part : tensors_.parts) {
-      for (int64_t begin = 0; begin < part.hidden.rows; begin += chunk_tokens_) {
-        ISTHMUS_RETURN_IF_ERROR(AddChunk(part, begin, std::min(chunk_tokens_, part.hidden.rows - begin)));
+      for (int64_t begin = 0; begin < part.hidden.rows; begin += chunk_.capacity()) {
+        ISTHMUS_RETURN_IF_ERROR(AddChunk(part, begin, std::min(chunk_.capacity(), part.hidden.rows - begin)));
       }
     }
-    ISTHMUS_RETURN_IF_ERROR(ExpectFiniteLogits());
+    ISTHMUS_RETURN_IF_ERROR(chunk_.ExpectFinite(data_));
     ISTHMUS_RETURN_IF_ERROR(SumOverData());
     return std::move(sums_);
   }
@@ -49,18 +45,18 @@ class TensorTokenPass {
  private:
   void Allocate() {
     const int64_t columns = head_.factor().rotation.cols(), hidden_width = head_.hidden_width();
-    int64_t widest = 0;
-    for (const Range& rows : tensors_.shards) widest = std::max(widest, rows.size());
-    chunk_tokens_ = ChunkTokens(widest);
     for (const TensorHead::Shard& shard : head_.shards()) {
       const int64_t rows = shard.rows.size();
-      logits_.emplace_back(chunk_tokens_, rows);
       sums_.shards.push_back({Matrix::Zero(rows, head_.width()), Eigen::VectorXd::Zero(rows)});
     }
     sums_.hidden_gram = Matrix::Zero(hidden_width, hidden_width);
     sums_.projected_gram = Matrix::Zero(columns, columns);
     sums_.projected_hidden = Matrix::Zero(columns, hidden_width);
-    sums_.hidden_unit_sum = Eigen::VectorXd::Zero(hidden_width);
+    sums_.hidden_sum = sums_.hidden_unit_sum = Eigen::VectorXd::Zero(hidden_width);
+    if (tensors_.block_tokens > 0) {
+      sums_.blocks = BlockEnergies(tensors_.tokens, tensors_.block_tokens);
+      bucket_of_ = FrequencyBuckets(tensors_.counts);
+    }
     sums_.shard_energy.assign(tensors_.shards.size(), 0.0);
     sums_.sampled = SampledTokens(TokenSample::Of(tensors_.tokens, tensors_.sample_tokens));
     const int64_t sampled = sums_.sampled.sample.count;
@@ -68,75 +64,28 @@ class TensorTokenPass {
     sums_.sampled_projected = Matrix::Zero(sampled, columns);
   }
 
-  // Holds logits of a chunk on every shard, its loss, and the gradient of the logits in their place.
-  struct ChunkLoss {
-    Matrix loss, log_sum_exp, energy;  // [1, C], [1, C], [tensor ranks, C]
-  };
-  absl::StatusOr<ChunkLoss> LogitGradients(const Matrix& input, const ConstTensor& targets, int64_t first_token) {
-    const int64_t tokens = input.rows(), local = std::ssize(logits_), all = std::ssize(tensors_.shards);
-    const LogitGradientTokens rows = {.input = TensorOf(input), .exponent = head_.LogitExponent()};
-    Matrix statistics(local * tokens, kCrossEntropyStatistics), gathered(all * tokens, kCrossEntropyStatistics);
-    for (int64_t i = 0; i < local; ++i) {
-      const TensorHead::Shard& shard = head_.shards()[static_cast<size_t>(i)];
-      const Tensor logits = Logits(i, tokens);
-      ISTHMUS_RETURN_IF_ERROR(FormLogits(rows, head_.LogitRowsOf(shard), logits, stream_));
-      bad_logit_.Search(ConstViewOf(logits), first_token, shard.rows.begin);
-      ISTHMUS_RETURN_IF_ERROR(CrossEntropyStatistics({.logits = logits,
-                                                      .targets = targets,
-                                                      .first_row = shard.rows.begin,
-                                                      .form = tensors_.form,
-                                                      .statistics = TensorOf(statistics).RowSlice(i * tokens, tokens)},
-                                                     stream_));
-    }
-    ISTHMUS_RETURN_IF_ERROR(tensor_.AllGather(TensorOf(statistics), TensorOf(gathered)));
-    ChunkLoss result{Matrix(1, tokens), Matrix(1, tokens), Matrix(all, tokens)};
-    ISTHMUS_RETURN_IF_ERROR(CrossEntropyCombine({.gathered = TensorOf(gathered),
-                                                 .shards = all,
-                                                 .form = tensors_.form,
-                                                 .loss = TensorOf(result.loss),
-                                                 .log_sum_exp = TensorOf(result.log_sum_exp),
-                                                 .energy = TensorOf(result.energy)},
-                                                stream_));
-    bad_loss_.Search(ConstViewOf(TensorOf(result.loss).Reshape(tokens, 1)), first_token, 0);
-    for (int64_t i = 0; i < local; ++i) {
-      const Tensor logits = Logits(i, tokens);
-      ISTHMUS_RETURN_IF_ERROR(CrossEntropyGradient({.logits = logits,
-                                                    .targets = targets,
-                                                    .first_row = head_.shards()[static_cast<size_t>(i)].rows.begin,
-                                                    .loss = TensorOf(result.loss),
-                                                    .log_sum_exp = TensorOf(result.log_sum_exp),
-                                                    .form = tensors_.form,
-                                                    .scale = scale_,
-                                                    .grad_logits = logits},
-                                                   stream_));
-    }
-    return result;
-  }
-  Tensor Logits(int64_t shard, int64_t tokens) {
-    return TensorOf(logits_[static_cast<size_t>(shard)]).RowSlice(0, tokens);
-  }
-
   absl::Status AddChunk(const TokenPart& part, int64_t begin, int64_t tokens) {
     const Matrix given = ConstViewOf(part.hidden.RowSlice(begin, tokens));
     const Matrix input = head_.Input(given), hidden = TimesPowerOfTwo(given, -scales_.hidden);
     const ConstTensor targets = part.targets.ColumnSlice(begin, tokens);
-    ISTHMUS_ASSIGN_OR_RETURN(const ChunkLoss loss, LogitGradients(input, targets, part.first_token + begin));
+    ISTHMUS_ASSIGN_OR_RETURN(const TensorChunk::Loss loss, chunk_.Form(input, targets, part.first_token + begin));
     const Matrix gradient_input = head_.GradientInput(hidden, input);
     Matrix projected = Matrix::Zero(tokens, sums_.projected_gram.rows());
     for (size_t i = 0; i < sums_.shards.size(); ++i) {
       TensorTokenSums::Shard& sums = sums_.shards[i];
-      const Tensor gradient = Logits(static_cast<int64_t>(i), tokens);
+      const Tensor gradient = chunk_.gradient(i, tokens);
       ISTHMUS_RETURN_IF_ERROR(
           Matmul({.a = gradient, .b = TensorOf(head_.shards()[i].basis), .c = TensorOf(projected), .accumulate = true},
                  stream_));
       ISTHMUS_RETURN_IF_ERROR(
           Gram({.x = gradient, .y = TensorOf(gradient_input), .c = TensorOf(sums.gradient), .workspace = {}}, stream_));
-      sums.energy += logits_[i].topRows(tokens).array().square().matrix().colwise().sum().transpose();
+      sums.energy += ViewOf(gradient).array().square().matrix().colwise().sum().transpose();
     }
     ISTHMUS_RETURN_IF_ERROR(tensor_.AllReduce(TensorOf(projected).Reshape(1, projected.size())));
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, projected, sums_.projected_gram));
     ISTHMUS_RETURN_IF_ERROR(AddGram(projected, hidden, sums_.projected_hidden));
     ISTHMUS_RETURN_IF_ERROR(AddGram(hidden, hidden, sums_.hidden_gram));
+    sums_.hidden_sum += hidden.colwise().sum().transpose();
     sums_.hidden_unit_sum += UnitRowSum(given);
     sums_.zero_hidden_rows += ZeroRows(given);
     for (size_t i = 0; i < sums_.shard_energy.size(); ++i) {
@@ -146,8 +95,8 @@ class TensorTokenPass {
   }
 
   // `first_token` is the place of the chunk among all tokens.
-  absl::Status AddTokens(int64_t first_token, const Matrix& given, const ConstTensor& targets, const ChunkLoss& loss,
-                         const Matrix& projected) {
+  absl::Status AddTokens(int64_t first_token, const Matrix& given, const ConstTensor& targets,
+                         const TensorChunk::Loss& loss, const Matrix& projected) {
     ISTHMUS_ASSIGN_OR_RETURN(const Eigen::VectorXd at_target, RetainedAtTarget(targets, projected));
     const auto figures = [&](int64_t n) {
       return TokenFigures{.loss = loss.loss(0, n),
@@ -157,7 +106,13 @@ class TensorTokenPass {
                           .retained_energy = projected.row(n).head(head_.rank()).squaredNorm(),
                           .retained_at_target = at_target(n)};
     };
-    for (int64_t n = 0; n < given.rows(); ++n) sums_.token.Add(figures(n), scale_, tensors_.form);
+    for (int64_t n = 0; n < given.rows(); ++n) {
+      const TokenFigures token = figures(n);
+      sums_.token.Add(token, scale_, tensors_.form);
+      if (bucket_of_.empty()) continue;
+      sums_.blocks.Add(first_token + n, bucket_of_[static_cast<size_t>(token.target)], token.energy * (scale_ * scale_),
+                       token.retained_energy);
+    }
     const TokenSample& sample = sums_.sampled.sample;
     const TokenSample::Part part = sample.In(first_token, given.rows());
     for (int64_t i = 0; i < part.count; ++i) {
@@ -184,32 +139,19 @@ class TensorTokenPass {
     return at_target;
   }
 
-  // A number that is not finite is noted, and reported when all ranks are through. So no rank waits alone in a
-  // collective.
-  absl::Status ExpectFiniteLogits() {
-    ISTHMUS_ASSIGN_OR_RETURN(const auto logit, bad_logit_.First(tensor_, data_));
-    if (logit.has_value()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(tensors_.hidden_name, ": row ", logit->row, " times row ", logit->column, " of ",
-                       tensors_.head_name, head_.has_down() ? absl::StrCat(" by way of ", tensors_.down_name) : "",
-                       " is a logit of ", logit->value, "; needs logits within the range of float64"));
-    }
-    ISTHMUS_ASSIGN_OR_RETURN(const auto loss, bad_loss_.First(tensor_, data_));
-    if (!loss.has_value()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(tensors_.hidden_name, ": row ", loss->row, " has a loss of ",
-                                                   loss->value, " with ", tensors_.head_name,
-                                                   "; needs logits whose differences lie within the range of float64"));
-  }
-
   absl::Status SumOverData() {
     for (Matrix* matrix : {&sums_.projected_gram, &sums_.projected_hidden, &sums_.hidden_gram, &sums_.sampled_hidden,
                            &sums_.sampled.figures, &sums_.sampled_projected}) {
       ISTHMUS_RETURN_IF_ERROR(data_.AllReduce(TensorOf(*matrix).Reshape(1, matrix->size())));
     }
+    if (Matrix& blocks = sums_.blocks.sums; blocks.size() > 0) {
+      ISTHMUS_RETURN_IF_ERROR(data_.AllReduce(TensorOf(blocks).Reshape(1, blocks.size())));
+    }
     for (TensorTokenSums::Shard& shard : sums_.shards) {
       ISTHMUS_RETURN_IF_ERROR(data_.AllReduce(TensorOf(shard.gradient).Reshape(1, shard.gradient.size())));
       ISTHMUS_RETURN_IF_ERROR(Sum(data_, shard.energy));
     }
+    ISTHMUS_RETURN_IF_ERROR(Sum(data_, sums_.hidden_sum));
     ISTHMUS_RETURN_IF_ERROR(Sum(data_, sums_.hidden_unit_sum));
     auto zero_rows = static_cast<double>(sums_.zero_hidden_rows);
     PackedSum packed;
@@ -237,10 +179,9 @@ class TensorTokenPass {
   Communicator& tensor_;
   Communicator& data_;
   const double scale_;  // factor of a token's loss: 1/N
-  int64_t chunk_tokens_ = 0;
+  TensorChunk chunk_;
   Stream stream_;
-  std::vector<Matrix> logits_;  // of each shard [chunk, V_i], then their gradient
-  NonFinite bad_logit_, bad_loss_;
+  std::vector<uint8_t> bucket_of_;  // of every token of the vocabulary; empty if no blocks are wanted
   TensorTokenSums sums_;
 };
 

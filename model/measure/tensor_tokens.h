@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/algebra/matrix.h"
+#include "model/measure/block_energies.h"
 #include "model/measure/tensor_decomposition.h"
 #include "model/measure/tensor_head.h"
 #include "model/measure/tensor_scales.h"
@@ -17,16 +18,14 @@
 
 namespace isthmus {
 
-// At most this many logits of one shard exist at once.
-inline constexpr int64_t kChunkLogits = int64_t{1} << 23;
-
 // The sums are over the tokens of all data ranks, hence the same on all of them. H_s and U_s are scaled (TensorScales),
 // and H' is TensorHead::GradientInput.
 struct TensorTokenSums {
   TokenSums token;
-  Matrix hidden_gram;       // H_sᵀH_s [D, D]
-  Matrix projected_gram;    // FᵀF [k, k]
-  Matrix projected_hidden;  // FᵀH_s [k, D]
+  Matrix hidden_gram;          // H_sᵀH_s [D, D]
+  Matrix projected_gram;       // FᵀF [k, k]
+  Matrix projected_hidden;     // FᵀH_s [k, D]
+  Eigen::VectorXd hidden_sum;  // Σ H_s[n] [D]
   Eigen::VectorXd hidden_unit_sum;
   int64_t zero_hidden_rows = 0;
   std::vector<double> shard_energy;  // ‖G[:, S]‖² by shard of the vocabulary, of all tensor ranks
@@ -38,6 +37,7 @@ struct TensorTokenSums {
   };
   std::vector<Shard> shards;
 
+  BlockEnergies blocks;  // empty unless HeadTensors asks for it
   SampledTokens sampled;
   Matrix sampled_hidden;     // H of the sampled tokens, as given [n, D]
   Matrix sampled_projected;  // F of the sampled tokens [n, k]

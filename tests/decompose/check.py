@@ -13,6 +13,7 @@ import tempfile
 
 import numpy as np
 
+import uncertainty
 from brute_force import decompose, steps_along
 
 TOLERANCE = 1e-9  # relative
@@ -107,6 +108,20 @@ class Comparison:
             elif value is not None or found[key] is not None:
                 self.faults.append(f"{where}: {found[key]}, expected {value}")
 
+    def tree(self, name, found, wanted):
+        """Intervals and controls: objects, lists, names and numbers."""
+        if isinstance(wanted, dict) and isinstance(found, dict) and sorted(found) == sorted(wanted):
+            for key, value in wanted.items():
+                self.tree(f"{name}.{key}", found[key], value)
+        elif isinstance(wanted, list) and isinstance(found, list) and len(found) == len(wanted):
+            for i, value in enumerate(wanted):
+                self.tree(f"{name}.{i}", found[i], value)
+        elif isinstance(wanted, (int, float)) and isinstance(found, (int, float)):
+            root = 2e-7 if ".lost_" in name and wanted < 1e-6 else 0  # of a difference that vanishes
+            self.near(name, found, wanted, absolute=root or (1e-9 if "deviation" in name else 0))
+        elif found != wanted:
+            self.faults.append(f"{name}: {found}, expected {wanted}")
+
     def run(self, found):
         found = dict(found)
         missing = nulls(self.expected)
@@ -124,6 +139,8 @@ class Comparison:
                 self.parts(name, value, wanted)
             elif name == "equal_norm_steps":
                 self.steps(name, value, wanted)
+            elif name in ("bootstrap", "controls"):
+                self.tree(name, value, wanted)
             elif name.endswith("_histogram"):
                 self.list(name + ".bounds", value["bounds"], wanted["bounds"], 0)
                 self.list(name + ".counts", value["counts"], wanted["counts"], 0)
@@ -151,6 +168,9 @@ def perturbed(found):
             continue
         if name == "equal_norm_steps":
             yield from perturbed_steps(found)
+            continue
+        if name in ("bootstrap", "controls"):
+            yield from perturbed_tree(found, name)
             continue
         copy = json.loads(json.dumps(found))
         if value is None:
@@ -193,6 +213,25 @@ def perturbed_steps(found):
         value = holder[path[-1]]
         holder[path[-1]] = 0.0 if value is None else value * (1 + 1e-7) + 1e-12
         yield ".".join(map(str, ("equal_norm_steps",) + path)), copy
+
+
+def wrong_value(value, lost):
+    if value is None or isinstance(value, str):
+        return 0.0
+    if isinstance(value, int):
+        return value + 1
+    return value + np.copysign(1e-7 * abs(value) + (1e-6 if lost else 1e-8), value)
+
+
+def perturbed_tree(found, name):
+    """The same for every figure of the intervals, or of the controls."""
+    for path in leaves(found[name]):
+        copy = json.loads(json.dumps(found))
+        holder = copy[name]
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = wrong_value(holder[path[-1]], any(str(key).startswith("lost_") for key in path))
+        yield ".".join(map(str, (name,) + path)), copy
 
 
 def random_case(seed, tokens, vocabulary, width, dtype=np.float64, spread=1.0):
@@ -291,6 +330,11 @@ def without_steps(case):
     return {**case, "steps": False}
 
 
+def resampled(case, block=8, resamples=150, draws=3):
+    """The same with intervals and controls; a block of 0 is that of the program."""
+    return {**case, "steps": False, "uncertain": {"block": block, "resamples": resamples, "draws": draws}}
+
+
 def with_loss(case, **form):
     """The same logits under another loss: a cap, a z-loss, or a bias of a deviation of 2."""
     if form.pop("bias", False):
@@ -323,12 +367,31 @@ def cases():
     yield ("factorised, capped, with z-loss and bias",
            with_loss(factorised(34, 70, 110, 6, 15), soft_cap=4, z_loss=0.02, bias=True), 10, alone + few)
     yield "without steps", without_steps(random_case(15, 70, 110, 9)), 10, alone + few
+    yield from uncertain_cases()
     for number, (name, case) in enumerate(extremes()):
         more = few if number % 7 == 0 else [(2, 3, False)] if number % 4 == 1 else []
         yield name, case, 10, [(1, 1, False)] + more
     yield "a loss of 1e-125", times(certain(), hidden=0.5), 10, alone
     yield "the same, large hidden states", times(certain(), hidden=2.0**59, head=2.0**-60), 10, alone[:1]
     yield "sampled", {**random_case(14, 101, 150, 6), "sample_tokens": 30}, 10, [(1, 1, False), (3, 4, False), (1, 3, True)]
+
+
+def uncertain_cases():
+    """As cases(), with intervals and controls."""
+    alone, few = [(1, 1, False)], [(3, 2, False), (2, 2, True)]
+    everything = [(1, 1, False), (2, 1, False), (1, 2, False), (2, 2, False), (3, 1, False)]
+    everything += [(2, 1, True), (1, 2, True), (2, 2, True), (3, 1, True)]
+    yield "intervals and controls", resampled(random_case(41, 67, 131, 16)), 10, everything
+    yield ("intervals, factorised, capped, with z-loss and bias",
+           resampled(with_loss(factorised(42, 70, 110, 6, 15), soft_cap=4, z_loss=0.02, bias=True)), 10, alone + few)
+    yield "intervals, deficient", resampled(deficient(43, 60, 90, 14, 9), block=1), 10, alone + few
+    yield "intervals, with counts", resampled(with_counts(random_case(44, 70, 2003, 10)), block=11), 10, alone
+    yield "intervals, fewer tokens than features", resampled(random_case(45, 5, 61, 12), block=2), 10, alone + few
+    yield "intervals, tiny vocabulary", resampled(random_case(46, 40, 5, 12), block=7), 10, alone + few
+    yield "intervals, all of the blocks' own", resampled(random_case(47, 600, 1003, 20), block=0), 10, alone + few
+    wild = dict(extremes())
+    for name in ("head 1e-155", "hidden 1e160, head 1e-160", "mixed columns of up"):
+        yield f"intervals, {name}", resampled(wild[name]), 10, [(2, 3, False)]
 
 
 OPTIONS = {"hidden": "hidden", "head": "head", "up": "head-up", "down": "head-down", "bias": "head-bias",
@@ -350,6 +413,9 @@ class Program:
                 options += [f"--{option}", f"{self.folder}/{key}.npy"]
         steps = ["--equal-norm-steps"] if case.get("steps", True) else []
         form = [f"--{key.replace('_', '-')}={value}" for key, value in case.get("form", {}).items()]
+        if "uncertain" in case:
+            block, resamples, draws = case["uncertain"].values()
+            form += ["--bootstrap", str(resamples), "--controls", str(draws)] + (["--block", str(block)] if block else [])
         return options + form + steps + ["--sample-tokens", str(case.get("sample_tokens", 2048))]
 
     def run(self, options, tensor, data, distributed, **more):
@@ -374,7 +440,11 @@ def check_figures(program):
             program.run(options, tensor, data, distributed, check=True)
             found = program.figures()
             steps = steps_along if case.get("steps", True) else None
-            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample, steps=steps, **case.get("form", {}))
+            form = case.get("form", {})
+            expected = decompose(**tensors, tensor=tensor, sample_tokens=sample, steps=steps, **form)
+            if "uncertain" in case:
+                block, resamples, draws = case["uncertain"].values()
+                expected.update(uncertainty.uncertainty(tensors, form, block or 256, resamples, draws))
             faults = Comparison(expected, condition).run(found)
             for key, copy in perturbed(found):
                 if not Comparison(expected, condition).run(copy):
@@ -422,6 +492,65 @@ def check_steps(program):
         if not faults or not all(fault.startswith("equal_norm_steps.") for fault in faults):
             wrong.append(f"equal-norm steps: {name} went unnoticed")
     return 1, wrong
+
+
+def wrong_uncertainty(head, counts, block, resamples, draws):
+    """name, the intervals or the controls of another definition: every one must show."""
+    u = uncertainty
+    yield "resamples of tokens", {"bootstrap": {**u.bootstrap(head, counts, 1, resamples), "blocks": -(-len(head.hidden) // block),
+                                                "block_tokens": block}}
+    yield "resamples of other draws", {"bootstrap": u.bootstrap(
+        head, counts, block, resamples, draw=lambda resample, count: u.draw_blocks(resample + 1000, count))}
+    yield "without replacement", {"bootstrap": u.bootstrap(
+        head, counts, block, resamples, draw=lambda resample, count: np.unique(u.draw_blocks(resample, count)))}
+    yield "another random head", {"controls": u.controls(head, draws, basis=lambda of, draw: u.random_basis(of, draw + 1))}
+    yield "columns that are not orthonormal", {"controls": u.controls(
+        head, draws, basis=lambda of, draw: u.normals(u.CONTROL_HEAD, draw, of.vocabulary, of.rank) / of.vocabulary**0.5)}
+    yield "hidden states of mean 0", {"controls": u.controls(
+        head, draws, hidden=lambda of, draw: u.gaussian_hidden(of, draw) - of.hidden.mean(axis=0))}
+    yield "the uncentred covariance", {"controls": u.controls(
+        head, draws, hidden=lambda of, draw: u.gaussian_hidden(of, draw, centre=False) + of.hidden.mean(axis=0))}
+    yield "hidden states of no covariance", {"controls": u.controls(
+        head, draws, hidden=lambda of, draw: u.normals(u.CONTROL_HIDDEN, draw, *of.hidden.shape)
+        * of.hidden.std(axis=0) + of.hidden.mean(axis=0))}
+
+
+def check_uncertainty(program):
+    """Other definitions of intervals and controls do not agree with the program's."""
+    block, resamples, draws = 8, 60, 3
+    case = resampled(random_case(48, 67, 131, 16), block, resamples, draws)
+    program.run(program.save(case), 2, 2, False, check=True)
+    found, tensors, wrong = program.figures(), {key: case[key] for key in ("hidden", "head", "targets")}, []
+    right = {**decompose(**tensors, tensor=2, steps=None),
+             **uncertainty.uncertainty(tensors, {}, block, resamples, draws)}
+    wrong += Comparison(right, 10).run(found)
+    head = uncertainty.Head(**tensors)
+    counts = np.bincount(head.targets, minlength=head.vocabulary)
+    for name, other in wrong_uncertainty(head, counts, block, resamples, draws):
+        faults = Comparison({**right, **other}, 10).run(found)
+        if not faults or not all(fault.startswith(tuple(other)) for fault in faults):
+            wrong.append(f"intervals and controls: {name} went unnoticed")
+    return 1, wrong + check_place(program)
+
+
+def check_place(program):
+    """A random head lies among the draws, and one whose columns follow the gradient far above them."""
+    wrong = []
+    # Large logits lean the gradient towards a head, also towards a random one. Small ones hardly move it.
+    case = resampled(times(random_case(49, 200, 300, 6), head=1e-3), 20, 50, 12)
+    program.run(program.save(case), 1, 1, False, check=True)
+    place = program.figures()["controls"]["random_head"]
+    if not (abs(place["deviations_above"]) < 3 and 0 < place["draws_below"] < 12):
+        wrong.append(f"a random head: {place}")
+    # The columns are the first right singular vectors of the gradient of logits that are zero.
+    gradient = np.full((200, 300), 1 / 300)
+    gradient[np.arange(200), case["targets"]] -= 1
+    case["head"] = 1e-3 * np.linalg.svd(gradient, full_matrices=False)[2][:6].T
+    program.run(program.save(case), 1, 1, False, check=True)
+    place = program.figures()["controls"]["random_head"]
+    if not (place["deviations_above"] > 20 and place["draws_below"] == 12):
+        wrong.append(f"an aligned head: {place}")
+    return wrong
 
 
 def check_refused(program):
@@ -503,7 +632,7 @@ def check_missing_steps(program):
 def main():
     runs, wrong = 0, []
     with tempfile.TemporaryDirectory() as folder:
-        for check in (check_figures, check_steps, check_refused, check_missing):
+        for check in (check_figures, check_steps, check_uncertainty, check_refused, check_missing):
             more, faults = check(Program(*sys.argv[1:3], folder))
             runs += more
             wrong += faults
