@@ -95,7 +95,6 @@ HeadIntervals ResampledIntervals(const BlockEnergies& blocks, int64_t resamples,
   };
   std::vector<std::vector<double>> shares(kAll + 1, std::vector<double>(static_cast<size_t>(resamples)));
   ParallelFor(resamples, 1, [&](int64_t begin, int64_t end, int) {
-    const OneThread one_thread;
     Eigen::RowVectorXd times;
     for (int64_t resample = begin; resample < end; ++resample) {
       const BlockRow sums = Resampled(blocks.sums, resample, times);

@@ -113,5 +113,60 @@ TEST(HeadJson, StepsThatWereNotTakenAreNullWithTheirReasons) {
   EXPECT_THAT(reasons, EndsWith("; equal_norm_steps.visible, equal_norm_steps.hidden: it passes nothing on"));
 }
 
+TEST(HeadJson, HasIntervalsAndControlsOnlyIfTheyWereFound) {
+  HeadFigures head;
+  head.scalars = AllHeadScalars();
+  auto json = nlohmann::json::parse(HeadJson(head));
+  EXPECT_FALSE(json.contains("bootstrap"));
+  EXPECT_FALSE(json.contains("controls"));
+  HeadIntervals& intervals = head.intervals.emplace();
+  intervals.blocks = 3;
+  intervals.block_tokens = 5;
+  intervals.resamples = intervals.all.resamples = 100;
+  intervals.all.tokens = intervals.target_buckets[1].tokens = 15;
+  for (HeadIntervals::Figures* figures : {&intervals.all, &intervals.target_buckets[1]}) {
+    figures->lost_norm_ratio = {3, 2, 4};
+    figures->visible_cosine = figures->alignment_gain = figures->lost_energy_ratio = {6, 5, 7};
+  }
+  HeadControls::Control control = ControlOf({0.04, 0.16, 0.09}, 0.35, 1, 4);
+  head.controls = {.draws = 3, .isotropic_visible_cosine = 0.5, .isotropic_lost_norm_ratio = 0.75};
+  head.controls->random_head = head.controls->random_hidden = control;
+  json = nlohmann::json::parse(HeadJson(head));
+  EXPECT_FALSE(json.contains("not_measured")) << json["not_measured"];
+  const nlohmann::json interval = {{"value", 3}, {"low", 2}, {"high", 4}};
+  EXPECT_EQ(json["bootstrap"]["lost_norm_ratio"], interval);
+  EXPECT_EQ(json["bootstrap"]["blocks"], 3);
+  EXPECT_EQ(json["bootstrap"]["block_tokens"], 5);
+  EXPECT_EQ(json["bootstrap"]["confidence"], 0.95);
+  EXPECT_EQ(json["bootstrap"]["target_buckets"][1]["lost_norm_ratio"], interval);
+  EXPECT_FALSE(json["bootstrap"]["target_buckets"][0].contains("lost_norm_ratio")) << "it has no tokens";
+  const nlohmann::json& found = json["controls"]["random_head"];
+  EXPECT_NEAR(found["visible_cosine"]["mean"].get<double>(), 0.3, 1e-15);
+  EXPECT_NEAR(found["visible_cosine"]["deviation"].get<double>(), 0.1, 1e-15);
+  EXPECT_NEAR(found["alignment_gain"]["mean"].get<double>(), 0.6, 1e-15);
+  EXPECT_NEAR(found["deviations_above"].get<double>(), 0.5, 1e-12);
+  EXPECT_EQ(found["draws_below"], 2);
+  EXPECT_EQ(found["visible_cosines"].size(), 3u);
+}
+
+TEST(HeadJson, IntervalsAndControlsThatAreNotKnownAreNullWithTheirReasons) {
+  HeadFigures head;
+  head.scalars = AllHeadScalars();
+  HeadControls& controls = head.controls.emplace();
+  controls.random_head = ControlOf({1, 1}, 1, 4, 4);
+  controls.random_hidden = ControlOf({0.25, 0.5}, 0.6, 2, 4);
+  auto json = nlohmann::json::parse(HeadJson(head));
+  EXPECT_TRUE(json["controls"]["random_head"]["deviations_above"].is_null());
+  EXPECT_EQ(json["not_measured"], "controls.random_head.deviations_above: all draws are alike");
+  head.not_measured = "squares vanish";
+  head.controls.emplace();
+  head.intervals.emplace();
+  json = nlohmann::json::parse(HeadJson(head));
+  EXPECT_TRUE(json["bootstrap"]["lost_norm_ratio"]["low"].is_null());
+  EXPECT_TRUE(json["controls"]["random_hidden"]["visible_cosine"]["mean"].is_null());
+  EXPECT_THAT(json["not_measured"], HasSubstr("bootstrap.lost_norm_ratio.low"));
+  EXPECT_THAT(json["not_measured"], HasSubstr("controls.random_hidden.deviations_above: squares vanish"));
+}
+
 }  // namespace
 }  // namespace isthmus::testing
