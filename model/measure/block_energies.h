@@ -21,14 +21,14 @@ struct BlockEnergies {
   BlockEnergies(int64_t all_tokens, int64_t of_a_block)
       : tokens(all_tokens),
         block_tokens(of_a_block),
-        sums(Matrix::Zero(Count(all_tokens, of_a_block), kFrequencyBuckets * kColumns)) {}
+        sums(Matrix::Zero(Count(all_tokens, of_a_block), int64_t{kFrequencyBuckets} * kColumns)) {}
 
   static int64_t Count(int64_t tokens, int64_t block_tokens) { return (tokens + block_tokens - 1) / block_tokens; }
 
   // `token` is the place among the tokens of all ranks, `bucket` that of its target. Energies are ‖G[n, :]‖² and
   // ‖G_∥[n, :]‖².
   void Add(int64_t token, int bucket, double energy, double retained) {
-    double* const block = sums.row(token / block_tokens).data() + bucket * kColumns;
+    double* const block = sums.row(token / block_tokens).data() + int64_t{bucket} * kColumns;
     block[kTokens] += 1;
     block[kEnergy] += energy;
     block[kRetained] += retained;
