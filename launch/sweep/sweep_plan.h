@@ -1,4 +1,4 @@
-// What a sweep takes on machines that need not be there: `isthmus sweep --plan --device NAME`.
+// Says what a sweep takes on machines that need not be there, for `isthmus sweep --plan --device NAME`.
 #ifndef ISTHMUS_LAUNCH_SWEEP_SWEEP_PLAN_H_
 #define ISTHMUS_LAUNCH_SWEEP_SWEEP_PLAN_H_
 

@@ -1,4 +1,4 @@
-// What G_∥ would be without a match of head and gradient, beside which the trained head's figures mean something.
+// Controls say what G_∥ would be without a match of head and gradient. A trained head's figures are compared with them.
 //
 //   random_head    G as it is, projected on the column space of a random W' with W'ᵀW' = WᵀW: a random subspace of
 //                  rank(W) dimensions. The mean of visible_cosine² over such heads is rank(W) / V.

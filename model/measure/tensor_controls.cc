@@ -53,7 +53,7 @@ absl::StatusOr<double> VisibleShareOf(const HeadTensors& tensors, const TensorHe
   return std::min(energies[1] / energies[0], 1.0);
 }
 
-// Of each draw, the share of the energy that is visible.
+// Holds the share of the energy that is visible, for each draw.
 struct DrawnShares {
   std::vector<double> head, hidden;
 };
