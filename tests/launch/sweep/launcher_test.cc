@@ -30,7 +30,7 @@ sweep::Launcher LauncherOf(const std::string& line) {
   return *launcher;
 }
 
-// What a user has set, or what describes the allocation: every run gets it.
+// Every run gets these: a user has set them, or they describe the allocation.
 const Variables kKept = {"HOME=/root",           "SLURM_JOB_ID=7", "SLURM_NTASKS=8", "SLURM_JOB_NODELIST=node[1-4]",
                          "OMPI_MCA_btl=^openib", "NCCL_DEBUG=WARN"};
 
