@@ -17,6 +17,7 @@
 #include "runtime/philox.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/one_rank.h"
 #include "tests/support/recorded_step.h"
 #include "tests/support/shared_folder.h"
 
@@ -128,20 +129,16 @@ double WorstGradientError(const TinyOptions& options) {
 }
 
 void ExpectSameTrainingOnEveryMesh(const TinyOptions& options) {
+  std::vector<TinyOptions> meshes;
   for (TinyOptions mesh : MeshesOf(options)) {
     for (const int bits : SomeOf(Switches(2))) {
       mesh.sequence_parallel = mesh.shard_optimizer = (bits & 1) != 0;
       mesh.recompute = (bits & 2) != 0;
       mesh.micro_batch = (bits & 2) != 0 ? 2 : 0;
-      SCOPED_TRACE(mesh.Name());
-      Replica alone(mesh), meshed(mesh, &World());
-      const std::vector<double> expected = LossesFrom(alone, 1, TestSteps());
-      ExpectNear(LossesFrom(meshed, 1, TestSteps()), expected);
-      if (TestSteps() > 2) {
-        EXPECT_LT(expected.back(), expected.front());
-      }
+      meshes.push_back(mesh);
     }
   }
+  ExpectThatLossesFall(ExpectLossesOfOneRank(World(), meshes, TestSteps(), kTolerance));
 }
 
 void ExpectPlannedMemory(const TinyOptions& options) {

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 4 6
 // Tests of the losses of later targets, which every head can train by: model.head.future.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

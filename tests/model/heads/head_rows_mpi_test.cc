@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 6
 // Tests of what the rows of a head may have: model.head.bias and model.head.row_scale.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 4 6
 // Tests of the gradient on its way back: what a head passes back, and the part of its own that the optimizer gets.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,6 +20,7 @@
 #include "model/heads/heads.h"
 #include "tests/support/head_pass.h"
 #include "tests/support/mpi_world.h"
+#include "tests/support/one_rank.h"
 #include "tests/support/part_checks.h"
 #include "tests/support/program.h"
 #include "tests/support/tiny_model.h"
@@ -308,22 +309,12 @@ std::vector<TinyOptions> HookedMeshes(const std::string& hook) {
   return meshes;
 }
 
-void ExpectOneRanksLosses(const std::string& hook) {
-  for (const TinyOptions& options : HookedMeshes(hook)) {
-    SCOPED_TRACE(options.Name());
-    const int64_t steps = std::min<int64_t>(TestSteps(), 6);
-    Replica alone(options), meshed(options, &World());
-    const std::vector<double> expected = LossesOf(alone, steps), found = LossesOf(meshed, steps);
-    for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(found[i], expected[i], kRounding * expected[i]) << i;
-  }
-}
-
 TEST(HeadBackward, EveryMeshTrainsAsOneRank) {
-  for (const char* hook : kHooks) ExpectOneRanksLosses(hook);
+  for (const char* hook : kHooks) ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
 }
 
 TEST(HeadWeightGradient, EveryMeshTrainsAsOneRank) {
-  for (const char* hook : kWeightGradients) ExpectOneRanksLosses(hook);
+  for (const char* hook : kWeightGradients) ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
 }
 
 // Three precisions agree as far as they can over a few steps.

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 6
 // Tests of the forms of the loss that every head can train by: model.head.soft_cap and model.head.z_loss.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 4 6
 // Tests of the losses on the head itself: model.head.orthogonality and model.head.alignment.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 4 6
 // Tests of the head that trains by the softmax over a sample of the classes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// ranks: 1 2 3 4 6
+// ranks: 1 2 6
 // The head of the page "Add a head in one file" (model/heads/README.md), which a test compares with these lines.
 #include <gtest/gtest.h>
 

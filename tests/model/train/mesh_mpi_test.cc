@@ -17,6 +17,7 @@
 #include "tests/support/conditioned_head.h"
 #include "tests/support/head_comparison.h"
 #include "tests/support/head_reference.h"
+#include "tests/support/one_rank.h"
 #include "tests/support/tiny_model.h"
 
 namespace isthmus::testing {
@@ -55,18 +56,13 @@ class MeshTest : public ::testing::Test {
     return losses;
   }
 
-  static void ExpectSameLosses(const TinyOptions& options, double tolerance) {
-    SCOPED_TRACE(options.Name());
-    Replica alone(options), meshed(options, world_);
-    ExpectSameInitialWeights(alone, meshed);
-    const std::vector<double> expected = Losses(alone), found = Losses(meshed);
-    // The loss falls, except in the two steps under sanitizers: an update that does nothing would agree, too.
-    if (TestSteps() > 2) {
-      EXPECT_LT(expected.back(), expected.front());
+  static void ExpectSameLosses(const std::vector<TinyOptions>& meshes, double tolerance) {
+    for (const TinyOptions& options : meshes) {
+      SCOPED_TRACE(options.Name());
+      Replica alone(options), meshed(options, world_);
+      ExpectSameInitialWeights(alone, meshed);
     }
-    for (size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_NEAR(found[i], expected[i], tolerance * expected[i]) << "step " << i + 1;
-    }
+    ExpectThatLossesFall(ExpectLossesOfOneRank(*world_, meshes, TestSteps(), tolerance));
   }
 
   static void ExpectSameInitialWeights(Replica& alone, Replica& meshed) {
@@ -112,74 +108,85 @@ std::vector<TinyOptions> Heads(const TinyOptions& mesh) {
 }
 
 TEST_F(MeshTest, LossesOfAllVariantsEqualOneRankInFp64) {
+  std::vector<TinyOptions> meshes;
   for (const TinyOptions& mesh : Meshes()) {
     for (const TinyOptions& head : Heads(mesh)) {
-      for (const TinyOptions& options : Variants(head)) ExpectSameLosses(options, 1e-10);
+      for (const TinyOptions& options : Variants(head)) meshes.push_back(options);
     }
   }
+  ExpectSameLosses(meshes, 1e-10);
 }
 
 // Muon gathers matrices that are cut by rows, by columns, or anywhere by a sharded optimizer. Ranks that own nothing of
 // a matrix take part.
 TEST_F(MeshTest, LossesOfEveryOptimizerEqualOneRankInFp64) {
+  std::vector<TinyOptions> meshes;
   for (const TinyOptions& mesh : Meshes()) {
     for (const TinyOptions& head : Heads(mesh)) {
       for (const char* optimizer :
            {"kind: 'amsgrad'", "kind: 'sgd' learning_rate: 0.1",
             "kind: 'muon' groups { name: 'others' parameters: ['*norm*', 'embedding.*'] kind: 'adamw' }"}) {
-        TinyOptions options = head;
-        options.optimizer = optimizer;
-        options.sequence_parallel = options.shard_optimizer = mesh.tensor * mesh.data > 1 && !head.tied;
-        ExpectSameLosses(options, 1e-10);
+        meshes.push_back(head);
+        meshes.back().optimizer = optimizer;
+        meshes.back().sequence_parallel = meshes.back().shard_optimizer = mesh.tensor * mesh.data > 1 && !head.tied;
       }
     }
   }
+  ExpectSameLosses(meshes, 1e-10);
 }
 
 TEST_F(MeshTest, LossesEqualOneRankInFp32) {
+  std::vector<TinyOptions> meshes;
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
       options.precision = proto::PrecisionConfig::FP32;
-      ExpectSameLosses(options, 1e-5);
+      meshes.push_back(options);
       options.sequence_parallel = options.shard_optimizer = options.recompute = true;
       options.micro_batch = 2;
-      ExpectSameLosses(options, 1e-5);
+      meshes.push_back(options);
     }
   }
+  ExpectSameLosses(meshes, 1e-5);
 }
 
 TEST_F(MeshTest, LossesStayNearOneRankInBf16) {
+  std::vector<TinyOptions> meshes;
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Heads(mesh)) {
       options.precision = proto::PrecisionConfig::BF16;
-      ExpectSameLosses(options, 5e-3);
+      meshes.push_back(options);
       options.shard_optimizer = true;
-      ExpectSameLosses(options, 5e-3);
+      meshes.push_back(options);
     }
   }
+  ExpectSameLosses(meshes, 5e-3);
 }
 
 // The tolerance allows for rounding to 8 bits, of shards with scales of their own.
 TEST_F(MeshTest, LossesStayNearOneRankWithEightBitLayers) {
+  std::vector<TinyOptions> meshes;
   for (TinyOptions options : Meshes()) {
     options.precision = proto::PrecisionConfig::BF16;
     options.fp8 = true;
     options.width = 64;
     options.head_dim = 16;
     options.feed_forward = 64;
-    ExpectSameLosses(options, 5e-2);
+    meshes.push_back(options);
     options.sequence_parallel = options.shard_optimizer = options.recompute = true;
-    ExpectSameLosses(options, 5e-2);
+    meshes.push_back(options);
   }
+  ExpectSameLosses(meshes, 5e-2);
 }
 
 TEST_F(MeshTest, VocabularyThatFitsNoRankCountGivesTheSameLosses) {
+  std::vector<TinyOptions> meshes;
   for (TinyOptions options : Meshes()) {
     for (const int64_t vocabulary : {5, 23, 127}) {
       options.vocabulary = vocabulary;
-      ExpectSameLosses(options, 1e-10);
+      meshes.push_back(options);
     }
   }
+  ExpectSameLosses(meshes, 1e-10);
 }
 
 TEST_F(MeshTest, SameMeshTwiceGivesTheSameBits) {
