@@ -310,11 +310,13 @@ std::vector<TinyOptions> HookedMeshes(const std::string& hook) {
 }
 
 TEST(HeadBackward, EveryMeshTrainsAsOneRank) {
-  for (const char* hook : kHooks) ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
+  for (const char* hook : kHooks)
+    ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
 }
 
 TEST(HeadWeightGradient, EveryMeshTrainsAsOneRank) {
-  for (const char* hook : kWeightGradients) ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
+  for (const char* hook : kWeightGradients)
+    ExpectLossesOfOneRank(World(), HookedMeshes(hook), std::min<int64_t>(TestSteps(), 6), kRounding);
 }
 
 // Three precisions agree as far as they can over a few steps.
