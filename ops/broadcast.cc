@@ -9,12 +9,11 @@
 namespace isthmus {
 namespace {
 
-absl::Status CheckArguments(const AddRowArgs& args, Device device) {
+absl::Status CheckArguments(const AddRowArgs& args) {
   constexpr char kOp[] = "AddRow";
   ISTHMUS_RETURN_IF_ERROR(CheckFloating(kOp, "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "x", args.x, args.x.dtype, 1, args.x.columns));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor(kOp, "y", args.y, AccumulationType(args.x.dtype), args.y.rows, args.x.columns));
-  return CheckDevice(kOp, args.x, device);
+  return CheckTensor(kOp, "y", args.y, AccumulationType(args.x.dtype), args.y.rows, args.x.columns);
 }
 
 absl::Status CheckArguments(const ScaleRowsArgs& args, Device device) {
@@ -32,7 +31,7 @@ absl::Status CheckArguments(const ScaleRowsArgs& args, Device device) {
 OperatorCost AddRowArgs::Cost() const { return MemoryPass("add row", {y, y, x}); }
 
 absl::Status AddRow(const AddRowArgs& args, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::AddRow, cuda::AddRow>(args, stream);
 }
 

@@ -15,23 +15,20 @@ absl::Status CheckArguments(const RowDotsArgs& args) {
   return absl::OkStatus();
 }
 
-absl::Status CheckArguments(const AddColumnSumsArgs& args, Device device) {
+absl::Status CheckArguments(const AddColumnSumsArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSums", "x", args.x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSums", "total", args.total, DType::kFloat64, 1, args.x.columns));
-  return CheckDevice("AddColumnSums", args.x, device);
+  return CheckTensor("AddColumnSums", "total", args.total, DType::kFloat64, 1, args.x.columns);
 }
 
-absl::Status CheckArguments(const AddColumnSquaresArgs& args, Device device) {
+absl::Status CheckArguments(const AddColumnSquaresArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddColumnSquares", "x", args.x));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddColumnSquares", "total", args.total, DType::kFloat64, 1, args.x.columns));
-  return CheckDevice("AddColumnSquares", args.x, device);
+  return CheckTensor("AddColumnSquares", "total", args.total, DType::kFloat64, 1, args.x.columns);
 }
 
-absl::Status CheckArguments(const AddUnitRowsArgs& args, Device device) {
+absl::Status CheckArguments(const AddUnitRowsArgs& args) {
   ISTHMUS_RETURN_IF_ERROR(CheckFloating("AddUnitRows", "x", args.x));
   ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "squares", args.squares, DType::kFloat64, 1, args.x.rows));
-  ISTHMUS_RETURN_IF_ERROR(CheckTensor("AddUnitRows", "total", args.total, DType::kFloat64, 1, args.x.columns));
-  return CheckDevice("AddUnitRows", args.x, device);
+  return CheckTensor("AddUnitRows", "total", args.total, DType::kFloat64, 1, args.x.columns);
 }
 
 }  // namespace
@@ -49,21 +46,21 @@ absl::Status RowDots(const RowDotsArgs& args, Stream& stream) {
 OperatorCost AddColumnSumsArgs::Cost() const { return MemoryPass("column sums", {x, total, total}); }
 
 absl::Status AddColumnSums(const AddColumnSumsArgs& args, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::AddColumnSums, cuda::AddColumnSums>(args, stream);
 }
 
 OperatorCost AddColumnSquaresArgs::Cost() const { return MemoryPass("column squares", {x, total, total}); }
 
 absl::Status AddColumnSquares(const AddColumnSquaresArgs& args, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::AddColumnSquares, cuda::AddColumnSquares>(args, stream);
 }
 
 OperatorCost AddUnitRowsArgs::Cost() const { return MemoryPass("sum of directions", {x, total, total}); }
 
 absl::Status AddUnitRows(const AddUnitRowsArgs& args, Stream& stream) {
-  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args, stream.device()));
+  ISTHMUS_RETURN_IF_ERROR(CheckArguments(args));
   return Dispatch<cpu::AddUnitRows, cuda::AddUnitRows>(args, stream);
 }
 

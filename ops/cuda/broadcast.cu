@@ -22,6 +22,13 @@ __global__ void __launch_bounds__(kThreads) AddRowKernel(const T* x, Rows<float>
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    AddWideRowKernel(const double* x, Rows<double> y, int64_t rows, int64_t columns) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    for (int64_t c = threadIdx.x; c < columns; c += kThreads) y[row][c] += x[c];
+  }
+}
+
 template <typename T, typename Factor, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     ScaleRowsKernel(Rows<const T> x, Rows<const Factor> factors, Rows<T> y, int64_t rows, int64_t columns, bool inverse,
@@ -58,6 +65,10 @@ absl::Status Scale(const ScaleRowsArgs& args, const Context& context) {
 
 absl::Status AddRow(const AddRowArgs& args, const Context& context) {
   const LaunchShape shape = {dim3(StridingBlocks(context, args.y.rows, 1)), dim3(kThreads)};
+  if (args.x.dtype == DType::kFloat64) {
+    return Launch("AddRow", AddWideRowKernel, shape, context, args.x.As<const double>(), Rows<double>(args.y),
+                  args.y.rows, args.y.columns);
+  }
   return VisitElements(args.x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const bool packs = Packs(args.x, 4) && Packs(args.y, 4);

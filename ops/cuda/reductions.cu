@@ -78,7 +78,7 @@ absl::Status AddColumns(const ConstTensor& x, const double* squares, const Tenso
   for (int64_t begin = 0; begin < x.rows; begin += most) {
     const ConstTensor rows = x.RowSlice(begin, std::min(most, x.rows - begin));
     const int64_t parts = (rows.rows + kPartRows - 1) / kPartRows;
-    ISTHMUS_RETURN_IF_ERROR(VisitElements(x.dtype, [&](auto zero) {
+    ISTHMUS_RETURN_IF_ERROR(VisitNumbers(x.dtype, [&](auto zero) {
       using T = decltype(zero);
       return Launch("AddColumns", SumColumnsKernel<T, kTerm>,
                     {dim3(blocks, static_cast<unsigned>(parts)), dim3(kColumnThreads)}, context, Rows<const T>(rows),

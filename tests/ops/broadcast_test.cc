@@ -19,7 +19,7 @@ using reference::Normal;
 const std::pair<int64_t, int64_t> kShapes[] = {{1, 1}, {1, 17}, {5, 8}, {7, 1003}, {300, 24}};
 
 TEST(AddRow, AddsTheVectorToEveryRow) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const auto& [rows, columns] : kShapes) {
       for (const int64_t padding : {0, 3}) {
         const DType sum_type = AccumulationType(dtype);

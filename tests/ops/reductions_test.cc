@@ -48,7 +48,7 @@ TEST(Reductions, RowDotsMatchReference) {
 }
 
 TEST(Reductions, ColumnSumsMatchReferenceAndAdd) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const ReductionShape& shape : kReductionShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       const Buffer x(dtype, Normal(shape.rows, shape.columns, 1), shape.padding);
@@ -65,7 +65,7 @@ TEST(Reductions, ColumnSumsMatchReferenceAndAdd) {
 }
 
 TEST(Reductions, ColumnSquaresMatchReferenceAndAdd) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const ReductionShape& shape : kReductionShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       const Buffer x(dtype, Normal(shape.rows, shape.columns, 1), shape.padding);
@@ -82,7 +82,7 @@ TEST(Reductions, ColumnSquaresMatchReferenceAndAdd) {
 }
 
 TEST(Reductions, UnitRowsMatchReferenceAndAdd) {
-  for (const DType dtype : reference::FloatTypes()) {
+  for (const DType dtype : reference::AllFloatTypes()) {
     for (const ReductionShape& shape : kReductionShapes) {
       SCOPED_TRACE(testing::Message() << Name(dtype) << " " << shape.rows << "x" << shape.columns);
       Matrix values = Normal(shape.rows, shape.columns, 1);
