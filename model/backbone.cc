@@ -193,11 +193,16 @@ absl::Status Backbone::EmbeddingBackward(const Tensor& ids, const Tensor& observ
 }
 
 absl::Status Backbone::Backward(const Tensor& ids, const SegmentReady& segment_ready, const Observation& observed) {
-  const auto observe = [&](int64_t layer) {
-    if (!observed.layer_squares.defined()) return absl::OkStatus();
-    return AddSumOfSquares({.x = grad_stream_, .total = observed.layer_squares.ColumnSlice(layer, 1)}, *stream_);
-  };
   const auto layers = static_cast<int64_t>(layers_.size());
+  const auto observe = [&](int64_t layer) -> absl::Status {
+    if (observed.layer_squares.defined()) {
+      const Tensor total = observed.layer_squares.ColumnSlice(layer, 1);
+      ISTHMUS_RETURN_IF_ERROR(AddSumOfSquares({.x = grad_stream_, .total = total}, *stream_));
+    }
+    if (!observed.stream.defined()) return absl::OkStatus();
+    const Tensor& entrance = layer == layers ? final_x_ : layers_[static_cast<size_t>(layer)]->entrance();
+    return observed.stream.Add(layer, entrance, *stream_);
+  };
   {
     const TraceRange range(*stream_, "final_norm");
     ISTHMUS_RETURN_IF_ERROR(final_norm_->Backward(region_->LocalPart(grad_hidden_), final_x_, grad_stream_,

@@ -18,6 +18,7 @@
 #include "model/parameters.h"
 #include "model/part_setting.h"
 #include "model/shared_tables.h"
+#include "model/stream_observation.h"
 #include "model/tensor_region.h"
 #include "proto/config.pb.h"
 #include "runtime/arena.h"
@@ -56,6 +57,8 @@ class Backbone {
     Tensor layer_squares;
     // [V_i, D] accumulation type: the gradient of the embedding table as the input, without the head's, is added.
     Tensor embedding_gradient;
+    // The residual stream itself, of the local tokens, is added.
+    StreamObservation stream;
   };
   absl::Status Backward(const Tensor& ids, const SegmentReady& segment_ready, const Observation& observed);
   absl::Status Backward(const Tensor& ids, const SegmentReady& segment_ready) {

@@ -98,11 +98,14 @@ void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& r
   if (shares.log_probabilities.whole > 0) record.set_log_probability_cosine(shares.log_probabilities.cosine());
 }
 
-void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record) {
-  for (size_t layer = 0; layer < norms.size(); ++layer) {
+void FillLayerRecords(absl::Span<const LayerFigures> layers, proto::TelemetryRecord& record) {
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    const LayerFigures& figures = layers[layer];
     auto& entry = *record.add_layers();
     entry.set_layer(static_cast<int>(layer));
-    entry.set_gradient_norm(norms[layer]);
+    entry.set_gradient_norm(figures.gradient_norm);
+    if (std::isfinite(figures.anisotropy)) entry.set_hidden_anisotropy(figures.anisotropy);
+    if (std::isfinite(figures.centred_anisotropy)) entry.set_hidden_centred_anisotropy(figures.centred_anisotropy);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "model/heads/lm_head.h"
 #include "model/measure/head_figures.h"
+#include "model/measure/layer_figures.h"
 #include "model/measure/visible_shares.h"
 #include "proto/telemetry.pb.h"
 
@@ -21,8 +22,8 @@ void FillHeadLosses(const HeadLossValues& losses, proto::TelemetryRecord& record
 // Fills in the shares of single tokens' gradients. One whose gradient is zero has none.
 void FillVisibleShares(const VisibleShares& shares, proto::VisibleShareRecord& record);
 
-// `norms` are HeadDecomposition::Result::layer_gradient_norms.
-void FillLayerRecords(absl::Span<const double> norms, proto::TelemetryRecord& record);
+// Adds the layers' figures, those of the final norm's entrance at last. A cosine that has no value is left out.
+void FillLayerRecords(absl::Span<const LayerFigures> layers, proto::TelemetryRecord& record);
 
 }  // namespace isthmus
 

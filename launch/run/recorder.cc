@@ -96,7 +96,7 @@ absl::Status Recorder::Record(const TakenStep& taken, const RunState& state, con
       FillVisibleShares(*visible, *record.mutable_visible_share());
     }
     FillHeadLosses(taken.result.head_losses, record);
-    FillLayerRecords(taken.measured->layer_gradient_norms, record);
+    FillLayerRecords(taken.measured->layers, record);
     if (taken.result.decrease.has_value()) FillUpdateRecords(*taken.result.decrease, record);
   }
   double remaining =

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <iterator>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "model/measure/head_sums.h"
 #include "model/measure/head_update.h"
 #include "model/measure/jacobian_sample.h"
+#include "model/measure/layer_measurement.h"
 #include "model/measure/logit_gradient.h"
 #include "model/measure/mesh_sum.h"
 #include "model/measure/packed_sum.h"
@@ -51,12 +51,12 @@ class Laps {
 
 struct HeadDecomposition::StepState {
   HeadSums sums;
+  bool over_vocabulary = true;  // the loss is over all of it, not over a sample of classes
   bool finite = true;
   int64_t step = 0;
   bool fresh = false;      // the singular values must be of this step
   std::string not_linear;  // HeadView::not_linear
   HeadDump* dump = nullptr;
-  Matrix layer_squares;  // from EndStep on
   std::optional<VisibleShares> visible;
 };
 
@@ -86,6 +86,7 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
   made->memory_ = MeasurementMemory::Place(shape, placer);
   made->projector_ = std::make_unique<HeadProjector>(made->shape_, made->memory_, mesh, stream);
   made->tokens_ = std::make_unique<StepTokens>(made->shape_, made->memory_, mesh, *made->projector_, stream);
+  made->layers_ = std::make_unique<LayerMeasurement>(made->shape_, made->memory_, mesh, stream);
   made->jacobians_ = std::make_unique<JacobianSample>(config.telemetry().jacobian_tokens(), shape.form, mesh, stream);
   made->parts_ = std::make_unique<PartShares>(made->shape_, made->memory_, mesh, stream);
   made->sample_finder_ = std::make_unique<SpectrumFinder>(shape.sampled, [](const Tensor& gram) {
@@ -103,7 +104,8 @@ absl::StatusOr<std::unique_ptr<HeadDecomposition>> HeadDecomposition::Create(con
 void HeadDecomposition::Dump(HeadDump* dump) { state_->dump = dump; }
 
 StepObserver::Observed HeadDecomposition::observed() const {
-  return {linear() ? &head_observation_ : nullptr, {memory_.layer_squares, memory_.embedding_gradient}};
+  return {linear() ? &head_observation_ : nullptr,
+          {memory_.layers.gradient_squares, memory_.embedding_gradient, memory_.layers.stream}};
 }
 
 bool HeadDecomposition::linear() const { return state_->not_linear.empty(); }
@@ -111,10 +113,10 @@ bool HeadDecomposition::linear() const { return state_->not_linear.empty(); }
 bool HeadDecomposition::capturable() const { return state_->dump == nullptr && !jacobians_->takes_any(); }
 
 absl::Status HeadDecomposition::UseClasses(const HeadView& head) {
-  if (head.classes == nullptr && over_vocabulary_) return absl::OkStatus();
-  over_vocabulary_ = head.classes == nullptr;
+  if (head.classes == nullptr && state_->over_vocabulary) return absl::OkStatus();
+  state_->over_vocabulary = head.classes == nullptr;
   shape_.shard = head.rows;
-  shape_.vocabulary = over_vocabulary_ ? parts_->vocabulary() : std::ssize(head.classes->rows);
+  shape_.vocabulary = state_->over_vocabulary ? parts_->vocabulary() : std::ssize(head.classes->rows);
   return parts_->Place(head.classes);
 }
 
@@ -123,9 +125,10 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   StepState& state = *state_;
   state.not_linear = head.not_linear;
   jacobians_->Begin(begun.local_tokens, begun.targets.RowSlice(0, 1));
-  if (!head.not_linear.empty()) return SetZero({.x = memory_.layer_squares}, stream_);
+  ISTHMUS_RETURN_IF_ERROR(layers_->Begin(begun.local_tokens));
+  if (!head.not_linear.empty()) return absl::OkStatus();
   ISTHMUS_RETURN_IF_ERROR(UseClasses(head));
-  const Tensor targets = over_vocabulary_ ? begun.targets : head.classes->step_targets;
+  const Tensor targets = state_->over_vocabulary ? begun.targets : head.classes->step_targets;
   if (state.dump != nullptr) {
     ISTHMUS_RETURN_IF_ERROR(state.dump->Begin(head, targets.RowSlice(0, 1), shape_.hidden_width, stream_));
   }
@@ -139,8 +142,8 @@ absl::Status HeadDecomposition::BeginStep(const HeadView& head, const Beginning&
   state.step = begun.step;
   state.fresh = begun.last || state.dump != nullptr;
   ISTHMUS_RETURN_IF_ERROR(tokens_->Begin(begun.local_tokens, targets, begun.future_weights));
-  for (const Tensor& sum : {memory_.sums.all, memory_.head.unit_sum, memory_.layer_squares, memory_.parts.row_energy,
-                            memory_.sample.hidden, memory_.embedding_gradient}) {
+  for (const Tensor& sum : {memory_.sums.all, memory_.head.unit_sum, memory_.parts.row_energy, memory_.sample.hidden,
+                            memory_.embedding_gradient}) {
     if (sum.defined()) ISTHMUS_RETURN_IF_ERROR(SetZero({.x = sum}, stream_));
   }
   const Tensor weight = head.weight.RowSlice(own_rows().begin, own_rows().size());
@@ -166,6 +169,7 @@ absl::Status HeadDecomposition::AddHeadDirections(const Tensor& weight) {
 }
 
 absl::Status HeadDecomposition::BeginMicroBatch(int64_t index) {
+  ISTHMUS_RETURN_IF_ERROR(layers_->BeginMicroBatch(index));
   return linear() ? tokens_->BeginMicroBatch(index) : absl::OkStatus();
 }
 
@@ -175,7 +179,7 @@ absl::Status HeadDecomposition::AddMicroBatch(const HeadView& head, const Tensor
   // A rehearsal has no step, and its head may have no view.
   if (!linear() || !head.not_linear.empty()) return absl::OkStatus();
   if (state_->dump != nullptr) ISTHMUS_RETURN_IF_ERROR(state_->dump->Add(hidden, stream_));
-  return tokens_->Add(head, hidden, over_vocabulary_ ? targets : head.classes->targets);
+  return tokens_->Add(head, hidden, state_->over_vocabulary ? targets : head.classes->targets);
 }
 
 absl::Status HeadDecomposition::EndMicroBatch() { return linear() ? tokens_->EndMicroBatch() : absl::OkStatus(); }
@@ -227,20 +231,19 @@ absl::Status HeadDecomposition::AddSample(const HeadView& head) {
 absl::Status HeadDecomposition::EndStep(const HeadView& head, const std::vector<double>& energy) {
   const TraceRange range(stream_, "sums");
   ISTHMUS_ASSIGN_OR_RETURN(state_->visible, jacobians_->Sum());
-  if (!linear()) {
-    ISTHMUS_RETURN_IF_ERROR(TakeLayerSquares());
-    return mesh_.world().AllReduceNumbers(LayerSquares());
-  }
+  Laps laps;
+  ISTHMUS_RETURN_IF_ERROR(layers_->Finish());
+  seconds_.layers = laps.Next();
+  if (!linear()) return mesh_.world().AllReduceNumbers(layers_->sums());
   if (!state_->finite) {
     return absl::InternalError("the head is not finite: the head decomposition has no value");
   }
   ISTHMUS_RETURN_IF_ERROR(tokens_->Finish());
-  Laps laps;
+  laps.Next();
   ISTHMUS_RETURN_IF_ERROR(AddUpdate(head));
   seconds_.update = laps.Next();
   ISTHMUS_ASSIGN_OR_RETURN(const Matrix hidden_unit_sum, HostCopy(memory_.sums.hidden_unit_sum, stream_));
   ISTHMUS_ASSIGN_OR_RETURN(Matrix head_unit_sum, HostCopy(memory_.head.unit_sum, stream_));
-  ISTHMUS_RETURN_IF_ERROR(TakeLayerSquares());
   ISTHMUS_ASSIGN_OR_RETURN(PartEnergies parts, parts_->Energies(head, energy, tokens_->scale()));
   seconds_.parts = laps.Next();
   ISTHMUS_RETURN_IF_ERROR(
@@ -285,7 +288,7 @@ absl::Status HeadDecomposition::ReduceSums(PartEnergies& parts, absl::Span<doubl
   tokens_->sums().AddTo(packed);
   parts.AddTo(packed);
   packed.Add(head_unit_sum);
-  packed.Add(LayerSquares());
+  packed.Add(layers_->sums());
   packed.Add(absl::MakeSpan(sampled.data(), static_cast<size_t>(sampled.size())));
   return packed.Reduce(mesh_.world());
 }
@@ -303,24 +306,12 @@ int64_t HeadDecomposition::UseFoundSampleSpectrum() {
   return found.step;
 }
 
-absl::Status HeadDecomposition::TakeLayerSquares() {
-  ISTHMUS_ASSIGN_OR_RETURN(state_->layer_squares, HostCopy(memory_.layer_squares, stream_));
-  // Without sequence parallelism every tensor rank has the same values.
-  if (!shape_.sequence_parallel && mesh_.tensor_rank() != 0) state_->layer_squares.setZero();
-  return absl::OkStatus();
-}
-
-absl::Span<double> HeadDecomposition::LayerSquares() {
-  Matrix& squares = state_->layer_squares;
-  return absl::MakeSpan(squares.data(), static_cast<size_t>(squares.size()));
-}
-
 void HeadDecomposition::Conclude() {
   Laps laps;
   StepState& state = *state_;
   result_ = {};
   state.dump = nullptr;
-  for (const double square : state.layer_squares.reshaped()) result_.layer_gradient_norms.push_back(std::sqrt(square));
+  result_.layers = layers_->Figures();
   if (!state.not_linear.empty()) {
     result_.head.not_measured = state.not_linear;
     result_.head.linear = false;

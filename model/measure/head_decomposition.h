@@ -30,6 +30,7 @@
 #include "model/heads/softmax_loss.h"
 #include "model/measure/head_dump.h"
 #include "model/measure/head_figures.h"
+#include "model/measure/layer_figures.h"
 #include "model/measure/measurement_memory.h"
 #include "model/step_observer.h"
 #include "parallel/mesh.h"
@@ -78,8 +79,7 @@ class HeadDecomposition : public StepObserver {
 
   struct Result {
     HeadFigures head;
-    // Norms of the gradient of the residual stream that enters each layer, and at last the final norm.
-    std::vector<double> layer_gradient_norms;
+    std::vector<LayerFigures> layers;  // of each layer's entrance, and at last of the final norm's
   };
   // The figures of the step that was concluded last.
   const Result& result() const { return result_; }
@@ -88,6 +88,7 @@ class HeadDecomposition : public StepObserver {
   // the tokens: all but the Gram matrices and projections of AddMicroBatch.
   struct Seconds {
     double projector = 0;  // BeginStep: the head's Gram matrix and its factor
+    double layers = 0;     // EndStep: the residual stream, of any head
     double update = 0;     // EndStep: the gradient's Gram matrix and what the step does to the logits
     double parts = 0;      // EndStep: shares of shards and buckets
     double sample = 0;     // EndStep: the gradient of the sampled tokens, and the self-test
@@ -110,9 +111,6 @@ class HeadDecomposition : public StepObserver {
   absl::Status AddUpdate(const HeadView& head);
   absl::Status AddSample(const HeadView& head);
   absl::Status ReduceSums(struct PartEnergies& parts, absl::Span<double> head_unit_sum);
-  // Finds this rank's part of the squared gradient norms at the layers' entrances; the whole is the sum over the mesh.
-  absl::Status TakeLayerSquares();
-  absl::Span<double> LayerSquares();
   // Returns the step of the sampled tokens' spectrum: an earlier one for a large sample, or 0 if none is known yet.
   int64_t UseFoundSampleSpectrum();
   Range own_rows() const { return shape_.OwnRows(mesh_.data_rank()); }
@@ -121,7 +119,6 @@ class HeadDecomposition : public StepObserver {
   absl::Status UseClasses(const HeadView& head);
 
   MeasurementShape shape_;  // of this step's classes
-  bool over_vocabulary_ = true;
   const Mesh& mesh_;
   Stream& stream_;
   Arena arena_;
@@ -129,6 +126,7 @@ class HeadDecomposition : public StepObserver {
   HeadObservation head_observation_;
   std::unique_ptr<class HeadProjector> projector_;
   std::unique_ptr<class StepTokens> tokens_;
+  std::unique_ptr<class LayerMeasurement> layers_;
   std::unique_ptr<class PartShares> parts_;
   std::unique_ptr<class SpectrumFinder> sample_finder_;
   std::unique_ptr<class JacobianSample> jacobians_;

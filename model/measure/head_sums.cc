@@ -256,9 +256,13 @@ void AddPartFigures(const HeadSums& sums, HeadFigures& figures) {
 
 }  // namespace
 
-double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
+double MeanCosine(double squared_norm, int64_t count) {
   const auto n = static_cast<double>(count);
-  return count > 1 ? (unit_sum.squaredNorm() - n) / (n * n - n) : kNotMeasured;
+  return count > 1 ? (squared_norm - n) / (n * n - n) : kNotMeasured;
+}
+
+double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count) {
+  return MeanCosine(unit_sum.squaredNorm(), count);
 }
 
 HeadFigures MakeMeasurement(const HeadSums& sums) {

@@ -63,8 +63,10 @@ struct HeadSums {
 // Figures of G_∥ are absent where rounding hides it (HeadFigures::not_measured).
 HeadFigures MakeMeasurement(const HeadSums& sums);
 
-// Returns the mean cosine over pairs of different rows from the sum of `count` unit rows (arXiv:2401.12143): (‖Σ‖² - n)
-// / (n² - n). It is NaN for fewer than two rows.
+// Returns the mean cosine over pairs of different rows from the squared norm of the sum of n = `count` unit rows
+// (arXiv:2401.12143): (‖Σ‖² - n) / (n² - n). It is NaN for fewer than two rows.
+double MeanCosine(double squared_norm, int64_t count);
+// Returns the same from the sum.
 double AnisotropyOf(const Eigen::VectorXd& unit_sum, int64_t count);
 // Returns how many rows are zero.
 template <typename Rows>

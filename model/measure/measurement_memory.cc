@@ -59,7 +59,13 @@ void PlaceFactors(const MeasurementShape& shape, TensorPlacer& placer, Measureme
     m.head.projector_parts = placer.Place("measurement.projector_parts", type, 6 * width, width);
   }
   m.head.unit_sum = placer.Place("measurement.head_unit_sum", kSum, 1, width);
-  m.layer_squares = placer.Place("measurement.layer_squares", kSum, 1, shape.layers + 1);
+  // A data rank has at most as many tokens of the sample as its share, rounded up.
+  m.layers = LayerMemory::Place({.layers = shape.layers,
+                                 .width = hidden,
+                                 .tokens = shape.stream_tokens(),
+                                 .sampled = (shape.stream_sampled() + shape.data_ranks - 1) / shape.data_ranks,
+                                 .type = type},
+                                placer);
 }
 
 // Places figures of a micro-batch's tokens.

@@ -5,9 +5,11 @@
 
 #include <absl/status/status.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "model/measure/head_update.h"
+#include "model/measure/layer_memory.h"
 #include "model/measure/token_sample.h"
 #include "ops/loss_form.h"
 #include "parallel/shard.h"
@@ -57,6 +59,10 @@ struct MeasurementShape {
   int64_t most_tested() const { return std::min(sampled, kMostTested); }
   // Returns how many tokens of a step are sampled.
   int64_t sample_count() const { return TokenSample::Of(step_tokens, sampled).count; }
+  // Returns how many tokens of a step have their residual stream sampled, at most.
+  int64_t stream_sampled() const { return std::min(sampled, LayerShape::kMostSampled); }
+  // Returns how many tokens of a micro-batch a rank has in its residual stream.
+  int64_t stream_tokens() const { return sequence_parallel ? tokens / tensor_ranks : tokens; }
   // Returns true if the host may factor the head itself within a step, which takes one thread some seconds at most. The
   // host does a QR of a tensor rank's rows, a QR of what the ranks found, and a singular value decomposition. Every
   // rank gets the same answer.
@@ -151,9 +157,9 @@ struct MeasurementMemory {
   PartMemory parts;
   SampleMemory sample;
   HeadUpdateMemory update;
+  LayerMemory layers;
   Tensor gram_workspace;      // fp32 [1, D²]; not with fp64
   Tensor squares;             // [1, max(own tokens, row block)]
-  Tensor layer_squares;       // [1, layers + 1]
   Tensor embedding_gradient;  // [V_i, D] sum type; only where the head is the embedding table
 
   static MeasurementMemory Place(const MeasurementShape& shape, TensorPlacer& placer);

@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include "tests/support/head_scalars.h"
 
@@ -23,6 +24,20 @@ TEST(HeadRecord, HasEveryScalar) {
   EXPECT_EQ(record.numerical_rank(), head.scalars.numerical_rank());
   EXPECT_EQ(record.condition(), head.scalars.condition());
   EXPECT_EQ(record.token_retained_ratio().counts_size(), record.token_retained_ratio().bounds_size() + 1);
+}
+
+TEST(LayerRecord, LeavesOutCosinesWithoutAValue) {
+  proto::TelemetryRecord record;
+  FillLayerRecords(std::vector<LayerFigures>{{.gradient_norm = 2, .anisotropy = 0.5, .centred_anisotropy = -0.25},
+                                             {.gradient_norm = 3, .anisotropy = 1}},
+                   record);
+  ASSERT_EQ(record.layers_size(), 2);
+  EXPECT_EQ(record.layers(0).hidden_anisotropy(), 0.5);
+  EXPECT_EQ(record.layers(0).hidden_centred_anisotropy(), -0.25);
+  EXPECT_EQ(record.layers(1).layer(), 1);
+  EXPECT_EQ(record.layers(1).gradient_norm(), 3);
+  EXPECT_EQ(record.layers(1).hidden_anisotropy(), 1);
+  EXPECT_FALSE(record.layers(1).has_hidden_centred_anisotropy());
 }
 
 TEST(HeadRecord, LeavesOutWhatFewSampledTokensMakeTrivial) {

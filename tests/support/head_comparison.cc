@@ -81,6 +81,16 @@ void ExpectSameFigures(const HeadFigures& found, const HeadFigures& expected, do
   EXPECT_EQ(DifferentFigures(JsonOf(found), JsonOf(expected), tolerance), "");
 }
 
+void ExpectSameLayers(const std::vector<LayerFigures>& found, const std::vector<LayerFigures>& expected,
+                      double tolerance) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_NEAR(found[i].gradient_norm, expected[i].gradient_norm, tolerance * expected[i].gradient_norm) << i;
+    EXPECT_NEAR(found[i].anisotropy, expected[i].anisotropy, tolerance) << i;
+    EXPECT_NEAR(found[i].centred_anisotropy, expected[i].centred_anisotropy, tolerance) << i;
+  }
+}
+
 std::string FaultsThatGoUnnoticed(const HeadFigures& figures, double tolerance) {
   const nlohmann::json right = JsonOf(figures);
   const nlohmann::json flat = right.flatten();

@@ -4,8 +4,10 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "model/measure/head_figures.h"
+#include "model/measure/layer_figures.h"
 
 namespace isthmus::testing {
 
@@ -17,6 +19,10 @@ namespace isthmus::testing {
 std::string DifferentFigures(const nlohmann::json& found, const nlohmann::json& expected, double tolerance);
 
 void ExpectSameFigures(const HeadFigures& found, const HeadFigures& expected, double tolerance);
+
+// Compares the figures of layers. The tolerance of norms is relative, that of cosines absolute.
+void ExpectSameLayers(const std::vector<LayerFigures>& found, const std::vector<LayerFigures>& expected,
+                      double tolerance);
 
 // Changes every number of a decomposition in turn, by some times the tolerance. Returns the names of those with which
 // it still passes for the same.

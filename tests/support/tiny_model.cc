@@ -123,7 +123,7 @@ StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadD
   StepWithFigures step{result, std::nullopt, {}};
   if (!measured || !result.applied) return step;
   step.head = decomposition->result().head;
-  step.layer_gradient_norms = decomposition->result().layer_gradient_norms;
+  step.layers = decomposition->result().layers;
   return step;
 }
 

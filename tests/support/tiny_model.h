@@ -61,7 +61,7 @@ std::vector<uint64_t> TinyCounts(const TinyOptions& options);
 // A step, and its measurements.
 struct StepWithFigures : StepResult {
   std::optional<HeadFigures> head;
-  std::vector<double> layer_gradient_norms;  // with `head`
+  std::vector<LayerFigures> layers;  // with `head`
 };
 // `measured` says whether `decomposition` observed the step, if it was applied.
 StepWithFigures WithFigures(const StepResult& result, bool measured, const HeadDecomposition* decomposition);

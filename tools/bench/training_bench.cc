@@ -119,10 +119,10 @@ nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
                   .c_str());
   const HeadDecomposition::Seconds& fixed = measuring.fixed;
   std::printf("%s\n",
-              absl::StrFormat("%11s of it, whatever the tokens: projector %.1f ms, update %.1f ms, parts of the "
-                              "vocabulary %.1f ms, sample %.1f ms, figures %.1f ms",
-                              "", 1e3 * fixed.projector, 1e3 * fixed.update, 1e3 * fixed.parts, 1e3 * fixed.sample,
-                              1e3 * fixed.figures)
+              absl::StrFormat("%11s of it, whatever the tokens: projector %.1f ms, layers %.1f ms, update %.1f ms, "
+                              "parts of the vocabulary %.1f ms, sample %.1f ms, figures %.1f ms",
+                              "", 1e3 * fixed.projector, 1e3 * fixed.layers, 1e3 * fixed.update, 1e3 * fixed.parts,
+                              1e3 * fixed.sample, 1e3 * fixed.figures)
                   .c_str());
   std::fflush(stdout);
   return {{"measured_step_seconds", measuring.step_seconds},
@@ -130,6 +130,7 @@ nlohmann::json ReportMeasuring(const Measuring& measuring, double step) {
           {"measuring_adds_with_singular_values_seconds", with_spectrum},
           {"telemetry_seconds", measuring.telemetry_seconds},
           {"projector_seconds", fixed.projector},
+          {"layers_seconds", fixed.layers},
           {"update_seconds", fixed.update},
           {"parts_seconds", fixed.parts},
           {"sample_seconds", fixed.sample},

@@ -52,7 +52,7 @@ TEST(HeadMemory, OfMeasuringHoldsNeitherLogitsNorHiddenStatesOfAllTokens) {
     const int64_t tokens = (kMany - kFew) * options.sequence_length;
     const int64_t growth = bytes(kMany) - bytes(kFew);
     EXPECT_GT(growth, 0);
-    EXPECT_LE(growth, tokens * (2 * 4 + 8 * options.tensor + 3 * 8 + 4 * options.width * copies / options.tensor))
+    EXPECT_LE(growth, tokens * (2 * 4 + 8 * options.tensor + 5 * 8 + 4 * options.width * copies / options.tensor))
         << options.Name();
     EXPECT_LT(bytes(kFew), kFew * options.sequence_length * kVocabulary / 8);
   }

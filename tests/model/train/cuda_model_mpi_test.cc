@@ -220,8 +220,9 @@ TEST_F(CudaModelTest, TheLostGradientAgreesWithTheCpu) {
     SCOPED_TRACE(options.Name());
     // Both have the same mesh, because the shards are figures, too.
     Replica cpu(options, &World()), gpu(options, &World(), 7, stream_);
-    const HeadFigures expected = *cpu.Step(1, true).head, found = *gpu.Step(1, true).head;
-    ExpectSameFigures(found, expected, 1e-4);
+    const StepWithFigures expected = cpu.Step(1, true), found = gpu.Step(1, true);
+    ExpectSameFigures(*found.head, *expected.head, 1e-4);
+    ExpectSameLayers(found.layers, expected.layers, 1e-4);
   }
 }
 

@@ -500,21 +500,17 @@ TEST_F(MeshTest, HeadFiguresHoldForHeadsOfSeveralBlocksOfRows) {
 }
 
 // Layer 0 receives the gradient of the embedded tokens, and every row of the table sums up its own.
-TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
+TEST_F(MeshTest, FiguresOfLayersAreThoseOfOneRankAndGradientNormsThatOfTheEmbedding) {
   for (const TinyOptions& mesh : Meshes()) {
     for (TinyOptions options : Variants(mesh)) {
       SCOPED_TRACE(options.Name());
       Replica meshed(options, world_);
       options.micro_batch = 0;
       Replica alone(options);
-      const std::vector<double> found = meshed.Step(1, true).layer_gradient_norms,
-                                expected = alone.Step(1, true).layer_gradient_norms;
+      const std::vector<LayerFigures> found = meshed.Step(1, true).layers, expected = alone.Step(1, true).layers;
       ASSERT_EQ(found.size(), 3u);
-      ASSERT_EQ(expected.size(), 3u);
-      for (size_t i = 0; i < 3; ++i) {
-        EXPECT_GT(found[i], 0);
-        EXPECT_NEAR(found[i] / expected[i], 1, 1e-10) << i;
-      }
+      for (const LayerFigures& layer : found) EXPECT_GT(layer.gradient_norm, 0);
+      ExpectSameLayers(found, expected, 1e-10);
     }
   }
   TinyOptions options;
@@ -528,7 +524,7 @@ TEST_F(MeshTest, GradientNormsOfLayersAreThoseOfOneRankAndOfTheEmbedding) {
   const Tensor gradient = alone.model().parameters().Gradient("embedding.weight");
   double square = 0;
   for (int64_t i = 0; i < gradient.size(); ++i) square += std::pow(ElementOf(gradient, i), 2);
-  EXPECT_NEAR(alone.decomposition().result().layer_gradient_norms.front() / std::sqrt(square), 1, 1e-12);
+  EXPECT_NEAR(alone.decomposition().result().layers.front().gradient_norm / std::sqrt(square), 1, 1e-12);
 }
 
 // Measuring changes no bit of a run.
