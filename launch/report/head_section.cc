@@ -245,22 +245,31 @@ std::string KeptPlot(absl::Span<const Run> runs) {
   return PlotHtml(plot);
 }
 
-std::string LayersPlot(absl::Span<const Run> runs) {
-  Plot plot{.title = "Gradient by layer, latest",
-            .x_title = "layer, from the embedding to the final norm",
-            .y_title = "norm of the gradient that enters the layer",
-            .x_unit = Unit::kCount,
-            .last_values = false,
-            .y_logarithmic_above = 10,
-            .lines = {}};
+// Draws one figure of the residual stream by layer.
+std::string LayersPlot(absl::Span<const Run> runs, Profile Run::*profile, Plot plot) {
+  plot.x_title = "layer, from the embedding to the final norm";
+  plot.x_unit = Unit::kCount;
+  plot.last_values = false;
   for (size_t i = 0; i < runs.size(); ++i) {
     PlotLine line{.name = runs[i].name, .style = static_cast<int>(i), .points = {}};
-    for (const auto& [layer, norm] : runs[i].layer_gradient_norms) {
-      if (IsPlottable(norm)) line.points.emplace_back(layer, norm);
+    for (const auto& [layer, value] : runs[i].*profile) {
+      if (IsPlottable(value)) line.points.emplace_back(layer, value);
     }
     plot.lines.push_back(std::move(line));
   }
   return PlotHtml(plot);
+}
+
+std::string LayersPlots(absl::Span<const Run> runs) {
+  const Plot gradient{.title = "Gradient by layer, latest",
+                      .y_title = "norm of the gradient that enters the layer",
+                      .y_logarithmic_above = 10};
+  const Plot raw{.title = "Anisotropy by layer, latest", .y_title = "mean cosine of two tokens that enter the layer"};
+  const Plot centred{.title = "Centred anisotropy by layer, latest",
+                     .y_title = "mean cosine of two tokens, after their mean was subtracted"};
+  return absl::StrCat(LayersPlot(runs, &Run::layer_gradient_norms, gradient),
+                      LayersPlot(runs, &Run::layer_anisotropies, raw),
+                      LayersPlot(runs, &Run::layer_centred_anisotropies, centred));
 }
 
 }  // namespace
@@ -278,7 +287,7 @@ std::string HeadSection(absl::Span<const Run> runs) {
       if (absl::StartsWith(key, "head/")) histograms.insert(key);
     }
   }
-  absl::StrAppend(&others, LayersPlot(runs));
+  absl::StrAppend(&others, LayersPlots(runs));
   for (const std::string& key : spectra) absl::StrAppend(&others, SpectrumPlot(runs, key));
   for (const std::string& key : histograms) absl::StrAppend(&others, HistogramPlot(runs, key));
   return SectionHtml(

@@ -105,7 +105,8 @@ bool IsOverTokens(absl::string_view key) {
 // Takes the records of a run in their order. The run went back if step and tokens both do.
 class RecordReader {
  public:
-  explicit RecordReader(Run& run) : run_(run) {}
+  // `keys` are as in ReadRun.
+  RecordReader(Run& run, absl::Span<const std::string> keys) : run_(run), keys_(keys.begin(), keys.end()) {}
 
   // `line` is its number in the file.
   void Add(Json record, int64_t line) {
@@ -257,7 +258,7 @@ class RecordReader {
     for (const absl::string_view prefix : kNotFigures) {
       if (absl::StartsWith(key, prefix)) return;
     }
-    if (key == "layers" && value.is_array()) run_.layer_gradient_norms = ProfileOf(value, "layer", "gradient_norm");
+    if (key == "layers" && value.is_array()) return AddLayers(value, tokens, seconds);
     const bool head = absl::StartsWith(key, "head/");
     if (const char* label = LabelOfList(key); label != nullptr) return AddList(key, label, value, tokens, seconds);
     if (!absl::StrContains(key, '/')) return;
@@ -279,6 +280,20 @@ class RecordReader {
       const bool room = run_.histograms.size() < kMostSpectra || run_.histograms.contains(key);
       if (room && !counts.bounds.empty() && counts.counts.size() == counts.bounds.size() + 1) {
         run_.histograms[key] = counts;
+      }
+    }
+  }
+
+  void AddLayers(const Json& list, double tokens, double seconds) {
+    run_.layer_gradient_norms = ProfileOf(list, "layer", "gradient_norm");
+    run_.layer_anisotropies = ProfileOf(list, "layer", "hidden_anisotropy");
+    run_.layer_centred_anisotropies = ProfileOf(list, "layer", "hidden_centred_anisotropy");
+    for (const Json& element : list) {
+      const double layer = element.is_object() ? NumberOf(element, "layer") : kNaN;
+      if (std::isnan(layer)) continue;
+      for (const auto& [field, value] : element.items()) {
+        const std::string key = absl::StrCat("layers/", layer, "/", field);
+        if (keys_.contains(key)) AddFigure(key, value, tokens, seconds);
       }
     }
   }
@@ -319,6 +334,7 @@ class RecordReader {
   }
 
   Run& run_;
+  const std::set<std::string> keys_;
   Series clock_;  // seconds by tokens
   double seconds_before_ = 0;
   int64_t resumes_ = 0;
@@ -328,13 +344,13 @@ class RecordReader {
   std::vector<int64_t> left_out_;  // lines
 };
 
-absl::Status ReadMetrics(const std::string& path, Run& run) {
+absl::Status ReadMetrics(const std::string& path, absl::Span<const std::string> keys, Run& run) {
   std::error_code error;
   if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": is not a file"));
   }
   ISTHMUS_ASSIGN_OR_RETURN(LineReader lines, LineReader::Open(path));
-  RecordReader records(run);
+  RecordReader records(run, keys);
   while (true) {
     ISTHMUS_ASSIGN_OR_RETURN(const bool more, lines.Next());
     if (!more) break;
@@ -366,7 +382,7 @@ double Run::Fact(const std::string& key) const {
   return found == facts.end() ? kNaN : found->second;
 }
 
-absl::StatusOr<Run> ReadRun(const std::string& folder) {
+absl::StatusOr<Run> ReadRun(const std::string& folder, absl::Span<const std::string> keys) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
     return absl::NotFoundError(absl::StrCat(folder,
@@ -381,7 +397,7 @@ absl::StatusOr<Run> ReadRun(const std::string& folder) {
     // Another version may have written it: what there is of the run can be shown all the same.
     run.notes.push_back(absl::StrCat("its configuration is not shown: ", config.status().message()));
   }
-  ISTHMUS_RETURN_IF_ERROR(ReadMetrics(folder + "/metrics.jsonl", run));
+  ISTHMUS_RETURN_IF_ERROR(ReadMetrics(folder + "/metrics.jsonl", keys, run));
   return run;
 }
 

@@ -50,7 +50,8 @@ struct Run {
   std::map<std::string, Profile> spectra;
   std::map<std::string, double> spectrum_steps;  // of those records
   std::map<std::string, Counts> histograms;
-  Profile layer_gradient_norms;
+  // By layer, of the last record that has layers: the norm of the gradient and the mean cosines of two tokens.
+  Profile layer_gradient_norms, layer_anisotropies, layer_centred_anisotropies;
 
   int64_t records = 0;
   // Figures of the last record: NaN if there is none.
@@ -69,7 +70,10 @@ struct Run {
 // Reads metrics.jsonl and config.textproto of a run folder, also while the run still writes. A last line that is not
 // whole is left out with a note. Reads one line at a time. Errors: NotFound for a folder or a metrics.jsonl that does
 // not exist; InvalidArgument "file:line: …" for a line that is no JSON object.
-absl::StatusOr<Run> ReadRun(const std::string& folder);
+//
+// A long list such as `layers` gives no figures by itself. `keys` may name some of an element's, by its label and the
+// field: "layers/2/hidden_anisotropy". Keys of other figures change nothing.
+absl::StatusOr<Run> ReadRun(const std::string& folder, absl::Span<const std::string> keys = {});
 
 // Names runs by the last part of their folders, or by whole folders if those parts are not all different. Errors:
 // InvalidArgument when a folder is given twice.

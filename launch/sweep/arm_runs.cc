@@ -59,10 +59,12 @@ ArmRuns ReadArmRuns(const proto::SweepConfig& config, const ArmSurvey& arm) {
   ArmRuns runs{.flops_per_token = kNaN};
   runs.figures.resize(static_cast<size_t>(config.figures_size()));
   for (FigureRuns& figure : runs.figures) figure.last.assign(arm.seeds.size(), kNaN);
+  std::vector<std::string> keys;
+  for (const proto::SweepFigure& figure : config.figures()) keys.push_back(figure.key());
   for (size_t seed = 0; seed < arm.seeds.size(); ++seed) {
     const std::optional<RunResult>& result = arm.seeds[seed].result;
     if (!result.has_value() || result->end != RunResult::End::kFinished) continue;
-    const auto run = report::ReadRun(config.folder() + "/" + arm.seeds[seed].run);
+    const auto run = report::ReadRun(config.folder() + "/" + arm.seeds[seed].run, keys);
     if (!run.ok()) continue;
     runs.losses.push_back(run->Figure("validation/loss").points());
     runs.flops_per_token = run->Fact("causal_flops_per_token");
@@ -70,7 +72,7 @@ ArmRuns ReadArmRuns(const proto::SweepConfig& config, const ArmSurvey& arm) {
     if (!run->device.empty()) runs.machines.insert(MachineOf(*run));
     if (!run->data.empty()) runs.data.insert(run->data);
     for (size_t i = 0; i < runs.figures.size(); ++i) {
-      const report::Series& series = run->Figure(config.figures(static_cast<int>(i)).key());
+      const report::Series& series = run->Figure(keys[i]);
       if (series.empty()) continue;
       runs.figures[i].last[seed] = report::MeanOfLastPart(series, 10);
       runs.figures[i].curves.push_back(series.points());

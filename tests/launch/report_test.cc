@@ -274,7 +274,8 @@ TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
       "singular_values\":[{\"index\":1,\"value\":9},{\"index\":2,\"value\":3},{\"index\":8,\"value\":0.1}],"
       "\"head/sampled_singular_values\":[{\"index\":1,\"value\":5},{\"index\":2,\"value\":4}],"
       "\"head/sampled_tokens\":64,"
-      "\"layers\":[{\"layer\":0,\"gradient_norm\":2},{\"layer\":1,\"gradient_norm\":0.5}],"
+      "\"layers\":[{\"layer\":0,\"gradient_norm\":2,\"hidden_anisotropy\":0.25,"
+      "\"hidden_centred_anisotropy\":-0.125},{\"layer\":1,\"gradient_norm\":0.5,\"hidden_anisotropy\":0.75}],"
       "\"head/sampled_retained_energy_ratio\":0.1,\"head/best_rank_energy_ratio\":0.6,"
       "\"head/retained_ratio\":{\"bounds\":[0.1,0.2,0.3],\"counts\":[1,2,3,4],\"sum\":2}";
   const std::string page = Page(MakeRun("run", RecordLine(1, 5, 1, more) + RecordLine(2, 4, 2, more)));
@@ -299,6 +300,10 @@ TEST_F(Report, PartsSpectraAndHistogramsAreShownWhereARecordHasThem) {
   EXPECT_THAT(page, Not(HasSubstr("and is left out")));
   EXPECT_THAT(page, HasSubstr("<bdi>best</bdi> <b>60 %</b>"));
   EXPECT_THAT(page, HasSubstr("Gradient by layer, latest"));
+  EXPECT_THAT(page, HasSubstr("<figcaption>Anisotropy by layer, latest</figcaption>"));
+  EXPECT_THAT(page, HasSubstr("<figcaption>Centred anisotropy by layer, latest</figcaption>"));
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">1</th><td>0.7500</td></tr>"));
+  EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">0</th><td>-0.1250</td></tr>"));
   EXPECT_THAT(page, HasSubstr("<tr><th scope=\"row\">8</th><td>0.1000</td></tr>"));
 }
 

@@ -14,12 +14,12 @@
 namespace isthmus::report {
 namespace {
 
-Run ReadLines(const std::string& lines) {
+Run ReadLines(const std::string& lines, const std::vector<std::string>& keys = {}) {
   testing::TemporaryFolder folder;
   const std::string run = folder / "run";
   std::filesystem::create_directories(run);
   std::ofstream(run + "/metrics.jsonl") << lines;
-  auto read = ReadRun(run);
+  auto read = ReadRun(run, keys);
   EXPECT_TRUE(read.ok()) << read.status();
   return *std::move(read);
 }
@@ -71,6 +71,27 @@ TEST(ReportRun, ListsHaveAFigureForEachOfTheirElements) {
   EXPECT_EQ(PointsOf(run.Figure("groups/rows/learning_rate")), (Points{{10, 0.1}}));
   EXPECT_TRUE(run.Figure("groups/rows/first_order_decrease").empty());
   EXPECT_TRUE(run.Figure("groups/rows/parameters").empty());
+}
+
+TEST(ReportRun, LayersHaveProfilesAndTheFiguresThatAreNamed) {
+  const std::string lines =
+      R"({"step":1,"tokens":10,"layers":[{"layer":0,"gradient_norm":2,"hidden_anisotropy":0.5},)"
+      R"({"layer":12,"gradient_norm":1,"hidden_anisotropy":0.75,"hidden_centred_anisotropy":0.25}]}
+{"step":2,"tokens":20,"layers":[{"layer":0,"gradient_norm":3,"hidden_anisotropy":null},7,{"layer":"12"}]}
+{"step":3,"tokens":30,"layers":[{"layer":0,"gradient_norm":4},{"layer":12,"hidden_anisotropy":0.125}]}
+{"step":4,"tokens":40,"layers":{"layer":12,"hidden_anisotropy":9}}
+)";
+  const report::Run run =
+      ReadLines(lines, {"layers/12/hidden_anisotropy", "layers/0/hidden_anisotropy", "layers/1/gradient_norm"});
+  using Points = std::vector<std::pair<double, double>>;
+  EXPECT_EQ(PointsOf(run.Figure("layers/12/hidden_anisotropy")), (Points{{10, 0.75}, {30, 0.125}}));
+  EXPECT_EQ(PointsOf(run.Figure("layers/0/hidden_anisotropy")), (Points{{10, 0.5}}));
+  EXPECT_EQ(run.Figure("layers/0/hidden_anisotropy").not_finite(), 1);
+  EXPECT_TRUE(run.Figure("layers/1/gradient_norm").empty());
+  EXPECT_TRUE(run.Figure("layers/12/gradient_norm").empty()) << "nobody asked for it";
+  EXPECT_EQ(run.layer_gradient_norms.front(), std::pair(0.0, 4.0));
+  EXPECT_EQ(run.layer_anisotropies.back(), std::pair(12.0, 0.125));
+  EXPECT_TRUE(ReadLines(lines).figures.empty()) << "a report asks for none";
 }
 
 // Lines of `steps` records of 100 tokens each; the line of step `bad` has other tokens.

@@ -1,10 +1,13 @@
 // Results that are known, and the findings that a sweep makes of them.
 #include "launch/sweep/results.h"
 
+#include <absl/strings/str_cat.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,6 +16,7 @@
 #include "launch/sweep/arm_runs.h"
 #include "launch/sweep/page.h"
 #include "launch/sweep/results_json.h"
+#include "tests/support/program.h"
 
 namespace isthmus::sweep {
 namespace {
@@ -87,6 +91,28 @@ TEST(SweepResults, FactorsAreTakenToTheLossOfTheWorstArm) {
   EXPECT_NEAR(factors.flops.factor, 2, 1e-9);  // its tokens cost twice as much
   const ArmFactors unknown = FactorsOver(curves(1000, std::nan("")), curves(250, 20));
   EXPECT_EQ(unknown.flops.kind, report::SpeedUp::Kind::kUnknown);
+}
+
+TEST(SweepResults, AFigureMayBeOfALayer) {
+  const isthmus::testing::TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "full/seed-1");
+  std::ofstream lines(folder / "full/seed-1/metrics.jsonl");
+  for (int step = 1; step <= 20; ++step) {
+    lines << absl::StrCat("{\"step\":", step, ",\"tokens\":", 10 * step,
+                          ",\"layers\":[{\"layer\":0,\"hidden_anisotropy\":", 0.01 * step,
+                          "},{\"layer\":1,\"hidden_anisotropy\":0.5}]}\n");
+  }
+  lines.close();
+  proto::SweepConfig config;
+  config.set_folder(folder / ".");
+  for (const char* key : {"layers/0/hidden_anisotropy", "layers/1/hidden_anisotropy", "layers/2/hidden_anisotropy"}) {
+    config.add_figures()->set_key(key);
+  }
+  const ArmRuns runs = ReadArmRuns(config, ArmOf("full", {3.0}));
+  ASSERT_EQ(runs.figures.size(), 3u);
+  EXPECT_NEAR(runs.figures[0].last[0], 0.195, 1e-12);  // the mean of the last tenth
+  EXPECT_EQ(runs.figures[1].last[0], 0.5);
+  EXPECT_TRUE(std::isnan(runs.figures[2].last[0]));
 }
 
 }  // namespace
