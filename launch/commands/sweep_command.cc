@@ -13,6 +13,9 @@
 #include "launch/options.h"
 #include "launch/plan/machine_options.h"
 #include "launch/run/run_lock.h"
+#include "launch/sweep/decomposition_results.h"
+#include "launch/sweep/decomposition_worker.h"
+#include "launch/sweep/decompositions.h"
 #include "launch/sweep/launcher.h"
 #include "launch/sweep/page.h"
 #include "launch/sweep/results.h"
@@ -97,6 +100,20 @@ absl::Status CheckRuns(const proto::SweepConfig& config, absl::Span<const ArmSur
   return absl::OkStatus();
 }
 
+// The runs that compare must leave what their decomposition needs, before the first of them starts.
+absl::Status CheckDecomposedRuns(const proto::SweepConfig& config) {
+  if (!config.has_decomposition()) return absl::OkStatus();
+  for (const sweep::PlannedArm& arm : sweep::WholeSweep(config)) {
+    if (!sweep::IsDecomposed(config.decomposition(), arm.arm)) continue;
+    // The first runs of an arm tune it, perhaps with other settings. The last one compares.
+    ISTHMUS_ASSIGN_OR_RETURN(const proto::RunConfig run, LoadConfig(config.base(), arm.runs.back().overrides));
+    if (const absl::Status status = sweep::CheckLeavesCheckpoint(run); !status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("arm ", arm.arm, ": ", status.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string PlanText(absl::Span<const ArmSurvey> arms) {
   std::string text;
   size_t now = 0;
@@ -112,10 +129,26 @@ std::string PlanText(absl::Span<const ArmSurvey> arms) {
   return text;
 }
 
+// Returns the decompositions that would start, and how many follow runs.
+absl::StatusOr<std::string> DecompositionPlanText(const proto::SweepConfig& config, absl::Span<const ArmSurvey> arms,
+                                                  sweep::DecompositionWorker& decomposer) {
+  std::string text;
+  if (!config.has_decomposition()) return text;
+  const std::vector<sweep::PlannedDecomposition> planned = sweep::PlanDecompositions(config, arms);
+  ISTHMUS_ASSIGN_OR_RETURN(const auto lacking, decomposer.Refresh(planned));
+  for (const sweep::PlannedDecomposition& one : lacking) {
+    absl::StrAppend(&text, one.name, ": isthmus ", absl::StrJoin(sweep::ArgumentsOf(config, one), " "), "\n");
+  }
+  absl::StrAppend(&text, lacking.size(), " decompositions, and ",
+                  sweep::LaterDecompositions(config, static_cast<int64_t>(planned.size())), " after their runs\n");
+  return text;
+}
+
 absl::Status PrintPlan(const proto::SweepConfig& config, const MachineOptions& machine, sweep::Worker& worker,
-                       std::ostream& out) {
+                       sweep::DecompositionWorker& decomposer, std::ostream& out) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, worker.Refresh());
-  out << PlanText(arms);
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string decompositions, DecompositionPlanText(config, arms, decomposer));
+  out << PlanText(arms) << decompositions;
   if (machine.device.empty()) return absl::OkStatus();
   const sweep::SweepPlan plan = sweep::PlanSweep(config, machine);
   out << "\n" << plan.text;
@@ -124,17 +157,39 @@ absl::Status PrintPlan(const proto::SweepConfig& config, const MachineOptions& m
 
 // Writes what is known of the sweep. Workers may end at once, perhaps on machines where they have the same process
 // number: one after the other writes, and each takes over what others have found. So the last one writes most.
-absl::Status WriteResults(const proto::SweepConfig& config, sweep::Worker& worker, std::ostream& out) {
+absl::Status WriteResults(const proto::SweepConfig& config, sweep::Worker& worker,
+                          sweep::DecompositionWorker& decomposer, std::ostream& out) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto lock, RunLock::Take(config.folder() + "/claims", {.patience = kResultsPatience,
                                                                                         .stop = [] { return false; },
                                                                                         .note = [](const auto&) {}}));
   ISTHMUS_RETURN_IF_ERROR(worker.Refresh().status());
+  const std::vector<sweep::PlannedDecomposition> planned = sweep::PlanDecompositions(config, worker.Survey());
+  ISTHMUS_RETURN_IF_ERROR(decomposer.Refresh(planned).status());
   const std::vector<sweep::ArmResult> results = sweep::ResultsOf(config, worker.Survey());
-  ISTHMUS_RETURN_IF_ERROR(WriteDurably(config.folder() + "/results.json", sweep::ResultsJson(config, results)));
+  const auto decomposed = sweep::DecompositionResultsOf(config, planned, decomposer.results());
+  ISTHMUS_RETURN_IF_ERROR(
+      WriteDurably(config.folder() + "/results.json", sweep::ResultsJson(config, results, decomposed)));
   const std::string page = config.folder() + "/report.html";
-  ISTHMUS_RETURN_IF_ERROR(WriteDurably(page, sweep::SweepPageHtml(config, results)));
-  out << sweep::ResultsText(config, results) << page << ": open it in a browser\n";
+  ISTHMUS_RETURN_IF_ERROR(WriteDurably(page, sweep::SweepPageHtml(config, results, decomposed)));
+  out << sweep::ResultsText(config, results) << sweep::DecompositionsText(config, decomposed) << page
+      << ": open it in a browser\n";
   return absl::OkStatus();
+}
+
+// Returns "2 runs", "1 decomposition", or nothing for none.
+std::string FailedText(const sweep::RunResults& results, const char* what) {
+  const auto failed = std::count_if(results.begin(), results.end(), [](const auto& result) {
+    return result.second.end == sweep::RunResult::End::kFailed;
+  });
+  return failed == 0 ? "" : absl::StrCat(failed, " ", what, failed == 1 ? "" : "s");
+}
+
+absl::Status FailuresOf(const sweep::RunResults& runs, const sweep::RunResults& decompositions) {
+  std::vector<std::string> failed = {FailedText(runs, "run"), FailedText(decompositions, "decomposition")};
+  failed.erase(std::remove(failed.begin(), failed.end(), ""), failed.end());
+  if (failed.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(absl::StrJoin(failed, " and "), " failed; --retry-failed runs them again"));
 }
 
 }  // namespace
@@ -154,26 +209,23 @@ absl::Status SweepCommand(absl::Span<const std::string> arguments, std::ostream&
   // A plan finds out by itself which arms its ranks can train.
   if (given.machine.device.empty()) {
     ISTHMUS_RETURN_IF_ERROR(CheckRuns(config, sweep::SurveyArms(config, {}), launcher.launches()));
+    ISTHMUS_RETURN_IF_ERROR(CheckDecomposedRuns(config));
   }
   const StopSignals signals;
   if (given.stop_once) signals.IgnoreLater();
-  sweep::Worker worker(config,
-                       {.jobs = static_cast<int>(given.jobs),
-                        .threads = std::max(1, ThreadsPerRank(1) / static_cast<int>(given.jobs)),
-                        .retry_failed = given.retry_failed,
-                        .lost_runs = given.lost_runs,
-                        .launcher = std::move(launcher)},
-                       signals, out);
-  if (given.plan) return PrintPlan(config, given.machine, worker, out);
-  const absl::Status status = worker.Work();
-  ISTHMUS_RETURN_IF_ERROR(WriteResults(config, worker, out));
+  const sweep::WorkerOptions workers{.jobs = static_cast<int>(given.jobs),
+                                     .threads = std::max(1, ThreadsPerRank(1) / static_cast<int>(given.jobs)),
+                                     .retry_failed = given.retry_failed,
+                                     .lost_runs = given.lost_runs,
+                                     .launcher = std::move(launcher)};
+  sweep::Worker worker(config, workers, signals, out);
+  sweep::DecompositionWorker decomposer(config, workers, signals, out);
+  if (given.plan) return PrintPlan(config, given.machine, worker, decomposer, out);
+  absl::Status status = worker.Work();
+  if (status.ok()) status = decomposer.Work(sweep::PlanDecompositions(config, worker.Survey()));
+  ISTHMUS_RETURN_IF_ERROR(WriteResults(config, worker, decomposer, out));
   ISTHMUS_RETURN_IF_ERROR(status);
-  const auto failed = std::count_if(worker.results().begin(), worker.results().end(), [](const auto& result) {
-    return result.second.end == sweep::RunResult::End::kFailed;
-  });
-  if (failed == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(failed, failed == 1 ? " run" : " runs", " failed; --retry-failed runs them again"));
+  return FailuresOf(worker.results(), decomposer.results());
 }
 
 }  // namespace isthmus

@@ -31,6 +31,8 @@ bool IsWide(const Range& range, double factor) {
   return factor > 0 && range.low > 0 && range.high > factor * range.low;
 }
 
+bool HasInterval(double low, double high) { return std::isfinite(low) && std::isfinite(high); }
+
 struct Axes {
   Axis x, y;
 };
@@ -43,6 +45,11 @@ std::optional<Axes> MakeAxes(const Plot& plot) {
     for (const auto& [px, py] : line.points) {
       x.Add(px);
       y.Add(py);
+    }
+    for (const auto& [low, high] : line.intervals) {
+      if (!HasInterval(low, high)) continue;
+      y.Add(low);
+      y.Add(high);
     }
   }
   if (x.low > x.high) return std::nullopt;
@@ -73,6 +80,20 @@ std::string Path(const PlotLine& line, const Axes& axes) {
   return path;
 }
 
+// Returns a path with an upright stroke for each interval.
+std::string IntervalStrokes(const PlotLine& line, const Axes& axes) {
+  std::string path;
+  for (size_t i = 0; i < std::min(line.points.size(), line.intervals.size()); ++i) {
+    const auto& [low, high] = line.intervals[i];
+    if (!HasInterval(low, high)) continue;
+    const int px = Units(axes.x.Place(line.points[i].first));
+    absl::StrAppend(&path, "M", px, " ", Units(1 - axes.y.Place(low)), "V", Units(1 - axes.y.Place(high)));
+  }
+  return path;
+}
+
+bool HasDots(const PlotLine& line) { return line.kind == Kind::kMarkers || line.kind == Kind::kPoints; }
+
 std::string Grid(const Axes& axes) {
   std::string svg;
   const auto x_ticks = axes.x.Ticks(5), y_ticks = axes.y.Ticks(5);
@@ -95,12 +116,12 @@ std::string Grid(const Axes& axes) {
 }
 
 std::string LineClasses(const PlotLine& line) {
-  static constexpr const char* kNames[] = {"line", "back", "marks", "line", "ref"};
+  static constexpr const char* kNames[] = {"line", "back", "marks", "line", "ref", "points"};
   return absl::StrCat(kNames[static_cast<int>(line.kind)], " ", StyleClasses(line.style));
 }
 
 std::string LegendKey(const PlotLine& line) {
-  const std::string dot = line.kind == Kind::kMarkers ? "<circle class=\"dot\" cx=\"14\" cy=\"6\" r=\"3.5\"/>" : "";
+  const std::string dot = HasDots(line) ? "<circle class=\"dot\" cx=\"14\" cy=\"6\" r=\"3.5\"/>" : "";
   return absl::StrCat("<svg class=\"key ", StyleClasses(line.style),
                       "\" width=\"28\" height=\"12\" aria-hidden=\"true\"><path class=\"", LineClasses(line),
                       "\" d=\"M0 6H28\"/>", dot, "</svg>");
@@ -134,11 +155,14 @@ std::string Svg(const Plot& plot, const Axes& axes) {
     for (const PlotLine& line : plot.lines) {
       if ((line.kind == Kind::kBackground) != background || line.points.empty()) continue;
       absl::StrAppend(&svg, "<path class=\"", LineClasses(line), "\" d=\"", Path(line, axes), "\"/>\n");
+      if (const std::string bars = IntervalStrokes(line, axes); !bars.empty()) {
+        absl::StrAppend(&svg, "<path class=\"bars ", StyleClasses(line.style), "\" d=\"", bars, "\"/>\n");
+      }
     }
   }
   absl::StrAppend(&svg, "</svg>\n");
   for (const PlotLine& line : plot.lines) {
-    if (line.kind != Kind::kMarkers) continue;
+    if (!HasDots(line)) continue;
     for (const auto& [x, y] : line.points) {
       absl::StrAppend(&svg, "<circle class=\"dot ", StyleClasses(line.style), "\" cx=\"", Percent(axes.x.Place(x)),
                       "\" cy=\"", Percent(1 - axes.y.Place(y)), "\" r=\"3.5\"/>\n");

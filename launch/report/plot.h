@@ -27,11 +27,13 @@ struct PlotLine {
     kMarkers,     // points joined by a thin line
     kSteps,       // level from each point to the next; the last point ends the last level
     kReference,   // a level or curve to compare with, dotted
+    kPoints,      // points that nothing joins, each with its interval
   };
   std::string name;  // text
   int style = 0;     // or kGrey
   Kind kind = Kind::kLine;
-  PlotPoints points;  // plottable
+  PlotPoints points;     // plottable
+  PlotPoints intervals;  // of kPoints: the low and the high end of each y; none if they are not finite. Empty: no bars
 };
 
 struct Plot {

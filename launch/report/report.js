@@ -54,8 +54,8 @@
     plot.setAttribute('tabindex', '0');
 
     const show = (at, spoken) => {
-      // Legends list the curves in the order in which they are drawn, but those behind.
-      curves = curves || [...plot.querySelectorAll('.curves path:not(.back)')].map(pointsOf);
+      // Legends list the curves in the order in which they are drawn, but those behind. Bars of intervals are no curves.
+      curves = curves || [...plot.querySelectorAll('.curves path:not(.back):not(.bars)')].map(pointsOf);
       place = Math.min(Math.max(at, 0), 1);
       const x = place * UNITS;
       cursor.setAttribute('x1', 100 * place + '%');

@@ -4,6 +4,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <system_error>
 
@@ -22,6 +23,11 @@ std::string CountPath(const std::string& claim) { return claim + "/lost"; }
 
 bool IsLost(int exit_status) {
   return exit_status != kExitDone && exit_status != kExitBadInput && exit_status != kExitDiverged;
+}
+
+bool WasAsked(int exit_status) {
+  return exit_status == kExitPreempted || exit_status == 128 + SIGTERM || exit_status == 128 + SIGINT ||
+         exit_status == 128 + SIGHUP || exit_status == 128 + SIGUSR1;
 }
 
 absl::StatusOr<int64_t> CountLoss(const std::string& claim) {

@@ -15,6 +15,9 @@ namespace isthmus::sweep {
 // that of `isthmus train`. It does not if it is done, nor if it would only fail again: bad input, diverged.
 bool IsLost(int exit_status);
 
+// Returns whether it ended because somebody asked it to: it has saved, or had not yet begun to listen.
+bool WasAsked(int exit_status);
+
 // Counts one more loss. Returns how many there are. Errors: by errno.
 absl::StatusOr<int64_t> CountLoss(const std::string& claim);
 // Forgets them, because the run has ended otherwise or is given up. Errors: by errno.

@@ -10,6 +10,7 @@
 #include "launch/report/page.h"
 #include "launch/report/sections.h"
 #include "launch/sweep/cell_section.h"
+#include "launch/sweep/decomposition_section.h"
 #include "launch/sweep/map_section.h"
 #include "launch/sweep/provenance.h"
 #include "launch/sweep/regression_section.h"
@@ -75,17 +76,26 @@ std::string FindingOf(const ArmResult& arm, const ArmResult& baseline, double co
   return absl::StrCat(text, ".");
 }
 
-std::string SweepPageHtml(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
+std::string SweepPageHtml(const proto::SweepConfig& config, absl::Span<const ArmResult> results,
+                          absl::Span<const DecompositionResult> decompositions) {
   const std::string caption = ProvenanceText(config, ProvenanceOf(results));
-  std::string sections = absl::StrCat(FindingsSection(config, results), MapSection(config, results, caption),
-                                      RegressionSection(config, results, caption));
-  for (const auto& cell : CellsOf(results)) absl::StrAppend(&sections, CellSection(config, cell, caption));
-  absl::StrAppend(&sections, report::SectionHtml("How to read this", kNote));
+  const std::string decomposed = DecompositionSection(config, decompositions, caption);
+  std::string sections;
+  if (results.empty()) {
+    sections = decomposed;
+  } else {
+    absl::StrAppend(&sections, FindingsSection(config, results), decomposed, MapSection(config, results, caption),
+                    RegressionSection(config, results, caption));
+    for (const auto& cell : CellsOf(results)) absl::StrAppend(&sections, CellSection(config, cell, caption));
+    absl::StrAppend(&sections, report::SectionHtml("How to read this", kNote));
+  }
   return report::FramedPage(
       {.title = config.question().empty() ? config.folder() : config.question(),
        .kind = "Isthmus sweep",
-       .footer = absl::StrCat("Made by <code>isthmus sweep</code>, version ", kVersion, ", from the runs in <code>",
-                              Escape(config.folder()), "</code>, base <code>", Escape(config.base()), "</code>.")},
+       .footer = absl::StrCat(
+           "Made by <code>isthmus sweep</code>, version ", kVersion, ", from the runs in <code>",
+           Escape(config.folder()), "</code>",
+           config.base().empty() ? "" : absl::StrCat(", base <code>", Escape(config.base()), "</code>"), ".")},
       sections);
 }
 

@@ -18,7 +18,8 @@ Provenance ProvenanceOf(absl::Span<const ArmResult> results) {
 }
 
 std::string ProvenanceText(const proto::SweepConfig& config, const Provenance& provenance) {
-  std::vector<std::string> parts = {absl::StrCat("base ", config.base())};
+  std::vector<std::string> parts;
+  if (!config.base().empty()) parts.push_back(absl::StrCat("base ", config.base()));
   if (!provenance.data.empty()) parts.push_back(absl::StrCat("data ", absl::StrJoin(provenance.data, ", ")));
   if (!provenance.commits.empty()) parts.push_back(absl::StrCat("commit ", absl::StrJoin(provenance.commits, ", ")));
   if (!provenance.machines.empty()) parts.push_back(absl::StrJoin(provenance.machines, ", "));

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "launch/sweep/provenance.h"
 #include "launch/sweep/regressions.h"
@@ -105,20 +107,75 @@ Json RegressionJson(const RegressionResult& regression) {
   return json;
 }
 
+// An interval that was not measured is null.
+Json MeasuredJson(const Measured& measured) {
+  return {{"value", NumberJson(measured.value)},
+          {"interval", {NumberJson(measured.interval.low), NumberJson(measured.interval.high)}}};
+}
+
+Json ControlJson(const std::optional<ControlGain>& control) {
+  if (!control.has_value()) return nullptr;
+  Json json = MeasuredJson(control->gain);
+  json["draws"] = control->draws;
+  return json;
+}
+
+Json CellJson(const proto::SweepConfig& config, const std::vector<std::string>& cell) {
+  Json json = Json::object();
+  for (size_t i = 0; i < cell.size(); ++i) json[config.axes(static_cast<int>(i)).name()] = cell[i];
+  return json;
+}
+
+Json DecompositionJson(const proto::SweepConfig& config, const DecompositionResult& result) {
+  const PlannedDecomposition& planned = result.planned;
+  Json json = {{"name", planned.name}, {"checkpoint", planned.checkpoint}, {"corpus", planned.corpus}};
+  if (planned.given.empty()) {
+    json["arm"] = planned.arm;
+    json["cell"] = CellJson(config, planned.cell);
+    json["seed"] = planned.seed;
+  }
+  if (!result.problem.empty()) json["problem"] = result.problem;
+  if (!result.figures.has_value()) return json;
+  const DecompositionFigures& figures = *result.figures;
+  json["vocabulary"] = figures.vocabulary;
+  json["width"] = figures.width;
+  json["rank"] = figures.rank;
+  json["sequence_length"] = figures.sequence_length;
+  json["sequences"] = figures.sequences;
+  json["tokens"] = figures.tokens;
+  json["resamples"] = figures.resamples;
+  json["loss"] = NumberJson(figures.loss);
+  json["visible_cosine"] = MeasuredJson(figures.visible_cosine);
+  json["isotropic_visible_cosine"] = figures.isotropic_visible_cosine;
+  json["alignment_gain"] = MeasuredJson(figures.alignment_gain);
+  json["lost_norm_ratio"] = MeasuredJson(figures.lost_norm_ratio);
+  json["lost_energy_ratio"] = MeasuredJson(figures.lost_energy_ratio);
+  json["random_head_gain"] = ControlJson(figures.random_head);
+  json["random_hidden_gain"] = ControlJson(figures.random_hidden);
+  json["target_buckets"] = Json::array();
+  for (const DecompositionFigures::Bucket& bucket : figures.buckets) {
+    json["target_buckets"].push_back({{"bucket", bucket.name},
+                                      {"most_frequent_percent", bucket.most_frequent_percent},
+                                      {"tokens", bucket.tokens},
+                                      {"alignment_gain", MeasuredJson(bucket.alignment_gain)}});
+  }
+  return json;
+}
+
 }  // namespace
 
-std::string ResultsJson(const proto::SweepConfig& config, absl::Span<const ArmResult> results) {
+std::string ResultsJson(const proto::SweepConfig& config, absl::Span<const ArmResult> results,
+                        absl::Span<const DecompositionResult> decompositions) {
   Json json = {{"question", config.question()},
                {"base", config.base()},
                {"baseline", config.baseline()},
                {"confidence", config.confidence()},
                {"arms", Json::array()}};
   for (const ArmResult& result : results) {
-    Json arm = {
-        {"arm", result.survey.arm}, {"cell", Json::object()}, {"tunings", Json::array()}, {"seeds", Json::array()}};
-    for (size_t i = 0; i < result.survey.cell.size(); ++i) {
-      arm["cell"][config.axes(static_cast<int>(i)).name()] = result.survey.cell[i];
-    }
+    Json arm = {{"arm", result.survey.arm},
+                {"cell", CellJson(config, result.survey.cell)},
+                {"tunings", Json::array()},
+                {"seeds", Json::array()}};
     for (const TunedSetting& setting : result.survey.tunings) arm["tunings"].push_back(TuningJson(setting));
     for (const SeedResult& seed : result.survey.seeds) arm["seeds"].push_back(SeedJson(seed));
     if (result.loss.has_value()) arm["loss"] = EstimateJson(*result.loss);
@@ -134,6 +191,9 @@ std::string ResultsJson(const proto::SweepConfig& config, absl::Span<const ArmRe
   }
   for (const RegressionResult& regression : RegressionsOf(config, results)) {
     json["regressions"].push_back(RegressionJson(regression));
+  }
+  for (const DecompositionResult& decomposition : decompositions) {
+    json["decompositions"].push_back(DecompositionJson(config, decomposition));
   }
   const Provenance provenance = ProvenanceOf(results);
   json["commits"] = provenance.commits;

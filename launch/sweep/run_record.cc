@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -44,6 +46,8 @@ std::string LastLines(const std::string& log) {
   if (lines.size() > kReasonLines) lines.erase(lines.begin(), lines.end() - kReasonLines);
   return absl::StrJoin(lines, " | ");
 }
+
+RunResult Failed(const std::string& reason) { return {.end = RunResult::End::kFailed, .reason = reason}; }
 
 }  // namespace
 
@@ -92,16 +96,29 @@ absl::Status WriteRunRecord(const std::string& folder, const RunRecord& record) 
   return WriteDurably(RecordPath(folder), text);
 }
 
+absl::Status RemoveRunRecord(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::remove(RecordPath(folder), error);
+  return error ? FileError(RecordPath(folder), "can't remove it", error.value()) : absl::OkStatus();
+}
+
+absl::Status MakeRunFolder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  return error ? FileError(path, "can't make the folder", error.value()) : absl::OkStatus();
+}
+
+RunResult FailureOf(int exit_status, const std::string& log) {
+  return Failed(absl::StrCat("exit status ", exit_status, ": ", LastLines(log)));
+}
+
 RunResult ResultOfRun(const std::string& folder, int exit_status, const std::string& log) {
-  const auto failed = [](const std::string& reason) {
-    return RunResult{.end = RunResult::End::kFailed, .reason = reason};
-  };
   if (exit_status == kExitDiverged) return {.end = RunResult::End::kDiverged, .reason = LastLines(log)};
-  if (exit_status != kExitDone) return failed(absl::StrCat("exit status ", exit_status, ": ", LastLines(log)));
+  if (exit_status != kExitDone) return FailureOf(exit_status, log);
   const auto run = report::ReadRun(folder);
-  if (!run.ok()) return failed(std::string(run.status().message()));
+  if (!run.ok()) return Failed(std::string(run.status().message()));
   const double loss = run->Figure("validation/loss").Last();
-  if (!std::isfinite(loss)) return failed("it ended without a finite validation loss; check data.validation");
+  if (!std::isfinite(loss)) return Failed("it ended without a finite validation loss; check data.validation");
   return {.loss = loss};
 }
 

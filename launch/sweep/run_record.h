@@ -24,10 +24,16 @@ absl::StatusOr<std::string> SettingsDigest(const std::string& base, const Planne
 // Returns the record in `folder`; nothing if the run has not ended. Errors: DataLoss for a file that is no record.
 absl::StatusOr<std::optional<RunRecord>> ReadRunRecord(const std::string& folder);
 absl::Status WriteRunRecord(const std::string& folder, const RunRecord& record);
+// Removes the record, if there is one. Errors: by errno.
+absl::Status RemoveRunRecord(const std::string& folder);
+// Makes a folder for a run, and those above it. Errors: by errno.
+absl::Status MakeRunFolder(const std::string& path);
 
 // Returns the result of a run that ended with `exit_status` (runtime/exit_status.h; 128 + signal). A finished run's loss
 // is its last validation loss. `log` is what it printed, whose last lines are the reason of a failure.
 RunResult ResultOfRun(const std::string& folder, int exit_status, const std::string& log);
+// Returns the result of a program that failed so, with the same reason.
+RunResult FailureOf(int exit_status, const std::string& log);
 
 }  // namespace isthmus::sweep
 

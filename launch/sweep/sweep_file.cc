@@ -117,6 +117,36 @@ void CheckFigures(const proto::SweepConfig& config, ConfigRules& rules) {
   }
 }
 
+void CheckDecomposition(const proto::SweepConfig& config, ConfigRules& rules) {
+  constexpr int64_t kMostTokens = int64_t{1} << 31, kMostResamples = 100'000, kMostDraws = 10'000;
+  const proto::SweepDecomposition& decomposition = config.decomposition();
+  std::set<std::string> names;
+  for (const proto::SweepCheckpoint& checkpoint : decomposition.checkpoints()) {
+    SweepRules(rules).Name("decomposition.checkpoints.name", checkpoint.name(), names);
+    rules.Require(!checkpoint.path().empty(), "decomposition.checkpoints.path", "\"\"",
+                  "needs the path of a checkpoint or of a run folder");
+  }
+  rules.Within(1, kMostTokens, "decomposition.tokens", decomposition.tokens());
+  std::set<int64_t> lengths;
+  for (const int64_t length : decomposition.sequence_lengths()) {
+    // An interval needs two sequences to draw from.
+    rules.Require(length >= 1 && length <= decomposition.tokens() / 2 && lengths.insert(length).second,
+                  "decomposition.sequence_lengths", length, "accepts 1 to half of decomposition.tokens, each once");
+  }
+  rules.Within(1, kMostResamples, "decomposition.resamples", decomposition.resamples());
+  const int64_t draws = decomposition.control_draws();
+  rules.Require(draws == 0 || (draws >= 2 && draws <= kMostDraws), "decomposition.control_draws", draws,
+                "accepts 0 (none), and 2 to 10000 for an interval");
+  CheckArms("decomposition.without", decomposition.without(), config, rules);
+}
+
+// Without arms there are only checkpoints to look at.
+void CheckLone(const proto::SweepConfig& config, ConfigRules& rules) {
+  const bool lone = config.axes().empty() && config.tunings().empty() && config.figures().empty() &&
+                    config.regressions().empty() && config.seeds().empty() && config.baseline().empty();
+  rules.Require(lone, "arms", "empty", "needs one at least for axes, tunings, figures, regressions, seeds, a baseline");
+}
+
 void CheckSize(const proto::SweepConfig& config, ConfigRules& rules) {
   double runs = static_cast<double>(config.seeds_size()) * config.arms_size();
   for (const proto::SweepTuning& tuning : config.tunings()) {
@@ -127,11 +157,9 @@ void CheckSize(const proto::SweepConfig& config, ConfigRules& rules) {
                 absl::StrCat("accepts ", kMostRuns, " at most"));
 }
 
-absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& path) {
-  ConfigRules rules(path);
+void CheckComparison(const proto::SweepConfig& config, ConfigRules& rules) {
   SweepRules sweep(rules);
   rules.Require(!config.base().empty(), "base", "\"\"", "needs the path of a run configuration");
-  rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the path of a folder");
   sweep.Set("set", config.set());
   std::set<std::string> axes;
   for (const proto::SweepAxis& axis : config.axes()) {
@@ -144,11 +172,22 @@ absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& pat
   rules.Require(std::set<uint64_t>(config.seeds().begin(), config.seeds().end()).size() ==
                     static_cast<size_t>(config.seeds_size()),
                 "seeds", "a seed twice", "accepts each once");
-  rules.Require(config.confidence() > 0 && config.confidence() < 1, "confidence", config.confidence(),
-                "accepts numbers between 0 and 1");
   CheckTunings(config, rules);
   CheckFigures(config, rules);
   CheckSize(config, rules);
+}
+
+absl::Status CheckSweep(const proto::SweepConfig& config, const std::string& path) {
+  ConfigRules rules(path);
+  rules.Require(!config.folder().empty(), "folder", "\"\"", "needs the path of a folder");
+  rules.Require(config.confidence() > 0 && config.confidence() < 1, "confidence", config.confidence(),
+                "accepts numbers between 0 and 1");
+  if (config.arms().empty() && !config.decomposition().checkpoints().empty()) {
+    CheckLone(config, rules);
+  } else {
+    CheckComparison(config, rules);
+  }
+  CheckDecomposition(config, rules);
   return rules.status();
 }
 
@@ -159,8 +198,17 @@ absl::StatusOr<proto::SweepConfig> LoadSweep(const std::string& path) {
   proto::SweepConfig config;
   ISTHMUS_RETURN_IF_ERROR(ParseTextFormat(text, path, config));
   ISTHMUS_RETURN_IF_ERROR(CheckSweep(config, path));
-  config.set_base((std::filesystem::path(path).parent_path() / config.base()).lexically_normal().string());
-  if (config.baseline().empty()) config.set_baseline(config.arms(0).name());
+  const auto from_file = [&](const std::string& other) {
+    return (std::filesystem::path(path).parent_path() / other).lexically_normal().string();
+  };
+  if (!config.base().empty()) config.set_base(from_file(config.base()));
+  if (config.has_decomposition()) {
+    for (proto::SweepCheckpoint& checkpoint : *config.mutable_decomposition()->mutable_checkpoints()) {
+      checkpoint.set_path(from_file(checkpoint.path()));
+      if (!checkpoint.corpus().empty()) checkpoint.set_corpus(from_file(checkpoint.corpus()));
+    }
+  }
+  if (config.baseline().empty() && !config.arms().empty()) config.set_baseline(config.arms(0).name());
   return config;
 }
 

@@ -6,9 +6,6 @@
 #include <absl/time/time.h>
 
 #include <algorithm>
-#include <csignal>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "launch/sweep/lost_runs.h"
@@ -33,18 +30,6 @@ std::string DurationText(double seconds) {
                    : absl::StrFormat("%d:%02d", minutes, whole % 60);
 }
 
-absl::Status MakeFolder(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  return error ? FileError(path, "can't make the folder", error.value()) : absl::OkStatus();
-}
-
-// Whether a run ended because somebody asked it to: it has saved, or had not yet begun to listen.
-bool WasAsked(int exit_status) {
-  return exit_status == kExitPreempted || exit_status == 128 + SIGTERM || exit_status == 128 + SIGINT ||
-         exit_status == 128 + SIGHUP || exit_status == 128 + SIGUSR1;
-}
-
 std::vector<std::string> CommandLine(const std::string& base, const std::string& folder, const PlannedRun& run) {
   std::vector<std::string> line = {"train", "--config", base, "--resume", "auto", "--progress", "plain", "--stop-once"};
   for (const std::string& override : run.overrides) line.insert(line.end(), {"--set", override});
@@ -55,7 +40,7 @@ std::vector<std::string> CommandLine(const std::string& base, const std::string&
 }  // namespace
 
 absl::Status Worker::Work() {
-  ISTHMUS_RETURN_IF_ERROR(MakeFolder(config_.folder()));
+  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(config_.folder()));
   for (;;) {
     ISTHMUS_RETURN_IF_ERROR(EndRuns());
     if (const int signal = signals_.received(); signal != 0) {
@@ -136,7 +121,7 @@ absl::Status Worker::StartRun(const PlannedRun& run, std::unique_ptr<RunLock> cl
   const std::string folder = FolderOf(run);
   // A run that can't be configured ends the sweep here, before it starts.
   ISTHMUS_RETURN_IF_ERROR(DigestOf(run).status());
-  ISTHMUS_RETURN_IF_ERROR(MakeFolder(folder));
+  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(folder));
   retried_.insert(run.name);
   ISTHMUS_ASSIGN_OR_RETURN(auto process, RunProcess::Start(options_.launcher, CommandLine(config_.base(), folder, run),
                                                            folder + "/sweep.log", options_.threads));
