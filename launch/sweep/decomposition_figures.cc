@@ -66,7 +66,11 @@ ControlGain ControlGainOf(const nlohmann::json& control, double isotropic, Figur
   const auto mean = EstimateMean(squares, kControlConfidence);
   if (!mean.ok()) return gain;
   gain.gain.value = std::sqrt(mean->mean);
-  gain.gain.interval = {std::sqrt(std::max(mean->student.low, 0.0)), std::sqrt(mean->student.high)};
+  const auto root = [](double low, double high) { return Interval{std::sqrt(std::max(low, 0.0)), std::sqrt(high)}; };
+  gain.gain.interval = root(mean->student.low, mean->student.high);
+  // A new value has the deviation of one beside that of the mean.
+  const double far = (mean->student.high - mean->mean) * std::sqrt(static_cast<double>(gain.draws) + 1);
+  gain.one = root(mean->mean - far, mean->mean + far);
   return gain;
 }
 
@@ -87,6 +91,14 @@ void ReadBuckets(const nlohmann::json& bootstrap, DecompositionFigures& figures,
 }  // namespace
 
 Measured GainOf(const std::optional<ControlGain>& control) { return control.has_value() ? control->gain : Measured(); }
+
+int SideOf(const Measured& gain, const std::optional<ControlGain>& random_head) {
+  Interval chance = {1, 1};
+  if (random_head.has_value() && std::isfinite(random_head->one.low)) {
+    chance = {std::min(1.0, random_head->one.low), std::max(1.0, random_head->one.high)};
+  }
+  return gain.interval.low > chance.high ? 1 : gain.interval.high < chance.low ? -1 : 0;
+}
 
 absl::StatusOr<DecompositionFigures> ReadDecomposition(const std::string& path) {
   ISTHMUS_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostFiguresBytes));

@@ -24,14 +24,19 @@ struct Measured {
 };
 
 // How many times more of the gradient's norm a control passes on than √(rank/V): the root of the mean of the squares over
-// draws, whose expectation is 1 for a head in random position. The interval is Student's of that mean.
+// draws, whose expectation is 1 for a head in random position. The interval is Student's of that mean. `one` is where one
+// more draw lies at 95 %: Student's interval for a new value.
 struct ControlGain {
   int64_t draws = 0;
   Measured gain;
+  Interval one = gain.interval;
 };
 
 // Returns the gain of a control that may not have been drawn.
 Measured GainOf(const std::optional<ControlGain>& control);
+// Returns 1 if a gain's interval lies above both 1 and where one head in random position lies, -1 if below both, else 0.
+// An interval of resamples holds for one head. A single random head may well have a gain that it shows not to be 1.
+int SideOf(const Measured& gain, const std::optional<ControlGain>& random_head);
 
 struct DecompositionFigures {
   struct Bucket {  // of tokens, by how frequent their target is

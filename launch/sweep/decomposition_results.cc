@@ -82,50 +82,45 @@ Measured ControlOverSeeds(const DecompositionGroup& group, std::optional<Control
   return mean;
 }
 
-GainCount CountGains(absl::Span<const Measured> gains) {
-  GainCount count;
-  for (const Measured& gain : gains) {
-    if (!std::isfinite(gain.value)) continue;
-    count.lowest = count.all == 0 ? gain.value : std::min(count.lowest, gain.value);
-    count.highest = count.all == 0 ? gain.value : std::max(count.highest, gain.value);
-    ++count.all;
-    count.above += gain.interval.low > 1 ? 1 : 0;
-    count.below += gain.interval.high < 1 ? 1 : 0;
-  }
-  return count;
+void GainCount::Add(const Measured& gain, int side) {
+  if (!std::isfinite(gain.value)) return;
+  lowest = all == 0 ? gain.value : std::min(lowest, gain.value);
+  highest = all == 0 ? gain.value : std::max(highest, gain.value);
+  ++all;
+  above += side > 0 ? 1 : 0;
+  below += side < 0 ? 1 : 0;
 }
 
-std::string GainSentence(const std::string& whose, const GainCount& count) {
+std::string GainSentence(const std::string& whose, const std::string& than, const GainCount& count) {
   if (count.all == 0) return absl::StrCat(whose, ": no gain was measured.");
   const std::string range = absl::StrFormat("gains are %.3g to %.3g", count.lowest, count.highest);
   if (count.above + count.below == 0) {
-    return absl::StrFormat("%s: none of %d intervals excludes a gain of 1; %s.", whose, count.all, range);
+    return absl::StrFormat("%s: none of %d intervals is beyond %s; %s.", whose, count.all, than, range);
   }
   std::vector<std::string> sides;
   if (count.above > 0) sides.push_back(absl::StrCat(count.above, " above"));
   if (count.below > 0) sides.push_back(absl::StrCat(count.below, " below"));
-  return absl::StrFormat("%s: %d of %d intervals exclude a gain of 1 (%s); %s.", whose, count.above + count.below,
-                         count.all, absl::StrJoin(sides, ", "), range);
+  return absl::StrFormat("%s: %d of %d intervals are beyond %s (%s); %s.", whose, count.above + count.below, count.all,
+                         than, absl::StrJoin(sides, ", "), range);
 }
 
 std::vector<std::string> GainSentences(absl::Span<const DecompositionGroup> groups) {
   std::vector<std::string> names;
-  std::map<std::string, std::vector<Measured>> gains;  // by name
-  std::vector<Measured> heads, hidden;
+  std::map<std::string, GainCount> gains;  // by name
+  GainCount heads, hidden;
   for (const DecompositionGroup& group : groups) {
     if (gains.count(group.name) == 0) names.push_back(group.name);
     for (const DecompositionFigures* seed : group.seeds) {
-      gains[group.name].push_back(seed->alignment_gain);
-      heads.push_back(GainOf(seed->random_head));
-      hidden.push_back(GainOf(seed->random_hidden));
+      gains[group.name].Add(seed->alignment_gain, SideOf(seed->alignment_gain, seed->random_head));
+      heads.Add(GainOf(seed->random_head), SideOf(GainOf(seed->random_head), std::nullopt));
+      hidden.Add(GainOf(seed->random_hidden), SideOf(GainOf(seed->random_hidden), seed->random_head));
     }
   }
   std::vector<std::string> sentences;
-  for (const std::string& name : names) sentences.push_back(GainSentence(name, CountGains(gains[name])));
-  for (const auto& [whose, controls] :
-       {std::pair("heads in random position", &heads), std::pair("random hidden states", &hidden)}) {
-    if (const GainCount count = CountGains(*controls); count.all > 0) sentences.push_back(GainSentence(whose, count));
-  }
+  const std::string one = "a gain of 1", than = heads.all > 0 ? "heads in random position" : one;
+  for (const std::string& name : names) sentences.push_back(GainSentence(name, than, gains[name]));
+  if (hidden.all > 0) sentences.push_back(GainSentence("random hidden states", than, hidden));
+  if (heads.all > 0) sentences.push_back(GainSentence("heads in random position, all draws of each", one, heads));
   return sentences;
 }
 

@@ -46,16 +46,18 @@ Measured OverSeeds(const DecompositionGroup& group, const std::function<Measured
 // seeds are no draws of their own.
 Measured ControlOverSeeds(const DecompositionGroup& group, std::optional<ControlGain> DecompositionFigures::*control);
 
-// How many of some values have an interval that excludes 1.
+// How many of some gains are beyond what they are compared with (SideOf).
 struct GainCount {
-  int64_t all = 0, above = 0, below = 0;  // that are there; whose interval is above 1, below 1
+  int64_t all = 0, above = 0, below = 0;  // that are there
   double lowest = 0, highest = 0;         // values
-};
-GainCount CountGains(absl::Span<const Measured> gains);
 
-// Returns the sentence that says what some gains show, as text. `whose` begins it: "trained". No gain is called other
-// than 1 unless its interval excludes 1.
-std::string GainSentence(const std::string& whose, const GainCount& count);
+  // Counts one, unless it was not measured.
+  void Add(const Measured& gain, int side);
+};
+
+// Returns the sentence that says what some gains show, as text. `whose` begins it ("trained"), and `than` is what they are
+// compared with. No gain is called beyond it unless its interval is.
+std::string GainSentence(const std::string& whose, const std::string& than, const GainCount& count);
 // Returns such sentences: of each arm and named checkpoint over all contexts and seeds, and of the controls.
 std::vector<std::string> GainSentences(absl::Span<const DecompositionGroup> groups);
 // Returns them as lines, and what has failed.

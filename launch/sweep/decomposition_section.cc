@@ -29,8 +29,11 @@ constexpr char kDecompositionNote[] =
     "checkpoints of one rank and "
     "vocabulary meet the same random heads. About one interval in twenty excludes the true value by chance. Of one "
     "checkpoint, an interval is that of resamples of "
-    "whole sequences at 95 %: it says how far the text decides, and nothing of other seeds. Of several seeds it is "
-    "Student’s.</p>\n"
+    "whole sequences at 95 %: it says how far the text decides, and nothing of other seeds. Even an untrained head has "
+    "a place of its own, and with it a gain that is not quite 1. So a gain is called beyond heads in random position "
+    "if its interval is outside of where one more of them lies, by Student’s interval for a new draw. Of several seeds "
+    "an interval is Student’s of the mean. Gains beyond heads in random position, and means whose interval excludes 1, "
+    "are bold.</p>\n"
     "<p class=\"note\">The vector g by which the final norm scales its output may be counted to the hidden states or "
     "to the head: H·diag(g) and W, or H and W·diag(g). Unless g has a zero, the columns of W and of W·diag(g) span the "
     "same space. So the logits, their gradient, c, and all figures here are the same.</p>\n";
@@ -41,9 +44,14 @@ std::string MeasuredText(const Measured& measured) {
   return absl::StrFormat("%.4g (%.4g to %.4g)", measured.value, measured.interval.low, measured.interval.high);
 }
 
-// Returns a gain; in bold if its interval excludes 1.
-std::string GainCell(const Measured& gain) {
-  return gain.Excludes(1) ? absl::StrCat("<b>", MeasuredText(gain), "</b>") : MeasuredText(gain);
+std::string GainCell(const Measured& gain, bool bold) {
+  return bold ? absl::StrCat("<b>", MeasuredText(gain), "</b>") : MeasuredText(gain);
+}
+
+// Returns a gain over seeds. It is in bold if its interval excludes 1, or for one seed if it is beyond random heads.
+std::string GroupGainCell(const DecompositionGroup& group, const Measured& gain) {
+  const bool one = group.seeds.size() == 1;
+  return GainCell(gain, one ? SideOf(gain, group.seeds[0]->random_head) != 0 : gain.Excludes(1));
 }
 
 std::string LabelOf(const DecompositionGroup& group) {
@@ -118,9 +126,9 @@ class DecompositionPage {
                             absl::StrCat(group.seeds.size()), absl::StrCat(first.vocabulary), absl::StrCat(first.width),
                             absl::StrCat(first.rank), MeasuredText(over(&DecompositionFigures::visible_cosine)),
                             absl::StrFormat("%.4g", first.isotropic_visible_cosine),
-                            GainCell(over(&DecompositionFigures::alignment_gain)),
-                            GainCell(ControlOverSeeds(group, &DecompositionFigures::random_head)),
-                            GainCell(ControlOverSeeds(group, &DecompositionFigures::random_hidden)),
+                            GroupGainCell(group, over(&DecompositionFigures::alignment_gain)),
+                            MeasuredText(ControlOverSeeds(group, &DecompositionFigures::random_head)),
+                            MeasuredText(ControlOverSeeds(group, &DecompositionFigures::random_hidden)),
                             MeasuredText(over(&DecompositionFigures::lost_norm_ratio)),
                             MeasuredText(over(&DecompositionFigures::lost_energy_ratio))});
     }
@@ -139,9 +147,9 @@ class DecompositionPage {
     for (const DecompositionGroup& group : groups_) {
       std::vector<std::string> row = {Escape(LabelOf(group)), absl::StrCat(group.sequence_length)};
       for (size_t i = 0; i + 2 < table.header.size(); ++i) {
-        row.push_back(GainCell(Over(group, [&](const DecompositionFigures& seed) {
-          return i < seed.buckets.size() ? seed.buckets[i].alignment_gain : Measured();
-        })));
+        row.push_back(GroupGainCell(group, Over(group, [&](const DecompositionFigures& seed) {
+                                      return i < seed.buckets.size() ? seed.buckets[i].alignment_gain : Measured();
+                                    })));
       }
       table.rows.push_back(std::move(row));
     }
@@ -160,8 +168,9 @@ class DecompositionPage {
           {Escape(result.planned.name), absl::StrCat(figures.sequences, " × ", figures.sequence_length),
            absl::StrFormat("%.4f", figures.loss), absl::StrCat(figures.vocabulary), absl::StrCat(figures.width),
            absl::StrCat(figures.rank), MeasuredText(figures.visible_cosine),
-           absl::StrFormat("%.4g", figures.isotropic_visible_cosine), GainCell(figures.alignment_gain),
-           GainCell(GainOf(figures.random_head)), GainCell(GainOf(figures.random_hidden)),
+           absl::StrFormat("%.4g", figures.isotropic_visible_cosine),
+           GainCell(figures.alignment_gain, SideOf(figures.alignment_gain, figures.random_head) != 0),
+           MeasuredText(GainOf(figures.random_head)), MeasuredText(GainOf(figures.random_hidden)),
            MeasuredText(figures.lost_norm_ratio), MeasuredText(figures.lost_energy_ratio)});
     }
     return report::Details("Each checkpoint", TableHtml(table));

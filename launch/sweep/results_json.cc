@@ -117,6 +117,7 @@ Json ControlJson(const std::optional<ControlGain>& control) {
   if (!control.has_value()) return nullptr;
   Json json = MeasuredJson(control->gain);
   json["draws"] = control->draws;
+  json["one_more_draw"] = {NumberJson(control->one.low), NumberJson(control->one.high)};
   return json;
 }
 

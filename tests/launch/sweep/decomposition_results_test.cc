@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -140,18 +141,31 @@ TEST_F(DecompositionResults, OfSeveralSeedsHaveStudentsInterval) {
   EXPECT_NEAR(lone.interval.high - lone.value, 0.1, 1e-12) << "its own interval";
 }
 
-TEST_F(DecompositionResults, AGainIsOtherThanOneOnlyIfItsIntervalExcludesOne) {
-  Add("full", 1, FiguresWithCosine(0.5, 0.02, {0.19, 0.21}));
-  Add("full", 2, FiguresWithCosine(0.21, 0.02, {0.19, 0.21}));
-  Add("less", 1, FiguresWithCosine(0.1, 0.02, {0.19, 0.21}));
-  Add("alike", 1, FiguresWithCosine(0.21, 0.02, {0.19, 0.21}));
-  const auto results = Results();
-  EXPECT_THAT(GainSentences(GroupsOf(config_, results)),
-              ElementsAre("full: 1 of 2 intervals exclude a gain of 1 (1 above); gains are 1.05 to 2.5.",
-                          "less: 1 of 1 intervals exclude a gain of 1 (1 below); gains are 0.5 to 0.5.",
-                          "alike: none of 1 intervals excludes a gain of 1; gains are 1.05 to 1.05.",
-                          "heads in random position: none of 4 intervals excludes a gain of 1; gains are 1 to 1.",
-                          "random hidden states: 4 of 4 intervals exclude a gain of 1 (4 above); gains are 2 to 2."));
+TEST_F(DecompositionResults, AGainIsShownOnlyIfItsIntervalIsBeyondOneRandomHead) {
+  const std::vector<double> draws = {0.199, 0.201};
+  Add("full", 1, FiguresWithCosine(0.5, 0.02, draws));
+  Add("full", 2, FiguresWithCosine(0.21, 0.02, draws));
+  Add("less", 1, FiguresWithCosine(0.1, 0.02, draws));
+  // This excludes 1, but one random head may have it: 1 ± 12.7 · 0.01414 · √1.5 has the root 1.105.
+  Add("alike", 1, FiguresWithCosine(0.21, 0.005, draws));
+  Add("beyond", 1, FiguresWithCosine(0.23, 0.005, draws));
+  auto results = Results();
+  EXPECT_NEAR(results[0].figures->random_head->one.high, std::sqrt(1.000025 + 12.7062 * 0.0141421 * std::sqrt(1.5)),
+              1e-5);
+  EXPECT_THAT(
+      GainSentences(GroupsOf(config_, results)),
+      ElementsAre(
+          "full: 1 of 2 intervals are beyond heads in random position (1 above); gains are 1.05 to 2.5.",
+          "less: 1 of 1 intervals are beyond heads in random position (1 below); gains are 0.5 to 0.5.",
+          "alike: none of 1 intervals is beyond heads in random position; gains are 1.05 to 1.05.",
+          "beyond: 1 of 1 intervals are beyond heads in random position (1 above); gains are 1.15 to 1.15.",
+          "random hidden states: 5 of 5 intervals are beyond heads in random position (5 above); gains are 2 to 2.",
+          "heads in random position, all draws of each: none of 5 intervals is beyond a gain of 1; gains are 1 to 1."));
+  // Without draws there is only the expectation to compare with.
+  for (DecompositionResult& result : results)
+    result.figures->random_head = result.figures->random_hidden = std::nullopt;
+  EXPECT_EQ(GainSentences(GroupsOf(config_, results))[2],
+            "alike: 1 of 1 intervals are beyond a gain of 1 (1 above); gains are 1.05 to 1.05.");
 }
 
 TEST_F(DecompositionResults, ThePageShowsThemAndWhatHasFailed) {
