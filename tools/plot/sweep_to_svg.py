@@ -91,12 +91,12 @@ def maps(results, title, figure):
     box, gap = 56, 26
     across = max(1, int((WIDTH - 16) // (box * (len(columns) + 1) + gap)))
     height = ROW * (len(rows) + 2) + 22
-    parts = [text(16, 26, title, color=INK, weight="600", size=15)]
+    parts = [text(16, 26, title, color=INK, weight="600", size=15),
+             text(16, 44, f"rows: {axes[0]}; columns: {axes[1]}", size=11)]
     for place, (name, cells) in enumerate(arms.items()):
         left = 16 + (place % across) * (box * (len(columns) + 1) + gap)
-        top = 60 + (place // across) * height
+        top = 72 + (place // across) * height
         parts.append(text(left, top, name, color=INK, weight="600"))
-        parts.append(text(left, top + ROW, f"{axes[0]} \\ {axes[1]}", size=10))
         for j, column in enumerate(columns):
             parts.append(text(left + box * (j + 1.5), top + ROW, column, anchor="middle"))
         for i, row in enumerate(rows):
@@ -109,7 +109,7 @@ def maps(results, title, figure):
                              f'fill="{BLUE}" fill-opacity="{0.05 + 0.75 * share:.2f}"/>')
                 parts.append(text(left + box * (j + 1.5) - 1, y + 16, "–" if value is None else f"{value:.3g}",
                                   anchor="middle", color="#ffffff" if share > 0.6 else INK))
-    return parts, 60 + height * -(-len(arms) // across)
+    return parts, 72 + height * -(-len(arms) // across)
 
 
 def main():
