@@ -92,7 +92,7 @@ TEST_F(SweepDecompositions, AreMadeOnceFailedOnesWhenAskedAndOfOtherSettingsAnew
   EXPECT_EQ(moved.Count(": decomposed, "), 2) << moved.out;
   EXPECT_EQ(Decompositions()[5]["alignment_gain"], Decompositions()[3]["alignment_gain"]);
 
-  // Of other settings all are made anew, by two that share the work, after a first that is interrupted.
+  // Other settings make all of them anew, by two workers that share them, after a first one was interrupted.
   Write("tokens: 128 " + given);
   const std::string command = absl::StrCat(ProgramPath(), " sweep --config ", project_ / "sweep.textproto");
   const ProgramResult stopped = RunShell(absl::StrCat(
