@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <ctime>
 
 namespace isthmus {
 namespace {
@@ -37,6 +38,14 @@ bool IsIgnored(int signal) {
   return now.sa_handler == SIG_IGN;
 }
 
+// Returns whether the semaphore was posted.
+bool WaitForASecond(sem_t* semaphore) {
+  timespec end{};
+  clock_gettime(CLOCK_REALTIME, &end);
+  ++end.tv_sec;
+  return sem_timedwait(semaphore, &end) == 0;
+}
+
 }  // namespace
 
 StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
@@ -57,7 +66,8 @@ StopSignals::StopSignals() : hangs_up_(!IsIgnored(SIGHUP)) {
   sem_init(&end_, /*shared=*/0, 0);
   receiver_ = std::thread([this, set] {
     pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-    while (sem_wait(&end_) != 0) continue;  // a signal may end the wait
+    // A signal may end a wait, too.
+    while (!WaitForASecond(&end_)) continue;
   });
 }
 

@@ -13,13 +13,14 @@
 #include "launch/options.h"
 #include "launch/plan/machine_options.h"
 #include "launch/run/run_lock.h"
+#include "launch/sweep/decomposition_jobs.h"
 #include "launch/sweep/decomposition_results.h"
-#include "launch/sweep/decomposition_worker.h"
 #include "launch/sweep/decompositions.h"
 #include "launch/sweep/launcher.h"
 #include "launch/sweep/page.h"
 #include "launch/sweep/results.h"
 #include "launch/sweep/results_json.h"
+#include "launch/sweep/run_jobs.h"
 #include "launch/sweep/survey.h"
 #include "launch/sweep/sweep_file.h"
 #include "launch/sweep/sweep_plan.h"
@@ -129,44 +130,71 @@ std::string PlanText(absl::Span<const ArmSurvey> arms) {
   return text;
 }
 
+// The two kinds of jobs of a sweep, and who does them.
+struct Workers {
+  sweep::RunJobs runs;
+  sweep::DecompositionJobs decompositions;
+  sweep::Worker runner, decomposer;
+
+  Workers(const proto::SweepConfig& config, const sweep::WorkerOptions& options, const StopSignals& signals,
+          std::ostream& out)
+      : runs(config),
+        decompositions(config),
+        runner(runs, config.folder(), options, signals, out),
+        decomposer(decompositions, config.folder(), options, signals, out) {}
+};
+
+// Takes over all results that are there. Returns the survey of the runs.
+absl::StatusOr<std::vector<ArmSurvey>> Refresh(const proto::SweepConfig& config, Workers& workers) {
+  ISTHMUS_RETURN_IF_ERROR(workers.runner.Refresh().status());
+  std::vector<ArmSurvey> arms = sweep::SurveyArms(config, workers.runner.results());
+  workers.decompositions.Plan(arms);
+  ISTHMUS_RETURN_IF_ERROR(workers.decomposer.Refresh().status());
+  return arms;
+}
+
 // Returns the decompositions that would start, and how many follow runs.
-absl::StatusOr<std::string> DecompositionPlanText(const proto::SweepConfig& config, absl::Span<const ArmSurvey> arms,
-                                                  sweep::DecompositionWorker& decomposer) {
+std::string DecompositionPlanText(const proto::SweepConfig& config, const Workers& workers) {
   std::string text;
   if (!config.has_decomposition()) return text;
-  const std::vector<sweep::PlannedDecomposition> planned = sweep::PlanDecompositions(config, arms);
-  ISTHMUS_ASSIGN_OR_RETURN(const auto lacking, decomposer.Refresh(planned));
-  for (const sweep::PlannedDecomposition& one : lacking) {
+  const sweep::RunResults& results = workers.decomposer.results();
+  for (const sweep::PlannedDecomposition& one : workers.decompositions.planned()) {
+    if (results.count(one.name) > 0) continue;
     absl::StrAppend(&text, one.name, ": isthmus ", absl::StrJoin(sweep::ArgumentsOf(config, one), " "), "\n");
   }
-  absl::StrAppend(&text, lacking.size(), " decompositions, and ",
-                  sweep::LaterDecompositions(config, static_cast<int64_t>(planned.size())), " after their runs\n");
+  const auto planned = static_cast<int64_t>(workers.decompositions.planned().size());
+  absl::StrAppend(&text, workers.decompositions.Left(results), " decompositions, and ",
+                  sweep::LaterDecompositions(config, planned), " after their runs\n");
   return text;
 }
 
-absl::Status PrintPlan(const proto::SweepConfig& config, const MachineOptions& machine, sweep::Worker& worker,
-                       sweep::DecompositionWorker& decomposer, std::ostream& out) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, worker.Refresh());
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string decompositions, DecompositionPlanText(config, arms, decomposer));
-  out << PlanText(arms) << decompositions;
+absl::Status PrintPlan(const proto::SweepConfig& config, const MachineOptions& machine, Workers& workers,
+                       std::ostream& out) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, Refresh(config, workers));
+  out << PlanText(arms) << DecompositionPlanText(config, workers);
   if (machine.device.empty()) return absl::OkStatus();
   const sweep::SweepPlan plan = sweep::PlanSweep(config, machine);
   out << "\n" << plan.text;
   return plan.status;
 }
 
+// Does what is left of the sweep: its runs, then the decompositions of what they left.
+absl::Status Work(const proto::SweepConfig& config, Workers& workers) {
+  ISTHMUS_RETURN_IF_ERROR(workers.runner.Work());
+  workers.decompositions.Plan(sweep::SurveyArms(config, workers.runner.results()));
+  return workers.decomposer.Work();
+}
+
 // Writes what is known of the sweep. Workers may end at once, perhaps on machines where they have the same process
 // number: one after the other writes, and each takes over what others have found. So the last one writes most.
-absl::Status WriteResults(const proto::SweepConfig& config, sweep::Worker& worker,
-                          sweep::DecompositionWorker& decomposer, std::ostream& out) {
+absl::Status WriteResults(const proto::SweepConfig& config, Workers& workers, std::ostream& out) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto lock, RunLock::Take(config.folder() + "/claims", {.patience = kResultsPatience,
                                                                                         .stop = [] { return false; },
                                                                                         .note = [](const auto&) {}}));
-  ISTHMUS_RETURN_IF_ERROR(worker.Refresh().status());
-  const std::vector<sweep::PlannedDecomposition> planned = sweep::PlanDecompositions(config, worker.Survey());
-  ISTHMUS_RETURN_IF_ERROR(decomposer.Refresh(planned).status());
-  const std::vector<sweep::ArmResult> results = sweep::ResultsOf(config, worker.Survey());
-  const auto decomposed = sweep::DecompositionResultsOf(config, planned, decomposer.results());
+  ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, Refresh(config, workers));
+  const std::vector<sweep::ArmResult> results = sweep::ResultsOf(config, arms);
+  const auto decomposed =
+      sweep::DecompositionResultsOf(config, workers.decompositions.planned(), workers.decomposer.results());
   ISTHMUS_RETURN_IF_ERROR(
       WriteDurably(config.folder() + "/results.json", sweep::ResultsJson(config, results, decomposed)));
   const std::string page = config.folder() + "/report.html";
@@ -213,19 +241,17 @@ absl::Status SweepCommand(absl::Span<const std::string> arguments, std::ostream&
   }
   const StopSignals signals;
   if (given.stop_once) signals.IgnoreLater();
-  const sweep::WorkerOptions workers{.jobs = static_cast<int>(given.jobs),
-                                     .threads = std::max(1, ThreadsPerRank(1) / static_cast<int>(given.jobs)),
-                                     .retry_failed = given.retry_failed,
-                                     .lost_runs = given.lost_runs,
-                                     .launcher = std::move(launcher)};
-  sweep::Worker worker(config, workers, signals, out);
-  sweep::DecompositionWorker decomposer(config, workers, signals, out);
-  if (given.plan) return PrintPlan(config, given.machine, worker, decomposer, out);
-  absl::Status status = worker.Work();
-  if (status.ok()) status = decomposer.Work(sweep::PlanDecompositions(config, worker.Survey()));
-  ISTHMUS_RETURN_IF_ERROR(WriteResults(config, worker, decomposer, out));
+  const sweep::WorkerOptions worker_options{.jobs = static_cast<int>(given.jobs),
+                                            .threads = std::max(1, ThreadsPerRank(1) / static_cast<int>(given.jobs)),
+                                            .retry_failed = given.retry_failed,
+                                            .lost_runs = given.lost_runs,
+                                            .launcher = std::move(launcher)};
+  Workers workers(config, worker_options, signals, out);
+  if (given.plan) return PrintPlan(config, given.machine, workers, out);
+  const absl::Status status = Work(config, workers);
+  ISTHMUS_RETURN_IF_ERROR(WriteResults(config, workers, out));
   ISTHMUS_RETURN_IF_ERROR(status);
-  return FailuresOf(worker.results(), decomposer.results());
+  return FailuresOf(workers.runner.results(), workers.decomposer.results());
 }
 
 }  // namespace isthmus

@@ -6,9 +6,11 @@
 #include <absl/time/time.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "launch/sweep/lost_runs.h"
+#include "launch/sweep/run_record.h"
 #include "runtime/durable_file.h"
 #include "runtime/exit_status.h"
 #include "runtime/monotonic.h"
@@ -30,106 +32,94 @@ std::string DurationText(double seconds) {
                    : absl::StrFormat("%d:%02d", minutes, whole % 60);
 }
 
-std::vector<std::string> CommandLine(const std::string& base, const std::string& folder, const PlannedRun& run) {
-  std::vector<std::string> line = {"train", "--config", base, "--resume", "auto", "--progress", "plain", "--stop-once"};
-  for (const std::string& override : run.overrides) line.insert(line.end(), {"--set", override});
-  line.insert(line.end(), {"--set", absl::StrCat("folder=", folder)});
-  return line;
-}
-
 }  // namespace
 
 absl::Status Worker::Work() {
-  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(config_.folder()));
+  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(folder_));
   for (;;) {
-    ISTHMUS_RETURN_IF_ERROR(EndRuns());
+    ISTHMUS_RETURN_IF_ERROR(EndSome());
     if (const int signal = signals_.received(); signal != 0) {
-      ISTHMUS_RETURN_IF_ERROR(StopRuns());
-      return absl::CancelledError(
-          absl::StrCat(SignalName(signal), ": the sweep's runs have saved; start it again to go on"));
+      ISTHMUS_RETURN_IF_ERROR(Stop());
+      return absl::CancelledError(absl::StrCat(SignalName(signal), ": ", jobs_.Stopped()));
     }
     if (!lost_.ok()) {
-      ISTHMUS_RETURN_IF_ERROR(StopRuns());
+      ISTHMUS_RETURN_IF_ERROR(Stop());
       return lost_;
     }
-    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<ArmSurvey> arms, Refresh());
-    const bool complete = std::all_of(arms.begin(), arms.end(), [](const ArmSurvey& arm) { return arm.complete(); });
-    if (complete && running_.empty()) return absl::OkStatus();
-    ISTHMUS_RETURN_IF_ERROR(StartRuns(arms));
+    ISTHMUS_ASSIGN_OR_RETURN(const std::vector<Job> needed, Refresh());
+    if (needed.empty() && running_.empty()) return absl::OkStatus();
+    ISTHMUS_RETURN_IF_ERROR(StartSome(needed));
     absl::SleepFor(running_.empty() ? kLongPause : kPause);
   }
 }
 
-absl::StatusOr<std::vector<ArmSurvey>> Worker::Refresh() {
+absl::StatusOr<std::vector<Job>> Worker::Refresh() {
   for (;;) {
-    std::vector<ArmSurvey> arms = Survey();
+    std::vector<Job> needed = jobs_.Needed(results_);
     bool found = false;
-    for (const ArmSurvey& arm : arms) {
-      for (const PlannedRun& run : arm.needed) {
-        ISTHMUS_ASSIGN_OR_RETURN(const bool read, Read(run));
-        found = found || read;
-      }
+    for (const Job& job : needed) {
+      ISTHMUS_ASSIGN_OR_RETURN(const bool read, Read(job));
+      found = found || read;
     }
-    if (!found) return arms;
+    if (!found) return needed;
   }
 }
 
-absl::StatusOr<std::string> Worker::DigestOf(const PlannedRun& run) {
-  std::string& digest = digests_[run.name];
-  if (digest.empty()) {
-    ISTHMUS_ASSIGN_OR_RETURN(digest, SettingsDigest(config_.base(), run));
+absl::StatusOr<std::string> Worker::SettingsOf(const Job& job) {
+  std::string& settings = settings_[job.name];
+  if (settings.empty()) {
+    ISTHMUS_ASSIGN_OR_RETURN(settings, job.settings());
   }
-  return digest;
+  return settings;
 }
 
-absl::StatusOr<bool> Worker::Read(const PlannedRun& run) {
-  ISTHMUS_ASSIGN_OR_RETURN(const std::optional<RunRecord> record, ReadRunRecord(FolderOf(run)));
+absl::StatusOr<bool> Worker::Read(const Job& job) {
+  ISTHMUS_ASSIGN_OR_RETURN(const std::optional<RunRecord> record, ReadRunRecord(job.folder));
   if (!record.has_value()) return false;
-  ISTHMUS_ASSIGN_OR_RETURN(const std::string digest, DigestOf(run));
-  if (record->settings != digest) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        FolderOf(run), ": holds a run of other settings; give the sweep another folder, or remove this one"));
-  }
-  if (record->result.end == RunResult::End::kFailed && options_.retry_failed && retried_.count(run.name) == 0)
+  ISTHMUS_ASSIGN_OR_RETURN(const std::string settings, SettingsOf(job));
+  if (record->settings != settings) {
+    ISTHMUS_RETURN_IF_ERROR(jobs_.OnOtherSettings(job));
     return false;
-  results_[run.name] = record->result;
+  }
+  if (record->result.end == RunResult::End::kFailed && options_.retry_failed && retried_.count(job.name) == 0)
+    return false;
+  results_[job.name] = record->result;
   return true;
 }
 
-absl::Status Worker::StartRuns(const std::vector<ArmSurvey>& arms) {
-  const auto is_here = [&](const PlannedRun& run) {
+absl::Status Worker::StartSome(const std::vector<Job>& needed) {
+  const auto is_here = [&](const Job& job) {
     return std::any_of(running_.begin(), running_.end(),
-                       [&](const Running& running) { return running.run.name == run.name; });
+                       [&](const Running& running) { return running.job.name == job.name; });
   };
-  for (const ArmSurvey& arm : arms) {
-    for (const PlannedRun& run : arm.needed) {
-      if (static_cast<int>(running_.size()) >= options_.jobs) return absl::OkStatus();
-      if (is_here(run)) continue;
-      auto claim = RunLock::Take(
-          ClaimOf(run), {.patience = absl::ZeroDuration(), .stop = [] { return false; }, .note = [](const auto&) {}});
-      if (absl::IsFailedPrecondition(claim.status())) continue;  // another worker's
-      ISTHMUS_RETURN_IF_ERROR(claim.status());
-      // Perhaps it has just ended there.
-      ISTHMUS_ASSIGN_OR_RETURN(const bool ended, Read(run));
-      if (!ended) ISTHMUS_RETURN_IF_ERROR(StartRun(run, *std::move(claim)));
-    }
+  for (const Job& job : needed) {
+    if (static_cast<int>(running_.size()) >= options_.jobs) return absl::OkStatus();
+    if (is_here(job)) continue;
+    auto claim = RunLock::Take(
+        job.claim, {.patience = absl::ZeroDuration(), .stop = [] { return false; }, .note = [](const auto&) {}});
+    if (absl::IsFailedPrecondition(claim.status())) continue;  // another worker's
+    ISTHMUS_RETURN_IF_ERROR(claim.status());
+    // Perhaps it has just ended there.
+    ISTHMUS_ASSIGN_OR_RETURN(const bool ended, Read(job));
+    if (!ended) ISTHMUS_RETURN_IF_ERROR(Start(job, *std::move(claim)));
   }
   return absl::OkStatus();
 }
 
-absl::Status Worker::StartRun(const PlannedRun& run, std::unique_ptr<RunLock> claim) {
-  const std::string folder = FolderOf(run);
-  // A run that can't be configured ends the sweep here, before it starts.
-  ISTHMUS_RETURN_IF_ERROR(DigestOf(run).status());
-  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(folder));
-  retried_.insert(run.name);
-  ISTHMUS_ASSIGN_OR_RETURN(auto process, RunProcess::Start(options_.launcher, CommandLine(config_.base(), folder, run),
-                                                           folder + "/sweep.log", options_.threads));
-  running_.push_back({run, std::move(claim), std::move(process), MonotonicSeconds()});
+absl::Status Worker::Start(const Job& job, std::unique_ptr<RunLock> claim) {
+  // A job that can't be configured ends the worker here, before it starts.
+  ISTHMUS_RETURN_IF_ERROR(SettingsOf(job).status());
+  ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(job.folder));
+  // A record must never be of other files than those beside it.
+  ISTHMUS_RETURN_IF_ERROR(RemoveRunRecord(job.folder));
+  retried_.insert(job.name);
+  ISTHMUS_ASSIGN_OR_RETURN(
+      auto process, RunProcess::Start(options_.launcher, job.arguments, job.folder + "/sweep.log", options_.threads));
+  running_.push_back({job, std::move(claim), std::move(process), MonotonicSeconds()});
   return absl::OkStatus();
 }
 
-absl::Status Worker::EndRuns() {
+absl::Status Worker::EndSome() {
   bool ended = false;
   for (size_t i = 0; i < running_.size();) {
     const std::optional<int> status = running_[i].process->Ended();
@@ -140,65 +130,65 @@ absl::Status Worker::EndRuns() {
     const Running running = std::move(running_[i]);
     running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
     // It goes on another time. One that is asked early may be killed by it, when it has nothing to save yet; then the
-    // status is the launcher's.
-    if (WasAsked(*status) || (stops_ && IsLost(*status))) continue;
+    // status is the launcher's. A terminal sends its signal to the jobs, too.
+    const bool asked = stops_ || signals_.received() != 0;
+    if (WasAsked(*status) || (asked && IsLost(*status))) continue;
     ISTHMUS_RETURN_IF_ERROR(Keep(running, *status));
     ended = true;
   }
-  if (ended) Say(Survey());
+  if (ended) Say();
   return absl::OkStatus();
 }
 
-absl::Status Worker::StopRuns() {
+absl::Status Worker::Stop() {
   stops_ = true;
   for (int pauses = 0; !running_.empty(); ++pauses) {
     if (pauses % kPausesBetweenRequests == 0) {
       for (const Running& running : running_) running.process->AskToSave();
     }
     absl::SleepFor(kPause);
-    ISTHMUS_RETURN_IF_ERROR(EndRuns());
+    ISTHMUS_RETURN_IF_ERROR(EndSome());
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Worker::IsTriedAgain(const Running& running, int exit_status, const std::string& reason) {
+absl::StatusOr<bool> Worker::IsTriedAgain(const Job& job, int exit_status, const std::string& reason) {
   if (!IsLost(exit_status) || options_.lost_runs == 0) return false;
-  ISTHMUS_ASSIGN_OR_RETURN(const int64_t losses, CountLoss(ClaimOf(running.run)));
+  ISTHMUS_ASSIGN_OR_RETURN(const int64_t losses, CountLoss(job.claim));
   if (losses > options_.lost_runs) return false;
-  const std::string what = absl::StrFormat("%s: lost (%d of %d times before it counts as failed): %s", running.run.name,
-                                           losses, options_.lost_runs, reason);
+  const std::string what = absl::StrFormat("%s: lost (%d of %d times before it counts as failed): %s", job.name, losses,
+                                           options_.lost_runs, reason);
   out_ << what << "\n";
   lost_ = absl::UnavailableError(absl::StrCat(what, "; start the sweep again to go on"));
   return true;
 }
 
 absl::Status Worker::Keep(const Running& running, int exit_status) {
-  const std::string folder = FolderOf(running.run);
-  const RunRecord record = {.result = ResultOfRun(folder, exit_status, folder + "/sweep.log"),
+  const Job& job = running.job;
+  const RunRecord record = {.result = jobs_.ResultOf(job, exit_status),
                             .seconds = MonotonicSeconds() - running.start,
-                            .settings = digests_[running.run.name]};
-  ISTHMUS_ASSIGN_OR_RETURN(const bool again, IsTriedAgain(running, exit_status, record.result.reason));
+                            .settings = settings_[job.name]};
+  ISTHMUS_ASSIGN_OR_RETURN(const bool again, IsTriedAgain(job, exit_status, record.result.reason));
   if (again) return absl::OkStatus();
-  ISTHMUS_RETURN_IF_ERROR(ForgetLosses(ClaimOf(running.run)));
-  ISTHMUS_RETURN_IF_ERROR(WriteRunRecord(folder, record));
-  results_[running.run.name] = record.result;
-  run_seconds_ += record.seconds;
+  ISTHMUS_RETURN_IF_ERROR(ForgetLosses(job.claim));
+  ISTHMUS_RETURN_IF_ERROR(WriteRunRecord(job.folder, record));
+  results_[job.name] = record.result;
+  job_seconds_ += record.seconds;
   ++ended_;
   const bool finished = record.result.end == RunResult::End::kFinished;
-  out_ << running.run.name << ": "
-       << (finished ? absl::StrFormat("loss %.4f", record.result.loss)
+  out_ << job.name << ": "
+       << (finished ? jobs_.Describe(record.result)
                     : absl::StrCat(record.result.end == RunResult::End::kDiverged ? "diverged" : "failed", ": ",
                                    record.result.reason))
        << ", " << absl::StrFormat("%.1f s\n", record.seconds);
   return absl::OkStatus();
 }
 
-void Worker::Say(const std::vector<ArmSurvey>& arms) {
-  int64_t left = 0;
-  for (const ArmSurvey& arm : arms) left += static_cast<int64_t>(arm.needed.size()) + arm.later;
-  const double seconds = static_cast<double>(left) * run_seconds_ / static_cast<double>(ended_ * options_.jobs);
-  out_ << absl::StrFormat("%d of %d runs, %s left\n", results_.size(), static_cast<int64_t>(results_.size()) + left,
-                          DurationText(seconds));
+void Worker::Say() {
+  const int64_t left = jobs_.Left(results_);
+  const double seconds = static_cast<double>(left) * job_seconds_ / static_cast<double>(ended_ * options_.jobs);
+  out_ << absl::StrFormat("%d of %d %s, %s left\n", results_.size(), static_cast<int64_t>(results_.size()) + left,
+                          jobs_.Name(), DurationText(seconds));
   out_.flush();
 }
 

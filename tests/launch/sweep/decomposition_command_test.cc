@@ -119,6 +119,29 @@ TEST_F(SweepDecompositions, AreMadeOnceFailedOnesWhenAskedAndOfOtherSettingsAnew
   EXPECT_EQ(Decompositions()[0]["sequence_length"], 32) << "the model's own";
 }
 
+TEST_F(SweepDecompositions, ALostOneIsTriedAgainSoManyTimes) {
+  // It kills decompositions as long as there is a reason.
+  const std::string launcher = project_ / "launcher", reason = project_ / "reason";
+  WriteText(launcher, absl::StrCat("#!/bin/sh\nif [ \"$2\" = decompose ] && [ -e ", reason,
+                                   " ]; then kill -KILL $$; fi\nexec \"$@\"\n"));
+  std::filesystem::permissions(launcher, std::filesystem::perms::owner_all);
+  WriteText(reason, "");
+  Write("tokens: 64", "arms { name: 'full' } seeds: 1");
+  const std::string options = absl::StrCat("--lost-runs 1 --launcher ", launcher, " ");
+  const ProgramResult first = Sweep(options);
+  EXPECT_EQ(first.exit_status, 4) << first.out;
+  EXPECT_THAT(first.out, HasSubstr("runs/full/seed-1/context-own: lost (1 of 1 times before it counts as failed): "));
+  const ProgramResult second = Sweep(options);
+  EXPECT_EQ(second.exit_status, 2) << second.out;
+  EXPECT_THAT(second.out, HasSubstr("1 decomposition failed; --retry-failed runs them again"));
+  // Asked for anew it has all its tries again, and is no failure until then.
+  EXPECT_EQ(Sweep(options + "--retry-failed").exit_status, 4);
+  std::filesystem::remove(reason);
+  const ProgramResult last = Sweep(options);
+  EXPECT_EQ(last.exit_status, 0) << last.out;
+  EXPECT_THAT(last.out, HasSubstr("1 of 1 decompositions, 0:00 left\n"));
+}
+
 TEST_F(SweepDecompositions, OfRunsThatLeaveNoCheckpointAreRefusedBeforeARun) {
   Write("", "arms { name: 'full' } arms { name: 'bare' set: 'checkpoint.save_final=false' } seeds: 1");
   const ProgramResult refused = Sweep();
