@@ -36,9 +36,8 @@ class StopSignals {
  private:
   const bool hangs_up_;  // SIGHUP was not ignored
   sigset_t blocked_before_;
-  // A semaphore serves because thread sanitizer sees waits on it. It does not see the waits of Abseil and of the C++
-  // library, and puts a handler off until a thread comes back from them. It may also put one off where a wait begins. So
-  // each wait is short.
+  // A semaphore serves because thread sanitizer sees waits on it. It runs a handler late, or never, on a thread whose
+  // wait it doesn't see. It does not see the waits of Abseil and of the C++ library.
   sem_t end_;
   std::thread receiver_;
 };
