@@ -4,6 +4,7 @@
 
 namespace isthmus {
 
+NormKind LayerNormKind();
 NormKind RmsNormKind();
 
 namespace {
@@ -11,6 +12,7 @@ namespace {
 const KindList<NormKind>& Norms() {
   static const KindList<NormKind> list({
       RmsNormKind(),
+      LayerNormKind(),
   });
   return list;
 }

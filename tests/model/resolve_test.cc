@@ -210,7 +210,10 @@ BlockSlot PlainSlot() { return {"attention", "attention"}; }
 INSTANTIATE_TEST_SUITE_P(
     Each, UnbuiltFamily,
     ::testing::Values(
-        Unbuilt{"Norm", {.norm = "layer_norm"}, PlainSlot(), "has norms \"layer_norm\"; this program has rms_norm"},
+        Unbuilt{"Norm",
+                {.norm = "batch_norm"},
+                PlainSlot(),
+                "has norms \"batch_norm\"; this program has rms_norm, layer_norm"},
         Unbuilt{"Positions",
                 {.positions = Positions::kLearned},
                 PlainSlot(),

@@ -16,6 +16,7 @@
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/layer_norm.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -69,6 +70,38 @@ void RmsNormBackwardBench(Memory& memory, benchmark::State& state, DType dtype) 
                             .workspace = workspace,
                             .accumulate = true},
                            stream);
+  });
+}
+
+void LayerNormForwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width;
+  const Stream& on = memory.stream();
+  const Filled x(on, dtype, tokens, width), addend(on, dtype, tokens, width), weight(on, dtype, 1, width),
+      bias(on, dtype, 1, width), y(on, dtype, tokens, width), statistics(on, AccumulationType(dtype), 2, tokens);
+  memory.Measure(state, 4 * x->bytes(), [&](Stream& stream) {
+    return LayerNormForward(
+        {.x = x, .addend = addend, .sum = x, .weight = weight, .bias = bias, .y = y, .statistics = statistics}, stream);
+  });
+}
+
+void LayerNormBackwardBench(Memory& memory, benchmark::State& state, DType dtype) {
+  const int64_t tokens = memory.sizes().tokens, width = memory.sizes().width;
+  const DType sums = AccumulationType(dtype);
+  const Stream& on = memory.stream();
+  const Filled grad_y(on, dtype, tokens, width), x(on, dtype, tokens, width), weight(on, dtype, 1, width),
+      statistics(on, sums, 2, tokens), grad_x(on, dtype, tokens, width), grad_weight(on, sums, 1, width),
+      grad_bias(on, sums, 1, width), workspace(on, sums, LayerNormWorkspaceRows(tokens), width);
+  memory.Measure(state, 4 * x->bytes(), [&](Stream& stream) {
+    return LayerNormBackward({.grad_y = grad_y,
+                              .x = x,
+                              .weight = weight,
+                              .statistics = statistics,
+                              .grad_x = grad_x,
+                              .grad_weight = grad_weight,
+                              .grad_bias = grad_bias,
+                              .workspace = workspace,
+                              .accumulate = true},
+                             stream);
   });
 }
 
@@ -233,6 +266,8 @@ void RegisterAll(Memory& memory) {
     };
     with_type("rms_norm_forward", RmsNormForwardBench);
     with_type("rms_norm_backward", RmsNormBackwardBench);
+    with_type("layer_norm_forward", LayerNormForwardBench);
+    with_type("layer_norm_backward", LayerNormBackwardBench);
     with_type("rope", RopeBench);
     with_type("swiglu_forward", SwigluForwardBench);
     with_type("swiglu_backward", SwigluBackwardBench);
