@@ -136,12 +136,11 @@ struct Workers {
   sweep::DecompositionJobs decompositions;
   sweep::Worker runner, decomposer;
 
-  Workers(const proto::SweepConfig& config, const sweep::WorkerOptions& options, const StopSignals& signals,
-          std::ostream& out)
+  Workers(const proto::SweepConfig& config, const sweep::WorkerOptions& options, std::ostream& out)
       : runs(config),
         decompositions(config),
-        runner(runs, config.folder(), options, signals, out),
-        decomposer(decompositions, config.folder(), options, signals, out) {}
+        runner(runs, config.folder(), options, out),
+        decomposer(decompositions, config.folder(), options, out) {}
 };
 
 // Takes over all results that are there. Returns the survey of the runs.
@@ -239,15 +238,15 @@ absl::Status SweepCommand(absl::Span<const std::string> arguments, std::ostream&
     ISTHMUS_RETURN_IF_ERROR(CheckRuns(config, sweep::SurveyArms(config, {}), launcher.launches()));
     ISTHMUS_RETURN_IF_ERROR(CheckDecomposedRuns(config));
   }
-  const StopSignals signals;
-  if (given.stop_once) signals.IgnoreLater();
   const sweep::WorkerOptions worker_options{.jobs = static_cast<int>(given.jobs),
                                             .threads = std::max(1, ThreadsPerRank(1) / static_cast<int>(given.jobs)),
                                             .retry_failed = given.retry_failed,
                                             .lost_runs = given.lost_runs,
                                             .launcher = std::move(launcher)};
-  Workers workers(config, worker_options, signals, out);
+  Workers workers(config, worker_options, out);
   if (given.plan) return PrintPlan(config, given.machine, workers, out);
+  const StopSignals signals;
+  if (given.stop_once) signals.IgnoreLater();
   const absl::Status status = Work(config, workers);
   ISTHMUS_RETURN_IF_ERROR(WriteResults(config, workers, out));
   ISTHMUS_RETURN_IF_ERROR(status);

@@ -15,6 +15,7 @@
 #include "runtime/exit_status.h"
 #include "runtime/monotonic.h"
 #include "runtime/status.h"
+#include "runtime/stop_signals.h"
 
 namespace isthmus::sweep {
 namespace {
@@ -38,7 +39,7 @@ absl::Status Worker::Work() {
   ISTHMUS_RETURN_IF_ERROR(MakeRunFolder(folder_));
   for (;;) {
     ISTHMUS_RETURN_IF_ERROR(EndSome());
-    if (const int signal = signals_.received(); signal != 0) {
+    if (const int signal = StopSignals::latest(); signal != 0) {
       ISTHMUS_RETURN_IF_ERROR(Stop());
       return absl::CancelledError(absl::StrCat(SignalName(signal), ": ", jobs_.Stopped()));
     }
@@ -130,8 +131,8 @@ absl::Status Worker::EndSome() {
     const Running running = std::move(running_[i]);
     running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
     // It goes on another time. One that is asked early may be killed by it, when it has nothing to save yet; then the
-    // status is the launcher's. A terminal sends its signal to the jobs, too.
-    const bool asked = stops_ || signals_.received() != 0;
+    // status is the launcher's. Slurm may send its signal to the jobs, too.
+    const bool asked = stops_ || StopSignals::latest() != 0;
     if (WasAsked(*status) || (asked && IsLost(*status))) continue;
     ISTHMUS_RETURN_IF_ERROR(Keep(running, *status));
     ended = true;

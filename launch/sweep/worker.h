@@ -19,7 +19,6 @@
 #include "launch/sweep/launcher.h"
 #include "launch/sweep/run_process.h"
 #include "launch/sweep/survey.h"
-#include "runtime/stop_signals.h"
 
 namespace isthmus::sweep {
 
@@ -34,14 +33,13 @@ struct WorkerOptions {
 
 class Worker {
  public:
-  // `jobs`, `signals` and `out` must outlive the worker. `folder` is the sweep's. Lines for people go to `out`.
-  Worker(const Jobs& jobs, const std::string& folder, const WorkerOptions& options, const StopSignals& signals,
-         std::ostream& out)
-      : jobs_(jobs), folder_(folder), options_(options), signals_(signals), out_(out) {}
+  // `jobs` and `out` must outlive the worker. `folder` is the sweep's. Lines for people go to `out`.
+  Worker(const Jobs& jobs, const std::string& folder, const WorkerOptions& options, std::ostream& out)
+      : jobs_(jobs), folder_(folder), options_(options), out_(out) {}
 
   // Reads the results that are there, then does what is needed and waits for what other workers do. Errors: Cancelled
-  // after a signal, and Unavailable after a lost job, when its jobs have saved; those of a job's configuration, and of
-  // OnOtherSettings; by errno for the folder. A failed job is no error here.
+  // after a signal (StopSignals::latest), and Unavailable after a lost job, when its jobs have saved; those of a job's
+  // configuration, and of OnOtherSettings; by errno for the folder. A failed job is no error here.
   absl::Status Work();
   // Takes over results from the folder until no job that is needed has one. Returns those jobs.
   absl::StatusOr<std::vector<Job>> Refresh();
@@ -74,7 +72,6 @@ class Worker {
   const Jobs& jobs_;
   const std::string folder_;
   const WorkerOptions options_;
-  const StopSignals& signals_;
   std::ostream& out_;
   RunResults results_;
   std::map<std::string, std::string> settings_;  // by job: digests
