@@ -9,9 +9,8 @@
 //   weight, bias        [1, D]  dtype of x
 //   statistics          [2, N]  fp32 (fp64 with fp64 x): m, then r, saved for the backward pass
 //
-// The squares are those of what is left without the mean, and the mean is mended by what is left. If the sum of squares
-// overflows, r and the row's y are NaN. The formula would give r = 0, and the row would be the bias without a gradient,
-// which looks sound.
+// The mean is found first, and the squares are those of what is left without it. If their sum overflows, r and the
+// row's y are NaN. The formula would give r = 0, and the row would be the bias without a gradient, which looks sound.
 //
 // Statistics are kept in fp32 (fp64 for fp64). The normalised value uses s as it is stored in the dtype of x. The
 // result is deterministic for any number of threads. Errors: InvalidArgument when shapes or dtypes disagree.

@@ -57,17 +57,14 @@ void LayerNormForwardOf(const LayerNormForwardArgs& args) {
     for (int64_t row = begin; row < end; ++row) {
       const std::pair<const T*, C> entrance = LayerNormRow<T>(args, row);
       const T* s = entrance.first;
-      const auto first_centre = hn::Set(d, entrance.second);
-      // A sum of many values that are far from zero is rounded. The mean of what is left without it mends that.
-      auto rest = hn::Zero(d), squares = hn::Zero(d);
+      const C mean = entrance.second;
+      const auto centre = hn::Set(d, mean);
+      auto squares = hn::Zero(d);
       ForParts(d, width, [&](int64_t i, size_t n) {
-        const auto left = Centred(d, s + i, n, first_centre);
-        rest = hn::Add(rest, left);
+        const auto left = Centred(d, s + i, n, centre);
         squares = hn::MulAdd(left, left, squares);
       });
-      const C missed = SumLanes(d, rest) / static_cast<C>(width), mean = entrance.second + missed;
-      const C variance = SumLanes(d, squares) / static_cast<C>(width) - missed * missed;
-      const auto centre = hn::Set(d, mean);
+      const C variance = SumLanes(d, squares) / static_cast<C>(width);
       C inverse = C{1} / std::sqrt(variance + static_cast<C>(args.epsilon));
       if (inverse == 0) inverse = std::numeric_limits<C>::quiet_NaN();  // the variance is infinite
       args.statistics.Row<C>(0)[row] = mean;

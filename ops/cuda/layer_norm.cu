@@ -35,20 +35,15 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kWidth; ++i) total += value[i];
   }
   if (addend.data != nullptr) s = sum[row];
-  // A sum of many values that are far from zero is rounded. The mean of what is left without it mends that.
-  float mean = BlockSum(total) / static_cast<float>(columns), rest = 0, squares = 0;
+  const float mean = BlockSum(total) / static_cast<float>(columns);
+  float squares = 0;
   for (int c = first; c < columns; c += kThreads * kWidth) {
     float value[kWidth];
     LoadPack<kWidth>(s + c, value);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      rest += value[i] - mean;
-      squares += (value[i] - mean) * (value[i] - mean);
-    }
+    for (int i = 0; i < kWidth; ++i) squares += (value[i] - mean) * (value[i] - mean);
   }
-  const float missed = BlockSum(rest) / static_cast<float>(columns);
-  mean += missed;
-  float scale = 1.0F / sqrtf(BlockSum(squares) / static_cast<float>(columns) - missed * missed + epsilon);
+  float scale = 1.0F / sqrtf(BlockSum(squares) / static_cast<float>(columns) + epsilon);
   if (scale == 0) scale = NAN;  // the variance is infinite
   if (threadIdx.x == 0) {
     statistics[0][row] = mean;

@@ -127,8 +127,8 @@ TEST(LayerNorm, AFarMeanCostsNoDigits) {
   for (double& value : values.values) value += 4096;
   LayerNormPass pass(DType::kFloat32, values, Normal(1, 70, 2), Normal(1, 70, 3));
   ASSERT_TRUE(LayerNormForward(pass.Forward(), stream).ok());
-  // The mean is stored with a rounding of up to 2⁻¹², which the weight multiplies.
-  ExpectAgrees("y", pass.y.Get(), LayerNormOf(pass.x.Get(), pass.weight.Get(), pass.bias.Get()), 2e-3);
+  // The mean of a row has the rounding of its sum, a few units of 2⁻¹² with few lanes, which the weight multiplies.
+  ExpectAgrees("y", pass.y.Get(), LayerNormOf(pass.x.Get(), pass.weight.Get(), pass.bias.Get()), 4e-3);
 }
 
 TEST(LayerNorm, AddsTheResidualFirstAndNormalisesWhatItStored) {
