@@ -23,6 +23,9 @@ inline constexpr char kTokenizerFile[] = "tokenizer.model";
 // These are the clusters of the run's tokens in a checkpoint's folder, if its head has some: .npy, int32 [V].
 inline constexpr char kClustersFile[] = "clusters.npy";
 
+// These are the steps in which each token came, in a checkpoint's folder: .npy, int64 [3·V]. Older ones have none.
+inline constexpr char kTokenGapsFile[] = "token_gaps.npy";
+
 // This name beside checkpoints leads to the newest one. It is a link, or a small file with the folder's name if the
 // file system has no links.
 inline constexpr char kLatest[] = "latest";

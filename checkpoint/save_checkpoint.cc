@@ -176,6 +176,9 @@ absl::Status CompleteFolder(const std::string& folder, const CheckpointContents&
   if (!contents.clusters.empty()) {
     ISTHMUS_RETURN_IF_ERROR(WriteWhole(NpyBytes(contents.clusters), kClustersFile, temporary, manifest));
   }
+  if (!contents.token_gaps.empty()) {
+    ISTHMUS_RETURN_IF_ERROR(WriteWhole(NpyBytes(contents.token_gaps), kTokenGapsFile, temporary, manifest));
+  }
   for (const auto& file : manifest.files()) saved.bytes += file.bytes();
   saved.finite = manifest.finite();
   // A manifest that could not be read again is not written.

@@ -9,6 +9,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/stored_clusters.h"
+#include "checkpoint/stored_token_gaps.h"
 #include "checkpoint/tensor_reader.h"
 
 namespace isthmus {
@@ -36,6 +37,7 @@ class Verification {
     for (const auto& file : manifest_.files()) CheckTokenizer(file);
     // Clusters that are stored as they were saved may be another model's all the same.
     if (result_.problems.empty()) Note(LoadClusters(folder_, manifest_).status());
+    if (result_.problems.empty()) Note(LoadTokenGaps(folder_, manifest_).status());
   }
 
  private:

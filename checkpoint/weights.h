@@ -18,12 +18,13 @@
 
 namespace isthmus {
 
-// These are the facts of a manifest besides its tensors, and the run's tokenizer and clusters. It has the tokenizer's
+// These are the facts of a manifest besides its tensors, and the run's tokenizer, clusters and gaps between tokens. It has the tokenizer's
 // bytes, not a path: changes of the file while the run goes on do not concern the checkpoint.
 struct CheckpointContents {
   proto::CheckpointManifest manifest;
-  std::string tokenizer_model;    // empty: none
-  std::vector<int32_t> clusters;  // of the tokens, [V]; empty: none
+  std::string tokenizer_model;      // empty: none
+  std::vector<int32_t> clusters;    // of the tokens, [V]; empty: none
+  std::vector<int64_t> token_gaps;  // TokenGaps::State, [3·V]; empty: none
 };
 
 struct SavedCheckpoint {

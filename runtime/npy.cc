@@ -139,6 +139,12 @@ std::string HeaderOf(NpyType type, const std::vector<int64_t>& shape) {
   return absl::StrCat(kMagic, absl::string_view(prefix, sizeof(prefix)), header);
 }
 
+template <typename T>
+std::string BytesOfVector(NpyType type, absl::Span<const T> vector) {
+  return absl::StrCat(HeaderOf(type, {static_cast<int64_t>(vector.size())}),
+                      absl::string_view(reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(T)));
+}
+
 }  // namespace
 
 absl::Status NpyArray::Fail(const std::string& what) const {
@@ -259,11 +265,8 @@ absl::Status NpyArray::ReadIntegers(int64_t begin, int64_t count, int64_t* out) 
   return type_ == NpyType::kInt32 ? ReadRun<int32_t>(begin, count, out, 1) : ReadRun<int64_t>(begin, count, out, 1);
 }
 
-std::string NpyBytes(absl::Span<const int32_t> vector) {
-  const auto size = static_cast<int64_t>(vector.size());
-  return absl::StrCat(HeaderOf(NpyType::kInt32, {size}),
-                      absl::string_view(reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(int32_t)));
-}
+std::string NpyBytes(absl::Span<const int32_t> vector) { return BytesOfVector(NpyType::kInt32, vector); }
+std::string NpyBytes(absl::Span<const int64_t> vector) { return BytesOfVector(NpyType::kInt64, vector); }
 
 absl::StatusOr<NpyWriter> NpyWriter::Create(const std::string& path, NpyType type, const std::vector<int64_t>& shape,
                                             FileOwner owner) {

@@ -64,8 +64,9 @@ class NpyArray {
   int64_t data_ = 0;
 };
 
-// Returns the bytes of a .npy file with a vector.
+// These return the bytes of a .npy file with a vector.
 std::string NpyBytes(absl::Span<const int32_t> vector);
+std::string NpyBytes(absl::Span<const int64_t> vector);
 
 // A new .npy file (version 1.0, C order). It has its name once all `shape` elements were appended and Commit was
 // called.

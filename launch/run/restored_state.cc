@@ -46,6 +46,7 @@ absl::Status RestoreState(RunParts& run) {
   run.state.steps = manifest.step();
   run.state.tokens = manifest.tokens();
   run.state.validation_loss = manifest.validation_loss();
+  run.gaps->Restore(run.restored->token_gaps, manifest.step());
   if (run.plan.continued) run.state.checkpoint = CheckpointFolder(run.config.folder(), manifest.step());
   return absl::OkStatus();
 }

@@ -19,6 +19,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/rotation.h"
 #include "checkpoint/stored_clusters.h"
+#include "checkpoint/stored_token_gaps.h"
 #include "checkpoint/weights.h"
 #include "launch/run/agreed_checkpoint.h"
 #include "launch/run/seen_symbols.h"
@@ -217,10 +218,12 @@ absl::Status CheckSameClusters(const std::string& folder, const std::vector<int3
                    "another folder for another run"));
 }
 
-absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
-                                                      const RunData& data, TrainingModel& model, const Mesh& mesh) {
+absl::StatusOr<RestoredCheckpoint> RestoreFrom(const std::string& folder, const proto::RunConfig& config,
+                                               const RunData& data, TrainingModel& model, const Mesh& mesh) {
   Communicator& world = mesh.world();
-  ISTHMUS_ASSIGN_OR_RETURN(proto::CheckpointManifest manifest, AgreedManifest(folder, world));
+  RestoredCheckpoint restored{.folder = folder};
+  proto::CheckpointManifest& manifest = restored.manifest;
+  ISTHMUS_ASSIGN_OR_RETURN(manifest, AgreedManifest(folder, world));
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world, CheckSameRun(folder, manifest, config, data.training)));
   const auto clusters = LoadClusters(folder, manifest);
   ISTHMUS_RETURN_IF_ERROR(AgreeOnReading(folder, clusters.status(), world));
@@ -228,8 +231,11 @@ absl::StatusOr<proto::CheckpointManifest> RestoreFrom(const std::string& folder,
       world, CheckSameClusters(folder, *clusters, data.tables.clusters, !config.data().token_clusters().empty())));
   ISTHMUS_RETURN_IF_ERROR(
       AgreeOnReading(folder, LoadTrainingState(folder, manifest, model.parameters(), model.optimizer()), world));
+  auto gaps = LoadTokenGaps(folder, manifest);
+  ISTHMUS_RETURN_IF_ERROR(AgreeOnReading(folder, gaps.status(), world));
+  restored.token_gaps = *std::move(gaps);
   manifest.clear_tensors();
-  return manifest;
+  return restored;
 }
 
 }  // namespace
@@ -306,14 +312,14 @@ absl::StatusOr<RestoredCheckpoint> Restore(const ResumePlan& plan, const proto::
                                            TrainingModel& model, const Mesh& mesh, Log& log) {
   std::vector<std::string> reasons;
   for (const std::string& folder : plan.candidates) {
-    auto manifest = RestoreFrom(folder, config, data, model, mesh);
-    if (manifest.ok()) {
-      const std::string changed = Differences(Course(manifest->config()), Course(config));
+    auto restored = RestoreFrom(folder, config, data, model, mesh);
+    if (restored.ok()) {
+      const std::string changed = Differences(Course(restored->manifest.config()), Course(config));
       if (!changed.empty()) log.Warning("not as the run began: " + changed);
-      return RestoredCheckpoint{.folder = folder, .manifest = *std::move(manifest)};
+      return restored;
     }
-    if (!IsNotSound(manifest.status())) return Unreadable(manifest.status(), plan.while_training);
-    reasons.emplace_back(manifest.status().message());
+    if (!IsNotSound(restored.status())) return Unreadable(restored.status(), plan.while_training);
+    reasons.emplace_back(restored.status().message());
     log.Warning("not sound: " + reasons.back());
   }
   return absl::FailedPreconditionError(absl::StrCat(

@@ -46,6 +46,7 @@ absl::StatusOr<ResumePlan> PlanRollback(const ResumePlan& began, const std::stri
 struct RestoredCheckpoint {
   std::string folder;                  // the candidate
   proto::CheckpointManifest manifest;  // without tensors
+  std::vector<int64_t> token_gaps;     // of LoadTokenGaps (checkpoint/stored_token_gaps.h)
 };
 
 // Loads weights and optimizer state from the plan's first sound candidate. Messages about other candidates, and about

@@ -58,7 +58,8 @@ absl::Status RunCheckpoints::Save(const TrainingMoment& moment, bool at_once) {
   step_ = moment.step;
   begin_ = MonotonicSeconds();
   const std::string folder = CheckpointFolder(config_.folder(), step_);
-  const CheckpointContents contents = ContentsOf(config_, data_, moment);
+  CheckpointContents contents = ContentsOf(config_, data_, moment);
+  ISTHMUS_ASSIGN_OR_RETURN(contents.token_gaps, gaps_.State());
   const bool background = config_.checkpoint().background() && !at_once;
   absl::StatusOr<SavedCheckpoint> saved;
   absl::Status started;

@@ -13,6 +13,7 @@
 #include "checkpoint/background_save.h"
 #include "checkpoint/weights.h"
 #include "launch/run/run_data.h"
+#include "model/train/token_gaps.h"
 #include "model/train/training_model.h"
 #include "parallel/mesh.h"
 #include "proto/checkpoint.pb.h"
@@ -37,8 +38,9 @@ struct TrainingMoment {
 class RunCheckpoints {
  public:
   // All arguments must outlive it.
-  RunCheckpoints(const proto::RunConfig& config, const RunData& data, Mesh& mesh, TrainingModel& model, Log& log)
-      : config_(config), data_(data), mesh_(mesh), model_(model), log_(log), background_(mesh) {}
+  RunCheckpoints(const proto::RunConfig& config, const RunData& data, Mesh& mesh, TrainingModel& model, TokenGaps& gaps,
+                 Log& log)
+      : config_(config), data_(data), mesh_(mesh), model_(model), gaps_(gaps), log_(log), background_(mesh) {}
 
   // Takes the memory that saves need, so that none is taken later. Local. Errors: ResourceExhausted.
   absl::Status Reserve();
@@ -71,6 +73,7 @@ class RunCheckpoints {
   const RunData& data_;
   Mesh& mesh_;
   TrainingModel& model_;
+  TokenGaps& gaps_;
   Log& log_;
   BackgroundSave background_;
   int64_t step_ = 0;  // of the save that is running or was last

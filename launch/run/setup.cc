@@ -281,6 +281,7 @@ absl::Status RunSetup::Continue() {
   const proto::RunConfig& config = run_->config;
   RunMessages& messages = *run_->messages;
   proto::StabilityState stability;
+  run_->gaps.emplace(config.model().vocabulary(), *run_->mesh);
   if (!run_->plan.candidates.empty()) {
     ISTHMUS_RETURN_IF_ERROR(RestoreState(*run_));
     ISTHMUS_RETURN_IF_ERROR(EndIfStopped(request_.signals, world_, "a checkpoint was loaded"));
@@ -301,9 +302,9 @@ absl::Status RunSetup::Continue() {
     messages.Say(absl::StrCat("the disk is full (", full_disk_, "): the run goes on, and what it can't write is lost"));
   }
   run_->recorder = std::make_unique<Recorder>(config, *run_->mesh, run_->watch, messages, std::move(sinks_));
-  run_->checkpoints = std::make_unique<RunCheckpoints>(config, run_->data, *run_->mesh, *run_->model, messages.log());
+  run_->checkpoints =
+      std::make_unique<RunCheckpoints>(config, run_->data, *run_->mesh, *run_->model, *run_->gaps, messages.log());
   ISTHMUS_RETURN_IF_ERROR(AgreeOnStatus(world_, run_->checkpoints->Reserve()));
-  run_->gaps.emplace(config.model().vocabulary(), *run_->mesh);
   OpenLoader(*run_);
   return absl::OkStatus();
 }

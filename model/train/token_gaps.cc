@@ -1,5 +1,7 @@
 #include "model/train/token_gaps.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -11,6 +13,7 @@ namespace isthmus {
 namespace {
 
 constexpr size_t kMostNotedSteps = 32;
+constexpr size_t kNumbersPerToken = 3;  // of a state
 constexpr double kGapBounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 
 // Returns the value below which `share` of the sorted values lie.
@@ -24,12 +27,43 @@ double Quantile(const std::vector<double>& sorted, double share) {
 TokenGaps::TokenGaps(int64_t vocabulary, const Mesh& mesh)
     : mesh_(mesh), occurrences_(static_cast<size_t>(vocabulary)) {}
 
-absl::Status TokenGaps::AddStep(int64_t step, const ConstTensor& targets) {
-  if (step <= last_step_) {
-    occurrences_.assign(occurrences_.size(), {});
-    noted_.clear();
-    flags_.clear();
+absl::Status TokenGaps::CheckState(absl::Span<const int64_t> state, int64_t step) {
+  for (size_t i = 0; i + kNumbersPerToken <= state.size(); i += kNumbersPerToken) {
+    const int64_t first = state[i], last = state[i + 1], steps = state[i + 2];
+    const bool never = first == 0 && last == 0 && steps == 0;
+    const bool possible = first >= 1 && first <= last && last <= step && steps >= 1 && steps <= last - first + 1 &&
+                          (steps > 1 || first == last);
+    if (never || possible) continue;
+    return absl::InvalidArgumentError(absl::StrCat("token ", i / kNumbersPerToken, " came in ", steps,
+                                                   " steps from step ", first, " to ", last,
+                                                   "; accepts steps from 1 to ", step));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int64_t>> TokenGaps::State() {
+  ISTHMUS_RETURN_IF_ERROR(Merge());
+  std::vector<int64_t> state;
+  if (mesh_.world().rank() != 0) return state;
+  state.reserve(occurrences_.size() * kNumbersPerToken);
+  for (const Occurrences& seen : occurrences_) state.insert(state.end(), {seen.first, seen.last, seen.steps});
+  return state;
+}
+
+void TokenGaps::Restore(absl::Span<const int64_t> state, int64_t step) {
+  occurrences_.assign(occurrences_.size(), {});
+  noted_.clear();
+  flags_.clear();
+  last_step_ = step;
+  if (state.empty()) return;
+  for (size_t token = 0; token < occurrences_.size(); ++token) {
+    const int64_t* numbers = &state[token * kNumbersPerToken];
+    occurrences_[token] = {.first = numbers[0], .last = numbers[1], .steps = numbers[2]};
+  }
+}
+
+absl::Status TokenGaps::AddStep(int64_t step, const ConstTensor& targets) {
+  if (step <= last_step_) Restore({}, step);
   last_step_ = step;
   noted_.push_back(step);
   flags_.resize(noted_.size() * occurrences_.size(), 0);

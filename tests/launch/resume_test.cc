@@ -70,7 +70,8 @@ class Resume : public ::testing::Test {
       auto& figures = all.emplace_back();
       for (const auto& [key, value] : record.items()) {
         if (key == "step" || key == "tokens" || key == "train/loss" || key == "train/gradient_norm" ||
-            key == "train/learning_rate" || key == "validation/loss" || key.rfind("head/", 0) == 0) {
+            key == "train/learning_rate" || key == "validation/loss" || key.rfind("head/", 0) == 0 ||
+            key.rfind("token_gaps/", 0) == 0) {
           figures[key] = value;
         }
       }

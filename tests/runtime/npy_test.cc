@@ -100,6 +100,17 @@ TEST(NpyBytes, AreReadAsTheVector) {
   }
 }
 
+TEST(NpyBytes, HaveNumbersOf64Bits) {
+  const TemporaryFolder folder;
+  WriteText(folder / "x.npy", NpyBytes(std::vector<int64_t>{1, int64_t{1} << 40, -3}));
+  const auto array = NpyArray::Open(folder / "x.npy");
+  ASSERT_TRUE(array.ok()) << array.status();
+  EXPECT_EQ((*array)->Describe(), "int64 (3,)");
+  std::vector<int64_t> found(3);
+  ASSERT_TRUE((*array)->ReadIntegers(0, 3, found.data()).ok());
+  EXPECT_THAT(found, ElementsAre(1, int64_t{1} << 40, -3));
+}
+
 TEST(NpyArray, APipeIsNotWaitedFor) {
   const TemporaryFolder folder;
   ASSERT_EQ(mkfifo((folder / "x.npy").c_str(), 0600), 0);

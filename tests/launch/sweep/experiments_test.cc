@@ -32,7 +32,7 @@ TEST(Experiments, HaveAPlanForEveryArm) {
     EXPECT_EQ(plan.exit_status, 0) << plan.out;
     EXPECT_THAT(plan.out, HasSubstr(large ? " device hours; tunings are not extended" : " runs, and "));
   }
-  EXPECT_GE(experiments, 7);
+  EXPECT_GE(experiments, 14);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "model/train/token_gaps.h"
@@ -12,6 +14,7 @@ namespace isthmus::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 // Each data rank has one of the tokens of a step, or both have the first.
 void AddTokens(TokenGaps& gaps, const Mesh& mesh, int64_t step, std::vector<int32_t> tokens) {
@@ -62,6 +65,42 @@ TEST(TokenGaps, WithoutASecondMomentThereIsNoKappa) {
   ASSERT_TRUE(gaps.Fill(std::nullopt, some).ok());
   EXPECT_EQ(some.has_median_steps(), World().rank() == 0);
   EXPECT_FALSE(some.has_median_kappa());
+}
+
+TEST(TokenGaps, GoOnFromAState) {
+  const Mesh mesh = DataMesh();
+  TokenGaps whole(4, mesh), first(4, mesh), second(4, mesh);
+  const auto add = [&](TokenGaps& gaps, int64_t step) {
+    AddTokens(gaps, mesh, step, {static_cast<int32_t>(step % 3 == 0), static_cast<int32_t>(step % 5 == 0 ? 2 : 0)});
+  };
+  for (int64_t step = 1; step <= 50; ++step) add(whole, step);
+  for (int64_t step = 1; step <= 37; ++step) add(first, step);
+  auto state = first.State();
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->size(), World().rank() == 0 ? 12u : 0u);
+  state->resize(12);
+  ASSERT_TRUE(World().Broadcast(Tensor(state->data(), DType::kUInt8, 1, 12 * sizeof(int64_t)), 0).ok());
+  EXPECT_TRUE(TokenGaps::CheckState(*state, 37).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(TokenGaps::CheckState(*state, 35)));
+  AddTokens(second, mesh, 40, {3, 3});  // forgotten
+  second.Restore(*state, 37);
+  for (int64_t step = 38; step <= 50; ++step) add(second, step);
+  proto::TokenGapRecord expected, found;
+  ASSERT_TRUE(whole.Fill(0.95, expected).ok());
+  ASSERT_TRUE(second.Fill(0.95, found).ok());
+  EXPECT_EQ(found.SerializeAsString(), expected.SerializeAsString());
+}
+
+TEST(TokenGaps, RefuseAnImpossibleState) {
+  EXPECT_TRUE(TokenGaps::CheckState({0, 0, 0, 3, 3, 1, 3, 9, 7}, 9).ok());
+  for (const std::vector<int64_t>& numbers : std::vector<std::vector<int64_t>>{
+           {0, 3, 1}, {3, 2, 1}, {3, 10, 2}, {3, 9, 8}, {3, 9, 1}, {3, 3, 0}, {-1, 3, 2}, {0, 0, 1}}) {
+    std::vector<int64_t> state = {0, 0, 0};
+    state.insert(state.end(), numbers.begin(), numbers.end());
+    const absl::Status status = TokenGaps::CheckState(state, 9);
+    EXPECT_TRUE(absl::IsInvalidArgument(status));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("token 1 "));
+  }
 }
 
 TEST(TokenGaps, BeginAnewWhenTrainingGoesBack) {
