@@ -16,13 +16,17 @@ namespace {
 
 absl::StatusOr<std::vector<int64_t>> ReadState(const std::string& path, const proto::CheckpointManifest& manifest) {
   ISTHMUS_ASSIGN_OR_RETURN(const auto array, NpyArray::Open(path));
-  const int64_t size = 3 * manifest.config().model().vocabulary();
-  if (array->type() != NpyType::kInt64 || array->shape() != std::vector<int64_t>{size}) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": found ", array->Describe(), "; accepts int64 (", size,
-                                                   ",), three numbers for each token of the vocabulary"));
+  // The manifest may state any vocabulary, and three times that may not be a number.
+  const int64_t vocabulary = manifest.config().model().vocabulary();
+  const bool of_the_model = array->type() == NpyType::kInt64 && array->shape().size() == 1 && array->size() % 3 == 0 &&
+                            array->size() / 3 == vocabulary;
+  if (!of_the_model) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": found ", array->Describe(),
+                                                   "; accepts a vector of int64, three numbers for each of ",
+                                                   vocabulary, " tokens of the vocabulary"));
   }
-  std::vector<int64_t> state(static_cast<size_t>(size));
-  ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, size, state.data()));
+  std::vector<int64_t> state(static_cast<size_t>(array->size()));
+  ISTHMUS_RETURN_IF_ERROR(array->ReadIntegers(0, array->size(), state.data()));
   const absl::Status possible = TokenGaps::CheckState(state, manifest.step());
   if (!possible.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", possible.message()));
   return state;
@@ -35,8 +39,9 @@ absl::StatusOr<std::vector<int64_t>> LoadTokenGaps(const std::string& folder,
   const auto file = absl::c_find_if(manifest.files(), [](const auto& entry) { return entry.name() == kTokenGapsFile; });
   if (file == manifest.files().end()) return std::vector<int64_t>();
   const std::string path = absl::StrCat(folder, "/", kTokenGapsFile);
-  if (!file->has_checksum())
+  if (!file->has_checksum()) {
     return absl::DataLossError(path + ": has no checksum in the manifest; use another checkpoint");
+  }
   ISTHMUS_RETURN_IF_ERROR(TensorReader(folder, manifest).CheckWholeFile(*file));
   auto state = ReadState(path, manifest);
   // Its bytes are those that were written, so no other copy is better.

@@ -18,8 +18,8 @@
 
 namespace isthmus {
 
-// These are the facts of a manifest besides its tensors, and the run's tokenizer, clusters and gaps between tokens. It has the tokenizer's
-// bytes, not a path: changes of the file while the run goes on do not concern the checkpoint.
+// These are the facts of a manifest besides its tensors, and the run's tokenizer, clusters and gaps between tokens. It
+// has the tokenizer's bytes, not a path: changes of the file while the run goes on do not concern the checkpoint.
 struct CheckpointContents {
   proto::CheckpointManifest manifest;
   std::string tokenizer_model;      // empty: none

@@ -8,8 +8,9 @@
 
 namespace isthmus {
 
-// Takes weights, optimizer state, gaps between tokens and position from the first sound checkpoint of `run.plan`, which has some. Sets
-// `run.restored` and `run.state`. `run.gaps` must be there. Collective. Errors: those of Restore (launch/run/resume.h).
+// Takes weights, optimizer state, gaps between tokens and position from the first sound checkpoint of `run.plan`, which
+// has some. Sets `run.restored` and `run.state`. `run.gaps` must be there. Collective. Errors: those of Restore
+// (launch/run/resume.h).
 absl::Status RestoreState(RunParts& run);
 
 // Sets checkpoints of steps after the latest aside, so that training can save its own. The restored one gets its step's

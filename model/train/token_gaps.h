@@ -28,8 +28,8 @@ class TokenGaps {
   static absl::Status CheckState(absl::Span<const int64_t> state, int64_t step);
 
   // Counts a step that was applied. `targets` are int32 in host memory, this data rank's. A step that is not above the
-  // one before begins anew: training has gone back to its beginning. Most steps are only noted; every 32 of them go over the data group,
-  // a byte for each token of the vocabulary and step.
+  // one before begins anew: training has gone back to its beginning. Most steps are only noted. Every 32 of them go over
+  // the data group, a byte for each token of the vocabulary and step.
   absl::Status AddStep(int64_t step, const ConstTensor& targets);
   // Fills in the gaps of the whole cluster so far, on rank 0. `beta2` is that of the head's rows; none: their optimizer has no
   // second moment. Collective over the data group.

@@ -67,8 +67,20 @@ TEST_F(StoredTokenGaps, MayBeMissing) {
 }
 
 TEST_F(StoredTokenGaps, ThatCanNotBeAreRefused) {
-  ExpectRefused(Save({1, 9, 4}), "token_gaps.npy: found int64 (3,); accepts int64 (6,)");
+  ExpectRefused(Save({1, 9, 4}),
+                "token_gaps.npy: found int64 (3,); accepts a vector of int64, three numbers for each of 2 ");
   ExpectRefused(Save({1, 9, 4, 2, 10, 3}), "token_gaps.npy: token 1 came in 3 steps from step 2 to 10");
+}
+
+// Three times the first does not fit in 64 bits, which the sanitizer notices in a program that multiplies.
+TEST_F(StoredTokenGaps, OfAHostileVocabularyAreRefused) {
+  const std::string folder = Save({1, 9, 4, 0, 0, 0});
+  auto manifest = ReadManifest(folder);
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  for (const int64_t vocabulary : {int64_t{1} << 62, int64_t{-2}, int64_t{0}}) {
+    manifest->mutable_config()->mutable_model()->set_vocabulary(vocabulary);
+    EXPECT_TRUE(absl::IsDataLoss(LoadTokenGaps(folder, *manifest).status())) << vocabulary;
+  }
 }
 
 TEST_F(StoredTokenGaps, ThatAreMissingOrDamagedAreNamed) {
